@@ -1,0 +1,16 @@
+"""The engine's numeric kernels.
+
+Each op is a folder: `reference.py` is the oracle (slow, obvious), `triton.py` the GPU form, `cpu.py` the fast torch
+form, and `cases.py` the table of shapes, dtypes and tolerances that both are tested on. A call runs the form that fits
+the device of its tensors; Triton is imported on the first call with CUDA tensors, never on a CPU machine.
+"""
+
+from octavo_kernels.add_rms_norm import add_rms_norm
+from octavo_kernels.paged_decode import paged_decode
+from octavo_kernels.paged_prefill import paged_prefill
+from octavo_kernels.rms_norm import rms_norm
+from octavo_kernels.rotary import rotary
+from octavo_kernels.silu_mul import silu_mul
+from octavo_kernels.write_kv import write_kv
+
+__all__ = ["add_rms_norm", "paged_decode", "paged_prefill", "rms_norm", "rotary", "silu_mul", "write_kv"]

@@ -1,0 +1,24 @@
+"""Adding a layer's output to the residual stream, and normalising the sum for the next layer."""
+
+from torch import Tensor
+
+from octavo_kernels.add_rms_norm import cpu
+
+
+def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The rms_norm of x + residual, and the sum itself.
+
+    Args:
+        x: [tokens, hidden], in the dtype of the model; the last dimension is contiguous.
+        residual: [tokens, hidden] float32, for rounding the stream at each layer is most of a 16-bit model's error.
+        weight: [hidden], in x's dtype.
+        eps: added to the mean square.
+
+    Returns:
+        (normed, x + residual), both [tokens, hidden]: the first in x's dtype, the sum in float32.
+    """
+    if x.device.type == "cuda":
+        from octavo_kernels.add_rms_norm import triton
+
+        return triton.add_rms_norm(x, residual, weight, eps)
+    return cpu.add_rms_norm(x, residual, weight, eps)

@@ -1,0 +1,24 @@
+"""The cases that every form of add_rms_norm is checked on: rms_norm's."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from octavo_kernels.add_rms_norm import reference
+from octavo_kernels.comparison import largest_error
+from octavo_kernels.rms_norm.cases import CASES, EPS, TINY_CASES, TOLERANCES, Case
+
+__all__ = ["CASES", "TINY_CASES", "TOLERANCES", "Case", "error"]
+
+
+def error(form: Callable[..., tuple[Tensor, Tensor]], case: Case, dtype: torch.dtype, device: str) -> float:
+    """Largest error of `form` against the oracle, over both results."""
+    generator = torch.Generator().manual_seed(0)
+    # Every second row of a tensor: a row's stride is not its length.
+    x, residual = torch.randn(2, case.tokens, 2, case.hidden, generator=generator).to(device)[:, :, 0]
+    x = x.to(dtype)
+    weight = torch.randn(case.hidden, generator=generator).to(device, dtype)
+    actual = form(x, residual, weight, EPS)
+    expected = reference.add_rms_norm(x, residual, weight, EPS)
+    return max(largest_error(ours, theirs) for ours, theirs in zip(actual, expected, strict=True))

@@ -1,0 +1,11 @@
+"""add_rms_norm in torch for the CPU."""
+
+from torch import Tensor
+
+from octavo_kernels.rms_norm.cpu import rms_norm
+
+
+def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """See `octavo_kernels.add_rms_norm`."""
+    total = x + residual
+    return rms_norm(total, weight, eps), total

@@ -1,0 +1,48 @@
+"""add_rms_norm in Triton: one program a token."""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from octavo_kernels.rms_norm.triton import normalise, warps
+
+
+@triton.jit
+def add_rms_norm_kernel(
+    normed, total, x, residual, weight, eps, stride_x, stride_residual, HIDDEN: tl.constexpr, PADDED: tl.constexpr
+):
+    token = tl.program_id(0).to(tl.int64)
+    element = tl.arange(0, PADDED)
+    mask = element < HIDDEN
+    added = tl.load(x + token * stride_x + element, mask=mask, other=0.0).to(tl.float32)
+    added += tl.load(residual + token * stride_residual + element, mask=mask, other=0.0)
+    scale = tl.load(weight + element, mask=mask, other=0.0)
+    tl.store(total + token * HIDDEN + element, added, mask=mask)
+    tl.store(normed + token * HIDDEN + element, normalise(added, scale, eps, HIDDEN), mask=mask)
+
+
+def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """See `octavo_kernels.add_rms_norm`."""
+    tokens, hidden = x.shape
+    normed = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    total = torch.empty(x.shape, dtype=torch.float32, device=x.device)
+    if tokens == 0:
+        return normed, total
+    padded = triton.next_power_of_2(hidden)
+    add_rms_norm_kernel[(tokens,)](
+        normed,
+        total,
+        x,
+        residual,
+        weight,
+        eps,
+        x.stride(0),
+        residual.stride(0),
+        HIDDEN=hidden,
+        PADDED=padded,
+        num_warps=warps(padded),
+    )
+    return normed, total

@@ -1,0 +1,81 @@
+"""Attention of one tile of query rows over a paged context, in Triton; the inner loop of decode and of prefill.
+
+The softmax is computed online (Milakov and Gimelshein, 2018; FlashAttention, Dao et al., 2022): the loop carries, for
+each query row, the largest score so far, the sum of the exponentials and the weighted sum of the values.
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+import triton
+import triton.language as tl
+
+# The softmax is taken to base 2, for which GPUs have an instruction: scores are scaled by this too.
+LOG2_E = 1.4426950408889634
+# Stands for minus infinity. It is finite because inf - inf, in a row that has seen no key yet, would be NaN.
+HIDDEN = tl.constexpr(-1.0e30)
+
+
+@triton.jit
+def load_rows(pointer, row_offsets, row_mask, MASKED: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr):
+    """[rows, PADDED_DIM] from rows of HEAD_DIM elements; 0 where a row is masked and beyond HEAD_DIM."""
+    dim = tl.arange(0, PADDED_DIM)
+    pointers = pointer + row_offsets[:, None] + dim[None, :]
+    if PADDED_DIM != HEAD_DIM:
+        if MASKED:
+            rows = tl.load(pointers, mask=row_mask[:, None] & (dim < HEAD_DIM)[None, :], other=0.0)
+        else:
+            rows = tl.load(pointers, mask=(dim < HEAD_DIM)[None, :], other=0.0)
+    elif MASKED:
+        rows = tl.load(pointers, mask=row_mask[:, None], other=0.0)
+    else:
+        rows = tl.load(pointers)
+    return rows
+
+
+@triton.jit
+def attend(
+    weighted,  # [ROWS, PADDED_DIM] float32: sum of exp2(score - row_max) * value
+    row_max,  # [ROWS] float32, in units of log2
+    row_sum,  # [ROWS] float32: sum of exp2(score - row_max)
+    query,  # [ROWS, PADDED_DIM]
+    last_visible,  # [ROWS]: the last position that a row may see; looked at only if MASKED
+    key_head,  # pointers to this KV head in slot 0 of block 0
+    value_head,
+    block_table,  # pointer to this sequence's row
+    start,  # positions start..end - 1 are attended to; unless MASKED, a whole number of tiles
+    end,
+    scale_log2,  # score scale * LOG2_E
+    stride_block,  # of the cache, in elements
+    stride_slot,
+    MASKED: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    TILE: tl.constexpr,  # positions in one iteration
+    STAGES: tl.constexpr,
+):
+    """Go on with an online softmax over positions start..end - 1. Returns (weighted, row_max, row_sum)."""
+    # Block ids are loaded one iteration ahead and carried: loaded in the iteration that uses them, they are a second
+    # level of indirection, for which the software pipeline gives up stages.
+    position = start + tl.arange(0, TILE)
+    block = tl.load(block_table + position // BLOCK_SIZE, mask=position < end, other=0)
+    for tile_start in tl.range(start, end, TILE, num_stages=STAGES):
+        position = tile_start + tl.arange(0, TILE)
+        # 64 bits: a cache may hold more than 2**31 elements.
+        offsets = block.to(tl.int64) * stride_block + (position % BLOCK_SIZE) * stride_slot
+        # Slots beyond the sequence may hold anything: their weight is 0, and 0 * NaN would be NaN.
+        key = load_rows(key_head, offsets, position < end, MASKED, HEAD_DIM, PADDED_DIM)
+        value = load_rows(value_head, offsets, position < end, MASKED, HEAD_DIM, PADDED_DIM)
+        following = position + TILE
+        block = tl.load(block_table + following // BLOCK_SIZE, mask=following < end, other=0)
+
+        scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale_log2
+        if MASKED:
+            scores = tl.where(position[None, :] <= last_visible[:, None], scores, HIDDEN)
+        new_max = tl.maximum(row_max, tl.max(scores, 1))
+        weights = tl.exp2(scores - new_max[:, None])
+        correction = tl.exp2(row_max - new_max)
+        row_sum = row_sum * correction + tl.sum(weights, 1)
+        weighted = tl.dot(weights.to(value.dtype), value, acc=weighted * correction[:, None], input_precision="ieee")
+        row_max = new_max
+    return weighted, row_max, row_sum

@@ -1,0 +1,86 @@
+"""The cases that every form of paged_decode is checked on, and a paged KV cache to check them with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from octavo_kernels.comparison import largest_error
+from octavo_kernels.paged_decode import reference
+
+TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One batch; `blocks_before` unused blocks lie in front of those in use."""
+
+    name: str
+    seq_lens: tuple[int, ...]
+    q_heads: int
+    kv_heads: int
+    head_dim: int
+    block_size: int = 16
+    blocks_before: int = 0
+
+
+# Small enough for Triton's interpreter. With a head of 16 a tile has 128 positions: 300 tokens are split.
+TINY_CASES = (
+    Case("one token", (1,), 2, 1, 16),
+    Case("ragged", (1, 16, 17, 31, 300), 4, 2, 16),
+    Case("group of three", (5, 40), 9, 3, 32, block_size=8),
+    Case("padded head", (33, 8), 2, 2, 48, block_size=8),
+)
+CASES = (
+    *TINY_CASES,
+    Case("smollm2", (1, 16, 100, 128, 129), 9, 3, 64),
+    Case("long", (2000, 1), 9, 3, 64, block_size=32),
+    Case("equal lengths", (96, 96, 96), 8, 2, 64),
+    Case("many sequences", tuple(range(1, 1280, 80)), 9, 3, 64),
+    Case("head of 80", (77, 300), 8, 8, 80),
+    Case("head of 96", (77, 300), 8, 2, 96, block_size=64),
+    Case("8B shape", (513, 64, 1000), 32, 8, 128),
+    Case("group of 7", (100, 333), 14, 2, 64),
+    Case("one KV head", (100, 333), 71, 1, 64),
+    Case("head of 256", (100, 333), 8, 1, 256, block_size=128),
+)
+# More than 2**31 elements lie in front of the blocks in use: 4.3 GB of keys in bfloat16.
+LARGE_CASES = (Case("64-bit offsets", (500, 33), 32, 8, 128, blocks_before=1 << 17),)
+
+
+def paged_cache(
+    case: Case, dtype: torch.dtype, device: str, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """K cache, V cache and block tables of sequences with `case.seq_lens` tokens.
+
+    Blocks are handed out in random order, every slot without a token is NaN, and table entries past a sequence's last
+    block name the first block, which belongs to nobody.
+    """
+    widths = [-(-length // case.block_size) for length in case.seq_lens]
+    first_block = case.blocks_before + 1
+    shuffled = torch.split(first_block + torch.randperm(sum(widths), generator=generator), widths)
+    shape = (2, first_block + sum(widths), case.block_size, case.kv_heads, case.head_dim)
+    cache = torch.full(shape, torch.nan, dtype=dtype, device=device)
+    block_tables = torch.zeros(len(widths), max(widths) + 1, dtype=torch.int32)
+    for sequence, (length, blocks) in enumerate(zip(case.seq_lens, shuffled, strict=True)):
+        block_tables[sequence, : len(blocks)] = blocks
+        position = torch.arange(length)
+        tokens = torch.randn(2, length, case.kv_heads, case.head_dim, generator=generator)
+        cache[:, blocks[position // case.block_size], position % case.block_size] = tokens.to(cache)
+    return cache[0], cache[1], block_tables.to(device)
+
+
+def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: str) -> float:
+    """Largest error of `form` against the oracle."""
+    generator = torch.Generator().manual_seed(0)
+    k_cache, v_cache, block_tables = paged_cache(case, dtype, device, generator)
+    # As in the fused output of the QKV projection: other heads lie between two tokens.
+    fused = torch.randn(len(case.seq_lens), case.q_heads + 2, case.head_dim, generator=generator)
+    q = fused.to(device, dtype)[:, : case.q_heads]
+    seq_lens = torch.tensor(case.seq_lens, dtype=torch.int32, device=device)
+    scale = case.head_dim**-0.5
+    expected = reference.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale)
+    out = torch.full(q.shape, torch.nan, dtype=dtype, device=device)
+    form(q, k_cache, v_cache, block_tables, seq_lens, scale, out)
+    return largest_error(out, expected)

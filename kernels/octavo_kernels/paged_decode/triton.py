@@ -1,0 +1,208 @@
+"""paged_decode in Triton: each sequence is split over several programs (Flash-Decoding, Dao et al., 2023).
+
+One program attends with the query heads of one KV head to one part of one sequence. If there is more than one part,
+the programs leave normalised partial results, and `combine_kernel` weighs them together. How many parts there are
+depends on shapes and on the GPU alone, never on lengths: a sequence that is too short leaves its last parts empty.
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from octavo_kernels.gpu import gpu
+from octavo_kernels.online_softmax import HIDDEN, LOG2_E, attend, load_rows
+
+SMALLEST_DOT = 16  # rows and columns that tl.dot needs on a GPU
+TILE_BYTES = 16_384  # of keys, and as much of values, in one iteration
+STAGES = 3
+PROGRAMS_PER_PROCESSOR = 4
+MOST_SPLITS = 64
+
+
+@triton.jit
+def split_length(seq_len, TILE: tl.constexpr, SPLITS: tl.constexpr):
+    """Positions that each part of a sequence covers: whole tiles; the last parts may be shorter or empty."""
+    return tl.cdiv(tl.cdiv(seq_len, TILE), SPLITS) * TILE
+
+
+@triton.jit(do_not_specialize=["stride_table"])
+def decode_kernel(
+    out,
+    partial_out,
+    partial_log_sum,
+    q,
+    k_cache,
+    v_cache,
+    block_tables,
+    seq_lens,
+    scale_log2,
+    stride_out_sequence,
+    stride_out_head,
+    stride_q_sequence,
+    stride_q_head,
+    stride_block,
+    stride_slot,
+    stride_head,
+    stride_table,
+    GROUP: tl.constexpr,
+    ROWS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    TILE: tl.constexpr,
+    SPLITS: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    kv_head = tl.program_id(0)
+    sequence = tl.program_id(1).to(tl.int64)
+    split = tl.program_id(2)
+    seq_len = tl.load(seq_lens + sequence)
+    start = split * split_length(seq_len, TILE, SPLITS)
+    end = tl.minimum(seq_len, start + split_length(seq_len, TILE, SPLITS))
+    if start >= end:
+        return
+
+    row = tl.arange(0, ROWS)
+    in_group = row < GROUP
+    head = kv_head * GROUP + row
+    query = load_rows(
+        q, sequence * stride_q_sequence + head * stride_q_head, in_group, ROWS != GROUP, HEAD_DIM, PADDED_DIM
+    )
+    weighted, row_max, row_sum = attend(
+        tl.zeros([ROWS, PADDED_DIM], tl.float32),
+        tl.full([ROWS], HIDDEN, tl.float32),
+        tl.zeros([ROWS], tl.float32),
+        query,
+        tl.full([ROWS], 0, tl.int32) + (end - 1),
+        k_cache + kv_head * stride_head,
+        v_cache + kv_head * stride_head,
+        block_tables + sequence * stride_table,
+        start,
+        end,
+        scale_log2,
+        stride_block,
+        stride_slot,
+        True,
+        HEAD_DIM,
+        PADDED_DIM,
+        BLOCK_SIZE,
+        TILE,
+        STAGES,
+    )
+    attended = weighted / row_sum[:, None]
+
+    dim = tl.arange(0, PADDED_DIM)
+    store_mask = in_group[:, None] & (dim < HEAD_DIM)[None, :]
+    if SPLITS == 1:
+        rows = sequence * stride_out_sequence + head * stride_out_head
+        tl.store(out + rows[:, None] + dim[None, :], attended.to(out.dtype.element_ty), mask=store_mask)
+    else:
+        partial = (sequence * tl.num_programs(0) * GROUP + head) * SPLITS + split
+        tl.store(partial_out + partial[:, None] * HEAD_DIM + dim[None, :], attended, mask=store_mask)
+        tl.store(partial_log_sum + partial, row_max + tl.log2(row_sum), mask=in_group)
+
+
+@triton.jit
+def combine_kernel(
+    out,
+    partial_out,
+    partial_log_sum,
+    seq_lens,
+    stride_out_sequence,
+    stride_out_head,
+    HEAD_DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    TILE: tl.constexpr,
+    SPLITS: tl.constexpr,
+):
+    head = tl.program_id(0)
+    sequence = tl.program_id(1).to(tl.int64)
+    seq_len = tl.load(seq_lens + sequence)
+    split = tl.arange(0, SPLITS)
+    dim = tl.arange(0, PADDED_DIM)
+    written = split * split_length(seq_len, TILE, SPLITS) < seq_len
+    partial = (sequence * tl.num_programs(0) + head) * SPLITS + split
+
+    log_sum = tl.load(partial_log_sum + partial, mask=written, other=HIDDEN)
+    attended = tl.load(
+        partial_out + partial[:, None] * HEAD_DIM + dim[None, :],
+        mask=written[:, None] & (dim < HEAD_DIM)[None, :],
+        other=0.0,
+    )
+    weight = tl.exp2(log_sum - tl.max(log_sum, 0))
+    combined = tl.sum(attended * weight[:, None], 0) / tl.sum(weight, 0)
+    pointers = out + sequence * stride_out_sequence + head * stride_out_head + dim
+    tl.store(pointers, combined.to(out.dtype.element_ty), mask=dim < HEAD_DIM)
+
+
+def paged_decode(
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    block_tables: Tensor,
+    seq_lens: Tensor,
+    scale: float,
+    out: Tensor | None = None,
+) -> Tensor:
+    """See `octavo_kernels.paged_decode`."""
+    batch, q_heads, head_dim = q.shape
+    block_size, kv_heads = k_cache.shape[1:3]
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device) if out is None else out
+    group = q_heads // kv_heads
+    padded_dim = triton.next_power_of_2(head_dim)
+    tile = min(128, max(SMALLEST_DOT, TILE_BYTES // (padded_dim * q.itemsize)))
+    longest = block_tables.shape[1] * block_size
+    splits = _splits(batch * kv_heads, triton.cdiv(longest, tile), q.device)
+    partial_out, partial_log_sum = out, out  # not touched when there is one part
+    if splits > 1:
+        partial_out = torch.empty(batch, q_heads, splits, head_dim, dtype=torch.float32, device=q.device)
+        partial_log_sum = torch.empty(batch, q_heads, splits, dtype=torch.float32, device=q.device)
+
+    decode_kernel[(kv_heads, batch, splits)](
+        out,
+        partial_out,
+        partial_log_sum,
+        q,
+        k_cache,
+        v_cache,
+        block_tables,
+        seq_lens,
+        scale * LOG2_E,
+        *out.stride()[:2],
+        *q.stride()[:2],
+        *k_cache.stride()[:3],
+        block_tables.stride(0),
+        GROUP=group,
+        ROWS=max(SMALLEST_DOT, triton.next_power_of_2(group)),
+        HEAD_DIM=head_dim,
+        PADDED_DIM=padded_dim,
+        BLOCK_SIZE=block_size,
+        TILE=tile,
+        SPLITS=splits,
+        STAGES=STAGES,
+        num_warps=4,
+    )
+    if splits > 1:
+        combine_kernel[(q_heads, batch)](
+            out,
+            partial_out,
+            partial_log_sum,
+            seq_lens,
+            *out.stride()[:2],
+            HEAD_DIM=head_dim,
+            PADDED_DIM=padded_dim,
+            TILE=tile,
+            SPLITS=splits,
+            num_warps=4,
+        )
+    return out
+
+
+def _splits(pairs: int, tiles: int, device: torch.device) -> int:
+    """Parts of a sequence, a power of two: enough to fill the GPU with `pairs` of (sequence, KV head)."""
+    wanted = gpu(device).processors * PROGRAMS_PER_PROCESSOR // pairs
+    most = max(1, min(wanted, tiles, MOST_SPLITS))
+    return 1 << (most.bit_length() - 1)

@@ -1,0 +1,38 @@
+"""Causal attention of runs of new tokens over the paged KV cache."""
+
+from torch import Tensor
+
+from octavo_kernels.paged_prefill import cpu
+
+
+def paged_prefill(
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    block_tables: Tensor,
+    seq_lens: Tensor,
+    query_start: Tensor,
+    max_query_len: int,
+    scale: float,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Causal attention of the last tokens of each sequence over all its tokens up to each of them.
+
+    Args:
+        q: [tokens, q_heads, head_dim], the sequences' queries one behind another; the last dimension is contiguous.
+        k_cache, v_cache: [blocks, block_size, kv_heads, head_dim], one layer; all tokens' keys and values are in it.
+        block_tables: [batch, width] int32, each sequence's blocks in order; entries past its last block are ignored.
+        seq_lens: [batch] int32, tokens of each sequence, its queries included.
+        query_start: [batch + 1] int32; rows query_start[b] .. query_start[b + 1] - 1 are the last tokens of sequence b.
+        max_query_len: at least the queries of any sequence.
+        scale: factor of the scores, usually head_dim ** -0.5.
+        out: where to write, like q; allocated if None. Rows past query_start[batch] are not written.
+
+    Returns:
+        [tokens, q_heads, head_dim], in q's dtype.
+    """
+    if q.device.type == "cuda":
+        from octavo_kernels.paged_prefill import triton
+
+        return triton.paged_prefill(q, k_cache, v_cache, block_tables, seq_lens, query_start, max_query_len, scale, out)
+    return cpu.paged_prefill(q, k_cache, v_cache, block_tables, seq_lens, query_start, max_query_len, scale, out)

@@ -1,0 +1,195 @@
+"""paged_prefill in Triton (FlashAttention-2, Dao, 2023, over a paged cache).
+
+The query rows of one KV head, (token, head of its group) in that order, are cut into tiles, one program each. Packing
+the group into the rows reads each key once for all its heads, and fills a tile with few tokens when a chunk is short.
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from octavo_kernels.gpu import gpu
+from octavo_kernels.online_softmax import HIDDEN, LOG2_E, attend, load_rows
+
+
+class Tile(NamedTuple):
+    """What one program works on at a time, and how."""
+
+    rows: int  # of queries; at least 16, which is what tl.dot needs on a GPU
+    positions: int  # of keys; likewise
+    warps: int
+    stages: int  # of the software pipeline
+
+
+# By padded head size. Larger tiles spill registers or exceed shared memory: 227 KB on Hopper, 99 KB on consumer GPUs.
+HOPPER_TILES = {64: Tile(128, 128, 8, 3), 128: Tile(128, 128, 8, 3), 256: Tile(128, 32, 8, 2)}
+TILES = {64: Tile(128, 64, 8, 2), 128: Tile(128, 32, 8, 2), 256: Tile(64, 32, 4, 2)}
+SHORT_TILE = Tile(16, 32, 4, 2)  # for the queries of a decode step
+FLOAT32_TILE = Tile(32, 16, 8, 2)  # exact float32 has no tensor cores: its operands live in registers
+HOPPER_SHARED_MEMORY = 227 << 10
+
+
+@triton.jit(do_not_specialize=["stride_table"])
+def prefill_kernel(
+    out,
+    q,
+    k_cache,
+    v_cache,
+    block_tables,
+    seq_lens,
+    query_start,
+    scale_log2,
+    stride_out_token,
+    stride_out_head,
+    stride_q_token,
+    stride_q_head,
+    stride_block,
+    stride_slot,
+    stride_head,
+    stride_table,
+    KV_HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    ROWS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    TILE: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    kv_head = tl.program_id(0) % KV_HEADS
+    sequence = (tl.program_id(0) // KV_HEADS).to(tl.int64)
+    # The last rows see the most keys: started first, they are not what the GPU waits for in the end.
+    first_row = (tl.num_programs(1) - 1 - tl.program_id(1)) * ROWS
+    first_query = tl.load(query_start + sequence)
+    queries = tl.load(query_start + sequence + 1) - first_query
+    if first_row >= queries * GROUP:
+        return
+    seq_len = tl.load(seq_lens + sequence)
+    context = seq_len - queries  # tokens in front of the first query
+
+    row = first_row + tl.arange(0, ROWS)
+    token = row // GROUP
+    head = kv_head * GROUP + row % GROUP
+    is_query = token < queries
+    packed = (first_query + token).to(tl.int64)
+    query = load_rows(q, packed * stride_q_token + head * stride_q_head, is_query, True, HEAD_DIM, PADDED_DIM)
+
+    # Positions below `seen_by_all` need no mask.
+    seen_by_all = (context + first_row // GROUP + 1) // TILE * TILE
+    end = tl.minimum(seq_len, context + (first_row + ROWS - 1) // GROUP + 1)
+    key_head = k_cache + kv_head * stride_head
+    value_head = v_cache + kv_head * stride_head
+    block_table = block_tables + sequence * stride_table
+    weighted = tl.zeros([ROWS, PADDED_DIM], tl.float32)
+    row_max = tl.full([ROWS], HIDDEN, tl.float32)
+    row_sum = tl.zeros([ROWS], tl.float32)
+    weighted, row_max, row_sum = attend(
+        weighted,
+        row_max,
+        row_sum,
+        query,
+        context + token,
+        key_head,
+        value_head,
+        block_table,
+        0,
+        seen_by_all,
+        scale_log2,
+        stride_block,
+        stride_slot,
+        False,
+        HEAD_DIM,
+        PADDED_DIM,
+        BLOCK_SIZE,
+        TILE,
+        STAGES,
+    )
+    weighted, row_max, row_sum = attend(
+        weighted,
+        row_max,
+        row_sum,
+        query,
+        context + token,
+        key_head,
+        value_head,
+        block_table,
+        seen_by_all,
+        end,
+        scale_log2,
+        stride_block,
+        stride_slot,
+        True,
+        HEAD_DIM,
+        PADDED_DIM,
+        BLOCK_SIZE,
+        TILE,
+        STAGES,
+    )
+
+    dim = tl.arange(0, PADDED_DIM)
+    pointers = out + (packed * stride_out_token + head * stride_out_head)[:, None] + dim[None, :]
+    attended = (weighted / row_sum[:, None]).to(out.dtype.element_ty)
+    tl.store(pointers, attended, mask=is_query[:, None] & (dim < HEAD_DIM)[None, :])
+
+
+def paged_prefill(
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    block_tables: Tensor,
+    seq_lens: Tensor,
+    query_start: Tensor,
+    max_query_len: int,
+    scale: float,
+    out: Tensor | None = None,
+) -> Tensor:
+    """See `octavo_kernels.paged_prefill`."""
+    _, q_heads, head_dim = q.shape
+    block_size, kv_heads = k_cache.shape[1:3]
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device) if out is None else out
+    batch = len(seq_lens)
+    if batch == 0 or max_query_len == 0:
+        return out
+
+    group = q_heads // kv_heads
+    padded_dim = triton.next_power_of_2(head_dim)
+    query_rows = max_query_len * group
+    tile = _tile(padded_dim, q.dtype, query_rows, q.device)
+    prefill_kernel[(batch * kv_heads, triton.cdiv(query_rows, tile.rows))](
+        out,
+        q,
+        k_cache,
+        v_cache,
+        block_tables,
+        seq_lens,
+        query_start,
+        scale * LOG2_E,
+        *out.stride()[:2],
+        *q.stride()[:2],
+        *k_cache.stride()[:3],
+        block_tables.stride(0),
+        KV_HEADS=kv_heads,
+        GROUP=group,
+        ROWS=tile.rows,
+        HEAD_DIM=head_dim,
+        PADDED_DIM=padded_dim,
+        BLOCK_SIZE=block_size,
+        TILE=tile.positions,
+        STAGES=tile.stages,
+        num_warps=tile.warps,
+    )
+    return out
+
+
+def _tile(padded_dim: int, dtype: torch.dtype, query_rows: int, device: torch.device) -> Tile:
+    if dtype == torch.float32:
+        return FLOAT32_TILE
+    if query_rows <= SHORT_TILE.rows:
+        return SHORT_TILE
+    tiles = HOPPER_TILES if gpu(device).shared_memory >= HOPPER_SHARED_MEMORY else TILES
+    return tiles[max(64, padded_dim)]

@@ -1,0 +1,24 @@
+"""Root mean square layer normalisation (Zhang and Sennrich, 2019)."""
+
+from torch import Tensor
+
+from octavo_kernels.rms_norm import cpu
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -> Tensor:
+    """x / sqrt(mean(x ** 2) + eps) * weight, computed in float32 and rounded once.
+
+    Args:
+        x: [tokens, hidden] float32, the residual stream; the last dimension is contiguous.
+        weight: [hidden], in the dtype of the model.
+        eps: added to the mean square.
+        out: where to write, [tokens, hidden] in weight's dtype; allocated if None.
+
+    Returns:
+        [tokens, hidden], in weight's dtype.
+    """
+    if x.device.type == "cuda":
+        from octavo_kernels.rms_norm import triton
+
+        return triton.rms_norm(x, weight, eps, out)
+    return cpu.rms_norm(x, weight, eps, out)

@@ -1,0 +1,42 @@
+"""The cases that every form of rms_norm is checked on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from octavo_kernels.comparison import largest_error
+from octavo_kernels.rms_norm import reference
+
+# 16-bit: one unit in the last place, for sums in another order may round the other way.
+TOLERANCES = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
+EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    tokens: int
+    hidden: int
+
+
+TINY_CASES = (Case("one token", 1, 32), Case("padded row", 3, 48))
+CASES = (
+    *TINY_CASES,
+    Case("smollm2", 17, 576),
+    Case("8B shape", 5, 4096),
+    Case("wide", 2, 16384),
+    Case("no token", 0, 64),
+)
+
+
+def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: str) -> float:
+    """Largest error of `form` against the oracle."""
+    generator = torch.Generator().manual_seed(0)
+    # Every second row of a tensor: a row's stride is not its length.
+    x = torch.randn(case.tokens, 2, case.hidden, generator=generator).to(device)[:, 0]
+    weight = torch.randn(case.hidden, generator=generator).to(device, dtype)
+    out = torch.full(x.shape, torch.nan, dtype=dtype, device=device)
+    form(x, weight, EPS, out)
+    return largest_error(out, reference.rms_norm(x, weight, EPS))

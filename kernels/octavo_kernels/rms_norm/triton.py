@@ -1,0 +1,43 @@
+"""rms_norm in Triton: one program a token."""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+
+@triton.jit
+def normalise(x, weight, eps, HIDDEN: tl.constexpr):
+    """x [n] float32, 0 beyond HIDDEN; times weight, in float32."""
+    mean_square = tl.sum(x * x, 0) / HIDDEN
+    return x * tl.rsqrt(mean_square + eps) * weight
+
+
+@triton.jit
+def rms_norm_kernel(out, x, weight, eps, stride_out, stride_x, HIDDEN: tl.constexpr, PADDED: tl.constexpr):
+    token = tl.program_id(0).to(tl.int64)
+    element = tl.arange(0, PADDED)
+    mask = element < HIDDEN
+    row = tl.load(x + token * stride_x + element, mask=mask, other=0.0)
+    scale = tl.load(weight + element, mask=mask, other=0.0)
+    tl.store(out + token * stride_out + element, normalise(row, scale, eps, HIDDEN), mask=mask)
+
+
+def warps(padded: int) -> int:
+    """Warps for a row of `padded` elements: up to 16 elements a thread, until a program has 16 warps."""
+    return min(16, max(1, padded // 512))
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -> Tensor:
+    """See `octavo_kernels.rms_norm`."""
+    tokens, hidden = x.shape
+    out = torch.empty(x.shape, dtype=weight.dtype, device=x.device) if out is None else out
+    if tokens == 0:
+        return out
+    padded = triton.next_power_of_2(hidden)
+    rms_norm_kernel[(tokens,)](
+        out, x, weight, eps, out.stride(0), x.stride(0), HIDDEN=hidden, PADDED=padded, num_warps=warps(padded)
+    )
+    return out

@@ -1,0 +1,22 @@
+"""Rotary position embedding (Su et al., 2021), rotating the first half of a head against its second half."""
+
+from torch import Tensor
+
+from octavo_kernels.rotary import cpu
+
+
+def rotary(q: Tensor, k: Tensor, positions: Tensor, cos_sin: Tensor) -> None:
+    """Rotate queries and keys by their positions, in place, computing in float32.
+
+    Args:
+        q: [tokens, q_heads, head_dim]; a view into a fused QKV tensor will do, if its last dimension is contiguous.
+        k: [tokens, kv_heads, head_dim], likewise.
+        positions: [tokens] int64, below the length of `cos_sin`.
+        cos_sin: [positions, head_dim] float32: head_dim / 2 cosines, then as many sines.
+    """
+    if q.device.type == "cuda":
+        from octavo_kernels.rotary import triton
+
+        triton.rotary(q, k, positions, cos_sin)
+    else:
+        cpu.rotary(q, k, positions, cos_sin)

@@ -1,0 +1,66 @@
+"""rotary in Triton: one program a token."""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+
+@triton.jit
+def rotate(heads, stride_head, cos, sin, HEADS: tl.constexpr, HALF: tl.constexpr, PADDED_HALF: tl.constexpr):
+    """Rotate one token's heads in place; cos, sin: [PADDED_HALF] float32."""
+    PADDED_HEADS: tl.constexpr = triton.next_power_of_2(HEADS)
+    head = tl.arange(0, PADDED_HEADS)
+    dim = tl.arange(0, PADDED_HALF)
+    mask = (head < HEADS)[:, None] & (dim < HALF)[None, :]
+    first_half = heads + head[:, None] * stride_head + dim[None, :]
+    second_half = first_half + HALF
+    first = tl.load(first_half, mask=mask, other=0.0).to(tl.float32)
+    second = tl.load(second_half, mask=mask, other=0.0).to(tl.float32)
+    element = heads.dtype.element_ty
+    tl.store(first_half, (first * cos[None, :] - second * sin[None, :]).to(element), mask=mask)
+    tl.store(second_half, (second * cos[None, :] + first * sin[None, :]).to(element), mask=mask)
+
+
+@triton.jit
+def rotary_kernel(
+    q,
+    k,
+    positions,
+    cos_sin,
+    stride_q_token,
+    stride_q_head,
+    stride_k_token,
+    stride_k_head,
+    Q_HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    HALF: tl.constexpr,
+    PADDED_HALF: tl.constexpr,
+):
+    token = tl.program_id(0).to(tl.int64)
+    row = cos_sin + tl.load(positions + token) * (2 * HALF)
+    dim = tl.arange(0, PADDED_HALF)
+    cos = tl.load(row + dim, mask=dim < HALF, other=0.0)
+    sin = tl.load(row + HALF + dim, mask=dim < HALF, other=0.0)
+    rotate(q + token * stride_q_token, stride_q_head, cos, sin, Q_HEADS, HALF, PADDED_HALF)
+    rotate(k + token * stride_k_token, stride_k_head, cos, sin, KV_HEADS, HALF, PADDED_HALF)
+
+
+def rotary(q: Tensor, k: Tensor, positions: Tensor, cos_sin: Tensor) -> None:
+    """See `octavo_kernels.rotary`."""
+    tokens, q_heads, head_dim = q.shape
+    if tokens == 0:
+        return
+    rotary_kernel[(tokens,)](
+        q,
+        k,
+        positions,
+        cos_sin,
+        *q.stride()[:2],
+        *k.stride()[:2],
+        Q_HEADS=q_heads,
+        KV_HEADS=k.shape[1],
+        HALF=head_dim // 2,
+        PADDED_HALF=triton.next_power_of_2(head_dim // 2),
+    )

@@ -1,0 +1,36 @@
+"""silu_mul in Triton: one program a token and piece of its row."""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+PIECE = 1024  # elements
+
+
+@triton.jit
+def silu_mul_kernel(out, gate_up, intermediate, stride_out, stride_gate_up, PIECE: tl.constexpr):
+    token = tl.program_id(0).to(tl.int64)
+    element = tl.program_id(1) * PIECE + tl.arange(0, PIECE)
+    mask = element < intermediate
+    row = gate_up + token * stride_gate_up
+    gate = tl.load(row + element, mask=mask, other=0.0).to(tl.float32)
+    up = tl.load(row + intermediate + element, mask=mask, other=0.0).to(tl.float32)
+    activated = gate * tl.sigmoid(gate) * up
+    tl.store(out + token * stride_out + element, activated.to(out.dtype.element_ty), mask=mask)
+
+
+def silu_mul(gate_up: Tensor, out: Tensor | None = None) -> Tensor:
+    """See `octavo_kernels.silu_mul`."""
+    tokens, width = gate_up.shape
+    intermediate = width // 2
+    if out is None:
+        out = torch.empty(tokens, intermediate, dtype=gate_up.dtype, device=gate_up.device)
+    if tokens == 0:
+        return out
+    silu_mul_kernel[(tokens, triton.cdiv(intermediate, PIECE))](
+        out, gate_up, intermediate, out.stride(0), gate_up.stride(0), PIECE=PIECE
+    )
+    return out
