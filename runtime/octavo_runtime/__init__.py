@@ -1,0 +1,24 @@
+"""Octavo's engine and server. Importing the package imports no torch: its names load on first use."""
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from octavo_runtime.engine import Engine
+    from octavo_runtime.llm import LLM
+    from octavo_runtime.sampling_params import SamplingParams
+
+__all__ = ["LLM", "Engine", "SamplingParams"]
+
+# OpenMP reads this when torch loads. Its threads then sleep between parallel loops instead of spinning: beside any
+# other busy process a spinning barrier waits for a thread that lost its core, and a step takes 5 to 10 times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+_HOMES = {"LLM": "llm", "Engine": "engine", "SamplingParams": "sampling_params"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

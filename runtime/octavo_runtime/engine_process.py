@@ -1,0 +1,125 @@
+"""The engine in a process of its own: commands in, one message per client and step out.
+
+Started by engine_client as `python -m octavo_runtime.engine_process CONFIG_JSON ENDPOINT`. The loop sends a heartbeat
+at least once a second, so that the API process can tell a hung engine from an idle one."""
+
+import os
+import signal
+import sys
+import time
+from collections import defaultdict
+
+import msgspec
+import zmq
+
+from octavo_runtime.config import EngineConfig
+from octavo_runtime.messages import Abort, Add, Command, Failed, Hello, Output, Step
+from octavo_runtime.sampling_params import InvalidParameter
+
+HEARTBEAT_SECONDS = 0.5
+
+ClientId = bytes
+
+
+class Mailbox:
+    """The engine's end of the zmq socket. Clients are told apart by the identity that zmq puts before their
+    messages."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.clients: set[ClientId] = set()
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 1000)
+        self._socket.bind(endpoint)
+        self._decoder = msgspec.msgpack.Decoder(Command)
+        self._encoder = msgspec.msgpack.Encoder()
+
+    def receive(self, timeout_seconds: float) -> list[tuple[ClientId, Add | Abort]]:
+        """All commands that wait, or come within the timeout. A Hello makes its sender a client."""
+        commands: list[tuple[ClientId, Add | Abort]] = []
+        wait = int(timeout_seconds * 1000)
+        while self._socket.poll(wait):
+            wait = 0
+            client, payload = self._socket.recv_multipart()
+            command = self._decoder.decode(payload)
+            if isinstance(command, Hello):
+                self.clients.add(client)
+            else:
+                commands.append((client, command))
+        return commands
+
+    def send(self, client: ClientId, event: msgspec.Struct) -> None:
+        self._socket.send_multipart([client, self._encoder.encode(event)])
+
+    def close(self) -> None:
+        self._socket.close()
+        zmq.Context.instance().term()
+
+
+def serve(config: EngineConfig, mailbox: Mailbox) -> None:
+    """Loads the model and steps until the parent process is gone."""
+    from octavo_runtime.engine import (
+        Engine,
+    )  # here, since it imports torch: seconds in which the socket already listens
+
+    engine = Engine(config)
+    owners: dict[str, ClientId] = {}
+    greeted: set[ClientId] = set()
+    parent = os.getppid()
+    next_beat = 0.0
+    while os.getppid() == parent:
+        outputs: dict[ClientId, list[Output]] = defaultdict(list)
+        for client, command in mailbox.receive(0 if engine.has_work else HEARTBEAT_SECONDS):
+            match command:
+                case Add(request_id=request_id, prompt=prompt, params=params):
+                    try:
+                        engine.add_request(request_id, prompt, params)
+                        owners[request_id] = client
+                    except InvalidParameter as error:
+                        outputs[client].append(Output(request_id, [], "error", str(error)))
+                case Abort(request_id=request_id):
+                    engine.abort(request_id)
+                    owners.pop(request_id, None)
+        for client in mailbox.clients - greeted:
+            mailbox.send(client, engine.ready)
+            greeted.add(client)
+        for output in engine.step():
+            outputs[owners[output.request_id]].append(output)
+            if output.finish_reason is not None:
+                del owners[output.request_id]
+        if not engine.has_work:
+            engine.check_integrity()
+        beat_is_due = time.monotonic() >= next_beat
+        if outputs or beat_is_due:
+            next_beat = time.monotonic() + HEARTBEAT_SECONDS
+            load = engine.load
+            for client in greeted if beat_is_due else outputs:
+                mailbox.send(client, Step(outputs[client], load))
+
+
+def main() -> int:
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the terminal sends Ctrl-C to the whole group; the API process decides
+    config, endpoint = EngineConfig.model_validate_json(sys.argv[1]), sys.argv[2]
+    mailbox = Mailbox(endpoint)
+    try:
+        serve(config, mailbox)
+    except Exception as error:  # the last line of defence: whatever ends the engine is told to every client
+        expected = isinstance(error, ValueError | OSError)
+        text = str(error) if expected else f"{type(error).__name__}: {error}"
+        if not expected:
+            import traceback
+
+            traceback.print_exc()
+        if not mailbox.clients:
+            mailbox.receive(2.0)
+        for client in mailbox.clients:
+            mailbox.send(client, Failed(" ".join(text.split())))
+        return 1
+    finally:
+        mailbox.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

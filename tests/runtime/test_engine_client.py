@@ -1,0 +1,113 @@
+"""The engine in its own process, over zmq."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from octavo_runtime.config import EngineConfig
+from octavo_runtime.engine_client import EngineClient, EngineFailure
+from octavo_runtime.sampling_params import SamplingParams
+
+CONFIG = EngineConfig(model="builtin://smollm2", device="cpu", kv_cache_memory="64Mi", max_model_len=512)
+LONG = SamplingParams(temperature=0.0, max_tokens=400, ignore_eos=True)
+
+
+@contextlib.asynccontextmanager
+async def started(config: EngineConfig = CONFIG):
+    client = EngineClient()
+    try:
+        await client.start(config)
+        yield client
+    finally:
+        await client.stop()
+
+
+def engine_pid() -> int:
+    children = [child for child in psutil.Process().children() if "octavo_runtime.engine_process" in child.cmdline()]
+    assert len(children) == 1
+    return children[0].pid
+
+
+async def collect(client: EngineClient, request_id: str, params: SamplingParams) -> list[int]:
+    return [token async for output in client.generate(request_id, [1, 2, 3], params) for token in output.token_ids]
+
+
+async def wait_until(condition, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.05)
+
+
+async def test_requests_run_together_and_leave_nothing():
+    async with started() as client:
+        params = SamplingParams(temperature=0.0, max_tokens=8, ignore_eos=True)
+        answers = await asyncio.gather(*(collect(client, f"r{index}", params) for index in range(5)))
+        assert [len(answer) for answer in answers] == [8] * 5
+        assert len({tuple(answer) for answer in answers}) == 1
+        await wait_until(lambda: client.load.running == 0 and client.load.blocks_used == 0, 5)
+        assert client.problem() is None
+
+
+async def test_a_refused_request_is_an_error_output_and_harms_nobody():
+    async with started() as client:
+        outputs = [output async for output in client.generate("r", [10**6], LONG)]
+        assert [output.finish_reason for output in outputs] == ["error"]
+        assert "token ids must be from 0 to 49151, got 1000000" in outputs[0].error
+        assert len(await collect(client, "next", SamplingParams(max_tokens=3, ignore_eos=True))) == 3
+
+
+async def test_closing_the_generator_frees_the_blocks():
+    async with started() as client:
+        stream = client.generate("r", [1, 2, 3], LONG)
+        await anext(stream)
+        await wait_until(lambda: client.load.blocks_used > 0, 5)
+        await stream.aclose()
+        await wait_until(lambda: client.load.blocks_used == 0, 5)
+
+
+async def test_a_killed_engine_ends_every_stream():
+    async with started() as client:
+        stream = client.generate("r", [1, 2, 3], LONG)
+        await anext(stream)
+        os.kill(engine_pid(), signal.SIGKILL)
+        with pytest.raises(EngineFailure, match="exit code -9"):
+            async for _ in stream:
+                pass
+        assert "exit code -9" in await client.wait_failed()
+        assert "exit code -9" in client.problem()
+        with pytest.raises(EngineFailure):
+            await collect(client, "later", LONG)
+
+
+async def test_a_hung_engine_is_seen_within_ten_seconds():
+    async with started() as client:
+        os.kill(engine_pid(), signal.SIGSTOP)
+        stopped = time.monotonic()
+        await wait_until(lambda: client.problem() is not None, 10)
+        assert "has not answered for" in client.problem()
+        assert time.monotonic() - stopped < 10
+        os.kill(engine_pid(), signal.SIGCONT)
+        await wait_until(lambda: client.problem() is None, 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"max_model_len": 100_000}, "max_model_len: must be at most 8192, the model's own limit, got 100000"),
+        ({"kv_cache_memory": "1Mi"}, "max_model_len: must be at most 32, the tokens that the KV cache holds, got 512"),
+        ({"model": "/nowhere/model"}, "/nowhere/model"),
+        ({"device": "cuda"}, "no CUDA device"),
+    ],
+)
+async def test_an_engine_that_cannot_start_says_why_in_one_line(changes, words):
+    with pytest.raises(EngineFailure) as caught:
+        async with started(CONFIG.model_copy(update=changes)):
+            pass
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,69 @@
+"""Greedy tokens of smollm2 in float32 equal transformers' (exactness/make_reference.py), whatever the scheduler
+does."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from octavo_runtime.config import EngineConfig
+from octavo_runtime.engine import Engine
+from octavo_runtime.sampling_params import SamplingParams
+
+CASES = json.loads((Path(__file__).parent / "exactness" / "smollm2_greedy.json").read_text())
+# Two correct engines round differently; only where the two best scores nearly tie may their tokens part.
+TIE = 1e-3
+
+SETTINGS = {
+    "mixed lengths in one batch": {},
+    "prompts in small chunks": {"max_num_batched_tokens": 64},
+    "preempted in a small block pool": {"kv_cache_memory": "120Mi", "max_model_len": 1024},
+    "large blocks, few rows": {"block_size": 64, "max_num_seqs": 7},
+}
+
+
+def generate(engine: Engine, cases: list[dict]) -> list[list[int]]:
+    """64 greedy tokens for each reference prompt, blocks checked after every step."""
+    params = SamplingParams(temperature=0.0, max_tokens=64, ignore_eos=True)
+    answers: dict[str, list[int]] = {}
+    for index, case in enumerate(cases):
+        engine.add_request(str(index), case["prompt"], params)
+        answers[str(index)] = []
+    while engine.has_work:
+        for output in engine.step():
+            answers[output.request_id] += output.token_ids
+        engine.check_integrity()
+    return list(answers.values())
+
+
+def check(answers: list[list[int]], cases: list[dict]) -> None:
+    for case, answer in zip(cases, answers, strict=True):
+        assert len(answer) == len(case["tokens"]) == 64
+        for step, (token, expected) in enumerate(zip(answer, case["tokens"], strict=True)):
+            if token != expected:
+                assert case["gaps"][step] < TIE, f"step {step} of prompt {case['prompt'][:8]}...: {token} != {expected}"
+                break
+
+
+def test_the_reference_is_whole():
+    assert len(CASES) == 50
+    assert all(len(case["tokens"]) == len(case["gaps"]) == 64 for case in CASES)
+    assert max(len(case["prompt"]) for case in CASES) > 500
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_tokens_equal_the_reference_on_cpu(name):
+    engine = Engine(EngineConfig(model="builtin://smollm2", device="cpu", dtype="float32", **SETTINGS[name]))
+    cases = CASES[::4] if "few rows" in name else CASES  # few rows take long
+    check(generate(engine, cases), cases)
+    assert (engine.load.preemptions > 0) == ("preempted" in name)
+    assert engine.load.blocks_used == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", SETTINGS)
+def test_tokens_equal_the_reference_on_gpu(name):
+    assert torch.cuda.is_available(), "make test-gpu runs on a machine with a CUDA device"
+    engine = Engine(EngineConfig(model="builtin://smollm2", device="cuda", dtype="float32", **SETTINGS[name]))
+    check(generate(engine, CASES), CASES)

@@ -1,0 +1,134 @@
+"""Small random models of the supported families, from safetensors, against transformers in float32."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+
+from octavo_runtime.config import EngineConfig
+from octavo_runtime.engine import Engine
+from octavo_runtime.model.files import locate
+from octavo_runtime.model.safetensors_folder import SafetensorsFolder
+from octavo_runtime.model.spec import UnsupportedModel, spec_from_config, spec_from_folder
+from octavo_runtime.sampling_params import SamplingParams
+
+SMALL = {
+    "vocab_size": 300,
+    "hidden_size": 96,
+    "intermediate_size": 112,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "eos_token_id": 299,
+}
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+FAMILIES = {
+    "llama": LlamaConfig(**SMALL, tie_word_embeddings=False),
+    "llama, tied embeddings": LlamaConfig(**SMALL, tie_word_embeddings=True),
+    "llama, all heads their own": LlamaConfig(**{**SMALL, "num_key_value_heads": 6}),
+    "llama, five heads of 80": LlamaConfig(
+        **{**SMALL, "hidden_size": 160, "num_attention_heads": 5, "num_key_value_heads": 1}, head_dim=80
+    ),
+    "llama, biases": LlamaConfig(**SMALL, attention_bias=True, mlp_bias=True),
+    "llama 3 rope": LlamaConfig(**SMALL, rope_parameters=LLAMA3_ROPE),
+    "llama, linear rope": LlamaConfig(
+        **SMALL, rope_parameters={"rope_type": "linear", "rope_theta": 5000.0, "factor": 2.0}
+    ),
+    "mistral": MistralConfig(**SMALL, sliding_window=None, head_dim=16),
+}
+
+
+def save(config: LlamaConfig | MistralConfig, folder: Path) -> torch.nn.Module:
+    """A random model on disk and in memory; biases and norms are random too, so that none can be left out unseen."""
+    torch.manual_seed(0)
+    model = (MistralForCausalLM if config.model_type == "mistral" else LlamaForCausalLM)(config).float().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    model.save_pretrained(folder)
+    return model
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_tokens_equal_transformers(family, tmp_path):
+    model = save(FAMILIES[family], tmp_path)
+    engine = Engine(EngineConfig(model=str(tmp_path), device="cpu", dtype="float32", kv_cache_memory="16Mi"))
+    generator = torch.Generator().manual_seed(1)
+    prompts = [torch.randint(0, 299, (length,), generator=generator).tolist() for length in (1, 5, 16, 17, 90, 200)]
+    answers: dict[str, list[int]] = {str(index): [] for index in range(len(prompts))}
+    for index, prompt in enumerate(prompts):
+        engine.add_request(str(index), prompt, SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True))
+    while engine.has_work:
+        for output in engine.step():
+            answers[output.request_id] += output.token_ids
+    for prompt, answer in zip(prompts, answers.values(), strict=True):
+        whole = torch.tensor([prompt + answer])
+        with torch.inference_mode():
+            scores = model(whole).logits[0, len(prompt) - 1 : -1]
+        assert scores.argmax(-1).tolist() == answer
+
+
+def test_eos_ends_an_answer_and_ignore_eos_does_not(tmp_path):
+    save(FAMILIES["llama"], tmp_path)
+    engine = Engine(EngineConfig(model=str(tmp_path), device="cpu", dtype="float32", kv_cache_memory="16Mi"))
+
+    def run(params: SamplingParams) -> tuple[list[int], str | None]:
+        engine.add_request("r", [1, 2, 3], params)
+        outputs = []
+        while engine.has_work:
+            outputs += engine.step()
+        return [token for output in outputs for token in output.token_ids], outputs[-1].finish_reason
+
+    tokens, reason = run(SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True))
+    assert (len(tokens), reason) == (20, "length")
+    stop_at = tokens[7]
+    tokens_again, reason = run(SamplingParams(temperature=0.0, stop_token_ids=(stop_at,), ignore_eos=True))
+    assert (tokens_again, reason) == (tokens[: tokens.index(stop_at) + 1], "stop")
+    _, reason = run(SamplingParams(temperature=0.0, ignore_eos=True))
+    assert reason == "length"
+    assert engine.load.blocks_used == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"architectures": ["GPT2LMHeadModel"]}, "architecture must be one of LlamaForCausalLM"),
+        ({"hidden_act": "gelu"}, "hidden_act must be silu, got gelu"),
+        ({"sliding_window": 4096}, "sliding_window must be unset, got 4096"),
+        ({"rope_scaling": {"rope_type": "yarn"}, "rope_parameters": None}, "rope type must be one of"),
+    ],
+)
+def test_models_that_cannot_be_computed_are_refused(change, words):
+    config = {**LlamaConfig(**SMALL).to_dict(), "architectures": ["LlamaForCausalLM"], **change}
+    with pytest.raises(UnsupportedModel, match=words):
+        spec_from_config(config)
+
+
+def test_missing_and_misshapen_tensors_are_named(tmp_path):
+    save(FAMILIES["llama"], tmp_path)
+    folder = SafetensorsFolder(locate(str(tmp_path)).folder)
+    with pytest.raises(UnsupportedModel, match=r"no tensor model\.absent\.weight"):
+        folder.read("model.absent.weight", (1,))
+    with pytest.raises(UnsupportedModel, match=r"model.norm.weight: shape must be \(95,\), got \(96,\)"):
+        folder.read("model.norm.weight", (95,))
+    assert spec_from_folder(tmp_path).eos_token_ids == (299,)
+
+
+def test_dummy_weights_serve_a_shape_without_a_checkpoint(tmp_path):
+    FAMILIES["llama"].architectures = ["LlamaForCausalLM"]
+    FAMILIES["llama"].save_pretrained(tmp_path)
+    engine = Engine(EngineConfig(model=str(tmp_path), device="cpu", load_format="dummy", kv_cache_memory="16Mi"))
+    engine.add_request("r", [1, 2, 3], SamplingParams(max_tokens=5, ignore_eos=True))
+    outputs = []
+    while engine.has_work:
+        outputs += engine.step()
+    assert len(outputs) == 5
