@@ -1,0 +1,76 @@
+"""Tokens to text as they come: whole characters only, and nothing of a stop string."""
+
+import codecs
+from collections.abc import Sequence
+
+from octavo_runtime.tokenizer import Tokenizer
+
+
+class Detokenizer:
+    """Turns the tokens of one answer into text, at a cost linear in their number.
+
+    The pieces that `add` and `flush` return, joined, do not depend on how the tokens were cut into calls. An answer
+    goes on from its prompt, so a leading space is part of the text. Bytes that form no character become U+FFFD."""
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, skip_special_tokens: bool = True) -> None:
+        self.stopped = False
+        """Whether a stop string was met. Nothing more is returned then; the caller ends the request."""
+        self._tokenizer = tokenizer
+        self._skip_special_tokens = skip_special_tokens
+        self._characters = codecs.getincrementaldecoder("utf-8")("replace")
+        self._matches = [_Match(text) for text in stop]
+        self._held = ""
+
+    def add(self, token_ids: Sequence[int], *, finished: bool = False, stopped_by_token: bool = False) -> str:
+        """The text that new tokens bring. Text that may begin a stop string is held back until that is settled.
+        finished: no more tokens come. stopped_by_token: the last token ended the answer and shows no text."""
+        shown = token_ids[:-1] if stopped_by_token else token_ids
+        skip = self._skip_special_tokens
+        data = b"".join([self._tokenizer.token_bytes(token, skip_special_tokens=skip) for token in shown])
+        text = self._up_to_stop(self._characters.decode(data))
+        return text + self.flush() if finished else text
+
+    def flush(self) -> str:
+        """The text still held back. The answer is over."""
+        text = self._up_to_stop(self._characters.decode(b"", final=True)) + self._held
+        self._held = ""
+        return text
+
+    def _up_to_stop(self, text: str) -> str:
+        if self.stopped:
+            return ""
+        if not self._matches:
+            return text
+        pending = self._held + text
+        for position, character in enumerate(text, start=len(self._held) + 1):
+            complete = [match.length for match in self._matches if match.advance(character)]
+            if complete:
+                self.stopped = True
+                self._held = ""
+                return pending[: position - max(complete)]
+        shown = len(pending) - max(match.matched for match in self._matches)
+        self._held = pending[shown:]
+        return pending[:shown]
+
+
+class _Match:
+    """How much of a stop string the text ends with (Knuth, Morris, Pratt 1977: constant cost per character)."""
+
+    def __init__(self, text: str) -> None:
+        self.length = len(text)
+        self.matched = 0
+        self._text = text
+        # fallback[n]: the longest proper prefix of text that text[:n] also ends with.
+        self._fallback = [0, 0]
+        for character in text[1:]:
+            self._fallback.append(self._next(self._fallback[-1], character))
+
+    def advance(self, character: str) -> bool:
+        """Takes one more character; True when the stop string is complete."""
+        self.matched = self._next(self.matched, character)
+        return self.matched == self.length
+
+    def _next(self, matched: int, character: str) -> int:
+        while matched and self._text[matched] != character:
+            matched = self._fallback[matched]
+        return matched + 1 if self._text[matched] == character else 0

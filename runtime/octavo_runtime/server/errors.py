@@ -1,0 +1,139 @@
+"""Every error a client can meet, in OpenAI's shape: {"error": {"message", "type", "param", "code"}}."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from octavo_runtime.sampling_params import InvalidParameter
+
+_TYPES = {404: "not_found_error"}
+_TYPE_NAMES = ("str", "int", "float", "bool")
+
+
+class ApiError(HTTPException):
+    """A refusal or failure that a client sees. `param`: the field at fault; `code`: a word for programs."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, message, headers)
+        self.body = _body(status, message, param, code)
+
+
+def invalid(message: str, param: str | None, code: str | None = None) -> ApiError:
+    """A request that breaks a rule; HTTP 400."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def model_not_found(name: str, served: list[str]) -> ApiError:
+    """A request for a model that is not served here; HTTP 404."""
+    message = f"model: {name[:100]!r} is not served here; there is: {', '.join(served)}"
+    return ApiError(404, message, param="model", code="model_not_found")
+
+
+def unavailable(message: str, *, retry_after: int, close: bool = False) -> ApiError:
+    """The server cannot answer now; HTTP 503. retry_after in seconds; close ends the connection."""
+    headers = {"Retry-After": str(retry_after), **({"Connection": "close"} if close else {})}
+    return ApiError(503, message, code="service_unavailable", headers=headers)
+
+
+def engine_failed(message: str) -> ApiError:
+    """The engine died or refused in the middle of an answer; HTTP 500."""
+    return ApiError(500, message, code="engine_error")
+
+
+def add_error_handlers(app: FastAPI, on_rejected: Callable[[], None]) -> None:
+    """Makes every error of `app` come out in OpenAI's shape. `on_rejected` hears of each request refused as invalid."""
+
+    async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        if not isinstance(error, ApiError):
+            return _response(_from_framework(request, error))
+        if error.status_code < 500:
+            on_rejected()
+        return _response(error)
+
+    async def on_invalid_request(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        on_rejected()
+        return _response(invalid(*explain(error.errors(), request.headers.get("content-type"))))
+
+    async def on_invalid_parameter(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, InvalidParameter)
+        on_rejected()
+        return _response(invalid(str(error), error.field))
+
+    async def on_bug(_request: Request, _error: Exception) -> JSONResponse:
+        return _response(ApiError(500, "internal error; the server's log has its cause"))
+
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(RequestValidationError, on_invalid_request)
+    app.add_exception_handler(InvalidParameter, on_invalid_parameter)
+    app.add_exception_handler(Exception, on_bug)
+
+
+def _response(error: ApiError) -> JSONResponse:
+    return JSONResponse(error.body, error.status_code, error.headers)
+
+
+def _from_framework(request: Request, error: HTTPException) -> ApiError:
+    if error.status_code == 404:
+        return ApiError(404, f"no such endpoint: {request.method} {request.url.path[:200]}")
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        return ApiError(405, f"{request.method} is not allowed here; allowed: {allowed}", headers=error.headers)
+    return ApiError(error.status_code, str(error.detail), headers=error.headers)
+
+
+def explain(errors: Sequence[Any], content_type: str | None) -> tuple[str, str | None]:
+    """What is wrong with a request body, and the field at fault: field, rule and value in one line."""
+    # Where a field may have several types each of them reports; the report from deepest inside fits the value best.
+    error = max(errors, key=lambda error: len(error["loc"]))
+    kind, place = error["type"], error["loc"][1:]
+    if kind == "json_invalid":
+        return f"the body is not valid JSON: {error['ctx']['error']} at character {place[0]}", None
+    if not place and (kind == "missing" or isinstance(error["input"], bytes)):
+        return f"the body must be JSON, sent with Content-Type: application/json, got {content_type!r:.100}", None
+    if not place and kind in ("model_attributes_type", "model_type", "dict_type"):
+        return f"the body must be a JSON object, got {_shown(error['input'])}", None
+    if not place and kind == "string_unicode":
+        return f"field names must be valid Unicode, got {_shown(error['input'])}", None
+    field = ".".join(str(part)[:100] for part in place if part not in _TYPE_NAMES and "[" not in str(part))
+    message = error["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        return f"{field}: unknown field", field
+    if kind == "missing":
+        return f"{field}: required", field
+    if not field:  # a rule over several fields names them itself
+        return message, message.partition(":")[0]
+    message = message.removeprefix("Input ")
+    return f"{field}: {message[0].lower()}{message[1:]}, got {_shown(error['input'])}", field
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = type(value).__name__
+    return text if len(text) <= 100 else text[:100] + "..."
+
+
+def _body(status: int, message: str, param: str | None, code: str | None) -> dict[str, Any]:
+    kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    # A field's name from a client may hold halves of surrogate pairs, which no answer can carry.
+    message, param = _encodable(message), None if param is None else _encodable(param)
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,84 @@
+"""What the routes share: the model, the engine, and whether requests are welcome."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from octavo_runtime.chat_template import ChatTemplate
+from octavo_runtime.engine_client import EngineClient
+from octavo_runtime.server.errors import ApiError, model_not_found, unavailable
+from octavo_runtime.server.metrics_endpoint import ServerMetrics
+from octavo_runtime.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A loaded model. max_model_len: most tokens of a request, prompt and answer together."""
+
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    max_model_len: int
+    vocab_size: int
+
+
+@dataclass
+class ServerState:
+    """One server's state. `model` is None while it loads."""
+
+    names: list[str]
+    engine: EngineClient
+    metrics: ServerMetrics
+    model: ServedModel | None = None
+    draining: bool = False
+    created: int = field(default_factory=lambda: int(time.time()))
+    _answering: set[asyncio.Task[object]] = field(default_factory=set)
+    _cut: bool = False
+
+    def model_for(self, name: str) -> ServedModel:
+        """The model that a request names. Raises ApiError: unknown name, still loading, stopping, or engine gone."""
+        if self.draining:
+            raise unavailable("the server is shutting down", retry_after=1, close=True)
+        if (problem := self.engine.problem()) is not None:
+            raise unavailable(f"the engine is not available: {problem}", retry_after=10)
+        if self.model is None:
+            raise unavailable("the model is loading", retry_after=2)
+        if name not in self.names:
+            raise model_not_found(name, self.names)
+        return self.model
+
+    def unready(self) -> str | None:
+        """None when requests are welcome; else why not."""
+        if self.draining:
+            return "shutting down"
+        if (problem := self.engine.problem()) is not None:
+            return problem
+        return "loading" if self.model is None else None
+
+    @property
+    def answering(self) -> int:
+        """How many answers are being made."""
+        return len(self._answering)
+
+    @contextmanager
+    def answer(self) -> Iterator[None]:
+        """Around the making of one answer: `cut` ends it with an ApiError."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._cut:
+                raise
+            task.uncancel()
+            raise ApiError(503, "the server is shutting down", code="service_unavailable") from None
+        finally:
+            self._answering.discard(task)
+
+    def cut(self) -> None:
+        """Ends every answer that is still being made, with an error that its client sees."""
+        self._cut = True
+        for task in self._answering:
+            task.cancel()

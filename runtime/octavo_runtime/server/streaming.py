@@ -1,0 +1,102 @@
+"""Answers on their way to the client: as server-sent events or whole, and ended when the client goes away."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import msgspec
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.types import Message, Receive, Scope, Send
+
+from octavo_runtime.server.errors import ApiError
+from octavo_runtime.server.state import ServerState
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class EventStream(Response):
+    """A stream of server-sent events (html.spec.whatwg.org, section 9.2), closed by `data: [DONE]`.
+
+    Headers wait for the first event: what fails before it has an HTTP status; what fails after is an event of its own.
+    When the client goes away `events` is closed, which aborts the request."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, state: ServerState, events: AsyncGenerator[BaseModel, None]) -> None:
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._state = state
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the events (ASGI)."""
+        await _while_connected(receive, self._stream(scope, receive, send))
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+        try:
+            with self._state.answer():
+                async with aclosing(self._events) as events:
+                    async for event in events:
+                        if not started:
+                            await send(self._head())
+                            started = True
+                        await send(_body(event.model_dump_json().encode()))
+            await send(_body(b"[DONE]"))
+        except Exception as error:
+            failure = error if isinstance(error, ApiError) else _bug()
+            if not started:
+                await JSONResponse(failure.body, failure.status_code, failure.headers)(scope, receive, send)
+                return
+            await send(_body(msgspec.json.encode(failure.body)))
+        await send({"type": "http.response.body", "body": b""})
+
+    def _head(self) -> Message:
+        return {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+
+
+async def whole_answer(state: ServerState, request: Request, making: Coroutine[Any, Any, BaseModel]) -> Response:
+    """The response that `making` makes; it is cancelled when the client goes away first."""
+
+    async def make() -> Response:
+        with state.answer():
+            made = await making
+        return Response(made.model_dump_json(), media_type="application/json")
+
+    response = await _while_connected(request.receive, make())
+    return Response(status_code=499) if response is None else response  # nobody is left to read a 499
+
+
+async def _while_connected(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T | None:
+    """Runs `work` until it ends or the client goes away; None then."""
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        return None
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+def _body(data: bytes) -> Message:
+    return {"type": "http.response.body", "body": b"data: " + data + b"\n\n", "more_body": True}
+
+
+def _bug() -> ApiError:
+    _log.exception("error in the middle of a stream")
+    return ApiError(500, "internal error; the server's log has its cause")

@@ -1,0 +1,189 @@
+"""Text to token ids and back, on the `tokenizers` library alone."""
+
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import tokenizers
+
+from octavo_runtime.model.files import ModelFiles
+from octavo_runtime.tokenizer_conversion import TokenizerUnavailable, tokenizer_folder
+
+# Private names: random for each process, so that no text from outside can contain one.
+_SEAL = f"\ufdd0{secrets.token_hex(8)}\ufdd1"
+_GUARD = f"\ufdd2{secrets.token_hex(8)}\ufdd3"
+_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+class Tokenizer:
+    """A tokenizer in which only the special tokens that a chat template or a raw prompt wrote count as such.
+
+    Inside, every special token carries a private name. `encode` translates special tokens' strings to those names where
+    they are meant, so that the same strings in a user's text fall apart into ordinary tokens while every other id stays
+    what the original tokenizer gives.
+
+    special_tokens: what chat templates see, such as {"bos_token": "<s>"}.
+    eos_token_ids: the tokens that end an answer.
+    special_ids: the ids that `decode` leaves out on request.
+    vocab_size: ids are below it."""
+
+    def __init__(
+        self, definition: dict[str, Any], special_tokens: dict[str, str], eos_token_ids: Sequence[int]
+    ) -> None:
+        """`definition`: the content of a tokenizer.json (format: github.com/huggingface/tokenizers)."""
+        added = {token["content"]: token["id"] for token in definition["added_tokens"]}
+        special = {token["content"]: token["id"] for token in definition["added_tokens"] if token["special"]}
+        self.special_tokens = special_tokens
+        self.special_ids = frozenset(special.values())
+        self.eos_token_ids = tuple(eos_token_ids) or _ids(special_tokens.get("eos_token"), added)
+        self._special = special
+        self._added_text = {token: text.encode() for text, token in added.items()}
+        longest_first = sorted(added, key=len, reverse=True)
+        self._any_added = re.compile("|".join(map(re.escape, longest_first))) if added else None
+        self._guarded = re.compile(f"{_GUARD}([0-9]+){_GUARD}")
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_str(msgspec.json.encode(_seal(definition, special)).decode())
+        except Exception as error:  # the library raises no narrower class
+            raise TokenizerUnavailable(f"tokenizer.json: {error}") from None
+        self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        kinds = [node["type"] for node in _nodes(definition["decoder"])]
+        self._byte_level = "ByteLevel" in kinds
+        self._byte_fallback = "ByteFallback" in kinds
+        self._strips_first_space = any(map(_strips_first_space, _nodes(definition["decoder"])))
+        if not self._byte_level and not {"Metaspace", "Replace"} & set(kinds):
+            raise TokenizerUnavailable(f"tokenizer.json: decoder must be ByteLevel or Metaspace, got {kinds or None}")
+
+    def encode(self, text: str, *, add_special_tokens: bool, allow_special: bool = True) -> list[int]:
+        """Token ids of `text`. add_special_tokens: put the tokenizer's own tokens (such as bos) around it.
+        allow_special: special tokens' strings become those tokens, except where `guard` was applied."""
+        if allow_special and self._any_added:
+            text = self._any_added.sub(self._sealed, text)
+            text = self._guarded.sub(lambda match: self._added_text[int(match[1])].decode(), text)
+        return self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+
+    def guard(self, text: str) -> str:
+        """`text` with each special token's string wrapped, so that `encode` splits it into ordinary tokens."""
+        return self._any_added.sub(self._guard, text) if self._any_added else text
+
+    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of a whole sequence of ids. Bytes that form no character become U+FFFD; unknown ids are empty."""
+        data = b"".join(self.token_bytes(token, skip_special_tokens=skip_special_tokens) for token in ids)
+        if self._strips_first_space:
+            data = data.removeprefix(b" ")
+        return data.decode("utf-8", "replace")
+
+    def token_bytes(self, token: int, *, skip_special_tokens: bool = True) -> bytes:
+        """What one token adds to a text: UTF-8 bytes, perhaps only part of a character."""
+        if token in self._added_text:
+            return b"" if skip_special_tokens and token in self.special_ids else self._added_text[token]
+        piece = self._tokenizer.id_to_token(token) if token >= 0 else None
+        if piece is None:
+            return b""
+        if self._byte_level:
+            return piece.translate(_BYTE_OF_CHARACTER).encode("latin-1", "ignore")
+        if self._byte_fallback and (match := _BYTE_PIECE.fullmatch(piece)):
+            return bytes.fromhex(match[1])
+        return piece.replace("▁", " ").encode()
+
+    def _sealed(self, match: re.Match[str]) -> str:
+        token = self._special.get(match[0])
+        return match[0] if token is None else f"{_SEAL}{token}{_SEAL}"
+
+    def _guard(self, match: re.Match[str]) -> str:
+        token = self._special.get(match[0])
+        return match[0] if token is None else f"{_GUARD}{token}{_GUARD}"
+
+
+def load_tokenizer(files: ModelFiles) -> Tokenizer:
+    """The tokenizer of a model; for a GGUF file the first load converts it. Raises TokenizerUnavailable."""
+    folder = tokenizer_folder(files)
+    path = folder / "tokenizer.json"
+    try:
+        definition = msgspec.json.decode(path.read_bytes())
+        named = special_tokens(read_json(folder / "tokenizer_config.json"))
+        return Tokenizer(definition, named, _eos_token_ids(folder, named, definition))
+    except FileNotFoundError:
+        raise TokenizerUnavailable(f"{files.name}: no tokenizer.json in {folder}") from None
+    except (msgspec.DecodeError, KeyError, TypeError) as error:
+        raise TokenizerUnavailable(f"{path}: not a tokenizer.json: {error}") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    value = msgspec.json.decode(path.read_bytes())
+    return value if isinstance(value, dict) else {}
+
+
+def special_tokens(config: dict[str, Any]) -> dict[str, str]:
+    """The named tokens of a tokenizer_config.json: {"bos_token": "<s>", ...}."""
+    return {
+        key: value if isinstance(value, str) else value["content"]
+        for key, value in config.items()
+        if key.endswith("_token") and isinstance(value, str | dict)
+    }
+
+
+def _eos_token_ids(folder: Path, special_tokens: dict[str, str], definition: dict[str, Any]) -> list[int]:
+    """The end-of-sequence tokens that generation_config.json or config.json name, and the tokenizer's own."""
+    found: list[int] = []
+    for file in ("generation_config.json", "config.json"):
+        value = read_json(folder / file).get("eos_token_id")
+        if value is not None:
+            found += value if isinstance(value, list) else [value]
+            break
+    added = {token["content"]: token["id"] for token in definition["added_tokens"]}
+    found += _ids(special_tokens.get("eos_token"), added)
+    return list(dict.fromkeys(found))
+
+
+def _ids(text: str | None, added: dict[str, int]) -> tuple[int, ...]:
+    return (added[text],) if text is not None and text in added else ()
+
+
+def _seal(definition: dict[str, Any], special: dict[str, int]) -> dict[str, Any]:
+    """The definition with each special token renamed, in the added tokens and in the model's own vocabulary."""
+    names = {text: f"{_SEAL}{token}{_SEAL}" for text, token in special.items()}
+    added = [
+        {**token, "content": names.get(token["content"], token["content"])} for token in definition["added_tokens"]
+    ]
+    model = dict(definition["model"])
+    if isinstance(model["vocab"], dict):
+        model["vocab"] = {names.get(piece, piece): token for piece, token in model["vocab"].items()}
+    else:
+        model["vocab"] = [[names.get(piece, piece), score] for piece, score in model["vocab"]]
+    if "merges" in model:
+        # A merge that ends in a special token's string would make that token out of a user's text.
+        pairs = (tuple(merge.split(" ", 1)) if isinstance(merge, str) else tuple(merge) for merge in model["merges"])
+        model["merges"] = [pair for pair in pairs if not names.keys() & {*pair, "".join(pair)}]
+    if model.get("unk_token") in names:
+        model["unk_token"] = names[model["unk_token"]]
+    return {**definition, "added_tokens": added, "model": model, "truncation": None, "padding": None}
+
+
+def _nodes(decoder: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    if decoder is None:
+        return
+    yield decoder
+    for child in decoder.get("decoders", []):
+        yield from _nodes(child)
+
+
+def _strips_first_space(node: dict[str, Any]) -> bool:
+    if node["type"] == "Strip":
+        return bool(node["content"] == " " and node["start"] > 0)
+    return bool(node["type"] == "Metaspace" and node.get("prepend_scheme", "always") != "never")
+
+
+def _byte_of_character() -> dict[int, int]:
+    """Inverse of GPT-2's printable stand-ins for bytes: code point -> byte."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {**{byte: byte for byte in printable}, **{256 + index: byte for index, byte in enumerate(others)}}
+
+
+_BYTE_OF_CHARACTER = _byte_of_character()

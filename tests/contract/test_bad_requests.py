@@ -1,0 +1,152 @@
+"""Every bad request is a 4xx in OpenAI's shape that names what is wrong, and the engine lives on."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+CHAT = {"model": "smollm2", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+COMPLETION = {"model": "smollm2", "prompt": "hi", "max_tokens": 1}
+_DEEP = "[" * 900 + "]" * 900
+
+
+def chat(**changes: Any) -> tuple[str, str, str]:
+    return "POST", "/v1/chat/completions", json.dumps({**CHAT, **changes})
+
+
+def completion(**changes: Any) -> tuple[str, str, str]:
+    return "POST", "/v1/completions", json.dumps({**COMPLETION, **changes})
+
+
+def message(**changes: Any) -> tuple[str, str, str]:
+    return chat(messages=[{"role": "user", "content": "hi", **changes}])
+
+
+# request, status, field at fault, words of the message
+BAD = [
+    (("POST", "/v1/chat/completions", "{"), 400, None, "not valid JSON"),
+    (("POST", "/v1/chat/completions", ""), 400, None, "Content-Type: application/json"),
+    (("POST", "/v1/chat/completions", "[]"), 400, None, "must be a JSON object"),
+    (("POST", "/v1/chat/completions", f'{{"messages": {_DEEP}}}'), 400, None, ""),
+    (("POST", "/v1/chat/completions", "[" * 100_000), 400, None, "body"),
+    (("POST", "/v1/chat/completions", '{"model": "smollm2"}'), 400, "messages", "required"),
+    (("POST", "/v1/chat/completions", '{"messages": []}'), 400, "model", "required"),
+    (("GET", "/v1/nothing", ""), 404, None, "no such endpoint: GET /v1/nothing"),
+    (("POST", "/v1/models/", "{}"), 405, None, "allowed"),
+    (("GET", "/v1/chat/completions", ""), 405, None, "allowed: POST"),
+    (("GET", "/v1/models/gpt-5", ""), 404, "model", "there is: smollm2"),
+    (chat(model="gpt-5"), 404, "model", "there is: smollm2"),
+    (chat(model=5), 400, "model", "valid string, got 5"),
+    (chat(messages=[]), 400, "messages", "at least 1"),
+    (chat(messages="hi"), 400, "messages", "valid list, got 'hi'"),
+    (message(role="robot"), 400, "messages.0.role", "'assistant', got 'robot'"),
+    (message(content=None), 400, "messages.0.content", "got None"),
+    (message(content=5), 400, "messages.0.content", "got 5"),
+    (message(content=[{"type": "image_url", "image_url": {}}]), 400, None, "image_url"),
+    (message(content=[{"type": "text"}]), 400, "messages.0.content.0.text", "required"),
+    (message(colour="red"), 400, "messages.0.colour", "unknown field"),
+    (message(tool_calls=[{"id": "1"}]), 400, "messages.0.tool_calls", "unknown field"),
+    (chat(temperture=1), 400, "temperture", "unknown field"),
+    (chat(**{"\ud800": 1}), 400, None, "must be valid Unicode, got '\\ud800'"),
+    (chat(temperature=-1), 400, "temperature", "from 0 to 100, got -1"),
+    (chat(temperature="hot"), 400, "temperature", "valid number, got 'hot'"),
+    (chat(temperature=float("nan")), 400, "temperature", "got nan"),
+    (chat(temperature=float("inf")), 400, "temperature", "got inf"),
+    (chat(top_p=0), 400, "top_p", "above 0"),
+    (chat(top_p=1.5), 400, "top_p", "from 0 to 1, got 1.5"),
+    (chat(top_k=-2), 400, "top_k", "got -2"),
+    (chat(min_p=2), 400, "min_p", "got 2"),
+    (chat(seed=2**64), 400, "seed", ""),
+    (chat(max_tokens=0), 400, "max_tokens", "greater than or equal to 1, got 0"),
+    (chat(max_tokens=True), 400, "max_tokens", "valid integer, got True"),
+    (chat(max_tokens=1.5), 400, "max_tokens", "got 1.5"),
+    (chat(max_tokens=10**9), 400, "messages", "the limit of both together is 2048"),
+    (chat(max_completion_tokens=2), 400, "max_completion_tokens", "contradicts max_tokens (1), got 2"),
+    (chat(stop=[str(i) for i in range(17)]), 400, "stop", "at most 16 strings, got 17"),
+    (chat(stop=""), 400, "stop", "1 to 1024 characters, got 0"),
+    (chat(stop=[1]), 400, "stop.0", "valid string, got 1"),
+    (chat(stop_token_ids=[-1]), 400, "stop_token_ids", "got -1"),
+    (chat(n=2), 400, "n", "send 1, got 2"),
+    (chat(n=True), 400, "n", "got True"),
+    (chat(logprobs=True), 400, "logprobs", "not supported"),
+    (chat(top_logprobs=3), 400, "top_logprobs", "leave it out, got 3"),
+    (chat(presence_penalty=0.5), 400, "presence_penalty", "send 0, got 0.5"),
+    (chat(logit_bias={"1": 5}), 400, "logit_bias", "not supported"),
+    (chat(response_format={"type": "json_object"}), 400, "response_format", '{"type": "text"}'),
+    (chat(tools=[{"type": "function"}]), 400, "tools", "not supported"),
+    (chat(tool_choice="required"), 400, "tool_choice", "not supported"),
+    (chat(stream_options={"include_usage": True}), 400, "stream_options", "only allowed when stream is true"),
+    (chat(stream="yes"), 400, "stream", "valid boolean, got 'yes'"),
+    (completion(prompt=""), 400, "prompt", "at least one token"),
+    (completion(prompt=[]), 400, "prompt", "must be a string, a list of strings"),
+    (completion(prompt=["a", 1]), 400, "prompt", "must be a string, a list of strings"),
+    (completion(prompt=[[]]), 400, "prompt", "none empty"),
+    (completion(prompt={"a": 1}), 400, "prompt", "got {'a': 1}"),
+    (completion(prompt=["a"] * 129), 400, "prompt", "at most 128 prompts, these are 129"),
+    (completion(prompt=[49152]), 400, "prompt", "from 0 to 49151, got 49152"),
+    (completion(prompt=[-1]), 400, "prompt", "from 0 to 49151, got -1"),
+    (completion(prompt=[1] * 2048), 400, "prompt", "at most 2047 tokens"),
+    (completion(prompt="\ud800"), 400, "prompt", "must be valid Unicode"),
+    (completion(prompt=5), 400, "prompt", "must be a string"),
+    (chat(stop="\ud800"), 400, "stop", "must be valid Unicode"),
+    (message(content="a\ud800"), 400, "messages.0.content", "surrogate pair at character 1"),
+    (completion(echo=True), 400, "echo", "send false, got True"),
+    (completion(suffix="x"), 400, "suffix", "not supported"),
+    (completion(best_of=2), 400, "best_of", "send 1, got 2"),
+    (completion(messages=[]), 400, "messages", "unknown field"),
+]
+
+
+@pytest.mark.parametrize(("request_", "status", "param", "words"), BAD, ids=range(len(BAD)))
+def test_refused_in_openais_shape(server, request_, status, param, words):
+    method, path, body = request_
+    headers = {"Content-Type": "application/json"}
+    response = httpx.request(
+        method, server.url + path, content=body, headers=headers if body else {}, timeout=20, trust_env=False
+    )
+    assert response.status_code == status, response.text
+    assert set(response.json()) == {"error"}
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert words in error["message"]
+    assert "\n" not in error["message"]
+    assert len(error["message"]) < 500
+    if param is not None:
+        assert error["param"] == param
+
+
+def test_other_content_types_are_refused(server):
+    for headers in ({"Content-Type": "text/plain"}, {}):
+        response = httpx.post(
+            f"{server.url}/v1/completions", content=json.dumps(COMPLETION).encode(), headers=headers, trust_env=False
+        )
+        assert response.status_code == 400
+        assert "Content-Type: application/json" in response.json()["error"]["message"]
+
+
+def test_too_large_a_body_is_413(server):
+    def chunks():
+        for _ in range(20):
+            yield b" " * 2**20
+
+    for content in (b" " * (20 * 2**20), chunks()):
+        response = httpx.post(
+            f"{server.url}/v1/completions",
+            content=content,
+            headers={"Content-Type": "application/json"},
+            timeout=20,
+            trust_env=False,
+        )
+        assert response.status_code == 413
+        assert "at most 16777216 bytes" in response.json()["error"]["message"]
+
+
+def test_the_engine_lives_on(server):
+    before = server.metric("octavo_requests_total", status="rejected")
+    assert httpx.post(f"{server.url}/v1/completions", json={**COMPLETION, "n": 9}, trust_env=False).status_code == 400
+    assert server.metric("octavo_requests_total", status="rejected") == before + 1
+    answer = httpx.post(f"{server.url}/v1/completions", json=COMPLETION, timeout=60, trust_env=False)
+    assert answer.status_code == 200
+    assert server.process.poll() is None
+    assert server.metric("octavo_requests_running") == 0

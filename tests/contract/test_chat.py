@@ -1,0 +1,52 @@
+"""`octavo chat` with a pipe for a terminal."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def talk(lines: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "octavo_runtime", "chat", *arguments]
+    return subprocess.run(command, input=lines, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_plain_text_from_a_server(scripted, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    done = talk("What is the capital?\n/reset\n\nAnd again?\n/exit\nnever asked\n", "--base-url", f"{scripted.url}/v1")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = done.stdout.splitlines()
+    assert first == second
+    assert first.startswith("The capital of France is Paris.")
+
+
+def test_the_server_sees_the_whole_conversation(scripted, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    counts = [scripted.metric("octavo_prompt_tokens_total")]
+    for lines in ("One\n", "One\nTwo\n"):
+        talk(lines, "--base-url", f"{scripted.url}/v1")
+        counts.append(scripted.metric("octavo_prompt_tokens_total"))
+    once, twice = counts[1] - counts[0], counts[2] - counts[1]
+    assert twice > 2 * once + 20, "the second prompt holds the first question and its answer"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "--base-url"),
+        (["builtin://gpt5"], 2, "there is: smollm2"),
+        (["--base-url", "http://127.0.0.1:9/v1"], 1, "http://127.0.0.1:9/v1"),
+    ],
+)
+def test_failures_are_one_line(arguments, code, words, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    done = talk("hi\n", *arguments)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_model_loaded_here_answers():
+    done = talk("What is the capital of France? One word.\n", "builtin://smollm2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()

@@ -1,0 +1,251 @@
+"""Start, disconnects, drain, and the engine's death, as clients and Kubernetes see them."""
+
+import json
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import httpx
+import pytest
+
+MODEL = "builtin://smollm2"
+SLOW = {"model": "smollm2", "prompt": "[slow]", "max_tokens": 150, "stream": True}
+
+
+def client(server, **options) -> httpx.Client:
+    return httpx.Client(base_url=server.url, timeout=20, trust_env=False, **options)
+
+
+def events(response: httpx.Response) -> list[dict | str]:
+    data = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+    return [json.loads(item) if item.startswith("{") else item for item in data]
+
+
+def eventually(condition, seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "never came true"
+        time.sleep(0.02)
+
+
+class Stream(threading.Thread):
+    """Reads a stream in the background, once its first event is there."""
+
+    def __init__(self, server, body: dict = SLOW) -> None:
+        super().__init__(daemon=True)
+        self.server, self.body, self.events = server, body, []
+        self.begun = threading.Event()
+        self.start()
+        assert self.begun.wait(20)
+
+    def run(self) -> None:
+        with client(self.server) as http, http.stream("POST", "/v1/completions", json=self.body) as response:
+            for line in response.iter_lines():
+                self.begun.set()
+                if line:
+                    self.events.append(line.removeprefix("data: "))
+
+
+def test_sse_format(scripted):
+    with client(scripted) as http, http.stream(
+        "POST", "/v1/chat/completions",
+        json={"model": "smollm2", "messages": [{"role": "user", "content": "hi"}], "stream": True},
+    ) as response:  # fmt: skip
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert "content-length" not in response.headers
+        got = events(response)
+    assert got[-1] == "[DONE]"
+    assert all(event["object"] == "chat.completion.chunk" for event in got[:-1])
+    assert got[0]["choices"][0] == {
+        "index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None
+    }  # fmt: skip
+
+
+def test_tokens_stream_as_they_come(scripted):
+    times = []
+    with client(scripted) as http, http.stream("POST", "/v1/completions", json={**SLOW, "max_tokens": 20}) as response:
+        for line in response.iter_lines():
+            if line:
+                times.append(time.monotonic())
+    assert times[-1] - times[0] > 0.2, "20 tokens of 20 ms do not come at once"
+    assert times[1] - times[0] < 0.15
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("prompt", ["[slow]", ["[slow]", "[slow]", "[slow]"]])
+def test_a_client_that_goes_away_frees_its_requests(server, stream, prompt):
+    aborted = server.metric("octavo_requests_total", status="aborted")
+    body = {**SLOW, "prompt": prompt, "stream": stream, "max_tokens": 1500, "ignore_eos": True}
+    with socket.create_connection(server.url.removeprefix("http://").split(":")) as connection:
+        content = json.dumps(body).encode()
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: {len(content)}\r\n"
+        connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + content)
+        eventually(lambda: server.metric("octavo_requests_running") > 0)
+        assert server.metric("octavo_kv_cache_usage_ratio") > 0
+    eventually(lambda: server.metric("octavo_requests_running") == 0, seconds=2)
+    eventually(lambda: server.metric("octavo_kv_cache_usage_ratio") == 0, seconds=2)
+    count = 1 if isinstance(prompt, str) else 3
+    assert server.metric("octavo_requests_total", status="aborted") == aborted + count
+
+
+def test_an_error_before_the_first_token_is_an_http_status(scripted):
+    for stream in (True, False):
+        with client(scripted) as http:
+            response = http.post("/v1/completions", json={**SLOW, "prompt": "[refuse]", "stream": stream})
+        assert response.status_code == 500
+        assert response.json()["error"]["message"] == "the script says so"
+
+
+def test_an_error_after_the_first_token_is_an_event(scripted):
+    failed = scripted.metric("octavo_requests_total", status="error")
+    with (
+        client(scripted) as http,
+        http.stream("POST", "/v1/completions", json={**SLOW, "prompt": "[error]"}) as response,
+    ):
+        assert response.status_code == 200
+        got = events(response)
+    assert got[-1]["error"] == {
+        "message": "the script says so", "type": "server_error", "param": None, "code": "engine_error"
+    }  # fmt: skip
+    assert scripted.metric("octavo_requests_total", status="error") == failed + 1
+
+
+def test_metrics_of_a_request(scripted):
+    names = (
+        "octavo_prompt_tokens_total",
+        "octavo_generation_tokens_total",
+        "octavo_time_to_first_token_seconds_count",
+        "octavo_inter_token_latency_seconds_count",
+        "octavo_request_duration_seconds_count",
+    )
+    before = [scripted.metric(name, model_name="smollm2") for name in names]
+    succeeded = scripted.metric("octavo_request_success_total", finished_reason="length")
+    with client(scripted) as http:
+        used = http.post("/v1/completions", json={**SLOW, "max_tokens": 7, "stream": False}).json()["usage"]
+    after = [scripted.metric(name, model_name="smollm2") for name in names]
+    assert [b - a for a, b in zip(before, after, strict=True)] == [used["prompt_tokens"], 7, 1, 6, 1]
+    assert scripted.metric("octavo_request_success_total", finished_reason="length") == succeeded + 1
+    assert scripted.metric("octavo_model_load_seconds") == 0.1
+
+
+def test_loading_is_live_and_not_ready(start_scripted):
+    server = start_scripted("--seed", "14")
+    with client(server) as http:
+        assert http.get("/health/live").status_code == 200
+        ready = http.get("/health/ready")
+        assert (ready.status_code, ready.json()) == (503, {"status": "loading"})
+        assert http.get("/v1/models").json()["data"][0]["id"] == "smollm2"
+        answer = http.post("/v1/completions", json=SLOW)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["message"] == "the model is loading"
+        assert int(answer.headers["Retry-After"]) > 0
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(5) == 0
+
+
+def test_sigterm_lets_running_streams_finish(start_scripted):
+    server = start_scripted("--drain", "20s")
+    server.wait_ready()
+    stream = Stream(server)
+    server.process.send_signal(signal.SIGTERM)
+    with client(server) as http:
+        eventually(lambda: http.get("/health/ready").status_code == 503)
+        assert http.get("/health/live").status_code == 200
+        refused = http.post("/v1/completions", json=SLOW)
+        assert refused.status_code == 503
+        assert refused.headers["connection"] == "close"
+    stream.join(20)
+    assert stream.events[-1] == "[DONE]"
+    assert len(stream.events) > 100
+    assert server.process.wait(5) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_without_requests_a_signal_ends_at_once(start_scripted, number):
+    server = start_scripted("--drain", "300s")
+    server.wait_ready()
+    server.process.send_signal(number)
+    assert server.process.wait(5) == 0
+    assert server.process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("how", ["drain over", "second signal"])
+def test_streams_beyond_the_drain_time_end_with_an_error_event(start_scripted, how):
+    server = start_scripted("--drain", "500ms" if how == "drain over" else "300s")
+    server.wait_ready()
+    stream = Stream(server, {**SLOW, "max_tokens": 1500})
+    server.process.send_signal(signal.SIGTERM)
+    if how == "second signal":
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(5) == 0
+    stream.join(5)
+    if how == "drain over":
+        assert json.loads(stream.events[-1])["error"]["message"] == "the server is shutting down"
+
+
+def test_the_engines_death_ends_streams_and_the_process(start_scripted):
+    server = start_scripted()
+    server.wait_ready()
+    stream = Stream(server, {**SLOW, "max_tokens": 1500})
+    with client(server) as http:
+        dying = http.post("/v1/completions", json={**SLOW, "prompt": "[die]", "stream": False})
+    assert dying.status_code == 500
+    stream.join(5)
+    assert json.loads(stream.events[-1])["error"]["message"] == "the script says that the engine died"
+    assert server.process.wait(5) == 1
+    assert server.process.stderr.read() == "octavo: the script says that the engine died\n"
+
+
+def test_a_hung_engine_turns_liveness_red(start_scripted):
+    server = start_scripted()
+    server.wait_ready()
+    with client(server) as http:
+        http.post("/v1/completions", json={**SLOW, "prompt": "[hang]", "stream": False, "max_tokens": 1})
+        live = http.get("/health/live")
+        assert (live.status_code, live.json()) == (503, {"status": "the engine has not answered for 9 s"})
+        assert http.get("/health/ready").status_code == 503
+        assert http.post("/v1/completions", json=SLOW).status_code == 503
+
+
+def test_an_engine_that_cannot_start_is_one_line_and_exit_code_1(start_scripted):
+    process = start_scripted("--seed", "13").process
+    assert process.wait(20) == 1
+    assert process.stderr.read() == "octavo: the script says that the engine cannot start\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["builtin://gpt5"], 2, "no builtin model 'gpt5'; there is: smollm2"),
+        (["/no/such/model"], 2, "/no/such/model does not exist"),
+        ([MODEL, "--host", "256.0.0.1"], 1, "cannot listen on 256.0.0.1 port 0"),
+        ([MODEL, "--port", "70000"], 2, "70000"),
+        ([MODEL, "--drain", "soon"], 2, "soon"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line(scripted_command, arguments, code, words):
+    command = [*scripted_command, *arguments]
+    port = [] if "--port" in command else ["--port", "0"]
+    done = subprocess.run([*command, *port], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_served_names(start_scripted):
+    server = start_scripted("--served-name", "chat", "--served-name", "org/chat")
+    server.wait_ready()
+    with client(server) as http:
+        assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["chat", "org/chat"]
+        assert http.get("/v1/models/org/chat").json()["id"] == "org/chat"
+        answer = http.post("/v1/completions", json={"model": "org/chat", "prompt": "a", "max_tokens": 1})
+        assert answer.json()["model"] == "org/chat"
+    assert server.metric("octavo_requests_running", model_name="chat") == 0
+
+
+def test_version(scripted):
+    with client(scripted) as http:
+        assert set(http.get("/version").json()) == {"version"}

