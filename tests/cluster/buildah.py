@@ -1,0 +1,38 @@
+"""buildah, with storage of its own in the cache: image builds without a daemon, on a machine without Docker."""
+
+from pathlib import Path
+
+from commands import run, succeeds
+from paths import BUILDAH
+
+TEMPORARY = BUILDAH / "tmp"
+_ROOT, _RUN = BUILDAH / "root", BUILDAH / "run"
+# A mount namespace of its own: what a build mounts goes with it, even when it is killed.
+_APART = ("unshare", "--mount")
+_BUILDAH = (*_APART, "buildah", "--root", str(_ROOT), "--runroot", str(_RUN), "--storage-driver", "overlay")
+
+
+def buildah(*arguments: str | Path) -> str:
+    """Run buildah and return what it printed."""
+    TEMPORARY.mkdir(parents=True, exist_ok=True)
+    advice = "a download that failed: check the network and run it again; no space left: free 20 GB"
+    return run([*_BUILDAH, *arguments], env={"TMPDIR": str(TEMPORARY)}, advice=advice)
+
+
+def has(image: str) -> bool:
+    """Whether buildah's storage holds `image`."""
+    return succeeds([*_BUILDAH, "inspect", "--type", "image", image])
+
+
+def export(image: str, layout: Path, reference: str) -> None:
+    """Write `image` as `reference` into the OCI layout folder `layout`, uncompressed.
+
+    Layers that the folder has already are not written again (skopeo can do this, `buildah push` cannot).
+    """
+    layout.parent.mkdir(parents=True, exist_ok=True)
+    run(
+        [*_APART, "skopeo", "--insecure-policy", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers",
+         f"containers-storage:[overlay@{_ROOT}+{_RUN}]{image}", f"oci:{layout}:{reference}"],
+        env={"TMPDIR": str(TEMPORARY)},
+        advice="no space left: free 20 GB",
+    )  # fmt: skip

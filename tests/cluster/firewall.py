@@ -1,0 +1,72 @@
+"""The netfilter chains and rules that kube-proxy, kubelet and the CNI plugins add, and their removal."""
+
+import re
+from collections.abc import Iterator
+
+from commands import run, succeeds
+
+POD_NETWORK = "octavo"
+
+# kube-proxy and kubelet own every chain with this prefix.
+KUBERNETES_CHAIN = re.compile(r"^KUBE-")
+# The CNI plugins write the network's name into the comment of each rule that leads to a chain of one pod.
+POD_RULE = re.compile(rf'--comment "(?:dnat )?name: \\"{POD_NETWORK}\\" .*-j (CNI-\S+)')
+# Shared by every CNI network on the machine: removed when no pod's chain is left in the first of them.
+PORT_CHAINS = ("CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-SETMARK", "CNI-HOSTPORT-MASQ")
+
+
+def clean() -> None:
+    """Remove the cluster's chains and rules from all tables, IPv4 and IPv6; what others added stays."""
+    for family in ("iptables", "ip6tables"):
+        script = removal(run([f"{family}-save"]))
+        if script:
+            run([f"{family}-restore", "--noflush"], stdin=script)
+        for table in empty_tables(run([f"{family}-save"])):
+            # Only the nftables form of iptables can drop built-in chains; the older form refuses, harmlessly.
+            succeeds([family, "-t", table, "-X"])
+
+
+def removal(saved: str) -> str:
+    """Turn the output of `iptables-save` into a script for `iptables-restore --noflush` that removes our part of it."""
+    lines: list[str] = []
+    for table, chains, rules in _tables(saved):
+        ours = {chain for chain in chains if KUBERNETES_CHAIN.match(chain)}
+        ours |= {found[1] for rule in rules if (found := POD_RULE.search(rule))}
+        others = [rule for rule in rules if _chain(rule) == PORT_CHAINS[0] and _target(rule) not in ours]
+        if not others:
+            ours |= set(PORT_CHAINS)
+        ours &= set(chains)
+        if not ours:
+            continue
+        lines += [f"*{table}"]
+        lines += [f"-D{rule[2:]}" for rule in rules if _target(rule) in ours and _chain(rule) not in ours]
+        lines += [f"-F {chain}" for chain in sorted(ours)]
+        lines += [f"-X {chain}" for chain in sorted(ours)]
+        lines += ["COMMIT"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def empty_tables(saved: str) -> list[str]:
+    """Tables without any rule, own chain, or policy other than ACCEPT."""
+    return [
+        table
+        for table, chains, rules in _tables(saved)
+        if not rules and all(policy == "ACCEPT" for policy in chains.values())
+    ]
+
+
+def _tables(saved: str) -> Iterator[tuple[str, dict[str, str], list[str]]]:
+    """Each table's name, its chains with their policies ("-" for a user's own), and its rules."""
+    for block in re.findall(r"^\*.*?^COMMIT$", saved, re.M | re.S):
+        header, *lines = block.splitlines()
+        chains = {line[1:].split()[0]: line.split()[1] for line in lines if line.startswith(":")}
+        yield header[1:], chains, [line for line in lines if line.startswith("-A ")]
+
+
+def _chain(rule: str) -> str:
+    return rule.split()[1]
+
+
+def _target(rule: str) -> str:
+    found = re.search(r" -[jg] (\S+)", rule)
+    return found[1] if found else ""

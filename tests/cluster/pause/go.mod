@@ -1,0 +1,3 @@
+module octavo.dev/tests/cluster/pause
+
+go 1.26
