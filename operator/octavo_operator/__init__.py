@@ -1,0 +1,1 @@
+"""Octavo's Kubernetes operator: turns an LLMService into the objects that serve it."""

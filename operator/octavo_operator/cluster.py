@@ -1,0 +1,238 @@
+"""What the operator asks of the API server. The only module that imports the Kubernetes client."""
+
+import datetime
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, ApiException
+from kubernetes.aio.dynamic import DynamicClient, Resource
+
+from octavo_operator.api import GROUP, KIND, PLURAL, VERSION
+from octavo_operator.resources.metadata import SERVICE_LABEL
+
+FIELD_MANAGER = "octavo"
+# Holds spec.replicas of an autoscaled Deployment between the operator, which lets go of it, and the autoscaler.
+REPLICAS_MANAGER = "octavo-autoscaling"
+
+Object = dict[str, Any]
+
+# kind -> (group, version, plural)
+_KINDS = {
+    KIND: (GROUP, VERSION, PLURAL),
+    "ServiceAccount": ("", "v1", "serviceaccounts"),
+    "ConfigMap": ("", "v1", "configmaps"),
+    "Service": ("", "v1", "services"),
+    "Pod": ("", "v1", "pods"),
+    "Event": ("", "v1", "events"),
+    "Deployment": ("apps", "v1", "deployments"),
+    "HorizontalPodAutoscaler": ("autoscaling", "v2", "horizontalpodautoscalers"),
+    "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
+}
+
+
+class Refused(RuntimeError):
+    """The API server will not take an object as it is; one line that says why."""
+
+
+class Stale(RuntimeError):
+    """The world changed between reading and writing; look again."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """An object after it was applied; `change` is Created, Updated or None where it already was as wanted."""
+
+    object: Object
+    change: str | None
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What `kubectl describe` shows of a change. `warning` marks what needs a person."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+class Cluster:
+    """Reads and writes, each one request; objects are plain dicts as the API server writes them."""
+
+    def __init__(self, api: ApiClient) -> None:
+        # The kinds are known, so the client needs no discovery (and no cache of it on disk).
+        self._client = DynamicClient(api)
+        self._resources = {
+            kind: Resource(
+                prefix="apis" if group else "api",
+                group=group,
+                api_version=version,
+                kind=kind,
+                name=plural,
+                namespaced=True,
+                client=self._client,
+            )
+            for kind, (group, version, plural) in _KINDS.items()
+        }
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        """The object, or None if there is none."""
+        return await self._request("get", self._path(kind, namespace, name))
+
+    async def services(self, namespace: str | None) -> list[Object] | None:
+        """Every LLMService of a namespace, or of all; None if the API server does not know the kind."""
+        found = await self._request("get", self._path(KIND, namespace))
+        return None if found is None else list(found["items"])
+
+    async def pods(self, namespace: str, service_name: str) -> list[Object]:
+        """The pods of a service."""
+        selector = f"{SERVICE_LABEL}={service_name}"
+        found = await self._request("get", self._path("Pod", namespace), label_selector=selector)
+        return list(found["items"]) if found else []
+
+    async def apply(self, desired: Object, live: Object | None) -> Applied:
+        """Server-side apply. Only an object that was seen (`live`, and owned) is taken by force, and only that very
+        object: one of another's making that appeared meanwhile is a Stale, not ours to change."""
+        metadata = dict(desired["metadata"])
+        if live is not None:
+            metadata["uid"] = live["metadata"]["uid"]
+        after = await self._request(
+            "patch",
+            self._path(desired["kind"], metadata["namespace"], metadata["name"]),
+            body=desired | {"metadata": metadata},
+            content_type="application/apply-patch+yaml",
+            field_manager=FIELD_MANAGER,
+            force_conflicts=live is not None,
+        )
+        if after is None:
+            raise Stale(f"{desired['kind']} {metadata['name']} is gone")
+        version = live and live["metadata"]["resourceVersion"]
+        change = None if version == after["metadata"]["resourceVersion"] else "Updated" if live else "Created"
+        return Applied(after, change)
+
+    async def hand_over_replicas(self, deployment: Object, replicas: int) -> None:
+        """Make another manager an owner of spec.replicas: server-side apply would reset it to 1 if its only owner
+        left it out."""
+        metadata = deployment["metadata"]
+        await self._request(
+            "patch",
+            self._path("Deployment", metadata["namespace"], metadata["name"]),
+            body={
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": metadata["name"], "uid": metadata["uid"]},
+                "spec": {"replicas": replicas},
+            },
+            content_type="application/apply-patch+yaml",
+            field_manager=REPLICAS_MANAGER,
+            force_conflicts=True,
+        )
+
+    async def delete(self, live: Object) -> None:
+        """Delete this very object; it may already be gone."""
+        metadata = live["metadata"]
+        await self._request(
+            "delete",
+            self._path(live["kind"], metadata["namespace"], metadata["name"]),
+            body={"preconditions": {"uid": metadata["uid"]}},
+            propagation_policy="Background",
+        )
+
+    async def write_status(self, service: Object, status: Object) -> None:
+        """Replace the status of an LLMService; nothing happens if it is gone."""
+        metadata = service["metadata"]
+        await self._request(
+            "patch",
+            self._path(KIND, metadata["namespace"], metadata["name"]) + "/status",
+            body={
+                "apiVersion": service["apiVersion"],
+                "kind": KIND,
+                "metadata": {"name": metadata["name"], "uid": metadata["uid"]},
+                "status": status,
+            },
+            content_type="application/apply-patch+yaml",
+            field_manager=FIELD_MANAGER,
+            force_conflicts=True,
+        )
+
+    async def notify(self, service: Object, notice: Notice) -> None:
+        """Record an event on an LLMService; the same notice again counts up the event that is there."""
+        metadata = service["metadata"]
+        digest = hashlib.sha256(f"{metadata['uid']}/{notice.reason}/{notice.message}".encode()).hexdigest()[:16]
+        name = f"{metadata['name']}.{digest}"
+        path = self._path("Event", metadata["namespace"], name)
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        known = await self._request("get", path)
+        if known is not None:
+            again = {"count": known.get("count", 1) + 1, "lastTimestamp": now}
+            await self._request("patch", path, body=again, content_type="application/merge-patch+json")
+            return
+        await self._request(
+            "post",
+            self._path("Event", metadata["namespace"]),
+            body={
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {"namespace": metadata["namespace"], "name": name},
+                "involvedObject": {
+                    "apiVersion": service["apiVersion"],
+                    "kind": KIND,
+                    "namespace": metadata["namespace"],
+                    "name": metadata["name"],
+                    "uid": metadata["uid"],
+                },
+                "type": "Warning" if notice.warning else "Normal",
+                "reason": notice.reason,
+                "message": notice.message[:1024],
+                "count": 1,
+                "firstTimestamp": now,
+                "lastTimestamp": now,
+                "source": {"component": FIELD_MANAGER},
+            },
+            field_manager=FIELD_MANAGER,
+        )
+
+    def _path(self, kind: str, namespace: str | None, name: str | None = None) -> str:
+        path: str = self._resources[kind].path(name=name, namespace=namespace)
+        return path
+
+    async def _request(self, method: str, path: str, **parameters: Any) -> Object | None:
+        """The answer's object, None for 404; Stale for 409, Refused for what asking again will not mend."""
+        try:
+            answer = await self._client.request(method, path, serialize=False, _request_timeout=30, **parameters)
+            found: Object = await answer.json()
+        except ApiException as error:
+            if error.status == 404 and method != "post":
+                return None
+            message = _message(error)
+            if error.status == 409:
+                raise Stale(message) from None
+            # A field that the kind does not have comes back from server-side apply as a 500.
+            if error.status in (400, 403, 422) or "field not declared in schema" in message:
+                raise Refused(message) from None
+            raise
+        return found
+
+
+def _message(error: ApiException) -> str:
+    """The API server's own words, on one line."""
+    try:
+        message = json.loads(error.body)["message"]
+    except (TypeError, ValueError, KeyError):
+        message = f"{error.status} {error.reason}"
+    return " ".join(str(message).split())
+
+
+@asynccontextmanager
+async def connect() -> AsyncIterator[Cluster]:
+    """A connection with the pod's own service account, or with KUBECONFIG outside of a cluster."""
+    try:
+        config.load_incluster_config()
+    except config.ConfigException:
+        await config.load_kube_config()
+    async with ApiClient() as api:
+        yield Cluster(api)

@@ -1,0 +1,41 @@
+"""One pure builder per kind of owned object."""
+
+from typing import Any
+
+from octavo_operator.api import LLMService
+from octavo_operator.resources import (
+    dashboard,
+    deployment,
+    horizontal_pod_autoscaler,
+    pod_disruption_budget,
+    service_account,
+)
+from octavo_operator.resources import service as service_resource
+from octavo_operator.settings import Settings
+
+
+def names(service_name: str) -> list[tuple[str, str]]:
+    """(kind, name) of every object that a service may own, in the order in which they are applied."""
+    return [
+        ("ServiceAccount", service_name),
+        ("ConfigMap", dashboard.name(service_name)),
+        ("Service", service_name),
+        ("PodDisruptionBudget", service_name),
+        ("Deployment", service_name),
+        ("HorizontalPodAutoscaler", service_name),
+    ]
+
+
+def build(service: LLMService, settings: Settings) -> list[dict[str, Any]]:
+    """Every object that the service is to own now, in the order in which they are applied."""
+    objects = [service_account.build(service)]
+    if service.spec.observability.dashboard:
+        objects.append(dashboard.build(service))
+    objects += [
+        service_resource.build(service),
+        pod_disruption_budget.build(service),
+        deployment.build(service, settings),
+    ]
+    if service.spec.autoscaling is not None:
+        objects.append(horizontal_pod_autoscaler.build(service, service.spec.autoscaling))
+    return objects

@@ -1,0 +1,38 @@
+"""Names, labels and ownership that all owned objects share."""
+
+from typing import Any
+
+from octavo_operator.api import API_VERSION, GROUP, KIND, LLMService
+
+SERVICE_LABEL = f"{GROUP}/service"
+
+
+def selector(service_name: str) -> dict[str, str]:
+    """Labels that select a service's pods; a Deployment's selector can never change, so they never do."""
+    return {SERVICE_LABEL: service_name}
+
+
+def labels(service: LLMService) -> dict[str, str]:
+    return selector(service.name) | {
+        "app.kubernetes.io/name": "llmservice",
+        "app.kubernetes.io/instance": service.name,
+        "app.kubernetes.io/managed-by": "octavo",
+    }
+
+
+def owned(service: LLMService, name: str) -> dict[str, Any]:
+    """Metadata of an object that goes when the service goes."""
+    return {
+        "namespace": service.namespace,
+        "name": name,
+        "labels": labels(service),
+        "ownerReferences": [
+            {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "name": service.name,
+                "uid": service.uid,
+                "controller": True,
+            }
+        ],
+    }

@@ -1,0 +1,162 @@
+"""Template of the pods: one container named `engine` that runs `octavo serve`."""
+
+import math
+from typing import Any
+
+from octavo_operator.api import LLMService
+from octavo_operator.resources import metadata
+from octavo_operator.settings import Settings
+from octavo_runtime.config import engine_flags, parse_duration
+
+PORT = 8000
+CONTAINER = "engine"
+USER = 10001
+CACHE = "/var/cache/octavo"
+MODELS = "/models"
+GPU = "nvidia.com/gpu"
+
+# After a pod is told to end, proxies still send it new connections for a moment: it must not stop listening before.
+ENDPOINTS_SETTLE = 5
+SHUTDOWN_MARGIN = 15
+
+
+def build(service: LLMService, settings: Settings) -> dict[str, Any]:
+    """The pod template, with spec.podTemplate merged over it."""
+    template = {
+        "metadata": {
+            "labels": metadata.labels(service),
+            "annotations": {
+                "prometheus.io/scrape": "true",
+                "prometheus.io/port": str(PORT),
+                "prometheus.io/path": "/metrics",
+            },
+        },
+        "spec": _pod_spec(service, settings),
+    }
+    merged: dict[str, Any] = merge(template, service.spec.pod_template.model_dump())
+    merged["metadata"]["labels"] |= metadata.selector(service.name)  # else the Deployment would not own its pods
+    return merged
+
+
+def merge(base: Any, over: Any) -> Any:
+    """`over` laid on `base`: objects merge by key, lists of named things by name; all else is replaced."""
+    if isinstance(base, dict) and isinstance(over, dict):
+        return base | {key: merge(base[key], value) if key in base else value for key, value in over.items()}
+    if _is_named(base) and _is_named(over):
+        replaced = {item["name"]: item for item in over}
+        kept = [merge(item, replaced.pop(item["name"])) if item["name"] in replaced else item for item in base]
+        return kept + list(replaced.values())
+    return over
+
+
+def _is_named(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) and "name" in item for item in value)
+
+
+def _pod_spec(service: LLMService, settings: Settings) -> dict[str, Any]:
+    drain = math.ceil(parse_duration(service.spec.rollout.drain))
+    pod: dict[str, Any] = {
+        "serviceAccountName": service.name,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": ENDPOINTS_SETTLE + drain + SHUTDOWN_MARGIN,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(service, settings)],
+        "volumes": [
+            {"name": "tmp", "emptyDir": {}},
+            {"name": "cache", "emptyDir": {}},
+            {"name": "shared-memory", "emptyDir": {"medium": "Memory"}},
+        ],
+    }
+    if claim := _claim(service):
+        pod["volumes"].append({"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
+    if service.spec.accelerator.type == "nvidia":
+        pod["tolerations"] = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
+    return pod
+
+
+def _container(service: LLMService, settings: Settings) -> dict[str, Any]:
+    mounts: list[dict[str, Any]] = [
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a mount of the pod's own
+        {"name": "cache", "mountPath": CACHE},
+        {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108
+    ]
+    if _claim(service):
+        mounts.append({"name": "model", "mountPath": MODELS, "readOnly": True})
+    return {
+        "name": CONTAINER,
+        "image": service.spec.image or settings.runtime_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "args": _arguments(service),
+        "env": _environment(service),
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "resources": _resources(service),
+        "volumeMounts": mounts,
+        # The server listens while the model still loads: loading, however long, is told by readiness alone, and
+        # liveness restarts an engine that hangs or has died.
+        "startupProbe": _probe("/health/live", periodSeconds=1, timeoutSeconds=5, failureThreshold=120),
+        "livenessProbe": _probe("/health/live", periodSeconds=5, timeoutSeconds=5, failureThreshold=4),
+        "readinessProbe": _probe("/health/ready", periodSeconds=2, timeoutSeconds=5, failureThreshold=2),
+        "lifecycle": {"preStop": {"sleep": {"seconds": ENDPOINTS_SETTLE}}},
+        # The last lines of a crashed engine's log then stand in the pod's status, where the operator reads them.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+
+
+def _probe(path: str, **numbers: int) -> dict[str, Any]:
+    return {"httpGet": {"path": path, "port": "http"}, **numbers}
+
+
+def _arguments(service: LLMService) -> list[str]:
+    spec = service.spec
+    device = "cuda" if spec.accelerator.type == "nvidia" else "cpu"
+    arguments = ["serve", _model(service), "--host", "0.0.0.0", "--port", str(PORT), "--device", device]  # noqa: S104
+    for name in spec.model.served_names:
+        arguments += ["--served-name", name]
+    arguments += ["--drain", spec.rollout.drain]
+    return arguments + engine_flags(spec.engine.model_dump(by_alias=True, exclude_defaults=True))
+
+
+def _model(service: LLMService) -> str:
+    """What the engine is told to load; a volume claim is a folder to it."""
+    uri = service.spec.model.uri
+    if not uri.startswith("pvc://"):
+        return uri
+    path = uri.removeprefix("pvc://").partition("/")[2]
+    return f"file://{MODELS}/{path}".rstrip("/")
+
+
+def _claim(service: LLMService) -> str | None:
+    uri = service.spec.model.uri
+    return uri.removeprefix("pvc://").partition("/")[0] if uri.startswith("pvc://") else None
+
+
+def _environment(service: LLMService) -> list[dict[str, Any]]:
+    environment: list[dict[str, Any]] = [{"name": "HOME", "value": CACHE}, {"name": "HF_HOME", "value": CACHE}]
+    if secret := service.spec.model.token_secret:
+        reference = {"secretKeyRef": {"name": secret.name, "key": secret.key}}
+        environment.append({"name": "HF_TOKEN", "valueFrom": reference})
+    return environment
+
+
+def _resources(service: LLMService) -> dict[str, dict[str, str]]:
+    """CPU is promised but not capped, since throttling costs latency even on an idle node; memory is both, so that a
+    cache that is too large fails in its own pod and not in a neighbour's."""
+    spec = service.spec
+    requests = {"cpu": spec.resources.cpu, "memory": spec.resources.memory}
+    limits = {"memory": spec.resources.memory}
+    if spec.accelerator.type == "nvidia":
+        requests[GPU] = limits[GPU] = str(spec.accelerator.count)
+    return {"requests": requests, "limits": limits}

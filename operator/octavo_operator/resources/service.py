@@ -1,0 +1,21 @@
+"""Service: the endpoint that clients connect to."""
+
+from typing import Any
+
+from octavo_operator.api import LLMService
+from octavo_operator.resources import metadata
+
+
+def build(service: LLMService) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata.owned(service, service.name),
+        "spec": {
+            "type": service.spec.endpoint.type,
+            "selector": metadata.selector(service.name),
+            "ports": [
+                {"name": "http", "port": service.spec.endpoint.port, "targetPort": "http", "protocol": "TCP"},
+            ],
+        },
+    }

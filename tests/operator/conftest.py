@@ -1,0 +1,145 @@
+"""A real API server for tests marked `cluster`: etcd, kube-apiserver and kube-controller-manager, without a node."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CONTROLLERS = (
+    "deployment-controller,replicaset-controller,garbage-collector-controller,namespace-controller,"
+    "serviceaccount-controller,horizontal-pod-autoscaler-controller,disruption-controller"
+)
+
+
+@dataclass(frozen=True)
+class ApiServer:
+    """A running API server: `url`, the admin's token, and a kubeconfig file for it."""
+
+    url: str
+    token: str
+    folder: Path
+
+    def kubeconfig(self, user: str, token: str) -> Path:
+        """Write a kubeconfig that uses `token`; returns its path."""
+        path = self.folder / f"{user}.kubeconfig"
+        path.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "clusters": [{"name": "test", "cluster": {"server": self.url, "insecure-skip-tls-verify": True}}],
+                    "users": [{"name": user, "user": {"token": token}}],
+                    "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
+                    "current-context": "test",
+                }
+            )
+        )
+        return path
+
+    def kubectl(self, *arguments: str, document: str | None = None, check: bool = True) -> str:
+        """Run kubectl as admin; returns stdout and stderr together."""
+        done = subprocess.run(
+            ["kubectl", "--kubeconfig", str(self.folder / "admin.kubeconfig"), *arguments],
+            input=document,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0 or not check, done.stdout
+        return done.stdout
+
+
+def _binary(name: str) -> str | None:
+    given = os.environ.get("OCTAVO_BIN")
+    built = sorted((Path.home() / ".cache" / "octavo").glob(f"**/{name}"))
+    for folder in [Path(given)] if given else [path.parent for path in built]:
+        if (folder / name).is_file() and os.access(folder / name, os.X_OK):
+            return str(folder / name)
+    return shutil.which(name)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    names = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
+    programs = {name: _binary(name) for name in names}
+    if missing := [name for name, path in programs.items() if path is None]:
+        pytest.skip(f"no {', '.join(missing)} (make cluster-binaries, or set OCTAVO_BIN to their folder)")
+    folder = tmp_path_factory.mktemp("api-server")
+    client, peer, secure, controllers = (_free_port() for _ in range(4))
+    server = ApiServer(f"https://127.0.0.1:{secure}", secrets.token_hex(16), folder)
+    (folder / "tokens.csv").write_text(f"{server.token},admin,admin,system:masters\n")
+    admin = server.kubeconfig("admin", server.token)
+    key = folder / "service-accounts.key"
+    subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+    commands = [
+        [
+            programs["etcd"],
+            f"--data-dir={folder / 'etcd'}",
+            f"--listen-client-urls=http://127.0.0.1:{client}",
+            f"--advertise-client-urls=http://127.0.0.1:{client}",
+            f"--listen-peer-urls=http://127.0.0.1:{peer}",
+            f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
+            f"--initial-cluster=default=http://127.0.0.1:{peer}",
+            "--unsafe-no-fsync",
+        ],
+        [
+            programs["kube-apiserver"],
+            f"--etcd-servers=http://127.0.0.1:{client}",
+            f"--secure-port={secure}",
+            "--bind-address=127.0.0.1",
+            "--service-cluster-ip-range=10.97.0.0/16",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={key}",
+            f"--service-account-signing-key-file={key}",
+            f"--token-auth-file={folder / 'tokens.csv'}",
+            "--authorization-mode=RBAC",
+            "--disable-admission-plugins=ServiceAccount",
+            "--endpoint-reconciler-type=none",
+            f"--cert-dir={folder / 'certificates'}",
+        ],
+        [
+            programs["kube-controller-manager"],
+            f"--kubeconfig={admin}",
+            "--leader-elect=false",
+            f"--secure-port={controllers}",
+            f"--cert-dir={folder / 'certificates'}",
+            f"--service-account-private-key-file={key}",
+            f"--controllers={CONTROLLERS}",
+        ],
+    ]
+    running = []
+    try:
+        for command in commands:
+            log = (folder / f"{Path(str(command[0])).name}.log").open("w")
+            running.append(subprocess.Popen([str(word) for word in command], stdout=log, stderr=log))
+        for _ in range(300):
+            if "ok" in server.kubectl("get", "--raw=/readyz", check=False).splitlines():
+                break
+            time.sleep(0.2)
+        else:
+            pytest.fail((folder / "kube-apiserver.log").read_text()[-2000:])
+        yield server
+    finally:
+        for process in reversed(running):
+            process.terminate()
+        for process in reversed(running):
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()

@@ -1,0 +1,140 @@
+"""Root causes as pods show them."""
+
+from typing import Any
+
+import pytest
+
+from octavo_operator.errors import diagnose, last_line, root_cause, starting
+
+
+def pod(
+    name: str = "chat-1", created: str = "2026-01-01T00:00:00Z", ready: bool = False, **status: Any
+) -> dict[str, Any]:
+    conditions = status.pop("conditions", [])
+    return {
+        "metadata": {"name": name, "creationTimestamp": created},
+        "spec": {"containers": [{"name": "engine", "resources": {"limits": {"memory": "1Gi"}}}]},
+        "status": {"conditions": [*conditions, {"type": "Ready", "status": str(ready)}]} | status,
+    }
+
+
+def container(restarts: int = 0, last: dict[str, Any] | None = None, **state: Any) -> list[dict[str, Any]]:
+    last_state = {"terminated": last} if last else {}
+    return [
+        {"name": "engine", "image": "octavo/x:1", "restartCount": restarts, "state": state, "lastState": last_state}
+    ]
+
+
+def unscheduled(message: str) -> dict[str, Any]:
+    return pod(conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}])
+
+
+LOG = "loading\n\x1b[31moctavo: no model.safetensors in /models\x1b[0m\n\n"
+CASES = [
+    (
+        pod(containerStatuses=container(waiting={"reason": "ErrImagePull", "message": "not found"})),
+        "ImagePullBackOff",
+        ["octavo/x:1", "not found", "spec.image"],
+    ),
+    (
+        pod(containerStatuses=container(waiting={"reason": "ImagePullBackOff", "message": "Back-off pulling"})),
+        "ImagePullBackOff",
+        ["cannot pull image"],
+    ),
+    (
+        pod(containerStatuses=container(waiting={"reason": "ErrImageNeverPull", "message": "not present"})),
+        "ImagePullBackOff",
+        ["load the image"],
+    ),
+    (
+        pod(
+            containerStatuses=container(waiting={"reason": "CreateContainerConfigError", "message": 'secret "hf" not'})
+        ),
+        "ContainerConfigError",
+        ['secret "hf" not', "tokenSecret"],
+    ),
+    (
+        pod(containerStatuses=container(3, {"reason": "OOMKilled", "exitCode": 137}, running={})),
+        "OOMKilled",
+        ["out of memory 3x", "1Gi", "spec.resources.memory"],
+    ),
+    (
+        pod(containerStatuses=container(terminated={"reason": "OOMKilled", "exitCode": 137})),
+        "OOMKilled",
+        ["out of memory 1x"],
+    ),
+    (
+        pod(
+            containerStatuses=container(
+                2, {"reason": "Error", "exitCode": 1, "message": LOG}, waiting={"reason": "CrashLoopBackOff"}
+            )
+        ),
+        "CrashLoopBackOff",
+        ["2 restarts", "octavo: no model.safetensors in /models"],
+    ),
+    (
+        pod(containerStatuses=container(1, {"reason": "Error", "exitCode": 7}, waiting={"reason": "CrashLoopBackOff"})),
+        "CrashLoopBackOff",
+        ["exit code 7"],
+    ),
+    (
+        unscheduled("0/2 nodes are available: 2 Insufficient nvidia.com/gpu. preemption: 0/2 nodes are available."),
+        "Unschedulable",
+        ["2 Insufficient nvidia.com/gpu", "add a node"],
+    ),
+    (unscheduled("0/1 nodes are available: 1 Insufficient memory."), "Unschedulable", ["spec.resources.memory"]),
+    (
+        unscheduled('persistentvolumeclaim "models" not found'),
+        "Unschedulable",
+        ['"models" not found', "create the claim"],
+    ),
+    (pod(phase="Failed", reason="Evicted", message="low on memory"), "Evicted", ["low on memory"]),
+]
+
+
+@pytest.mark.parametrize(("sick", "reason", "words"), CASES, ids=[case[1] for case in CASES])
+def test_cause_and_remedy(sick: dict[str, Any], reason: str, words: list[str]) -> None:
+    problem = diagnose(sick)
+    assert problem is not None
+    assert problem.reason == reason
+    assert [word for word in words if word not in problem.message] == [], problem.message
+    assert "\n" not in problem.message
+    assert "chat-1" in problem.message
+
+
+@pytest.mark.parametrize(
+    "well",
+    [
+        pod(ready=True, containerStatuses=container(1, {"reason": "OOMKilled", "exitCode": 137}, running={})),
+        pod(containerStatuses=container(running={})),
+        pod(containerStatuses=container(waiting={"reason": "ContainerCreating"})),
+        pod(containerStatuses=container(1, {"reason": "Completed", "exitCode": 0}, running={})),
+        pod(),
+    ],
+)
+def test_pods_on_their_way_are_no_problem(well: dict[str, Any]) -> None:
+    assert diagnose(well) is None
+
+
+def test_pod_that_is_being_deleted_is_no_problem() -> None:
+    leaving = unscheduled("0/1 nodes are available: 1 Insufficient cpu.")
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert diagnose(leaving) is None
+
+
+def test_newest_pod_speaks_first() -> None:
+    old = unscheduled("0/1 nodes are available: 1 Insufficient cpu.")
+    new = pod("chat-2", "2026-01-02T00:00:00Z", containerStatuses=container(waiting={"reason": "InvalidImageName"}))
+    problem = root_cause([old, new])
+    assert problem is not None
+    assert problem.reason == "ImagePullBackOff"
+
+
+def test_starting_says_what_the_pod_does() -> None:
+    assert starting([pod(containerStatuses=container(running={}))]) == "pod chat-1 is loading the model"
+    assert starting([pod()]) == "pod chat-1 is starting"
+    assert starting([pod(ready=True)]) is None
+
+
+def test_long_log_lines_are_cut() -> None:
+    assert len(last_line("x" * 5000)) == 400

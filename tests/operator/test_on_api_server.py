@@ -1,0 +1,411 @@
+"""The operator on a real API server, with the rights that the chart gives it. No node runs the pods: their status is
+written by the tests, as a kubelet would."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).parents[2]
+BAD_SPECS = yaml.safe_load((Path(__file__).parent / "bad_specs.yaml").read_text())
+SMALLEST = {"model": {"uri": "builtin://smollm2"}}
+CHILDREN = ("deployment", "service", "serviceaccount", "poddisruptionbudget", "configmap", "horizontalpodautoscaler")
+
+
+def llmservice(name: str, spec: dict[str, Any]) -> str:
+    metadata = {"name": name, "namespace": "default"}
+    return json.dumps(
+        {"apiVersion": "serving.octavo.dev/v1alpha1", "kind": "LLMService", "metadata": metadata, "spec": spec}
+    )
+
+
+def eventually(holds: Callable[[], Any], seconds: float = 10, *, what: str = "") -> Any:
+    """The first true value of `holds()`; fails after `seconds`."""
+    end = time.monotonic() + seconds
+    while True:
+        found = holds()
+        if found:
+            return found
+        if time.monotonic() > end:
+            pytest.fail(f"not within {seconds} s: {what or holds}")
+        time.sleep(0.1)
+
+
+class Kubernetes:
+    """kubectl with JSON answers."""
+
+    def __init__(self, kubectl: Callable[..., str]) -> None:
+        self.kubectl = kubectl
+
+    def apply(self, name: str, spec: dict[str, Any]) -> None:
+        self.kubectl("apply", "-f", "-", document=llmservice(name, spec))
+
+    def get(self, kind: str, name: str) -> dict[str, Any] | None:
+        out = self.kubectl("get", kind, name, "-o", "json", "--show-managed-fields", check=False)
+        return json.loads(out) if out.startswith("{") else None
+
+    def labelled(self, kind: str, selector: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, "-l", selector, "-o", "json"))["items"]
+        return found
+
+    def condition(self, name: str, type_: str) -> dict[str, Any]:
+        service = self.get("llmservice", name) or {}
+        found = [item for item in service.get("status", {}).get("conditions", []) if item["type"] == type_]
+        return found[0] if found else {}
+
+    def reason(self, name: str) -> str:
+        return str(self.condition(name, "Ready").get("reason", ""))
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        out = self.kubectl("get", "events", "--field-selector", f"involvedObject.name={name}", "-o", "json")
+        return [item for item in json.loads(out)["items"] if item["involvedObject"]["kind"] == "LLMService"]
+
+    def writes(self) -> int:
+        """Write requests of the operator so far, from the API server's own count (leases and events left out)."""
+        text = self.kubectl("get", "--raw=/metrics")
+        counted = r'apiserver_request_total\{[^}]*code="20.",[^}]*resource="(\w+)"[^}]*verb="(?:APPLY|POST|DELETE)"'
+        pattern = counted + r"[^}]*\} (\d+)"
+        kinds = ("llmservices", "deployments", "services", "serviceaccounts", "configmaps", "poddisruptionbudgets")
+        return sum(int(count) for kind, count in re.findall(pattern, text) if kind in kinds)
+
+
+class Operator:
+    """The operator as a process of its own."""
+
+    def __init__(self, kubeconfig: Path, log: Path) -> None:
+        self._environment = os.environ | {
+            "KUBECONFIG": str(kubeconfig),
+            "OCTAVO_RUNTIME_IMAGE": "octavo.local/demo:1",
+            "OCTAVO_HEALTH_PORT": "18081",
+            "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'runtime'}",
+        }
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("a") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "octavo_operator"], env=self._environment, stdout=log, stderr=log
+            )
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> float:
+        """End it; returns the seconds that took."""
+        assert self._process is not None
+        start = time.monotonic()
+        self._process.send_signal(how)
+        self._process.wait(15)
+        return time.monotonic() - start
+
+    def run(self, module: str, *arguments: str) -> str:
+        """Run another module as the operator's account; returns what it said."""
+        command = [sys.executable, "-m", module, *arguments]
+        return subprocess.run(
+            command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60
+        ).stdout
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+@pytest.fixture(scope="module")
+def kubernetes(api_server: Any) -> Kubernetes:
+    helm = shutil.which(
+        "helm", path=f"{os.environ.get('OCTAVO_BIN', '')}:{Path.home() / '.cache/octavo/bin'}:{os.environ['PATH']}"
+    )
+    if helm is None:
+        pytest.skip("no helm (set OCTAVO_BIN to its folder)")
+    api_server.kubectl("create", "namespace", "octavo-system")
+    installed = subprocess.run(
+        [helm, "install", "octavo", ROOT / "charts/octavo", "--namespace=octavo-system"],
+        env=os.environ | {"KUBECONFIG": str(api_server.folder / "admin.kubeconfig")},
+        capture_output=True,
+        text=True,
+    )
+    assert installed.returncode == 0, installed.stderr
+    return Kubernetes(api_server.kubectl)
+
+
+@pytest.fixture(scope="module")
+def operator(api_server: Any, kubernetes: Kubernetes) -> Iterator[Operator]:
+    token = kubernetes.kubectl("create", "token", "octavo-operator", "--namespace=octavo-system").strip()
+    running = Operator(api_server.kubeconfig("operator", token), api_server.folder / "operator.log")
+    running.start()
+    yield running
+    assert running.stop() < 5
+    assert "Traceback" not in running.log()
+    assert "orbidden" not in running.log()
+
+
+@pytest.fixture
+def name(kubernetes: Kubernetes, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A name of the test's own; what is called so is deleted at the end."""
+    own = "s" + str(abs(hash(request.node.name)) % 10**8)
+    yield own
+    kubernetes.kubectl("delete", "llmservice", own, "--ignore-not-found", "--wait=false")
+
+
+def set_pod_status(kubernetes: Kubernetes, name: str, status: dict[str, Any]) -> None:
+    pods = eventually(lambda: kubernetes.labelled("pods", f"serving.octavo.dev/service={name}"), what="a pod")
+    for pod in pods:
+        kubernetes.kubectl(
+            "patch", "pod", pod["metadata"]["name"], "--subresource=status", "-p", json.dumps({"status": status})
+        )
+
+
+READY = {
+    "phase": "Running",
+    "conditions": [{"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}],
+}
+
+
+@pytest.mark.parametrize("case", BAD_SPECS, ids=lambda case: yaml.safe_dump(case["spec"], default_flow_style=True)[:80])
+def test_bad_spec_is_refused_at_apply(kubernetes: Kubernetes, case: dict[str, Any]) -> None:
+    document = llmservice(case.get("name", "bad"), case["spec"])
+    said = kubernetes.kubectl("apply", "-f", "-", document=document, check=False)
+    assert [word for word in case["server"] if word not in said] == [], said
+    assert kubernetes.get("llmservice", case.get("name", "bad")) is None
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
+def test_example_is_accepted(kubernetes: Kubernetes, path: Path) -> None:
+    said = kubernetes.kubectl("apply", "--dry-run=server", "-f", str(path))
+    assert "created" in said
+
+
+def test_from_apply_to_ready(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
+    kubernetes.apply(name, SMALLEST | {"autoscaling": {"maxReplicas": 3}})
+    for kind in CHILDREN:
+        child = f"{name}-dashboard" if kind == "configmap" else name
+        live = eventually(lambda kind=kind, child=child: kubernetes.get(kind, child), what=f"{kind} {child}")
+        assert live["metadata"]["ownerReferences"][0]["name"] == name
+    eventually(lambda: kubernetes.reason(name) == "Starting", what="Starting")
+    set_pod_status(kubernetes, name, READY)
+    kubernetes.kubectl("wait", "--for=condition=Ready", f"llmservice/{name}", "--timeout=10s")
+    service = kubernetes.get("llmservice", name)
+    assert service is not None
+    assert "finalizers" not in service["metadata"]
+    assert [key for key in service["metadata"]["annotations"] if "kubectl" not in key] == []
+    columns = kubernetes.kubectl("get", "llmservice", name).splitlines()
+    assert columns[0].split() == ["NAME", "READY", "REASON", "REPLICAS", "URL", "AGE"]
+    assert columns[1].split()[:5] == [name, "True", "Serving", "1", f"http://{name}.default.svc/v1"]
+    told = {event["message"] for event in kubernetes.events(name)}
+    assert {f"created Deployment {name}", f"created Service {name}", "1 of 1 replicas answer"} <= told
+
+
+@pytest.mark.parametrize("kind", CHILDREN)
+def test_deleted_child_is_back_within_two_seconds(
+    operator: Operator, kubernetes: Kubernetes, name: str, kind: str
+) -> None:
+    kubernetes.apply(name, SMALLEST | {"autoscaling": {"maxReplicas": 3}})
+    child = f"{name}-dashboard" if kind == "configmap" else name
+    live = eventually(lambda: kubernetes.get(kind, child), what=f"{kind} {child}")
+    eventually(lambda: kubernetes.get("horizontalpodautoscaler", name), what="everything")
+    kubernetes.kubectl("delete", kind, child, "--cascade=background")
+    eventually(
+        lambda: (kubernetes.get(kind, child) or live)["metadata"]["uid"] != live["metadata"]["uid"],
+        2,
+        what="it is back",
+    )
+
+
+def test_edited_child_is_put_right(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
+    kubernetes.apply(name, SMALLEST)
+    eventually(lambda: kubernetes.get("deployment", name), what="the Deployment")
+    kubernetes.kubectl("set", "image", f"deployment/{name}", "engine=elsewhere:1")
+    kubernetes.kubectl("scale", f"deployment/{name}", "--replicas=4")
+
+    def restored() -> bool:
+        spec = (kubernetes.get("deployment", name) or {})["spec"]
+        return (spec["template"]["spec"]["containers"][0]["image"], spec["replicas"]) == ("octavo.local/demo:1", 1)
+
+    eventually(restored, 2, what="image and replicas as before")
+
+
+def test_edit_of_the_service_rolls_the_pods(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
+    kubernetes.apply(name, SMALLEST | {"podTemplate": {"spec": {"nodeSelector": {"a": "b"}}}})
+    eventually(lambda: kubernetes.labelled("pods", f"serving.octavo.dev/service={name}"), what="a pod")
+    kubernetes.apply(name, SMALLEST | {"engine": {"maxModelLen": 512}})
+
+    def template() -> dict[str, Any]:
+        found: dict[str, Any] = (kubernetes.get("deployment", name) or {})["spec"]["template"]["spec"]
+        return found
+
+    eventually(lambda: "--max-model-len" in template()["containers"][0]["args"], what="the new flag")
+    assert "nodeSelector" not in template()
+
+
+def test_autoscaler_takes_over_and_gives_back(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
+    def replicas() -> int:
+        return int((kubernetes.get("deployment", name) or {"spec": {"replicas": -1}})["spec"]["replicas"])
+
+    kubernetes.apply(name, SMALLEST | {"replicas": 3})
+    eventually(lambda: replicas() == 3, what="three replicas")
+    kubernetes.apply(name, SMALLEST | {"autoscaling": {"minReplicas": 2, "maxReplicas": 5}})
+    eventually(lambda: kubernetes.get("horizontalpodautoscaler", name), what="the autoscaler")
+    assert replicas() == 3, "the hand-over must not reset the replicas"
+    kubernetes.kubectl("scale", f"deployment/{name}", "--replicas=4")
+    time.sleep(1)
+    assert replicas() == 4, "the operator must leave the autoscaler's number alone"
+    kubernetes.apply(name, SMALLEST | {"replicas": 2})
+    eventually(lambda: replicas() == 2, what="two replicas")
+    eventually(lambda: kubernetes.get("horizontalpodautoscaler", name) is None, what="the autoscaler is gone")
+
+
+def test_scale_subresource(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
+    kubernetes.apply(name, SMALLEST)
+    eventually(lambda: kubernetes.get("deployment", name), what="the Deployment")
+    kubernetes.kubectl("scale", "llmservice", name, "--replicas=2")
+    eventually(lambda: (kubernetes.get("deployment", name) or {})["spec"]["replicas"] == 2, what="two replicas")
+    kubernetes.kubectl("scale", "llmservice", name, "--replicas=0")
+    eventually(lambda: kubernetes.reason(name) == "ScaledToZero", what="ScaledToZero")
+    scale = json.loads(
+        kubernetes.kubectl(
+            "get", "--raw", f"/apis/serving.octavo.dev/v1alpha1/namespaces/default/llmservices/{name}/scale"
+        )
+    )
+    assert scale["status"]["selector"] == f"serving.octavo.dev/service={name}"
+
+
+def test_delete_takes_everything_along(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
+    kubernetes.apply(name, SMALLEST | {"autoscaling": {"maxReplicas": 2}})
+    eventually(lambda: kubernetes.get("horizontalpodautoscaler", name), what="everything")
+    kubernetes.kubectl("delete", "llmservice", name, "--timeout=5s")
+    selector = f"serving.octavo.dev/service={name}"
+    for kind in CHILDREN:
+        eventually(lambda kind=kind: kubernetes.labelled(kind, selector) == [], 20, what=f"no {kind}")
+
+
+def test_deleted_and_made_again(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
+    kubernetes.apply(name, SMALLEST)
+    eventually(lambda: kubernetes.get("deployment", name), what="the Deployment")
+    kubernetes.kubectl("delete", "llmservice", name)
+    kubernetes.apply(name, SMALLEST)
+    uid = (kubernetes.get("llmservice", name) or {})["metadata"]["uid"]
+
+    def owned_by_the_new_one() -> bool:
+        deployment = kubernetes.get("deployment", name)
+        return deployment is not None and deployment["metadata"]["ownerReferences"][0]["uid"] == uid
+
+    eventually(owned_by_the_new_one, 30, what="a Deployment of the new service")
+    eventually(lambda: kubernetes.reason(name) == "Starting", 30, what="Starting")
+
+
+def test_name_conflict(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
+    kubernetes.kubectl("create", "service", "clusterip", name, "--tcp=80")
+    before = (kubernetes.get("service", name) or {})["metadata"]["resourceVersion"]
+    kubernetes.apply(name, SMALLEST)
+    eventually(lambda: kubernetes.reason(name) == "NameConflict", what="NameConflict")
+    assert f"Service {name} exists" in kubernetes.condition(name, "Ready")["message"]
+    assert kubernetes.get("deployment", name) is None
+    assert (kubernetes.get("service", name) or {})["metadata"]["resourceVersion"] == before
+    kubernetes.kubectl("delete", "service", name)
+    eventually(lambda: kubernetes.get("deployment", name), 30, what="the conflict is over")
+
+
+def test_template_that_the_api_server_refuses(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
+    kubernetes.apply(name, SMALLEST)
+    before = eventually(lambda: kubernetes.get("deployment", name), what="the Deployment")
+    kubernetes.apply(name, SMALLEST | {"podTemplate": {"spec": {"containers": [{"name": "sidecar"}]}}})
+    eventually(lambda: kubernetes.reason(name) == "Refused", what="Refused")
+    assert kubernetes.condition(name, "Valid")["status"] == "False"
+    assert "spec.template.spec.containers[1].image" in kubernetes.condition(name, "Valid")["message"]
+    after = kubernetes.get("deployment", name)
+    assert after is not None
+    assert after["spec"] == before["spec"]
+    kubernetes.apply(name, SMALLEST | {"podTemplate": {"spec": {"noSuchField": 1}}})
+    eventually(lambda: "noSuchField" in kubernetes.condition(name, "Valid")["message"], what="the field is named")
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "words"),
+    [
+        (
+            {
+                "containerStatuses": [
+                    {
+                        "name": "engine",
+                        "image": "octavo.local/demo:1",
+                        "imageID": "",
+                        "ready": False,
+                        "restartCount": 0,
+                        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}},
+                    }
+                ]
+            },
+            "ImagePullBackOff",
+            "no such image",
+        ),
+        (
+            {
+                "conditions": [
+                    {
+                        "type": "PodScheduled",
+                        "status": "False",
+                        "reason": "Unschedulable",
+                        "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+                    }
+                ]
+            },
+            "Unschedulable",
+            "add a node with one",
+        ),
+    ],
+)
+def test_root_cause_of_a_pod(
+    operator: Operator, kubernetes: Kubernetes, name: str, status: dict[str, Any], reason: str, words: str
+) -> None:
+    kubernetes.apply(name, SMALLEST)
+    set_pod_status(kubernetes, name, status)
+    eventually(lambda: kubernetes.reason(name) == reason, what=reason)
+    assert words in kubernetes.condition(name, "Ready")["message"]
+    eventually(
+        lambda: [e for e in kubernetes.events(name) if (e["type"], e["reason"]) == ("Warning", reason)], what="event"
+    )
+
+
+def test_nothing_is_written_when_nothing_changes(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
+    kubernetes.apply(name, SMALLEST | {"resources": {"cpu": "0.5", "memory": "1024Mi"}})
+    eventually(lambda: kubernetes.reason(name) == "Starting", what="Starting")
+    time.sleep(2)
+    before = kubernetes.writes()
+    kubernetes.kubectl("annotate", "llmservice", name, "example.com/look=again")
+    kubernetes.kubectl("label", "deployment", name, "example.com/look=again")
+    time.sleep(2)
+    assert kubernetes.writes() == before
+
+
+def test_installation_check(operator: Operator, kubernetes: Kubernetes) -> None:
+    """What `helm test` runs, as the operator's account; the operator's Deployment has no node to run on here."""
+    arguments = ["--namespace", "default", "--deployment", "octavo-operator"]
+    said = operator.run("octavo_operator.installation", *arguments)
+    assert "llmservices in all namespaces" in said
+    assert "the operator is not up: kubectl --namespace default describe deployment octavo-operator" in said
+
+
+def test_operator_that_was_away_catches_up(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
+    other = f"{name}-b"
+    kubernetes.apply(name, SMALLEST)
+    kubernetes.apply(other, SMALLEST)
+    eventually(lambda: kubernetes.get("deployment", name) and kubernetes.get("deployment", other), what="both")
+    operator.stop(signal.SIGKILL)
+    kubernetes.kubectl("delete", "deployment", name)
+    kubernetes.kubectl("delete", "llmservice", other, "--timeout=5s")
+    eventually(lambda: kubernetes.get("deployment", other) is None, 20, what="owned objects go without the operator")
+    kubernetes.apply(name, SMALLEST | {"replicas": 2})
+    operator.start()
+    eventually(lambda: kubernetes.get("deployment", name), 20, what="the Deployment is back")
+    assert (kubernetes.get("deployment", name) or {})["spec"]["replicas"] == 2
+    assert operator.stop() < 5
+    operator.start()
