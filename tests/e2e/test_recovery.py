@@ -1,0 +1,87 @@
+"""The operator dies in the middle of its work; a pod dies in the middle of its requests."""
+
+import time
+
+import pytest
+from client import Client
+from kube import Kube, eventually, llmservice
+from release import Release
+
+pytestmark = pytest.mark.cluster
+
+MANY = 30
+
+
+def kill(kube: Kube, pod: str) -> None:
+    """End a pod at once, without grace."""
+    kube.kubectl("delete", "pod", pod, "--force", "--grace-period=0", "--wait=false")
+
+
+def test_operator_killed_in_mid_reconcile(release: Release, kube: Kube, name: str) -> None:
+    """Many services at once, so that it has work left when it dies; none has a pod, so that they cost nothing."""
+    names = [f"{name}-{number}" for number in range(MANY)]
+
+    def finished(length: int) -> int:
+        """How many of the services have all their objects, the Deployment with the present flag."""
+        owned = kube.all("deployments,services,poddisruptionbudgets,serviceaccounts,configmaps")
+        mine = [item for item in owned if item["metadata"].get("ownerReferences", [{}])[0].get("name") in names]
+        flags = [
+            item["spec"]["template"]["spec"]["containers"][0]["args"] for item in mine if item["kind"] == "Deployment"
+        ]
+        current = sum(str(length) in arguments for arguments in flags)
+        return min(current, len(mine) // 5)
+
+    try:
+        for length in (1024, 2048):
+            (operator,) = (pod["metadata"]["name"] for pod in release.operators())
+            kube.apply(*(llmservice(each, replicas=0, engine={"maxModelLen": length}) for each in names))
+            kill(release.kube, operator)
+            left = MANY - finished(length)
+            assert left > 0, "it had finished before it died: nothing is shown"
+            eventually(lambda length=length: finished(length) == MANY, 60, lambda: f"the other {left} of {MANY}")
+            release.wait_operator()
+        eventually(
+            lambda: all(kube.condition(each).get("reason") == "ScaledToZero" for each in names), 30, "each says so"
+        )
+    finally:
+        kube.delete("llmservice", *names)
+
+
+def test_pod_killed_under_load(kube: Kube, client: Client, chat: str) -> None:
+    (victim,) = (pod["metadata"]["name"] for pod in kube.pods(chat))
+    with client.load(f"http://{chat}.{kube.namespace}.svc/v1", chat, workers=2) as load:
+        load.wait(5)
+        killed = time.time()
+        kill(kube, victim)
+        eventually(lambda: kube.condition(chat)["status"] == "False", 10, "the status tells")
+        said = kube.condition(chat)
+        kube.wait_ready(chat)
+        ready = time.time()
+        load.wait(len(load.requests) + 10)
+        requests = load.stop()
+    assert said["reason"] == "Starting"
+    assert "0 of 1 replicas answer; pod" in said["message"]
+    assert victim not in [pod["metadata"]["name"] for pod in kube.pods(chat)]
+    assert [request for request in requests if request.end < killed and request.error] == []
+    assert [request for request in requests if request.end < killed]
+    # A client keeps its connection to the pod that is gone until it has failed once.
+    assert [request for request in requests if request.start > ready + 2 and request.error] == []
+    assert [request for request in requests if request.start > ready + 2]
+
+
+def test_engine_killed_in_its_pod(kube: Kube, client: Client, chat: str) -> None:
+    """The engine's process dies under its server: the container restarts, in the same pod."""
+    (pod,) = (item["metadata"]["name"] for item in kube.pods(chat))
+    find_and_kill = (
+        "import os, pathlib, signal\n"
+        "for folder in pathlib.Path('/proc').glob('[0-9]*'):\n"
+        "    if b'engine_process' in (folder / 'cmdline').read_bytes() and int(folder.name) != os.getpid():\n"
+        "        os.kill(int(folder.name), signal.SIGKILL)\n"
+    )
+    kube.kubectl("exec", pod, "--", "python", "-c", find_and_kill)
+    eventually(lambda: kube.condition(chat)["status"] == "False", 20, "the status tells")
+    kube.wait_ready(chat)
+    (after,) = kube.pods(chat)
+    assert after["metadata"]["name"] == pod
+    assert after["status"]["containerStatuses"][0]["restartCount"] == 1
+    assert "Paris" in client.ask(f"http://{chat}.{kube.namespace}.svc/v1", chat)

@@ -1,0 +1,80 @@
+"""What keeps pods from answering stands in Ready.message, with what to do about it."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from kube import Kube, eventually, llmservice
+
+pytestmark = pytest.mark.cluster
+
+GPU = "nvidia.com/gpu"
+
+
+def test_root_causes(kube: Kube, name: str) -> None:
+    """Side by side, since each takes its time to come about."""
+    troubles = {
+        f"{name}-image": (
+            {"image": "octavo.local/none:1"},
+            "ImagePullBackOff",
+            ["cannot pull image octavo.local/none:1", "check spec.image"],
+        ),
+        f"{name}-memory": (
+            {"engine": {"kvCacheMemory": "64Mi"}, "resources": {"cpu": "100m", "memory": "200Mi"}},
+            "OOMKilled",
+            ["ran out of memory", "its limit is 200Mi", "raise spec.resources.memory"],
+        ),
+        f"{name}-cpu": (
+            {"resources": {"cpu": "640", "memory": "1536Mi"}},
+            "Unschedulable",
+            ["fits on no node", "Insufficient cpu", "lower spec.resources.cpu"],
+        ),
+        f"{name}-path": (
+            {"model": {"uri": "file:///nowhere"}},
+            "CrashLoopBackOff",
+            ["ends after each start", "/nowhere does not exist"],
+        ),
+    }
+    kube.apply(*(llmservice(each, **spec) for each, (spec, _, _) in troubles.items()))
+    try:
+        for each, (_, reason, words) in troubles.items():
+            eventually(
+                lambda each=each, reason=reason: kube.condition(each).get("reason") == reason,
+                60,
+                lambda each=each, reason=reason: f"{reason}: {kube.condition(each)}",
+            )
+            message = kube.condition(each)["message"]
+            print(message)
+            assert [word for word in words if word not in message] == [], message
+            assert f"pod {each}-" in message
+            assert reason in kube.kubectl("get", "llmservice", each)
+    finally:
+        kube.delete("llmservice", *troubles)
+
+
+@pytest.fixture
+def add_gpu(kube: Kube) -> Iterator[str]:
+    """Name of a node; the test may give it a GPU, which goes at the end."""
+    node: str = kube.all("nodes")[0]["metadata"]["name"]
+    if GPU in kube.all("nodes")[0]["status"]["allocatable"]:
+        pytest.skip("the cluster has GPUs")
+    yield node
+    removal = [{"op": "remove", "path": f"/status/{part}/nvidia.com~1gpu"} for part in ("capacity", "allocatable")]
+    kube.kubectl("patch", "node", node, "--subresource=status", "--type=json", "--patch", json.dumps(removal))
+
+
+def test_gpu_is_waited_for_and_asked_of_the_scheduler(kube: Kube, name: str, add_gpu: str) -> None:
+    """A node that only says it has a GPU: the pod gets it, and cannot use it."""
+    kube.apply(llmservice(name, accelerator={"type": "nvidia"}))
+    eventually(lambda: kube.condition(name).get("reason") == "Unschedulable", 20, "no node has one")
+    assert f"Insufficient {GPU}; free a GPU, or add a node with one" in kube.condition(name)["message"]
+
+    given = {"status": {part: {GPU: "1"} for part in ("capacity", "allocatable")}}
+    kube.kubectl("patch", "node", add_gpu, "--subresource=status", "--type=merge", "--patch", json.dumps(given))
+    eventually(lambda: kube.pods(name)[0]["spec"].get("nodeName") == add_gpu, 30, "it is scheduled")
+    assert kube.pods(name)[0]["spec"]["containers"][0]["resources"]["limits"][GPU] == "1"
+    eventually(
+        lambda: kube.condition(name).get("reason") == "CrashLoopBackOff", 60, lambda: f"told: {kube.condition(name)}"
+    )
+    print(kube.condition(name)["message"])
+    assert "cuda" in kube.condition(name)["message"].lower()
