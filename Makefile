@@ -26,14 +26,14 @@ $(READY): constraints.txt pyproject.toml
 	touch $@
 
 demo: ## Cluster, images, operator, a model, an answer: the whole path (repeat it at will)
-	@$(MAKE) --silent $(READY)
+	@bash tests/cluster/prepare.sh
 	@$(BIN)/python demo/demo.py up
 
 demo-down: ## Remove what the demo made, the cluster included
 	@$(BIN)/python demo/demo.py down
 
 test: ## All tests that this machine can run, on a real cluster where it has one
-	@bash tests/setup.sh
+	@bash tests/cluster/prepare.sh
 	@$(MAKE) --no-print-directory verify lint
 	$(BIN)/python -m pytest -m "not gpu"
 

@@ -49,6 +49,13 @@ def up(*, with_images: bool = False) -> dict[str, str]:
         return wanted
 
 
+def build() -> None:
+    """Build what `up --images` needs, and start nothing."""
+    with _alone():
+        packages.ensure()
+        side_by_side(binaries.ensure, lambda: images.build(images.names()))
+
+
 def down() -> None:
     """End the cluster and remove all that it added to the machine; the images stay in the cache."""
     with _alone():
@@ -152,7 +159,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     starting = commands.add_parser("up", help=_first_line(up))
     starting.add_argument("--images", action="store_true", help="also build and load Octavo's images, at the same time")
-    for function in (down, purge, status):
+    for function in (build, down, purge, status):
         commands.add_parser(function.__name__, help=_first_line(function))
     commands.add_parser("images", help="build Octavo's images, load them, and print their names as JSON")
     loading = commands.add_parser("load-image", help="load an image archive (OCI or Docker) into the cluster")
@@ -164,6 +171,8 @@ def main() -> int:
         match arguments.command:
             case "up":
                 up(with_images=arguments.images)
+            case "build":
+                build()
             case "down":
                 down()
             case "purge":

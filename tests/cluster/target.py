@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import images
 import processes
 from commands import run, succeeds
 from paths import CACHE, KUBECONFIG, REPOSITORY
-from steps import StepFailed, step
+from steps import StepFailed, say, step
 
 KIND_CLUSTER = "octavo"
 KIND_KUBECONFIG = CACHE / "kind.kubeconfig"
@@ -52,6 +53,24 @@ def exists() -> bool:
             return KIND_CLUSTER in run(["kind", "get", "clusters"]).split()
         case _:
             return processes.running("containerd") is not None
+
+
+def impossible() -> str | None:
+    """Why this machine can have no cluster; None where it can."""
+    if choose() == "own" and (sys.platform != "linux" or os.geteuid() != 0):
+        return "no cluster: KUBECONFIG is not set, kind with Docker is not there, and our own needs Linux and root"
+    return None
+
+
+def prepare() -> int:
+    """Builds what our own cluster will need, where that is the choice; for running beside other set-up."""
+    try:
+        if choose() == "own" and not impossible():
+            cluster.build()
+    except StepFailed as failure:
+        say(f"FAILED: {failure.reason}\nWhat to do: {failure.advice}")
+        return 1
+    return 0
 
 
 def ensure() -> Target:
@@ -118,3 +137,7 @@ def _need(*programs: str) -> None:
     for program in programs:
         if shutil.which(program) is None:
             raise StepFailed(f"{program} is not installed", f"install {program} and run this again")
+
+
+if __name__ == "__main__":
+    sys.exit(prepare())
