@@ -47,6 +47,7 @@ lint: $(READY) ## Style, types, layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	MYPYPATH=tests/cluster $(BIN)/mypy demo/*.py $(filter-out tests/cluster/test_% tests/cluster/conftest.py,$(wildcard tests/cluster/*.py))
 	$(BIN)/lint-imports --no-logo
 
 generate: $(READY) ## Write the generated files: CRD, chart schema, reference

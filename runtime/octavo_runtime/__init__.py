@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from octavo_runtime.sampling_params import SamplingParams
 
 __all__ = ["LLM", "Engine", "SamplingParams"]
+__version__ = "0.1.0"
 
 # libgomp reads this when torch loads: how long a thread spins at the end of a parallel loop before it sleeps. Its
 # default of 300,000 turns makes a step 5 to 10 times as long beside any other busy process, since a spinning barrier

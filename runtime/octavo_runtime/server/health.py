@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from octavo_runtime.server.responses import VERSION
+from octavo_runtime import __version__
 from octavo_runtime.server.state import ServerState
 
 
@@ -27,7 +27,7 @@ def router(state: ServerState) -> APIRouter:
     @routes.get("/version")
     async def version() -> dict[str, str]:
         """Octavo's version."""
-        return {"version": VERSION}
+        return {"version": __version__}
 
     return routes
 

@@ -1,12 +1,12 @@
 """What clients get: OpenAI's response objects (platform.openai.com/docs/api-reference)."""
 
-from importlib.metadata import version
 from typing import Literal
 
 from pydantic import BaseModel
 
-VERSION = version("octavo")
-SYSTEM_FINGERPRINT = f"octavo-{VERSION}"
+from octavo_runtime import __version__
+
+SYSTEM_FINGERPRINT = f"octavo-{__version__}"
 
 FinishReason = Literal["stop", "length"]
 
