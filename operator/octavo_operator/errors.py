@@ -71,8 +71,9 @@ def diagnose(pod: Pod) -> Problem | None:
 
 
 def _unschedulable(name: str, message: str) -> Problem:
-    # "0/3 nodes are available: 1 Insufficient cpu, 2 ... . preemption: ..." -> what stands between
-    text = message.partition("preemption:")[0].strip().rstrip(".")
+    # "0/3 nodes are available: 1 Insufficient cpu, 2 ... . no new claims to deallocate, preemption: ..." -> without
+    # what the scheduler tried in vain
+    text = re.split(r"\. (?:no new claims to deallocate, )?preemption:", message)[0].strip().rstrip(".")
     remedies = [remedy for sign, remedy in _UNSCHEDULABLE.items() if sign in text]
     return Problem("Unschedulable", f"pod {name} fits on no node: {_short(text)}{_then(remedies[:1])}")
 

@@ -2,13 +2,13 @@
 
 import json
 import subprocess
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from kube import Kube
+from kube import Kube, eventually
 
 POD = "client"
 ASK = (Path(__file__).parents[2] / "demo" / "ask.py").read_text()
@@ -53,14 +53,16 @@ class Request:
 
 
 class Load:
-    """A running load: a context manager that ends it."""
+    """A running load: a context manager that ends it. `requests`: those that have ended so far."""
 
     def __init__(self, kube: Kube, words: Sequence[str]) -> None:
+        self.requests: list[Request] = []
         self._running = kube.process(
             "kubectl", "exec", "--stdin", POD, "--", "python", "-u", "-c", LOAD, *words,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        self.requests: list[Request] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
 
     def __enter__(self) -> "Load":
         return self
@@ -70,26 +72,20 @@ class Load:
     ) -> None:
         self.stop()
 
-    def wait(self, count: int) -> None:
-        """Wait until `count` requests in all have been answered or have failed."""
-        assert self._running.stdout
-        while len(self.requests) < count:
-            line = self._running.stdout.readline()
-            assert line, f"the load ended after {len(self.requests)} requests"
-            self._take(line)
+    def wait(self, more: int, seconds: float = 60) -> None:
+        """Wait until so many more requests have ended."""
+        count = len(self.requests) + more
+        eventually(lambda: len(self.requests) >= count, seconds, f"{count} requests")
 
     def stop(self) -> list[Request]:
-        """End it after the request that runs; all requests."""
-        if self._running.stdin and not self._running.stdin.closed:
-            said, _ = self._running.communicate(timeout=120)
-            for line in said.splitlines():
-                self._take(line)
-            assert self._running.returncode == 0, self.requests
+        """End it after the requests that run; all requests."""
+        assert self._running.stdin
+        self._running.stdin.close()
+        self._reader.join(120)
+        assert self._running.wait(10) == 0
         return self.requests
 
-    def _take(self, line: str) -> None:
-        try:
-            fields: dict[str, Any] = json.loads(line)
-        except ValueError:
-            raise AssertionError(f"load.py said: {line}") from None
-        self.requests.append(Request(**fields))
+    def _read(self) -> None:
+        assert self._running.stdout
+        for line in self._running.stdout:
+            self.requests.append(Request(**json.loads(line)) if line.startswith("{") else Request(0, 0, 0, line))

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +10,13 @@ import pytest
 import target
 import yaml
 from steps import StepFailed
+from traces import traces
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from client import Client  # noqa: E402 - found by the line above
-from kube import Kube  # noqa: E402
-from release import DEFINITION, NAME, OPERATOR, Release  # noqa: E402
+from client import Client  # found by the line above
+from kube import Kube, eventually
+from release import DEFINITION, NAME, OPERATOR, Release, put_definition_back
 
 FIRST, SECOND = f"{NAME}-one", f"{NAME}-two"
 CHAT = Path(__file__).parents[2] / "examples" / "chat.yaml"
@@ -25,20 +25,22 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def place() -> Iterator[target.Target]:
-    """The cluster; it goes at the end unless it was there before."""
-    choice = target.choose()
-    if choice == "own" and (sys.platform != "linux" or os.geteuid() != 0):
-        pytest.skip("no cluster: KUBECONFIG is not set, kind with Docker is not here, and our own needs Linux and root")
+    """The cluster; it goes at the end unless it was there before, and leaves the machine as it was."""
+    if (reason := target.impossible()) is not None:
+        pytest.skip(reason)
     was_up = target.exists()
+    before = traces() if target.choose() == "own" and not was_up else None
     try:
         found = target.ensure()
     except StepFailed as failure:
-        if choice == "KUBECONFIG":
+        if target.choose() == "KUBECONFIG":
             pytest.skip(f"{failure.reason}; {failure.advice}")
         raise
     yield found
     if not was_up:
         target.remove()
+    if before is not None:
+        assert traces() - before == set(), "the cluster left something behind"
 
 
 @pytest.fixture(scope="session")
@@ -59,16 +61,19 @@ def release(place: target.Target) -> Iterator[Release]:
         assert "Traceback" not in log
         assert "orbidden" not in log
     finally:
-        kube.delete("namespace", FIRST, SECOND, wait=True)
+        for served in (kube.within(FIRST), kube.within(SECOND)):
+            _empty(served)
         installed.uninstall()
-        kube.delete("namespace", NAME, wait=True)
-        if definition is None:
-            kube.delete("crd", DEFINITION)
-        else:
-            owner = [f"{key}={value}" for key, value in definition["metadata"]["annotations"].items() if "helm" in key]
-            kube.kubectl("annotate", "--overwrite", "crd", DEFINITION, *owner)
+        kube.delete("namespace", *namespaces, wait=True)
+        put_definition_back(kube, definition)
         for namespace, name, replicas in paused:
             kube.within(namespace).kubectl("scale", f"deployment/{name}", f"--replicas={replicas}")
+
+
+def _empty(kube: Kube) -> None:
+    """Delete all services and wait for their pods: a namespace that goes with pods in it takes half their grace."""
+    kube.kubectl("delete", "llmservice", "--all", "--wait=false")
+    eventually(lambda: kube.all("pods") == [], 90, lambda: f"no pods: {kube.kubectl('get', 'pods')}")
 
 
 def _pause_other_operators(kube: Kube, place: str) -> list[tuple[str, str, int]]:
@@ -108,8 +113,9 @@ def client(release: Release, place: target.Target) -> Client:
 
 @pytest.fixture
 def chat(kube: Kube) -> str:
-    """examples/chat.yaml, Ready; tests may edit it and leave it edited."""
+    """examples/chat.yaml, Ready, with one pod whatever the load; tests may edit it and leave it edited."""
     document = yaml.safe_load(CHAT.read_text())
+    document["spec"]["autoscaling"]["maxReplicas"] = 1
     name: str = document["metadata"]["name"]
     if kube.get("llmservice", name) is None:
         kube.apply(document)

@@ -105,8 +105,7 @@ class Kube:
         conditions = {item["type"]: item for item in service.get("status", {}).get("conditions", [])}
         generation = service["metadata"]["generation"]
         return all(
-            conditions.get(type_, {}).get("status") == wanted
-            and conditions[type_]["observedGeneration"] == generation
+            conditions.get(type_, {}).get("status") == wanted and conditions[type_]["observedGeneration"] == generation
             for type_, wanted in (("Ready", "True"), ("Progressing", "False"))
         )
 

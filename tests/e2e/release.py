@@ -48,8 +48,18 @@ class Release:
 
     def operators(self) -> list[Object]:
         """The operator's pods."""
-        pods = self.kube.kubectl(
-            "get", "pods", "--selector=app.kubernetes.io/name=octavo-operator", "--output=json"
-        )
+        pods = self.kube.kubectl("get", "pods", "--selector=app.kubernetes.io/name=octavo-operator", "--output=json")
         found: list[Object] = json.loads(pods)["items"]
         return found
+
+
+def put_definition_back(kube: Kube, before: Object | None) -> None:
+    """Leave the definition as it was found: absent, or that of the release which it belongs to."""
+    if before is None:
+        kube.delete("crd", DEFINITION)
+        return
+    metadata = {key: before["metadata"][key] for key in ("name", "labels", "annotations")}
+    document = {key: before[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": metadata}
+    # In Helm's name: that release's next upgrade would meet a conflict with any other.
+    options = ("--server-side", "--force-conflicts", "--field-manager=helm")
+    kube.kubectl("apply", "--filename=-", *options, stdin=json.dumps(document))

@@ -1,6 +1,7 @@
 """The operator dies in the middle of its work; a pod dies in the middle of its requests."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from client import Client
@@ -34,11 +35,16 @@ def test_operator_killed_in_mid_reconcile(release: Release, kube: Kube, name: st
     try:
         for length in (1024, 2048):
             (operator,) = (pod["metadata"]["name"] for pod in release.operators())
-            kube.apply(*(llmservice(each, replicas=0, engine={"maxModelLen": length}) for each in names))
-            kill(release.kube, operator)
-            left = MANY - finished(length)
+            wanted = [llmservice(each, replicas=0, engine={"maxModelLen": length}) for each in names]
+            with ThreadPoolExecutor() as aside:
+                applying = aside.submit(kube.apply, *wanted)
+                eventually(lambda length=length: finished(length) > 2, 30, "the operator is at work")
+                kill(release.kube, operator)
+                left = MANY - finished(length)
+                applying.result()
+            print(f"killed with {left} of {MANY} services to do")
             assert left > 0, "it had finished before it died: nothing is shown"
-            eventually(lambda length=length: finished(length) == MANY, 60, lambda: f"the other {left} of {MANY}")
+            eventually(lambda length=length: finished(length) == MANY, 60, f"the other {left} of {MANY}")
             release.wait_operator()
         eventually(
             lambda: all(kube.condition(each).get("reason") == "ScaledToZero" for each in names), 30, "each says so"
@@ -56,17 +62,15 @@ def test_pod_killed_under_load(kube: Kube, client: Client, chat: str) -> None:
         eventually(lambda: kube.condition(chat)["status"] == "False", 10, "the status tells")
         said = kube.condition(chat)
         kube.wait_ready(chat)
-        ready = time.time()
-        load.wait(len(load.requests) + 10)
+        load.wait(20)
         requests = load.stop()
     assert said["reason"] == "Starting"
     assert "0 of 1 replicas answer; pod" in said["message"]
     assert victim not in [pod["metadata"]["name"] for pod in kube.pods(chat)]
-    assert [request for request in requests if request.end < killed and request.error] == []
-    assert [request for request in requests if request.end < killed]
-    # A client keeps its connection to the pod that is gone until it has failed once.
-    assert [request for request in requests if request.start > ready + 2 and request.error] == []
-    assert [request for request in requests if request.start > ready + 2]
+    before = [request for request in requests if request.end < killed]
+    assert before
+    assert [request for request in [*before, *requests[-10:]] if request.error] == []
+    assert [request for request in requests if request.error], "nothing was running when the pod was killed"
 
 
 def test_engine_killed_in_its_pod(kube: Kube, client: Client, chat: str) -> None:

@@ -7,14 +7,19 @@ from release import DEFINITION, Release
 
 pytestmark = pytest.mark.cluster
 
-OWNED = "deployments,replicasets,pods,services,endpointslices,horizontalpodautoscalers,poddisruptionbudgets,configmaps,serviceaccounts"
+OWNED = (
+    "deployments,replicasets,pods,services,endpointslices,horizontalpodautoscalers,poddisruptionbudgets,configmaps,"
+    "serviceaccounts"
+)
 
 
 @pytest.mark.parametrize("operator", ["running", "gone"])
 def test_a_deleted_service_takes_all_it_owned_along(release: Release, kube: Kube, name: str, operator: str) -> None:
     kube.apply(llmservice(name, autoscaling={"maxReplicas": 2}))
     eventually(
-        lambda: {item["kind"] for item in kube.all(OWNED, name)} >= {"HorizontalPodAutoscaler", "Pod"}, 20, "its objects"
+        lambda: {item["kind"] for item in kube.all(OWNED, name)} >= {"HorizontalPodAutoscaler", "Pod"},
+        20,
+        "its objects",
     )
     if operator == "gone":
         release.scale_operator(0)
@@ -33,7 +38,7 @@ def test_uninstall_keeps_the_definition_and_the_services(
     (before,) = (pod["metadata"]["name"] for pod in kube.pods(chat))
     release.uninstall()
     try:
-        assert release.operators() == []
+        eventually(lambda: release.operators() == [], 30, "the operator is gone")
         assert kube.get("crd", DEFINITION) is not None
         assert kube.get("llmservice", chat) is not None
         assert "Paris" in client.ask(url, chat)

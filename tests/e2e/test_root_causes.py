@@ -1,7 +1,7 @@
 """What keeps pods from answering stands in Ready.message, with what to do about it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from kube import Kube, eventually, llmservice
@@ -53,25 +53,30 @@ def test_root_causes(kube: Kube, name: str) -> None:
 
 
 @pytest.fixture
-def add_gpu(kube: Kube) -> Iterator[str]:
-    """Name of a node; the test may give it a GPU, which goes at the end."""
+def say_gpus(kube: Kube) -> Iterator[Callable[[str | None], str]]:
+    """Makes a node say that it has so many GPUs, and returns its name; it has none again at the end."""
     node: str = kube.all("nodes")[0]["metadata"]["name"]
     if GPU in kube.all("nodes")[0]["status"]["allocatable"]:
         pytest.skip("the cluster has GPUs")
-    yield node
-    removal = [{"op": "remove", "path": f"/status/{part}/nvidia.com~1gpu"} for part in ("capacity", "allocatable")]
-    kube.kubectl("patch", "node", node, "--subresource=status", "--type=json", "--patch", json.dumps(removal))
+
+    def say_gpus(count: str | None) -> str:
+        status = {part: {GPU: count} for part in ("capacity", "allocatable")}
+        patch = json.dumps({"status": status})
+        kube.kubectl("patch", "node", node, "--subresource=status", "--type=merge", "--patch", patch)
+        return node
+
+    yield say_gpus
+    say_gpus(None)
 
 
-def test_gpu_is_waited_for_and_asked_of_the_scheduler(kube: Kube, name: str, add_gpu: str) -> None:
+def test_gpu_is_waited_for_and_asked_of_the_scheduler(kube: Kube, name: str, say_gpus: Callable[[str], str]) -> None:
     """A node that only says it has a GPU: the pod gets it, and cannot use it."""
     kube.apply(llmservice(name, accelerator={"type": "nvidia"}))
     eventually(lambda: kube.condition(name).get("reason") == "Unschedulable", 20, "no node has one")
     assert f"Insufficient {GPU}; free a GPU, or add a node with one" in kube.condition(name)["message"]
 
-    given = {"status": {part: {GPU: "1"} for part in ("capacity", "allocatable")}}
-    kube.kubectl("patch", "node", add_gpu, "--subresource=status", "--type=merge", "--patch", json.dumps(given))
-    eventually(lambda: kube.pods(name)[0]["spec"].get("nodeName") == add_gpu, 30, "it is scheduled")
+    node = say_gpus("1")
+    eventually(lambda: kube.pods(name)[0]["spec"].get("nodeName") == node, 30, "it is scheduled")
     assert kube.pods(name)[0]["spec"]["containers"][0]["resources"]["limits"][GPU] == "1"
     eventually(
         lambda: kube.condition(name).get("reason") == "CrashLoopBackOff", 60, lambda: f"told: {kube.condition(name)}"

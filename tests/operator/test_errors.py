@@ -84,6 +84,14 @@ CASES = [
     ),
     (unscheduled("0/1 nodes are available: 1 Insufficient memory."), "Unschedulable", ["spec.resources.memory"]),
     (
+        unscheduled(
+            "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are "
+            "available: 1 Preemption is not helpful for scheduling."
+        ),
+        "Unschedulable",
+        ["available: 1 Insufficient cpu; lower spec.resources.cpu"],
+    ),
+    (
         unscheduled('persistentvolumeclaim "models" not found'),
         "Unschedulable",
         ['"models" not found', "create the claim"],

@@ -17,6 +17,7 @@ class SafetensorsFolder:
             raise UnsupportedModel(f"{folder} has no *.safetensors file")
         self._files = {}
         for path in files:
+            path.open("rb").close()  # safe_open calls every failure, a missing permission too, "No such file"
             handle = safe_open(path, framework="pt")
             for name in handle.keys():  # noqa: SIM118 - a file handle, not a mapping
                 self._files[name] = handle
