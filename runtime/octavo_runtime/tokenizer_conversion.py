@@ -52,7 +52,9 @@ def convert(gguf: Path, folder: Path) -> None:
     from tokenizers.processors import TemplateProcessing
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).backend_tokenizer
+    with tempfile.TemporaryDirectory() as alone:  # transformers would mix in what lies beside the file
+        (Path(alone) / gguf.name).symlink_to(gguf.resolve())
+        tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=gguf.name).backend_tokenizer
     reader = GGUFReader(gguf)
 
     def metadata(key: str) -> Any:

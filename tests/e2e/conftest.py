@@ -1,14 +1,17 @@
 """The cluster, Octavo installed on it from the chart, a client inside it, and a service that most tests share."""
 
+import fcntl
 import itertools
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import target
 import yaml
+from paths import CACHE
 from steps import StepFailed
 from traces import traces
 
@@ -28,19 +31,29 @@ def place() -> Iterator[target.Target]:
     """The cluster; it goes at the end unless it was there before, and leaves the machine as it was."""
     if (reason := target.impossible()) is not None:
         pytest.skip(reason)
-    was_up = target.exists()
-    before = traces() if target.choose() == "own" and not was_up else None
-    try:
-        found = target.ensure()
-    except StepFailed as failure:
-        if target.choose() == "KUBECONFIG":
-            pytest.skip(f"{failure.reason}; {failure.advice}")
-        raise
-    yield found
-    if not was_up:
-        target.remove()
-    if before is not None:
-        assert traces() - before == set(), "the cluster left something behind"
+    with _alone():
+        was_up = target.exists()
+        before = traces() if target.choose() == "own" and not was_up else None
+        try:
+            found = target.ensure()
+        except StepFailed as failure:
+            if target.choose() == "KUBECONFIG":
+                pytest.skip(f"{failure.reason}; {failure.advice}")
+            raise
+        yield found
+        if not was_up:
+            target.remove()
+        if before is not None:
+            assert traces() - before == set(), "the cluster left something behind"
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One session at a time on this machine: release, namespaces and an own cluster are the same for all."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "e2e.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")

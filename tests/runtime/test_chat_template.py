@@ -19,13 +19,6 @@ def template() -> ChatTemplate:
     return load_chat_template(locate("builtin://smollm2"))
 
 
-@pytest.fixture(scope="session")
-def reference():
-    transformers = pytest.importorskip("transformers")
-    files = locate("builtin://smollm2")
-    return transformers.AutoTokenizer.from_pretrained(files.folder, gguf_file=files.gguf.name)
-
-
 def user(text: str) -> dict[str, str]:
     return {"role": "user", "content": text}
 

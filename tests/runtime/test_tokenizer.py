@@ -37,13 +37,6 @@ def smollm2() -> Tokenizer:
     return load_tokenizer(locate("builtin://smollm2"))
 
 
-@pytest.fixture(scope="session")
-def reference():
-    transformers = pytest.importorskip("transformers")
-    files = locate("builtin://smollm2")
-    return transformers.AutoTokenizer.from_pretrained(files.folder, gguf_file=files.gguf.name)
-
-
 @pytest.mark.parametrize("text", ODD_TEXTS)
 def test_ids_and_text_equal_transformers(smollm2, reference, text):
     ids = smollm2.encode(text, add_special_tokens=True, allow_special=True)

@@ -8,6 +8,7 @@ the distance between the two best scores of each step: where it is tiny, two cor
 import json
 import random
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -90,9 +91,11 @@ def prompts(tokenizer) -> list[list[int]]:
 
 @torch.inference_mode()
 def main() -> None:
-    files = locate("builtin://smollm2")
-    tokenizer = AutoTokenizer.from_pretrained(files.folder, gguf_file=files.gguf.name)
-    model = AutoModelForCausalLM.from_pretrained(files.folder, gguf_file=files.gguf.name, dtype=torch.float32)
+    gguf = locate("builtin://smollm2").gguf
+    with TemporaryDirectory() as alone:  # transformers would mix in what `octavo prepare` laid beside the file
+        (Path(alone) / gguf.name).symlink_to(gguf)
+        tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(alone, gguf_file=gguf.name, dtype=torch.float32)
     cases = []
     for ids in prompts(tokenizer):
         answer = model.generate(
