@@ -59,7 +59,7 @@ def _install(place: target.Target) -> None:
         values += ["--set", f"{key}.repository={repository}", "--set", f"{key}.tag={tag}"]
     run(
         ["helm", "upgrade", "--install", RELEASE, REPOSITORY / "charts" / "octavo", "--namespace", NAMESPACE,
-         "--create-namespace", "--wait", "--timeout", "3m", *values],
+         "--create-namespace", "--take-ownership", "--wait", "--timeout", "3m", *values],
         advice=f"kubectl --namespace {NAMESPACE} describe pods",
     )  # fmt: skip
 

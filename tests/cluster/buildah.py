@@ -4,11 +4,15 @@ from pathlib import Path
 
 from commands import run, succeeds
 from paths import BUILDAH
+from steps import StepFailed
 
 TEMPORARY = BUILDAH / "tmp"
 _ROOT, _RUN = BUILDAH / "root", BUILDAH / "run"
 # A mount namespace of its own: what a build mounts goes with it, even when it is killed.
 _APART = ("unshare", "--mount")
+# buildah copies itself into a sealed memory file at each RUN; now and then the kernel still has it open, and the second
+# attempt goes through.
+_SEALING = "sealing memfd copy"
 _BUILDAH = (*_APART, "buildah", "--root", str(_ROOT), "--runroot", str(_RUN), "--storage-driver", "overlay")
 
 
@@ -16,7 +20,12 @@ def buildah(*arguments: str | Path) -> str:
     """Run buildah and return what it printed."""
     TEMPORARY.mkdir(parents=True, exist_ok=True)
     advice = "a download that failed: check the network and run it again; no space left: free 20 GB"
-    return run([*_BUILDAH, *arguments], env={"TMPDIR": str(TEMPORARY)}, advice=advice)
+    try:
+        return run([*_BUILDAH, *arguments], env={"TMPDIR": str(TEMPORARY)}, advice=advice)
+    except StepFailed as failure:
+        if _SEALING not in failure.reason:
+            raise
+        return run([*_BUILDAH, *arguments], env={"TMPDIR": str(TEMPORARY)}, advice=advice)
 
 
 def has(image: str) -> bool:
