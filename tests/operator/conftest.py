@@ -79,7 +79,7 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     names = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
     programs = {name: _binary(name) for name in names}
     if missing := [name for name, path in programs.items() if path is None]:
-        pytest.skip(f"no {', '.join(missing)} (make cluster-binaries, or set OCTAVO_BIN to their folder)")
+        pytest.skip(f"no {', '.join(missing)} (make cluster-up, or set OCTAVO_BIN to their folder)")
     folder = tmp_path_factory.mktemp("api-server")
     client, peer, secure, controllers = (_free_port() for _ in range(4))
     server = ApiServer(f"https://127.0.0.1:{secure}", secrets.token_hex(16), folder)
