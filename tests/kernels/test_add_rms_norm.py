@@ -15,6 +15,12 @@ def test_cpu(case: Case, dtype: torch.dtype) -> None:
     assert error(cpu.add_rms_norm, case, dtype, "cpu") <= TOLERANCES[dtype]
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@DTYPES
+def test_cpu_with_a_float32_stream(case: Case, dtype: torch.dtype) -> None:
+    assert error(cpu.add_rms_norm, case, dtype, "cpu", stream=torch.float32) <= TOLERANCES[dtype]
+
+
 @pytest.mark.parametrize("case", TINY_CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 def test_triton_interpreted(case: Case, dtype: torch.dtype, interpreted_errors: dict[str, float]) -> None:

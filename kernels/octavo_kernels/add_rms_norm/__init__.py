@@ -10,12 +10,13 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
 
     Args:
         x: [tokens, hidden], in the dtype of the model; the last dimension is contiguous.
-        residual: [tokens, hidden] float32, for rounding the stream at each layer is most of a 16-bit model's error.
+        residual: [tokens, hidden], in x's dtype or, on a CPU, float32.
         weight: [hidden], in x's dtype.
         eps: added to the mean square.
 
     Returns:
-        (normed, x + residual), both [tokens, hidden]: the first in x's dtype, the sum in float32.
+        (normed, x + residual), both [tokens, hidden]: the first in x's dtype, the sum in residual's; it is rounded
+        before it is normalised.
     """
     if x.device.type == "cuda":
         from octavo_kernels.add_rms_norm import triton

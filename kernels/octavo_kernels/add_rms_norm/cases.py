@@ -12,12 +12,18 @@ from octavo_kernels.rms_norm.cases import CASES, EPS, TINY_CASES, TOLERANCES, Ca
 __all__ = ["CASES", "TINY_CASES", "TOLERANCES", "Case", "error"]
 
 
-def error(form: Callable[..., tuple[Tensor, Tensor]], case: Case, dtype: torch.dtype, device: str) -> float:
-    """Largest error of `form` against the oracle, over both results."""
+def error(
+    form: Callable[..., tuple[Tensor, Tensor]],
+    case: Case,
+    dtype: torch.dtype,
+    device: str,
+    stream: torch.dtype | None = None,
+) -> float:
+    """Largest error of `form` against the oracle, over both results; the residual is in `stream`, else x's dtype."""
     generator = torch.Generator().manual_seed(0)
     # Every second row of a tensor: a row's stride is not its length.
     x, residual = torch.randn(2, case.tokens, 2, case.hidden, generator=generator).to(device)[:, :, 0]
-    x = x.to(dtype)
+    x, residual = x.to(dtype), residual.to(stream or dtype)
     weight = torch.randn(case.hidden, generator=generator).to(device, dtype)
     actual = form(x, residual, weight, EPS)
     expected = reference.add_rms_norm(x, residual, weight, EPS)

@@ -18,17 +18,18 @@ def add_rms_norm_kernel(
     element = tl.arange(0, PADDED)
     mask = element < HIDDEN
     added = tl.load(x + token * stride_x + element, mask=mask, other=0.0).to(tl.float32)
-    added += tl.load(residual + token * stride_residual + element, mask=mask, other=0.0)
+    added += tl.load(residual + token * stride_residual + element, mask=mask, other=0.0).to(tl.float32)
+    rounded = added.to(total.dtype.element_ty)
     scale = tl.load(weight + element, mask=mask, other=0.0)
-    tl.store(total + token * HIDDEN + element, added, mask=mask)
-    tl.store(normed + token * HIDDEN + element, normalise(added, scale, eps, HIDDEN), mask=mask)
+    tl.store(total + token * HIDDEN + element, rounded, mask=mask)
+    tl.store(normed + token * HIDDEN + element, normalise(rounded.to(tl.float32), scale, eps, HIDDEN), mask=mask)
 
 
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """See `octavo_kernels.add_rms_norm`."""
     tokens, hidden = x.shape
     normed = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    total = torch.empty(x.shape, dtype=torch.float32, device=x.device)
+    total = torch.empty_like(normed)
     if tokens == 0:
         return normed, total
     padded = triton.next_power_of_2(hidden)

@@ -6,10 +6,10 @@ from octavo_kernels.rms_norm import cpu
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -> Tensor:
-    """x / sqrt(mean(x ** 2) + eps) * weight, computed in float32 and rounded once.
+    """x / sqrt(mean(x ** 2) + eps), computed in float32 and cast to the weight's dtype, times weight.
 
     Args:
-        x: [tokens, hidden] float32, the residual stream; the last dimension is contiguous.
+        x: [tokens, hidden], in weight's dtype or, on a CPU, float32; the last dimension is contiguous.
         weight: [hidden], in the dtype of the model.
         eps: added to the mean square.
         out: where to write, [tokens, hidden] in weight's dtype; allocated if None.

@@ -9,8 +9,8 @@ from torch import Tensor
 from octavo_kernels.comparison import largest_error
 from octavo_kernels.rms_norm import reference
 
-# 16-bit: one unit in the last place, for sums in another order may round the other way.
-TOLERANCES = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
+# 16-bit: two units in the last place, for a form may round before the weight, after it, or both.
+TOLERANCES = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 EPS = 1e-5
 
 
@@ -31,11 +31,13 @@ CASES = (
 )
 
 
-def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: str) -> float:
-    """Largest error of `form` against the oracle."""
+def error(
+    form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: str, stream: torch.dtype | None = None
+) -> float:
+    """Largest error of `form` against the oracle; x is in `stream`, by default the weight's dtype."""
     generator = torch.Generator().manual_seed(0)
     # Every second row of a tensor: a row's stride is not its length.
-    x = torch.randn(case.tokens, 2, case.hidden, generator=generator).to(device)[:, 0]
+    x = torch.randn(case.tokens, 2, case.hidden, generator=generator).to(device, stream or dtype)[:, 0]
     weight = torch.randn(case.hidden, generator=generator).to(device, dtype)
     out = torch.full(x.shape, torch.nan, dtype=dtype, device=device)
     form(x, weight, EPS, out)

@@ -6,5 +6,6 @@ from torch import Tensor
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -> Tensor:
     """See `octavo_kernels.rms_norm`."""
-    normed = (x * torch.rsqrt(x.pow(2).mean(dim=-1, keepdim=True) + eps) * weight).to(weight.dtype)
+    wide = x.float()
+    normed = weight * (wide * torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True) + eps)).to(weight.dtype)
     return normed if out is None else out.copy_(normed)

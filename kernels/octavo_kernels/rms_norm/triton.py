@@ -10,9 +10,9 @@ from torch import Tensor
 
 @triton.jit
 def normalise(x, weight, eps, HIDDEN: tl.constexpr):
-    """x [n] float32, 0 beyond HIDDEN; times weight, in float32."""
+    """x [n] float32, 0 beyond HIDDEN; rounded to the weight's dtype before it is multiplied by it."""
     mean_square = tl.sum(x * x, 0) / HIDDEN
-    return x * tl.rsqrt(mean_square + eps) * weight
+    return (x * tl.rsqrt(mean_square + eps)).to(weight.dtype) * weight
 
 
 @triton.jit
@@ -20,7 +20,7 @@ def rms_norm_kernel(out, x, weight, eps, stride_out, stride_x, HIDDEN: tl.conste
     token = tl.program_id(0).to(tl.int64)
     element = tl.arange(0, PADDED)
     mask = element < HIDDEN
-    row = tl.load(x + token * stride_x + element, mask=mask, other=0.0)
+    row = tl.load(x + token * stride_x + element, mask=mask, other=0.0).to(tl.float32)
     scale = tl.load(weight + element, mask=mask, other=0.0)
     tl.store(out + token * stride_out + element, normalise(row, scale, eps, HIDDEN), mask=mask)
 

@@ -24,8 +24,9 @@ class Decoder:
         kv_cache: [layer, 2, block, slot, kv_head, head_dim]; the keys and values of the batch's tokens are written to
         it."""
         eps = self.spec.rms_norm_eps
-        # The residual stream stays in float32: adding to it in 16 bits costs most of a small model's accuracy.
-        residual = embedding(batch.token_ids, self.weights.embedding).float()
+        residual = embedding(batch.token_ids, self.weights.embedding)
+        if residual.device.type == "cpu":
+            residual = residual.float()  # adding to the stream in 16 bits costs most of the accuracy: docs/adr/0001
         hidden = rms_norm(residual, self.weights.layers[0].input_norm, eps)
         for index, layer in enumerate(self.weights.layers):
             attended = self._attend(layer, hidden, batch, kv_cache[index, 0], kv_cache[index, 1])
