@@ -44,13 +44,13 @@ class GGUFFile:
         fields: dict[str, Any] = {
             name: field.contents() for name, field in self._reader.fields.items() if name not in SKIPPED_FIELDS
         }
-        self.spec: ModelSpec = spec_from_gguf(fields, tied="output.weight" not in self._tensors)
+        # The metadata need not say how large the vocabulary is; the embedding always does. GGUF lists columns first.
+        vocab_size = int(self._tensor("token_embd.weight").shape[1])
+        self.spec: ModelSpec = spec_from_gguf(fields, vocab_size=vocab_size, tied="output.weight" not in self._tensors)
 
     def read(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         """The tensor of a Hugging Face name, in float32 or float16, checked against the shape that the model needs."""
-        tensor = self._tensors.get(gguf_name(name))
-        if tensor is None:
-            raise UnsupportedModel(f"the GGUF file has no tensor {gguf_name(name)}")
+        tensor = self._tensor(gguf_name(name))
         if tensor.tensor_type.name not in SUPPORTED_TYPES:
             raise UnsupportedModel(
                 f"{tensor.name}: type must be one of {', '.join(SUPPORTED_TYPES)}, got {tensor.tensor_type.name}"
@@ -64,6 +64,11 @@ class GGUFFile:
         if ".k_proj." in name:
             return _unpermute(loaded, self.spec.num_kv_heads)
         return loaded
+
+    def _tensor(self, name: str) -> gguf.ReaderTensor:
+        if name not in self._tensors:
+            raise UnsupportedModel(f"the GGUF file has no tensor {name}")
+        return self._tensors[name]
 
 
 def gguf_name(name: str) -> str:

@@ -82,7 +82,7 @@ def spec_from_folder(folder: Path) -> ModelSpec:
     return spec_from_config(config, eos)
 
 
-def spec_from_gguf(fields: Mapping[str, Any], *, tied: bool) -> ModelSpec:
+def spec_from_gguf(fields: Mapping[str, Any], *, vocab_size: int, tied: bool) -> ModelSpec:
     """ModelSpec of a GGUF file's metadata (github.com/ggml-org/ggml, docs/gguf.md). tied: the file has no output
     head."""
     if fields["general.architecture"] != "llama":
@@ -95,7 +95,7 @@ def spec_from_gguf(fields: Mapping[str, Any], *, tied: bool) -> ModelSpec:
         int(fields[name]) for name in ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id") if name in fields
     }
     return ModelSpec(
-        vocab_size=int(fields.get("llama.vocab_size") or len(fields["tokenizer.ggml.tokens"])),
+        vocab_size=vocab_size,
         hidden_size=hidden_size,
         intermediate_size=int(fields["llama.feed_forward_length"]),
         num_layers=int(fields["llama.block_count"]),
