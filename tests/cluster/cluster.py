@@ -103,6 +103,7 @@ def _start() -> None:
         STATE.mkdir(parents=True, exist_ok=True)
         kernel_settings.change()
         network.create()
+        firewall.keep_services_inside(network.SERVICE_RANGE)
         cgroups.create()
         pki.ensure()
     with step("containerd"):

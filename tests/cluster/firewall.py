@@ -1,4 +1,4 @@
-"""The netfilter chains and rules that kube-proxy, kubelet and the CNI plugins add, and their removal."""
+"""The netfilter chains and rules of the cluster (kube-proxy, kubelet, CNI plugins, and one of ours); their removal."""
 
 import re
 from collections.abc import Iterator
@@ -7,12 +7,26 @@ from commands import run, succeeds
 
 POD_NETWORK = "octavo"
 
-# kube-proxy and kubelet own every chain with this prefix.
-KUBERNETES_CHAIN = re.compile(r"^KUBE-")
+SERVICES_CHAIN = "OCTAVO-SERVICES"
+# kube-proxy and kubelet own every chain with the first prefix, we the other.
+CLUSTER_CHAIN = re.compile(rf"^KUBE-|^{SERVICES_CHAIN}$")
 # The CNI plugins write the network's name into the comment of each rule that leads to a chain of one pod.
 POD_RULE = re.compile(rf'--comment "(?:dnat )?name: \\"{POD_NETWORK}\\" .*-j (CNI-\S+)')
 # Shared by every CNI network on the machine: removed when no pod's chain is left in the first of them.
 PORT_CHAINS = ("CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-SETMARK", "CNI-HOSTPORT-MASQ")
+
+
+def keep_services_inside(service_range: str) -> None:
+    """Drop what is still addressed to a service when it leaves: kube-proxy has no rule for that service (yet).
+
+    Otherwise it goes to the machine's default route, and whoever listens there, such as a transparent HTTP proxy, may
+    answer in the service's place. A dropped connection attempt is repeated after 1 s by the client's kernel.
+    """
+    succeeds(["iptables", "-w", "-t", "mangle", "-N", SERVICES_CHAIN])
+    run(["iptables", "-w", "-t", "mangle", "-F", SERVICES_CHAIN])
+    run(["iptables", "-w", "-t", "mangle", "-A", SERVICES_CHAIN, "-d", service_range, "-j", "DROP"])
+    if not succeeds(["iptables", "-w", "-t", "mangle", "-C", "POSTROUTING", "-j", SERVICES_CHAIN]):
+        run(["iptables", "-w", "-t", "mangle", "-A", "POSTROUTING", "-j", SERVICES_CHAIN])
 
 
 def clean() -> None:
@@ -30,7 +44,7 @@ def removal(saved: str) -> str:
     """Turn the output of `iptables-save` into a script for `iptables-restore --noflush` that removes our part of it."""
     lines: list[str] = []
     for table, chains, rules in _tables(saved):
-        ours = {chain for chain in chains if KUBERNETES_CHAIN.match(chain)}
+        ours = {chain for chain in chains if CLUSTER_CHAIN.match(chain)}
         ours |= {found[1] for rule in rules if (found := POD_RULE.search(rule))}
         others = [rule for rule in rules if _chain(rule) == PORT_CHAINS[0] and _target(rule) not in ours]
         if not others:

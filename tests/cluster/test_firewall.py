@@ -49,6 +49,19 @@ def test_every_chain_and_rule_of_the_cluster_is_removed() -> None:
     assert sum(line.startswith("-D ") for line in address_translation) == 3
 
 
+def test_our_own_chain_is_removed() -> None:
+    saved = """*mangle
+:POSTROUTING ACCEPT [0:0]
+:OCTAVO-SERVICES - [0:0]
+-A POSTROUTING -j OCTAVO-SERVICES
+-A OCTAVO-SERVICES -d 10.96.0.0/16 -j DROP
+COMMIT
+"""
+    assert firewall.removal(saved).splitlines() == [
+        "*mangle", "-D POSTROUTING -j OCTAVO-SERVICES", "-F OCTAVO-SERVICES", "-X OCTAVO-SERVICES", "COMMIT",
+    ]  # fmt: skip
+
+
 def test_rules_keep_their_quoting() -> None:
     assert rf"-D POSTROUTING -s 10.244.0.4/32 {POD} -j CNI-5b6f" in firewall.removal(SAVED).splitlines()
 

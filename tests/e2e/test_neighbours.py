@@ -1,8 +1,10 @@
 """Services side by side, and objects that are not theirs."""
 
+import network
 import pytest
 from client import Client
 from kube import Kube, eventually, llmservice
+from target import Target
 
 pytestmark = pytest.mark.cluster
 
@@ -36,3 +38,12 @@ def test_deployment_of_anothers_making_is_left_alone(kube: Kube, name: str) -> N
     finally:
         kube.kubectl("delete", "deployment", name)
     eventually(lambda: kube.condition(name).get("reason") == "ScaledToZero", 40, "the conflict is over")
+
+
+def test_nobody_outside_the_cluster_answers_for_a_service(place: Target, client: Client) -> None:
+    if place.name != "own":
+        pytest.skip(f"the address range of services is not known for {place.name}")
+    unused = network.SERVICE_RANGE.replace(".0.0/16", ".255.254")
+    connect = f"import socket; socket.create_connection(({unused!r}, 80), timeout=3)"
+    said = client.kube.kubectl("exec", "client", "--", "python", "-c", connect, check=False)
+    assert "timed out" in said
