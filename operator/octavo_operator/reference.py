@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 from octavo_operator.crd import object_schema, spec_schema
+from octavo_runtime.config import PRESETS
 
 _INTRODUCTION = """\
 # LLMService
@@ -23,6 +26,12 @@ spec:
 
 `kubectl get llmservice` shows whether it is ready and why not; `kubectl describe llmservice chat` says what to do.
 """
+_PRESETS = """\
+What `spec.engine.preset` (on the command line `--preset`) sets. A field that you set yourself wins.
+
+| preset | for | sets | why | not yet |
+|---|---|---|---|---|
+"""
 _HEADER = "| field | type | bounds | meaning |\n|---|---|---|---|\n"
 
 
@@ -32,6 +41,7 @@ def reference() -> str:
     return (
         f"{_INTRODUCTION}\n## spec\n\n{_HEADER}{_rows(spec_schema(), 'spec')}"
         f"\n## status\n\n{_HEADER}{_rows(status, 'status')}"
+        f"\n## Presets\n\n{_PRESETS}{_preset_rows()}"
     )
 
 
@@ -45,6 +55,16 @@ def _rows(schema: dict[str, Any], path: str) -> str:
             rows += _rows(field, here)
         elif "properties" in field.get("items", {}):
             rows += _rows(field["items"], f"{here}[]")
+    return rows
+
+
+def _preset_rows() -> str:
+    rows = ""
+    for name, preset in PRESETS.items():
+        first, last = f"`{name}` | {preset.purpose}", preset.later
+        for field, (value, why) in preset.settings.items():
+            rows += f"| {first} | `{to_camel(field)}: {value}` | {why} | {last} |\n"
+            first, last = " | ", ""
     return rows
 
 

@@ -5,11 +5,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from octavo_runtime.async_engine import AsyncEngine
+    from octavo_runtime.config import EngineConfig
     from octavo_runtime.engine import Engine
     from octavo_runtime.llm import LLM
     from octavo_runtime.sampling_params import SamplingParams
 
-__all__ = ["LLM", "Engine", "SamplingParams"]
+__all__ = ["LLM", "AsyncEngine", "Engine", "EngineConfig", "SamplingParams"]
 __version__ = "0.1.0"
 
 # libgomp reads this when torch loads: how long a thread spins at the end of a parallel loop before it sleeps. Its
@@ -17,7 +19,13 @@ __version__ = "0.1.0"
 # waits for a thread that lost its core; not spinning at all costs a third of the speed on a quiet machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
-_HOMES = {"LLM": "llm", "Engine": "engine", "SamplingParams": "sampling_params"}
+_HOMES = {
+    "AsyncEngine": "async_engine",
+    "Engine": "engine",
+    "EngineConfig": "config",
+    "LLM": "llm",
+    "SamplingParams": "sampling_params",
+}
 
 
 def __getattr__(name: str) -> Any:

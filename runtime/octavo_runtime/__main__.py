@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
+from octavo_runtime.bench.commands import bench
 from octavo_runtime.config import EngineConfig, ServerConfig
 from octavo_runtime.options import with_options
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-bench = typer.Typer(no_args_is_help=True, help="Measure the engine on this machine.")
 app.add_typer(bench, name="bench")
+debug = typer.Typer(no_args_is_help=True, help="Look into a running server.")
+app.add_typer(debug, name="debug")
 
 
 @app.command()
@@ -43,18 +45,35 @@ def prepare(model: Annotated[str, typer.Argument(help="A model in GGUF form, suc
     return 0
 
 
-@bench.command()
-def concurrency(
-    model: Annotated[str, typer.Argument(help="Model to measure.")] = "builtin://smollm2",
-    requests: Annotated[int, typer.Option(min=2, max=1024, help="Requests at once.")] = 16,
-    tokens: Annotated[int, typer.Option(min=1, max=4096, help="Tokens to generate for each.")] = 64,
-    dtype: Annotated[str, typer.Option(help="Type of weights and KV cache.")] = "auto",
+@app.command()
+@with_options(EngineConfig)
+def plan(
+    model: Annotated[  # noqa: ARG001 - an option here, where serve has an argument; it arrives in `engine`
+        str, typer.Option(help="Folder with a config.json, .gguf file, builtin://NAME or a known name.")
+    ],
+    gpu: Annotated[str, typer.Option(help="GPU to plan for, such as h100-80gb.")] = "",
+    gpu_memory: Annotated[str, typer.Option(help="Memory of the device instead: 80GB (10^9) or 80GiB (2^30).")] = "",
+    lengths: Annotated[str, typer.Option(help="Tokens of a sequence, as in 1024,4096.")] = "",
+    workload: Annotated[str, typer.Option(help="Recommend a configuration: throughput or latency.")] = "",
+    costs: Annotated[bool, typer.Option("--costs", help="Show compute and memory time of prefill and decode.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    *,
+    engine: EngineConfig,
 ) -> int:
-    """One request's time beside that of many at once, and transformers' generate on the same prompts one by one."""
-    from octavo_runtime.bench.concurrency import run
+    """Say whether a model fits a GPU, how many sequences with it, and what to set. Needs no GPU."""
+    from octavo_runtime.planning.report import run
 
-    run(model, requests, tokens, dtype)
-    return 0
+    return run(engine, gpu=gpu, gpu_memory=gpu_memory, lengths=lengths, workload=workload, costs=costs, as_json=as_json)
+
+
+@debug.command()
+def blocks(
+    url: Annotated[str, typer.Argument(help="Address of the server.")] = "http://127.0.0.1:8000",
+) -> int:
+    """Draw the KV cache of a server, block by block."""
+    from octavo_runtime.debug_blocks import run
+
+    return run(url)
 
 
 def main() -> None:
@@ -67,7 +86,8 @@ def main() -> None:
         code = 130
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own errors: unknown option, missing argument
-            code = _refuse(error.format_message())
+            message = error.format_message()
+            code = _refuse(message) if message else 2  # help, shown in the place of an error, says all
         elif isinstance(error, ValueError):
             code = _refuse(str(error))
         else:

@@ -10,13 +10,26 @@ class Detokenizer:
     """Turns the tokens of one answer into text, at a cost linear in their number.
 
     The pieces that `add` and `flush` return, joined, do not depend on how the tokens were cut into calls. An answer
-    goes on from its prompt, so a leading space is part of the text. Bytes that form no character become U+FFFD."""
+    goes on from its prompt, so a leading space is part of the text. Bytes that form no character become U+FFFD.
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, skip_special_tokens: bool = True) -> None:
-        self.stopped = False
-        """Whether a stop string was met. Nothing more is returned then; the caller ends the request."""
+    include_stop: the stop string itself is part of the text. min_tokens: stop strings count only behind the text of
+    that many tokens."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        stop: Sequence[str] = (),
+        *,
+        skip_special_tokens: bool = True,
+        include_stop: bool = False,
+        min_tokens: int = 0,
+    ) -> None:
+        self.stop: str | None = None
+        """The stop string that was met. Nothing more is returned then; the caller ends the answer."""
         self._tokenizer = tokenizer
         self._skip_special_tokens = skip_special_tokens
+        self._include_stop = include_stop
+        self._unstoppable = min_tokens if stop else 0  # tokens yet to come whose text cannot stop the answer
         self._characters = codecs.getincrementaldecoder("utf-8")("replace")
         self._matches = [_Match(text) for text in stop]
         self._held = ""
@@ -25,9 +38,9 @@ class Detokenizer:
         """The text that new tokens bring. Text that may begin a stop string is held back until that is settled.
         finished: no more tokens come. stopped_by_token: the last token ended the answer and shows no text."""
         shown = token_ids[:-1] if stopped_by_token else token_ids
-        skip = self._skip_special_tokens
-        data = b"".join([self._tokenizer.token_bytes(token, skip_special_tokens=skip) for token in shown])
-        text = self._up_to_stop(self._characters.decode(data))
+        free, shown = shown[: self._unstoppable], shown[self._unstoppable :]
+        self._unstoppable -= len(free)
+        text = self._decode(free) + self._up_to_stop(self._decode(shown))
         return text + self.flush() if finished else text
 
     def flush(self) -> str:
@@ -36,18 +49,24 @@ class Detokenizer:
         self._held = ""
         return text
 
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        skip = self._skip_special_tokens
+        pieces = [self._tokenizer.token_bytes(token, skip_special_tokens=skip) for token in token_ids]
+        return self._characters.decode(b"".join(pieces))
+
     def _up_to_stop(self, text: str) -> str:
-        if self.stopped:
+        if self.stop is not None:
             return ""
         if not self._matches:
             return text
         pending = self._held + text
         for position, character in enumerate(text, start=len(self._held) + 1):
-            complete = [match.length for match in self._matches if match.advance(character)]
+            complete = [match for match in self._matches if match.advance(character)]
             if complete:
-                self.stopped = True
+                longest = max(complete, key=lambda match: len(match.text))
+                self.stop = longest.text
                 self._held = ""
-                return pending[: position - max(complete)]
+                return pending[: position if self._include_stop else position - len(longest.text)]
         shown = len(pending) - max(match.matched for match in self._matches)
         self._held = pending[shown:]
         return pending[:shown]
@@ -57,9 +76,8 @@ class _Match:
     """How much of a stop string the text ends with (Knuth, Morris, Pratt 1977: constant cost per character)."""
 
     def __init__(self, text: str) -> None:
-        self.length = len(text)
+        self.text = text
         self.matched = 0
-        self._text = text
         # fallback[n]: the longest proper prefix of text that text[:n] also ends with.
         self._fallback = [0, 0]
         for character in text[1:]:
@@ -68,9 +86,9 @@ class _Match:
     def advance(self, character: str) -> bool:
         """Takes one more character; True when the stop string is complete."""
         self.matched = self._next(self.matched, character)
-        return self.matched == self.length
+        return self.matched == len(self.text)
 
     def _next(self, matched: int, character: str) -> int:
-        while matched and self._text[matched] != character:
+        while matched and self.text[matched] != character:
             matched = self._fallback[matched]
-        return matched + 1 if self._text[matched] == character else 0
+        return matched + 1 if self.text[matched] == character else 0

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,20 @@ import zmq
 import zmq.asyncio
 
 from octavo_runtime.config import EngineConfig
-from octavo_runtime.messages import Abort, Add, Command, Event, Failed, Hello, Load, Output, Ready, Step
+from octavo_runtime.messages import (
+    Abort,
+    Add,
+    BlockMap,
+    Command,
+    Event,
+    Failed,
+    Hello,
+    Inspect,
+    Load,
+    Output,
+    Ready,
+    Step,
+)
 from octavo_runtime.sampling_params import SamplingParams
 
 HUNG_AFTER_SECONDS = 8.0
@@ -24,13 +38,28 @@ class EngineFailure(RuntimeError):
     """The engine cannot start, or has died. One line for a person."""
 
 
+@dataclass
+class _Stream:
+    """The outputs of one request on their way; None after them: the engine is gone. `ended`: its answers that grow no
+    more."""
+
+    num_answers: int
+    outputs: asyncio.Queue[Output | None] = field(default_factory=asyncio.Queue)
+    ended: set[int] = field(default_factory=set)
+
+    @property
+    def finished(self) -> bool:
+        return len(self.ended) == self.num_answers
+
+
 class EngineClient:
     """One engine process and the requests that wait for its tokens. Lives in one asyncio loop."""
 
     def __init__(self) -> None:
         self.ready: Ready | None = None
         self.load = Load()
-        self._queues: dict[str, asyncio.Queue[Output | None]] = {}
+        self._streams: dict[str, _Stream] = {}
+        self._block_maps: list[asyncio.Future[BlockMap]] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._started: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
@@ -58,25 +87,51 @@ class EngineClient:
         return self._started.result()
 
     async def generate(
-        self, request_id: str, prompt: list[int], params: SamplingParams
+        self,
+        request_id: str,
+        prompt: list[int],
+        params: SamplingParams,
+        *,
+        priority: int = 0,
+        cache_salt: str = "",
+        timeout: float | None = None,
     ) -> AsyncGenerator[Output, None]:
-        """Outputs of one request until one has a finish_reason. Closing the generator early aborts the request."""
-        queue: asyncio.Queue[Output | None] = asyncio.Queue()
-        self._queues[request_id] = queue
-        finished = False
+        """Outputs of one request until all its answers have a finish_reason, or one has an error (arguments: see
+        messages.Add). Closing the generator early aborts the request."""
+        stream = self._streams[request_id] = _Stream(params.num_answers)
+        failed = False
         try:
             self._raise_if_failed()
-            await self._send(Add(request_id, prompt, params))
-            while not finished:
-                output = await queue.get()
+            await self._send(Add(request_id, prompt, params, priority, cache_salt, timeout))
+            while not (stream.finished or failed):
+                output = await stream.outputs.get()
                 if output is None:
                     raise EngineFailure(self._failure.result())
-                finished = output.finish_reason is not None
+                failed = output.error is not None
+                if output.finish_reason is not None:
+                    stream.ended.add(output.index)
                 yield output
         finally:
-            del self._queues[request_id]
-            if not finished and not self._failure.done():
+            del self._streams[request_id]
+            if not (stream.finished or failed or self._failure.done()):
                 await self._send(Abort(request_id))
+
+    async def abort_answer(self, request_id: str, index: int) -> None:
+        """Ends one answer of a request whose outputs are being read; the others go on."""
+        stream = self._streams.get(request_id)
+        if stream is not None and index not in stream.ended and not self._failure.done():
+            stream.ended.add(index)
+            await self._send(Abort(request_id, index))
+
+    async def block_map(self) -> BlockMap:
+        """Who holds which block of the KV cache now; EngineFailure when the engine is gone."""
+        self._raise_if_failed()
+        answer: asyncio.Future[BlockMap] = asyncio.get_running_loop().create_future()
+        self._block_maps.append(answer)
+        await self._send(Inspect())
+        await asyncio.wait((answer, self._failure), return_when=asyncio.FIRST_COMPLETED)
+        self._raise_if_failed()
+        return answer.result()
 
     def problem(self) -> str | None:
         """None while the engine lives and its loop turns; else one line that says what is wrong."""
@@ -119,8 +174,12 @@ class EngineClient:
                 case Step(outputs=outputs, load=load):
                     self.load = load
                     for output in outputs:
-                        if output.request_id in self._queues:
-                            self._queues[output.request_id].put_nowait(output)
+                        if output.request_id in self._streams:
+                            self._streams[output.request_id].outputs.put_nowait(output)
+                case BlockMap():
+                    asked = self._block_maps.pop(0)
+                    if not asked.cancelled():
+                        asked.set_result(event)
                 case Ready():
                     self.ready = event
                     self._started.set_result(event)
@@ -135,8 +194,8 @@ class EngineClient:
     def _fail(self, message: str) -> None:
         if not self._failure.done():
             self._failure.set_result(message)
-            for queue in self._queues.values():
-                queue.put_nowait(None)
+            for stream in self._streams.values():
+                stream.outputs.put_nowait(None)
 
     def _raise_if_failed(self) -> None:
         if self._failure.done():

@@ -13,10 +13,11 @@ import msgspec
 import zmq
 
 from octavo_runtime.config import EngineConfig
-from octavo_runtime.messages import Abort, Add, Command, Failed, Hello, Output, Step
+from octavo_runtime.messages import Abort, Add, Command, Failed, Hello, Inspect, Load, Output, RequestError, Step
 from octavo_runtime.sampling_params import InvalidParameter
 
 HEARTBEAT_SECONDS = 0.5
+STATS_SECONDS = 10.0
 
 ClientId = bytes
 
@@ -33,9 +34,9 @@ class Mailbox:
         self._decoder = msgspec.msgpack.Decoder(Command)
         self._encoder = msgspec.msgpack.Encoder()
 
-    def receive(self, timeout_seconds: float) -> list[tuple[ClientId, Add | Abort]]:
+    def receive(self, timeout_seconds: float) -> list[tuple[ClientId, Add | Abort | Inspect]]:
         """All commands that wait, or come within the timeout. A Hello makes its sender a client."""
-        commands: list[tuple[ClientId, Add | Abort]] = []
+        commands: list[tuple[ClientId, Add | Abort | Inspect]] = []
         wait = int(timeout_seconds * 1000)
         while self._socket.poll(wait):
             wait = 0
@@ -55,13 +56,36 @@ class Mailbox:
         zmq.Context.instance().term()
 
 
+class Stats:
+    """A line about the engine's load every ten seconds in which it worked."""
+
+    def __init__(self) -> None:
+        self._tokens = 0
+        self._since = time.monotonic()
+
+    def count(self, outputs: list[Output], load: Load) -> None:
+        """Takes in a step's outputs; prints where it is time."""
+        self._tokens += sum(len(output.token_ids) for output in outputs)
+        seconds = time.monotonic() - self._since
+        if seconds < STATS_SECONDS:
+            return
+        if self._tokens:
+            print(
+                f"octavo: {self._tokens / seconds:.1f} tokens/s, {load.running} running, {load.waiting} waiting, "
+                f"KV cache {load.blocks_used / load.blocks_total:.0%} used, "
+                f"prefix cache hits {load.prefix_hits / max(load.prefix_queries, 1):.0%}",
+                flush=True,
+            )
+        self._tokens, self._since = 0, time.monotonic()
+
+
 def serve(config: EngineConfig, mailbox: Mailbox) -> None:
     """Loads the model and steps until the parent process is gone."""
-    from octavo_runtime.engine import (
-        Engine,
-    )  # here, since it imports torch: seconds in which the socket already listens
+    # Here, since it imports torch: seconds in which the socket already listens.
+    from octavo_runtime.engine import Engine, QueueFull
 
     engine = Engine(config)
+    stats = Stats() if config.log_stats else None
     owners: dict[str, ClientId] = {}
     greeted: set[ClientId] = set()
     parent = os.getppid()
@@ -70,28 +94,46 @@ def serve(config: EngineConfig, mailbox: Mailbox) -> None:
         outputs: dict[ClientId, list[Output]] = defaultdict(list)
         for client, command in mailbox.receive(0 if engine.has_work else HEARTBEAT_SECONDS):
             match command:
-                case Add(request_id=request_id, prompt=prompt, params=params):
+                case Add(request_id=request_id, params=params):
                     try:
-                        engine.add_request(request_id, prompt, params)
+                        engine.add_request(
+                            request_id,
+                            command.prompt,
+                            params,
+                            priority=command.priority,
+                            cache_salt=command.cache_salt,
+                            timeout=command.timeout,
+                        )
                         owners[request_id] = client
                     except InvalidParameter as error:
-                        outputs[client].append(Output(request_id, [], "error", str(error)))
-                case Abort(request_id=request_id):
-                    engine.abort(request_id)
-                    owners.pop(request_id, None)
+                        refusal = RequestError("invalid", str(error), error.field)
+                        outputs[client].append(Output(request_id, [], "error", error=refusal))
+                    except QueueFull as error:
+                        refusal = RequestError("overloaded", str(error))
+                        outputs[client].append(Output(request_id, [], "error", error=refusal))
+                case Abort(request_id=request_id, index=index):
+                    engine.abort(request_id, index)
+                    if request_id not in engine:
+                        owners.pop(request_id, None)
+                case Inspect():
+                    mailbox.send(client, engine.block_map())
         for client in mailbox.clients - greeted:
             mailbox.send(client, engine.ready)
             greeted.add(client)
-        for output in engine.step():
+        stepped = engine.step()
+        for output in stepped:
             outputs[owners[output.request_id]].append(output)
-            if output.finish_reason is not None:
-                del owners[output.request_id]
+        for request_id in {output.request_id for output in stepped if output.finish_reason is not None}:
+            if request_id not in engine:
+                del owners[request_id]
         if not engine.has_work:
             engine.check_integrity()
         beat_is_due = time.monotonic() >= next_beat
         if outputs or beat_is_due:
             next_beat = time.monotonic() + HEARTBEAT_SECONDS
             load = engine.load
+            if stats is not None:
+                stats.count(stepped, load)
             for client in greeted if beat_is_due else outputs:
                 mailbox.send(client, Step(outputs[client], load))
 

@@ -1,55 +1,34 @@
 """Offline use: generate for a list of prompts in this very process."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from octavo_runtime.answers import Answers, RequestOutput, request_exception
 from octavo_runtime.chat_template import load_chat_template
-from octavo_runtime.config import EngineConfig, explain
-from octavo_runtime.detokenizer import Detokenizer
+from octavo_runtime.config import engine_config
 from octavo_runtime.engine import Engine
-from octavo_runtime.messages import FinishReason, Output
+from octavo_runtime.messages import Output
 from octavo_runtime.model.files import locate
 from octavo_runtime.sampling_params import SamplingParams
-from octavo_runtime.tokenizer import load_tokenizer
+from octavo_runtime.tokenizer import load_tokenizer, resolve_params
+from octavo_runtime.tokenizer_conversion import tokenizer_files
 
 Prompt = str | Sequence[int]
 Message = Mapping[str, Any]
-
-
-@dataclass
-class Completion:
-    """One answer."""
-
-    text: str
-    token_ids: list[int]
-    finish_reason: FinishReason | None = None
-
-
-@dataclass
-class RequestOutput:
-    """A prompt and its answers."""
-
-    prompt: str | None
-    prompt_token_ids: list[int]
-    outputs: list[Completion]
 
 
 class LLM:
     """A model loaded in this process. Keyword arguments are EngineConfig's fields; ValueError names a bad one."""
 
     def __init__(self, model: str, **config: Any) -> None:
-        try:
-            self.config = EngineConfig(model=model, **config)
-        except ValidationError as error:
-            raise ValueError(explain(error)) from None
+        self.config = engine_config(model, **config)
         files = locate(model)
-        self.tokenizer = load_tokenizer(files)
-        self._chat_template = load_chat_template(files)
+        text = tokenizer_files(self.config, files)
+        self.tokenizer = load_tokenizer(text)
+        self._chat_template = load_chat_template(text)
         self._engine = Engine(self.config, files)
         self._ids = count()
 
@@ -94,22 +73,21 @@ class LLM:
     def _run(
         self, prompts: Sequence[list[int]], params: Sequence[SamplingParams], *, progress: bool
     ) -> list[RequestOutput]:
-        answers: dict[str, tuple[Completion, Detokenizer]] = {}
-        results = []
+        running: dict[str, Answers] = {}
+        asked = []
         try:
             for prompt, one in zip(prompts, params, strict=True):
-                request_id = f"offline-{next(self._ids)}"
-                self._engine.add_request(request_id, prompt, one)
-                completion = Completion("", [])
-                answers[request_id] = completion, Detokenizer(self.tokenizer, stop=one.stop)
-                results.append(RequestOutput(None, prompt, [completion]))
-            self._drain(answers, show=progress and len(results) > 1)
+                request_id, resolved = f"offline-{next(self._ids)}", resolve_params(one, self.tokenizer)
+                self._engine.add_request(request_id, prompt, resolved)
+                running[request_id] = Answers(self.tokenizer, resolved)
+                asked.append(resolved.truncate(prompt))
+            self._drain(running, show=progress and len(running) > 1)
         finally:
-            for request_id in answers:  # what is left after an error or Ctrl-C
+            for request_id in running:  # what is left after an error or Ctrl-C
                 self._engine.abort(request_id)
-        return results
+        return [answers.request_output(None, prompt) for answers, prompt in zip(running.values(), asked, strict=True)]
 
-    def _drain(self, answers: Mapping[str, tuple[Completion, Detokenizer]], *, show: bool) -> None:
+    def _drain(self, running: Mapping[str, Answers], *, show: bool) -> None:
         columns = (
             TextColumn("Generating"),
             BarColumn(),
@@ -118,31 +96,22 @@ class LLM:
             TextColumn("{task.fields[speed]:.0f} tok/s"),
         )
         with Progress(*columns, disable=not show) as bar:
-            task = bar.add_task("", total=len(answers), speed=0.0)
+            task = bar.add_task("", total=len(running), speed=0.0)
             tokens = 0
             while self._engine.has_work:
                 for output in self._engine.step():
-                    completion, detokenizer = answers[output.request_id]
                     tokens += len(output.token_ids)
-                    if self._collect(output, completion, detokenizer):
-                        bar.advance(task)
+                    self._collect(output, running[output.request_id])
                 elapsed = bar.tasks[task].elapsed or 0.0
-                bar.update(task, speed=tokens / elapsed if elapsed else 0.0)
+                finished = sum(answers.finished for answers in running.values())
+                bar.update(task, completed=finished, speed=tokens / elapsed if elapsed else 0.0)
 
-    def _collect(self, output: Output, completion: Completion, detokenizer: Detokenizer) -> bool:
-        """Adds an output to its answer; True when the answer is complete."""
-        completion.token_ids += output.token_ids
-        completion.finish_reason = output.finish_reason
-        completion.text += detokenizer.add(
-            output.token_ids,
-            finished=output.finish_reason is not None,
-            stopped_by_token=output.finish_reason == "stop",
-        )
-        if detokenizer.stopped and output.finish_reason is None:
-            self._engine.abort(output.request_id)
-        if detokenizer.stopped:
-            completion.finish_reason = "stop"
-        return completion.finish_reason is not None
+    def _collect(self, output: Output, answers: Answers) -> None:
+        if output.error is not None:
+            raise request_exception(output.error)
+        delta = answers.add(output)
+        if delta is not None and delta.stopped:
+            self._engine.abort(output.request_id, output.index)
 
 
 def _is_single(prompts: Prompt | Sequence[Prompt]) -> bool:

@@ -23,9 +23,27 @@ class Metric:
 
 REQUESTS_RUNNING = Metric("octavo_requests_running", "gauge", "Requests that the engine computes in its steps.")
 REQUESTS_WAITING = Metric("octavo_requests_waiting", "gauge", "Requests that wait for a place in the engine's steps.")
+REQUESTS_SWAPPED = Metric(
+    "octavo_requests_swapped", "gauge", "Answers in the making whose KV blocks lie in host memory for now."
+)
 KV_CACHE_USAGE_RATIO = Metric(
     "octavo_kv_cache_usage_ratio", "gauge", "Share of the KV cache's blocks that requests hold, from 0 to 1."
 )
+KV_CACHE_SLOTS_WASTED_RATIO = Metric(
+    "octavo_kv_cache_slots_wasted_ratio",
+    "gauge",
+    "Share of the slots in held KV blocks that hold no token, from 0 to 1.",
+)
+CACHE_CONFIG_INFO = Metric(
+    "octavo_cache_config_info",
+    "gauge",
+    "Always 1; the labels are the tokens of a KV block and the number of blocks.",
+    ("block_size", "num_gpu_blocks"),
+)
+PREFIX_CACHE_QUERIES = Metric(
+    "octavo_prefix_cache_queries_total", "counter", "Prompt tokens looked up in the prefix cache."
+)
+PREFIX_CACHE_HITS = Metric("octavo_prefix_cache_hits_total", "counter", "Prompt tokens found in the prefix cache.")
 PROMPT_TOKENS = Metric("octavo_prompt_tokens_total", "counter", "Prompt tokens of accepted requests.")
 GENERATION_TOKENS = Metric("octavo_generation_tokens_total", "counter", "Tokens generated.")
 REQUEST_SUCCESS = Metric(
@@ -61,7 +79,7 @@ REQUEST_DURATION = Metric(
 PREEMPTIONS = Metric(
     "octavo_preemptions_total",
     "counter",
-    "Times that a running request gave its KV blocks to another, by how it resumes (recompute).",
+    "Times that a running request gave its KV blocks to another, by how it resumes (recompute, swap).",
     ("mode",),
 )
 MODEL_LOAD_SECONDS = Metric(
@@ -71,7 +89,12 @@ MODEL_LOAD_SECONDS = Metric(
 METRICS = (
     REQUESTS_RUNNING,
     REQUESTS_WAITING,
+    REQUESTS_SWAPPED,
     KV_CACHE_USAGE_RATIO,
+    KV_CACHE_SLOTS_WASTED_RATIO,
+    CACHE_CONFIG_INFO,
+    PREFIX_CACHE_QUERIES,
+    PREFIX_CACHE_HITS,
     PROMPT_TOKENS,
     GENERATION_TOKENS,
     REQUEST_SUCCESS,

@@ -7,7 +7,7 @@ from typing import Any, get_origin
 import typer
 from pydantic import BaseModel, ValidationError
 
-from octavo_runtime.config import explain
+from octavo_runtime.config import explain, flag, is_boolean
 
 
 class BadOption(ValueError):
@@ -15,20 +15,25 @@ class BadOption(ValueError):
 
 
 def with_options(*models: type[BaseModel]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Gives a command one option for each field of the models (`max_model_len` -> `--max-model-len`); the field
-    `model` is the argument. The command is called with one validated instance for each model, after its own
-    parameters.
+    """Gives a command one option for each field of the models (`max_model_len` -> `--max-model-len`, `log_stats` ->
+    `--log-stats/--no-log-stats`); the field `model` is the argument. A parameter of the command's own by the name of a
+    field takes its place. The command is called with one validated instance for each model, after its own parameters.
 
     Options reach pydantic as text, so the models alone hold bounds and messages."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        own = list(inspect.signature(command).parameters.values())[: -len(models)]
+        signature = list(inspect.signature(command).parameters.values())
+        own, built = signature[: -len(models)], signature[-len(models) :]
 
         def run(**values: Any) -> Any:
-            kept = {name: values.pop(name) for name in [parameter.name for parameter in own]}
-            return command(*kept.values(), *(_build(model, values) for model in models))
+            kept = {parameter.name: values[parameter.name] for parameter in own}
+            configurations = (_build(model, values) for model in models)
+            return command(**kept, **dict(zip((parameter.name for parameter in built), configurations, strict=True)))
 
-        parameters = own + [_parameter(name, model) for model in models for name in model.model_fields]
+        taken = {parameter.name for parameter in own}
+        parameters = own + [
+            _parameter(name, model) for model in models for name in model.model_fields if name not in taken
+        ]
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -49,10 +54,14 @@ def _parameter(name: str, model: type[BaseModel]) -> inspect.Parameter:
     field = model.model_fields[name]
     if name == "model":
         default: Any = typer.Argument(..., help=field.description, show_default=False)
-        annotation: Any = str
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=str)
+    annotation: Any
+    unset: list[str] | None = None
+    if is_boolean(field.annotation):
+        names, annotation = f"{flag(name)}/{flag(name, negated=True)}", bool | None
+    elif get_origin(field.annotation) is list:
+        names, annotation, unset = flag(name), list[str], []
     else:
-        flag = "--" + name.replace("_", "-")
-        many = get_origin(field.annotation) is list
-        annotation = list[str] if many else str | None
-        default = typer.Option([] if many else None, flag, help=field.description, show_default=False)
+        names, annotation = flag(name), str | None
+    default = typer.Option(unset, names, help=field.description, show_default=False)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

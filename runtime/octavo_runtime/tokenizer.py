@@ -10,6 +10,7 @@ import msgspec
 import tokenizers
 
 from octavo_runtime.model.files import ModelFiles
+from octavo_runtime.sampling_params import SamplingParams
 from octavo_runtime.tokenizer_conversion import TokenizerUnavailable, tokenizer_folder
 
 # Private names: random for each process, so that no text from outside can contain one.
@@ -95,6 +96,16 @@ class Tokenizer:
     def _guard(self, match: re.Match[str]) -> str:
         token = self._special.get(match[0])
         return match[0] if token is None else f"{_GUARD}{token}{_GUARD}"
+
+
+def resolve_params(params: SamplingParams, tokenizer: Tokenizer) -> SamplingParams:
+    """`params` with the token ids of its bad_words, each word as it stands at the start of a text and after a space."""
+    if not params.bad_words:
+        return params
+    words = [word.lstrip() or word for word in params.bad_words]
+    texts = [text for word in words for text in (word, f" {word}")]
+    ids = [tuple(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+    return msgspec.structs.replace(params, bad_word_ids=tuple(dict.fromkeys(filter(None, ids))))
 
 
 def load_tokenizer(files: ModelFiles) -> Tokenizer:

@@ -1,5 +1,6 @@
-"""From the tokenizer inside a GGUF file to the files that `tokenizers` reads. Converting takes some seconds, so it is
-done once: the result lies beside the GGUF file (`octavo prepare`) or in the cache."""
+"""From the tokenizer inside a GGUF file, or from a folder's own Python code where that is trusted, to the files that
+`tokenizers` reads. Converting takes some seconds, so it is done once: the result lies beside the GGUF file (`octavo
+prepare`) or in the cache."""
 
 import hashlib
 import json
@@ -11,11 +12,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from octavo_runtime.model.files import ModelFiles
+from octavo_runtime.config import EngineConfig
+from octavo_runtime.model.files import TOKENIZER_PATTERNS, ModelFiles, locate
 
 # Part of the cache's key: raise it when the conversion's result changes.
 _VERSION = 1
 _HEADER_BYTES = 8 * 2**20
+_CODE_SUFFIXES = (".py", ".json", ".jinja", ".model", ".txt", ".tiktoken")
 _WRITTEN = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 
 
@@ -23,16 +26,28 @@ class TokenizerUnavailable(ValueError):
     """The model has no tokenizer that can be used. One line for a person."""
 
 
+def tokenizer_files(config: EngineConfig, model: ModelFiles) -> ModelFiles:
+    """The files to read tokenizer and chat template from: those that `config.tokenizer` names, else the model's. A
+    folder without tokenizer.json gets one from its own code where `config.trust_remote_code` allows that; else nothing
+    of it is executed. Raises ModelNotFound or TokenizerUnavailable."""
+    files = locate(config.tokenizer, only=TOKENIZER_PATTERNS) if config.tokenizer else model
+    if files.gguf is not None or (files.folder / "tokenizer.json").is_file():
+        return files
+    if not config.trust_remote_code:
+        raise TokenizerUnavailable(
+            f"{files.name}: no tokenizer.json in {files.folder}; name another tokenizer, or let the model's own code "
+            "make one with trust_remote_code"
+        )
+    folder = locate(config.tokenizer or config.model, only=[*TOKENIZER_PATTERNS, "*.py"]).folder
+    return ModelFiles(files.name, _converted(folder, _code_key(folder)), None)
+
+
 def tokenizer_folder(files: ModelFiles) -> Path:
     """The folder with the model's tokenizer.json, chat template and end-of-sequence tokens. The tokenizer of a GGUF
     file is converted on first use, into $OCTAVO_CACHE (~/.cache/octavo by default)."""
     if files.gguf is None or (files.folder / "tokenizer.json").is_file():
         return files.folder
-    folder = _cache() / "tokenizers" / _key(files.gguf)
-    if not (folder / "tokenizer.json").is_file():
-        print(f"octavo: converting the tokenizer of {files.gguf.name}, once; it takes some seconds", file=sys.stderr)
-        _convert_aside(files.gguf, folder)
-    return folder
+    return _converted(files.gguf, _key(files.gguf))
 
 
 def prepare(files: ModelFiles) -> Path:
@@ -82,19 +97,46 @@ def convert(gguf: Path, folder: Path) -> None:
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": list(dict.fromkeys(ends))}))
 
 
-def _convert_aside(gguf: Path, folder: Path) -> None:
+def convert_code(source: Path, folder: Path) -> None:
+    """Writes the same files from a model folder whose tokenizer is made by its own Python code, which this runs."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=True)
+    if not tokenizer.is_fast:
+        sys.exit(f"{type(tokenizer).__name__} works in Python alone, and has no form for the tokenizers library")
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    names = {name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+    config = names | {"chat_template": tokenizer.chat_template}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
+    ends = None
+    for name in ("config.json", "generation_config.json"):
+        if (source / name).is_file():
+            ends = json.loads((source / name).read_text()).get("eos_token_id", ends)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+
+
+def _converted(source: Path, key: str) -> Path:
+    """The folder in the cache with the converted tokenizer of a GGUF file or of a folder with code."""
+    folder = _cache() / "tokenizers" / key
+    if not (folder / "tokenizer.json").is_file():
+        print(f"octavo: converting the tokenizer of {source.name}, once; it takes some seconds", file=sys.stderr)
+        _convert_aside(source, folder)
+    return folder
+
+
+def _convert_aside(source: Path, folder: Path) -> None:
     """Converts in a process of its own, so that this one never imports transformers; the folder appears complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
         result = subprocess.run(
-            [sys.executable, "-m", "octavo_runtime.tokenizer_conversion", str(gguf), work],
+            [sys.executable, "-m", "octavo_runtime.tokenizer_conversion", str(source), work],
             capture_output=True,
             text=True,
             check=False,
         )
         if result.returncode:
             lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
-            raise TokenizerUnavailable(f"{gguf}: its tokenizer cannot be converted: {lines[-1]}")
+            raise TokenizerUnavailable(f"{source}: its tokenizer cannot be converted: {lines[-1]}")
         made = Path(tempfile.mkdtemp(dir=folder.parent))
         for name in _WRITTEN:
             (Path(work) / name).rename(made / name)
@@ -116,5 +158,16 @@ def _key(gguf: Path) -> str:
     return digest.hexdigest()[:24]
 
 
+def _code_key(folder: Path) -> str:
+    """The identity of a folder's tokenizer: its code, and the texts that the code may read."""
+    digest = hashlib.sha256(f"code {_VERSION}".encode())
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix in _CODE_SUFFIXES:
+            digest.update(f"\n{path.relative_to(folder)} {path.stat().st_size}\n".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:24]
+
+
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    given = Path(sys.argv[1])
+    (convert_code if given.is_dir() else convert)(given, Path(sys.argv[2]))

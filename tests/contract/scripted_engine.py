@@ -5,22 +5,31 @@ from collections.abc import AsyncGenerator
 
 from octavo_runtime.config import EngineConfig
 from octavo_runtime.engine_client import EngineFailure
-from octavo_runtime.messages import Load, Output, Ready
+from octavo_runtime.messages import BlockMap, Load, Output, Ready, RequestError
 from octavo_runtime.model.files import locate
 from octavo_runtime.sampling_params import SamplingParams
 from octavo_runtime.tokenizer import load_tokenizer
 
 ANSWER = "The capital of France is Paris. It lies on the Seine, in the north of the country; voilà ✨."
 MAX_MODEL_LEN = 2048
+ERRORS = {
+    "invalid": RequestError(
+        "invalid", "structured_outputs.json does not compile: so it says", "structured_outputs.json"
+    ),
+    "overloaded": RequestError("overloaded", "max_queue_len: at most 1 requests may wait, 1 do"),
+    "queue_timeout": RequestError("queue_timeout", "queue_timeout: the request waited over 1s"),
+    "deadline": RequestError("deadline", "timeout: the request did not end within its time limit"),
+}
 
 
 class ScriptedEngine:
-    """Gives ANSWER and the end-of-sequence token, one token a step. Words in the prompt change that:
-    [slow] 20 ms a token, over and over; [error] fails this request after 2 tokens; [refuse] before any;
-    [die] ends the engine after 2 tokens; [hang] makes the engine look hung."""
+    """Gives ANSWER and the end-of-sequence token, one token a step, n times over. Words in the prompt change that:
+    [slow] 20 ms a token, over and over; [refuse KIND] ends this request with an error of that kind before any token,
+    [error KIND] after 2; [die] ends the engine after 2 tokens; [hang] makes the engine look hung."""
 
     def __init__(self) -> None:
         self.ready: Ready | None = None
+        self.aborted: set[tuple[str, int]] = set()
         self._running = 0
         self._failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._hung = False
@@ -33,13 +42,20 @@ class ScriptedEngine:
         self._tokenizer = await asyncio.to_thread(load_tokenizer, locate("builtin://smollm2"))
         if config.seed == 13:
             raise EngineFailure("the script says that the engine cannot start")
-        self.ready = Ready(MAX_MODEL_LEN, 49152, 16, 1000, "script", "float32", 1, 0.1)
+        self.ready = Ready(MAX_MODEL_LEN, 49152, 16, 10, 0, "script", "float32", 1, 0.1)
         if config.seed == 14:
             await asyncio.sleep(3600)
         return self.ready
 
     async def generate(
-        self, request_id: str, prompt: list[int], params: SamplingParams
+        self,
+        request_id: str,
+        prompt: list[int],
+        params: SamplingParams,
+        *,
+        priority: int = 0,
+        cache_salt: str = "",
+        timeout: float | None = None,
     ) -> AsyncGenerator[Output, None]:
         wish = self._tokenizer.decode(prompt)
         script = self._tokenizer.encode(ANSWER, add_special_tokens=False)
@@ -50,20 +66,29 @@ class ScriptedEngine:
         try:
             for count, token in enumerate(script, start=1):
                 await asyncio.sleep(0.02 if "[slow]" in wish else 0)
-                if "[refuse]" in wish or ("[error]" in wish and count > 2):
-                    yield Output(request_id, [], "error", "the script says so")
-                    return
+                for kind, error in ERRORS.items():
+                    if f"[refuse {kind}]" in wish or (f"[error {kind}]" in wish and count > 2):
+                        yield Output(request_id, [], "error", error=error)
+                        return
                 if "[die]" in wish and count > 2 and not self._failure.done():
                     self._failure.set_result("the script says that the engine died")
                 if self._failure.done():
                     raise EngineFailure(self._failure.result())
                 last = token in self._tokenizer.eos_token_ids and not params.ignore_eos
-                if last or count == limit:
-                    yield Output(request_id, [token], "stop" if last else "length")
+                reason = "stop" if last else "length" if count == limit else None
+                for index in range(params.num_answers):
+                    if (request_id, index) not in self.aborted:
+                        yield Output(request_id, [token], reason, index)
+                if reason is not None or all((request_id, one) in self.aborted for one in range(params.num_answers)):
                     return
-                yield Output(request_id, [token])
         finally:
             self._running -= 1
+
+    async def abort_answer(self, request_id: str, index: int) -> None:
+        self.aborted.add((request_id, index))
+
+    async def block_map(self) -> BlockMap:
+        return BlockMap(16, [2, 1, 0, 0], [True, False, True, False], [16, 4, 16, 0], {"a/0": [0, 1], "a/1": [0]})
 
     def problem(self) -> str | None:
         if self._failure.done():

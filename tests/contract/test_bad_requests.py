@@ -67,13 +67,63 @@ BAD = [
     (chat(stop=""), 400, "stop", "1 to 1024 characters, got 0"),
     (chat(stop=[1]), 400, "stop.0", "valid string, got 1"),
     (chat(stop_token_ids=[-1]), 400, "stop_token_ids", "got -1"),
-    (chat(n=2), 400, "n", "send 1, got 2"),
+    (chat(n=0), 400, "n", "from 1 to 64, got 0"),
+    (chat(n=10**30), 400, "n", "from 1 to 64, got 10000"),
     (chat(n=True), 400, "n", "got True"),
-    (chat(logprobs=True), 400, "logprobs", "not supported"),
-    (chat(top_logprobs=3), 400, "top_logprobs", "leave it out, got 3"),
-    (chat(presence_penalty=0.5), 400, "presence_penalty", "send 0, got 0.5"),
-    (chat(logit_bias={"1": 5}), 400, "logit_bias", "not supported"),
-    (chat(response_format={"type": "json_object"}), 400, "response_format", '{"type": "text"}'),
+    (chat(n=3, best_of=2), 400, None, "best_of: must be at least n (3), got 2"),
+    (chat(best_of=65), 400, "best_of", "less than or equal to 64, got 65"),
+    (chat(best_of=2, stream=True), 400, "best_of", "must be n (1) in a stream"),
+    (chat(logprobs=3), 400, "logprobs", "valid boolean, got 3"),
+    (chat(top_logprobs=3), 400, "top_logprobs", "only allowed when logprobs is true, got 3"),
+    (chat(logprobs=True, top_logprobs=21), 400, "top_logprobs", "less than or equal to 20, got 21"),
+    (chat(logprobs=True, top_logprobs=-1), 400, "top_logprobs", "got -1"),
+    (chat(prompt_logprobs=65), 400, "prompt_logprobs", "from 0 to 64, got 65"),
+    (chat(prompt_logprobs=1, stream=True), 400, "prompt_logprobs", "not available in a stream, got 1"),
+    (chat(presence_penalty=2.5), 400, "presence_penalty", "from -2 to 2, got 2.5"),
+    (chat(presence_penalty=float("nan")), 400, "presence_penalty", "got nan"),
+    (chat(frequency_penalty=-3), 400, "frequency_penalty", "from -2 to 2, got -3"),
+    (chat(repetition_penalty=0), 400, "repetition_penalty", "from 0.01 to 10, got 0"),
+    (chat(repetition_penalty=float("inf")), 400, "repetition_penalty", "got inf"),
+    (chat(logit_bias={"1": 101}), 400, "logit_bias", "from -100 to 100, got 101"),
+    (chat(logit_bias={"1": float("nan")}), 400, "logit_bias", "got nan"),
+    (chat(logit_bias={"a": 1}), 400, "logit_bias", "keys must be token ids, got 'a'"),
+    (chat(logit_bias={"9" * 5000: 1}), 400, "logit_bias", "keys must be token ids"),
+    (chat(logit_bias=[1]), 400, "logit_bias", "got [1]"),
+    (chat(min_tokens=2), 400, "min_tokens", "at most max_tokens (1), got 2"),
+    (chat(min_tokens=-1), 400, "min_tokens", "got -1"),
+    (chat(allowed_token_ids=[2**40]), 400, "allowed_token_ids", "got 1099511627776"),
+    (chat(bad_words=[""]), 400, "bad_words", "1 to 1024 characters, got 0"),
+    (chat(bad_words=["\ud800"]), 400, "bad_words.0", "must be valid Unicode"),
+    (chat(truncate_prompt_tokens=0), 400, "truncate_prompt_tokens", "got 0"),
+    (chat(priority=2**31), 400, "priority", "less than or equal to 2147483647, got 2147483648"),
+    (chat(priority=10**400), 400, "priority", ""),
+    (chat(cache_salt=""), 400, "cache_salt", "at least 1 character, got ''"),
+    (chat(length_penalty=2), 400, "length_penalty", "needs use_beam_search, got 2"),
+    (chat(use_beam_search=True, top_p=0.5), 400, "top_p", "cannot be combined with use_beam_search, got 0.5"),
+    (chat(use_beam_search=True, logprobs=True), 400, "logprobs", "cannot be combined with use_beam_search"),
+    (chat(response_format={"type": "yaml"}), 400, "response_format.type", "'json_schema', got 'yaml'"),
+    (chat(response_format={"type": "json_schema"}), 400, "response_format", "json_schema is required"),
+    (
+        chat(response_format={"type": "json_schema", "json_schema": {"name": "a"}}),
+        400,
+        "response_format.json_schema.schema",
+        "required",
+    ),
+    (chat(response_format={"type": "text", "json_schema": {"name": "a", "schema": {}}}), 400, "response_format", ""),
+    (
+        chat(response_format={"type": "json_object"}, guided_regex="a"),
+        400,
+        "guided_regex",
+        "cannot be combined with response_format",
+    ),
+    (chat(guided_choice=["a"], guided_json={}), 400, "guided_choice", "cannot be combined with guided_json"),
+    (chat(guided_regex="a", use_beam_search=True), 400, "guided_regex", "cannot be combined with use_beam_search"),
+    (chat(guided_choice=[]), 400, "guided_choice", "exactly one"),
+    (chat(guided_json=5), 400, "guided_json", "got 5"),
+    (chat(guided_regex="\ud800"), 400, "guided_regex", "must be valid Unicode"),
+    (chat(structured_outputs={}), 400, "structured_outputs", "exactly one of"),
+    (chat(structured_outputs={"regex": "a", "choice": ["b"]}), 400, "structured_outputs", "got regex, choice"),
+    (chat(structured_outputs={"xml": "a"}), 400, "structured_outputs.xml", "unknown field"),
     (chat(tools=[{"type": "function"}]), 400, "tools", "not supported"),
     (chat(tool_choice="required"), 400, "tool_choice", "not supported"),
     (chat(stream_options={"include_usage": True}), 400, "stream_options", "only allowed when stream is true"),
@@ -91,9 +141,12 @@ BAD = [
     (completion(prompt=5), 400, "prompt", "must be a string"),
     (chat(stop="\ud800"), 400, "stop", "must be valid Unicode"),
     (message(content="a\ud800"), 400, "messages.0.content", "surrogate pair at character 1"),
-    (completion(echo=True), 400, "echo", "send false, got True"),
+    (completion(max_tokens=0), 400, "max_tokens", "at least 1 without echo, got 0"),
+    (completion(max_tokens=-1, echo=True), 400, "max_tokens", "greater than or equal to 0, got -1"),
+    (completion(logprobs=True), 400, "logprobs", "valid integer, got True"),
+    (completion(logprobs=21), 400, "logprobs", "less than or equal to 20, got 21"),
     (completion(suffix="x"), 400, "suffix", "not supported"),
-    (completion(best_of=2), 400, "best_of", "send 1, got 2"),
+    (completion(top_logprobs=1), 400, "top_logprobs", "unknown field"),
     (completion(messages=[]), 400, "messages", "unknown field"),
 ]
 
@@ -142,9 +195,49 @@ def test_too_large_a_body_is_413(server):
         assert "at most 16777216 bytes" in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("field", "asked", "words"),
+    [
+        ("response_format.json_schema.schema", {"type": 5}, "does not compile"),
+        ("guided_json", {"type": "nothing"}, ""),
+        ("guided_regex", "(", "does not compile"),
+        ("guided_grammar", "start: nowhere", ""),
+        ("structured_outputs.grammar", "root ::= (", ""),
+    ],
+)
+def test_a_form_that_does_not_compile_is_the_clients_fault(real, field, asked, words):
+    if field.startswith("response_format"):
+        changes = {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": asked}}}
+    elif field.startswith("structured_outputs"):
+        changes = {"structured_outputs": {"grammar": asked}}
+    else:
+        changes = {field: asked}
+    for stream in (False, True):
+        response = httpx.post(
+            f"{real.url}/v1/completions", json={**COMPLETION, **changes, "stream": stream}, timeout=60, trust_env=False
+        )
+        assert response.status_code == 400, response.text
+        error = response.json()["error"]
+        assert error["param"] == field
+        assert error["message"].startswith(f"{field} ")
+        assert words in error["message"]
+        assert "\n" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("field", "asked"),
+    [("logit_bias", {"49152": 1}), ("allowed_token_ids", [49152]), ("stop_token_ids", [49152])],
+)
+def test_tokens_beyond_the_vocabulary_are_refused(real, field, asked):
+    response = httpx.post(f"{real.url}/v1/completions", json={**COMPLETION, field: asked}, timeout=20, trust_env=False)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == field
+    assert "below the vocabulary's size (49152), got 49152" in response.json()["error"]["message"]
+
+
 def test_the_engine_lives_on(server):
     before = server.metric("octavo_requests_total", status="rejected")
-    assert httpx.post(f"{server.url}/v1/completions", json={**COMPLETION, "n": 9}, trust_env=False).status_code == 400
+    assert httpx.post(f"{server.url}/v1/completions", json={**COMPLETION, "n": 99}, trust_env=False).status_code == 400
     assert server.metric("octavo_requests_total", status="rejected") == before + 1
     answer = httpx.post(f"{server.url}/v1/completions", json=COMPLETION, timeout=60, trust_env=False)
     assert answer.status_code == 200

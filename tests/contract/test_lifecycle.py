@@ -1,9 +1,11 @@
 """Start, disconnects, drain, and the engine's death, as clients and Kubernetes see them."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -58,9 +60,11 @@ def test_sse_format(scripted):
         got = events(response)
     assert got[-1] == "[DONE]"
     assert all(event["object"] == "chat.completion.chunk" for event in got[:-1])
-    assert got[0]["choices"][0] == {
-        "index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None
-    }  # fmt: skip
+    first = got[0]["choices"][0]
+    assert (first["index"], first["delta"]) == (0, {"role": "assistant", "content": ""})
+    assert {name: first[name] for name in first.keys() - {"index", "delta"}} == dict.fromkeys(
+        ("logprobs", "finish_reason", "stop_reason", "token_ids")
+    )
 
 
 def test_tokens_stream_as_they_come(scripted):
@@ -90,26 +94,69 @@ def test_a_client_that_goes_away_frees_its_requests(server, stream, prompt):
     assert server.metric("octavo_requests_total", status="aborted") == aborted + count
 
 
-def test_an_error_before_the_first_token_is_an_http_status(scripted):
+@pytest.mark.parametrize(
+    ("kind", "status", "code", "outcome"),
+    [
+        ("invalid", 400, None, "rejected"),
+        ("overloaded", 429, "overloaded", "error"),
+        ("queue_timeout", 503, "queue_timeout", "error"),
+        ("deadline", 504, "deadline_exceeded", "error"),
+    ],
+)
+def test_an_error_before_the_first_token_is_an_http_status(scripted, kind, status, code, outcome):
     for stream in (True, False):
+        before = scripted.metric("octavo_requests_total", status=outcome)
         with client(scripted) as http:
-            response = http.post("/v1/completions", json={**SLOW, "prompt": "[refuse]", "stream": stream})
-        assert response.status_code == 500
-        assert response.json()["error"]["message"] == "the script says so"
+            response = http.post("/v1/completions", json={**SLOW, "prompt": f"[refuse {kind}]", "stream": stream})
+        assert response.status_code == status
+        assert response.json()["error"]["code"] == code
+        assert ("Retry-After" in response.headers) == (status in (429, 503))
+        assert scripted.metric("octavo_requests_total", status=outcome) == before + 1
 
 
 def test_an_error_after_the_first_token_is_an_event(scripted):
     failed = scripted.metric("octavo_requests_total", status="error")
     with (
         client(scripted) as http,
-        http.stream("POST", "/v1/completions", json={**SLOW, "prompt": "[error]"}) as response,
+        http.stream("POST", "/v1/completions", json={**SLOW, "prompt": "[error deadline]"}) as response,
     ):
         assert response.status_code == 200
         got = events(response)
     assert got[-1]["error"] == {
-        "message": "the script says so", "type": "server_error", "param": None, "code": "engine_error"
-    }  # fmt: skip
+        "message": "timeout: the request did not end within its time limit",
+        "type": "server_error",
+        "param": None,
+        "code": "deadline_exceeded",
+    }
     assert scripted.metric("octavo_requests_total", status="error") == failed + 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"guided_json": {}}, "guided_json"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}},
+            "response_format.json_schema.schema",
+        ),
+    ],
+)
+def test_a_bad_schema_is_named_by_the_field_that_the_client_sent(scripted, asked, field):
+    with client(scripted) as http:
+        response = http.post("/v1/completions", json={"model": "smollm2", "prompt": "[refuse invalid]", **asked})
+    assert response.json()["error"]["param"] == field
+    assert response.json()["error"]["message"] == f"{field} does not compile: so it says"
+
+
+def test_an_answer_that_meets_a_stop_string_is_aborted_alone(scripted):
+    before = scripted.metric("octavo_request_success_total", finished_reason="stop")
+    with client(scripted) as http:
+        body = {"model": "smollm2", "prompt": "a", "n": 3, "max_tokens": 100, "stop": [" Paris"]}
+        done = http.post("/v1/completions", json=body).json()
+    assert [choice["text"] for choice in done["choices"]] == ["The capital of France is"] * 3
+    assert [choice["stop_reason"] for choice in done["choices"]] == [" Paris"] * 3
+    assert scripted.metric("octavo_request_success_total", finished_reason="stop") == before + 3
+    assert scripted.metric("octavo_requests_running") == 0
 
 
 def test_metrics_of_a_request(scripted):
@@ -208,6 +255,7 @@ def test_a_hung_engine_turns_liveness_red(start_scripted):
         assert (live.status_code, live.json()) == (503, {"status": "the engine has not answered for 9 s"})
         assert http.get("/health/ready").status_code == 503
         assert http.post("/v1/completions", json=SLOW).status_code == 503
+        assert http.get("/debug/blocks").status_code == 503
 
 
 def test_an_engine_that_cannot_start_is_one_line_and_exit_code_1(start_scripted):
@@ -221,6 +269,7 @@ def test_an_engine_that_cannot_start_is_one_line_and_exit_code_1(start_scripted)
     [
         (["builtin://gpt5"], 2, "no builtin model 'gpt5'; there is: smollm2"),
         (["/no/such/model"], 2, "/no/such/model does not exist"),
+        ([MODEL, "--tokenizer", "/no/such/tokenizer"], 2, "/no/such/tokenizer does not exist"),
         ([MODEL, "--host", "256.0.0.1"], 1, "cannot listen on 256.0.0.1 port 0"),
         ([MODEL, "--port", "70000"], 2, "70000"),
         ([MODEL, "--drain", "soon"], 2, "soon"),
@@ -244,6 +293,23 @@ def test_served_names(start_scripted):
         answer = http.post("/v1/completions", json={"model": "org/chat", "prompt": "a", "max_tokens": 1})
         assert answer.json()["model"] == "org/chat"
     assert server.metric("octavo_requests_running", model_name="chat") == 0
+
+
+def test_the_block_map_is_for_people_and_no_part_of_the_api(scripted):
+    with client(scripted) as http:
+        assert http.get("/debug/blocks").json() == {
+            "type": "blocks",
+            "block_size": 16,
+            "references": [2, 1, 0, 0],
+            "cached": [True, False, True, False],
+            "filled": [16, 4, 16, 0],
+            "tables": {"a/0": [0, 1], "a/1": [0]},
+        }
+        assert "/debug/blocks" not in http.get("/openapi.json").json()["paths"]
+    command = [sys.executable, "-m", "octavo_runtime", "debug", "blocks", scripted.url]
+    environment = {**os.environ, "NO_PROXY": "127.0.0.1"}
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment).stdout
+    assert shown.startswith("4 blocks of 16 tokens: 2 used, 1 cached, 1 free\n")
 
 
 def test_version(scripted):

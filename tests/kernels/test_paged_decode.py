@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 
-from octavo_kernels.paged_decode import cpu
+from octavo_kernels.paged_decode import cpu, paged_decode, plan_decode
 from octavo_kernels.paged_decode.cases import CASES, LARGE_CASES, TINY_CASES, TOLERANCES, Case, error
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
@@ -13,6 +16,28 @@ DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @DTYPES
 def test_cpu(case: Case, dtype: torch.dtype) -> None:
     assert error(cpu.paged_decode, case, dtype, "cpu") <= TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_plan_made_beforehand_changes_nothing(case: Case) -> None:
+    def planned(
+        q: Tensor, k_cache: Tensor, v_cache: Tensor, tables: Tensor, seq_lens: Tensor, scale: float, out: Tensor
+    ) -> Tensor:
+        plan = plan_decode(tables, seq_lens, k_cache)
+        return paged_decode(q, k_cache, v_cache, tables, seq_lens, scale, out, plan)
+
+    assert error(planned, case, torch.float32, "cpu") <= TOLERANCES[torch.float32]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 5000), min_size=1, max_size=80), st.integers(1, 10_000))
+def test_groups_hold_every_sequence_once_and_pad_less_than_they_attend_to(lengths: list[int], capacity: int) -> None:
+    groups = cpu._by_length(lengths, capacity)
+    assert sorted(sequence for group in groups for sequence in group) == list(range(len(lengths)))
+    for group in groups:
+        longest = max(lengths[sequence] for sequence in group)
+        assert 2 * min(lengths[sequence] for sequence in group) >= longest
+        assert len(group) == 1 or len(group) * longest <= capacity
 
 
 @pytest.mark.parametrize("case", TINY_CASES, ids=lambda case: case.name)

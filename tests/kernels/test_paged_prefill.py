@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch import Tensor
 
-from octavo_kernels.paged_prefill import cpu
+from octavo_kernels.paged_prefill import cpu, paged_prefill, plan_prefill
 from octavo_kernels.paged_prefill.cases import CASES, LARGE_CASES, TINY_CASES, TOLERANCES, Case, error
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
@@ -13,6 +14,25 @@ DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @DTYPES
 def test_cpu(case: Case, dtype: torch.dtype) -> None:
     assert error(cpu.paged_prefill, case, dtype, "cpu") <= TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_plan_made_beforehand_changes_nothing(case: Case) -> None:
+    def planned(
+        q: Tensor,
+        k_cache: Tensor,
+        v_cache: Tensor,
+        tables: Tensor,
+        seq_lens: Tensor,
+        query_start: Tensor,
+        max_query_len: int,
+        scale: float,
+        out: Tensor,
+    ) -> Tensor:
+        plan = plan_prefill(tables, seq_lens, query_start, k_cache)
+        return paged_prefill(q, k_cache, v_cache, tables, seq_lens, query_start, max_query_len, scale, out, plan)
+
+    assert error(planned, case, torch.float32, "cpu") <= TOLERANCES[torch.float32]
 
 
 @pytest.mark.parametrize("case", TINY_CASES, ids=lambda case: case.name)

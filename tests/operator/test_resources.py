@@ -80,11 +80,19 @@ def test_flags_are_those_of_octavo_serve() -> None:
         "kvCacheMemory": "1Gi",
         "seed": 7,
         "dtype": "float32",
+        "logStats": True,
+        "enablePrefixCaching": False,
     }
     flags = [word for word in engine(engine=settings)["args"] if word.startswith("--")]
     known = {"--" + name.replace("_", "-") for model in (EngineConfig, ServerConfig) for name in model.model_fields}
-    assert set(flags) <= known
+    assert set(flags) - known == {"--no-enable-prefix-caching"}
     assert {"--max-model-len", "--max-num-seqs", "--block-size", "--kv-cache-memory", "--seed", "--dtype"} <= set(flags)
+    assert "--log-stats" in flags
+
+
+def test_a_value_beside_a_preset_reaches_the_engine_even_where_it_is_the_default() -> None:
+    arguments = engine(engine={"preset": "throughput", "maxNumSeqs": 64})["args"]
+    assert arguments[-4:] == ["--preset", "throughput", "--max-num-seqs", "64"]
 
 
 def test_gpu_is_requested_and_used() -> None:

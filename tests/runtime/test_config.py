@@ -2,9 +2,12 @@ import subprocess
 import sys
 
 import pytest
+import typer
 from pydantic import ValidationError
 
 from octavo_runtime.config import EngineConfig, ServerConfig, engine_flags, explain, parse_duration, parse_quantity
+from octavo_runtime.options import BadOption, with_options
+from octavo_runtime.presets import PRESET_FIELDS, PRESETS
 
 
 @pytest.mark.parametrize(
@@ -18,6 +21,19 @@ from octavo_runtime.config import EngineConfig, ServerConfig, engine_flags, expl
         ({"kv_cache_memory": "4GB"}, "kv_cache_memory: string should match pattern"),
         ({"max_num_seqs": "many"}, "max_num_seqs: input should be a valid integer"),
         ({"blocksize": 16}, "blocksize: unknown field"),
+        ({"preset": "tiny"}, "preset: input should be 'small-gpu', 'large-gpu', 'throughput' or 'latency', got 'tiny'"),
+        ({"preset": ["latency"]}, "preset: input should be 'small-gpu'"),
+        ({"tokenizer_mode": "slow"}, "tokenizer_mode: input should be 'auto', got 'slow'"),
+        ({"tensor_parallel_size": 2}, "tensor_parallel_size: input should be less than or equal to 1, got 2"),
+        ({"pipeline_parallel_size": 4}, "pipeline_parallel_size: input should be less than or equal to 1, got 4"),
+        ({"quantization": "awq"}, "quantization: must be unset: weights are served in dtype, and awq, gptq, int8, fp8"),
+        ({"swap_space": "much"}, "swap_space: string should match pattern"),
+        ({"swap_space": "4"}, "swap_space: must be 0 or at least 1Mi, with its unit, such as 4Gi, got '4'"),
+        ({"scheduling_policy": "lifo"}, "scheduling_policy: input should be 'fcfs' or 'priority', got 'lifo'"),
+        ({"preemption_mode": "kill"}, "preemption_mode: input should be 'auto', 'recompute' or 'swap', got 'kill'"),
+        ({"priority_aging": "soon"}, "priority_aging: string should match pattern"),
+        ({"max_queue_len": 0}, "max_queue_len: input should be greater than or equal to 1, got 0"),
+        ({"queue_timeout": "1 day"}, "queue_timeout: string should match pattern"),
     ],
 )
 def test_bad_values_are_explained_in_one_line(fields, words):
@@ -30,6 +46,78 @@ def test_bad_values_are_explained_in_one_line(fields, words):
 def test_flags_take_both_names_and_leave_out_what_is_unset():
     flags = engine_flags({"maxModelLen": 512, "kv_cache_memory": "2Gi", "blockSize": None})
     assert flags == ["--max-model-len", "512", "--kv-cache-memory", "2Gi"]
+
+
+def test_booleans_are_flags_of_their_own():
+    flags = engine_flags({"logStats": True, "enable_prefix_caching": False})
+    assert flags == ["--log-stats", "--no-enable-prefix-caching"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_gives_defaults_and_what_is_set_wins(name):
+    values = PRESETS[name].values
+    config = EngineConfig(model="m", preset=name)
+    assert {field: getattr(config, field) for field in values} == values
+    untouched = set(EngineConfig.model_fields) - set(values) - {"model", "preset"}
+    assert all(getattr(config, field) == EngineConfig.model_fields[field].default for field in untouched)
+    assert EngineConfig(model="m", preset=name, max_num_seqs=64).max_num_seqs == 64
+    assert EngineConfig.model_validate({"model": "m", "preset": name, "maxNumSeqs": 64}).max_num_seqs == 64
+
+
+@pytest.mark.parametrize("name", [None, *PRESETS])
+def test_a_configuration_survives_the_way_to_the_engine_process(name):
+    config = EngineConfig(model="m", preset=name, max_num_seqs=9, trust_remote_code=True, queue_timeout="5s")
+    assert EngineConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_presets_set_only_what_is_supported():
+    assert set(EngineConfig.model_fields) >= PRESET_FIELDS
+    assert not PRESET_FIELDS & {"model", "preset", "quantization", "tensor_parallel_size", "pipeline_parallel_size"}
+
+
+@pytest.mark.parametrize("field", set(EngineConfig.model_fields) - {"model"})
+def test_every_description_states_its_default(field):
+    description = EngineConfig.model_fields[field].description
+    default = EngineConfig.model_fields[field].default
+    assert "default" in description.lower()
+    assert default is None or str(default).lower() in description.lower()
+
+
+def _read_command_line(*arguments):
+    """What `octavo COMMAND m ARGUMENTS` makes of its options."""
+
+    @with_options(EngineConfig)
+    def command(engine):
+        return engine
+
+    app = typer.Typer()
+    app.command()(command)
+    return app(["m", *arguments], standalone_mode=False)
+
+
+def test_command_line_makes_the_configuration():
+    config = _read_command_line("--preset", "latency", "--max-num-seqs", "8", "--no-enable-prefix-caching")
+    expected = {"preset": "latency", "max_num_seqs": 8, "enable_prefix_caching": False}
+    assert config == EngineConfig(model="m", **expected)
+    assert _read_command_line("--enable-prefix-caching", "--trust-remote-code").trust_remote_code is True
+    assert _read_command_line() == EngineConfig(model="m")
+
+
+def test_flags_of_the_operator_come_back_as_the_same_configuration():
+    options = {
+        "maxModelLen": 512,
+        "logStats": True,
+        "enablePrefixCaching": False,
+        "swapSpace": "2Gi",
+        "preset": "latency",
+    }
+    config = _read_command_line(*engine_flags(options))
+    assert config == EngineConfig.model_validate({"model": "m"} | options)
+
+
+def test_command_line_refuses_in_one_line():
+    with pytest.raises(BadOption, match="tensor_parallel_size: input should be less than or equal to 1, got '2'"):
+        _read_command_line("--tensor-parallel-size", "2")
 
 
 def test_durations_and_quantities():
@@ -47,6 +135,8 @@ def test_durations_and_quantities():
         (["serve", "m", "--max-model-len", "3"], "max_model_len: input should be greater than or equal to 16, got '3'"),
         (["serve", "m", "--port", "70000"], "port: input should be less than or equal to 65535, got '70000'"),
         (["serve", "m", "--frobnicate"], "No such option: --frobnicate"),
+        (["serve", "m", "--quantization", "fp8"], "quantization: must be unset"),
+        (["plan", "--model", "m", "--gpu", "l4", "--lengths", "0"], "model: must be a folder with a config.json"),
         (["serve"], "Missing argument 'model'"),
         (["serve", "builtin://nothing"], "builtin"),
         (["prepare", "/nowhere"], "/nowhere"),
@@ -69,7 +159,8 @@ def test_bad_command_lines_end_with_one_line_and_exit_code_2(arguments, words):
 def test_importing_the_package_imports_no_torch():
     code = (
         "import sys, octavo_runtime, octavo_runtime.config, octavo_runtime.plan, octavo_runtime.scheduler, "
-        "octavo_runtime.engine_client, octavo_runtime.tokenizer, octavo_runtime.chat_template; "
+        "octavo_runtime.engine_client, octavo_runtime.tokenizer, octavo_runtime.chat_template, "
+        "octavo_runtime.planning.tables, octavo_runtime.model.gguf_spec; "
         "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -34,10 +34,12 @@ def _chunks(ids: list[int], cuts: list[int]) -> list[list[int]]:
     return [ids[start:end] for start, end in pairwise(edges)]
 
 
-def _stream(tokenizer: Tokenizer, chunks: list[list[int]], stop: tuple[str, ...] = ()) -> tuple[str, bool]:
-    detokenizer = Detokenizer(tokenizer, stop=stop)
+def _stream(
+    tokenizer: Tokenizer, chunks: list[list[int]], stop: tuple[str, ...] = (), *, include_stop: bool = False
+) -> tuple[str, str | None]:
+    detokenizer = Detokenizer(tokenizer, stop, include_stop=include_stop)
     text = "".join(detokenizer.add(chunk) for chunk in chunks)
-    return text + detokenizer.flush(), detokenizer.stopped
+    return text + detokenizer.flush(), detokenizer.stop
 
 
 tokens = st.lists(st.integers(0, 300) | st.integers(0, 50_000), max_size=60)
@@ -69,10 +71,10 @@ def test_no_piece_of_a_valid_text_holds_a_broken_character(byte_level, text, cut
 )
 def test_stop_strings_end_the_text_at_the_first_complete_match(byte_fallback, text, stop, cuts):
     ids = [1 + ord(character) for character in text]
-    got, stopped = _stream(byte_fallback, _chunks(ids, cuts), stop)
-    ends = [(text.find(s) + len(s), -len(s)) for s in stop if s in text]
-    expected = text[: min(ends)[0] + min(ends)[1]] if ends else text
-    assert (got, stopped) == (expected, bool(ends))
+    ends = [(text.find(s) + len(s), -len(s), s) for s in stop if s in text]
+    end, width, met = min(ends, default=(len(text), 0, None))
+    assert _stream(byte_fallback, _chunks(ids, cuts), stop) == (text[: end + width], met)
+    assert _stream(byte_fallback, _chunks(ids, cuts), stop, include_stop=True) == (text[:end], met)
 
 
 def test_text_is_held_back_only_while_it_may_begin_a_stop_string(byte_fallback):
@@ -80,6 +82,18 @@ def test_text_is_held_back_only_while_it_may_begin_a_stop_string(byte_fallback):
     assert detokenizer.add([1 + ord(c) for c in "go ST"]) == "go "
     assert detokenizer.add([1 + ord("A")]) == "STA"
     assert detokenizer.add([1 + ord("S")], finished=True) == "S"
+
+
+def test_stop_strings_count_behind_the_first_tokens_only(byte_fallback):
+    detokenizer = Detokenizer(byte_fallback, ["a"], min_tokens=3)
+    assert detokenizer.add([1 + ord(c) for c in "aabab"]) == "aab"
+    assert detokenizer.stop == "a"
+
+
+def test_special_tokens_show_where_they_are_asked_for(byte_fallback):
+    for skip, text in ((True, "b"), (False, "</s>b")):
+        detokenizer = Detokenizer(byte_fallback, skip_special_tokens=skip)
+        assert detokenizer.add([0, 259], finished=True) == text
 
 
 def test_the_stop_token_counts_but_shows_no_text(byte_level):

@@ -58,7 +58,8 @@ async def test_a_refused_request_is_an_error_output_and_harms_nobody():
     async with started() as client:
         outputs = [output async for output in client.generate("r", [10**6], LONG)]
         assert [output.finish_reason for output in outputs] == ["error"]
-        assert "token ids must be from 0 to 49151, got 1000000" in outputs[0].error
+        assert "token ids must be from 0 to 49151, got 1000000" in outputs[0].error.message
+        assert (outputs[0].error.kind, outputs[0].error.field) == ("invalid", "prompt")
         assert len(await collect(client, "next", SamplingParams(max_tokens=3, ignore_eos=True))) == 3
 
 
@@ -69,6 +70,62 @@ async def test_closing_the_generator_frees_the_blocks():
         await wait_until(lambda: client.load.blocks_used > 0, 5)
         await stream.aclose()
         await wait_until(lambda: client.load.blocks_used == 0, 5)
+
+
+async def test_one_answer_of_several_ends_alone():
+    async with started() as client:
+        params = SamplingParams(n=2, seed=1, max_tokens=40, ignore_eos=True)
+        counts = [0, 0]
+        async for output in client.generate("r", [1, 2, 3], params):
+            counts[output.index] += len(output.token_ids)
+            if output.index == 0 and counts[0] == 3:
+                await client.abort_answer("r", 0)
+        assert counts[1] == 40
+        assert 3 <= counts[0] < 40
+        await wait_until(lambda: client.load.blocks_used == 0, 5)
+        await client.abort_answer("r", 1)  # nobody knows it any more
+        assert client.problem() is None
+
+
+async def test_the_block_map_shows_who_shares_what():
+    async with started() as client:
+        stream = client.generate("r", list(range(3, 43)), SamplingParams(n=2, max_tokens=400, ignore_eos=True))
+        while (await anext(stream)).index != 1:
+            pass
+        blocks = await client.block_map()
+        first, second = blocks.tables["r/0"], blocks.tables["r/1"]
+        assert first[:2] == second[:2], "two full blocks of the prompt"
+        assert [blocks.references[block] for block in first] == [2, 2, *[1] * (len(first) - 2)]
+        assert [blocks.filled[block] for block in first[:2]] == [16, 16]
+        assert 8 <= blocks.filled[first[2]] <= 16
+        assert len(blocks.references) == len(blocks.cached) == len(blocks.filled) == client.ready.num_blocks
+        await stream.aclose()
+        await wait_until(lambda: client.load.blocks_used == 0, 5)
+        idle = await client.block_map()
+        assert idle.tables == {}
+        assert sum(idle.cached) >= 2
+
+
+async def test_a_request_ends_at_its_deadline():
+    async with started() as client:
+        outputs = [output async for output in client.generate("r", [1, 2, 3], LONG, timeout=0.3)]
+        assert outputs[-1].error.kind == "deadline"
+        assert sum(len(output.token_ids) for output in outputs) < 400
+
+
+async def test_a_full_queue_refuses():
+    async with started(CONFIG.model_copy(update={"max_num_seqs": 1, "max_queue_len": 1})) as client:
+        running = client.generate("running", [1, 2, 3], LONG)
+        await anext(running)
+        waiting = client.generate("waiting", [1, 2, 3], LONG)
+        task = asyncio.create_task(anext(waiting))
+        await wait_until(lambda: client.load.waiting == 1, 5)
+        [refused] = [output async for output in client.generate("refused", [1, 2, 3], LONG)]
+        assert refused.error.kind == "overloaded"
+        assert "at most 1 requests may wait" in refused.error.message
+        await running.aclose()
+        assert (await task).token_ids
+        await waiting.aclose()
 
 
 async def test_a_killed_engine_ends_every_stream():

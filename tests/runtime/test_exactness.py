@@ -18,7 +18,13 @@ TIE = 1e-3
 SETTINGS = {
     "mixed lengths in one batch": {},
     "prompts in small chunks": {"max_num_batched_tokens": 64},
-    "preempted in a small block pool": {"kv_cache_memory": "120Mi", "max_model_len": 1024},
+    "preempted, computed anew": {"kv_cache_memory": "120Mi", "max_model_len": 1024, "preemption_mode": "recompute"},
+    "preempted, from host memory": {
+        "kv_cache_memory": "120Mi",
+        "max_model_len": 1024,
+        "preemption_mode": "swap",
+        "swap_space": "256Mi",
+    },
     "large blocks, few rows": {"block_size": 64, "max_num_seqs": 7},
 }
 
@@ -57,7 +63,8 @@ def test_tokens_equal_the_reference_on_cpu(name):
     engine = Engine(EngineConfig(model="builtin://smollm2", device="cpu", dtype="float32", **SETTINGS[name]))
     cases = CASES[::4] if "few rows" in name else CASES  # few rows take long
     check(generate(engine, cases), cases)
-    assert (engine.load.preemptions > 0) == ("preempted" in name)
+    assert (engine.load.recomputes > 0) == ("anew" in name)
+    assert (engine.load.swaps > 0) == ("host memory" in name)
     assert engine.load.blocks_used == 0
 
 

@@ -1,12 +1,13 @@
 """Offline use, with the real model."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 
 from octavo_runtime import LLM, SamplingParams
-from octavo_runtime.sampling_params import InvalidParameter
+from octavo_runtime.sampling_params import InvalidParameter, StructuredOutput
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=24)
 
@@ -51,6 +52,46 @@ def test_a_seed_draws_the_same_tokens_in_any_batch(llm):
     assert together[0].outputs[0].token_ids == alone.outputs[0].token_ids == together[2].outputs[0].token_ids
     (unseeded,) = llm.generate("The weather", SamplingParams(max_tokens=12, ignore_eos=True))
     assert unseeded.outputs[0].token_ids != alone.outputs[0].token_ids
+
+
+def test_several_answers_stop_one_by_one(llm):
+    params = SamplingParams(n=3, seed=3, max_tokens=30, stop=("e",), ignore_eos=True, logprobs=1)
+    (result,) = llm.generate("Once upon a time", params)
+    assert [answer.index for answer in result.outputs] == [0, 1, 2]
+    assert len({answer.text for answer in result.outputs}) == 3
+    for answer in result.outputs:
+        assert "e" not in answer.text
+        assert answer.finish_reason == ("length" if answer.stop_reason is None else "stop")
+        assert len(answer.logprobs) == len(answer.token_ids)
+        assert answer.cumulative_logprob == pytest.approx(sum(entry.logprobs[0] for entry in answer.logprobs))
+    assert result.finished
+    assert not llm._engine.has_work
+
+
+def test_beams_come_best_first_with_their_scores(llm):
+    (result,) = llm.generate("Once upon a time", SamplingParams(n=2, beam_width=3, max_tokens=6))
+    first, second = result.outputs
+    assert first.score >= second.score
+    assert first.text != second.text
+
+
+def test_a_repeated_prompt_comes_from_the_prefix_cache(llm):
+    prompt = list(range(1000, 1050))
+    results = [llm.generate([prompt], SamplingParams(max_tokens=1))[0] for _ in range(2)]
+    assert [result.cached_tokens for result in results] == [0, 48]
+    (scored,) = llm.generate([prompt], SamplingParams(max_tokens=1, prompt_logprobs=0))
+    assert [entry.token_ids[0] for entry in scored.prompt_logprobs] == prompt[1:]
+
+
+def test_an_answer_keeps_to_its_form_and_a_bad_form_is_named(llm):
+    schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+    schema["additionalProperties"] = False
+    params = SamplingParams(max_tokens=60, structured_outputs=StructuredOutput(json=json.dumps(schema)))
+    (result,) = llm.generate("JSON: ", params)
+    assert set(json.loads(result.outputs[0].text)) == {"a"}
+    with pytest.raises(InvalidParameter, match=r"structured_outputs.regex does not compile"):
+        llm.generate("a", SamplingParams(structured_outputs=StructuredOutput(regex="(")))
+    assert not llm._engine.has_work
 
 
 def test_nothing_runs_when_one_prompt_is_refused(llm):

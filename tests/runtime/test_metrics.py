@@ -7,18 +7,30 @@ from types import SimpleNamespace
 from prometheus_client.parser import text_string_to_metric_families
 
 from octavo_runtime import metrics
-from octavo_runtime.messages import Load
+from octavo_runtime.messages import Load, Ready
 from octavo_runtime.server.metrics_endpoint import ServerMetrics
 
 
 def _server_metrics() -> ServerMetrics:
-    load = Load(running=2, waiting=3, blocks_used=5, blocks_total=20, preemptions=7)
-    return ServerMetrics("m", SimpleNamespace(load=load, ready=SimpleNamespace(load_seconds=1.5)))
+    load = Load(
+        running=2,
+        waiting=3,
+        swapped=1,
+        blocks_used=5,
+        blocks_total=20,
+        slots_wasted=10,
+        recomputes=7,
+        swaps=4,
+        prefix_queries=100,
+        prefix_hits=60,
+    )
+    ready = Ready(512, 1000, 16, 20, 0, "cpu", "float32", 1, 1.5)
+    return ServerMetrics("m", SimpleNamespace(load=load, ready=ready))
 
 
 def test_every_metric_of_the_table_is_served_with_its_type_and_labels():
     server = _server_metrics()
-    server.first_tokens(1, 0.1)
+    server.first_token(0.1)
     families = {family.name: family for family in text_string_to_metric_families(server.text().decode())}
     for metric in metrics.METRICS:
         family = families[metric.name.removesuffix("_total") if metric.type == "counter" else metric.name]
@@ -43,10 +55,13 @@ def test_names_follow_prometheus_conventions():
 def test_values():
     server = _server_metrics()
     server.started(11)
-    server.first_tokens(1, 0.3)
-    server.more_tokens(4, 0.2)
-    server.answered("stop", 0.5)
-    server.ended("aborted")
+    server.generated(5)
+    server.first_token(0.3)
+    server.next_tokens(4, 0.2)
+    server.answered("stop")
+    server.ended("success", 0.5)
+    server.ended("aborted", 0.1)
+    server.rejected()
     samples = {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(server.text().decode())
@@ -60,6 +75,12 @@ def test_values():
     assert value("octavo_requests_waiting") == 3
     assert value("octavo_kv_cache_usage_ratio") == 0.25
     assert value("octavo_preemptions_total", mode="recompute") == 7
+    assert value("octavo_preemptions_total", mode="swap") == 4
+    assert value("octavo_requests_swapped") == 1
+    assert value("octavo_kv_cache_slots_wasted_ratio") == 10 / (5 * 16)
+    assert value("octavo_prefix_cache_queries_total") == 100
+    assert value("octavo_prefix_cache_hits_total") == 60
+    assert value("octavo_cache_config_info", block_size="16", num_gpu_blocks="20") == 1
     assert value("octavo_model_load_seconds", phase="total") == 1.5
     assert value("octavo_prompt_tokens_total") == 11
     assert value("octavo_generation_tokens_total") == 5

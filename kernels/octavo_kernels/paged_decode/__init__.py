@@ -3,6 +3,9 @@
 from torch import Tensor
 
 from octavo_kernels.paged_decode import cpu
+from octavo_kernels.paged_decode.cpu import DecodePlan
+
+__all__ = ["DecodePlan", "paged_decode", "plan_decode"]
 
 
 def paged_decode(
@@ -13,6 +16,7 @@ def paged_decode(
     seq_lens: Tensor,
     scale: float,
     out: Tensor | None = None,
+    plan: DecodePlan | None = None,
 ) -> Tensor:
     """Attention of each sequence's newest token over all its tokens, itself included.
 
@@ -23,6 +27,7 @@ def paged_decode(
         seq_lens: [batch] int32, tokens of each sequence, the new one included; at least 1.
         scale: factor of the scores, usually head_dim ** -0.5.
         out: where to write, like q; allocated if None.
+        plan: of `plan_decode` for these sequences, which all layers share; made anew if None.
 
     Returns:
         [batch, q_heads, head_dim], in q's dtype. Launches depend on shapes alone: one CUDA graph serves all lengths.
@@ -31,4 +36,10 @@ def paged_decode(
         from octavo_kernels.paged_decode import triton
 
         return triton.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, out)
-    return cpu.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, out)
+    return cpu.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, out, plan)
+
+
+def plan_decode(block_tables: Tensor, seq_lens: Tensor, k_cache: Tensor) -> DecodePlan | None:
+    """What a step's layers share: which slots paged_decode reads, in which order. None on a GPU, which computes it as
+    it goes. Arguments as for paged_decode; k_cache of any layer."""
+    return None if k_cache.device.type == "cuda" else cpu.plan(block_tables, seq_lens, k_cache)

@@ -1,4 +1,4 @@
-"""The tensors of one step, packed from the scheduler's slices."""
+"""The tensors of one step, packed from the plan's slices and the rows' state."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from octavo_runtime.scheduler import Slice
+from octavo_runtime.step import Slice
 
 
 @dataclass(frozen=True)
@@ -38,57 +38,50 @@ class Batch:
     num_decodes: int
     decode: DecodeInputs | None
     prefill: PrefillInputs | None
-    sample_rows: torch.Tensor  # [samples] int64: tokens whose successor is sampled
-    sampled: tuple[Slice, ...]  # the slices behind sample_rows
+    first_tokens: npt.NDArray[np.int64]  # [slices]: where each slice of the plan, in its order, begins
+    last_tokens: npt.NDArray[np.int64]  # [slices]: and its last token
 
 
-def build_batch(slices: Sequence[Slice], block_size: int, device: torch.device) -> Batch:
-    """Packs at least one slice. Every slice's block table already covers its tokens."""
-    decodes = [item for item in slices if item.count == 1]
-    prefills = [item for item in slices if item.count > 1]
-    ordered = decodes + prefills
-    counts = np.array([item.count for item in ordered])
+def build_batch(
+    slices: Sequence[Slice], block_tables: npt.NDArray[np.int32], block_size: int, device: torch.device
+) -> Batch:
+    """Packs at least one slice. block_tables: [rows, blocks], which already cover the slices' tokens."""
+    counts = np.array([len(item.token_ids) for item in slices])
+    order = np.argsort(counts > 1, kind="stable")  # decodes first
+    ordered = [slices[index] for index in order]
+    counts = counts[order]
     ends = counts.cumsum()
-    rows = [index for index, item in enumerate(ordered) if item.samples]
+    starts = np.array([item.start for item in ordered])
+    rows = np.array([item.row for item in ordered])
+    positions = np.arange(ends[-1]) + np.repeat(starts - (ends - counts), counts)
+    slots = block_tables[np.repeat(rows, counts), positions // block_size].astype(np.int64) * block_size
+    slots += positions % block_size
+    seq_lens = (starts + counts).astype(np.int32)
+    split = int((counts == 1).sum())
 
     def to_device(values: npt.NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(values).to(device, non_blocking=True)
 
-    return Batch(
-        token_ids=to_device(
-            np.concatenate([np.array(item.request.tokens[item.start : item.start + item.count]) for item in ordered])
-        ),
-        positions=to_device(np.concatenate([np.arange(item.start, item.start + item.count) for item in ordered])),
-        slots=to_device(np.concatenate([_slots(item, block_size) for item in ordered])),
-        num_decodes=len(decodes),
-        decode=DecodeInputs(to_device(_block_tables(decodes)), to_device(_seq_lens(decodes))) if decodes else None,
-        prefill=PrefillInputs(
-            to_device(_block_tables(prefills)),
-            to_device(_seq_lens(prefills)),
-            to_device(np.array([0, *(item.count for item in prefills)]).cumsum().astype(np.int32)),
-            max(item.count for item in prefills),
+    def tables(part: slice) -> torch.Tensor:
+        width = -(-int(seq_lens[part].max()) // block_size)
+        return to_device(block_tables[rows[part], :width])
+
+    decode = prefill = None
+    if split:
+        decode = DecodeInputs(tables(slice(split)), to_device(seq_lens[:split]))
+    if split < len(ordered):
+        query_start = np.concatenate(([0], counts[split:].cumsum())).astype(np.int32)
+        prefill = PrefillInputs(
+            tables(slice(split, None)), to_device(seq_lens[split:]), to_device(query_start), int(counts[split:].max())
         )
-        if prefills
-        else None,
-        sample_rows=to_device(ends[rows] - 1),
-        sampled=tuple(ordered[index] for index in rows),
+    back = np.argsort(order)
+    return Batch(
+        token_ids=to_device(np.concatenate([np.array(item.token_ids, dtype=np.int64) for item in ordered])),
+        positions=to_device(positions),
+        slots=to_device(slots),
+        num_decodes=split,
+        decode=decode,
+        prefill=prefill,
+        first_tokens=(ends - counts)[back],
+        last_tokens=(ends - 1)[back],
     )
-
-
-def _slots(item: Slice, block_size: int) -> npt.NDArray[np.int64]:
-    positions = np.arange(item.start, item.start + item.count)
-    blocks = np.array(item.request.block_table, dtype=np.int64)[positions // block_size]
-    slots: npt.NDArray[np.int64] = blocks * block_size + positions % block_size
-    return slots
-
-
-def _block_tables(slices: Sequence[Slice]) -> npt.NDArray[np.int32]:
-    width = max(len(item.request.block_table) for item in slices)
-    tables = np.zeros((len(slices), width), dtype=np.int32)
-    for row, item in enumerate(slices):
-        tables[row, : len(item.request.block_table)] = item.request.block_table
-    return tables
-
-
-def _seq_lens(slices: Sequence[Slice]) -> npt.NDArray[np.int32]:
-    return np.array([item.start + item.count for item in slices], dtype=np.int32)

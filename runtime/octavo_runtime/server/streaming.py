@@ -65,8 +65,11 @@ async def whole_answer(state: ServerState, request: Request, making: Coroutine[A
     """The response that `making` makes; it is cancelled when the client goes away first."""
 
     async def make() -> Response:
-        with state.answer():
-            made = await making
+        try:
+            with state.answer():
+                made = await making
+        except ApiError as error:
+            return JSONResponse(error.body, error.status_code, error.headers)
         return Response(made.model_dump_json(), media_type="application/json")
 
     response = await _while_connected(request.receive, make())

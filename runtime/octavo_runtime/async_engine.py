@@ -1,0 +1,88 @@
+"""Text in, answers out as they grow: the engine in a process of its own, for programs that run in asyncio."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from octavo_runtime.answers import Answers, RequestFailed, RequestOutput, request_exception
+from octavo_runtime.config import engine_config
+from octavo_runtime.engine_client import EngineClient, EngineFailure
+from octavo_runtime.model.files import locate
+from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.tokenizer import Tokenizer, load_tokenizer, resolve_params
+from octavo_runtime.tokenizer_conversion import tokenizer_files
+
+
+class AsyncEngine:
+    """A model in an engine process, shared by many tasks of one asyncio loop; made by `AsyncEngine.start`.
+
+    async with await AsyncEngine.start("builtin://smollm2") as engine:
+        async for output in engine.generate("Once upon a time", SamplingParams(max_tokens=40)):
+            print(output.outputs[0].text)"""
+
+    def __init__(self, client: EngineClient, tokenizer: Tokenizer) -> None:
+        self.client = client
+        self.tokenizer = tokenizer
+
+    @classmethod
+    async def start(cls, model: str, **config: Any) -> "AsyncEngine":
+        """Loads the model. Keyword arguments are EngineConfig's fields. Raises ValueError, which names a bad one, and
+        EngineFailure."""
+        settings = engine_config(model, **config)
+        files = await asyncio.to_thread(locate, model)
+        text = await asyncio.to_thread(tokenizer_files, settings, files)
+        client = EngineClient()
+        try:
+            local = settings.model_copy(update={"model": str(files.gguf or files.folder)})
+            tokenizer, _ = await asyncio.gather(asyncio.to_thread(load_tokenizer, text), client.start(local))
+        except BaseException:
+            await client.stop()
+            raise
+        return cls(client, tokenizer)
+
+    async def generate(
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams | None = None,
+        request_id: str | None = None,
+        *,
+        priority: int = 0,
+        cache_salt: str = "",
+        timeout: float | None = None,
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """The answers to one prompt, as they stand after each new token (arguments: see messages.Add). Closing the
+        generator early aborts the request. Raises InvalidParameter, RequestFailed or EngineFailure."""
+        name = request_id or uuid.uuid4().hex
+        resolved = resolve_params(params or SamplingParams(), self.tokenizer)
+        text = prompt if isinstance(prompt, str) else None
+        encoded = self.tokenizer.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else list(prompt)
+        tokens = resolved.truncate(encoded)
+        answers = Answers(self.tokenizer, resolved)
+        outputs = self.client.generate(
+            name, tokens, resolved, priority=priority, cache_salt=cache_salt, timeout=timeout
+        )
+        async with aclosing(outputs):
+            async for output in outputs:
+                if output.error is not None:
+                    raise request_exception(output.error)
+                delta = answers.add(output)
+                if delta is None:
+                    continue
+                if delta.stopped:
+                    await self.client.abort_answer(name, delta.index)
+                yield answers.request_output(text, tokens)
+
+    async def stop(self) -> None:
+        """Ends the engine process."""
+        await self.client.stop()
+
+    async def __aenter__(self) -> "AsyncEngine":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+
+__all__ = ["AsyncEngine", "EngineFailure", "RequestFailed"]

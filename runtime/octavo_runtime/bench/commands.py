@@ -1,0 +1,196 @@
+"""The commands of `octavo bench`. Each imports what it measures when it runs."""
+
+import importlib.util
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from octavo_runtime.options import BadOption
+
+if TYPE_CHECKING:
+    from octavo_runtime.bench.report import Report
+
+bench = typer.Typer(no_args_is_help=True, help="Measure the engine on this machine.")
+
+
+def _number(help_text: str, low: int, high: int) -> Any:
+    """An option with bounds, whose refusal tells the value too."""
+
+    def check(parameter: typer.CallbackParam, value: float) -> float:
+        if not low <= value <= high:
+            raise BadOption(f"{parameter.name}: must be from {low} to {high}, got {value}")
+        return value
+
+    return typer.Option(help=f"{help_text} From {low:,} to {high:,}.", callback=check)
+
+
+Model = Annotated[str, typer.Option(help="Model to measure.")]
+Dtype = Annotated[str, typer.Option(help="Type of weights and KV cache.")]
+Seed = Annotated[int, _number("Seed of prompts, lengths and arrivals.", 0, 2**63 - 1)]
+Out = Annotated[str, typer.Option(help="Folder or .png file of the picture.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+Requests = Annotated[int, _number("Requests in all.", 2, 100_000)]
+
+_BUILTIN = "builtin://smollm2"
+
+
+@bench.command()
+def memory(
+    model: Model = _BUILTIN,
+    lengths: Annotated[str, typer.Option(help="The first mix: tokens of each sequence, repeated.")] = (
+        "512,1024,2048,512"
+    ),
+    max_model_len: Annotated[int, _number("Longest sequence served.", 16, 4_194_304)] = 2048,
+    sequences: Annotated[int, _number("Longest sequences that the KV cache holds.", 1, 4096)] = 4,
+    requests: Annotated[int, _number("Requests; twice as many in the lognormal mix.", 2, 2048)] = 8,
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    out: Out = ".",
+    as_json: Json = False,
+) -> int:
+    """Paged against preallocated KV cache: wasted memory, and sequences that run at once in the same memory."""
+
+    def measure() -> "Report":
+        from octavo_runtime.bench.memory import run
+
+        return run(model, dtype, lengths, max_model_len, sequences, requests, seed)
+
+    return _publish("memory", measure, out, as_json)
+
+
+@bench.command()
+def batching(
+    model: Model = _BUILTIN,
+    requests: Requests = 48,
+    rows: Annotated[int, _number("Requests computed in one step.", 1, 4096)] = 8,
+    tokens: Annotated[int, _number("Median length of the answers.", 1, 4096)] = 32,
+    rate: Annotated[float, _number("Requests a second, a Poisson process; 0: all at once.", 0, 10_000)] = 0.0,
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    out: Out = ".",
+    as_json: Json = False,
+) -> int:
+    """Continuous against static batching: throughput, busy rows, latency."""
+
+    def measure() -> "Report":
+        from octavo_runtime.bench.batching import run
+
+        return run(model, dtype, requests, rows, tokens, rate, seed)
+
+    return _publish("batching", measure, out, as_json)
+
+
+@bench.command()
+def prefix(
+    model: Model = _BUILTIN,
+    requests: Requests = 16,
+    shared: Annotated[int, _number("Tokens that all prompts begin with.", 1, 1_000_000)] = 512,
+    own: Annotated[int, _number("Further tokens of each prompt.", 1, 1_000_000)] = 32,
+    tokens: Annotated[int, _number("Tokens to generate for each.", 1, 4096)] = 16,
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    out: Out = ".",
+    as_json: Json = False,
+) -> int:
+    """Prompts that begin alike, with and without the prefix cache: time to first token, hit rate."""
+
+    def measure() -> "Report":
+        from octavo_runtime.bench.prefix import run
+
+        return run(model, dtype, requests, shared, own, tokens, seed)
+
+    return _publish("prefix", measure, out, as_json)
+
+
+@bench.command()
+def kv_cache(
+    model: Model = _BUILTIN,
+    prompt: Annotated[int, _number("Tokens of the prompt.", 1, 1_000_000)] = 32,
+    tokens: Annotated[int, _number("Tokens to generate.", 2, 100_000)] = 256,
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    out: Out = ".",
+    as_json: Json = False,
+) -> int:
+    """Generating with and without a KV cache: time per token over the sequence's length."""
+
+    def measure() -> "Report":
+        from octavo_runtime.bench.kv_cache import run
+
+        return run(model, dtype, prompt, tokens, seed)
+
+    return _publish("kv-cache", measure, out, as_json)
+
+
+@bench.command()
+def chunked_prefill(
+    model: Model = _BUILTIN,
+    prompt: Annotated[int, _number("Tokens of the long prompt.", 64, 1_000_000)] = 4096,
+    running: Annotated[int, _number("Answers under way when it arrives.", 1, 1024)] = 4,
+    budgets: Annotated[str, typer.Option(help="Tokens of a step, one measurement each.")] = "64,128,256,512",
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    out: Out = ".",
+    as_json: Json = False,
+) -> int:
+    """What running answers notice of a long prompt, in chunks and whole: the longest gap between two tokens."""
+
+    def measure() -> "Report":
+        from octavo_runtime.bench.chunked_prefill import run
+
+        return run(model, dtype, prompt, running, budgets, seed)
+
+    return _publish("chunked-prefill", measure, out, as_json)
+
+
+@bench.command()
+def concurrency(
+    model: Model = _BUILTIN,
+    clients: Annotated[str, typer.Option(help="Clients at once, one measurement each.")] = "1,8,16,32",
+    requests: Annotated[int, _number("Requests of each client.", 1, 1024)] = 2,
+    tokens: Annotated[int, _number("Tokens to generate for each.", 1, 4096)] = 64,
+    transformers: Annotated[bool, typer.Option(help="Measure transformers' generate, one by one, too.")] = True,
+    dtype: Dtype = "auto",
+    seed: Seed = 0,
+    out: Out = ".",
+    as_json: Json = False,
+) -> int:
+    """The HTTP server under more and more clients: throughput and latency, beside transformers one by one."""
+
+    def measure() -> "Report":
+        from octavo_runtime.bench.concurrency import run
+
+        return run(model, dtype, clients, requests, tokens, transformers, seed)
+
+    return _publish("concurrency", measure, out, as_json)
+
+
+@bench.command()
+def compare(
+    model: Model = _BUILTIN,
+    build_llama_cpp: Annotated[
+        bool, typer.Option("--build-llama-cpp", help="Build llama.cpp's server first: minutes, once.")
+    ] = False,
+) -> int:
+    """Octavo beside transformers and llama.cpp on this CPU: one request, 16 at once, 64 of mixed lengths."""
+    _require_extra()
+    from octavo_runtime.bench.compare import run
+
+    run(model, build_llama_cpp)
+    return 0
+
+
+def _publish(name: str, measure: Callable[[], "Report"], out: str, as_json: bool) -> int:
+    """Measures and shows. What can be refused is refused before anything runs."""
+    _require_extra()
+    from octavo_runtime.bench.report import picture_path, publish
+
+    picture = picture_path(out, name)
+    publish(measure(), picture, as_json=as_json)
+    return 0
+
+
+def _require_extra() -> None:
+    if importlib.util.find_spec("matplotlib") is None:
+        raise BadOption("octavo bench draws with matplotlib, which is not installed: pip install 'octavo[bench]'")

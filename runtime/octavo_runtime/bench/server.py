@@ -1,0 +1,63 @@
+"""`octavo serve` in a process of its own, for benches that measure over HTTP."""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from octavo_runtime.options import BadOption
+
+_STOP_SECONDS = 20.0
+
+
+_LISTENING = re.compile(r"octavo: listening on (\S+) ")
+_READY = re.compile(r"octavo: ready in .* on (?P<device>.+), (?P<dtype>\w+), up to ")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answers. `base_url` ends in /v1; `device` and `dtype` are as in messages.Ready."""
+
+    base_url: str
+    device: str
+    dtype: str
+
+
+@contextmanager
+def serving(model: str, flags: Sequence[str] = ()) -> Iterator[Server]:
+    """A server on a free port of 127.0.0.1, from when it is ready to the end of the block.
+
+    BadOption, with the server's own line, where it cannot start."""
+    command = [sys.executable, "-m", "octavo_runtime", "serve", model, "--port", "0", *flags]
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        try:
+            server = _wait_ready(process)
+            if server is None:
+                errors.seek(0)
+                lines = errors.read().strip().splitlines() or ["the server ended without a word"]
+                raise BadOption(lines[-1].removeprefix("octavo: "))
+            yield server
+        finally:
+            process.terminate()
+            try:
+                process.communicate(timeout=_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _wait_ready(process: subprocess.Popen[str]) -> Server | None:
+    """The server, once it says that it is ready; None where it ends before that."""
+    assert process.stdout is not None
+    base_url = ""
+    for line in process.stdout:
+        if listening := _LISTENING.match(line):
+            base_url = listening[1]
+        if ready := _READY.match(line):
+            return Server(base_url, ready["device"], ready["dtype"])
+    return None

@@ -1,0 +1,99 @@
+"""Shapes of well-known public models, to plan for one that is not on this machine."""
+
+from pathlib import Path
+from typing import Any
+
+from octavo_runtime.model.files import BUILTIN_MODELS, ModelFiles, ModelNotFound, locate
+from octavo_runtime.model.spec import ModelSpec, spec_from_config, spec_from_folder
+
+
+def _config(
+    vocab: int, hidden: int, inner: int, layers: int, heads: int, kv_heads: int, positions: int, **more: Any
+) -> dict[str, Any]:
+    """The parts of a config.json that decide about memory and support."""
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": vocab,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "max_position_embeddings": positions,
+        "rms_norm_eps": 1e-5,
+    } | more
+
+
+_MISTRAL = {"architectures": ["MistralForCausalLM"]}
+_TIED = {"tie_word_embeddings": True}
+
+# By name on the hub, from each model's own config.json. Fine-tuned forms (-Instruct, -chat) have their base's shape.
+_CONFIGS: dict[str, dict[str, Any]] = {
+    "meta-llama/Llama-2-7b-hf": _config(32_000, 4096, 11008, 32, 32, 32, 4096),
+    "meta-llama/Llama-2-13b-hf": _config(32_000, 5120, 13824, 40, 40, 40, 4096),
+    "meta-llama/Llama-2-70b-hf": _config(32_000, 8192, 28672, 80, 64, 8, 4096),
+    "meta-llama/Llama-3.1-8B": _config(128_256, 4096, 14336, 32, 32, 8, 131_072),
+    "meta-llama/Llama-3.1-70B": _config(128_256, 8192, 28672, 80, 64, 8, 131_072),
+    "meta-llama/Llama-3.2-1B": _config(128_256, 2048, 8192, 16, 32, 8, 131_072, **_TIED),
+    "meta-llama/Llama-3.2-3B": _config(128_256, 3072, 8192, 28, 24, 8, 131_072, **_TIED),
+    "mistralai/Mistral-7B-v0.1": _config(32_000, 4096, 14336, 32, 32, 8, 32_768, sliding_window=4096, **_MISTRAL),
+    "mistralai/Mistral-7B-v0.3": _config(32_768, 4096, 14336, 32, 32, 8, 32_768, **_MISTRAL),
+    "TinyLlama/TinyLlama-1.1B-Chat-v1.0": _config(32_000, 2048, 5632, 22, 32, 4, 2048),
+    "HuggingFaceTB/SmolLM2-135M": _config(49_152, 576, 1536, 30, 9, 3, 8192, **_TIED),
+    "HuggingFaceTB/SmolLM2-360M": _config(49_152, 960, 2560, 32, 15, 5, 8192, **_TIED),
+    "HuggingFaceTB/SmolLM2-1.7B": _config(49_152, 2048, 8192, 24, 32, 32, 8192, **_TIED),
+}
+KNOWN_MODELS = tuple(_CONFIGS)
+
+_TRAINED_FURTHER = ("-hf", "-chat", "-instruct", "-v1.0")
+
+
+def find_spec(model: str) -> ModelSpec:
+    """The shape of a model on this machine (a folder with its config.json, a .gguf file, builtin://NAME), or of one in
+    the table by its name on the hub, whoever its owner is. Downloads nothing. Raises ModelNotFound or UnsupportedModel,
+    in one line."""
+    if _is_here(model):
+        return _spec_of_files(locate(model))
+    name = _hub_name(model)
+    if name is None:
+        builtin = ", ".join(f"builtin://{name}" for name in BUILTIN_MODELS)
+        raise ModelNotFound(
+            f"model: must be a folder with a config.json, a .gguf file, {builtin}, or one of "
+            f"{', '.join(KNOWN_MODELS)}, got {model!r}"
+        )
+    return spec_from_config(_CONFIGS[name])
+
+
+def serving_name(model: str) -> str:
+    """What to call a model in `octavo serve`: hf://OWNER/NAME where find_spec took it from the table."""
+    if _is_here(model) or model.startswith("hf://"):
+        return model
+    return f"hf://{model if '/' in model else _hub_name(model)}"
+
+
+def _is_here(model: str) -> bool:
+    return model.startswith(("builtin://", "file://")) or Path(model).expanduser().exists()
+
+
+def _hub_name(model: str) -> str | None:
+    """The name in the table of a model of the same shape."""
+    return next((name for name in KNOWN_MODELS if _base_name(name) == _base_name(model)), None)
+
+
+def _base_name(model: str) -> str:
+    """llama-3.1-8b for hf://meta-llama/Meta-Llama-3.1-8B-Instruct@main."""
+    name = model.removeprefix("hf://").partition("@")[0].rpartition("/")[2].lower().removeprefix("meta-")
+    for word in _TRAINED_FURTHER:
+        name = name.replace(word, "")
+    return name
+
+
+def _spec_of_files(files: ModelFiles) -> ModelSpec:
+    if files.gguf is None:
+        return spec_from_folder(files.folder)
+    # Imported here: it takes some tenths of a second, which other models need not pay.
+    from gguf import GGUFReader
+
+    from octavo_runtime.model.gguf_spec import gguf_spec
+
+    return gguf_spec(GGUFReader(files.gguf))

@@ -1,0 +1,169 @@
+"""`octavo plan`: whether a model fits a device, how many sequences with it, what to set, and what it costs."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+from octavo_runtime.config import EngineConfig, engine_flags
+from octavo_runtime.model.spec import ModelSpec
+from octavo_runtime.plan import MemoryPlan, plan_memory
+from octavo_runtime.planning.advice import WORKLOADS, Advice, Workload, recommend, remedies, tuned_config
+from octavo_runtime.planning.gpus import MIN_CAPABILITY, Gpu, find_gpu
+from octavo_runtime.planning.known_models import find_spec, serving_name
+from octavo_runtime.planning.roofline import Cost, decode_cost, prefill_cost
+
+DOES_NOT_FIT = 1
+
+_LENGTHS = (1024, 4096, 16_384, 65_536)
+_BATCHES = (1, 8, 32, 128, 256)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """How many sequences of `length` tokens the KV cache holds, with and without the reserves taken off."""
+
+    length: int
+    sequences: int
+    before_reserves: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that `octavo plan` says. `command`: what to run for the recommendation; None without one."""
+
+    model: str
+    gpu: Gpu
+    config: EngineConfig
+    memory: MemoryPlan
+    capacities: tuple[Capacity, ...]
+    remedies: tuple[Advice, ...]
+    workload: Workload | None
+    recommendation: tuple[Advice, ...]
+    command: str | None
+    prefill_costs: tuple[Cost, ...]
+    decode_costs: tuple[Cost, ...]
+    notes: tuple[str, ...]
+
+
+def run(
+    config: EngineConfig, *, gpu: str, gpu_memory: str, lengths: str, workload: str, costs: bool, as_json: bool
+) -> int:
+    """Prints the report; 0 where the model fits and 1 where it does not. ValueError for what cannot be planned, in one
+    line."""
+    report = make_report(config, gpu=gpu, gpu_memory=gpu_memory, lengths=lengths, workload=workload, costs=costs)
+    if as_json:
+        print(json.dumps(as_data(report), indent=2))
+    else:
+        from octavo_runtime.planning.tables import print_report
+
+        print_report(report)
+    return 0 if report.memory.problem is None else DOES_NOT_FIT
+
+
+def make_report(config: EngineConfig, *, gpu: str, gpu_memory: str, lengths: str, workload: str, costs: bool) -> Report:
+    """The report; lengths such as "1024,4096", or "" for usual ones."""
+    device = "cpu" if config.device == "cpu" else "cuda"
+    chosen = _workload(workload, device)
+    card = find_gpu(gpu, gpu_memory)
+    spec = find_spec(config.model)
+    plan = plan_memory(spec, config, card.memory, device)
+    asked = _lengths(lengths, config.max_model_len or spec.max_position)
+    capacities = tuple(
+        Capacity(length, plan.num_sequences(length), plan.num_sequences_before_reserves(length)) for length in asked
+    )
+    rows = tuple(recommend(spec, config, card, chosen, asked[0])) if chosen else ()
+    return Report(
+        model=config.model,
+        gpu=card,
+        config=config,
+        memory=plan,
+        capacities=capacities,
+        remedies=tuple(remedies(spec, config, card)) if plan.problem and device == "cuda" else (),
+        workload=chosen,
+        recommendation=rows,
+        command=_command(spec, config, card, chosen, rows) if chosen else None,
+        prefill_costs=tuple(prefill_cost(spec, card, length) for length in asked) if costs else (),
+        decode_costs=_decode_costs(spec, config, card, plan, asked) if costs else (),
+        notes=_notes(card),
+    )
+
+
+def as_data(report: Report) -> dict[str, Any]:
+    """The report as plain data, in bytes, tokens and seconds."""
+    plan = report.memory
+    return {
+        "model": report.model,
+        "gpu": asdict(report.gpu),
+        "fits": plan.problem is None,
+        "memory": asdict(plan) | {"num_tokens": plan.num_tokens},
+        "capacities": [asdict(capacity) for capacity in report.capacities],
+        "remedies": [asdict(advice) for advice in report.remedies],
+        "workload": report.workload,
+        "recommendation": [asdict(advice) for advice in report.recommendation],
+        "command": report.command,
+        "costs": {"prefill": [_cost(cost) for cost in report.prefill_costs]}
+        | {"decode": [_cost(cost) for cost in report.decode_costs]},
+        "notes": list(report.notes),
+    }
+
+
+def _cost(cost: Cost) -> dict[str, Any]:
+    return asdict(cost) | {"bound": cost.bound, "tokens_per_second": cost.tokens_per_second}
+
+
+def _workload(name: str, device: str) -> Workload | None:
+    if not name:
+        return None
+    for workload in WORKLOADS:
+        if workload == name:
+            if device == "cpu":
+                raise ValueError("workload: is recommended for a GPU only, got device cpu")
+            return workload
+    raise ValueError(f"workload: must be one of {', '.join(get_args(Workload))}, got {name!r}")
+
+
+def _lengths(text: str, longest: int) -> list[int]:
+    if not text:
+        return [length for length in _LENGTHS if length <= longest] or [longest]
+    words = text.split(",")
+    for word in words:
+        if not (word.strip().isdecimal() and 1 <= int(word) <= longest):
+            raise ValueError(f"lengths: must be numbers from 1 to {longest}, such as 1024,4096, got {word.strip()!r}")
+    return [int(word) for word in words]
+
+
+def _decode_costs(
+    spec: ModelSpec, config: EngineConfig, gpu: Gpu, plan: MemoryPlan, lengths: Sequence[int]
+) -> tuple[Cost, ...]:
+    """Only those batches that the KV cache holds."""
+    if config.dtype == "float32":
+        raise ValueError("costs: are known for types of 16 bits, got dtype float32")
+    return tuple(
+        decode_cost(spec, gpu, batch, length)
+        for length in lengths
+        for batch in _BATCHES
+        if batch <= plan.num_sequences(length)
+    )
+
+
+def _command(spec: ModelSpec, config: EngineConfig, gpu: Gpu, workload: Workload, rows: Sequence[Advice]) -> str | None:
+    """`octavo serve ...` for a recommendation; None where the engine refuses a part that it needs to fit."""
+    tuned = tuned_config(config, workload)
+    if plan_memory(spec, tuned, gpu.memory).problem is not None:
+        return None
+    settings = config.model_dump(include=config.model_fields_set - {"model", "preset"})
+    for row in rows:
+        if row.setting == "max_num_seqs" and row.value != str(tuned.max_num_seqs):
+            settings[row.setting] = row.value
+    return shlex.join(
+        ["octavo", "serve", serving_name(config.model), *engine_flags({"preset": tuned.preset} | settings)]
+    )
+
+
+def _notes(gpu: Gpu) -> tuple[str, ...]:
+    if gpu.is_supported or gpu.capability is None:
+        return ()
+    needed, has = (".".join(map(str, capability)) for capability in (MIN_CAPABILITY, gpu.capability))
+    return (f"{gpu.name}: the kernels need compute capability {needed} or newer, and it has {has}",)

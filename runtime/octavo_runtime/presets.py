@@ -1,0 +1,64 @@
+"""Presets: named defaults for several settings of the engine at once. Free of torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Preset:
+    """`settings`: fields of EngineConfig, each with its value in configuration and the reason. `later`: what it will
+    add once the engine has it."""
+
+    purpose: str
+    settings: Mapping[str, tuple[int | float, str]]
+    later: str
+
+    @property
+    def values(self) -> dict[str, int | float]:
+        return {name: value for name, (value, _) in self.settings.items()}
+
+
+PRESETS: dict[str, Preset] = {
+    "small-gpu": Preset(
+        purpose="a GPU of up to 24 GB, perhaps one that also drives a screen",
+        settings={
+            "gpu_memory_utilization": (0.85, "leaves the screen and other programs their share"),
+            "max_num_seqs": (32, "more sequences would only preempt each other in a small KV cache"),
+            "max_num_batched_tokens": (2048, "a step's temporary tensors shrink with it, and the KV cache grows"),
+        },
+        later="4-bit weights (quantization)",
+    ),
+    "large-gpu": Preset(
+        purpose="a GPU of 80 GB or more that serves one model alone",
+        settings={
+            "gpu_memory_utilization": (0.95, "5% of a large memory is room enough for what is not planned"),
+            "max_num_seqs": (512, "a large KV cache holds that many, and each adds little to a step's time"),
+        },
+        later="several GPUs for one model (tensor_parallel_size)",
+    ),
+    "throughput": Preset(
+        purpose="most tokens a second over all requests, as for batch work",
+        settings={
+            "gpu_memory_utilization": (0.95, "more blocks, so more sequences run at once"),
+            "max_num_seqs": (256, "the weights are read once for all sequences of a step"),
+            "max_num_batched_tokens": (8192, "prompts run in large chunks, which use the arithmetic units best"),
+        },
+        later="8-bit weights and KV cache (quantization)",
+    ),
+    "latency": Preset(
+        purpose="a short and even time between tokens, as for a conversation",
+        settings={
+            "max_num_seqs": (16, "few sequences share a step, so each step is short"),
+            "max_num_batched_tokens": (512, "a long prompt runs in small chunks and holds the others up little"),
+        },
+        later="8-bit weights, which are read in half the time (quantization)",
+    ),
+}
+
+PRESET_FIELDS = frozenset(name for preset in PRESETS.values() for name in preset.settings)
+"""Fields whose default depends on the preset."""
+
+
+def describe_presets() -> str:
+    """Each preset and what it is for, in one line."""
+    return "; ".join(f"{name}, {preset.purpose}" for name, preset in PRESETS.items())

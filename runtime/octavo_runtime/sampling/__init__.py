@@ -1,0 +1,1 @@
+"""From scores to tokens: the sampler and its parts."""

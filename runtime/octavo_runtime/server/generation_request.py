@@ -1,0 +1,179 @@
+"""What both kinds of request for an answer have in common: how its tokens are chosen, and when it ends. OpenAI's names
+(platform.openai.com/docs/api-reference) and vLLM's (docs.vllm.ai, OpenAI-compatible server)."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from octavo_runtime.sampling_params import MAX_SEQUENCES, InvalidParameter, SamplingParams
+from octavo_runtime.server.answer_form import AnswerForm, ResponseFormat, Schema, StructuredOutputs, guided
+from octavo_runtime.server.text import Text, valid_unicode
+from octavo_runtime.server.unsupported import without_unsupported
+
+MOST_TOP_LOGPROBS = 20
+_MOST_ID_DIGITS = 10
+_PRIORITY_LIMIT = 2**31 - 1
+
+# Fields that mean in SamplingParams what they mean here.
+_SAME = (
+    "n",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "seed",
+    "min_tokens",
+    "ignore_eos",
+    "stop_token_ids",
+    "allowed_token_ids",
+    "bad_words",
+    "include_stop_str_in_output",
+    "skip_special_tokens",
+    "truncate_prompt_tokens",
+    "length_penalty",
+    "early_stopping",
+)
+
+
+class StreamOptions(BaseModel):
+    """Options of a stream. include_obfuscation only pads chunks, and is accepted without effect."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    include_usage: bool = False
+    include_obfuscation: bool | None = None
+
+
+class GenerationRequest(BaseModel):
+    """Strict: a field that would change the answer and is not supported, or that nobody defines, is refused by name."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: int | None = None
+    best_of: Annotated[int, Field(ge=1, le=MAX_SEQUENCES)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    min_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[str, float] | None = Field(None, description="Token ids, as strings, to -100 up to 100.")
+    allowed_token_ids: list[int] | None = None
+    bad_words: list[Text] | None = None
+    seed: int | None = None
+    stop: Text | list[Text] | None = None
+    stop_token_ids: list[int] | None = None
+    include_stop_str_in_output: bool = False
+    ignore_eos: bool = False
+    skip_special_tokens: bool = True
+    truncate_prompt_tokens: int | None = Field(None, description="Keep only that many of the prompt's last tokens.")
+    prompt_logprobs: int | None = None
+    return_token_ids: bool | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: Schema | Text | None = None
+    guided_regex: Text | None = None
+    guided_choice: list[Text] | None = None
+    guided_grammar: Text | None = None
+    use_beam_search: bool = Field(False, description="Search with best_of beams, or n, and return the n best.")
+    length_penalty: float | None = None
+    early_stopping: bool | None = None
+    priority: Annotated[int, Field(ge=-_PRIORITY_LIMIT, le=_PRIORITY_LIMIT)] = Field(
+        0, description="Lower goes first, where the engine's scheduling policy is priority."
+    )
+    cache_salt: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(valid_unicode)] | None = Field(
+        None, description="Requests share cached prefixes only with those of the same salt."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_unsupported(cls, value: Any) -> Any:
+        return without_unsupported(value) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _without_contradictions(self) -> "GenerationRequest":
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options: only allowed when stream is true")
+        n = 1 if self.n is None else self.n
+        if self.best_of is not None and self.best_of < n:
+            raise ValueError(f"best_of: must be at least n ({n}), got {self.best_of}")
+        if self.stream and self.best_of not in (None, n) and not self.use_beam_search:
+            raise ValueError(
+                f"best_of: must be n ({n}) in a stream, which cannot take an answer back, got {self.best_of}"
+            )
+        if self.stream and self.prompt_logprobs is not None:
+            raise ValueError(f"prompt_logprobs: not available in a stream, got {self.prompt_logprobs}")
+        return self
+
+    def sampling_params(self, default_max_tokens: int | None) -> SamplingParams:
+        """The engine's parameters. Raises InvalidParameter."""
+        given = {name: getattr(self, name) for name in _SAME if getattr(self, name) is not None}
+        given |= {name: top for name, top in self.logprobs_wanted().items() if top is not None}
+        if self.use_beam_search:
+            for name in ("logprobs", "prompt_logprobs"):
+                if name in given:
+                    raise InvalidParameter(name, f"cannot be combined with use_beam_search, got {given[name]}")
+            given["beam_width"] = self.best_of or self.n or 1
+        elif self.best_of is not None:
+            given["best_of"] = self.best_of
+        form, max_tokens = self.answer_form(), self.token_limit()
+        try:
+            return SamplingParams(
+                **given,
+                max_tokens=default_max_tokens if max_tokens is None else max_tokens,
+                stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
+                logit_bias=_biases(self.logit_bias or {}),
+                structured_outputs=None if form is None else form.output,
+            )
+        except InvalidParameter as error:
+            # Here beams and forms are asked for by other names.
+            field = form.field if form is not None and error.field == "structured_outputs" else error.field
+            reason = str(error).removeprefix(f"{error.field} ").replace("beam_width", "use_beam_search")
+            raise InvalidParameter(field, reason) from None
+
+    def answer_form(self) -> AnswerForm | None:
+        """The form that the answer must have. Raises InvalidParameter where several fields ask for one."""
+        forms = [] if self.response_format is None else self.response_format.forms()
+        if self.structured_outputs is not None:
+            forms += self.structured_outputs.forms()
+        if self.guided_json is not None:
+            forms.append(guided("json", self.guided_json))
+        if self.guided_regex is not None:
+            forms.append(guided("regex", self.guided_regex))
+        if self.guided_choice is not None:
+            forms.append(guided("choice", self.guided_choice))
+        if self.guided_grammar is not None:
+            forms.append(guided("grammar", self.guided_grammar))
+        if len(forms) > 1:
+            raise InvalidParameter(forms[1].field, f"cannot be combined with {forms[0].field}")
+        return forms[0] if forms else None
+
+    def token_limit(self) -> int | None:
+        """Most tokens of the answer that the request asks for."""
+        return self.max_tokens
+
+    def logprobs_wanted(self) -> dict[str, int | None]:
+        """SamplingParams' logprobs and prompt_logprobs: how many of the likeliest tokens to report at each position,
+        beside the one that stands there; None: nothing."""
+        return {"prompt_logprobs": self.prompt_logprobs}
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether the stream ends with a chunk of token counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+def _biases(given: dict[str, float]) -> dict[int, float]:
+    for token in given:
+        if not (token.isascii() and token.isdecimal() and len(token) <= _MOST_ID_DIGITS):
+            raise InvalidParameter("logit_bias", f"keys must be token ids, got {token!r:.100}")
+    return {int(token): bias for token, bias in given.items()}

@@ -1,0 +1,123 @@
+"""From a StructuredOutput to a matcher that says which tokens may come next, by llguidance.
+
+Grammar format: github.com/guidance-ai/llguidance, docs/syntax.md and docs/json_schema.md. Needs no torch."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper, regex_to_lark
+from llguidance.gbnf_to_lark import any_to_lark
+
+from octavo_runtime.sampling_params import InvalidParameter, StructuredOutput
+
+MAX_BYTES = 128 * 1024
+MAX_REASON = 160  # characters of one line of a reason
+
+# What one compilation and one step may cost; llguidance ends a grammar that needs more with an error.
+LIMITS = LLParserLimits(
+    max_items_in_row=1_000,
+    initial_lexer_fuel=500_000,
+    step_lexer_fuel=100_000,
+    step_max_items=20_000,
+    max_lexer_states=50_000,
+    max_grammar_size=200_000,
+    verbose_errors=False,
+)
+
+# One space, or a new line with its indentation: enough for compact and for pretty-printed JSON, while a model cannot
+# go on with blanks until its limit.
+_WHITESPACE = r"\x20|\r?\n[\x20\t]{0,40}"
+
+# Forcing would call back into Python for each literal, once a step and over all of the literal.
+_ROOT = '%llguidance {"no_forcing": true}\nstart: @answer\n'
+
+
+class Vocabulary(msgspec.Struct, frozen=True):
+    """The bytes of each token, by id; as many as the model has logits."""
+
+    tokens: list[bytes]
+    special_ids: list[int]
+    eos_token_ids: list[int]
+
+
+def build_tokenizer(vocabulary: Vocabulary) -> LLTokenizer:
+    """llguidance's prefix tree over the vocabulary. Special tokens match no text; eos tokens end every grammar."""
+    wrapped = TokenizerWrapper(
+        SimpleNamespace(
+            tokens=vocabulary.tokens,
+            special_token_ids=vocabulary.special_ids,
+            eos_token_id=vocabulary.eos_token_ids[0],
+            bos_token_id=None,
+        )
+    )
+    return LLTokenizer(wrapped, eos_token=vocabulary.eos_token_ids)
+
+
+def kind_of(structured: StructuredOutput) -> str:
+    """The name of the one field that is set."""
+    return next(name for name in structured.__struct_fields__ if getattr(structured, name) not in (None, False, ()))
+
+
+def check_size(structured: StructuredOutput) -> None:
+    """Raises InvalidParameter when the source has more than MAX_BYTES."""
+    kind = kind_of(structured)
+    value = getattr(structured, kind)
+    texts = value if kind == "choice" else (value,) if isinstance(value, str) else ()
+    size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    if size > MAX_BYTES:
+        raise refusal(structured, f"must have at most {MAX_BYTES} bytes, got {size}")
+
+
+def refusal(structured: StructuredOutput, reason: str) -> InvalidParameter:
+    """The error for `reason`, cut to one line, naming the field."""
+    first, *others = (" ".join(line.split()) for line in reason.splitlines() or [""])
+    # A parser's own message stands below its drawing of the place.
+    said = [first[:MAX_REASON], *(line[:MAX_REASON] for line in others if line.startswith("error:"))]
+    return InvalidParameter(f"structured_outputs.{kind_of(structured)}", " ".join(said))
+
+
+def grammar_text(structured: StructuredOutput) -> str:
+    """llguidance's own form of the grammar; InvalidParameter when the source is malformed on its face."""
+    try:
+        answer = _answer(kind_of(structured), structured)
+    except RecursionError:
+        raise refusal(structured, "must be nested less deep") from None
+    except InvalidParameter:
+        raise
+    except Exception as error:  # the GBNF converter raises bare Exception, IndexError and ValueError
+        raise refusal(structured, f"is malformed: {error}") from None
+    return json.dumps({"grammars": [{"lark_grammar": _ROOT}, {"name": "answer", **answer}]})
+
+
+def compile_matcher(tokenizer: LLTokenizer, structured: StructuredOutput, text: str) -> LLMatcher:
+    """A matcher at the start of `text`; InvalidParameter with llguidance's reason when it does not compile, or allows
+    no token at all."""
+    matcher = LLMatcher(tokenizer, text, log_level=0, limits=LIMITS)
+    if not matcher.is_error():
+        matcher.compute_bitmask()
+    if matcher.is_error():
+        reason = matcher.get_error()
+        if reason.startswith("panic"):
+            raise refusal(structured, "is too complex")
+        if reason.startswith("NoExtension"):
+            raise refusal(structured, "allows no answer")
+        raise refusal(structured, f"does not compile: {reason}")
+    return matcher
+
+
+def _answer(kind: str, structured: StructuredOutput) -> dict[str, Any]:
+    if kind == "choice":
+        return {"lark_grammar": "start: " + " | ".join(map(json.dumps, structured.choice))}
+    if structured.regex is not None:
+        return {"lark_grammar": f"start: /{regex_to_lark(structured.regex)}/"}
+    if structured.grammar is not None:
+        return {"lark_grammar": any_to_lark(structured.grammar)}
+    schema = {"type": "object"} if structured.json is None else json.loads(structured.json)
+    if not isinstance(schema, dict):
+        raise refusal(structured, f"must be an object, got {type(schema).__name__}")
+    options = schema.get("x-guidance", {})
+    if not isinstance(options, dict):
+        raise refusal(structured, f"x-guidance must be an object, got {type(options).__name__}")
+    return {"json_schema": {**schema, "x-guidance": {"whitespace_pattern": _WHITESPACE, **options}}}

@@ -1,0 +1,76 @@
+"""Small random Llama-shaped models of odd sizes, on disk and in memory, and a way to run an engine over prompts."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from octavo_runtime.config import EngineConfig
+from octavo_runtime.engine import Engine
+from octavo_runtime.messages import Output
+from octavo_runtime.sampling_params import SamplingParams
+
+EOS = 299
+
+
+def shape(*, heads: int, kv_heads: int, head_dim: int, tied: bool, layers: int = 2) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=300,
+        hidden_size=12 * heads,  # transformers wants a multiple of the heads
+        intermediate_size=72,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=head_dim,
+        max_position_embeddings=256,
+        eos_token_id=EOS,
+        tie_word_embeddings=tied,
+    )
+
+
+SHAPES = {
+    "3 heads of 64, tied": shape(heads=3, kv_heads=1, head_dim=64, tied=True),
+    "5 heads of 80": shape(heads=5, kv_heads=5, head_dim=80, tied=False),
+    "6 heads of 96, tied": shape(heads=6, kv_heads=2, head_dim=96, tied=True),
+    "7 heads of 128": shape(heads=7, kv_heads=1, head_dim=128, tied=False),
+}
+
+
+def save(config: LlamaConfig, folder: Path, seed: int = 0) -> LlamaForCausalLM:
+    """A random model, its scores spread widely enough that the best token seldom ties with the next."""
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(config).float().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(folder)
+    return model
+
+
+def make_engine(folder: Path, **config: Any) -> Engine:
+    defaults = {"device": "cpu", "dtype": "float32", "kv_cache_memory": "16Mi"}
+    return Engine(EngineConfig.model_validate({"model": str(folder), **defaults, **config}))
+
+
+def random_prompts(*lengths: int, seed: int = 1) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(0, EOS, (length,), generator=generator).tolist() for length in lengths]
+
+
+def run(engine: Engine, prompts: list[list[int]], params: SamplingParams) -> list[list[Output]]:
+    """All outputs of each prompt, blocks checked after every step; nothing may be left over."""
+    outputs: dict[str, list[Output]] = {}
+    for index, prompt in enumerate(prompts):
+        engine.add_request(str(index), prompt, params)
+        outputs[str(index)] = []
+    while engine.has_work:
+        for output in engine.step():
+            outputs[output.request_id].append(output)
+        engine.check_integrity()
+    assert engine.load.blocks_used == 0
+    return list(outputs.values())
+
+
+def tokens_of(outputs: list[Output], index: int = 0) -> list[int]:
+    return [token for output in outputs if output.index == index for token in output.token_ids]

@@ -1,0 +1,338 @@
+"""The memory planner: its arithmetic against known models, and what `octavo plan` says."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import typer.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from octavo_runtime import plan
+from octavo_runtime.__main__ import app
+from octavo_runtime.config import EngineConfig
+from octavo_runtime.executor.cpu import CpuExecutor
+from octavo_runtime.model.files import ModelNotFound, locate
+from octavo_runtime.model.rope import rope_table
+from octavo_runtime.model.spec import UnsupportedModel
+from octavo_runtime.model.weights import load_weights
+from octavo_runtime.plan import DoesNotFit, plan_memory
+from octavo_runtime.planning.advice import recommend, remedies, tuned_config
+from octavo_runtime.planning.gpus import GPUS, UnknownGpu, find_gpu, parse_memory
+from octavo_runtime.planning.known_models import KNOWN_MODELS, find_spec, serving_name
+from octavo_runtime.planning.report import as_data, make_report
+from octavo_runtime.planning.roofline import decode_cost, prefill_cost
+
+LLAMA_13B = find_spec("Llama-2-13b")
+GB, GIB = 10**9, 2**30
+TINY = {
+    "architectures": ["LlamaForCausalLM"],
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 128,
+    "rms_norm_eps": 1e-5,
+}
+
+
+def config(**fields):
+    return EngineConfig(model="m", **fields)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        ("Llama-2-7b", 6_738_415_616),
+        ("Llama-2-13b", 13_015_864_320),
+        ("Llama-2-70b", 68_976_648_192),
+        ("Llama-3.1-8B", 8_030_261_248),
+        ("Llama-3.1-70B", 70_553_706_496),
+        ("Llama-3.2-1B", 1_235_814_400),
+        ("Llama-3.2-3B", 3_212_749_824),
+        ("Mistral-7B-v0.3", 7_248_023_552),
+        ("TinyLlama-1.1B", 1_100_048_384),
+        ("SmolLM2-135M", 134_515_008),
+        ("SmolLM2-360M", 361_821_120),
+        ("SmolLM2-1.7B", 1_711_376_384),
+    ],
+)
+def test_parameters_are_those_that_the_models_are_published_with(model, parameters):
+    assert plan.parameter_count(find_spec(model)) == parameters
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("biased", [True, False])
+def test_weight_bytes_are_those_that_loading_makes(tied, biased):
+    small = replace(
+        find_spec("SmolLM2-135M"),
+        num_layers=2,
+        hidden_size=24,
+        intermediate_size=40,
+        vocab_size=50,
+        head_dim=16,
+        tie_embeddings=tied,
+        attention_bias=biased,
+        mlp_bias=biased,
+    )
+
+    def loaded(device, dtype):
+        weights = load_weights(small, lambda _, shape: torch.zeros(shape), torch.device(device), dtype)
+        return weights.num_bytes
+
+    assert loaded("meta", torch.bfloat16) == plan.weight_bytes(small, 2), "as on a GPU"
+    assert loaded("cpu", torch.float32) == plan.weight_bytes(small, 4, "cpu")
+    assert loaded("cpu", torch.bfloat16) in (plan.weight_bytes(small, 2, "cpu"), plan.weight_bytes(small, 2))
+
+
+@pytest.mark.parametrize(("memory", "before"), [(80 * GB, 54), (80 * GIB, 61)])
+def test_llama_2_13b_at_1024_tokens_by_the_rule_of_thumb(memory, before):
+    """40 layers of 40 heads: 819,200 bytes of KV a token. With 32 layers of 32 heads it would seem to be 85."""
+    result = plan_memory(LLAMA_13B, config(dtype="float16"), memory)
+    assert result.kv_bytes_per_token == 40 * 40 * 128 * 2 * 2
+    assert result.num_sequences_before_reserves(1024) == before
+    assert 0.85 * before < result.num_sequences(1024) < before
+
+
+def test_all_memory_is_accounted_for():
+    result = plan_memory(LLAMA_13B, config(), 80 * GIB)
+    parts = result.weight_bytes + result.context_bytes + result.activation_bytes + result.graph_bytes
+    assert parts + result.kv_cache_bytes == result.budget == int(80 * GIB * 0.9)
+    assert result.activation_bytes + result.graph_bytes == plan.reserve_bytes(LLAMA_13B, config())
+    assert result.num_blocks == result.kv_cache_bytes // plan.kv_bytes_per_block(LLAMA_13B, 16, 2)
+
+
+@given(memory=st.integers(GIB, 200 * GIB), length=st.integers(1, 4096), block_size=st.sampled_from([8, 16, 64]))
+def test_what_is_promised_fits(memory, length, block_size):
+    result = plan_memory(LLAMA_13B, config(block_size=block_size), memory)
+    sequences = result.num_sequences(length)
+    assert sequences * -(-length // block_size) <= result.num_blocks
+    assert result.num_blocks * block_size * result.kv_bytes_per_token <= max(result.kv_cache_bytes, 0)
+    assert sequences <= result.num_sequences_before_reserves(length)
+    assert (result.problem is None) == (result.max_model_len > 0)
+
+
+def test_cpu_cache_is_a_gibibyte_or_a_quarter_of_what_is_left():
+    small = find_spec("SmolLM2-135M")
+    assert plan_memory(small, config(), 16 * GIB, "cpu").kv_cache_bytes == GIB
+    left = 2 * GIB - plan.weight_bytes(small, 2, "cpu")
+    assert plan_memory(small, config(), 2 * GIB, "cpu").kv_cache_bytes == left // 4
+    assert plan_memory(small, config(kv_cache_memory="100Mi"), 2 * GIB, "cpu").num_blocks == 100 * 2**20 // 368_640
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kv_cache_memory": "1Mi"},
+        {"kv_cache_memory": "3M", "dtype": "float32", "block_size": 32},
+        {"kv_cache_memory": "2Mi", "max_model_len": 64, "swap_space": "1Mi"},
+    ],
+)
+def test_engine_settles_on_what_is_planned(tmp_path, fields):
+    (tmp_path / "config.json").write_text(json.dumps(TINY))
+    asked = EngineConfig(model=str(tmp_path), device="cpu", load_format="dummy", **fields)
+    ready = CpuExecutor(asked, locate(str(tmp_path))).ready
+    planned = plan_memory(find_spec(str(tmp_path)), asked, 64 * 2**20, "cpu")
+    assert (ready.num_blocks, ready.max_model_len) == (planned.num_blocks, planned.max_model_len)
+    swap = plan.swap_bytes(asked, "cpu", planned.kv_cache_bytes, 64 * GIB)
+    assert ready.num_host_blocks == plan.num_blocks(find_spec(str(tmp_path)), asked, swap)
+
+
+@pytest.mark.parametrize(
+    ("fields", "device", "cache", "free", "expected"),
+    [
+        ({}, "cuda", 50 * GIB, 16 * GIB, 2 * GIB),
+        ({}, "cuda", 50 * GIB, 640 * GIB, 4 * GIB),
+        ({}, "cpu", GIB, 16 * GIB, GIB // 2),
+        ({}, "cpu", GIB, 2 * GIB, GIB // 4),
+        ({"swap_space": "3Gi"}, "cuda", 50 * GIB, GIB, 3 * GIB),
+        ({"swap_space": "3Gi", "preemption_mode": "recompute"}, "cuda", 50 * GIB, 16 * GIB, 0),
+    ],
+)
+def test_swap_space(fields, device, cache, free, expected):
+    assert plan.swap_bytes(config(**fields), device, cache, free) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "memory", "words"),
+    [
+        ({}, 24 * GB, "memory: must be at least 30.31 GB for weights and reserves, got 21.60 GB to use"),
+        ({"kv_cache_memory": "60Gi"}, 80 * GB, "kv_cache_memory: must be at most 49.69 GB"),
+        ({"max_model_len": 4096}, 36 * GB, "max_model_len: must be at most 2544"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(fields, memory, words):
+    problem = plan_memory(LLAMA_13B, config(**fields), memory).problem
+    assert words in problem
+    assert "\n" not in problem
+
+
+def test_more_than_the_models_limit_is_no_question_of_memory():
+    with pytest.raises(DoesNotFit, match="max_model_len: must be at most 4096, the model's own limit, got 8192"):
+        plan_memory(LLAMA_13B, config(max_model_len=8192), 80 * GIB)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "Llama-3.1-8B",
+        "llama-3.1-8b-instruct",
+        "meta-llama/Llama-3.1-8B-Instruct",
+        "hf://meta-llama/Meta-Llama-3.1-8B-Instruct@main",
+        "hf://somebody/Llama-3.1-8B",
+    ],
+)
+def test_known_models_are_found_by_any_form_of_their_name(model):
+    assert find_spec(model) == find_spec("meta-llama/Llama-3.1-8B")
+    assert serving_name(model).startswith("hf://")
+
+
+def test_unknown_models_and_gpus_are_answered_with_what_there_is():
+    with pytest.raises(ModelNotFound, match=r"builtin://smollm2, or one of meta-llama/Llama-2-7b-hf, .*, got 'gpt2'"):
+        find_spec("gpt2")
+    with pytest.raises(UnsupportedModel, match="sliding_window must be unset, got 4096"):
+        find_spec("mistralai/Mistral-7B-v0.1")
+    with pytest.raises(UnknownGpu, match=r"gpu: must be one of t4, .*h100-80gb, .*, got 'h1000'"):
+        find_gpu("h1000", "")
+    assert len(KNOWN_MODELS) == len({model.lower() for model in KNOWN_MODELS})
+
+
+def test_models_on_this_machine_are_read(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(TINY))
+    assert find_spec(str(tmp_path)).num_layers == 2
+    assert find_spec(f"file://{tmp_path}").vocab_size == 100
+
+
+def test_builtin_gguf_is_read_without_its_weights():
+    assert replace(find_spec("builtin://smollm2"), rms_norm_eps=0, eos_token_ids=(), rope_theta=0) == replace(
+        find_spec("SmolLM2-135M"), rms_norm_eps=0, eos_token_ids=(), rope_theta=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("80GB", 80 * GB), ("80GiB", 80 * GIB), ("80Gi", 80 * GIB), ("1.5TB", 1500 * GB), ("512MiB", 2**29)],
+)
+def test_amounts_of_memory(text, size):
+    assert parse_memory(text) == size
+    assert find_gpu("h100-80gb", text).memory == size
+
+
+@pytest.mark.parametrize("text", ["80", "lots", "0GB", "-3GB", "80 giga"])
+def test_bad_amounts_of_memory(text):
+    with pytest.raises(UnknownGpu, match="gpu_memory: must be an amount such as 80GB"):
+        parse_memory(text)
+
+
+@pytest.mark.parametrize("fields", [{}, {"dtype": "float32"}, {"kv_cache_memory": "90Gi"}, {"max_model_len": 4096}])
+@pytest.mark.parametrize("gpu", GPUS.values(), ids=lambda gpu: gpu.name)
+def test_every_supported_remedy_works(gpu, fields):
+    asked = config(**fields)
+    if plan_memory(LLAMA_13B, asked, gpu.memory).problem is None:
+        return
+    for advice in remedies(LLAMA_13B, asked, gpu):
+        if not advice.supported:
+            assert advice.setting in ("quantization", "tensor_parallel_size")
+        elif advice.setting == "gpu":
+            assert plan_memory(LLAMA_13B, asked, GPUS[advice.value].memory).problem is None
+        else:
+            value = None if advice.value == "unset" else advice.value
+            changed = EngineConfig.model_validate(asked.model_dump() | {advice.setting: value})
+            assert plan_memory(LLAMA_13B, changed, gpu.memory).problem is None
+
+
+@pytest.mark.parametrize("workload", ["throughput", "latency"])
+@pytest.mark.parametrize("gpu", GPUS.values(), ids=lambda gpu: gpu.name)
+def test_recommendations_hold(gpu, workload):
+    rows = {row.setting: row for row in recommend(LLAMA_13B, config(), gpu, workload, 1024)}
+    share = plan.weight_bytes(LLAMA_13B, 2) / gpu.memory
+    assert rows["quantization"].supported == (share <= 0.6)
+    tuned = tuned_config(config(), workload)
+    result = plan_memory(LLAMA_13B, tuned, gpu.memory)
+    assert rows["tensor_parallel_size"].supported == (result.problem is None)
+    if result.problem is None:
+        assert int(rows["max_num_seqs"].value) <= max(result.num_sequences(1024), 1)
+        accepted = {name: row.value for name, row in rows.items() if row.supported and name != "quantization"}
+        assert plan_memory(LLAMA_13B, config(**accepted), gpu.memory).problem is None
+
+
+def test_what_is_set_stays_in_a_recommendation():
+    rows = {row.setting: row for row in recommend(LLAMA_13B, config(max_num_seqs=7), GPUS["b200"], "throughput", 1024)}
+    assert rows["max_num_seqs"].value == "7"
+    assert rows["max_num_seqs"].why.startswith("as set")
+    assert tuned_config(config(preset="large-gpu"), "throughput").max_num_seqs == 512
+
+
+def test_decode_is_bound_by_memory_and_a_long_prompt_by_arithmetic():
+    spec, gpu = find_spec("Llama-3.1-8B"), GPUS["h200-141gb"]
+    one = decode_cost(spec, gpu, 1, 128)
+    head = spec.vocab_size * spec.hidden_size
+    assert one.bound == "memory"
+    assert one.memory_seconds * gpu.bandwidth == pytest.approx(
+        2 * (plan.parameter_count(spec) - head) + 129 * plan.kv_bytes_per_token(spec, 2)
+    )
+    prompt = prefill_cost(spec, gpu, 4096)
+    assert prompt.bound == "compute"
+    inner = plan.parameter_count(spec) - 2 * head - (2 * spec.num_layers + 1) * spec.hidden_size  # without norms
+    pairs = 4096 * 4097 // 2
+    expected = 2 * (4096 * inner + head) + 4 * pairs * spec.num_layers * spec.hidden_size
+    assert prompt.compute_seconds * gpu.half_flops == pytest.approx(expected)
+
+
+def test_report_as_data():
+    fields = {"gpu": "l4", "gpu_memory": "", "lengths": "1024", "workload": "latency", "costs": True}
+    report = make_report(EngineConfig(model="Llama-3.1-8B"), **fields)
+    data = json.loads(json.dumps(as_data(report)))
+    assert data["fits"] is True
+    assert data["capacities"] == [{"length": 1024, "sequences": 10, "before_reserves": 42}]
+    assert data["command"] == "octavo serve hf://meta-llama/Llama-3.1-8B --preset latency"
+    assert [cost["sequences"] for cost in data["costs"]["decode"]] == [1, 8]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--gpu-memory", "80GB", "--dtype", "float16", "--lengths", "1024"], 0, ["819,200 bytes", "54", "Fits"]),
+        (["--gpu", "l4"], 1, ["Does not fit", "tensor_parallel_size", "refused today"]),
+        (["--gpu", "h100-80gb", "--workload", "throughput"], 0, ["octavo serve", "--preset throughput"]),
+        (["--gpu", "h100-80gb", "--costs"], 0, ["bound by", "memory", "compute"]),
+        (["--gpu", "v100-32gb"], 0, ["compute capability 8.0"]),
+        (["--gpu-memory", "64GiB", "--device", "cpu"], 0, ["a CPU", "1 GiB"]),
+    ],
+)
+def test_command_prints(arguments, code, words):
+    result = typer.testing.CliRunner().invoke(
+        app, ["plan", "--model", "Llama-2-13b", *arguments], standalone_mode=False
+    )
+    assert result.exception is None
+    assert [word for word in words if word not in result.stdout] == []
+    assert result.return_value == code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "gpu: must be named, or gpu_memory given"),
+        (["--gpu", "l4", "--lengths", "1024,5000"], "lengths: must be numbers from 1 to 4096"),
+        (["--gpu", "l4", "--workload", "fast"], "workload: must be one of throughput, latency, got 'fast'"),
+        (["--gpu-memory", "80GB", "--costs"], "costs: need a GPU whose speed is known, got 80GB GPU"),
+        (["--gpu", "h200-141gb", "--costs", "--dtype", "float32"], "costs: are known for types of 16 bits"),
+        (["--gpu", "l4", "--max-num-seqs", "0"], "max_num_seqs: input should be greater than or equal to 1"),
+    ],
+)
+def test_command_refuses_in_one_line(arguments, words):
+    result = typer.testing.CliRunner().invoke(
+        app, ["plan", "--model", "Llama-2-13b", *arguments], standalone_mode=False
+    )
+    assert isinstance(result.exception, ValueError)
+    assert words in str(result.exception)
+    assert "\n" not in str(result.exception)
+
+
+def test_rope_table_fits_in_the_reserve():
+    spec = replace(find_spec("Llama-3.1-8B"), rope_scaling=None)
+    table = rope_table(spec, 1024, torch.device("cpu"))
+    bytes_per_position = table.numel() * table.element_size() // 1024
+    assert bytes_per_position * spec.max_position < plan.reserve_bytes(spec, config()) // 4

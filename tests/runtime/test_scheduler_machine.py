@@ -1,0 +1,142 @@
+"""Random histories of scheduler, block tables and block pools on a simulated device, checked at every step.
+
+A slice of it runs here; `make soak` sets OCTAVO_SOAK and runs 100,000 steps."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sequences import BLOCK, make_sequence, make_tables
+from simulated_device import VOCAB, SimulatedDevice, chain
+
+from octavo_runtime.request import Sequence
+from octavo_runtime.scheduler import Scheduler
+
+SOAK = "OCTAVO_SOAK" in os.environ
+MOST_TOKENS = 6 * BLOCK
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """Arrivals, forks, pauses, aborts and steps in tiny pools. `expected`: what each answer must be, worked out from
+    its prompt alone."""
+
+    @initialize(
+        blocks=st.integers(6, 20),
+        host_blocks=st.integers(0, 10),
+        seqs=st.integers(1, 5),
+        budget=st.integers(5, 40),
+        prefix_caching=st.booleans(),
+        modes=st.lists(st.sampled_from(["swap", "recompute"]), min_size=1, max_size=5),
+    )
+    def start(self, blocks, host_blocks, seqs, budget, prefix_caching, modes):
+        self.tables = make_tables(blocks, host_blocks, prefix_caching=prefix_caching)
+        self.scheduler = Scheduler(
+            self.tables,
+            max_num_seqs=seqs,
+            max_num_batched_tokens=max(budget, seqs),
+            preemption_mode=lambda one: modes[one.known % len(modes)],
+        )
+        self.device = SimulatedDevice(blocks, host_blocks, BLOCK)
+        self.alive: list[Sequence] = []
+        self.arrivals = 0
+        self.idle_steps = 0
+
+    @rule(
+        prefix=st.integers(0, 4 * BLOCK),
+        family=st.integers(0, 2),
+        own=st.integers(1, 10),
+        new=st.integers(1, 12),
+        n=st.sampled_from([1, 1, 1, 2, 4]),
+        urgency=st.integers(0, 3),
+    )
+    def arrive(self, prefix, family, own, new, n, urgency):
+        prompt = [family] * min(prefix, MOST_TOKENS - own - new) + [1000 + self.arrivals] * own
+        sequence = make_sequence(self.arrivals, prompt, new, n=n, order=float(self.arrivals + 5 * urgency))
+        self.arrivals += 1
+        self.alive.append(sequence)
+        self.scheduler.add(sequence)
+
+    @rule()
+    def step(self):
+        schedule = self.scheduler.plan()
+        self.scheduler.check_integrity()
+        pairs = list(zip(schedule.sequences, schedule.plan.slices, strict=True))
+        assert len({id(one) for one, _ in pairs}) == len({item.row for _, item in pairs}) == len(pairs)
+        self.idle_steps = 0 if pairs else self.idle_steps + 1
+        # One step may bring nothing: the only one that could run gave way to those that are paused.
+        assert self.idle_steps < 2 or all(one.paused for one in self.alive), "somebody could run, nobody does"
+        result = self.device.run(schedule.plan)
+        for sequence, item in pairs:
+            end = item.start + len(item.token_ids)
+            assert item.token_ids == sequence.tokens[item.start : end]
+            assert self.device.contents(item.row, end) == chain(sequence.tokens[:end]), "the KV cache is not its own"
+        self.scheduler.commit(schedule)
+        for (sequence, item), samples in zip(pairs, result.samples, strict=True):
+            if item.draws:
+                self.grow(sequence, [sample.token_id for sample in samples])
+
+    def grow(self, sequence: Sequence, tokens: list[int]) -> None:
+        grown = [sequence, *(sequence.fork(index) for index in sequence.draws[1:])]
+        for child in grown[1:]:
+            self.scheduler.fork(sequence, child)
+            self.alive.append(child)
+        sequence.draws = [sequence.index]
+        for one, token in zip(grown, tokens, strict=True):
+            assert token == hash((chain(one.tokens)[-1], one.index)) % VOCAB, "a token lost or doubled"
+            one.tokens.append(token)
+            if one.generated == one.request.max_tokens:
+                self.alive.remove(one)
+                self.scheduler.remove(one)
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def abort(self, data):
+        sequence = data.draw(st.sampled_from(self.alive))
+        self.alive.remove(sequence)
+        self.scheduler.remove(sequence)
+
+    @precondition(lambda self: any(_may_pause(one) for one in self.alive))
+    @rule(data=st.data())
+    def pause_or_resume(self, data):
+        sequence = data.draw(st.sampled_from([one for one in self.alive if _may_pause(one)]))
+        sequence.paused = not sequence.paused
+
+    @precondition(lambda self: any(one.row is not None and one.computed for one in self.alive))
+    @rule(data=st.data())
+    def roll_back(self, data):
+        """What was reserved or computed in vain is given back and written again."""
+        sequence = data.draw(st.sampled_from([one for one in self.alive if one.row is not None and one.computed]))
+        first = sequence.published * BLOCK
+        self.tables.truncate(sequence, data.draw(st.integers(first, max(first, sequence.computed))))
+
+    @invariant()
+    def books_balance(self):
+        self.scheduler.check_integrity()
+        assert len(self.scheduler.running) + len(self.scheduler.waiting) == len(self.alive)
+
+    def teardown(self):
+        """Everybody left ends, in bounded time, and nothing is left over."""
+        for sequence in self.alive:
+            sequence.paused = False
+        for _ in range(40 * (len(self.alive) + 4)):
+            if not self.alive:
+                break
+            self.step()
+        assert not self.alive, "somebody starves"
+        assert self.tables.pool.num_used == self.tables.host_pool.num_used == 0
+
+
+def _may_pause(sequence: Sequence) -> bool:
+    """Beams pause once they have computed all their tokens, and may lose their blocks only then."""
+    return sequence.paused or (sequence.started and sequence.known - sequence.computed == 1)
+
+
+SchedulerMachine.TestCase.settings = settings(
+    max_examples=2000 if SOAK else 60,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=not SOAK,
+)
+TestSchedulerMachine = SchedulerMachine.TestCase
