@@ -1,6 +1,7 @@
 """Where tokens lie in the paged KV cache, and copying them out of it, in torch for the CPU forms."""
 
 from torch import Tensor
+from torch.nn.functional import embedding
 
 
 def slots_of(block_tables: Tensor, positions: Tensor, block_size: int) -> Tensor:
@@ -14,4 +15,4 @@ def gather(cache: Tensor, slots: Tensor) -> Tensor:
     """[*slots.shape, kv_heads, head_dim]: copies of the tokens in `slots`. The blocks of a cache [blocks, block_size,
     kv_heads, head_dim] must lie one behind another."""
     rows = cache.view(-1, cache.shape[2] * cache.shape[3])
-    return rows.index_select(0, slots.flatten()).view(*slots.shape, *cache.shape[2:])
+    return embedding(slots, rows).view(*slots.shape, *cache.shape[2:])

@@ -32,12 +32,12 @@ def test_a_plan_made_beforehand_changes_nothing(case: Case) -> None:
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=80), st.integers(1, 10_000))
 def test_groups_hold_every_sequence_once_and_pad_less_than_they_attend_to(lengths: list[int], capacity: int) -> None:
-    groups = cpu._by_length(lengths, capacity)
-    assert sorted(sequence for group in groups for sequence in group) == list(range(len(lengths)))
-    for group in groups:
-        longest = max(lengths[sequence] for sequence in group)
-        assert 2 * min(lengths[sequence] for sequence in group) >= longest
-        assert len(group) == 1 or len(group) * longest <= capacity
+    runs = cpu._runs_of_similar_length(lengths, capacity)
+    assert [index for run in runs for index in range(run.start, run.stop)] == list(range(len(lengths)))
+    for run in runs:
+        members = lengths[run]
+        assert 2 * min(members) >= max(members)
+        assert len(members) == 1 or len(members) * max(members) <= capacity
 
 
 @pytest.mark.parametrize("case", TINY_CASES, ids=lambda case: case.name)

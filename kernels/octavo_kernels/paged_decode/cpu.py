@@ -16,9 +16,9 @@ SCRATCH_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Group:
-    """Sequences of similar length, attended to in one call."""
+    """Sequences that follow each other in the batch and are of similar length, attended to in one call."""
 
-    sequences: Tensor | None  # [sequences] int64; None: the whole batch in its order
+    sequences: slice
     slots: Tensor  # [sequences, longest] int64; past its end a sequence repeats its last slot
     mask: Tensor | None  # [sequences, 1, 1, longest]: -inf past a sequence's end; None: all are equally long
 
@@ -27,16 +27,13 @@ DecodePlan = tuple[Group, ...]
 
 
 def plan(block_tables: Tensor, seq_lens: Tensor, k_cache: Tensor) -> DecodePlan:
-    """See `octavo_kernels.paged_decode`."""
+    """See `octavo_kernels.paged_decode`. Fewest groups where the sequences come in order of length."""
     _, block_size, kv_heads, head_dim = k_cache.shape
     capacity = SCRATCH_BYTES // (kv_heads * head_dim * k_cache.itemsize)
-    members = _by_length(seq_lens.tolist(), capacity)
-    if len(members) == 1:
-        return (_group(None, block_tables, seq_lens, block_size, k_cache.dtype),)
-    groups = []
-    for sequences in map(torch.tensor, members):
-        groups.append(_group(sequences, block_tables[sequences], seq_lens[sequences], block_size, k_cache.dtype))
-    return tuple(groups)
+    return tuple(
+        _group(members, block_tables[members], seq_lens[members], block_size, k_cache.dtype)
+        for members in _runs_of_similar_length(seq_lens.tolist(), capacity)
+    )
 
 
 def paged_decode(
@@ -51,41 +48,40 @@ def paged_decode(
 ) -> Tensor:
     """See `octavo_kernels.paged_decode`. The blocks of a cache must lie one behind another."""
     groups = plan(block_tables, seq_lens, k_cache) if groups is None else groups
-    if groups[0].sequences is None:
+    if len(groups) == 1:
         attended = _attend(q, k_cache, v_cache, groups[0], scale)
         return attended if out is None else out.copy_(attended)
     out = torch.empty(q.shape, dtype=q.dtype) if out is None else out
     for group in groups:
-        assert group.sequences is not None
-        out.index_copy_(0, group.sequences, _attend(q[group.sequences], k_cache, v_cache, group, scale))
+        out[group.sequences] = _attend(q[group.sequences], k_cache, v_cache, group, scale)
     return out
 
 
-def _by_length(lengths: list[int], capacity: int) -> list[list[int]]:
-    """The sequences from long to short, in groups of at most `capacity` padded tokens: each member is at least half as
-    long as the longest, so that less is padded than attended to."""
-    groups: list[list[int]] = []
-    longest = 0
-    for sequence in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
-        if groups and 2 * lengths[sequence] >= longest and (len(groups[-1]) + 1) * longest <= capacity:
-            groups[-1].append(sequence)
-        else:
-            groups.append([sequence])
-            longest = lengths[sequence]
-    return groups
+def _runs_of_similar_length(lengths: list[int], capacity: int) -> list[slice]:
+    """Cuts the sequences, in their order, into runs of at most `capacity` padded tokens in which none is more than
+    twice as long as another, so that less is padded than attended to."""
+    runs: list[slice] = []
+    start = shortest = longest = 0
+    for index, length in enumerate(lengths):
+        low, high = min(shortest, length), max(longest, length)
+        if index > start and (high > 2 * low or (index - start + 1) * high > capacity):
+            runs.append(slice(start, index))
+            start, low, high = index, length, length
+        elif index == start:
+            low, high = length, length
+        shortest, longest = low, high
+    return [*runs, slice(start, len(lengths))]
 
 
-def _group(
-    sequences: Tensor | None, block_tables: Tensor, seq_lens: Tensor, block_size: int, dtype: torch.dtype
-) -> Group:
+def _group(members: slice, block_tables: Tensor, seq_lens: Tensor, block_size: int, dtype: torch.dtype) -> Group:
     shortest, longest = (int(length) for length in seq_lens.aminmax())
     positions = torch.arange(longest)
     last = (seq_lens - 1).unsqueeze(1)
     slots = slots_of(block_tables, torch.minimum(positions, last), block_size)
     if shortest == longest:
-        return Group(sequences, slots, None)
+        return Group(members, slots, None)
     mask = torch.zeros(slots.shape, dtype=dtype).masked_fill_(positions > last, -torch.inf)
-    return Group(sequences, slots, mask[:, None, None])
+    return Group(members, slots, mask[:, None, None])
 
 
 def _attend(q: Tensor, k_cache: Tensor, v_cache: Tensor, group: Group, scale: float) -> Tensor:

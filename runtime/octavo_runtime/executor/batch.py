@@ -30,7 +30,7 @@ class PrefillInputs:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's tokens: first the sequences with a single new token, then the others."""
+    """One step's tokens: first the sequences with a single new token, from long to short, then the others."""
 
     token_ids: torch.Tensor  # [tokens] int64
     positions: torch.Tensor  # [tokens] int64
@@ -47,7 +47,9 @@ def build_batch(
 ) -> Batch:
     """Packs at least one slice. block_tables: [rows, blocks], which already cover the slices' tokens."""
     counts = np.array([len(item.token_ids) for item in slices])
-    order = np.argsort(counts > 1, kind="stable")  # decodes first
+    lengths = np.array([item.start for item in slices]) + counts
+    # Decodes first, from long to short: the CPU's attention takes sequences of similar length together.
+    order = np.lexsort((-lengths, counts > 1))
     ordered = [slices[index] for index in order]
     counts = counts[order]
     ends = counts.cumsum()
@@ -56,7 +58,7 @@ def build_batch(
     positions = np.arange(ends[-1]) + np.repeat(starts - (ends - counts), counts)
     slots = block_tables[np.repeat(rows, counts), positions // block_size].astype(np.int64) * block_size
     slots += positions % block_size
-    seq_lens = (starts + counts).astype(np.int32)
+    seq_lens = lengths[order].astype(np.int32)
     split = int((counts == 1).sum())
 
     def to_device(values: npt.NDArray[np.generic]) -> torch.Tensor:
