@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import embedding, scaled_dot_product_attention
 
 from octavo_kernels.cache_slots import gather, slots_of
 
@@ -19,7 +19,9 @@ class Group:
     """Sequences that follow each other in the batch and are of similar length, attended to in one call."""
 
     sequences: slice
-    slots: Tensor  # [sequences, longest] int64; past its end a sequence repeats its last slot
+    longest: int
+    slots: Tensor | None  # [sequences, longest] int64; past its end a sequence repeats its last slot
+    blocks: Tensor | None  # [sequences, blocks] instead, where all are equally long: whole blocks are copied faster
     mask: Tensor | None  # [sequences, 1, 1, longest]: -inf past a sequence's end; None: all are equally long
 
 
@@ -75,18 +77,27 @@ def _runs_of_similar_length(lengths: list[int], capacity: int) -> list[slice]:
 
 def _group(members: slice, block_tables: Tensor, seq_lens: Tensor, block_size: int, dtype: torch.dtype) -> Group:
     shortest, longest = (int(length) for length in seq_lens.aminmax())
+    if shortest == longest:
+        return Group(members, longest, None, block_tables[:, : -(-longest // block_size)], None)
     positions = torch.arange(longest)
     last = (seq_lens - 1).unsqueeze(1)
     slots = slots_of(block_tables, torch.minimum(positions, last), block_size)
-    if shortest == longest:
-        return Group(members, slots, None)
     mask = torch.zeros(slots.shape, dtype=dtype).masked_fill_(positions > last, -torch.inf)
-    return Group(members, slots, mask[:, None, None])
+    return Group(members, longest, slots, None, mask[:, None, None])
+
+
+def _gather(cache: Tensor, group: Group) -> Tensor:
+    """[sequences, longest, kv_heads, head_dim]: the keys or values of a group."""
+    if group.slots is not None:
+        return gather(cache, group.slots)
+    assert group.blocks is not None
+    copied = embedding(group.blocks, cache.flatten(1))
+    return copied.view(len(group.blocks), -1, *cache.shape[2:])[:, : group.longest]
 
 
 def _attend(q: Tensor, k_cache: Tensor, v_cache: Tensor, group: Group, scale: float) -> Tensor:
     batch, q_heads, head_dim = q.shape
-    keys, values = gather(k_cache, group.slots), gather(v_cache, group.slots)
+    keys, values = _gather(k_cache, group), _gather(v_cache, group)
     # The query heads that share a KV head are its query rows: the keys need not be repeated.
     kv_heads = keys.shape[2]
     attended = scaled_dot_product_attention(
