@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from octavo_runtime.bench.drive import configure, open_engine
-from octavo_runtime.bench.figure import BASELINE, INK, OCTAVO, figure, label, quiet
+from octavo_runtime.bench.figure import BASELINE, INK, OCTAVO, figure, quiet
 from octavo_runtime.bench.jobs import percentile, random_prompt
 from octavo_runtime.bench.report import Report, machine
 from octavo_runtime.engine import Engine
@@ -142,8 +142,16 @@ def _draw(outcomes: list[Outcome], prompt: int, running: int, context: str) -> F
         gaps = [(after - before) * 1000 for before, after in pairwise(one.moments)]
         axes.plot(one.moments[1:], gaps, "o-", color=colour, markersize=3, linewidth=1)
         peak = int(np.argmax(gaps))
-        label(axes, one.moments[peak + 1], gaps[peak], f"{one.budget:,} tokens a step", colour)
+        axes.annotate(
+            f"{one.budget:,} tokens a step",
+            (one.moments[peak + 1], gaps[peak]),
+            xytext=(0, 8),
+            textcoords="offset points",
+            ha="center",
+            color=colour,
+        )
     quiet(axes, x="seconds since the long prompt arrived", y="since the token before, ms (log scale)")
     axes.set_yscale("log")
+    axes.margins(y=0.12)
     axes.axvline(0, color=INK, linewidth=0.8, linestyle=":")
     return picture

@@ -186,7 +186,8 @@ def _write_values(axes: Axes, clients: Sequence[int], values: Sequence[float], f
 
 def _draw_alone(axes: Axes, clients: Sequence[int], value: float, text: str) -> None:
     axes.axhline(value, color=BASELINE, linestyle="--", linewidth=1.5)
-    axes.annotate(text, (clients[-1], value), xytext=(0, 5), textcoords="offset points", ha="right", color=BASELINE)
+    # At the left, above the line: there the curves are still below it or far above.
+    axes.annotate(text, (clients[0], value), xytext=(0, 5), textcoords="offset points", ha="left", color=BASELINE)
 
 
 def _finish(axes: Axes, clients: Sequence[int], title: str, y: str) -> None:
