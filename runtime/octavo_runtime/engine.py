@@ -29,6 +29,7 @@ from octavo_runtime.tokenizer_conversion import TokenizerUnavailable, tokenizer_
 # How long a step waits for grammars to compile when there is nothing else to do.
 _IDLE_WAIT_SECONDS = 0.005
 _NEVER = float("inf")
+PRIORITY_LIMIT = 2**31 - 1
 
 
 class QueueFull(RuntimeError):
@@ -129,7 +130,8 @@ class Engine:
         Raises InvalidParameter when the prompt is empty, too long, or names a token that is not there, and QueueFull
         when as many requests as may wait do."""
         prompt = params.truncate(prompt)
-        self._check(request_id, prompt, params, timeout)
+        self._check(request_id, prompt, params)
+        _check_handling(priority, cache_salt, timeout)
         waiting = len(self._scheduler.waiting)
         if self._config.max_queue_len is not None and waiting >= self._config.max_queue_len:
             raise QueueFull(f"max_queue_len: at most {self._config.max_queue_len} requests may wait, {waiting} do")
@@ -222,11 +224,9 @@ class Engine:
         """Raises IntegrityError when a block leaked or is held twice."""
         self._scheduler.check_integrity()
 
-    def _check(self, request_id: str, prompt: list[int], params: SamplingParams, timeout: float | None) -> None:
+    def _check(self, request_id: str, prompt: list[int], params: SamplingParams) -> None:
         if request_id in self._lives:
             raise InvalidParameter("request_id", f"must be new, got {request_id!r} again")
-        if timeout is not None and not timeout > 0:
-            raise InvalidParameter("timeout", f"must be above 0 seconds, got {timeout}")
         if not prompt:
             raise InvalidParameter("prompt", "must have at least 1 token, got 0")
         limit = self.ready.max_model_len - 1
@@ -353,6 +353,15 @@ class Engine:
     def _fail(self, life: _Life, error: RequestError) -> Output:
         self.abort(life.request.id)
         return Output(life.request.id, [], "error", error=error)
+
+
+def _check_handling(priority: int, cache_salt: str, timeout: float | None) -> None:
+    if not -PRIORITY_LIMIT <= priority <= PRIORITY_LIMIT:
+        raise InvalidParameter("priority", f"must be from {-PRIORITY_LIMIT} to {PRIORITY_LIMIT}, got {priority}")
+    if any("\ud800" <= character <= "\udfff" for character in cache_salt):
+        raise InvalidParameter("cache_salt", "must be valid Unicode, has half a surrogate pair")
+    if timeout is not None and not timeout > 0:
+        raise InvalidParameter("timeout", f"must be above 0 seconds, got {timeout}")
 
 
 def _refusal(error: InvalidParameter | GrammarsBusy | TokenizerUnavailable) -> RequestError:

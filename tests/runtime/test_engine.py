@@ -184,6 +184,21 @@ def test_bad_time_limits_are_named(folder, timeout):
         make_engine(folder).add_request("r", [1], LONG, timeout=timeout)
 
 
+@pytest.mark.parametrize(
+    ("handling", "words"),
+    [
+        ({"priority": 10**400}, "priority must be from -2147483647 to 2147483647"),
+        ({"cache_salt": "\ud800"}, "cache_salt must be valid Unicode"),
+    ],
+)
+def test_hostile_handling_is_refused_and_loses_nothing(folder, handling, words):
+    engine = make_engine(folder, scheduling_policy="priority")
+    engine.add_request("other", [1], LONG)
+    with pytest.raises(InvalidParameter, match=words):
+        engine.add_request("r", [1], LONG, **handling)
+    assert len(drain(engine)) == 30
+
+
 def test_ids_are_not_used_twice_at_a_time(folder):
     engine = make_engine(folder)
     engine.add_request("r", [1], LONG)
