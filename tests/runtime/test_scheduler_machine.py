@@ -3,10 +3,18 @@
 A slice of it runs here; `make soak` sets OCTAVO_SOAK and runs 100,000 steps."""
 
 import os
+from collections import Counter
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sequences import BLOCK, make_sequence, make_tables
 from simulated_device import VOCAB, SimulatedDevice, chain
 
@@ -15,6 +23,8 @@ from octavo_runtime.scheduler import Scheduler
 
 SOAK = "OCTAVO_SOAK" in os.environ
 MOST_TOKENS = 6 * BLOCK
+
+happened: Counter[str] = Counter()
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -67,6 +77,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         # One step may bring nothing: the only one that could run gave way to those that are paused.
         assert self.idle_steps < 2 or all(one.paused for one in self.alive), "somebody could run, nobody does"
         result = self.device.run(schedule.plan)
+        happened["steps"] += 1
+        happened.update(move.kind.name for move in schedule.plan.moves)
         for sequence, item in pairs:
             end = item.start + len(item.token_ids)
             assert item.token_ids == sequence.tokens[item.start : end]
@@ -95,6 +107,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         sequence = data.draw(st.sampled_from(self.alive))
         self.alive.remove(sequence)
         self.scheduler.remove(sequence)
+        happened["aborts"] += 1
 
     @precondition(lambda self: any(_may_pause(one) for one in self.alive))
     @rule(data=st.data())
@@ -125,6 +138,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.step()
         assert not self.alive, "somebody starves"
         assert self.tables.pool.num_used == self.tables.host_pool.num_used == 0
+        happened["swapped"] += self.scheduler.preemptions.swap
+        happened["recomputed"] += self.scheduler.preemptions.recompute
+        happened["cached tokens"] += self.tables.prefix_hits
 
 
 def _may_pause(sequence: Sequence) -> bool:
@@ -132,11 +148,21 @@ def _may_pause(sequence: Sequence) -> bool:
     return sequence.paused or (sequence.started and sequence.known - sequence.computed == 1)
 
 
-SchedulerMachine.TestCase.settings = settings(
-    max_examples=2000 if SOAK else 60,
-    stateful_step_count=50,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    derandomize=not SOAK,
-)
-TestSchedulerMachine = SchedulerMachine.TestCase
+def test_random_histories_keep_every_block_and_token(capsys):
+    happened.clear()
+    run_state_machine_as_test(
+        SchedulerMachine,
+        settings=settings(
+            max_examples=3000 if SOAK else 250,
+            stateful_step_count=60,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            derandomize=not SOAK,
+        ),
+    )
+    # The histories are about something: all of this took place in them.
+    assert all(happened[what] > 0 for what in ("steps", "swapped", "recomputed", "cached tokens", "COPY", "aborts"))
+    if SOAK:
+        assert happened["steps"] >= 100_000
+        with capsys.disabled():
+            print("\nhistories: " + ", ".join(f"{count:,} {what}" for what, count in sorted(happened.items())))
