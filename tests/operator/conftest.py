@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from paths import BIN
 
 ROOT = Path(__file__).parents[2]
 CONTROLLERS = (
@@ -60,12 +61,7 @@ class ApiServer:
 
 
 def _binary(name: str) -> str | None:
-    given = os.environ.get("OCTAVO_BIN")
-    built = sorted((Path.home() / ".cache" / "octavo").glob(f"**/{name}"))
-    for folder in [Path(given)] if given else [path.parent for path in built]:
-        if (folder / name).is_file() and os.access(folder / name, os.X_OK):
-            return str(folder / name)
-    return shutil.which(name)
+    return shutil.which(name, path=os.environ.get("OCTAVO_BIN") or BIN) or shutil.which(name)
 
 
 def _free_port() -> int:
