@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo_runtime.quant.int4_groups import Int4Groups, concatenate
-from octavo_runtime.quant.linear import INT4_MAX_ROWS, DenseLinear, Int4Linear, PrepackedLinear, build_linear
+from octavo_runtime.quant.linear import (
+    INT4_MAX_ROWS,
+    DenseLinear,
+    Int4Linear,
+    PrepackedLinear,
+    build_linear,
+    padded_rows,
+)
 
 CPU = torch.device("cpu")
 # bfloat16 keeps 8 bits: weights, inputs and results are rounded to 2**-9 of themselves.
@@ -109,3 +116,22 @@ def test_bytes_of_a_4_bit_projection_count_both_forms():
     projection = build_linear(random_groups(16, 64), torch.zeros(16), CPU, torch.bfloat16)
     packed = 16 * 64 // 2 + 16 * 2 * 2 * 2  # 4 bits a weight; a scale and a zero of 16 bits for each group
     assert projection.num_bytes == packed + 16 * 64 * 2 + 16 * 2
+
+
+def test_few_numbers_of_rows_serve_all_batches():
+    """oneDNN keeps a kernel for each: a crowd of requests of many lengths once took 600 MB that way."""
+    counts = [padded_rows(rows) for rows in range(1, 513)]
+    assert len(set(counts)) <= 48
+    assert all(rows <= count <= max(rows + 3, rows * 1.5) for rows, count in enumerate(counts, start=1))
+    assert padded_rows(8192) == 8192
+
+
+@prepacks
+def test_padding_changes_no_row():
+    weight = torch.randn(64, 96).bfloat16()
+    x = torch.randn(40, 96).bfloat16()
+    whole = PrepackedLinear(weight)(x)
+    for rows in (17, 18, 33, 37):
+        part = PrepackedLinear(weight)(x[:rows])
+        assert part.shape == (rows, 64)
+        assert relative_error(part, whole[:rows].float()) <= RELATIVE_ERROR
