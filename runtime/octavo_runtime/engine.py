@@ -15,7 +15,7 @@ from octavo_runtime.block_pool import BlockPool
 from octavo_runtime.block_tables import BlockTables
 from octavo_runtime.config import EngineConfig, parse_duration
 from octavo_runtime.executor import make_executor
-from octavo_runtime.messages import BlockMap, Load, Output, Ready, RequestError
+from octavo_runtime.messages import PRIORITY_LIMIT, BlockMap, Load, Output, Ready, RequestError
 from octavo_runtime.model.files import ModelFiles, locate
 from octavo_runtime.preemption import PreemptionCost
 from octavo_runtime.request import Request, Sequence, finish_reason
@@ -29,7 +29,6 @@ from octavo_runtime.tokenizer_conversion import TokenizerUnavailable, tokenizer_
 # How long a step waits for grammars to compile when there is nothing else to do.
 _IDLE_WAIT_SECONDS = 0.005
 _NEVER = float("inf")
-PRIORITY_LIMIT = 2**31 - 1
 
 
 class QueueFull(RuntimeError):

@@ -13,6 +13,8 @@ FinishReason = Literal["stop", "length", "abort", "error"]
 # compile; overloaded: the queue was full; queue_timeout: it waited too long for its turn; deadline: its own time limit.
 ErrorKind = Literal["invalid", "overloaded", "queue_timeout", "deadline"]
 
+PRIORITY_LIMIT = 2**31 - 1
+
 
 class Add(msgspec.Struct, tag="add", frozen=True):
     """Start a request. `prompt`: token ids, at least one. A lower `priority` goes first. `cache_salt` keeps its blocks

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from octavo_runtime.messages import PRIORITY_LIMIT
 from octavo_runtime.sampling_params import MAX_SEQUENCES, InvalidParameter, SamplingParams
 from octavo_runtime.server.answer_form import AnswerForm, ResponseFormat, Schema, StructuredOutputs, guided
 from octavo_runtime.server.text import Text, valid_unicode
@@ -12,7 +13,6 @@ from octavo_runtime.server.unsupported import without_unsupported
 
 MOST_TOP_LOGPROBS = 20
 _MOST_ID_DIGITS = 10
-_PRIORITY_LIMIT = 2**31 - 1
 
 # Fields that mean in SamplingParams what they mean here.
 _SAME = (
@@ -87,7 +87,7 @@ class GenerationRequest(BaseModel):
     use_beam_search: bool = Field(False, description="Search with best_of beams, or n, and return the n best.")
     length_penalty: float | None = None
     early_stopping: bool | None = None
-    priority: Annotated[int, Field(ge=-_PRIORITY_LIMIT, le=_PRIORITY_LIMIT)] = Field(
+    priority: Annotated[int, Field(ge=-PRIORITY_LIMIT, le=PRIORITY_LIMIT)] = Field(
         0, description="Lower goes first, where the engine's scheduling policy is priority."
     )
     cache_salt: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(valid_unicode)] | None = Field(
