@@ -45,7 +45,8 @@ async def wait_until(condition, seconds: float) -> None:
 
 
 async def test_requests_run_together_and_leave_nothing():
-    async with started() as client:
+    # float32: in 16 bits a token that two words nearly tie for depends on how many requests share a step.
+    async with started(CONFIG.model_copy(update={"dtype": "float32"})) as client:
         params = SamplingParams(temperature=0.0, max_tokens=8, ignore_eos=True)
         answers = await asyncio.gather(*(collect(client, f"r{index}", params) for index in range(5)))
         assert [len(answer) for answer in answers] == [8] * 5
