@@ -1,5 +1,7 @@
 """paged_decode: every form against the oracle."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -23,21 +25,33 @@ def test_a_plan_made_beforehand_changes_nothing(case: Case) -> None:
     def planned(
         q: Tensor, k_cache: Tensor, v_cache: Tensor, tables: Tensor, seq_lens: Tensor, scale: float, out: Tensor
     ) -> Tensor:
-        plan = plan_decode(tables, seq_lens, k_cache)
+        plan = plan_decode(tables, seq_lens, k_cache, q.shape[1])
         return paged_decode(q, k_cache, v_cache, tables, seq_lens, scale, out, plan)
 
     assert error(planned, case, torch.float32, "cpu") <= TOLERANCES[torch.float32]
 
 
-@settings(deadline=None)
-@given(st.lists(st.integers(1, 5000), min_size=1, max_size=80), st.integers(1, 10_000))
-def test_groups_hold_every_sequence_once_and_pad_less_than_they_attend_to(lengths: list[int], capacity: int) -> None:
-    runs = cpu._runs_of_similar_length(lengths, capacity)
-    assert [index for run in runs for index in range(run.start, run.stop)] == list(range(len(lengths)))
-    for run in runs:
-        members = lengths[run]
-        assert 2 * min(members) >= max(members)
-        assert len(members) == 1 or len(members) * max(members) <= capacity
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.integers(1, 70), min_size=1, max_size=6),
+    st.sampled_from((1, 2, 3)),
+    st.sampled_from((1, 2, 3)),
+    st.integers(1, 5),
+    st.booleans(),
+)
+def test_every_part_is_computed_however_the_work_is_cut(
+    lengths: list[int], kv_heads: int, group: int, workers: int, by_head: bool
+) -> None:
+    case = Case("random", tuple(lengths), kv_heads * group, kv_heads, 16, block_size=8)
+
+    def cut(
+        q: Tensor, k_cache: Tensor, v_cache: Tensor, tables: Tensor, seq_lens: Tensor, scale: float, out: Tensor
+    ) -> Tensor:
+        plan = cpu.plan(tables, seq_lens, k_cache, q.shape[1])
+        plan = replace(plan, workers=workers, parts=kv_heads if by_head else 1)
+        return cpu.paged_decode(q, k_cache, v_cache, tables, seq_lens, scale, out, plan)
+
+    assert error(cut, case, torch.float32, "cpu") <= TOLERANCES[torch.float32]
 
 
 @pytest.mark.parametrize("case", TINY_CASES, ids=lambda case: case.name)

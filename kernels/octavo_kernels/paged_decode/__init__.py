@@ -39,7 +39,7 @@ def paged_decode(
     return cpu.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, out, plan)
 
 
-def plan_decode(block_tables: Tensor, seq_lens: Tensor, k_cache: Tensor) -> DecodePlan | None:
-    """What a step's layers share: which slots paged_decode reads, in which order. None on a GPU, which computes it as
-    it goes. Arguments as for paged_decode; k_cache of any layer."""
-    return None if k_cache.device.type == "cuda" else cpu.plan(block_tables, seq_lens, k_cache)
+def plan_decode(block_tables: Tensor, seq_lens: Tensor, k_cache: Tensor, q_heads: int) -> DecodePlan | None:
+    """What a step's layers share. None on a GPU, which computes it as it goes. Arguments as for paged_decode; k_cache
+    of any layer."""
+    return None if k_cache.device.type == "cuda" else cpu.plan(block_tables, seq_lens, k_cache, q_heads)

@@ -1,40 +1,46 @@
-"""paged_decode in torch for the CPU: the keys of many sequences are gathered, then attended to in one call."""
+"""paged_decode for the CPU: a sequence's blocks are read where they lie, once for the keys, once for the values."""
 
 from dataclasses import dataclass
+from typing import Any
 
+import numba
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, scaled_dot_product_attention
 
-from octavo_kernels.cache_slots import gather, slots_of
+from octavo_kernels.compiled import as_array, compiled, exponential, widened, workers
 
-# The gathered keys of a group fit into this many bytes: a larger scratch tensor leaves the CPU's caches and is mapped
-# anew by the allocator at every call, which takes longer than the attention. Measured on 64 sequences of 16 to 630
-# tokens: 4.8 ms a layer with 4 MiB, 2.8 ms with 1 MiB, 2.7 ms with a quarter of it.
-SCRATCH_BYTES = 1 << 20
+# Below this many tokens in all, starting the other threads takes longer than they save.
+_FEW_TOKENS = 256
+
+_Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Group:
-    """Sequences that follow each other in the batch and are of similar length, attended to in one call."""
+class DecodePlan:
+    """The arrays that all layers share, and where they put what they need for a while."""
 
-    sequences: slice
-    longest: int
-    slots: Tensor | None  # [sequences, longest] int64; past its end a sequence repeats its last slot
-    blocks: Tensor | None  # [sequences, blocks] instead, where all are equally long: whole blocks are copied faster
-    mask: Tensor | None  # [sequences, 1, 1, longest]: -inf past a sequence's end; None: all are equally long
-
-
-DecodePlan = tuple[Group, ...]
+    tables: _Array  # [sequences, blocks] int32
+    lengths: _Array  # [sequences] int32
+    scores: _Array  # [sequences, q_heads, longest] float32
+    attended: Tensor  # [sequences, q_heads, head_dim] float32
+    parts: int  # into how many parts of its KV heads the work on a sequence is cut
+    workers: int
 
 
-def plan(block_tables: Tensor, seq_lens: Tensor, k_cache: Tensor) -> DecodePlan:
-    """See `octavo_kernels.paged_decode`. Fewest groups where the sequences come in order of length."""
+def plan(block_tables: Tensor, seq_lens: Tensor, k_cache: Tensor, q_heads: int) -> DecodePlan:
+    """See `octavo_kernels.paged_decode`."""
     _, block_size, kv_heads, head_dim = k_cache.shape
-    capacity = SCRATCH_BYTES // (kv_heads * head_dim * k_cache.itemsize)
-    return tuple(
-        _group(members, block_tables[members], seq_lens[members], block_size, k_cache.dtype)
-        for members in _runs_of_similar_length(seq_lens.tolist(), capacity)
+    lengths = as_array(seq_lens)
+    threads = workers()
+    return DecodePlan(
+        as_array(block_tables),
+        lengths,
+        np.empty((len(lengths), q_heads, -(-int(lengths.max()) // block_size) * block_size), np.float32),
+        torch.empty(len(lengths), q_heads, head_dim),
+        1 if len(lengths) >= threads else kv_heads,
+        threads if lengths.sum() > _FEW_TOKENS else 1,
     )
 
 
@@ -46,65 +52,135 @@ def paged_decode(
     seq_lens: Tensor,
     scale: float,
     out: Tensor | None = None,
-    groups: DecodePlan | None = None,
+    shared: DecodePlan | None = None,
 ) -> Tensor:
-    """See `octavo_kernels.paged_decode`. The blocks of a cache must lie one behind another."""
-    groups = plan(block_tables, seq_lens, k_cache) if groups is None else groups
-    if len(groups) == 1:
-        attended = _attend(q, k_cache, v_cache, groups[0], scale)
-        return attended if out is None else out.copy_(attended)
-    out = torch.empty(q.shape, dtype=q.dtype) if out is None else out
-    for group in groups:
-        out[group.sequences] = _attend(q[group.sequences], k_cache, v_cache, group, scale)
-    return out
-
-
-def _runs_of_similar_length(lengths: list[int], capacity: int) -> list[slice]:
-    """Cuts the sequences, in their order, into runs of at most `capacity` padded tokens in which none is more than
-    twice as long as another, so that less is padded than attended to."""
-    runs: list[slice] = []
-    start = shortest = longest = 0
-    for index, length in enumerate(lengths):
-        low, high = min(shortest, length), max(longest, length)
-        if index > start and (high > 2 * low or (index - start + 1) * high > capacity):
-            runs.append(slice(start, index))
-            start, low, high = index, length, length
-        elif index == start:
-            low, high = length, length
-        shortest, longest = low, high
-    return [*runs, slice(start, len(lengths))]
-
-
-def _group(members: slice, block_tables: Tensor, seq_lens: Tensor, block_size: int, dtype: torch.dtype) -> Group:
-    shortest, longest = (int(length) for length in seq_lens.aminmax())
-    if shortest == longest:
-        return Group(members, longest, None, block_tables[:, : -(-longest // block_size)], None)
-    positions = torch.arange(longest)
-    last = (seq_lens - 1).unsqueeze(1)
-    slots = slots_of(block_tables, torch.minimum(positions, last), block_size)
-    mask = torch.zeros(slots.shape, dtype=dtype).masked_fill_(positions > last, -torch.inf)
-    return Group(members, longest, slots, None, mask[:, None, None])
-
-
-def _gather(cache: Tensor, group: Group) -> Tensor:
-    """[sequences, longest, kv_heads, head_dim]: the keys or values of a group."""
-    if group.slots is not None:
-        return gather(cache, group.slots)
-    assert group.blocks is not None
-    copied = embedding(group.blocks, cache.flatten(1))
-    return copied.view(len(group.blocks), -1, *cache.shape[2:])[:, : group.longest]
-
-
-def _attend(q: Tensor, k_cache: Tensor, v_cache: Tensor, group: Group, scale: float) -> Tensor:
-    batch, q_heads, head_dim = q.shape
-    keys, values = _gather(k_cache, group), _gather(v_cache, group)
-    # The query heads that share a KV head are its query rows: the keys need not be repeated.
-    kv_heads = keys.shape[2]
-    attended = scaled_dot_product_attention(
-        q.reshape(batch, kv_heads, q_heads // kv_heads, head_dim),
-        keys.transpose(1, 2),
-        values.transpose(1, 2),
-        attn_mask=group.mask,
-        scale=scale,
+    """See `octavo_kernels.paged_decode`."""
+    shared = plan(block_tables, seq_lens, k_cache, q.shape[1]) if shared is None else shared
+    arrays = (
+        (q.float() * scale).numpy(),
+        as_array(k_cache),
+        as_array(v_cache),
+        shared.tables,
+        shared.lengths,
+        shared.scores,
+        shared.attended.numpy(),
     )
-    return attended.reshape(q.shape)
+    if shared.workers == 1:
+        _attend(*arrays, shared.parts, 0, 1)
+    else:
+        _attend_together(*arrays, shared.parts, shared.workers)
+    return shared.attended.to(q.dtype) if out is None else out.copy_(shared.attended)
+
+
+@compiled()
+def _score(q: _Array, k_cache: _Array, table: _Array, length: int, head: int, scores: _Array) -> None:
+    """scores [group, longest]: the products of the queries q [group, head_dim] with a KV head's keys.
+
+    Four keys at a time: the loop over their elements then holds four sums, and adds up each sum's lanes once."""
+    block_size = k_cache.shape[1]
+    for position in range(0, length, block_size):
+        block = table[position // block_size]
+        count = min(block_size, length - position)
+        for group in range(q.shape[0]):
+            for slot in range(0, count - 3, 4):
+                first, second, third, fourth = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+                for element in range(q.shape[1]):
+                    x = q[group, element]
+                    first += x * widened(k_cache[block, slot, head, element])
+                    second += x * widened(k_cache[block, slot + 1, head, element])
+                    third += x * widened(k_cache[block, slot + 2, head, element])
+                    fourth += x * widened(k_cache[block, slot + 3, head, element])
+                scores[group, position + slot] = first
+                scores[group, position + slot + 1] = second
+                scores[group, position + slot + 2] = third
+                scores[group, position + slot + 3] = fourth
+            for slot in range(count - count % 4, count):
+                first = np.float32(0)
+                for element in range(q.shape[1]):
+                    first += q[group, element] * widened(k_cache[block, slot, head, element])
+                scores[group, position + slot] = first
+
+
+@compiled()
+def _softmax(scores: _Array) -> None:
+    """Over the one dimension of `scores`, in place."""
+    top = scores[0]
+    for position in range(len(scores)):
+        top = max(top, scores[position])
+    total = np.float32(0)
+    for position in range(len(scores)):
+        scores[position] = exponential(scores[position] - top)
+        total += scores[position]
+    for position in range(len(scores)):
+        scores[position] /= total
+
+
+@compiled()
+def _weigh(scores: _Array, v_cache: _Array, table: _Array, length: int, head: int, attended: _Array) -> None:
+    """attended [group, head_dim]: the sum of a KV head's values, weighted by the scores [group, longest]."""
+    block_size = v_cache.shape[1]
+    attended[:] = np.float32(0)
+    for position in range(0, length, block_size):
+        block = table[position // block_size]
+        count = min(block_size, length - position)
+        for group in range(attended.shape[0]):
+            for slot in range(0, count - 3, 4):
+                first, second = scores[group, position + slot], scores[group, position + slot + 1]
+                third, fourth = scores[group, position + slot + 2], scores[group, position + slot + 3]
+                for element in range(attended.shape[1]):
+                    attended[group, element] += (
+                        first * widened(v_cache[block, slot, head, element])
+                        + second * widened(v_cache[block, slot + 1, head, element])
+                        + third * widened(v_cache[block, slot + 2, head, element])
+                        + fourth * widened(v_cache[block, slot + 3, head, element])
+                    )
+            for slot in range(count - count % 4, count):
+                first = scores[group, position + slot]
+                for element in range(attended.shape[1]):
+                    attended[group, element] += first * widened(v_cache[block, slot, head, element])
+
+
+@compiled()
+def _attend(
+    q: _Array,
+    k_cache: _Array,
+    v_cache: _Array,
+    tables: _Array,
+    lengths: _Array,
+    scores: _Array,
+    attended: _Array,
+    parts: int,
+    worker: int,
+    workers: int,
+) -> None:
+    """One worker's share, every `workers`-th part: where sequences come in order of length, all have as much to do."""
+    kv_heads = k_cache.shape[2]
+    group = q.shape[1] // kv_heads
+    per_part = kv_heads // parts
+    for part in range(worker, len(lengths) * parts, workers):
+        sequence, first_head = part // parts, part % parts * per_part
+        length, table = lengths[sequence], tables[sequence]
+        for head in range(first_head, first_head + per_part):
+            heads = slice(head * group, (head + 1) * group)
+            _score(q[sequence, heads], k_cache, table, length, head, scores[sequence, heads])
+        for row in range(first_head * group, (first_head + per_part) * group):
+            _softmax(scores[sequence, row, :length])
+        for head in range(first_head, first_head + per_part):
+            heads = slice(head * group, (head + 1) * group)
+            _weigh(scores[sequence, heads], v_cache, table, length, head, attended[sequence, heads])
+
+
+@compiled(parallel=True)
+def _attend_together(
+    q: _Array,
+    k_cache: _Array,
+    v_cache: _Array,
+    tables: _Array,
+    lengths: _Array,
+    scores: _Array,
+    attended: _Array,
+    parts: int,
+    workers: int,
+) -> None:
+    for worker in numba.prange(workers):
+        _attend(q, k_cache, v_cache, tables, lengths, scores, attended, parts, worker, workers)

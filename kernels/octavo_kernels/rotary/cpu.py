@@ -1,35 +1,47 @@
-"""rotary in torch for the CPU, in as few torch calls as possible: at small batches each call's overhead is its cost."""
+"""rotary for the CPU."""
 
+from typing import Any
+
+import numpy.typing as npt
 from torch import Tensor
+
+from octavo_kernels.compiled import as_array, compiled, narrowed, widened
+
+_Array = npt.NDArray[Any]
 
 
 def rotary(q: Tensor, k: Tensor, positions: Tensor, cos_sin: Tensor) -> None:
     """See `octavo_kernels.rotary`."""
-    half = q.shape[-1] // 2
-    cos, sin = cos_sin.index_select(0, positions).view(-1, 1, 2, half).unbind(-2)
-    if _is_next_to(q, k):
-        shape = (q.shape[0], q.shape[1] + k.shape[1], q.shape[2])
-        _rotate(q.as_strided(shape, q.stride()), cos, sin)
+    if not len(positions):
+        return
+    angles = as_array(positions), as_array(cos_sin)
+    if k.stride() == q.stride() and k.data_ptr() == q.data_ptr() + q.shape[1] * q.stride(1) * q.itemsize:
+        # In the fused output of the QKV projection the heads of k lie right behind those of q.
+        _rotate(_flat(q, q.shape[1] + k.shape[1]), q.stride(0), q.stride(1), q.shape[1] + k.shape[1], *angles)
     else:
-        _rotate(q, cos, sin)
-        _rotate(k, cos, sin)
+        for heads in (q, k):
+            _rotate(_flat(heads, heads.shape[1]), heads.stride(0), heads.stride(1), heads.shape[1], *angles)
 
 
-def _is_next_to(q: Tensor, k: Tensor) -> bool:
-    """Whether the heads of k lie right behind those of q, as in the fused output of the QKV projection."""
-    return (
-        k.untyped_storage().data_ptr() == q.untyped_storage().data_ptr()
-        and k.storage_offset() == q.storage_offset() + q.shape[1] * q.stride(1)
-        and k.stride() == q.stride()
-    )
+def _flat(heads: Tensor, count: int) -> _Array:
+    """The memory from the first of `count` heads to the last, in one dimension: there, but not in a view into a fused
+    tensor, the compiler knows that neighbours lie side by side, and takes many at once."""
+    tokens, _, head_dim = heads.shape
+    size = (tokens - 1) * heads.stride(0) + (count - 1) * heads.stride(1) + head_dim
+    return as_array(heads.as_strided((size,), (1,)))
 
 
-def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> None:
-    """heads: [tokens, heads, head_dim]; cos, sin: [tokens, 1, head_dim / 2] float32."""
-    halves = heads.view(*heads.shape[:2], 2, heads.shape[2] // 2)
-    first, second = halves.float().unbind(-2)
-    rotated = halves * cos.unsqueeze(-2)
-    rotated_first, rotated_second = rotated.unbind(-2)
-    rotated_first.addcmul_(second, sin, value=-1)
-    rotated_second.addcmul_(first, sin)
-    halves.copy_(rotated)
+@compiled()
+def _rotate(
+    memory: _Array, token_stride: int, head_stride: int, heads: int, positions: _Array, cos_sin: _Array
+) -> None:
+    half = cos_sin.shape[1] // 2
+    for token in range(len(positions)):
+        cos, sin = cos_sin[positions[token], :half], cos_sin[positions[token], half:]
+        for head in range(heads):
+            start = token * token_stride + head * head_stride
+            firsts, seconds = memory[start : start + half], memory[start + half : start + 2 * half]
+            for index in range(half):
+                first, second = widened(firsts[index]), widened(seconds[index])
+                firsts[index] = narrowed(first * cos[index] - second * sin[index], memory)
+                seconds[index] = narrowed(second * cos[index] + first * sin[index], memory)

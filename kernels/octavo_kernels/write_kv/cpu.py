@@ -1,12 +1,25 @@
-"""write_kv in torch for the CPU."""
+"""write_kv for the CPU."""
 
+from typing import Any
+
+import numpy.typing as npt
 from torch import Tensor
+
+from octavo_kernels.compiled import as_array, compiled
+
+_Array = npt.NDArray[Any]
 
 
 def write_kv(k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, slots: Tensor) -> None:
-    """See `octavo_kernels.write_kv`. The blocks of a cache must lie one behind another."""
-    if slots.numel() and int(slots.min()) < 0:
-        used = slots >= 0
-        k, v, slots = k[used], v[used], slots[used]
-    k_cache.view(-1, *k.shape[1:]).index_copy_(0, slots, k)
-    v_cache.view(-1, *v.shape[1:]).index_copy_(0, slots, v)
+    """See `octavo_kernels.write_kv`."""
+    _write(as_array(k), as_array(v), as_array(k_cache), as_array(v_cache), as_array(slots))
+
+
+@compiled()
+def _write(k: _Array, v: _Array, k_cache: _Array, v_cache: _Array, slots: _Array) -> None:
+    block_size = k_cache.shape[1]
+    for token in range(len(slots)):
+        if slots[token] >= 0:
+            block, slot = slots[token] // block_size, slots[token] % block_size
+            k_cache[block, slot] = k[token]
+            v_cache[block, slot] = v[token]

@@ -35,7 +35,7 @@ class Decoder:
         kv_cache: [layer, 2, block, slot, kv_head, head_dim]; the keys and values of the batch's tokens are written to
         it."""
         eps = self.spec.rms_norm_eps
-        plan = _plan_attention(batch, kv_cache[0, 0])
+        plan = _plan_attention(batch, kv_cache[0, 0], self.spec.num_heads)
         residual = embedding(batch.token_ids, self.weights.embedding)
         if residual.device.type == "cpu":
             residual = residual.float()  # adding to the stream in 16 bits costs most of the accuracy: docs/adr/0001
@@ -108,9 +108,9 @@ class Decoder:
         )
 
 
-def _plan_attention(batch: Batch, k_cache: torch.Tensor) -> _AttentionPlan:
+def _plan_attention(batch: Batch, k_cache: torch.Tensor, q_heads: int) -> _AttentionPlan:
     decode, prefill = batch.decode, batch.prefill
     return _AttentionPlan(
-        None if decode is None else plan_decode(decode.block_tables, decode.seq_lens, k_cache),
+        None if decode is None else plan_decode(decode.block_tables, decode.seq_lens, k_cache, q_heads),
         None if prefill is None else plan_prefill(prefill.block_tables, prefill.seq_lens, prefill.query_start, k_cache),
     )
