@@ -210,12 +210,55 @@ class AutoscalingSpec(BaseModel):
         return self
 
 
+class SecretName(BaseModel):
+    model_config = _STRICT
+
+    name: str = Field(
+        min_length=1, max_length=253, description="Name of a Secret in the service's namespace. Required."
+    )
+
+
+class RateLimitSpec(BaseModel):
+    model_config = _STRICT
+
+    requests_per_minute: int | None = Field(
+        None, ge=1, le=10**9, description="Most POST requests a minute of one key on one replica. Default: no limit."
+    )
+    tokens_per_minute: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="Most tokens a minute of one key on one replica, prompts and answers together. Default: no limit.",
+    )
+    max_concurrent_requests: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="Most POST requests under way at a time of one key on one replica. Default: no limit.",
+    )
+
+
 class EndpointSpec(BaseModel):
     model_config = _STRICT
 
     port: int = Field(80, ge=1, le=65535, description="Port of the Service. Default 80.")
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = Field(
         "ClusterIP", description="Who reaches the Service: ClusterIP, NodePort or LoadBalancer. Default ClusterIP."
+    )
+    api_keys_secret: SecretName | None = Field(
+        None,
+        description="API keys: each entry of the Secret is a name and the API key that opens the endpoint. Changes are "
+        "taken over within a minute or two, without a restart. Default: none, everybody may call.",
+    )
+    tls_secret: SecretName | None = Field(
+        None,
+        description="Certificate of the endpoint, in a Secret of type kubernetes.io/tls: serve by HTTPS, on port as "
+        "elsewhere. A new one is taken over without a restart. Default: none, plain HTTP.",
+    )
+    rate_limit: RateLimitSpec = Field(
+        default_factory=RateLimitSpec,
+        description="Limits of each API key on each replica; of all callers together where there are no keys. Default: "
+        "none.",
     )
 
 
@@ -370,8 +413,10 @@ class LLMService:
 
     @property
     def url(self) -> str:
-        port = self.spec.endpoint.port
-        return f"http://{self.name}.{self.namespace}.svc{'' if port == 80 else f':{port}'}/v1"
+        port, scheme, usual = self.spec.endpoint.port, "http", 80
+        if self.spec.endpoint.tls_secret is not None:
+            scheme, usual = "https", 443
+        return f"{scheme}://{self.name}.{self.namespace}.svc{'' if port == usual else f':{port}'}/v1"
 
 
 class _Document(BaseModel):

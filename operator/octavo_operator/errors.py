@@ -1,5 +1,6 @@
 """Root causes: what keeps a service's pods from answering, in words that a user can act on."""
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -109,10 +110,18 @@ def _memory_limit(pod: Pod, container: dict[str, Any]) -> str:
 
 
 def last_line(log: str) -> str:
-    """The last line of a log that says something, without colours."""
+    """The last line of a log that says something, without colours; of a JSON line its message."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in log.splitlines()]
     said = [line for line in lines if line]
-    return _short(said[-1]) if said else ""
+    return _short(_message(said[-1])) if said else ""
+
+
+def _message(line: str) -> str:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line
+    return str(entry["message"]) if isinstance(entry, dict) and "message" in entry else line
 
 
 def starting(pods: Iterable[Pod]) -> str | None:

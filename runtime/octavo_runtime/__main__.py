@@ -28,11 +28,14 @@ def serve(engine: EngineConfig, server: ServerConfig) -> int:
 def chat(
     model: Annotated[str, typer.Argument(help="Model to load here, or to ask for at --base-url.")] = "",
     base_url: Annotated[str, typer.Option(help="Talk to a server instead, such as http://localhost:8000/v1.")] = "",
+    api_key: Annotated[
+        str, typer.Option(envvar="OPENAI_API_KEY", help="Key for --base-url; others see it in the process list.")
+    ] = "",
 ) -> int:
     """Talk to a model in the terminal."""
     from octavo_runtime.chat import chat as run
 
-    return run(model, base_url)
+    return run(model, base_url, api_key)
 
 
 @app.command()
@@ -66,14 +69,44 @@ def plan(
     return run(engine, gpu=gpu, gpu_memory=gpu_memory, lengths=lengths, workload=workload, costs=costs, as_json=as_json)
 
 
+@app.command()
+def nginx(
+    backends: Annotated[str, typer.Option(help="The servers, as in 10.0.0.1:8000,10.0.0.2:8000.")],
+    listen: Annotated[str, typer.Option(help="PORT or ADDRESS:PORT to listen on.")] = "8080",
+    tls_cert: Annotated[str, typer.Option(help="Certificate chain in PEM, to listen with TLS.")] = "",
+    tls_key: Annotated[str, typer.Option(help="Its private key in PEM.")] = "",
+    max_body: Annotated[str, typer.Option(help="Largest body of a request: bytes, or with k, m or g.")] = "16m",
+    read_timeout: Annotated[str, typer.Option(help="Longest wait for an answer, or its next piece.")] = "600s",
+    state: Annotated[str, typer.Option(help="Folder for nginx's pid and temporary files; nginx's own if unset.")] = "",
+) -> int:
+    """Print a configuration of nginx in front of several servers."""
+    from octavo_runtime.nginx.configuration import run
+
+    return run(backends, listen, tls_cert, tls_key, max_body, read_timeout, state)
+
+
+@app.command()
+def top(
+    url: Annotated[str, typer.Argument(help="Address of the server.")] = "http://127.0.0.1:8000",
+    api_key: Annotated[str, typer.Option(envvar="OPENAI_API_KEY", help="Key; others see it in the process list.")] = "",
+    interval: Annotated[float, typer.Option(help="Seconds between two looks, from 0.2 to 60.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one view of one interval, and end.")] = False,
+) -> int:
+    """Watch a server's load, speed and latencies in the terminal."""
+    from octavo_runtime.top.live import run
+
+    return run(url, api_key, interval, once)
+
+
 @debug.command()
 def blocks(
     url: Annotated[str, typer.Argument(help="Address of the server.")] = "http://127.0.0.1:8000",
+    api_key: Annotated[str, typer.Option(envvar="OPENAI_API_KEY", help="Key; others see it in the process list.")] = "",
 ) -> int:
     """Draw the KV cache of a server, block by block."""
     from octavo_runtime.debug_blocks import run
 
-    return run(url)
+    return run(url, api_key)
 
 
 def main() -> None:

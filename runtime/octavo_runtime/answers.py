@@ -130,10 +130,15 @@ class Answers:
             prompt, prompt_token_ids, self.best(), self.finished, self.cached_tokens, self.prompt_logprobs
         )
 
+    @property
+    def all(self) -> list[Answer]:
+        """Every answer, in order, those that will not count too."""
+        return [self._all[index] for index in sorted(self._all)]
+
     def best(self) -> list[Answer]:
         """The answers that count, in order; once all are finished, with best_of above n, the n of highest mean
         log-probability, best first."""
-        answers = [self._all[index] for index in sorted(self._all)]
+        answers = self.all
         if self._params.num_answers == self._params.n or not self.finished:
             return answers
         ranked = sorted(answers, key=_mean_logprob, reverse=True)[: self._params.n]

@@ -6,10 +6,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from octavo_runtime.answers import Answers, RequestFailed, RequestOutput, request_exception
 from octavo_runtime.config import engine_config
 from octavo_runtime.engine_client import EngineClient, EngineFailure
 from octavo_runtime.model.files import locate
+from octavo_runtime.pooling_params import Pooling, PoolingParams
 from octavo_runtime.sampling_params import SamplingParams
 from octavo_runtime.tokenizer import Tokenizer, load_tokenizer, resolve_params
 from octavo_runtime.tokenizer_conversion import tokenizer_files
@@ -57,8 +61,7 @@ class AsyncEngine:
         name = request_id or uuid.uuid4().hex
         resolved = resolve_params(params or SamplingParams(), self.tokenizer)
         text = prompt if isinstance(prompt, str) else None
-        encoded = self.tokenizer.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else list(prompt)
-        tokens = resolved.truncate(encoded)
+        tokens = resolved.truncate(self._encode(prompt))
         answers = Answers(self.tokenizer, resolved)
         outputs = self.client.generate(
             name, tokens, resolved, priority=priority, cache_salt=cache_salt, timeout=timeout
@@ -74,9 +77,38 @@ class AsyncEngine:
                     await self.client.abort_answer(name, delta.index)
                 yield answers.request_output(text, tokens)
 
+    async def embed(
+        self,
+        prompt: str | Sequence[int],
+        pooling: Pooling = "mean",
+        normalize: bool = True,
+        request_id: str | None = None,
+        *,
+        priority: int = 0,
+        cache_salt: str = "",
+        timeout: float | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """The embedding of one prompt, [hidden_size] (see PoolingParams; other arguments: see messages.Add). Cancelling
+        it aborts the request. Raises as generate does."""
+        output = await self.client.embed(
+            request_id or uuid.uuid4().hex,
+            self._encode(prompt),
+            PoolingParams(pooling=pooling, normalize=normalize),
+            priority=priority,
+            cache_salt=cache_salt,
+            timeout=timeout,
+        )
+        if output.error is not None:
+            raise request_exception(output.error)
+        assert output.embedding is not None
+        return np.frombuffer(output.embedding, "<f4").astype(np.float32)
+
     async def stop(self) -> None:
         """Ends the engine process."""
         await self.client.stop()
+
+    def _encode(self, prompt: str | Sequence[int]) -> list[int]:
+        return self.tokenizer.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else list(prompt)
 
     async def __aenter__(self) -> "AsyncEngine":
         return self

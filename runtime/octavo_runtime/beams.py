@@ -39,7 +39,7 @@ class Beams:
         )
         self._go_on(chosen, scheduler)
 
-    def outputs(self, cached_tokens: int) -> list[Output]:
+    def outputs(self, cached_tokens: int, queued: float | None) -> list[Output]:
         """The best answers, once the search is done."""
         return [
             Output(
@@ -49,6 +49,7 @@ class Beams:
                 index=index,
                 cached_tokens=cached_tokens,
                 score=one.score,
+                queued=queued,
             )
             for index, one in enumerate(self.search.finished[: self.request.params.n])
         ]

@@ -108,7 +108,7 @@ class BlockTables:
         sequence.computed = sequence.published = sequence.synced = 0
 
     def can_swap_out(self, sequence: Sequence) -> bool:
-        return 0 < self.num_blocks(sequence.computed) <= self.host_pool.num_free
+        return not sequence.request.averages and 0 < self.num_blocks(sequence.computed) <= self.host_pool.num_free
 
     def swap_out(self, sequence: Sequence) -> None:
         """Moves what is computed to host memory and gives the blocks back. Raises OutOfBlocks."""
@@ -147,7 +147,8 @@ class BlockTables:
         self.host_pool.check_integrity(sequence.host_blocks for sequence in sequences)
 
     def _start(self, sequence: Sequence) -> bool:
-        cached = self.pool.find(self._prefix_hashes(sequence)) if self._uses_prefix(sequence) else []
+        looks_up = self._uses_prefix(sequence)
+        cached = self.pool.find(self._prefix_hashes(sequence)) if looks_up else []
         needed = self.num_blocks(sequence.known) - len(cached)
         if needed + self.pool.num_unheld(cached) > self.pool.num_free:
             return False
@@ -155,7 +156,7 @@ class BlockTables:
         sequence.block_table = cached + self.pool.allocate(needed)
         sequence.published = len(cached)
         sequence.computed = len(cached) * self.block_size
-        if self._prefix_caching and not sequence.started:
+        if looks_up and not sequence.started:
             self.prefix_queries += sequence.request.prompt_len
             self.prefix_hits += sequence.computed
             sequence.cached_tokens = sequence.computed
@@ -175,8 +176,9 @@ class BlockTables:
         return True
 
     def _uses_prefix(self, sequence: Sequence) -> bool:
-        # Scores of prompt tokens come from computing them.
-        return self._prefix_caching and not sequence.is_swapped and sequence.request.params.prompt_logprobs is None
+        # Scores of prompt tokens, and their mean, come from computing them.
+        computes_all = sequence.request.params.prompt_logprobs is not None or sequence.request.averages
+        return self._prefix_caching and not sequence.is_swapped and not computes_all
 
     def _prefix_hashes(self, sequence: Sequence) -> list[bytes]:
         """Full blocks that may be taken from the cache: at least one token must be computed, to have a successor."""

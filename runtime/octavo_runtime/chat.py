@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 import uuid
@@ -31,12 +30,15 @@ class ChatFailure(RuntimeError):
     """The conversation cannot go on. One line for a person."""
 
 
-def chat(model: str, base_url: str) -> int:
+def chat(model: str, base_url: str, api_key: str) -> int:
     """Talks until /exit or the end of the input; the exit code. `model`: what to load, or with `base_url` the name to
-    ask for (its first model if empty). Without a terminal it reads lines and writes plain text."""
+    ask for (its first model if empty). `api_key`: for a server that asks for one. Without a terminal it reads lines and
+    writes plain text."""
     if not model and not base_url:
         raise ValueError("chat needs a model such as builtin://smollm2, or --base-url")
-    backend = _server(model, base_url) if base_url else _local(model)
+    if base_url and not base_url.startswith(("http://", "https://")):
+        raise ValueError(f"--base-url must begin with http:// or https://, got {base_url!r}")
+    backend = _server(model, base_url, api_key) if base_url else _local(model)
     try:
         asyncio.run(_converse(backend))
     except (ChatFailure, EngineFailure) as failure:
@@ -126,7 +128,7 @@ async def _local(model: str) -> AsyncIterator[tuple[str, Answer]]:
             async with aclosing(engine.generate(uuid.uuid4().hex, prompt, SamplingParams(temperature=0.0))) as outputs:
                 async for output in outputs:
                     if output.error:
-                        raise ChatFailure(output.error)
+                        raise ChatFailure(output.error.message)
                     yield detokenizer.add(
                         output.token_ids,
                         finished=output.finish_reason is not None,
@@ -139,16 +141,17 @@ async def _local(model: str) -> AsyncIterator[tuple[str, Answer]]:
 
 
 @asynccontextmanager
-async def _server(model: str, base_url: str) -> AsyncIterator[tuple[str, Answer]]:
-    """Any OpenAI-compatible server; its key comes from OPENAI_API_KEY."""
+async def _server(model: str, base_url: str, api_key: str) -> AsyncIterator[tuple[str, Answer]]:
+    """Any OpenAI-compatible server."""
     import openai  # takes 0.7 s to import, which a local model need not pay
 
-    key = os.environ.get("OPENAI_API_KEY", "none")
-    async with openai.AsyncOpenAI(base_url=base_url, api_key=key) as client:
+    async with openai.AsyncOpenAI(base_url=base_url, api_key=api_key or "none") as client:
         try:
             name = model or (await client.models.list()).data[0].id
-        except (openai.OpenAIError, IndexError) as error:
-            raise ChatFailure(f"{base_url} names no model: {error}") from None
+        except openai.OpenAIError as error:
+            raise ChatFailure(f"{base_url} {_reason(error)}") from None
+        except (IndexError, TypeError):
+            raise ChatFailure(f"{base_url} names no model; name one") from None
 
         async def answer(conversation: Conversation) -> AsyncGenerator[str, None]:
             messages: list[openai.types.chat.ChatCompletionMessageParam] = [*conversation]  # type: ignore[list-item]
@@ -158,8 +161,19 @@ async def _server(model: str, base_url: str) -> AsyncIterator[tuple[str, Answer]
                         if chunk.choices and chunk.choices[0].delta.content:
                             yield chunk.choices[0].delta.content
             except openai.BadRequestError as error:
-                raise InvalidParameter("messages", error.message) from None
+                raise InvalidParameter("messages", f"cannot be answered: {base_url} {_reason(error)}") from None
             except openai.OpenAIError as error:
-                raise ChatFailure(f"{base_url}: {error}") from None
+                raise ChatFailure(f"{base_url} {_reason(error)}") from None
 
         yield name, answer
+
+
+def _reason(error: Exception) -> str:
+    """What the SDK's error says, in one line that goes on from the server's name."""
+    status, body = getattr(error, "status_code", None), getattr(error, "body", None)
+    told = body.get("message") if isinstance(body, dict) else None
+    text = " ".join(str(told or error).split())
+    if status is None:
+        return f"cannot be reached: {error.__cause__}" if error.__cause__ else f"failed: {text}"
+    hint = "; give its key with --api-key or OPENAI_API_KEY" if status == 401 else ""
+    return f"refused with HTTP {status}: {text:.500}{hint}"

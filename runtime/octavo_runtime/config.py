@@ -4,7 +4,7 @@ LLMService. Free of torch: the operator imports this module."""
 import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from octavo_runtime.presets import PRESET_FIELDS as PRESET_FIELDS  # the operator imports this module, not presets
@@ -56,6 +56,12 @@ def _more_than_bytes(text: str) -> str:
     # Elsewhere this setting is a number of GiB.
     if 0 < parse_quantity(text) < 2**20:
         raise ValueError(f"must be 0 or at least 1Mi, with its unit, such as 4Gi, got {text!r}")
+    return text
+
+
+def _not_zero(text: str) -> str:
+    if parse_duration(text) == 0:
+        raise ValueError(f"must be more than 0s, got {text!r}")
     return text
 
 
@@ -203,9 +209,102 @@ class ServerConfig(BaseModel):
     served_name: list[str] = Field(
         default_factory=list, description="Names that clients call the model by. Default: the model's own name."
     )
+    api_workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="API processes that share the engine and the port; limits of API keys hold in each of them. "
+        "Default 1.",
+    )
     drain: Duration = Field(
         "30s", description="How long running requests may go on after SIGTERM, such as 300s. Default 30s."
     )
+    tool_call_parser: Literal["auto", "hermes", "llama3", "mistral", "none"] = Field(
+        "auto",
+        description="How the model writes calls of functions; auto looks at its chat template; none refuses tools. "
+        "Default auto.",
+    )
+    reasoning_parser: Literal["auto", "think", "none"] = Field(
+        "auto",
+        description="Whether <think>...</think> is told apart from the answer (think); auto looks at the chat "
+        "template. Default auto.",
+    )
+    api_key: list[SecretStr] = Field(
+        default_factory=list,
+        description="Key that opens the API, as NAME=KEY or KEY; may be repeated. Other users of the machine can see "
+        "it: a file or the environment variable OCTAVO_API_KEYS (keys with commas between) is safer. Default: none, "
+        "everybody may call.",
+    )
+    api_key_file: str | None = Field(
+        None,
+        min_length=1,
+        description='File of keys in TOML (NAME = "KEY", or a table with key and limits of its own), or a folder with '
+        "a file for each key, as Kubernetes mounts a Secret. Changes are taken over within seconds. Default: none.",
+    )
+    guard_metrics: bool = Field(False, description="Ask for a key on /metrics too. Default false.")
+    requests_per_minute: int | None = Field(
+        None, ge=1, le=10**9, description="Most POST requests a minute of one key on this server. Default: no limit."
+    )
+    tokens_per_minute: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="Most tokens a minute of one key on this server, prompts and answers together. Default: no limit.",
+    )
+    max_concurrent_requests: int | None = Field(
+        None, ge=1, le=10**9, description="Most POST requests under way at a time of one key. Default: no limit."
+    )
+    tls_cert: str | None = Field(
+        None,
+        min_length=1,
+        description="File of the server's certificate and those that lead to its root, in PEM form: serve by HTTPS. "
+        "Changes are taken over within seconds. Default: none, plain HTTP.",
+    )
+    tls_key: str | None = Field(
+        None, min_length=1, description="File of the certificate's private key, in PEM form. Required with tls_cert."
+    )
+    tls_client_ca: str | None = Field(
+        None,
+        min_length=1,
+        description="File of the authorities in PEM form that clients must show a certificate of; read at the start "
+        "alone. Default: clients show none.",
+    )
+    cors_origin: list[str] = Field(
+        default_factory=list,
+        description="Origin of web pages that may call the API, such as https://chat.example.com, or *; may be "
+        "repeated. Default: none.",
+    )
+    max_body: Quantity = Field("16Mi", description="Largest body of a request. Default 16Mi.")
+    max_connections: int = Field(4096, ge=1, le=10**6, description="Most open connections. Default 4096.")
+    client_timeout: Annotated[Duration, AfterValidator(_not_zero)] = Field(
+        "60s",
+        description="How long a client may take to send a request's head, then its body, or to take a piece of an "
+        "answer that lies ready for it. Default 60s.",
+    )
+    log_format: Literal["console", "json"] = Field(
+        "console",
+        description="Log lines for people (console), or for programs (json, one object each). Default console.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level of log lines; debug shows health checks and scrapes too. Default info."
+    )
+    access_log: bool = Field(True, description="Log a line about each request when it ends. Default true.")
+    log_prompts: bool = Field(
+        False,
+        description="Log the prompts too, without keys, e-mail addresses, card and phone numbers as far as they can be "
+        "told, and cut short. Default false.",
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+(/\S*)?$",
+        max_length=2048,
+        description="OpenTelemetry collector for traces, over OTLP/HTTP, such as http://collector:4318; needs the "
+        "extra `tracing`. Default: no traces.",
+    )
+    metrics_aliases: Literal["none", "vllm"] = Field(
+        "none", description="vllm serves the metrics by vLLM's names too. Default none."
+    )
+    ui: bool = Field(True, description="Serve a page for people at /: chat and live figures. Default true.")
 
 
 def engine_config(model: str, **options: Any) -> EngineConfig:

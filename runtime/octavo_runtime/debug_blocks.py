@@ -18,19 +18,24 @@ _FILLED = " ▁▂▃▄▅▆▇█"
 _FREE, _CACHED, _HELD, _SHARED = "bright_black", "blue", "green", "bold magenta"
 
 
-def run(url: str) -> int:
+def run(url: str, api_key: str) -> int:
     """Draws the block map of the server at `url`. ValueError, in one line, where none answers."""
-    show(fetch(url), Console())
+    show(fetch(url, api_key), Console())
     return 0
 
 
-def fetch(url: str) -> BlockMap:
-    """The block map of the server at `url`, such as http://127.0.0.1:8000. Raises ValueError."""
+def fetch(url: str, api_key: str = "") -> BlockMap:
+    """The block map of the server at `url`, such as http://127.0.0.1:8000. Raises ValueError. api_key: where the server
+    asks for one."""
     address = url.rstrip("/").removesuffix("/v1") + "/debug/blocks"
     if not address.startswith(("http://", "https://")):
         raise ValueError(f"url: must begin with http:// or https://, got {url!r}")
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise ValueError("api_key: must be printable ASCII")
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    request = urllib.request.Request(address, headers=headers)  # noqa: S310 - the scheme is checked
     try:
-        with urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - the scheme is checked
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - the scheme is checked
             return msgspec.json.decode(answer.read(), type=BlockMap)
     except urllib.error.HTTPError as error:
         raise ValueError(f"url: {address} answered {error.code}: {error.read(500).decode(errors='replace')}") from None

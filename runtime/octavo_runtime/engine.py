@@ -4,22 +4,23 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from itertools import count
 
 import numpy as np
 import numpy.typing as npt
 
+from octavo_runtime.admission import Admission, Handling
 from octavo_runtime.beam_search import BeamSearch
 from octavo_runtime.beams import Beams
 from octavo_runtime.block_pool import BlockPool
 from octavo_runtime.block_tables import BlockTables
-from octavo_runtime.config import EngineConfig, parse_duration
+from octavo_runtime.config import EngineConfig
 from octavo_runtime.executor import make_executor
-from octavo_runtime.messages import PRIORITY_LIMIT, BlockMap, Load, Output, Ready, RequestError
+from octavo_runtime.messages import BlockMap, Load, Output, Ready, RequestError
 from octavo_runtime.model.files import ModelFiles, locate
+from octavo_runtime.pooling_params import PoolingParams
 from octavo_runtime.preemption import PreemptionCost
 from octavo_runtime.request import Request, Sequence, finish_reason
-from octavo_runtime.sampling_params import InvalidParameter, SamplingParams, check_token_ids
+from octavo_runtime.sampling_params import InvalidParameter, SamplingParams
 from octavo_runtime.scheduler import Schedule, Scheduler
 from octavo_runtime.step import Sample, TokenLogprobs
 from octavo_runtime.structured.grammars import Grammar, GrammarFailed, Grammars, GrammarsBusy
@@ -28,11 +29,6 @@ from octavo_runtime.tokenizer_conversion import TokenizerUnavailable, tokenizer_
 
 # How long a step waits for grammars to compile when there is nothing else to do.
 _IDLE_WAIT_SECONDS = 0.005
-_NEVER = float("inf")
-
-
-class QueueFull(RuntimeError):
-    """No more requests may wait; one line with the bound."""
 
 
 @dataclass(eq=False)
@@ -44,6 +40,7 @@ class _Life:
     beams: Beams | None = None
     compiling: Future[Grammar] | None = None
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
+    queued: float | None = None  # seconds from its arrival to its first step
     told: bool = False  # whether an output has carried what comes once a request
 
 
@@ -79,10 +76,8 @@ class Engine:
             max_num_batched_tokens=self._executor.max_num_batched_tokens,
             preemption_mode=self._cost.mode,
         )
-        self._queue_timeout = parse_duration(config.queue_timeout) if config.queue_timeout else _NEVER
-        self._priority_aging = parse_duration(config.priority_aging)
+        self._admission = Admission(config, self.ready, clock)
         self._lives: dict[str, _Life] = {}
-        self._arrivals = count()
         self._grammars = Grammars(
             lambda: load_tokenizer(tokenizer_files(config, files)), self.ready.vocab_size, tuple(self._eos)
         )
@@ -129,28 +124,9 @@ class Engine:
         Raises InvalidParameter when the prompt is empty, too long, or names a token that is not there, and QueueFull
         when as many requests as may wait do."""
         prompt = params.truncate(prompt)
-        self._check(request_id, prompt, params)
-        _check_handling(priority, cache_salt, timeout)
-        waiting = len(self._scheduler.waiting)
-        if self._config.max_queue_len is not None and waiting >= self._config.max_queue_len:
-            raise QueueFull(f"max_queue_len: at most {self._config.max_queue_len} requests may wait, {waiting} do")
-        now, arrival = self._clock(), next(self._arrivals)
-        room = self.ready.max_model_len - len(prompt)
-        request = Request(
-            request_id,
-            len(prompt),
-            params,
-            order=(
-                now + priority * self._priority_aging if self._config.scheduling_policy == "priority" else 0.0,
-                arrival,
-            ),
-            max_tokens=min(params.max_tokens or room, room),
-            # Without a seed of its own a request takes one from the engine's and its place in the order of arrival.
-            seed=params.seed if params.seed is not None else self._config.seed * 0x9E3779B1 + arrival + 1,
-            cache_salt=cache_salt,
-            queue_deadline=now + self._queue_timeout,
-            deadline=_NEVER if timeout is None else now + timeout,
-        )
+        self._check_new(request_id)
+        handling = Handling(priority, cache_salt, timeout)
+        request = self._admission.generation(request_id, prompt, params, handling, len(self._scheduler.waiting))
         first = Sequence(request, list(prompt), draws=list(range(params.num_answers)))
         life = _Life(request, [first])
         if params.beam_width is not None:
@@ -162,6 +138,25 @@ class Engine:
             self._scheduler.add(first)
         else:
             life.compiling = self._grammars.compile(params.structured_outputs)
+
+    def add_embedding(
+        self,
+        request_id: str,
+        prompt: list[int],
+        params: PoolingParams,
+        *,
+        priority: int = 0,
+        cache_salt: str = "",
+        timeout: float | None = None,
+    ) -> None:
+        """Queues a request for the embedding of a prompt, which may fill the model's length. Raises as add_request
+        does."""
+        self._check_new(request_id)
+        handling = Handling(priority, cache_salt, timeout)
+        request = self._admission.embedding(request_id, prompt, params, handling, len(self._scheduler.waiting))
+        sequence = Sequence(request, list(prompt), draws=[])
+        self._lives[request_id] = _Life(request, [sequence])
+        self._scheduler.add(sequence)
 
     def abort(self, request_id: str, index: int | None = None) -> None:
         """Ends a request in any state, or only its answer `index`, and frees the blocks at once; unknown ids are
@@ -188,7 +183,7 @@ class Engine:
         if not schedule.plan.moves and not schedule.sequences:
             return outputs
         masks = self._masks(schedule)
-        started = time.perf_counter()
+        now, started = self._clock(), time.perf_counter()
         result = self._executor.run(schedule.plan, masks)
         self._cost.observe(sum(len(item.token_ids) for item in schedule.plan.slices), time.perf_counter() - started)
         self._scheduler.commit(schedule)
@@ -197,10 +192,14 @@ class Engine:
         ):
             life = self._lives.get(sequence.request.id)
             if life is not None:
+                if life.queued is None:
+                    life.queued = now - life.request.arrived
                 if scores and not life.told:
                     # A prompt that was preempted half-way is computed again from its start.
                     life.prompt_logprobs[item.start :] = scores
                 outputs += self._grow(life, sequence, samples)
+        for index, embedding in result.embeddings.items():
+            outputs.append(self._embedded(schedule.sequences[index], embedding))
         return outputs
 
     def block_map(self) -> BlockMap:
@@ -223,18 +222,9 @@ class Engine:
         """Raises IntegrityError when a block leaked or is held twice."""
         self._scheduler.check_integrity()
 
-    def _check(self, request_id: str, prompt: list[int], params: SamplingParams) -> None:
+    def _check_new(self, request_id: str) -> None:
         if request_id in self._lives:
             raise InvalidParameter("request_id", f"must be new, got {request_id!r} again")
-        if not prompt:
-            raise InvalidParameter("prompt", "must have at least 1 token, got 0")
-        limit = self.ready.max_model_len - 1
-        if len(prompt) > limit:
-            raise InvalidParameter("prompt", f"must have at most {limit} tokens, got {len(prompt)}")
-        if not (min(prompt) >= 0 and max(prompt) < self.ready.vocab_size):
-            worst = max(prompt) if max(prompt) >= self.ready.vocab_size else min(prompt)
-            raise InvalidParameter("prompt", f"token ids must be from 0 to {self.ready.vocab_size - 1}, got {worst}")
-        check_token_ids(params, self.ready.vocab_size)
 
     def _end_tokens(self, params: SamplingParams) -> frozenset[int]:
         return frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else self._eos)
@@ -309,7 +299,7 @@ class Engine:
         if not beams.search.done:
             return []
         del self._lives[life.request.id]
-        return beams.outputs(sequence.cached_tokens)
+        return beams.outputs(sequence.cached_tokens, life.queued)
 
     def _fork(self, life: _Life, parent: Sequence, index: int) -> Sequence:
         child = parent.fork(index)
@@ -338,9 +328,18 @@ class Engine:
             logprobs=None if sample.logprobs is None else [sample.logprobs],
             prompt_logprobs=None if life.told else prompt_logprobs,
             cached_tokens=0 if life.told else sequence.cached_tokens,
+            queued=None if life.told else life.queued,
         )
         life.told = True
         return output
+
+    def _embedded(self, sequence: Sequence, embedding: bytes) -> Output:
+        request_id = sequence.request.id
+        life = self._lives[request_id]
+        self._end(life, sequence)
+        return Output(
+            request_id, [], "stop", cached_tokens=sequence.cached_tokens, embedding=embedding, queued=life.queued
+        )
 
     def _end(self, life: _Life, sequence: Sequence) -> None:
         self._scheduler.remove(sequence)
@@ -352,15 +351,6 @@ class Engine:
     def _fail(self, life: _Life, error: RequestError) -> Output:
         self.abort(life.request.id)
         return Output(life.request.id, [], "error", error=error)
-
-
-def _check_handling(priority: int, cache_salt: str, timeout: float | None) -> None:
-    if not -PRIORITY_LIMIT <= priority <= PRIORITY_LIMIT:
-        raise InvalidParameter("priority", f"must be from {-PRIORITY_LIMIT} to {PRIORITY_LIMIT}, got {priority}")
-    if any("\ud800" <= character <= "\udfff" for character in cache_salt):
-        raise InvalidParameter("cache_salt", "must be valid Unicode, has half a surrogate pair")
-    if timeout is not None and not timeout > 0:
-        raise InvalidParameter("timeout", f"must be above 0 seconds, got {timeout}")
 
 
 def _refusal(error: InvalidParameter | GrammarsBusy | TokenizerUnavailable) -> RequestError:

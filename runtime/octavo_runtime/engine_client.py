@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import itertools
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import zmq
@@ -20,6 +23,7 @@ from octavo_runtime.messages import (
     Add,
     BlockMap,
     Command,
+    Embed,
     Event,
     Failed,
     Hello,
@@ -29,9 +33,19 @@ from octavo_runtime.messages import (
     Ready,
     Step,
 )
+from octavo_runtime.pooling_params import PoolingParams
 from octavo_runtime.sampling_params import SamplingParams
 
 HUNG_AFTER_SECONDS = 8.0
+
+# After so many messages in a row the readers get their turn. What they find waiting then is joined, so that they cost
+# less the further they are behind.
+_EVENTS_AT_ONCE = 4
+
+# How glibc manages the memory of an engine on a CPU, whose speed is that of reading weights and KV cache: from one
+# heap in huge pages, which take fewer look-ups (docs/adr/0006), and without returning to the system what the next step
+# takes again. It is read when a process starts, so no Python code of the engine's own could set it.
+_CPU_MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=268435456"
 
 
 class EngineFailure(RuntimeError):
@@ -41,21 +55,38 @@ class EngineFailure(RuntimeError):
 @dataclass
 class _Stream:
     """The outputs of one request on their way; None after them: the engine is gone. `ended`: its answers that grow no
-    more."""
+    more. `joins`: whether what several steps brought to one answer may be handed out as one output."""
 
     num_answers: int
-    outputs: asyncio.Queue[Output | None] = field(default_factory=asyncio.Queue)
+    joins: bool
     ended: set[int] = field(default_factory=set)
+    _waiting: list[Output | None] = field(default_factory=list)
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def finished(self) -> bool:
         return len(self.ended) == self.num_answers
 
+    def put(self, output: Output | None) -> None:
+        self._waiting.append(output)
+        self._arrived.set()
+
+    async def take(self) -> Sequence[Output | None]:
+        """All that waits, at least one. A reader that falls behind finds more tokens in each output, not more
+        outputs, and so catches up."""
+        await self._arrived.wait()
+        self._arrived.clear()
+        taken, self._waiting = self._waiting, []
+        return _joined(taken) if self.joins and len(taken) > 1 else taken
+
 
 class EngineClient:
-    """One engine process and the requests that wait for its tokens. Lives in one asyncio loop."""
+    """One engine process and the requests that wait for its tokens. Lives in one asyncio loop.
 
-    def __init__(self) -> None:
+    program: the module that the process runs; it is called with the configuration and the endpoint."""
+
+    def __init__(self, program: str = "octavo_runtime.engine_process") -> None:
+        self._program = program
         self.ready: Ready | None = None
         self.load = Load()
         self._streams: dict[str, _Stream] = {}
@@ -66,27 +97,41 @@ class EngineClient:
         self._last_beat = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
         self._folder = tempfile.TemporaryDirectory(prefix="octavo-")
+        self.endpoint = f"ipc://{Path(self._folder.name) / 'engine'}"
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.SNDHWM, 0)  # nobody waits for a hung engine to take an abort
         self._encoder = msgspec.msgpack.Encoder()
 
     async def start(self, config: EngineConfig) -> Ready:
         """Starts the engine process and waits until it can serve; EngineFailure when it cannot."""
-        endpoint = f"ipc://{Path(self._folder.name) / 'engine'}"
         self._process = subprocess.Popen(  # not multiprocessing, whose start methods pickle
-            [sys.executable, "-m", "octavo_runtime.engine_process", config.model_dump_json(), endpoint],
+            [sys.executable, "-m", self._program, config.model_dump_json(), self.endpoint],
             stdin=subprocess.DEVNULL,
+            env=_environment(config),
         )
+        return await self._greet(self.endpoint, self._watch(self._process))
+
+    async def join(self, endpoint: str, failed: Coroutine[Any, Any, str]) -> Ready:
+        """Waits until an engine process that another one started can serve; EngineFailure when it cannot. `failed`
+        waits for that engine's death and says why."""
+
+        async def watch() -> None:
+            self._fail(await failed)
+
+        return await self._greet(endpoint, watch())
+
+    async def _greet(self, endpoint: str, watching: Coroutine[Any, Any, None]) -> Ready:
         self._socket.connect(endpoint)
-        self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._watch(self._process))]
+        self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(watching)]
         await self._send(Hello())
         await asyncio.wait((self._started, self._failure), return_when=asyncio.FIRST_COMPLETED)
         if not self._started.done():
             raise EngineFailure(self._failure.result())
         return self._started.result()
 
-    async def generate(
+    def generate(
         self,
         request_id: str,
         prompt: list[int],
@@ -98,19 +143,41 @@ class EngineClient:
     ) -> AsyncGenerator[Output, None]:
         """Outputs of one request until all its answers have a finish_reason, or one has an error (arguments: see
         messages.Add). Closing the generator early aborts the request."""
-        stream = self._streams[request_id] = _Stream(params.num_answers)
+        command = Add(request_id, prompt, params, priority, cache_salt, timeout)
+        # Tokens behind a stop string do not count, so each step's are looked at alone.
+        return self._outputs(command, _Stream(params.num_answers, joins=not params.stop))
+
+    async def embed(
+        self,
+        request_id: str,
+        prompt: list[int],
+        params: PoolingParams,
+        *,
+        priority: int = 0,
+        cache_salt: str = "",
+        timeout: float | None = None,
+    ) -> Output:
+        """The output that holds a prompt's embedding, or an error (arguments: see messages.Embed). Cancelling it aborts
+        the request."""
+        command = Embed(request_id, prompt, params, priority, cache_salt, timeout)
+        async with contextlib.aclosing(self._outputs(command, _Stream(1, joins=False))) as outputs:
+            return await anext(outputs)
+
+    async def _outputs(self, command: Add | Embed, stream: _Stream) -> AsyncGenerator[Output, None]:
+        request_id = command.request_id
+        self._streams[request_id] = stream
         failed = False
         try:
             self._raise_if_failed()
-            await self._send(Add(request_id, prompt, params, priority, cache_salt, timeout))
+            await self._send(command)
             while not (stream.finished or failed):
-                output = await stream.outputs.get()
-                if output is None:
-                    raise EngineFailure(self._failure.result())
-                failed = output.error is not None
-                if output.finish_reason is not None:
-                    stream.ended.add(output.index)
-                yield output
+                for output in await stream.take():
+                    if output is None:
+                        raise EngineFailure(self._failure.result())
+                    failed = output.error is not None
+                    if output.finish_reason is not None:
+                        stream.ended.add(output.index)
+                    yield output
         finally:
             del self._streams[request_id]
             if not (stream.finished or failed or self._failure.done()):
@@ -167,7 +234,9 @@ class EngineClient:
 
     async def _receive(self) -> None:
         decoder = msgspec.msgpack.Decoder(Event)
-        while True:
+        for count in itertools.count(1):
+            if count % _EVENTS_AT_ONCE == 0:
+                await asyncio.sleep(0)  # receiving alone does not wait while messages do
             event = decoder.decode(await self._socket.recv())
             self._last_beat = time.monotonic()
             match event:
@@ -175,7 +244,7 @@ class EngineClient:
                     self.load = load
                     for output in outputs:
                         if output.request_id in self._streams:
-                            self._streams[output.request_id].outputs.put_nowait(output)
+                            self._streams[output.request_id].put(output)
                 case BlockMap():
                     asked = self._block_maps.pop(0)
                     if not asked.cancelled():
@@ -195,8 +264,37 @@ class EngineClient:
         if not self._failure.done():
             self._failure.set_result(message)
             for stream in self._streams.values():
-                stream.outputs.put_nowait(None)
+                stream.put(None)
 
     def _raise_if_failed(self) -> None:
         if self._failure.done():
             raise EngineFailure(self._failure.result())
+
+
+def _joined(outputs: Sequence[Output | None]) -> list[Output | None]:
+    """The same tokens in one output for each answer; errors and the engine's end stay where they are."""
+    joined: list[Output | None] = []
+    places: dict[int, int] = {}
+    for output in outputs:
+        place = None if output is None or output.error is not None else places.get(output.index)
+        if output is None or place is None:
+            if output is not None and output.error is None:
+                places[output.index] = len(joined)
+            joined.append(output)
+            continue
+        earlier = joined[place]
+        assert earlier is not None
+        joined[place] = msgspec.structs.replace(
+            earlier,
+            token_ids=earlier.token_ids + output.token_ids,
+            logprobs=None if earlier.logprobs is None else earlier.logprobs + (output.logprobs or []),
+            finish_reason=output.finish_reason,
+            score=output.score,
+        )
+    return joined
+
+
+def _environment(config: EngineConfig) -> dict[str, str]:
+    """The engine process's environment; what the surroundings already say stays."""
+    given = dict(os.environ)
+    return given if config.device == "cuda" else {"GLIBC_TUNABLES": _CPU_MALLOC, **given}

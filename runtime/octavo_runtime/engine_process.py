@@ -3,21 +3,30 @@
 Started by engine_client as `python -m octavo_runtime.engine_process CONFIG_JSON ENDPOINT`. The loop sends a heartbeat
 at least once a second, so that the API process can tell a hung engine from an idle one."""
 
+import logging
 import os
 import signal
 import sys
 import time
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
 import msgspec
 import zmq
 
+from octavo_runtime import logs
+from octavo_runtime.admission import QueueFull
 from octavo_runtime.config import EngineConfig
-from octavo_runtime.messages import Abort, Add, Command, Failed, Hello, Inspect, Load, Output, RequestError, Step
+from octavo_runtime.messages import Abort, Add, Command, Embed, Failed, Hello, Inspect, Load, Output, RequestError, Step
 from octavo_runtime.sampling_params import InvalidParameter
+
+if TYPE_CHECKING:
+    from octavo_runtime.engine import Engine
 
 HEARTBEAT_SECONDS = 0.5
 STATS_SECONDS = 10.0
+
+_log = logging.getLogger("octavo_runtime.engine_process")  # this module's own name is __main__
 
 ClientId = bytes
 
@@ -30,13 +39,16 @@ class Mailbox:
         self.clients: set[ClientId] = set()
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 1000)
+        self._socket.setsockopt(zmq.SNDHWM, 0)  # this kind of socket drops what is too much: tokens would be lost
+        # A ROUTER drops what goes beyond this number, 1,000 if nothing is said: tokens, where a client stands still.
+        self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.bind(endpoint)
         self._decoder = msgspec.msgpack.Decoder(Command)
         self._encoder = msgspec.msgpack.Encoder()
 
-    def receive(self, timeout_seconds: float) -> list[tuple[ClientId, Add | Abort | Inspect]]:
+    def receive(self, timeout_seconds: float) -> list[tuple[ClientId, Add | Embed | Abort | Inspect]]:
         """All commands that wait, or come within the timeout. A Hello makes its sender a client."""
-        commands: list[tuple[ClientId, Add | Abort | Inspect]] = []
+        commands: list[tuple[ClientId, Add | Embed | Abort | Inspect]] = []
         wait = int(timeout_seconds * 1000)
         while self._socket.poll(wait):
             wait = 0
@@ -64,17 +76,16 @@ class Stats:
         self._since = time.monotonic()
 
     def count(self, outputs: list[Output], load: Load) -> None:
-        """Takes in a step's outputs; prints where it is time."""
+        """Takes in a step's outputs; logs where it is time."""
         self._tokens += sum(len(output.token_ids) for output in outputs)
         seconds = time.monotonic() - self._since
         if seconds < STATS_SECONDS:
             return
         if self._tokens:
-            print(
-                f"octavo: {self._tokens / seconds:.1f} tokens/s, {load.running} running, {load.waiting} waiting, "
+            _log.info(
+                f"{self._tokens / seconds:.1f} tokens/s, {load.running} running, {load.waiting} waiting, "
                 f"KV cache {load.blocks_used / load.blocks_total:.0%} used, "
-                f"prefix cache hits {load.prefix_hits / max(load.prefix_queries, 1):.0%}",
-                flush=True,
+                f"prefix cache hits {load.prefix_hits / max(load.prefix_queries, 1):.0%}"
             )
         self._tokens, self._since = 0, time.monotonic()
 
@@ -82,7 +93,7 @@ class Stats:
 def serve(config: EngineConfig, mailbox: Mailbox) -> None:
     """Loads the model and steps until the parent process is gone."""
     # Here, since it imports torch: seconds in which the socket already listens.
-    from octavo_runtime.engine import Engine, QueueFull
+    from octavo_runtime.engine import Engine
 
     engine = Engine(config)
     stats = Stats() if config.log_stats else None
@@ -94,16 +105,9 @@ def serve(config: EngineConfig, mailbox: Mailbox) -> None:
         outputs: dict[ClientId, list[Output]] = defaultdict(list)
         for client, command in mailbox.receive(0 if engine.has_work else HEARTBEAT_SECONDS):
             match command:
-                case Add(request_id=request_id, params=params):
+                case Add(request_id=request_id) | Embed(request_id=request_id):
                     try:
-                        engine.add_request(
-                            request_id,
-                            command.prompt,
-                            params,
-                            priority=command.priority,
-                            cache_salt=command.cache_salt,
-                            timeout=command.timeout,
-                        )
+                        _add(engine, command)
                         owners[request_id] = client
                     except InvalidParameter as error:
                         refusal = RequestError("invalid", str(error), error.field)
@@ -138,10 +142,20 @@ def serve(config: EngineConfig, mailbox: Mailbox) -> None:
                 mailbox.send(client, Step(outputs[client], load))
 
 
+def _add(engine: "Engine", command: Add | Embed) -> None:
+    """Queues what a client asks for. Raises InvalidParameter and QueueFull."""
+    match command:
+        case Add(request_id, prompt, params, priority, salt, timeout):
+            engine.add_request(request_id, prompt, params, priority=priority, cache_salt=salt, timeout=timeout)
+        case Embed(request_id, prompt, pooling, priority, salt, timeout):
+            engine.add_embedding(request_id, prompt, pooling, priority=priority, cache_salt=salt, timeout=timeout)
+
+
 def main() -> int:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # the terminal sends Ctrl-C to the whole group; the API process decides
+    logs.configure_child()
     config, endpoint = EngineConfig.model_validate_json(sys.argv[1]), sys.argv[2]
     mailbox = Mailbox(endpoint)
     try:
@@ -150,9 +164,7 @@ def main() -> int:
         expected = isinstance(error, ValueError | OSError)
         text = str(error) if expected else f"{type(error).__name__}: {error}"
         if not expected:
-            import traceback
-
-            traceback.print_exc()
+            _log.exception("the engine ends by an error")
         if not mailbox.clients:
             mailbox.receive(2.0)
         for client in mailbox.clients:

@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from octavo_runtime.pooling_params import PoolingParams
 from octavo_runtime.sampling_params import SamplingParams
 from octavo_runtime.step import TokenLogprobs
 
@@ -28,6 +29,17 @@ class Add(msgspec.Struct, tag="add", frozen=True):
     timeout: float | None = None
 
 
+class Embed(msgspec.Struct, tag="embed", frozen=True):
+    """Start a request for the embedding of a prompt; the other arguments are those of Add. It ends with one Output."""
+
+    request_id: str
+    prompt: list[int]
+    params: PoolingParams
+    priority: int = 0
+    cache_salt: str = ""
+    timeout: float | None = None
+
+
 class Abort(msgspec.Struct, tag="abort", frozen=True):
     """Stop a request, or only the answer `index` of it, and free the blocks; unknown ids are ignored."""
 
@@ -43,7 +55,7 @@ class Inspect(msgspec.Struct, tag="inspect", frozen=True):
     """Ask for the block map; the engine answers BlockMap after its current step."""
 
 
-Command = Hello | Add | Abort | Inspect
+Command = Hello | Add | Embed | Abort | Inspect
 
 
 class RequestError(msgspec.Struct, frozen=True, array_like=True):
@@ -58,8 +70,10 @@ class Output(msgspec.Struct, frozen=True, array_like=True):
     """New tokens of one answer of a request; `index` tells the answers of a request (n, best_of, beams) apart.
 
     With finish_reason "stop" the last token is the end-of-sequence or stop token itself: counted in the usage, never
-    shown as text. `logprobs`: one entry a token, where asked for. `cached_tokens` and `prompt_logprobs` come with the
-    request's first output. `score`: set at the end of a beam. An error ends all answers of its request."""
+    shown as text. `logprobs`: one entry a token, where asked for. `cached_tokens`, `prompt_logprobs` and `queued`, the
+    seconds from the request's arrival in the engine to its first step, come with its first output. `score`: set at the
+    end of a beam. An error ends all answers of its request. `embedding`: the answer to an Embed, [hidden_size]
+    little-endian float32."""
 
     request_id: str
     token_ids: list[int]
@@ -70,6 +84,8 @@ class Output(msgspec.Struct, frozen=True, array_like=True):
     cached_tokens: int = 0
     score: float | None = None
     error: RequestError | None = None
+    queued: float | None = None
+    embedding: bytes | None = None
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True):
@@ -90,7 +106,8 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):
-    """The engine can serve. `max_model_len`, `block_size` and `num_blocks` are what it settled on."""
+    """The engine can serve. `max_model_len`, `block_size` and `num_blocks` are what it settled on. `hidden_size`: the
+    width of embeddings."""
 
     max_model_len: int
     vocab_size: int
@@ -101,6 +118,7 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
     dtype: str
     weight_bytes: int
     load_seconds: float
+    hidden_size: int
 
 
 class Step(msgspec.Struct, tag="step", frozen=True):

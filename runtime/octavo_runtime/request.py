@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from octavo_runtime.messages import FinishReason
+from octavo_runtime.pooling_params import PoolingParams
 from octavo_runtime.prefix_hash import block_hash, root_hash
 from octavo_runtime.sampling_params import SamplingParams
 
@@ -10,7 +11,7 @@ from octavo_runtime.sampling_params import SamplingParams
 @dataclass(eq=False)
 class Request:
     """What was asked. `order`: place in the scheduler's queue, lower first; `max_tokens`: most tokens to generate for
-    each answer."""
+    each answer. With `pooling` it is the prompt's embedding: nothing is generated, and `params` mean nothing."""
 
     id: str
     prompt_len: int
@@ -19,8 +20,16 @@ class Request:
     max_tokens: int
     seed: int = 0
     cache_salt: str = ""
+    arrived: float = 0.0  # by the engine's clock
     queue_deadline: float = float("inf")  # when it must have started, by the engine's clock
     deadline: float = float("inf")  # when it must have ended
+    pooling: PoolingParams | None = None
+
+    @property
+    def averages(self) -> bool:
+        """Whether the answer is a mean over all tokens: its sum lies with the row, so none may be skipped, nor computed
+        in another row."""
+        return self.pooling is not None and self.pooling.pooling == "mean"
 
 
 @dataclass(eq=False)
@@ -32,7 +41,8 @@ class Sequence:
     tokens: list[int]
     index: int = 0  # which of the request's answers
     draws: list[int] = field(default_factory=lambda: [0])
-    """Sample indices drawn at the next token. The first sequence of a request draws for all answers and then forks."""
+    """Sample indices drawn at the next token. The first sequence of a request draws for all answers and then forks; one
+    that is pooled draws none."""
     computed: int = 0
     block_table: list[int] = field(default_factory=list)
     host_blocks: list[int] = field(default_factory=list)

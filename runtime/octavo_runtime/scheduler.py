@@ -187,7 +187,14 @@ class Scheduler:
 
     def _take_new_rows(self) -> list[NewRow]:
         new_rows = [
-            NewRow(one.row, one.request.params, list(one.tokens), one.request.prompt_len, one.request.seed)
+            NewRow(
+                one.row,
+                one.request.params,
+                list(one.tokens),
+                one.request.prompt_len,
+                one.request.seed,
+                one.request.pooling,
+            )
             for one in self._new_rows
             if one.row is not None
         ]

@@ -7,6 +7,7 @@ from enum import IntEnum
 
 import msgspec
 
+from octavo_runtime.pooling_params import PoolingParams
 from octavo_runtime.sampling_params import SamplingParams
 
 
@@ -14,13 +15,15 @@ class NewRow(msgspec.Struct, frozen=True, array_like=True):
     """A sequence takes `row`. Sent before its first slice, and again after a preemption.
 
     `token_ids`: all that is known, the prompt first; `prompt_len` of them are the prompt. `seed` is never None here;
-    randomness is a function of (seed, sample index, position)."""
+    randomness is a function of (seed, sample index, position). With `pooling` the prompt becomes an embedding, and
+    nothing is drawn."""
 
     row: int
     params: SamplingParams
     token_ids: list[int]
     prompt_len: int
     seed: int
+    pooling: PoolingParams | None = None
 
 
 class TableUpdate(msgspec.Struct, frozen=True, array_like=True):
@@ -49,7 +52,8 @@ class Move(msgspec.Struct, frozen=True, array_like=True):
 
 class Slice(msgspec.Struct, frozen=True, array_like=True):
     """Compute `token_ids` at positions `start`, `start + 1`, ... of `row`; then draw one token for each entry of
-    `draws`, which names the sample index (no entry: a chunk in the middle of a prompt; several: the row forks)."""
+    `draws`, which names the sample index (no entry: a chunk in the middle of a prompt, or a prompt that is pooled;
+    several: the row forks)."""
 
     row: int
     start: int
@@ -84,7 +88,10 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
 
 class StepResult(msgspec.Struct, frozen=True, array_like=True):
     """What a step brought: for each slice, in the plan's order, one sample a draw; and for slices of rows that ask for
-    prompt_logprobs, an entry for each position of the slice whose successor is a prompt token: that successor's."""
+    prompt_logprobs, an entry for each position of the slice whose successor is a prompt token: that successor's.
+    `embeddings`: by the index of their slice, those of the pooled prompts that end in this step, little-endian
+    float32."""
 
     samples: list[list[Sample]]
     prompt_logprobs: list[list[TokenLogprobs]]
+    embeddings: dict[int, bytes] = {}

@@ -15,7 +15,8 @@ from octavo_runtime.tokenizer_conversion import TokenizerUnavailable, tokenizer_
 
 # Private names: random for each process, so that no text from outside can contain one.
 _SEAL = f"\ufdd0{secrets.token_hex(8)}\ufdd1"
-_GUARD = f"\ufdd2{secrets.token_hex(8)}\ufdd3"
+# Templates may write a value as Python or JSON text, which leaves letters and digits alone.
+_GUARD = f"guard{secrets.token_hex(16)}x"
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -64,6 +65,18 @@ class Tokenizer:
             text = self._any_added.sub(self._sealed, text)
             text = self._guarded.sub(lambda match: self._added_text[int(match[1])].decode(), text)
         return self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+
+    def is_special(self, text: str) -> bool:
+        """Whether `text` is the string of one special token."""
+        return text in self._special
+
+    def piece(self, token: int) -> str:
+        """How the vocabulary spells a token, such as `Ġof`; empty for an unknown one."""
+        added: bytes | None = self._added_text.get(token)
+        if added is not None:
+            return added.decode()
+        piece: str | None = self._tokenizer.id_to_token(token) if token >= 0 else None
+        return piece or ""
 
     def guard(self, text: str) -> str:
         """`text` with each special token's string wrapped, so that `encode` splits it into ordinary tokens."""

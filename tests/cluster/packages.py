@@ -1,7 +1,8 @@
-"""The Debian packages that the cluster runs on."""
+"""The Debian packages that the cluster runs on, and how any others are installed."""
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from commands import run, succeeds
@@ -27,18 +28,22 @@ PACKAGES = {
 SERVICES = {"etcd-server": "etcd", "containerd": "containerd"}
 
 
-def missing() -> list[str]:
-    """Names of the packages that are not installed."""
+def missing(packages: Mapping[str, str] = PACKAGES) -> list[str]:
+    """Names of the packages that are not installed; `packages`: what shows that it is there -> the package."""
     return [
         package
-        for sign, package in PACKAGES.items()
+        for sign, package in packages.items()
         if not (Path(sign).exists() if sign.startswith("/") else shutil.which(sign))
     ]
 
 
-def ensure() -> None:
-    """Install the missing packages with apt-get."""
-    absent = missing()
+def ensure(packages: Mapping[str, str] = PACKAGES) -> None:
+    """Install those of `packages` (see `missing`) that are not there with apt-get.
+
+    Raises:
+        StepFailed: they cannot be installed here.
+    """
+    absent = missing(packages)
     if not absent:
         return
     advice = f"run as root: apt-get install {' '.join(absent)}"

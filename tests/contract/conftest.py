@@ -1,9 +1,11 @@
 """Servers as processes of their own: with the scripted engine, and with the real one."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +13,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from octavo_runtime.model.files import locate
+from octavo_runtime.tokenizer_conversion import tokenizer_folder
 
 MODEL = "builtin://smollm2"
 SCRIPTED = [sys.executable, str(Path(__file__).with_name("scripted_server.py")), "serve"]
@@ -22,10 +27,11 @@ ENVIRONMENT = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 @dataclass
 class Server:
-    """A running server. url: ends without a slash, before /v1."""
+    """A running server. url: ends without a slash, before /v1; log: its lines on standard output so far."""
 
     process: subprocess.Popen[str]
     url: str
+    log: list[str]
 
     def wait_ready(self, seconds: float = 90) -> None:
         end = time.monotonic() + seconds
@@ -42,18 +48,25 @@ class Server:
         raise AssertionError(f"no {name} {labels} in:\n{text}")
 
 
-def start(command: list[str]) -> Server:
+def start(command: list[str], **environment: str) -> Server:
     """Starts a server on a free port and reads its address from its first line."""
     process = subprocess.Popen(
-        [*command, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        [*command, "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT | environment,
     )
     assert process.stdout
     line = process.stdout.readline()
-    match = re.search(r"http://\S+:\d+", line)
+    match = re.search(r"https?://\S+:\d+", line)
     if match is None:
         process.kill()
         raise AssertionError(f"no address in the first line {line!r}; {process.communicate()[1]}")
-    return Server(process, match[0])
+    server = Server(process, match[0], [line])
+    # Nobody may leave a pipe full: the server would wait for its reader.
+    threading.Thread(target=server.log.extend, args=(process.stdout,), daemon=True).start()
+    return server
 
 
 def end(server: Server) -> None:
@@ -63,7 +76,7 @@ def end(server: Server) -> None:
             server.process.wait(20)
         except subprocess.TimeoutExpired:
             server.process.kill()
-    server.process.communicate()
+    server.process.wait()
 
 
 @pytest.fixture
@@ -99,11 +112,55 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 @pytest.fixture
 def start_scripted() -> Iterator[Callable[..., Server]]:
-    """Starts servers of a test's own, with further arguments."""
+    """Starts servers of a test's own, with further arguments, and variables of their environment by keyword."""
+    yield from _servers([*SCRIPTED, MODEL])
+
+
+@pytest.fixture
+def start_command() -> Iterator[Callable[..., Server]]:
+    """As `start_scripted`, for other programs: the arguments are the whole command."""
+    yield from _servers([])
+
+
+@pytest.fixture(scope="module")
+def scripted_servers() -> Iterator[Callable[..., Server]]:
+    """As `start_scripted`, for servers that the tests of a module share."""
+    yield from _servers([*SCRIPTED, MODEL])
+
+
+@pytest.fixture(scope="module")
+def scripted_models() -> Iterator[Callable[..., Server]]:
+    """As `scripted_servers`, for other models: the first argument is a model's folder."""
+    yield from _servers(SCRIPTED)
+
+
+@pytest.fixture(scope="module")
+def model_with_template(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Makes a folder of a model for the scripted engine: the built-in tokenizer with another chat template."""
+
+    def make(template: str) -> str:
+        folder = tmp_path_factory.mktemp("model")
+        built_in = tokenizer_folder(locate(MODEL))
+        config = json.loads((built_in / "tokenizer_config.json").read_text())
+        (folder / "config.json").write_text("{}")
+        (folder / "tokenizer.json").symlink_to(built_in / "tokenizer.json")
+        (folder / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": template}))
+        return str(folder)
+
+    return make
+
+
+@pytest.fixture
+def start_real() -> Iterator[Callable[..., Server]]:
+    """As `start_scripted`, with the real engine."""
+    yield from _servers(REAL)
+
+
+def _servers(command: list[str]) -> Iterator[Callable[..., Server]]:
     servers: list[Server] = []
 
-    def starter(*arguments: str) -> Server:
-        servers.append(start([*SCRIPTED, MODEL, *arguments]))
+    def starter(*arguments: str, **environment: str) -> Server:
+        servers.append(start([*command, *arguments], **environment))
         return servers[-1]
 
     yield starter

@@ -1,13 +1,18 @@
 """A stand-in for EngineClient that answers from a script, and does odd things when the prompt asks for them."""
 
 import asyncio
+import math
+import re
+import struct
 from collections.abc import AsyncGenerator
 
 from octavo_runtime.config import EngineConfig
 from octavo_runtime.engine_client import EngineFailure
 from octavo_runtime.messages import BlockMap, Load, Output, Ready, RequestError
 from octavo_runtime.model.files import locate
+from octavo_runtime.pooling_params import PoolingParams
 from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.step import TokenLogprobs
 from octavo_runtime.tokenizer import load_tokenizer
 
 ANSWER = "The capital of France is Paris. It lies on the Seine, in the north of the country; voilà ✨."
@@ -24,10 +29,11 @@ ERRORS = {
 
 class ScriptedEngine:
     """Gives ANSWER and the end-of-sequence token, one token a step, n times over. Words in the prompt change that:
-    [slow] 20 ms a token, over and over; [refuse KIND] ends this request with an error of that kind before any token,
-    [error KIND] after 2; [die] ends the engine after 2 tokens; [hang] makes the engine look hung."""
+    [say]TEXT[/say] answers with TEXT; [slow] takes 20 ms a token, over and over; [refuse KIND] ends this request with
+    an error of that kind before any token, [error KIND] after 2; [die] ends the engine after 2 tokens; [hang] makes the
+    engine look hung."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = "") -> None:
         self.ready: Ready | None = None
         self.aborted: set[tuple[str, int]] = set()
         self._running = 0
@@ -42,7 +48,7 @@ class ScriptedEngine:
         self._tokenizer = await asyncio.to_thread(load_tokenizer, locate("builtin://smollm2"))
         if config.seed == 13:
             raise EngineFailure("the script says that the engine cannot start")
-        self.ready = Ready(MAX_MODEL_LEN, 49152, 16, 10, 0, "script", "float32", 1, 0.1)
+        self.ready = Ready(MAX_MODEL_LEN, 49152, 16, 10, 0, "script", "float32", 1, 0.1, 8)
         if config.seed == 14:
             await asyncio.sleep(3600)
         return self.ready
@@ -58,7 +64,8 @@ class ScriptedEngine:
         timeout: float | None = None,
     ) -> AsyncGenerator[Output, None]:
         wish = self._tokenizer.decode(prompt)
-        script = self._tokenizer.encode(ANSWER, add_special_tokens=False)
+        said = re.findall(r"\[say\](.*?)\[/say\]", wish, re.DOTALL)
+        script = self._tokenizer.encode(said[-1] if said else ANSWER, add_special_tokens=False)
         script = script * 100 if "[slow]" in wish else [*script, self._tokenizer.eos_token_ids[0]]
         limit = params.max_tokens or MAX_MODEL_LEN - len(prompt)
         self._hung = self._hung or "[hang]" in wish
@@ -78,9 +85,42 @@ class ScriptedEngine:
                 reason = "stop" if last else "length" if count == limit else None
                 for index in range(params.num_answers):
                     if (request_id, index) not in self.aborted:
-                        yield Output(request_id, [token], reason, index)
+                        queued = 0.0001 if count == 1 else None
+                        yield Output(
+                            request_id, [token], reason, index, _logprobs(token, params.logprobs), queued=queued
+                        )
                 if reason is not None or all((request_id, one) in self.aborted for one in range(params.num_answers)):
                     return
+        finally:
+            self._running -= 1
+
+    async def embed(
+        self,
+        request_id: str,
+        prompt: list[int],
+        params: PoolingParams,
+        *,
+        priority: int = 0,
+        cache_salt: str = "",
+        timeout: float | None = None,
+    ) -> Output:
+        """Eight numbers that come from the prompt's tokens; the words [slow], for 3 s, [refuse KIND] and [die] work."""
+        wish = self._tokenizer.decode(prompt)
+        self._running += 1
+        try:
+            await asyncio.sleep(3 if "[slow]" in wish else 0)
+            for kind, error in ERRORS.items():
+                if f"[refuse {kind}]" in wish:
+                    return Output(request_id, [], "error", error=error)
+            if "[die]" in wish and not self._failure.done():
+                self._failure.set_result("the script says that the engine died")
+            if self._failure.done():
+                raise EngineFailure(self._failure.result())
+            tokens = prompt if params.pooling == "mean" else prompt[-1:]
+            vector = [sum(token % (place + 2) for token in tokens) / len(tokens) for place in range(8)]
+            length = math.hypot(*vector) or 1.0
+            scaled = [number / length for number in vector] if params.normalize else vector
+            return Output(request_id, [], "stop", embedding=struct.pack("<8f", *scaled), queued=0.001)
         finally:
             self._running -= 1
 
@@ -100,3 +140,12 @@ class ScriptedEngine:
 
     async def stop(self) -> None:
         pass
+
+
+def _logprobs(token: int, top: int | None) -> list[TokenLogprobs] | None:
+    """Where they are asked for: this token is the likeliest with 1/2, words from 1000 on follow with 1/4, 1/8, ..."""
+    if top is None:
+        return None
+    scores = [-(place + 1) * math.log(2) for place in range(max(top, 1))]
+    tokens = [token, *(1000 + place for place in range(1, top))]
+    return [TokenLogprobs([token, *tokens[:top]], [scores[0], *scores[:top]], [1, *range(1, top + 1)])]

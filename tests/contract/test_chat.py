@@ -35,7 +35,8 @@ def test_the_server_sees_the_whole_conversation(scripted, monkeypatch):
     [
         ([], 2, "--base-url"),
         (["builtin://gpt5"], 2, "there is: smollm2"),
-        (["--base-url", "http://127.0.0.1:9/v1"], 1, "http://127.0.0.1:9/v1"),
+        (["--base-url", "http://127.0.0.1:9/v1"], 1, "http://127.0.0.1:9/v1 cannot be reached"),
+        (["--base-url", "127.0.0.1:9/v1"], 2, "--base-url must begin with http"),
     ],
 )
 def test_failures_are_one_line(arguments, code, words, monkeypatch):
@@ -44,6 +45,29 @@ def test_failures_are_one_line(arguments, code, words, monkeypatch):
     assert done.returncode == code
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_server_that_asks_for_a_key(start_scripted, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    key = "a-key-of-more-than-enough-letters"
+    server = start_scripted("--api-key", key)
+    server.wait_ready()
+    refused = talk("hi\n", "--base-url", f"{server.url}/v1")
+    assert (refused.returncode, refused.stdout.strip()) == (1, "")
+    assert "HTTP 401" in refused.stderr
+    assert "--api-key" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert talk("hi\n", "--base-url", f"{server.url}/v1", "--api-key", key).stdout.startswith("The capital")
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    assert talk("hi\n", "--base-url", f"{server.url}/v1").stdout.startswith("The capital")
+
+
+def test_a_refused_message_leaves_the_conversation(scripted, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    done = talk(f"{'a ' * 3000}\nAnd now?\n", "--base-url", f"{scripted.url}/v1")
+    assert done.returncode == 0
+    assert "2047" in done.stderr
+    assert done.stdout.strip().startswith("The capital")
 
 
 def test_a_model_loaded_here_answers():

@@ -258,6 +258,31 @@ def test_a_hung_engine_turns_liveness_red(start_scripted):
         assert http.get("/debug/blocks").status_code == 503
 
 
+def test_a_hung_engine_ends_what_waits_for_it(start_scripted):
+    server = start_scripted()
+    server.wait_ready()
+    stream = Stream(server, {**SLOW, "max_tokens": 1500})
+    with client(server) as http:
+        http.post("/v1/completions", json={**SLOW, "prompt": "[hang]", "stream": False, "max_tokens": 1})
+        stream.join(5)
+        assert json.loads(stream.events[-1])["error"] == {
+            "message": "the engine has not answered for 9 s",
+            "type": "server_error",
+            "param": None,
+            "code": "engine_error",
+        }
+        eventually(lambda: server.metric("octavo_requests_total", status="error") == 1)
+        assert server.metric("octavo_requests_total", status="aborted") == 0
+    assert server.process.poll() is None, "Kubernetes decides, by liveness"
+
+
+def test_json_logs_hold_the_last_words_too(start_scripted):
+    server = start_scripted("--log-format", "json", "--seed", "13")
+    assert server.process.wait(20) == 1
+    line = json.loads(server.process.stderr.read())
+    assert (line["level"], line["message"]) == ("critical", "the script says that the engine cannot start")
+
+
 def test_an_engine_that_cannot_start_is_one_line_and_exit_code_1(start_scripted):
     process = start_scripted("--seed", "13").process
     assert process.wait(20) == 1

@@ -53,6 +53,14 @@ def test_url_names_another_port() -> None:
     assert api.parse(llmservice(SMALLEST | {"endpoint": {"port": 8080}})).url == "http://chat.default.svc:8080/v1"
 
 
+@pytest.mark.parametrize(
+    ("port", "url"), [(443, "https://chat.default.svc/v1"), (80, "https://chat.default.svc:80/v1")]
+)
+def test_url_of_a_certificate_is_https(port: int, url: str) -> None:
+    endpoint = {"port": port, "tlsSecret": {"name": "chat-tls"}}
+    assert api.parse(llmservice(SMALLEST | {"endpoint": endpoint})).url == url
+
+
 def test_numbers_are_taken_as_quantities() -> None:
     service = api.parse(llmservice(SMALLEST | {"resources": {"cpu": 2, "memory": 4294967296}}))
     assert (service.spec.resources.cpu, service.spec.resources.memory) == ("2", "4294967296")

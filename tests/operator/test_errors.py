@@ -30,6 +30,10 @@ def unscheduled(message: str) -> dict[str, Any]:
 
 
 LOG = "loading\n\x1b[31moctavo: no model.safetensors in /models\x1b[0m\n\n"
+JSON_LOG = (
+    '{"time": "2026-11-25T12:00:01.250Z", "level": "info", "message": "request"}\n'
+    '{"time": "2026-11-25T12:00:02.250Z", "level": "critical", "message": "no model.safetensors in /models"}\n'
+)
 CASES = [
     (
         pod(containerStatuses=container(waiting={"reason": "ErrImagePull", "message": "not found"})),
@@ -71,6 +75,15 @@ CASES = [
         ),
         "CrashLoopBackOff",
         ["2 restarts", "octavo: no model.safetensors in /models"],
+    ),
+    (
+        pod(
+            containerStatuses=container(
+                2, {"reason": "Error", "exitCode": 2, "message": JSON_LOG}, waiting={"reason": "CrashLoopBackOff"}
+            )
+        ),
+        "CrashLoopBackOff",
+        ["(2 restarts): no model.safetensors in /models"],
     ),
     (
         pod(containerStatuses=container(1, {"reason": "Error", "exitCode": 7}, waiting={"reason": "CrashLoopBackOff"})),

@@ -68,6 +68,7 @@ def test_container_runs_the_spec() -> None:
     )["args"]
     assert " ".join(arguments) == (
         "serve hf://owner/name --host 0.0.0.0 --port 8000 --device cpu --served-name a --served-name b --drain 90s "
+        "--log-format json "
         "--max-model-len 512 --kv-cache-memory 256Mi"
     )
 
@@ -122,6 +123,44 @@ def test_token_comes_from_the_secret() -> None:
     environment = engine(model={"uri": "hf://owner/name", "tokenSecret": {"name": "hf"}})["env"]
     reference = {"secretKeyRef": {"name": "hf", "key": "token"}}
     assert {"name": "HF_TOKEN", "valueFrom": reference} in environment
+
+
+SECURED = {
+    "apiKeysSecret": {"name": "chat-keys"},
+    "tlsSecret": {"name": "chat-tls"},
+    "rateLimit": {"requestsPerMinute": 600, "maxConcurrentRequests": 8},
+}
+
+
+def test_keys_and_certificate_are_read_from_secrets_that_may_change() -> None:
+    spec = pod(endpoint=SECURED)
+    (container,) = spec["containers"]
+    for name, secret, path in (
+        ("api-keys", "chat-keys", "/etc/octavo/api-keys"),
+        ("tls", "chat-tls", "/etc/octavo/tls"),
+    ):
+        assert {"name": name, "secret": {"secretName": secret, "defaultMode": 0o440}} in spec["volumes"]
+        # A subPath would never be refreshed.
+        assert {"name": name, "mountPath": path, "readOnly": True} in container["volumeMounts"]
+    words = " ".join(container["args"])
+    assert "--api-key-file /etc/octavo/api-keys" in words
+    assert "--tls-cert /etc/octavo/tls/tls.crt --tls-key /etc/octavo/tls/tls.key" in words
+    assert "--requests-per-minute 600 --max-concurrent-requests 8" in words
+    assert "--tokens-per-minute" not in words
+    flags = {word for word in container["args"] if word.startswith("--")}
+    assert flags <= {
+        "--" + name.replace("_", "-") for model in (EngineConfig, ServerConfig) for name in model.model_fields
+    }
+    assert not {"--api-key-file", "--tls-cert", "--requests-per-minute"} & set(engine()["args"])
+
+
+@pytest.mark.parametrize(("endpoint", "scheme"), [({}, "HTTP"), (SECURED, "HTTPS")])
+def test_probes_and_prometheus_speak_as_the_server_does(endpoint: dict[str, Any], scheme: str) -> None:
+    template = built("Deployment", endpoint=endpoint)["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["scheme"] == scheme
+    assert template["metadata"]["annotations"]["prometheus.io/scheme"] == scheme.lower()
 
 
 def test_pod_is_locked_down() -> None:

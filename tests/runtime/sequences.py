@@ -2,6 +2,7 @@
 
 from octavo_runtime.block_pool import BlockPool
 from octavo_runtime.block_tables import BlockTables
+from octavo_runtime.pooling_params import PoolingParams
 from octavo_runtime.request import Request, Sequence
 from octavo_runtime.sampling_params import SamplingParams
 from octavo_runtime.scheduler import Schedule, Scheduler
@@ -33,13 +34,20 @@ def make_sequence(
     order: float = 0.0,
     n: int = 1,
     params: SamplingParams | None = None,
+    pooling: PoolingParams | None = None,
 ) -> Sequence:
     """A sequence whose prompt is given, or so many tokens that no other arrival's has."""
     tokens = [arrival * 10_000 + position for position in range(prompt)] if isinstance(prompt, int) else prompt
     request = Request(
-        f"r{arrival}", len(tokens), params or SamplingParams(), (order, arrival), max_tokens, cache_salt=salt
+        f"r{arrival}",
+        len(tokens),
+        params or SamplingParams(),
+        (order, arrival),
+        max_tokens,
+        cache_salt=salt,
+        pooling=pooling,
     )
-    return Sequence(request, list(tokens), draws=list(range(n)))
+    return Sequence(request, list(tokens), draws=[] if pooling else list(range(n)))
 
 
 def run_step(scheduler: Scheduler) -> Schedule:

@@ -3,6 +3,7 @@ what the slots of all earlier positions hold, so a lost copy, a block used twice
 
 from collections.abc import Sequence
 
+from octavo_runtime.pooling_params import PoolingParams
 from octavo_runtime.step import Move, MoveKind, NewRow, Sample, StepPlan, StepResult
 
 BLANK = -1
@@ -18,6 +19,11 @@ def chain(tokens: Sequence[int], value: int = 0) -> list[int]:
     return values
 
 
+def embedding(values: Sequence[int], params: PoolingParams) -> bytes:
+    """What a prompt whose slots hold `values` is pooled to."""
+    return repr(values if params.pooling == "mean" else values[-1]).encode()
+
+
 class SimulatedDevice:
     """Carries out plans by rows, tables, moves and slices alone, as an executor must."""
 
@@ -27,13 +33,15 @@ class SimulatedDevice:
         self._block_size = block_size
         self._rows: dict[int, NewRow] = {}
         self._tables: dict[int, list[int]] = {}
+        self._seen: dict[int, list[int]] = {}
 
     def run(self, plan: StepPlan) -> StepResult:
-        """One step. A drawn token is a function of all tokens before it and of the sample index."""
+        """One step. A drawn token is a function of all tokens before it and of the sample index; an embedding names the
+        last slot's content, or those of all tokens that were computed since the row was taken."""
         for move in plan.moves:
             self._move(move)
         for new in plan.new_rows:
-            self._rows[new.row], self._tables[new.row] = new, []
+            self._rows[new.row], self._tables[new.row], self._seen[new.row] = new, [], []
         for update in plan.tables:
             table = self._tables[update.row]
             assert update.first <= len(table), "a table update leaves a gap"
@@ -47,10 +55,15 @@ class SimulatedDevice:
                 assert (block, slot) not in written, "two sequences write one slot in a step"
                 written.add((block, slot))
                 self.memory[block][slot] = hash((before, token))
-        for item in plan.slices:
-            last = self._read(item.row, item.start + len(item.token_ids) - 1)
-            samples.append([Sample(hash((last, index)) % VOCAB) for index in item.draws])
-        return StepResult(samples, [[] for _ in samples])
+        embeddings = {}
+        for number, item in enumerate(plan.slices):
+            end, new = item.start + len(item.token_ids), self._rows[item.row]
+            values = [self._read(item.row, position) for position in range(item.start, end)]
+            samples.append([Sample(hash((values[-1], index)) % VOCAB) for index in item.draws])
+            self._seen[item.row] += values
+            if new.pooling is not None and end == new.prompt_len:
+                embeddings[number] = embedding(self._seen[item.row], new.pooling)
+        return StepResult(samples, [[] for _ in samples], embeddings)
 
     def contents(self, row: int, length: int) -> list[int]:
         """What attention over the first `length` positions of a row would read."""

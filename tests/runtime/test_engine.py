@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import EOS, SHAPES, make_engine, random_prompts, run, save, tokens_of
 
+from octavo_runtime.admission import QueueFull
 from octavo_runtime.config import EngineConfig
-from octavo_runtime.engine import Engine, QueueFull
+from octavo_runtime.engine import Engine
 from octavo_runtime.sampling_params import InvalidParameter, SamplingParams
 
 LONG = SamplingParams(temperature=0.0, max_tokens=30, ignore_eos=True)
@@ -66,6 +67,22 @@ def test_who_waits_too_long_is_told_so_and_who_runs_goes_on(folder):
     assert (refused.error.kind, refused.error.message) == ("queue_timeout", "queue_timeout: the request waited over 5s")
     assert "waiting" not in engine
     assert drain(engine)[-1].finish_reason == "length"
+
+
+def test_the_first_output_says_how_long_the_request_waited(folder):
+    engine, clock = engine_with_clock(folder, max_num_seqs=1)
+    engine.add_request("first", [1, 2], LONG)
+    engine.add_request("second", [1, 2], SamplingParams(max_tokens=2, ignore_eos=True))
+    engine.add_request("third", [1, 2], SamplingParams(beam_width=2, max_tokens=2, ignore_eos=True))
+    clock.now += 2
+    waited: dict[str, list[float | None]] = {}
+    while engine.has_work:
+        for output in engine.step():
+            waited.setdefault(output.request_id, []).append(output.queued)
+        clock.now += 1
+    assert waited["first"] == [2, *[None] * 29]
+    assert waited["second"] == [32, None]
+    assert waited["third"][0] == 34
 
 
 def test_a_deadline_ends_a_request_that_runs(folder):

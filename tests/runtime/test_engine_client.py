@@ -8,9 +8,12 @@ import time
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from octavo_runtime.config import EngineConfig
-from octavo_runtime.engine_client import EngineClient, EngineFailure
+from octavo_runtime.engine_client import EngineClient, EngineFailure, _joined
+from octavo_runtime.messages import Output, RequestError
 from octavo_runtime.sampling_params import SamplingParams
 
 CONFIG = EngineConfig(model="builtin://smollm2", device="cpu", kv_cache_memory="64Mi", max_model_len=512)
@@ -53,6 +56,54 @@ async def test_requests_run_together_and_leave_nothing():
         assert len({tuple(answer) for answer in answers}) == 1
         await wait_until(lambda: client.load.running == 0 and client.load.blocks_used == 0, 5)
         assert client.problem() is None
+
+
+OUTPUTS = st.builds(
+    Output,
+    st.just("r"),
+    st.lists(st.integers(0, 9), max_size=3),
+    st.none(),
+    st.integers(0, 2),
+    error=st.one_of(st.none(), st.none(), st.just(RequestError("deadline", "late"))),
+)
+
+
+@given(st.lists(st.one_of(OUTPUTS, OUTPUTS, st.none()), min_size=1))
+def test_joining_outputs_loses_and_reorders_no_token(outputs: list[Output | None]):
+    def tokens(of: list[Output | None]) -> dict[int, list[int]]:
+        return {
+            index: [token for one in of if one and one.index == index and not one.error for token in one.token_ids]
+            for index in range(3)
+        }
+
+    joined = _joined(outputs)
+    assert tokens(joined) == tokens(outputs)
+    assert joined.count(None) == outputs.count(None)
+    assert [one for one in joined if one and one.error] == [one for one in outputs if one and one.error]
+    answers = [one.index for one in joined if one and not one.error]
+    assert len(answers) == len(set(answers))
+
+
+async def test_a_reader_that_falls_behind_gets_the_same_tokens_in_fewer_outputs():
+    async with started(CONFIG.model_copy(update={"dtype": "float32"})) as client:
+        params = SamplingParams(temperature=0.0, max_tokens=40, ignore_eos=True, logprobs=1)
+        stream = client.generate("slow", [1, 2, 3], params)
+        outputs = [await anext(stream)]
+        await wait_until(lambda: client.load.running == 0, 20)
+        outputs += [output async for output in stream]
+        assert len(outputs) == 2
+        assert [token for output in outputs for token in output.token_ids] == await collect(client, "quick", params)
+        assert [len(output.token_ids) for output in outputs] == [len(output.logprobs) for output in outputs]
+        assert outputs[-1].finish_reason == "length"
+
+
+async def test_tokens_are_not_joined_where_one_may_end_the_answer():
+    async with started() as client:
+        params = SamplingParams(temperature=0.0, max_tokens=10, ignore_eos=True, stop=("never",))
+        stream = client.generate("r", [1, 2, 3], params)
+        await anext(stream)
+        await wait_until(lambda: client.load.running == 0, 20)
+        assert [len(output.token_ids) async for output in stream] == [1] * 9
 
 
 async def test_a_refused_request_is_an_error_output_and_harms_nobody():

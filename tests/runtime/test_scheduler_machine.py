@@ -16,8 +16,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from sequences import BLOCK, make_sequence, make_tables
-from simulated_device import VOCAB, SimulatedDevice, chain
+from simulated_device import VOCAB, SimulatedDevice, chain, embedding
 
+from octavo_runtime.pooling_params import PoolingParams
 from octavo_runtime.request import Sequence
 from octavo_runtime.scheduler import Scheduler
 
@@ -49,6 +50,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         )
         self.device = SimulatedDevice(blocks, host_blocks, BLOCK)
         self.alive: list[Sequence] = []
+        self.half_done: set[Sequence] = set()  # embeddings that were computed in part, and then gave way
         self.arrivals = 0
         self.idle_steps = 0
 
@@ -59,17 +61,22 @@ class SchedulerMachine(RuleBasedStateMachine):
         new=st.integers(1, 12),
         n=st.sampled_from([1, 1, 1, 2, 4]),
         urgency=st.integers(0, 3),
+        pooling=st.sampled_from([None, None, None, "mean", "last"]),
     )
-    def arrive(self, prefix, family, own, new, n, urgency):
+    def arrive(self, prefix, family, own, new, n, urgency, pooling):
         prompt = [family] * min(prefix, MOST_TOKENS - own - new) + [1000 + self.arrivals] * own
-        sequence = make_sequence(self.arrivals, prompt, new, n=n, order=float(self.arrivals + 5 * urgency))
+        pooled = pooling and PoolingParams(pooling=pooling)
+        order = float(self.arrivals + 5 * urgency)
+        sequence = make_sequence(self.arrivals, prompt, new, n=n, order=order, pooling=pooled)
         self.arrivals += 1
         self.alive.append(sequence)
         self.scheduler.add(sequence)
 
     @rule()
     def step(self):
+        under_way = {one for one in self.scheduler.running if one.request.pooling and one.computed}
         schedule = self.scheduler.plan()
+        self.half_done |= under_way.difference(self.scheduler.running)
         self.scheduler.check_integrity()
         pairs = list(zip(schedule.sequences, schedule.plan.slices, strict=True))
         assert len({id(one) for one, _ in pairs}) == len({item.row for _, item in pairs}) == len(pairs)
@@ -84,9 +91,22 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert item.token_ids == sequence.tokens[item.start : end]
             assert self.device.contents(item.row, end) == chain(sequence.tokens[:end]), "the KV cache is not its own"
         self.scheduler.commit(schedule)
-        for (sequence, item), samples in zip(pairs, result.samples, strict=True):
+        for number, ((sequence, item), samples) in enumerate(zip(pairs, result.samples, strict=True)):
             if item.draws:
                 self.grow(sequence, [sample.token_id for sample in samples])
+            elif number in result.embeddings:
+                self.finish_embedding(sequence, result.embeddings[number])
+
+    def finish_embedding(self, sequence: Sequence, found: bytes) -> None:
+        pooling = sequence.request.pooling
+        assert pooling is not None
+        assert sequence.known == sequence.request.prompt_len
+        assert found == embedding(chain(sequence.tokens), pooling), "a token's state lost or counted twice"
+        self.alive.remove(sequence)
+        self.scheduler.remove(sequence)
+        happened[f"pooled: {pooling.pooling}"] += 1
+        if sequence in self.half_done:
+            happened[f"pooled after giving way: {pooling.pooling}"] += 1
 
     def grow(self, sequence: Sequence, tokens: list[int]) -> None:
         grown = [sequence, *(sequence.fork(index) for index in sequence.draws[1:])]
@@ -115,11 +135,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         sequence = data.draw(st.sampled_from([one for one in self.alive if _may_pause(one)]))
         sequence.paused = not sequence.paused
 
-    @precondition(lambda self: any(one.row is not None and one.computed for one in self.alive))
+    @precondition(lambda self: any(_may_roll_back(one) for one in self.alive))
     @rule(data=st.data())
     def roll_back(self, data):
         """What was reserved or computed in vain is given back and written again."""
-        sequence = data.draw(st.sampled_from([one for one in self.alive if one.row is not None and one.computed]))
+        sequence = data.draw(st.sampled_from([one for one in self.alive if _may_roll_back(one)]))
         first = sequence.published * BLOCK
         self.tables.truncate(sequence, data.draw(st.integers(first, max(first, sequence.computed))))
 
@@ -145,7 +165,12 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 def _may_pause(sequence: Sequence) -> bool:
     """Beams pause once they have computed all their tokens, and may lose their blocks only then."""
-    return sequence.paused or (sequence.started and sequence.known - sequence.computed == 1)
+    return sequence.paused or (sequence.started and bool(sequence.draws) and sequence.known - sequence.computed == 1)
+
+
+def _may_roll_back(sequence: Sequence) -> bool:
+    """Tokens of a prompt that is pooled are never drafts."""
+    return sequence.row is not None and sequence.computed > 0 and sequence.request.pooling is None
 
 
 def test_random_histories_keep_every_block_and_token(capsys):
@@ -161,7 +186,10 @@ def test_random_histories_keep_every_block_and_token(capsys):
         ),
     )
     # The histories are about something: all of this took place in them.
-    assert all(happened[what] > 0 for what in ("steps", "swapped", "recomputed", "cached tokens", "COPY", "aborts"))
+    seen = ["steps", "swapped", "recomputed", "cached tokens", "COPY", "aborts", "pooled: mean", "pooled: last"]
+    if SOAK:
+        seen += ["pooled after giving way: mean", "pooled after giving way: last"]
+    assert [what for what in seen if not happened[what]] == []
     if SOAK:
         assert happened["steps"] >= 100_000
         with capsys.disabled():

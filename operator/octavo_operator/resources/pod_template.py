@@ -6,13 +6,15 @@ from typing import Any
 from octavo_operator.api import LLMService
 from octavo_operator.resources import metadata
 from octavo_operator.settings import Settings
-from octavo_runtime.config import engine_flags, parse_duration
+from octavo_runtime.config import engine_flags, flag, parse_duration
 
 PORT = 8000
 CONTAINER = "engine"
 USER = 10001
 CACHE = "/var/cache/octavo"
 MODELS = "/models"
+API_KEYS = "/etc/octavo/api-keys"
+TLS = "/etc/octavo/tls"
 GPU = "nvidia.com/gpu"
 
 # After a pod is told to end, proxies still send it new connections for a moment: it must not stop listening before.
@@ -29,6 +31,7 @@ def build(service: LLMService, settings: Settings) -> dict[str, Any]:
                 "prometheus.io/scrape": "true",
                 "prometheus.io/port": str(PORT),
                 "prometheus.io/path": "/metrics",
+                "prometheus.io/scheme": _scheme(service).lower(),
             },
         },
         "spec": _pod_spec(service, settings),
@@ -77,6 +80,9 @@ def _pod_spec(service: LLMService, settings: Settings) -> dict[str, Any]:
     }
     if claim := _claim(service):
         pod["volumes"].append({"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
+    for name, secret, _ in _secrets(service):
+        # Readable by the group of the server's user alone.
+        pod["volumes"].append({"name": name, "secret": {"secretName": secret, "defaultMode": 0o440}})
     if service.spec.accelerator.type == "nvidia":
         pod["tolerations"] = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
     return pod
@@ -90,6 +96,7 @@ def _container(service: LLMService, settings: Settings) -> dict[str, Any]:
     ]
     if _claim(service):
         mounts.append({"name": "model", "mountPath": MODELS, "readOnly": True})
+    mounts += [{"name": name, "mountPath": path, "readOnly": True} for name, _, path in _secrets(service)]
     return {
         "name": CONTAINER,
         "image": service.spec.image or settings.runtime_image,
@@ -101,9 +108,9 @@ def _container(service: LLMService, settings: Settings) -> dict[str, Any]:
         "volumeMounts": mounts,
         # The server listens while the model still loads: loading, however long, is told by readiness alone, and
         # liveness restarts an engine that hangs or has died.
-        "startupProbe": _probe("/health/live", periodSeconds=1, timeoutSeconds=5, failureThreshold=120),
-        "livenessProbe": _probe("/health/live", periodSeconds=5, timeoutSeconds=5, failureThreshold=4),
-        "readinessProbe": _probe("/health/ready", periodSeconds=2, timeoutSeconds=5, failureThreshold=2),
+        "startupProbe": _probe(service, "/health/live", periodSeconds=1, timeoutSeconds=5, failureThreshold=120),
+        "livenessProbe": _probe(service, "/health/live", periodSeconds=5, timeoutSeconds=5, failureThreshold=4),
+        "readinessProbe": _probe(service, "/health/ready", periodSeconds=2, timeoutSeconds=5, failureThreshold=2),
         "lifecycle": {"preStop": {"sleep": {"seconds": ENDPOINTS_SETTLE}}},
         # The last lines of a crashed engine's log then stand in the pod's status, where the operator reads them.
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -115,8 +122,19 @@ def _container(service: LLMService, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _probe(path: str, **numbers: int) -> dict[str, Any]:
-    return {"httpGet": {"path": path, "port": "http"}, **numbers}
+def _probe(service: LLMService, path: str, **numbers: int) -> dict[str, Any]:
+    return {"httpGet": {"path": path, "port": "http", "scheme": _scheme(service)}, **numbers}
+
+
+def _scheme(service: LLMService) -> str:
+    return "HTTP" if service.spec.endpoint.tls_secret is None else "HTTPS"
+
+
+def _secrets(service: LLMService) -> list[tuple[str, str, str]]:
+    """Volume, Secret and path of each Secret that the server reads, and goes on reading, from files."""
+    endpoint = service.spec.endpoint
+    wanted = (("api-keys", endpoint.api_keys_secret, API_KEYS), ("tls", endpoint.tls_secret, TLS))
+    return [(volume, secret.name, path) for volume, secret, path in wanted if secret is not None]
 
 
 def _arguments(service: LLMService) -> list[str]:
@@ -125,7 +143,13 @@ def _arguments(service: LLMService) -> list[str]:
     arguments = ["serve", _model(service), "--host", "0.0.0.0", "--port", str(PORT), "--device", device]  # noqa: S104
     for name in spec.model.served_names:
         arguments += ["--served-name", name]
-    arguments += ["--drain", spec.rollout.drain]
+    arguments += ["--drain", spec.rollout.drain, "--log-format", "json"]
+    if spec.endpoint.api_keys_secret is not None:
+        arguments += ["--api-key-file", API_KEYS]
+    if spec.endpoint.tls_secret is not None:
+        arguments += ["--tls-cert", f"{TLS}/tls.crt", "--tls-key", f"{TLS}/tls.key"]
+    for name, limit in spec.endpoint.rate_limit.model_dump(exclude_none=True).items():
+        arguments += [flag(name), str(limit)]
     return arguments + engine_flags(spec.engine.model_dump(by_alias=True, exclude_defaults=True))
 
 

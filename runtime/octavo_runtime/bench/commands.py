@@ -167,6 +167,26 @@ def concurrency(
 
 
 @bench.command()
+def frontend(
+    model: Model = _BUILTIN,
+    streams: Annotated[int, _number("Streams at once.", 1, 4096)] = 256,
+    tokens: Annotated[int, _number("Tokens of each.", 10, 8000)] = 400,
+    rate: Annotated[int, _number("Tokens a second, all streams together, for the latencies.", 1, 1_000_000)] = 20_000,
+    api_workers: Annotated[int, _number("API processes.", 1, 64)] = 1,
+    out: Out = ".",
+    as_json: Json = False,
+) -> int:
+    """The API process with tokens that cost nothing: streamed tokens a second, and what it adds to each."""
+
+    def measure() -> "Report":
+        from octavo_runtime.bench.frontend import run
+
+        return run(model, streams, tokens, rate, api_workers)
+
+    return _publish("frontend", measure, out, as_json)
+
+
+@bench.command()
 def compare(
     model: Model = _BUILTIN,
     build_llama_cpp: Annotated[

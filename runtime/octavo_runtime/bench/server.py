@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -27,14 +27,21 @@ class Server:
 
 
 @contextmanager
-def serving(model: str, flags: Sequence[str] = ()) -> Iterator[Server]:
-    """A server on a free port of 127.0.0.1, from when it is ready to the end of the block.
+def serving(
+    model: str,
+    flags: Sequence[str] = (),
+    *,
+    program: Sequence[str] = (sys.executable, "-m", "octavo_runtime", "serve"),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """A server on a free port of 127.0.0.1, from when it is ready to the end of the block. `program` takes serve's
+    arguments.
 
     BadOption, with the server's own line, where it cannot start."""
-    command = [sys.executable, "-m", "octavo_runtime", "serve", model, "--port", "0", *flags]
+    command = [*program, model, "--port", "0", "--no-access-log", *flags]
     with (
         tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
     ):
         try:
             server = _wait_ready(process)
@@ -56,8 +63,8 @@ def _wait_ready(process: subprocess.Popen[str]) -> Server | None:
     assert process.stdout is not None
     base_url = ""
     for line in process.stdout:
-        if listening := _LISTENING.match(line):
+        if listening := _LISTENING.search(line):
             base_url = listening[1]
-        if ready := _READY.match(line):
+        if ready := _READY.search(line):
             return Server(base_url, ready["device"], ready["dtype"])
     return None

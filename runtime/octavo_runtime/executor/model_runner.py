@@ -6,6 +6,7 @@ from octavo_runtime.config import EngineConfig
 from octavo_runtime.executor import Masks
 from octavo_runtime.executor.batch import Batch, build_batch
 from octavo_runtime.executor.kv_cache import KVCache
+from octavo_runtime.executor.pooling import Pooler
 from octavo_runtime.executor.rows import Rows
 from octavo_runtime.messages import Ready
 from octavo_runtime.model.decoder import Decoder
@@ -22,7 +23,7 @@ _SCORED_AT_A_TIME = 256
 
 
 class ModelRunner:
-    """A decoder with its KV cache, the state of its rows and its sampler. The same for all devices.
+    """A decoder with its KV cache, the state of its rows, its sampler and its pooler. The same for all devices.
 
     block_bytes: size of one block of the KV cache. swap_bytes_per_second: measured speed of the way to host memory."""
 
@@ -31,6 +32,7 @@ class ModelRunner:
         self._kv_cache = kv_cache
         self._rows = rows
         self._sampler = sampler
+        self._pooler = Pooler()
         self._max_model_len = max_model_len
         self.block_bytes = kv_cache.block_bytes
         self.swap_bytes_per_second = kv_cache.swap_bytes_per_second()
@@ -48,6 +50,7 @@ class ModelRunner:
             dtype=str(cache.dtype).removeprefix("torch."),
             weight_bytes=weight_bytes,
             load_seconds=load_seconds,
+            hidden_size=self._decoder.spec.hidden_size,
         )
 
     @torch.inference_mode()
@@ -57,6 +60,7 @@ class ModelRunner:
         self._rows.update(plan)
         for new in plan.new_rows:
             self._sampler.set_row(new)
+            self._pooler.set_row(new)
         if not plan.slices:
             return StepResult([], [])
         for item in plan.slices:
@@ -64,7 +68,11 @@ class ModelRunner:
         cache = self._kv_cache.device
         batch = build_batch(plan.slices, self._rows.block_tables, self._kv_cache.block_size, cache.device)
         hidden = self._decoder.forward(batch, cache)
-        return StepResult(self._draw(plan, batch, hidden, masks), self._score_prompts(plan, batch, hidden))
+        return StepResult(
+            self._draw(plan, batch, hidden, masks),
+            self._score_prompts(plan, batch, hidden),
+            self._pooler.pool(plan.slices, batch, hidden),
+        )
 
     def _draw(self, plan: StepPlan, batch: Batch, hidden: torch.Tensor, masks: Masks) -> list[list[Sample]]:
         draws = [

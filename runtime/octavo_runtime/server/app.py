@@ -1,20 +1,58 @@
 """The HTTP application: routes, error handlers and middleware put together."""
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from octavo_runtime import __version__
-from octavo_runtime.server import blocks, chat, completions, health, metrics_endpoint, models
-from octavo_runtime.server.body_limit import BodyLimit
+from octavo_runtime.config import ServerConfig, parse_duration, parse_quantity
+from octavo_runtime.server import (
+    blocks,
+    chat,
+    completions,
+    docs_page,
+    embeddings,
+    health,
+    load,
+    metrics_endpoint,
+    models,
+    tokenize,
+)
+from octavo_runtime.server.api_keys import ApiKeys
 from octavo_runtime.server.errors import add_error_handlers
+from octavo_runtime.server.guard import RATE_LIMIT_HEADERS, Guard
+from octavo_runtime.server.messages_api import routes as messages
+from octavo_runtime.server.request_bounds import RequestBounds
+from octavo_runtime.server.responses_api import routes as responses
+from octavo_runtime.server.security_headers import SecurityHeaders
 from octavo_runtime.server.state import ServerState
+from octavo_runtime.server.ui import page
 
 
-def create_app(state: ServerState) -> FastAPI:
-    """The application that serves `state`."""
-    app = FastAPI(title="Octavo", version=__version__, redirect_slashes=False)
-    for routes in (chat, completions, models, health, blocks):
+def create_app(state: ServerState, config: ServerConfig, keys: ApiKeys) -> ASGIApp:
+    """The application that serves `state` to those whom `keys` let in."""
+    app = FastAPI(title="Octavo", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    for routes in (chat, completions, responses, messages, embeddings, tokenize, models, health, load, blocks):
         app.include_router(routes.router(state))
+    app.include_router(docs_page.router())
     app.include_router(metrics_endpoint.router(state.metrics))
+    if config.ui:
+        app.include_router(page.router())
     add_error_handlers(app, on_rejected=state.metrics.rejected)
-    app.add_middleware(BodyLimit)
-    return app
+    # From the inside out: a request is read once it is known who sends it.
+    app.add_middleware(
+        RequestBounds,
+        max_body=parse_quantity(config.max_body),
+        read_seconds=parse_duration(config.client_timeout),
+        on_rejected=state.metrics.rejected,
+    )
+    app.add_middleware(Guard, keys=keys, metrics=state.metrics, guard_metrics=config.guard_metrics)
+    if config.cors_origin:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.cors_origin,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After", "X-Request-Id", *RATE_LIMIT_HEADERS],
+        )
+    return SecurityHeaders(app)

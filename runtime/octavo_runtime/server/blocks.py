@@ -19,7 +19,8 @@ def router(state: ServerState) -> APIRouter:
         if (problem := state.engine.problem()) is not None:
             raise unavailable(f"the engine is not available: {problem}", retry_after=10)
         try:
-            blocks = await state.engine.block_map()
+            with state.answer():  # else nothing would end it where the engine hangs
+                blocks = await state.engine.block_map()
         except EngineFailure as error:
             raise unavailable(f"the engine is not available: {error}", retry_after=10) from None
         return Response(msgspec.json.encode(blocks), media_type="application/json")

@@ -1,28 +1,62 @@
-"""POST /v1/chat/completions."""
+"""POST /v1/chat/completions. Other endpoints that answer a conversation translate to `begin`, and from `complete` or
+`chunks`."""
 
 import asyncio
+import dataclasses
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
 from fastapi import APIRouter, Request, Response
 
 from octavo_runtime.answers import Answer, Delta
+from octavo_runtime.messages import FinishReason
+from octavo_runtime.server.answer_reader import AnswerReader
+from octavo_runtime.server.chat_prompt import ChatPrompt, chat_params, chat_prompt
+from octavo_runtime.server.chunks import ChatChunkChoice, ChatCompletionChunk, ChatDelta
 from octavo_runtime.server.generation import Generation, make_ask, run, usage
 from octavo_runtime.server.logprobs import TokenTrail, chat_logprobs, prompt_logprobs
 from octavo_runtime.server.protocol import ChatCompletionRequest
+from octavo_runtime.server.reasoning import ReasoningSplitter
 from octavo_runtime.server.responses import (
     SYSTEM_FINGERPRINT,
-    AssistantMessage,
     ChatChoice,
-    ChatChunkChoice,
     ChatCompletion,
-    ChatCompletionChunk,
+    ChatFinishReason,
     ChatLogprobs,
+    Usage,
 )
 from octavo_runtime.server.state import ServedModel, ServerState
 from octavo_runtime.server.streaming import EventStream, whole_answer
+from octavo_runtime.server.tools.call_parser import CallParser
+
+
+@dataclasses.dataclass(frozen=True)
+class ChatTurn:
+    """A chat request that has passed every check, and the answers to it in the making."""
+
+    model: ServedModel
+    body: ChatCompletionRequest
+    prompt: ChatPrompt
+    generation: Generation
+
+    def reader(self) -> AnswerReader:
+        """Reads one of the answers."""
+        body, style, forced = self.body, self.model.style, bool(self.body.forced_tools)
+        parser = None
+        if body.offered_tools and style.calls is not None:
+            names = {tool.function.name for tool in body.offered_tools}
+            parser = CallParser(style.calls, names, forced=forced)
+        return AnswerReader(
+            self.model.tokenizer,
+            ReasoningSplitter(opened=self.prompt.reasoning_open) if self.prompt.may_reason else None,
+            parser,
+            skip_special_tokens=self.generation.ask.params.skip_special_tokens,
+            parallel=body.parallel_tool_calls is not False,
+            show_reasoning=body.include_reasoning,
+            id_length=None if style.calls is None else style.calls.id_length,
+        )
 
 
 def router(state: ServerState) -> APIRouter:
@@ -32,93 +66,125 @@ def router(state: ServerState) -> APIRouter:
     @routes.post("/v1/chat/completions", response_model=ChatCompletion)
     async def create_chat_completion(body: ChatCompletionRequest, request: Request) -> Response:
         """The model's next message in a conversation."""
-        model = state.model_for(body.model)
-        params = body.sampling_params(default_max_tokens=None)
-        messages = [message.for_template() for message in body.messages]
-        prompt = await asyncio.to_thread(model.template.encode, messages, model.tokenizer)
-        generation = Generation(state, model, make_ask(model, body, prompt, params, "messages"))
+        turn = await begin(state, body)
         if body.stream:
-            return EventStream(state, _chunks(model, body, generation))
-        return await whole_answer(state, request, _completion(model, body, generation))
+            return EventStream(state, chunks(turn))
+        return await whole_answer(state, request, complete(turn))
 
     return routes
 
 
-async def _completion(model: ServedModel, body: ChatCompletionRequest, generation: Generation) -> ChatCompletion:
+async def begin(state: ServerState, body: ChatCompletionRequest) -> ChatTurn:
+    """The turn that a request asks for; nothing runs yet. Raises ApiError or InvalidParameter."""
+    model = state.model_for(body.model)
+    params, form_field = chat_params(model, body)
+    prompt = await asyncio.to_thread(chat_prompt, model, body)
+    ask = make_ask(model, body, prompt.token_ids, params, "messages")
+    return ChatTurn(model, body, prompt, Generation(state, model, dataclasses.replace(ask, form_field=form_field)))
+
+
+async def complete(turn: ChatTurn) -> ChatCompletion:
+    """The whole answer. Raises ApiError."""
+    body, generation = turn.body, turn.generation
     await run([generation])
     answers, ask = generation.answers, generation.ask
     scores = None
     if ask.params.prompt_logprobs is not None:
-        scores = prompt_logprobs(model.tokenizer, answers.prompt_logprobs or [], ask.params.prompt_logprobs)
+        scores = prompt_logprobs(turn.model.tokenizer, answers.prompt_logprobs or [], ask.params.prompt_logprobs)
     return ChatCompletion(
         id=_new_id(),
         created=int(time.time()),
         model=body.model,
-        choices=[_choice(model, body, generation, answer) for answer in answers.best()],
-        usage=usage([generation]),
+        choices=[_choice(turn, answer) for answer in answers.best()],
+        usage=_whole_usage(turn),
         system_fingerprint=SYSTEM_FINGERPRINT,
         prompt_logprobs=scores,
         prompt_token_ids=ask.prompt if body.return_token_ids else None,
     )
 
 
-def _choice(model: ServedModel, body: ChatCompletionRequest, generation: Generation, answer: Answer) -> ChatChoice:
+def _choice(turn: ChatTurn, answer: Answer) -> ChatChoice:
     assert answer.finish_reason is not None
-    scores = _Scores(model, generation)
+    reader = turn.reader()
+    message = reader.message(answer.text, answer.token_ids)
     return ChatChoice(
         index=answer.index,
-        message=AssistantMessage(content=answer.text),
-        logprobs=scores.add(answer),
-        finish_reason=answer.finish_reason,
+        message=message,
+        logprobs=_Scores(turn).add(answer),
+        finish_reason=_finish_reason(answer.finish_reason, reader),
         stop_reason=answer.stop_reason,
-        token_ids=answer.token_ids if body.return_token_ids else None,
+        token_ids=answer.token_ids if turn.body.return_token_ids else None,
     )
 
 
-async def _chunks(
-    model: ServedModel, body: ChatCompletionRequest, generation: Generation
-) -> AsyncGenerator[ChatCompletionChunk, None]:
-    """Of each answer the role first, then text as it comes and the reason of the end; and the usage where it is
-    wanted."""
-    frame = ChatCompletionChunk(
-        id=_new_id(), created=int(time.time()), model=body.model, choices=[], system_fingerprint=SYSTEM_FINGERPRINT
-    )
+def _whole_usage(turn: ChatTurn) -> Usage:
+    """Of all answers, those of best_of that do not count too."""
+    readers = []
+    for answer in turn.generation.answers.all if turn.prompt.may_reason else ():
+        readers.append(turn.reader())
+        readers[-1].add(answer.text, answer.token_ids, finished=True)
+    return _usage(turn.generation, readers)
 
-    def chunk(choice: ChatChunkChoice) -> ChatCompletionChunk:
-        return frame.model_copy(update={"choices": [choice]})
 
+def _usage(generation: Generation, readers: Iterable[AnswerReader]) -> Usage:
+    return usage([generation], reasoning_tokens=sum(reader.reasoning_tokens for reader in readers))
+
+
+async def chunks(turn: ChatTurn) -> AsyncGenerator[ChatCompletionChunk, None]:
+    """Of each answer the role first, then what comes and the reason of the end; and the usage where it is wanted.
+    Raises ApiError; closing it aborts the answers."""
+    body, generation = turn.body, turn.generation
+    name, created = _new_id(), int(time.time())
+    readers: dict[int, AnswerReader] = {}
     scores: dict[int, _Scores] = {}
+
+    def chunk(*choices: ChatChunkChoice, counted: bool = body.wants_continuous_usage) -> ChatCompletionChunk:
+        return ChatCompletionChunk(
+            id=name,
+            created=created,
+            model=body.model,
+            choices=list(choices),
+            usage=_usage(generation, readers.values()) if counted else None,
+            system_fingerprint=SYSTEM_FINGERPRINT,
+        )
+
     async with aclosing(generation.deltas()) as deltas:
         async for delta in deltas:
-            index = delta.index
-            if index not in scores:
-                scores[index] = _Scores(model, generation)
-                first = chunk(ChatChunkChoice(index=index, delta={"role": "assistant", "content": ""}))
+            index, reason = delta.index, delta.finish_reason
+            if index not in readers:
+                readers[index], scores[index] = turn.reader(), _Scores(turn)
+                first = chunk(ChatChunkChoice(index=index, delta=ChatDelta(role="assistant", content="")))
                 first.prompt_token_ids = generation.ask.prompt if body.return_token_ids else None
                 yield first
+            grown = readers[index].add(delta.text, delta.token_ids, finished=reason is not None)
             logprobs = scores[index].add(delta)
             token_ids = list(delta.token_ids) if body.return_token_ids else None
-            if delta.text or token_ids or (logprobs and logprobs.content):
-                content = {"content": delta.text}
-                yield chunk(ChatChunkChoice(index=index, delta=content, logprobs=logprobs, token_ids=token_ids))
-            if delta.finish_reason:
+            if not grown and (token_ids or (logprobs and logprobs.content)):
+                grown = [ChatDelta(content="")]
+            for part in grown:
+                yield chunk(ChatChunkChoice(index=index, delta=part, logprobs=logprobs, token_ids=token_ids))
+                logprobs = token_ids = None  # with the first part alone
+            if reason is not None:
+                ended = _finish_reason(reason, readers[index])
                 yield chunk(
-                    ChatChunkChoice(
-                        index=index, delta={}, finish_reason=delta.finish_reason, stop_reason=delta.stop_reason
-                    )
+                    ChatChunkChoice(index=index, delta=ChatDelta(), finish_reason=ended, stop_reason=delta.stop_reason)
                 )
     if body.wants_usage:
-        yield frame.model_copy(update={"usage": usage([generation])})
+        yield chunk(counted=True)
+
+
+def _finish_reason(reason: FinishReason, reader: AnswerReader) -> ChatFinishReason:
+    return "tool_calls" if reason == "stop" and reader.called else reason
 
 
 class _Scores:
     """The log-probabilities of one answer, piece by piece; None throughout where they were not asked for."""
 
-    def __init__(self, model: ServedModel, generation: Generation) -> None:
-        params = generation.ask.params
-        self._tokenizer = model.tokenizer
+    def __init__(self, turn: ChatTurn) -> None:
+        params = turn.generation.ask.params
+        self._tokenizer = turn.model.tokenizer
         self._wanted = params.logprobs is not None
-        self._trail = TokenTrail(model.tokenizer, skip_special_tokens=params.skip_special_tokens)
+        self._trail = TokenTrail(turn.model.tokenizer, skip_special_tokens=params.skip_special_tokens)
 
     def add(self, grown: Answer | Delta) -> ChatLogprobs | None:
         if not self._wanted:

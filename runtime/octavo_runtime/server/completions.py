@@ -6,9 +6,11 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 
 from octavo_runtime.answers import Answer, Delta
+from octavo_runtime.server.chunks import CompletionChunk, CompletionChunkChoice
 from octavo_runtime.server.generation import Generation, make_ask, run, side_by_side, usage
 from octavo_runtime.server.logprobs import TokenTrail, completion_logprobs, place_prompt, prompt_logprobs
 from octavo_runtime.server.protocol import CompletionRequest
@@ -28,7 +30,7 @@ def router(state: ServerState) -> APIRouter:
         """How the model goes on from each prompt; several prompts run side by side."""
         model = state.model_for(body.model)
         params = body.sampling_params(_DEFAULT_MAX_TOKENS)
-        prompts = [await _token_ids(model, prompt) for prompt in body.prompts()]
+        prompts = [await _token_ids(model, body, prompt) for prompt in body.prompts()]
         asks = [make_ask(model, body, prompt, params, "prompt") for prompt in prompts]
         generations = [Generation(state, model, ask) for ask in asks]
         if body.stream:
@@ -38,10 +40,10 @@ def router(state: ServerState) -> APIRouter:
     return routes
 
 
-async def _token_ids(model: ServedModel, prompt: str | list[int]) -> list[int]:
+async def _token_ids(model: ServedModel, body: CompletionRequest, prompt: str | list[int]) -> list[int]:
     if isinstance(prompt, list):
         return prompt
-    return await asyncio.to_thread(model.tokenizer.encode, prompt, add_special_tokens=True)
+    return await asyncio.to_thread(model.tokenizer.encode, prompt, add_special_tokens=body.add_special_tokens)
 
 
 async def _completion(model: ServedModel, body: CompletionRequest, generations: Sequence[Generation]) -> Completion:
@@ -50,15 +52,33 @@ async def _completion(model: ServedModel, body: CompletionRequest, generations: 
     for number, generation in enumerate(generations):
         for answer in generation.answers.best():
             choice = _Choice(model, body, generation, _index(number, generation, answer.index))
-            choices.append(choice.piece(answer))
-    return _frame(body).model_copy(update={"choices": choices, "usage": _usage(body, generations)})
+            choices.append(CompletionChoice(**msgspec.structs.asdict(choice.piece(answer))))
+    return Completion(
+        id=_new_id(),
+        created=int(time.time()),
+        model=body.model,
+        choices=choices,
+        usage=_usage(body, generations),
+        system_fingerprint=SYSTEM_FINGERPRINT,
+    )
 
 
 async def _chunks(
     model: ServedModel, body: CompletionRequest, generations: Sequence[Generation]
-) -> AsyncGenerator[Completion, None]:
+) -> AsyncGenerator[CompletionChunk, None]:
     """Text as it comes, each piece with its choice's index, and the usage where it is wanted."""
-    frame, choices = _frame(body), dict[int, _Choice]()
+    name, created, choices = _new_id(), int(time.time()), dict[int, _Choice]()
+
+    def chunk(*pieces: CompletionChunkChoice, counted: bool) -> CompletionChunk:
+        return CompletionChunk(
+            id=name,
+            created=created,
+            model=body.model,
+            choices=list(pieces),
+            usage=_usage(body, generations) if counted else None,
+            system_fingerprint=SYSTEM_FINGERPRINT,
+        )
+
     async with aclosing(side_by_side(generations)) as deltas:
         async for number, delta in deltas:
             generation = generations[number]
@@ -67,9 +87,9 @@ async def _chunks(
                 choices[index] = _Choice(model, body, generation, index)
             piece = choices[index].piece(delta)
             if piece.text or piece.finish_reason or piece.token_ids or (piece.logprobs and piece.logprobs.tokens):
-                yield frame.model_copy(update={"choices": [piece]})
+                yield chunk(piece, counted=body.wants_continuous_usage)
     if body.wants_usage:
-        yield frame.model_copy(update={"usage": _usage(body, generations)})
+        yield chunk(counted=True)
 
 
 class _Choice:
@@ -85,12 +105,12 @@ class _Choice:
         self._trail = TokenTrail(model.tokenizer, skip_special_tokens=skip, offset=len(self._echo))
         self._begun = False
 
-    def piece(self, grown: Answer | Delta) -> CompletionChoice:
+    def piece(self, grown: Answer | Delta) -> CompletionChunkChoice:
         """What new tokens bring; nothing of them where only the prompt is wanted."""
         body = self._body
         if body.wants_prompt_alone:
             grown = Answer(grown.index, finish_reason="length")
-        piece = CompletionChoice(
+        piece = CompletionChunkChoice(
             index=self._index, text=grown.text, finish_reason=grown.finish_reason, stop_reason=grown.stop_reason
         )
         placed = []
@@ -122,11 +142,5 @@ def _usage(body: CompletionRequest, generations: Sequence[Generation]) -> Usage:
     return usage(generations, 0 if body.wants_prompt_alone else None)
 
 
-def _frame(body: CompletionRequest) -> Completion:
-    return Completion(
-        id=f"cmpl-{uuid.uuid4().hex}",
-        created=int(time.time()),
-        model=body.model,
-        choices=[],
-        system_fingerprint=SYSTEM_FINGERPRINT,
-    )
+def _new_id() -> str:
+    return f"cmpl-{uuid.uuid4().hex}"

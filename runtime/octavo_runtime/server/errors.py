@@ -1,4 +1,5 @@
-"""Every error a client can meet, in OpenAI's shape: {"error": {"message", "type", "param", "code"}}."""
+"""Every error a client can meet, in OpenAI's shape, {"error": {"message", "type", "param", "code"}}, or where the route
+is Anthropic's in theirs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,8 +10,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from octavo_runtime.sampling_params import InvalidParameter
+from octavo_runtime.server.messages_api.error_shape import PATHS, anthropic_error
 
-_TYPES = {404: "not_found_error", 429: "rate_limit_error"}
+_TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 _TYPE_NAMES = ("str", "int", "float", "bool")
 
 
@@ -33,6 +35,12 @@ class ApiError(HTTPException):
 def invalid(message: str, param: str | None, code: str | None = None) -> ApiError:
     """A request that breaks a rule; HTTP 400."""
     return ApiError(400, message, param=param, code=code)
+
+
+def unauthorized() -> ApiError:
+    """A request without one of the server's keys; HTTP 401."""
+    message = "a valid API key is required, as Authorization: Bearer KEY or x-api-key: KEY"
+    return ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
 
 
 def model_not_found(name: str, served: list[str]) -> ApiError:
@@ -68,23 +76,24 @@ def add_error_handlers(app: FastAPI, on_rejected: Callable[[], None]) -> None:
     async def on_http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         if not isinstance(error, ApiError):
-            return _response(_from_framework(request, error))
+            return error_response(request.url.path, _from_framework(request, error))
         if error.status_code < 500:
             on_rejected()
-        return _response(error)
+        return error_response(request.url.path, error)
 
     async def on_invalid_request(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         on_rejected()
-        return _response(invalid(*explain(error.errors(), request.headers.get("content-type"))))
+        problem = invalid(*explain(error.errors(), request.headers.get("content-type")))
+        return error_response(request.url.path, problem)
 
-    async def on_invalid_parameter(_request: Request, error: Exception) -> JSONResponse:
+    async def on_invalid_parameter(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, InvalidParameter)
         on_rejected()
-        return _response(invalid(str(error), error.field))
+        return error_response(request.url.path, invalid(str(error), error.field))
 
-    async def on_bug(_request: Request, _error: Exception) -> JSONResponse:
-        return _response(ApiError(500, "internal error; the server's log has its cause"))
+    async def on_bug(request: Request, _error: Exception) -> JSONResponse:
+        return error_response(request.url.path, ApiError(500, "internal error; the server's log has its cause"))
 
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_invalid_request)
@@ -92,13 +101,18 @@ def add_error_handlers(app: FastAPI, on_rejected: Callable[[], None]) -> None:
     app.add_exception_handler(Exception, on_bug)
 
 
-def _response(error: ApiError) -> JSONResponse:
-    return JSONResponse(error.body, error.status_code, error.headers)
+def error_response(path: str, error: ApiError) -> JSONResponse:
+    """`error` as the clients of `path` read it: in Anthropic's shape for /v1/messages, in OpenAI's elsewhere."""
+    body = error.body
+    if path.startswith(PATHS):
+        body = anthropic_error(error.status_code, body["error"]["message"])
+    return JSONResponse(body, error.status_code, error.headers)
 
 
 def _from_framework(request: Request, error: HTTPException) -> ApiError:
     if error.status_code == 404:
-        return ApiError(404, f"no such endpoint: {request.method} {request.url.path[:200]}")
+        path = request.url.path[:200].encode("unicode_escape").decode()  # it may hold line ends
+        return ApiError(404, f"no such endpoint: {request.method} {path}")
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
         return ApiError(405, f"{request.method} is not allowed here; allowed: {allowed}", headers=error.headers)
@@ -118,7 +132,8 @@ def explain(errors: Sequence[Any], content_type: str | None) -> tuple[str, str |
         return f"the body must be a JSON object, got {_shown(error['input'])}", None
     if not place and kind == "string_unicode":
         return f"field names must be valid Unicode, got {_shown(error['input'])}", None
-    field = ".".join(str(part)[:100] for part in place if part not in _TYPE_NAMES and "[" not in str(part))
+    last = len(place) - 1
+    field = ".".join(str(part)[:100] for at, part in enumerate(place) if not _names_type(part, last=at == last))
     message = error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         return f"{field}: unknown field", field
@@ -128,6 +143,12 @@ def explain(errors: Sequence[Any], content_type: str | None) -> tuple[str, str |
         return message, message.partition(":")[0]
     message = message.removeprefix("Input ")
     return f"{field}: {message[0].lower()}{message[1:]}, got {_shown(error['input'])}", field
+
+
+def _names_type(part: str | int, *, last: bool) -> bool:
+    """Whether a part of a place is one of the types that a field may have, such as a class, and no field."""
+    text = str(part)
+    return text in _TYPE_NAMES or "[" in text or (text[:1].isupper() and not last)
 
 
 def _shown(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -10,11 +9,13 @@ from dataclasses import dataclass
 
 from octavo_runtime.answers import Answers, Delta
 from octavo_runtime.engine_client import EngineFailure
-from octavo_runtime.messages import Output, RequestError
+from octavo_runtime.messages import RequestError
 from octavo_runtime.sampling_params import SamplingParams
 from octavo_runtime.server.errors import ApiError, deadline_exceeded, engine_failed, invalid, overloaded, unavailable
 from octavo_runtime.server.generation_request import GenerationRequest
-from octavo_runtime.server.responses import PromptTokensDetails, Usage
+from octavo_runtime.server.progress import Progress
+from octavo_runtime.server.prompt_log import log_prompt
+from octavo_runtime.server.responses import CompletionTokensDetails, PromptTokensDetails, Usage
 from octavo_runtime.server.state import ServedModel, ServerState
 from octavo_runtime.tokenizer import resolve_params
 
@@ -49,8 +50,7 @@ def make_ask(model: ServedModel, body: GenerationRequest, prompt: list[int], par
 def check_prompt(model: ServedModel, prompt: Sequence[int], max_tokens: int | None, field: str) -> None:
     """Raises ApiError where a prompt (from request field `field`) does not fit the model."""
     limit = model.max_model_len
-    if not prompt:
-        raise invalid(f"{field}: must have at least one token, got none", field)
+    check_tokens(model, prompt, field)
     if len(prompt) >= limit:
         raise invalid(
             f"{field}: must have at most {limit - 1} tokens, to leave room for an answer within the limit of {limit}, "
@@ -65,6 +65,12 @@ def check_prompt(model: ServedModel, prompt: Sequence[int], max_tokens: int | No
             field,
             "context_length_exceeded",
         )
+
+
+def check_tokens(model: ServedModel, prompt: Sequence[int], field: str) -> None:
+    """Raises ApiError where a prompt has no token, or one that the model does not know."""
+    if not prompt:
+        raise invalid(f"{field}: must have at least one token, got none", field)
     worst = max(prompt) if min(prompt) >= 0 else min(prompt)
     if not 0 <= worst < model.vocab_size:
         raise invalid(f"{field}: token ids must be from 0 to {model.vocab_size - 1}, got {worst}", field)
@@ -76,17 +82,22 @@ class Generation:
     def __init__(self, state: ServerState, model: ServedModel, ask: Ask) -> None:
         self.ask = ask
         self.answers = Answers(model.tokenizer, ask.params)
-        self.tokens = 0
         self._state = state
+        self._tokenizer = model.tokenizer
+        self._progress = Progress(state.metrics, len(ask.prompt))
         self._id = uuid.uuid4().hex
-        self._start = time.perf_counter()
-        self._last: dict[int, float] = {}  # when each answer last grew
+
+    @property
+    def tokens(self) -> int:
+        return self._progress.tokens
 
     async def deltas(self) -> AsyncGenerator[Delta, None]:
         """What each of the engine's outputs brings, until all answers have ended. Closing the generator aborts them in
         the engine. Raises ApiError."""
-        metrics, ask, outcome = self._state.metrics, self.ask, "aborted"
-        metrics.started(len(ask.prompt))
+        progress, ask, outcome = self._progress, self.ask, "aborted"
+        progress.started()
+        if self._state.log_prompts:
+            log_prompt(self._tokenizer, ask.prompt)
         try:
             outputs = self._state.engine.generate(
                 self._id, ask.prompt, ask.params, priority=ask.priority, cache_salt=ask.cache_salt
@@ -95,14 +106,14 @@ class Generation:
                 async for output in outputs:
                     if output.error is not None:
                         outcome = "rejected" if output.error.kind == "invalid" else "error"
-                        raise _refusal(output.error, ask.form_field)
+                        raise refusal(output.error, ask.form_field)
                     if (delta := self.answers.add(output)) is None:
                         continue
-                    self._count(output)
+                    progress.grew(output)
                     if delta.stopped:
                         await self._state.engine.abort_answer(self._id, delta.index)
                     if delta.finish_reason is not None:
-                        metrics.answered(delta.finish_reason)
+                        progress.answered(delta.finish_reason)
                     if self.answers.finished:
                         outcome = "success"
                     yield delta
@@ -110,17 +121,7 @@ class Generation:
             outcome = "error"
             raise engine_failed(str(error)) from None
         finally:
-            metrics.ended(outcome, time.perf_counter() - self._start)
-
-    def _count(self, output: Output) -> None:
-        count, now, metrics = len(output.token_ids), time.perf_counter(), self._state.metrics
-        self.tokens += count
-        metrics.generated(count)
-        if not self._last:
-            metrics.first_token(now - self._start)
-        elif output.index in self._last:
-            metrics.next_tokens(count, now - self._last[output.index])
-        self._last[output.index] = now
+            progress.ended(outcome)
 
 
 async def side_by_side(generations: Sequence[Generation]) -> AsyncGenerator[tuple[int, Delta], None]:
@@ -166,7 +167,7 @@ async def run(generations: Sequence[Generation]) -> None:
             pass
 
 
-def usage(generations: Sequence[Generation], completion_tokens: int | None = None) -> Usage:
+def usage(generations: Sequence[Generation], completion_tokens: int | None = None, reasoning_tokens: int = 0) -> Usage:
     """Token counts of a request. completion_tokens: where other than all that were generated."""
     prompt = sum(len(one.ask.prompt) for one in generations)
     completion = sum(one.tokens for one in generations) if completion_tokens is None else completion_tokens
@@ -176,10 +177,12 @@ def usage(generations: Sequence[Generation], completion_tokens: int | None = Non
         completion_tokens=completion,
         total_tokens=prompt + completion,
         prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
+        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=reasoning_tokens),
     )
 
 
-def _refusal(error: RequestError, form_field: str) -> ApiError:
+def refusal(error: RequestError, form_field: str) -> ApiError:
+    """Why the engine gave no answer. form_field: the request's own name for its structured output."""
     match error.kind:
         case "invalid":
             field, message = error.field, error.message

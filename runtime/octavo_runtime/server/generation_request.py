@@ -1,7 +1,8 @@
 """What both kinds of request for an answer have in common: how its tokens are chosen, and when it ends. OpenAI's names
 (platform.openai.com/docs/api-reference) and vLLM's (docs.vllm.ai, OpenAI-compatible server)."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -9,7 +10,7 @@ from octavo_runtime.messages import PRIORITY_LIMIT
 from octavo_runtime.sampling_params import MAX_SEQUENCES, InvalidParameter, SamplingParams
 from octavo_runtime.server.answer_form import AnswerForm, ResponseFormat, Schema, StructuredOutputs, guided
 from octavo_runtime.server.text import Text, valid_unicode
-from octavo_runtime.server.unsupported import without_unsupported
+from octavo_runtime.server.unsupported import WITHOUT_EFFECT, without_unsupported
 
 MOST_TOP_LOGPROBS = 20
 _MOST_ID_DIGITS = 10
@@ -39,11 +40,13 @@ _SAME = (
 
 
 class StreamOptions(BaseModel):
-    """Options of a stream. include_obfuscation only pads chunks, and is accepted without effect."""
+    """Options of a stream. include_usage: one more chunk at the end, with the token counts; continuous_usage_stats: the
+    counts so far in every chunk too. include_obfuscation only pads chunks, and is accepted without effect."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     include_usage: bool = False
+    continuous_usage_stats: bool | None = None
     include_obfuscation: bool | None = None
 
 
@@ -51,6 +54,9 @@ class GenerationRequest(BaseModel):
     """Strict: a field that would change the answer and is not supported, or that nobody defines, is refused by name."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    neutral: ClassVar[Mapping[str, tuple[Any, ...]]]
+    """Fields of what is not supported, with the values that ask for nothing."""
 
     model: str
     stream: bool = False
@@ -97,7 +103,11 @@ class GenerationRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_unsupported(cls, value: Any) -> Any:
-        return without_unsupported(value) if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        # null is as good as nothing, whatever type a field has.
+        given = {name: one for name, one in value.items() if one is not None or name not in cls.model_fields}
+        return without_unsupported(given, WITHOUT_EFFECT, cls.neutral)
 
     @model_validator(mode="after")
     def _without_contradictions(self) -> "GenerationRequest":
@@ -170,6 +180,11 @@ class GenerationRequest(BaseModel):
     def wants_usage(self) -> bool:
         """Whether the stream ends with a chunk of token counts."""
         return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def wants_continuous_usage(self) -> bool:
+        """Whether every chunk of the stream has the token counts so far."""
+        return self.wants_usage and bool(self.stream_options and self.stream_options.continuous_usage_stats)
 
 
 def _biases(given: dict[str, float]) -> dict[int, float]:

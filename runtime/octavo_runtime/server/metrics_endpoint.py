@@ -1,37 +1,85 @@
 """GET /metrics: the table of octavo_runtime.metrics, filled by the server and read by Prometheus."""
 
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
 
 from fastapi import APIRouter, Response
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as MetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from octavo_runtime import metrics
 from octavo_runtime.engine_client import EngineClient
+from octavo_runtime.server.gpu_metrics import GpuMetrics
+from octavo_runtime.server.token_rate import TokenRate
+from octavo_runtime.server.vllm_metric_names import VllmNames
 
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's name, read when it is imported
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class ServerMetrics:
-    """The metrics of one server. What the engine reports is read from `engine` when Prometheus asks."""
+@dataclass(frozen=True)
+class Stages:
+    """How a request that succeeded spent its time, in seconds: in the engine's queue, then until its first token, then
+    until its last. Tokens: of its prompt, and generated for all its answers."""
 
-    def __init__(self, model_name: str, engine: EngineClient) -> None:
+    queue: float
+    prefill: float
+    decode: float
+    prompt_tokens: int
+    generation_tokens: int
+
+
+class ServerMetrics:
+    """The metrics of one server. What the engine reports is read from `engine` when Prometheus asks. vllm_names: serve
+    them by vLLM's names too."""
+
+    def __init__(self, model_name: str, engine: EngineClient, *, vllm_names: bool = False) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # they would double the counters, by names that the table does not know
         self._model_name = model_name
         self._registry = CollectorRegistry()
-        self._registry.register(_EngineLoad(model_name, engine))
+        everything = CollectorRegistry()
+        self._served: Collector = VllmNames(everything) if vllm_names else everything
+        # Where several API processes make one server, what they count lies in files, and each tells it of all.
+        everything.register(MultiProcessCollector(None) if METRICS_FOLDER in os.environ else self._registry)  # type: ignore[no-untyped-call]
+        everything.register(_EngineLoad(model_name, engine))
+        self.gpus = GpuMetrics(model_name)
+        everything.register(self.gpus)
+        self._rate = TokenRate()
+        self._tokens_per_second = self._gauge(metrics.TOKENS_PER_SECOND, "livesum").labels(model_name)
+        self._startup = self._gauge(metrics.STARTUP_SECONDS, "livemax")
         self._prompt_tokens = self._counter(metrics.PROMPT_TOKENS).labels(model_name)
         self._generation_tokens = self._counter(metrics.GENERATION_TOKENS).labels(model_name)
         self._first_token = self._histogram(metrics.TIME_TO_FIRST_TOKEN)
         self._inter_token = self._histogram(metrics.INTER_TOKEN_LATENCY)
         self._duration = self._histogram(metrics.REQUEST_DURATION)
+        self._queue = self._histogram(metrics.REQUEST_QUEUE)
+        self._prefill = self._histogram(metrics.REQUEST_PREFILL)
+        self._decode = self._histogram(metrics.REQUEST_DECODE)
+        self._inference = self._histogram(metrics.REQUEST_INFERENCE)
+        self._request_prompt_tokens = self._histogram(metrics.REQUEST_PROMPT_TOKENS)
+        self._request_generation_tokens = self._histogram(metrics.REQUEST_GENERATION_TOKENS)
         self._success = self._counter(metrics.REQUEST_SUCCESS)
         self._requests = self._counter(metrics.REQUESTS)
+        self._key_requests = self._counter(metrics.KEY_REQUESTS)
+        self._key_tokens = self._counter(metrics.KEY_TOKENS)
         for reason in ("stop", "length"):
             self._success.labels(model_name, reason)
         for status in ("success", "error", "aborted", "rejected"):
             self._requests.labels(model_name, status)
+
+    @contextmanager
+    def startup(self, phase: str) -> Iterator[None]:
+        """Around a phase of the server's start."""
+        began = time.monotonic()
+        yield
+        self._startup.labels(self._model_name, phase).set(time.monotonic() - began)
 
     def started(self, prompt_tokens: int) -> None:
         """A request was accepted."""
@@ -40,6 +88,7 @@ class ServerMetrics:
     def generated(self, tokens: int) -> None:
         """New tokens of any answer."""
         self._generation_tokens.inc(tokens)
+        self._rate.add(tokens, time.monotonic())
 
     def first_token(self, seconds: float) -> None:
         """The first token of a request came, `seconds` after its arrival."""
@@ -60,16 +109,47 @@ class ServerMetrics:
         if status == "success":
             self._duration.observe(seconds)
 
+    def succeeded(self, stages: Stages) -> None:
+        """All answers to a request are complete."""
+        self._queue.observe(stages.queue)
+        self._prefill.observe(stages.prefill)
+        self._decode.observe(stages.decode)
+        self._inference.observe(stages.prefill + stages.decode)
+        self._request_prompt_tokens.observe(stages.prompt_tokens)
+        self._request_generation_tokens.observe(stages.generation_tokens)
+
     def rejected(self) -> None:
         """A request was refused as invalid before it was accepted."""
         self._requests.labels(self._model_name, "rejected").inc()
 
+    def key_request(self, key: str, status: int) -> None:
+        """A request by an API key, or by an unknown one (""), was answered with an HTTP status."""
+        self._key_requests.labels(self._model_name, key, str(status)).inc()
+
+    def key_tokens(self, key: str, kind: Literal["prompt", "generation"]) -> Callable[[float], None]:
+        """Counts the tokens of an API key."""
+        return self._key_tokens.labels(self._model_name, key, kind).inc
+
+    def refresh(self) -> None:
+        """Works out what changes with time alone. Called twice a second, for the other API processes to read."""
+        self._tokens_per_second.set(self._rate.per_second(time.monotonic()))
+
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+        self.refresh()
+        return generate_latest(self._served)
 
     def _counter(self, metric: metrics.Metric) -> Counter:
         return Counter(metric.name, metric.help, ("model_name", *metric.labels), registry=self._registry)
+
+    def _gauge(self, metric: metrics.Metric, over_processes: Literal["livesum", "livemax"]) -> Gauge:
+        return Gauge(
+            metric.name,
+            metric.help,
+            ("model_name", *metric.labels),
+            registry=self._registry,
+            multiprocess_mode=over_processes,
+        )
 
     def _histogram(self, metric: metrics.Metric) -> Histogram:
         histogram = Histogram(

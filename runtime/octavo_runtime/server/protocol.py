@@ -2,50 +2,46 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from octavo_runtime.chat_template import RESERVED_VARIABLES, Conversation
+from octavo_runtime.server.chat_message import ChatMessage
 from octavo_runtime.server.generation_request import MOST_TOP_LOGPROBS, GenerationRequest
-from octavo_runtime.server.text import Text, valid_unicode
+from octavo_runtime.server.prompts import Prompts, at_most, listed
+from octavo_runtime.server.text import valid_value
+from octavo_runtime.server.tools.tool import MOST_TOOLS, NamedToolChoice, Tool, ToolChoice
+from octavo_runtime.server.unsupported import NEUTRAL_FOR_CHAT, NEUTRAL_FOR_COMPLETIONS
 
 _MOST_PROMPTS = 128
-
-
-class TextPart(BaseModel):
-    """One part of a message's content."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    type: Literal["text"]
-    text: Text
-
-
-class ChatMessage(BaseModel):
-    """One message of a conversation."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_empty_fields(cls, value: Any) -> Any:
-        # SDKs send an answer back as they got it, with null for what it did not have.
-        empty = ("name", "refusal", "tool_calls", "function_call", "audio", "annotations", "reasoning_content")
-        if not isinstance(value, dict):
-            return value
-        return {name: given for name, given in value.items() if name not in empty or given not in (None, [])}
-
-    def for_template(self) -> dict[str, str]:
-        """The message as chat templates read it."""
-        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+_MOST_DOCUMENTS = 128
+_MOST_TEMPLATE_VARIABLES = 64
 
 
 class ChatCompletionRequest(GenerationRequest):
     """POST /v1/chat/completions."""
 
+    neutral = NEUTRAL_FOR_CHAT
+
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = Field(None, description="Default auto.")
+    parallel_tool_calls: bool | None = Field(
+        None, description="Whether an answer may call several times. Default true."
+    )
+    add_generation_prompt: bool | None = Field(
+        None, description="Let the assistant begin a new message. Default true, without continue_final_message."
+    )
+    continue_final_message: bool = Field(False, description="Go on within the last message.")
+    chat_template_kwargs: Annotated[
+        dict[str, Any], Field(max_length=_MOST_TEMPLATE_VARIABLES), AfterValidator(valid_value)
+    ] = Field(default_factory=dict, description="Variables of the model's chat template, such as enable_thinking.")
+    documents: (
+        Annotated[list[dict[str, Any]], Field(max_length=_MOST_DOCUMENTS), AfterValidator(valid_value)] | None
+    ) = Field(None, description="Texts for chat templates that show some, each with a title and a text.")
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
+        None, description="For models whose chat template has it."
+    )
+    include_reasoning: bool = Field(True, description="Whether the model's reasoning is part of the answer.")
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
@@ -60,6 +56,54 @@ class ChatCompletionRequest(GenerationRequest):
             raise ValueError(f"top_logprobs: only allowed when logprobs is true, got {self.top_logprobs}")
         return self
 
+    @model_validator(mode="after")
+    def _tools_agree(self) -> "ChatCompletionRequest":
+        names = [tool.function.name for tool in self.tools or ()]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise ValueError(f"tools.{number}.function.name: must not be there twice, got {name!r}")
+        if isinstance(self.tool_choice, NamedToolChoice) and self.tool_choice.function.name not in names:
+            offered = f"one of tools ({', '.join(names):.200})" if names else "one of tools, and there are none"
+            raise ValueError(f"tool_choice.function.name: must be {offered}, got {self.tool_choice.function.name!r}")
+        if self.tool_choice == "required" and not names:
+            raise ValueError("tool_choice: required needs tools, got none")
+        return self
+
+    @model_validator(mode="after")
+    def _template_options_agree(self) -> "ChatCompletionRequest":
+        if self.continue_final_message and self.add_generation_prompt:
+            raise ValueError("continue_final_message: cannot be combined with add_generation_prompt")
+        if self.continue_final_message and self.messages[-1].content is None:
+            raise ValueError("continue_final_message: needs content in the last message, got null")
+        for name in self.chat_template_kwargs:
+            if name in RESERVED_VARIABLES:
+                raise ValueError(f"chat_template_kwargs.{name}: is set by the server and cannot be given here")
+        return self
+
+    @property
+    def offered_tools(self) -> list[Tool]:
+        """The functions that the answer may call."""
+        return [] if self.tool_choice == "none" else self.tools or []
+
+    @property
+    def forced_tools(self) -> list[Tool]:
+        """The functions of which the answer must call one; empty where it need not call any."""
+        if isinstance(self.tool_choice, NamedToolChoice):
+            name = self.tool_choice.function.name
+            return [tool for tool in self.offered_tools if tool.function.name == name]
+        return self.offered_tools if self.tool_choice == "required" else []
+
+    def conversation(self) -> Conversation:
+        """What the chat template renders."""
+        return Conversation(
+            messages=[message.for_template() for message in self.messages],
+            tools=[tool.as_sent() for tool in self.offered_tools] or None,
+            documents=self.documents,
+            add_generation_prompt=not self.continue_final_message and self.add_generation_prompt is not False,
+            continue_final_message=self.continue_final_message,
+            variables=self.chat_template_kwargs,
+        )
+
     def token_limit(self) -> int | None:
         """Most tokens of the answer that the request asks for."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
@@ -69,40 +113,19 @@ class ChatCompletionRequest(GenerationRequest):
         return super().logprobs_wanted() | {"logprobs": (self.top_logprobs or 0) if self.logprobs else None}
 
 
-def _checked_prompt(value: Any) -> Any:
-    """Here rather than by pydantic, which would test and report four types token by token."""
-    items = value if isinstance(value, list) else [value]
-    if items and _all(items, str):
-        for item in items:
-            valid_unicode(item)
-        return _bounded(value)
-    if isinstance(value, list) and items and _all(items, int):
-        return value
-    if items and _all(items, list) and all(item and _all(item, int) for item in items):
-        return _bounded(value)
-    raise ValueError("must be a string, a list of strings, a list of token ids or a list of such lists, none empty")
-
-
-def _bounded(prompts: Any) -> Any:
-    if isinstance(prompts, list) and len(prompts) > _MOST_PROMPTS:
-        raise ValueError(f"must be at most {_MOST_PROMPTS} prompts, these are {len(prompts)}")
-    return prompts
-
-
-def _all(items: list[Any], kind: type) -> bool:
-    return all(type(item) is kind for item in items)
-
-
 class CompletionRequest(GenerationRequest):
     """POST /v1/completions."""
 
+    neutral = NEUTRAL_FOR_COMPLETIONS
+
     prompt: Annotated[
-        str | list[str] | list[int] | list[list[int]],
-        BeforeValidator(_checked_prompt),
+        Prompts,
+        BeforeValidator(at_most(_MOST_PROMPTS)),
         Field(description=f"Text, token ids, or up to {_MOST_PROMPTS} of either."),
     ]
     max_tokens: Annotated[int, Field(ge=0)] | None = Field(None, description="Default 16. 0 needs echo.")
     logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
+    add_special_tokens: bool = Field(True, description="Put the tokenizer's own tokens, such as bos, before text.")
     echo: bool | None = Field(None, description="Put the prompt before the answer, and its tokens before logprobs.")
 
     @model_validator(mode="after")
@@ -129,8 +152,4 @@ class CompletionRequest(GenerationRequest):
 
     def prompts(self) -> list[str | list[int]]:
         """The prompts, each as text or as token ids."""
-        if isinstance(self.prompt, str):
-            return [self.prompt]
-        if all(isinstance(item, int) for item in self.prompt):
-            return [[item for item in self.prompt if isinstance(item, int)]]
-        return [item for item in self.prompt if not isinstance(item, int)]
+        return listed(self.prompt)

@@ -3,18 +3,27 @@ stop_reason, prompt_logprobs, token_ids and prompt_token_ids."""
 
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from octavo_runtime import __version__
 from octavo_runtime.messages import FinishReason
 
 SYSTEM_FINGERPRINT = f"octavo-{__version__}"
 
+ChatFinishReason = FinishReason | Literal["tool_calls"]
+"""Why a chat answer ended. tool_calls: it stopped by itself, and called functions."""
+
 
 class PromptTokensDetails(BaseModel):
     """cached_tokens: prompt tokens that the prefix cache held."""
 
     cached_tokens: int
+
+
+class CompletionTokensDetails(BaseModel):
+    """reasoning_tokens: generated tokens up to the end of the reasoning."""
+
+    reasoning_tokens: int
 
 
 class Usage(BaseModel):
@@ -24,6 +33,7 @@ class Usage(BaseModel):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
 
 
 class TokenLogprob(BaseModel):
@@ -69,12 +79,31 @@ PromptLogprobs = list[dict[int, PromptLogprob] | None]
 """For each prompt token, by token id, that token and the likeliest ones; None for the first."""
 
 
+class FunctionCall(BaseModel):
+    """arguments: JSON text as the model wrote it."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(BaseModel):
+    """A function that the model wants called."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
 class AssistantMessage(BaseModel):
-    """What the model said."""
+    """What the model said. content: null where it only called tools or reasoned. reasoning and reasoning_content are
+    equal; tool_calls is left out where there are none."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCall] = Field(default_factory=list, exclude_if=lambda calls: not calls)
 
 
 class ChatChoice(BaseModel):
@@ -83,7 +112,7 @@ class ChatChoice(BaseModel):
     index: int
     message: AssistantMessage
     logprobs: ChatLogprobs | None = None
-    finish_reason: FinishReason
+    finish_reason: ChatFinishReason
     stop_reason: str | int | None = None
     token_ids: list[int] | None = None
 
@@ -102,33 +131,8 @@ class ChatCompletion(BaseModel):
     prompt_token_ids: list[int] | None = None
 
 
-class ChatChunkChoice(BaseModel):
-    """A piece of a chat answer. `delta`: role in the first, content in those with text."""
-
-    index: int
-    delta: dict[str, str]
-    logprobs: ChatLogprobs | None = None
-    finish_reason: FinishReason | None = None
-    stop_reason: str | int | None = None
-    token_ids: list[int] | None = None
-
-
-class ChatCompletionChunk(BaseModel):
-    """One event of a streamed answer. `usage` is null but in the last chunk, where the client asked for it;
-    `prompt_token_ids` but in the first of each choice."""
-
-    id: str
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-    created: int
-    model: str
-    choices: list[ChatChunkChoice]
-    usage: Usage | None = None
-    system_fingerprint: str
-    prompt_token_ids: list[int] | None = None
-
-
 class CompletionChoice(BaseModel):
-    """An answer to one prompt, or a piece of it. Answer k to prompt p has the index p * n + k."""
+    """An answer to one prompt. Answer k to prompt p has the index p * n + k."""
 
     index: int
     text: str
@@ -141,14 +145,14 @@ class CompletionChoice(BaseModel):
 
 
 class Completion(BaseModel):
-    """The answer to a completion request, and one event of its stream."""
+    """The answer to a completion request."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
     created: int
     model: str
     choices: list[CompletionChoice]
-    usage: Usage | None = None
+    usage: Usage
     system_fingerprint: str
 
 

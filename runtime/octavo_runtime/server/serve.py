@@ -2,53 +2,111 @@
 
 import asyncio
 import contextlib
+import logging
 import os
-import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import uvicorn
 import uvloop
 
+from octavo_runtime import logs
 from octavo_runtime.chat_template import ChatTemplate, load_chat_template
 from octavo_runtime.config import EngineConfig, ServerConfig, parse_duration
 from octavo_runtime.engine_client import EngineClient, EngineFailure
+from octavo_runtime.messages import Ready
 from octavo_runtime.model.files import ModelFiles, default_name, locate
 from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.server.answer_style import answer_style
+from octavo_runtime.server.api_keys import ENVIRONMENT, ApiKeys
 from octavo_runtime.server.app import create_app
+from octavo_runtime.server.connection import ConnectionBounds, allow_open_files, connection_type
+from octavo_runtime.server.errors import ApiError, engine_failed
+from octavo_runtime.server.listener import address, listen
 from octavo_runtime.server.metrics_endpoint import ServerMetrics
+from octavo_runtime.server.request_log import RequestLog
+from octavo_runtime.server.signals import Signals
 from octavo_runtime.server.state import ServedModel, ServerState
+from octavo_runtime.server.tls import load_tls
+from octavo_runtime.server.tracing import Tracing, start_tracing
 from octavo_runtime.tokenizer import Tokenizer, load_tokenizer
 from octavo_runtime.tokenizer_conversion import tokenizer_files
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 FAILED = 1
 BAD_ARGUMENT = 2
 
 _LAST_WORDS_SECONDS = 2.0
+_HANG_CHECK_SECONDS = 0.5
+
+_log = logging.getLogger(__name__)
 
 
-def serve(engine: EngineConfig, server: ServerConfig) -> int:
+@dataclass(frozen=True)
+class Supervised:
+    """What server.workers gives to one of several API processes: how it joins the engine that they share, the socket
+    that they share, and whom to tell that it serves."""
+
+    join: Callable[[EngineClient], Awaitable[Ready]]
+    listener: socket.socket
+    tell_ready: Callable[[], object]
+
+
+def serve(engine: EngineConfig, server: ServerConfig, *, engine_program: str = "octavo_runtime.engine_process") -> int:
     """Serves a model until a signal or the engine's end. Returns the exit code: 0 after SIGTERM or SIGINT, 1 when the
-    engine fails, 2 when the model cannot be found or read."""
+    engine fails, 2 when the model cannot be found or read. engine_program: see EngineClient."""
+    if server.api_workers > 1:
+        from octavo_runtime.server.workers import supervise
+
+        return supervise(engine, server, engine_program)
+    return serve_in_process(engine, server, engine_program=engine_program)
+
+
+def serve_in_process(
+    engine: EngineConfig, server: ServerConfig, supervised: Supervised | None = None, *, engine_program: str = ""
+) -> int:
+    """Serves from this process alone, or as one of several API processes. See `serve`."""
+    logs.configure(server.log_format, server.log_level)
+    traces = start_tracing(server.otlp_endpoint) if server.otlp_endpoint else None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(engine, server))
+        try:
+            return runner.run(_serve(engine, server, traces, engine_program, supervised))
+        finally:
+            if traces is not None:
+                traces.shutdown()
 
 
-async def _serve(config: EngineConfig, server: ServerConfig) -> int:
-    started = time.monotonic()
+async def _serve(
+    config: EngineConfig,
+    server: ServerConfig,
+    traces: "TracerProvider | None",
+    engine_program: str,
+    supervised: Supervised | None,
+) -> int:
+    allow_open_files()
+    keys, tls = ApiKeys(server, os.environ.get(ENVIRONMENT, "")), load_tls(server)
     try:
-        listener = _listen(server.host, server.port)
+        listener = supervised.listener if supervised else listen(server.host, server.port)
     except OSError as error:
         return _refuse(f"cannot listen on {server.host} port {server.port}: {error.strerror}", FAILED)
-    engine = EngineClient()
+    engine = EngineClient(engine_program)
     names = server.served_name or [default_name(config.model)]
-    state = ServerState(names, engine, ServerMetrics(names[0], engine))
+    metrics = ServerMetrics(names[0], engine, vllm_names=server.metrics_aliases == "vllm")
+    state = ServerState(names, engine, metrics, log_prompts=server.log_prompts)
+    app = create_app(state, server, keys)
+    if traces is not None:
+        app = Tracing(app, traces)
     http = _Http(
         uvicorn.Config(
-            create_app(state),
-            http="httptools",
+            RequestLog(app, access_log=server.access_log),
+            http=connection_type(ConnectionBounds(server.max_connections, parse_duration(server.client_timeout))),
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -57,67 +115,103 @@ async def _serve(config: EngineConfig, server: ServerConfig) -> int:
             timeout_graceful_shutdown=5,
         )
     )
-    signals = _Signals()
+    signals = Signals()
     listening = asyncio.create_task(http.serve(sockets=[listener]))
-    running = asyncio.create_task(_run_model(state, config, started))
-    _say(f"listening on {_url(server.host, listener)} for {', '.join(names)}")
+    running = asyncio.create_task(_run_model(state, config, server, supervised))
+    watching = [asyncio.create_task(watched.watch()) for watched in (keys, tls) if watched is not None]
+    watching.append(asyncio.create_task(_watch_for_hang(state)))
+    level = logging.DEBUG if supervised else logging.INFO
+    _log.log(level, "listening on %s for %s", address(server, listener), ", ".join(names))
 
     await asyncio.wait((running, signals.task), return_when=asyncio.FIRST_COMPLETED)
     if running.done():
         # The engine is gone: each answer hears so by itself, and tells its client.
         await _wait_for_answers(state, time.monotonic() + _LAST_WORDS_SECONDS, lambda: False)
     else:
-        _say(f"stopping: {state.answering} requests may go on for up to {server.drain}")
+        _log.info("stopping: %s requests may go on for up to %s", state.answering, server.drain)
         state.draining = True
         until = time.monotonic() + parse_duration(server.drain)
         await _wait_for_answers(state, until, lambda: signals.count > 1 or running.done())
-    code = running.result() if running.done() else 0
-    state.cut()
+    ending = running.result() if running.done() else None
+    state.cut(ApiError(503, "the server is shutting down", code="service_unavailable"))
     http.should_exit = True
     http.force_exit = signals.count > 1
     await listening
     loading = state.model is None and not running.done()
-    running.cancel()
+    for task in (running, *watching):
+        task.cancel()
     await engine.stop()
     if loading:
         # A download's threads cannot be cancelled, and the interpreter would wait for them.
         sys.stdout.flush()
-        os._exit(code)
-    return code
+        os._exit(0)
+    # Last of all, behind the lines about its requests: Kubernetes keeps the end of a container's log.
+    if ending is None:
+        return 0
+    # Where there is a supervisor, that says what became of the engine.
+    return FAILED if supervised and ending[1] == FAILED else _refuse(*ending)
 
 
-async def _run_model(state: ServerState, config: EngineConfig, started: float) -> int:
-    """Loads the model and stays until the engine fails; the exit code that this means."""
+async def _run_model(
+    state: ServerState, config: EngineConfig, server: ServerConfig, supervised: Supervised | None
+) -> tuple[str, int]:
+    """Loads the model and stays until the engine fails; why, in one line, and the exit code that this means."""
+    metrics, began = state.metrics, time.monotonic()
     try:
-        files = await asyncio.to_thread(locate, config.model)
-        local = config.model_copy(update={"model": str(files.gguf or files.folder)})
-        (tokenizer, template), ready = await asyncio.gather(
-            asyncio.to_thread(_read_tokenizer, config, files), state.engine.start(local)
-        )
-        model = ServedModel(tokenizer, template, ready.max_model_len, ready.vocab_size)
-        await _warm_up(state.engine, model)
+        with metrics.startup("total"):
+            with metrics.startup("locate"):
+                files = await asyncio.to_thread(locate, config.model)
+            local = config.model_copy(update={"model": str(files.gguf or files.folder)})
+            (tokenizer, template), ready, _ = await asyncio.gather(
+                asyncio.to_thread(_read_tokenizer, state, config, files),
+                _start_engine(state, local, supervised),
+                asyncio.to_thread(metrics.gpus.find),
+            )
+            style = await asyncio.to_thread(answer_style, template, server)
+            model = ServedModel(tokenizer, template, ready.max_model_len, ready.vocab_size, style)
+            with metrics.startup("warm_up"):
+                await _warm_up(state.engine, model)
     except ValueError as error:
-        return _refuse(str(error), BAD_ARGUMENT)
+        return str(error), BAD_ARGUMENT
     except EngineFailure as error:
-        return _refuse(str(error), FAILED)
+        return str(error), FAILED
     state.model = model
-    _say(
-        f"ready in {time.monotonic() - started:.1f} s: {state.names[0]} on {ready.device}, {ready.dtype}, "
-        f"up to {ready.max_model_len} tokens a request"
-    )
-    return _refuse(await state.engine.wait_failed(), FAILED)
+    if supervised:
+        supervised.tell_ready()
+    _log.log(
+        logging.DEBUG if supervised else logging.INFO,
+        "ready in %.1f s: %s on %s, %s, up to %s tokens a request",
+        time.monotonic() - began, state.names[0], ready.device, ready.dtype, ready.max_model_len,
+    )  # fmt: skip
+    return await state.engine.wait_failed(), FAILED
 
 
-def _read_tokenizer(config: EngineConfig, model: ModelFiles) -> tuple[Tokenizer, ChatTemplate]:
-    files = tokenizer_files(config, model)
-    return load_tokenizer(files), load_chat_template(files)
+def _read_tokenizer(state: ServerState, config: EngineConfig, model: ModelFiles) -> tuple[Tokenizer, ChatTemplate]:
+    with state.metrics.startup("tokenizer"):
+        files = tokenizer_files(config, model)
+        return load_tokenizer(files), load_chat_template(files)
+
+
+async def _start_engine(state: ServerState, config: EngineConfig, supervised: Supervised | None) -> Ready:
+    with state.metrics.startup("engine"):
+        return await (supervised.join(state.engine) if supervised else state.engine.start(config))
+
+
+async def _watch_for_hang(state: ServerState) -> None:
+    """Ends the answers of an engine that has stopped to answer; it may come back for others. The first step of all may
+    take long, so a server that is not ready yet is left alone."""
+    while True:
+        await asyncio.sleep(_HANG_CHECK_SECONDS)
+        state.metrics.refresh()
+        if state.model is not None and (problem := state.engine.problem()) is not None:
+            state.cut(engine_failed(problem))
 
 
 async def _warm_up(engine: EngineClient, model: ServedModel) -> None:
     """One token through the whole engine: ready means that the model answers."""
     prompt = model.tokenizer.encode("Hello", add_special_tokens=True)[:1] or [0]
     params = SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True)
-    async for output in engine.generate("warm-up", prompt, params):
+    async for output in engine.generate(f"warm-up-{os.getpid()}", prompt, params):
         if output.error is not None:
             raise EngineFailure(output.error.message)
         model.tokenizer.decode(output.token_ids)
@@ -129,21 +223,6 @@ async def _wait_for_answers(state: ServerState, until: float, given_up: Callable
         await asyncio.sleep(0.05)
 
 
-class _Signals:
-    """Counts SIGTERM and SIGINT; `task` is done after the first."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._first = asyncio.Event()
-        self.task = asyncio.create_task(self._first.wait())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
-
-    def _on_signal(self) -> None:
-        self.count += 1
-        self._first.set()
-
-
 class _Http(uvicorn.Server):
     """uvicorn without its signal handlers: it would stop listening at once, and readiness could not turn red."""
 
@@ -152,20 +231,6 @@ class _Http(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
-
-
-def _url(host: str, listener: socket.socket) -> str:
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{listener.getsockname()[1]}/v1"
-
-
-def _say(line: str) -> None:
-    print(f"octavo: {line}", flush=True)
-
-
 def _refuse(line: str, code: int) -> int:
-    print(f"octavo: {line}", file=sys.stderr, flush=True)
+    _log.critical("%s", line)
     return code

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 from octavo_runtime.chat_template import ChatTemplate
 from octavo_runtime.engine_client import EngineClient
+from octavo_runtime.server.answer_style import AnswerStyle
 from octavo_runtime.server.errors import ApiError, model_not_found, unavailable
 from octavo_runtime.server.metrics_endpoint import ServerMetrics
+from octavo_runtime.server.request_record import RequestRecord, current_request
 from octavo_runtime.tokenizer import Tokenizer
 
 
@@ -21,20 +23,21 @@ class ServedModel:
     template: ChatTemplate
     max_model_len: int
     vocab_size: int
+    style: AnswerStyle
 
 
 @dataclass
 class ServerState:
-    """One server's state. `model` is None while it loads."""
+    """One server's state. `model` is None while it loads. `log_prompts`: whether prompts stand in the log."""
 
     names: list[str]
     engine: EngineClient
     metrics: ServerMetrics
     model: ServedModel | None = None
     draining: bool = False
+    log_prompts: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
-    _answering: set[asyncio.Task[object]] = field(default_factory=set)
-    _cut: bool = False
+    _answering: dict[asyncio.Task[object], RequestRecord] = field(default_factory=dict)
 
     def model_for(self, name: str) -> ServedModel:
         """The model that a request names. Raises ApiError: unknown name, still loading, stopping, or engine gone."""
@@ -46,6 +49,7 @@ class ServerState:
             raise unavailable("the model is loading", retry_after=2)
         if name not in self.names:
             raise model_not_found(name, self.names)
+        current_request().model = name
         return self.model
 
     def unready(self) -> str | None:
@@ -64,21 +68,22 @@ class ServerState:
     @contextmanager
     def answer(self) -> Iterator[None]:
         """Around the making of one answer: `cut` ends it with an ApiError."""
-        task = asyncio.current_task()
+        task, record = asyncio.current_task(), current_request()
         assert task is not None
-        self._answering.add(task)
+        self._answering[task] = record
         try:
             yield
         except asyncio.CancelledError:
-            if not self._cut:
+            if record.cut is None:
                 raise
             task.uncancel()
-            raise ApiError(503, "the server is shutting down", code="service_unavailable") from None
+            raise record.cut from None
         finally:
-            self._answering.discard(task)
+            del self._answering[task]
 
-    def cut(self) -> None:
+    def cut(self, error: ApiError) -> None:
         """Ends every answer that is still being made, with an error that its client sees."""
-        self._cut = True
-        for task in self._answering:
-            task.cancel()
+        for task, record in self._answering.items():
+            if record.cut is None:
+                record.cut = error
+                task.cancel()

@@ -3,36 +3,68 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.types import Message, Receive, Scope, Send
 
-from octavo_runtime.server.errors import ApiError
+from octavo_runtime.server.chunks import encode
+from octavo_runtime.server.errors import ApiError, error_response
 from octavo_runtime.server.state import ServerState
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
+class Wire(NamedTuple):
+    """How a stream is written. failure: an error after the first event; end: what closes a stream that went well."""
+
+    event: Callable[[msgspec.Struct], bytes]
+    failure: Callable[[ApiError], bytes]
+    end: bytes
+
+
+def _data(data: bytes) -> bytes:
+    return b"data: " + data + b"\n\n"
+
+
+OPENAI_WIRE = Wire(
+    event=lambda event: _data(encode(event)),
+    failure=lambda error: _data(msgspec.json.encode(error.body)),
+    end=_data(b"[DONE]"),
+)
+"""Events without names, closed by `data: [DONE]`."""
+
+
+def named_events(failure: Callable[[ApiError], msgspec.Struct]) -> Wire:
+    """Events that bear the tags of their structs as names. `failure`: the event that tells of an error."""
+
+    def event(one: msgspec.Struct) -> bytes:
+        return b"event: " + str(one.__struct_config__.tag).encode() + b"\n" + _data(encode(one))
+
+    return Wire(event, lambda error: event(failure(error)), b"")
+
+
 class EventStream(Response):
-    """A stream of server-sent events (html.spec.whatwg.org, section 9.2), closed by `data: [DONE]`.
+    """A stream of server-sent events (html.spec.whatwg.org, section 9.2).
 
     Headers wait for the first event: what fails before it has an HTTP status; what fails after is an event of its own.
     When the client goes away `events` is closed, which aborts the request."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, state: ServerState, events: AsyncGenerator[BaseModel, None]) -> None:
+    def __init__(
+        self, state: ServerState, events: AsyncGenerator[msgspec.Struct, None], wire: Wire = OPENAI_WIRE
+    ) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._state = state
         self._events = events
+        self._wire = wire
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the events (ASGI)."""
@@ -47,21 +79,23 @@ class EventStream(Response):
                         if not started:
                             await send(self._head())
                             started = True
-                        await send(_body(event.model_dump_json().encode()))
-            await send(_body(b"[DONE]"))
+                        await send(_body(self._wire.event(event)))
+            await send(_body(self._wire.end))
         except Exception as error:
             failure = error if isinstance(error, ApiError) else _bug()
             if not started:
-                await JSONResponse(failure.body, failure.status_code, failure.headers)(scope, receive, send)
+                await error_response(scope["path"], failure)(scope, receive, send)
                 return
-            await send(_body(msgspec.json.encode(failure.body)))
+            await send(_body(self._wire.failure(failure)))
         await send({"type": "http.response.body", "body": b""})
 
     def _head(self) -> Message:
         return {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
 
 
-async def whole_answer(state: ServerState, request: Request, making: Coroutine[Any, Any, BaseModel]) -> Response:
+async def whole_answer(
+    state: ServerState, request: Request, making: Coroutine[Any, Any, BaseModel | msgspec.Struct]
+) -> Response:
     """The response that `making` makes; it is cancelled when the client goes away first."""
 
     async def make() -> Response:
@@ -69,8 +103,9 @@ async def whole_answer(state: ServerState, request: Request, making: Coroutine[A
             with state.answer():
                 made = await making
         except ApiError as error:
-            return JSONResponse(error.body, error.status_code, error.headers)
-        return Response(made.model_dump_json(), media_type="application/json")
+            return error_response(request.url.path, error)
+        body = made.model_dump_json().encode() if isinstance(made, BaseModel) else encode(made)
+        return Response(body, media_type="application/json")
 
     response = await _while_connected(request.receive, make())
     return Response(status_code=499) if response is None else response  # nobody is left to read a 499
@@ -97,7 +132,7 @@ async def _while_connected(receive: Receive, work: Coroutine[Any, Any, _T]) -> _
 
 
 def _body(data: bytes) -> Message:
-    return {"type": "http.response.body", "body": b"data: " + data + b"\n\n", "more_body": True}
+    return {"type": "http.response.body", "body": data, "more_body": True}
 
 
 def _bug() -> ApiError:

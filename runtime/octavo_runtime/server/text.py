@@ -1,8 +1,13 @@
 """Text that a client sends."""
 
-from typing import Annotated
+import json
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator
+
+_MOST_CHARACTERS = 2**20  # of a value's JSON
+
+_Value = TypeVar("_Value")
 
 
 def valid_unicode(text: str) -> str:
@@ -16,3 +21,17 @@ def valid_unicode(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(valid_unicode)]
+
+
+def valid_value(value: _Value) -> _Value:
+    """`value` itself, of any JSON type; ValueError where it is not Unicode throughout, or beyond all bounds."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except RecursionError:
+        raise ValueError("must be nested less deep") from None
+    except ValueError:
+        raise ValueError("must have finite numbers") from None
+    if len(text) > _MOST_CHARACTERS:
+        raise ValueError(f"must have at most {_MOST_CHARACTERS} characters of JSON, has {len(text)}")
+    valid_unicode(text)
+    return value

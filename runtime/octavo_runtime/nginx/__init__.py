@@ -1,0 +1,1 @@
+"""A reverse proxy for several servers, where no Kubernetes balances the load."""

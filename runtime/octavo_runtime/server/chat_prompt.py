@@ -1,0 +1,112 @@
+"""What the engine is asked for a chat request: the prompt, and the form that the answer must have."""
+
+import dataclasses
+import json
+from typing import Any, NamedTuple
+
+import msgspec
+
+from octavo_runtime.chat_template import Conversation
+from octavo_runtime.sampling_params import InvalidParameter, SamplingParams, StructuredOutput
+from octavo_runtime.server.answer_form import AnswerForm
+from octavo_runtime.server.errors import invalid
+from octavo_runtime.server.protocol import ChatCompletionRequest
+from octavo_runtime.server.reasoning import CLOSE, OPEN, left_open
+from octavo_runtime.server.state import ServedModel
+from octavo_runtime.server.tools import grammar, prompt
+from octavo_runtime.server.tools.syntax import Syntax
+
+_LAST_TOKENS = 16  # of a prompt, in which it may open the reasoning
+
+
+class ChatPrompt(NamedTuple):
+    """may_reason: whether the answer may begin with reasoning; reasoning_open: the prompt has begun it already."""
+
+    token_ids: list[int]
+    may_reason: bool
+    reasoning_open: bool
+
+
+def chat_prompt(model: ServedModel, body: ChatCompletionRequest) -> ChatPrompt:
+    """The prompt of a conversation. Raises ApiError or InvalidParameter; takes a while, for a thread."""
+    token_ids = model.template.encode_conversation(_conversation(model, body), model.tokenizer)
+    reasons, opened = model.style.reasons, _opens_reasoning(model, body, token_ids)
+    may_reason = reasons and body.answer_form() is None and not body.forced_tools
+    if reasons and opened and not may_reason:
+        # The form holds from the first token on, so the model has no room to think.
+        token_ids += model.tokenizer.encode(f"\n{CLOSE}\n\n", add_special_tokens=False)
+    if body.forced_tools and model.style.calls is not None:
+        token_ids += model.tokenizer.encode(model.style.calls.prompted, add_special_tokens=False)
+    return ChatPrompt(token_ids, may_reason, opened and may_reason)
+
+
+def chat_params(model: ServedModel, body: ChatCompletionRequest) -> tuple[SamplingParams, str]:
+    """The engine's parameters, and the request's field that the answer's form comes from. Raises ApiError or
+    InvalidParameter."""
+    params, form, syntax = body.sampling_params(default_max_tokens=None), body.answer_form(), model.style.calls
+    field = "structured_outputs" if form is None else form.field
+    if not body.offered_tools:
+        return params, field
+    if syntax is None:
+        raise invalid("tools: not read by this server (--tool-call-parser none); leave them out", "tools")
+    if model.tokenizer.is_special(syntax.marker):
+        params = msgspec.structs.replace(params, skip_special_tokens=False)
+    if body.forced_tools or form is not None:
+        lark = _calls(body, syntax, form)
+        try:
+            params = msgspec.structs.replace(params, structured_outputs=StructuredOutput(grammar=lark))
+        except InvalidParameter as error:
+            reason = str(error).removeprefix(f"{error.field} ").replace("beam_width", "use_beam_search")
+            raise InvalidParameter("tool_choice", reason) from None
+        field = "tools"
+    return params, field
+
+
+def _calls(body: ChatCompletionRequest, syntax: Syntax, form: AnswerForm | None) -> str:
+    """The grammar of an answer that calls functions, or has its form where it need not."""
+    parallel = body.parallel_tool_calls is not False
+    if body.forced_tools:
+        if form is not None:
+            raise InvalidParameter("tool_choice", f"cannot force a call together with {form.field}")
+        several = parallel and body.tool_choice == "required"
+        return grammar.calls(syntax, body.forced_tools, parallel=several)
+    assert form is not None
+    if not syntax.written_open or syntax.prompted or not (form.output.json or form.output.json_object):
+        raise InvalidParameter(form.field, "cannot be combined with tools here; send tool_choice none or no tools")
+    return grammar.calls(syntax, body.offered_tools, parallel=parallel, otherwise=_schema(form))
+
+
+def _schema(form: AnswerForm) -> dict[str, Any]:
+    if form.output.json is None:
+        return {"type": "object"}
+    try:
+        schema = json.loads(form.output.json)
+    except (ValueError, RecursionError) as error:
+        raise InvalidParameter(form.field, f"is malformed: {error}") from None
+    if not isinstance(schema, dict):
+        raise InvalidParameter(form.field, f"must be an object, got {type(schema).__name__}")
+    return schema
+
+
+def _conversation(model: ServedModel, body: ChatCompletionRequest) -> Conversation:
+    conversation = body.conversation()
+    known, effort = model.template.variables, body.reasoning_effort
+    if effort is not None:
+        if "reasoning_effort" in known:
+            setting: dict[str, Any] = {"reasoning_effort": effort}
+        elif effort == "none":
+            setting = {"enable_thinking": False}
+        else:
+            raise invalid(
+                f"reasoning_effort: not known to this model's chat template; leave it out, got {effort}",
+                "reasoning_effort",
+            )
+        conversation = dataclasses.replace(conversation, variables={**conversation.variables, **setting})
+    return conversation if model.style.template_tells else prompt.as_text(conversation)
+
+
+def _opens_reasoning(model: ServedModel, body: ChatCompletionRequest, token_ids: list[int]) -> bool:
+    if body.continue_final_message:
+        return left_open(str(body.messages[-1].for_template()["content"]))
+    end = model.tokenizer.decode(token_ids[-_LAST_TOKENS:], skip_special_tokens=False)
+    return end.rstrip().endswith(OPEN)

@@ -1,0 +1,145 @@
+"""The blocks that messages are made of, as clients send them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+
+from octavo_runtime.server.text import Text, valid_value
+
+# Marks for a cache that needs none here, and references that only their own server can resolve.
+_WITHOUT_EFFECT = ("cache_control", "citations", "caller", "toolset_name")
+
+
+def _without_marks(block: Any) -> Any:
+    if not isinstance(block, dict):
+        return block
+    return {name: given for name, given in block.items() if name not in _WITHOUT_EFFECT}
+
+
+class TextBlock(BaseModel):
+    """Text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["text"]
+    text: Text
+
+
+TextBlocks = list[Annotated[TextBlock, BeforeValidator(_without_marks)]]
+
+
+class ThinkingBlock(BaseModel):
+    """What the model thought before; its signature is not checked."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["thinking"]
+    thinking: Text
+    signature: Text = ""
+
+
+class RedactedThinkingBlock(BaseModel):
+    """Thinking that nobody can read; ignored."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["redacted_thinking"]
+    data: Text
+
+
+class ToolUseBlock(BaseModel):
+    """A call that the model made before."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["tool_use"]
+    id: Text
+    name: Text
+    input: Annotated[dict[str, Any], AfterValidator(valid_value)]
+
+
+class ToolResultBlock(BaseModel):
+    """What a call brought. is_error is accepted without effect: chat has no such mark, the content says what failed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["tool_result"]
+    tool_use_id: Text
+    content: Text | TextBlocks = ""
+    is_error: bool | None = None
+
+
+def _kind(block: Any) -> str | None:
+    kind = block.get("type") if isinstance(block, dict) else getattr(block, "type", None)
+    return f"block[{kind}]" if isinstance(kind, str) else None
+
+
+# Tags in brackets stay out of the field names that errors show.
+UserBlock = Annotated[
+    Annotated[TextBlock, Tag("block[text]")] | Annotated[ToolResultBlock, Tag("block[tool_result]")],
+    Discriminator(
+        _kind,
+        custom_error_type="block_type",
+        custom_error_message="must be an object whose type is text or tool_result, with role user",
+    ),
+    BeforeValidator(_without_marks),
+]
+AssistantBlock = Annotated[
+    Annotated[TextBlock, Tag("block[text]")]
+    | Annotated[ThinkingBlock, Tag("block[thinking]")]
+    | Annotated[RedactedThinkingBlock, Tag("block[redacted_thinking]")]
+    | Annotated[ToolUseBlock, Tag("block[tool_use]")],
+    Discriminator(
+        _kind,
+        custom_error_type="block_type",
+        custom_error_message="must be an object whose type is text, thinking, redacted_thinking or tool_use, with role "
+        "assistant",
+    ),
+    BeforeValidator(_without_marks),
+]
+
+
+class UserMessage(BaseModel):
+    """What the user said, and what tools brought."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    role: Literal["user"]
+    content: Text | list[UserBlock]
+
+
+class AssistantMessage(BaseModel):
+    """What the model said. As the last message it is the beginning of the answer."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    role: Literal["assistant"]
+    content: Text | list[AssistantBlock]
+
+
+class SystemMessage(BaseModel):
+    """Instructions in the midst of a conversation."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    role: Literal["system"]
+    content: Text | TextBlocks
+
+
+def _role(message: Any) -> str | None:
+    role = message.get("role") if isinstance(message, dict) else getattr(message, "role", None)
+    return f"message[{role}]" if isinstance(role, str) else None
+
+
+Message = Annotated[
+    Annotated[UserMessage, Tag("message[user]")]
+    | Annotated[AssistantMessage, Tag("message[assistant]")]
+    | Annotated[SystemMessage, Tag("message[system]")],
+    Discriminator(
+        _role,
+        custom_error_type="message_role",
+        custom_error_message="must be an object whose role is user, assistant or system",
+    ),
+]
+
+Messages = Annotated[list[Message], Field(min_length=1)]

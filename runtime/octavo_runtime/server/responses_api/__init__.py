@@ -1,0 +1,1 @@
+"""OpenAI's Responses API, its stateless part, as a translation to and from chat."""

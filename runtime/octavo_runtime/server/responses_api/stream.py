@@ -1,0 +1,147 @@
+"""From a streamed chat answer to the events of a response."""
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+
+from octavo_runtime.server.errors import ApiError
+from octavo_runtime.server.pieces import Argued, Began, Called, Ended, Piece, Said, Thought
+from octavo_runtime.server.responses import ChosenTokenLogprob
+from octavo_runtime.server.responses_api import events
+from octavo_runtime.server.responses_api.objects import (
+    ItemStatus,
+    OutputCall,
+    OutputItem,
+    OutputMessage,
+    OutputReasoning,
+    OutputText,
+    ReasoningText,
+    ResponseObject,
+    end_response,
+    fail_response,
+    new_id,
+)
+
+
+class ResponseStream:
+    """The events of one response. Each kind of piece opens its item where another one is open; items close in order,
+    and only the last can be incomplete."""
+
+    def __init__(self, response: ResponseObject) -> None:
+        self._response = response
+        self._item: OutputItem | None = None
+        self._text: list[str] = []  # of the open item
+        self._logprobs: list[ChosenTokenLogprob] = []
+        self._events = 0
+
+    async def follow(self, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[events.Event, None]:
+        """All events, as the pieces come."""
+        async with aclosing(pieces):
+            async for piece in pieces:
+                for event in self._after(piece):
+                    yield event
+
+    def failure(self, error: ApiError) -> events.Failed:
+        """The event that ends the stream where something broke."""
+        self._response = fail_response(self._response, error.status_code, error.body["error"]["message"])
+        return events.Failed(sequence_number=self._next(), response=self._response)
+
+    def _after(self, piece: Piece) -> Iterator[events.Event]:
+        match piece:
+            case Began():
+                yield events.Created(sequence_number=self._next(), response=self._response)
+                yield events.InProgress(sequence_number=self._next(), response=self._response)
+            case Thought():
+                yield from self._grow(OutputReasoning, piece.text)
+            case Said():
+                yield from self._grow(OutputMessage, piece.text, list(piece.logprobs))
+            case Called():
+                yield from self._close("completed")
+                name, call_id = piece.name, piece.id
+                yield from self._open(
+                    OutputCall(id=new_id("fc"), call_id=call_id, name=name, arguments="", status="in_progress")
+                )
+            case Argued():
+                yield from self._grow(OutputCall, piece.json)
+            case Ended():
+                cut = piece.finish_reason == "length"
+                yield from self._close("incomplete" if cut else "completed")
+                if not self._response.output:  # an answer without a word is a message too
+                    yield from self._open(_new(OutputMessage))
+                    yield from self._close("incomplete" if cut else "completed")
+                self._response = end_response(self._response, piece.finish_reason, piece.usage)
+                kind = events.Incomplete if cut else events.Completed
+                yield kind(sequence_number=self._next(), response=self._response)
+
+    def _grow(
+        self, kind: type[OutputItem], text: str, logprobs: list[ChosenTokenLogprob] | None = None
+    ) -> Iterator[events.Event]:
+        if not isinstance(self._item, kind):
+            yield from self._close("completed")
+            yield from self._open(_new(kind))
+        assert self._item is not None
+        self._text.append(text)
+        self._logprobs += logprobs or []
+        number, place, index = self._next(), self._item.id, len(self._response.output)
+        match self._item:
+            case OutputMessage():
+                yield events.TextDelta(
+                    sequence_number=number, item_id=place, output_index=index, delta=text, logprobs=logprobs or []
+                )
+            case OutputReasoning():
+                yield events.ReasoningDelta(sequence_number=number, item_id=place, output_index=index, delta=text)
+            case OutputCall():
+                yield events.ArgumentsDelta(sequence_number=number, item_id=place, output_index=index, delta=text)
+
+    def _open(self, item: OutputItem) -> Iterator[events.Event]:
+        self._item, self._text, self._logprobs = item, [], []
+        index = len(self._response.output)
+        bare = item if isinstance(item, OutputCall) else item.model_copy(update={"content": []})
+        yield events.ItemAdded(sequence_number=self._next(), output_index=index, item=bare)
+        if not isinstance(item, OutputCall):
+            yield events.PartAdded(
+                sequence_number=self._next(), item_id=item.id, output_index=index, part=item.content[0]
+            )
+
+    def _close(self, status: ItemStatus) -> Iterator[events.Event]:
+        if self._item is None:
+            return
+        item, text, index = self._item, "".join(self._text), len(self._response.output)
+        match item:
+            case OutputMessage():
+                part = OutputText(text=text, logprobs=self._logprobs)
+                done: OutputItem = item.model_copy(update={"content": [part], "status": status})
+                yield events.TextDone(
+                    sequence_number=self._next(),
+                    item_id=item.id,
+                    output_index=index,
+                    text=text,
+                    logprobs=self._logprobs,
+                )
+                yield events.PartDone(sequence_number=self._next(), item_id=item.id, output_index=index, part=part)
+            case OutputReasoning():
+                thought = ReasoningText(text=text)
+                done = item.model_copy(update={"content": [thought], "status": status})
+                yield events.ReasoningDone(sequence_number=self._next(), item_id=item.id, output_index=index, text=text)
+                yield events.PartDone(sequence_number=self._next(), item_id=item.id, output_index=index, part=thought)
+            case OutputCall():
+                done = item.model_copy(update={"arguments": text, "status": status})
+                yield events.ArgumentsDone(
+                    sequence_number=self._next(),
+                    item_id=item.id,
+                    output_index=index,
+                    name=item.name,
+                    arguments=text,
+                )
+        yield events.ItemDone(sequence_number=self._next(), output_index=index, item=done)
+        self._response = self._response.model_copy(update={"output": [*self._response.output, done]})
+        self._item = None
+
+    def _next(self) -> int:
+        self._events += 1
+        return self._events - 1
+
+
+def _new(kind: type[OutputItem]) -> OutputItem:
+    if kind is OutputReasoning:
+        return OutputReasoning(id=new_id("rs"), content=[ReasoningText()], status="in_progress")
+    return OutputMessage(id=new_id("msg"), content=[OutputText()], status="in_progress")

@@ -1,0 +1,1 @@
+"""The page at `/`: chat with the served model, and the server's live figures."""

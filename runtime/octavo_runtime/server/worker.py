@@ -1,0 +1,40 @@
+"""One of several API processes, started by server.workers as
+`python -m octavo_runtime.server.worker ENGINE_JSON SERVER_JSON ENDPOINT LISTENER LINE`; the last two are numbers of
+open files."""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Awaitable
+
+from octavo_runtime.config import EngineConfig, ServerConfig
+from octavo_runtime.engine_client import EngineClient
+from octavo_runtime.messages import Ready
+from octavo_runtime.server.serve import Supervised, serve_in_process
+from octavo_runtime.server.workers import READY
+
+_LONGEST_FAILURE = 65536  # bytes
+
+
+def main() -> int:
+    """Serves until the supervisor or the engine ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    endpoint, listener, line = sys.argv[3], int(sys.argv[4]), socket.socket(fileno=int(sys.argv[5]))
+    line.setblocking(False)
+
+    async def failure() -> str:
+        told = await asyncio.get_running_loop().sock_recv(line, _LONGEST_FAILURE)
+        return told.decode() or "the process that started this one is gone"
+
+    def join(engine: EngineClient) -> Awaitable[Ready]:
+        return engine.join(endpoint, failure())
+
+    supervised = Supervised(join, socket.socket(fileno=listener), tell_ready=lambda: line.send(READY))
+    return serve_in_process(
+        EngineConfig.model_validate_json(sys.argv[1]), ServerConfig.model_validate_json(sys.argv[2]), supervised
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""`octavo top`: a server's load, speed and latencies in the terminal, from its metrics."""

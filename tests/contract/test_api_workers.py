@@ -1,0 +1,143 @@
+"""`octavo serve --api-workers`: several API processes that are one server. The engine is the bench's token source."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+import psutil
+import pytest
+
+MODEL = "builtin://smollm2"
+WORKERS = [sys.executable, "-m", "octavo_runtime.bench.frontend_server", MODEL, "--api-workers", "2"]
+BODY = {"model": "smollm2", "messages": [{"role": "user", "content": "Go on."}], "ignore_eos": True}
+
+
+@pytest.fixture
+def start_workers(start_command):
+    def starter(rate: int):
+        server = start_command(*WORKERS, OCTAVO_BENCH_TOKEN_RATE=str(rate))
+        server.wait_ready()
+        return server
+
+    return starter
+
+
+def children(server, program: str) -> list[psutil.Process]:
+    return [one for one in psutil.Process(server.process.pid).children() if program in one.cmdline()]
+
+
+def workers(server) -> list[psutil.Process]:
+    return children(server, "octavo_runtime.server.worker")
+
+
+def stream(server, tokens: int) -> list[str]:
+    """The data of each event."""
+    body = {**BODY, "max_tokens": tokens, "stream": True}
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60, trust_env=False) as answer:
+        assert answer.status_code == 200
+        return [line.removeprefix("data: ") for line in answer.iter_lines() if line]
+
+
+def begin(server, tokens: int) -> tuple[threading.Thread, list[str]]:
+    events: list[str] = []
+    thread = threading.Thread(target=lambda: events.extend(stream(server, tokens)))
+    thread.start()
+    until = time.monotonic() + 20
+    while server.metric("octavo_generation_tokens_total") < 3:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return thread, events
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=10)[1]
+
+
+def test_both_serve_and_each_tells_of_both(start_workers):
+    server = start_workers(0)
+    both = workers(server)
+    assert len(both) == 2
+
+    def connections() -> set[int]:
+        return {one.pid for one in both if any(c.status == "ESTABLISHED" for c in one.net_connections("tcp"))}
+
+    clients = [httpx.Client(base_url=server.url, trust_env=False, timeout=30) for _ in range(40)]
+    for client in clients:
+        answer = client.post("/v1/chat/completions", json={**BODY, "max_tokens": 3})
+        assert answer.json()["usage"]["completion_tokens"] == 3
+    assert connections() == {one.pid for one in both}
+    for client in clients:
+        client.close()
+    for _ in range(10):
+        assert server.metric("octavo_requests_total", status="success") == 40
+        assert server.metric("octavo_generation_tokens_total") == 120
+        assert server.metric("octavo_request_duration_seconds_count") == 40
+
+
+def test_sigterm_lets_streams_end_and_leaves_nothing(start_workers):
+    server = start_workers(50)
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    thread, events = begin(server, 60)
+    server.process.send_signal(signal.SIGTERM)
+    thread.join(30)
+    assert events[-1] == "[DONE]"
+    assert sum("content" in json.loads(event)["choices"][0]["delta"] for event in events[:-1]) >= 10
+    assert server.process.wait(20) == 0
+    assert gone(family)
+
+
+def test_a_second_sigterm_ends_at_once(start_workers):
+    server = start_workers(20)
+    thread, events = begin(server, 4000)
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(1)
+    assert server.process.poll() is None
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(10) == 0
+    thread.join(10)
+    assert json.loads(events[-1])["error"]["code"] == "service_unavailable"
+
+
+@pytest.mark.parametrize("program", ["octavo_runtime.bench.token_source", "octavo_runtime.server.worker"])
+def test_they_end_together(start_workers, program):
+    server = start_workers(20)
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    thread, events = None, []
+    if program.endswith("token_source"):
+        thread, events = begin(server, 4000)
+    children(server, program)[0].kill()
+    assert server.process.wait(20) == 1
+    assert gone(family)
+    if thread:
+        thread.join(10)
+        error = json.loads(events[-1])["error"]
+        assert error["code"] == "engine_error"
+        assert "ended with exit code -9" in error["message"]
+
+
+def test_they_end_with_a_supervisor_that_is_killed(start_workers):
+    server = start_workers(20)
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    os.kill(server.process.pid, signal.SIGKILL)
+    assert gone(family)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--api-workers", "0"], "octavo: api_workers: input should be greater than or equal to 1, got '0'"),
+        (["--api-workers", "2", "--api-key", "short"], "octavo: api_key"),
+        (["--api-workers", "2", "--tls-cert", "/nowhere"], "octavo: tls_"),
+    ],
+)
+def test_bad_settings_are_one_line(arguments, line):
+    command = [sys.executable, "-m", "octavo_runtime", "serve", MODEL, "--port", "0", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    [said] = (done.stdout + done.stderr).strip().splitlines()
+    assert said.startswith(line)

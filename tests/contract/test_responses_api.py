@@ -1,0 +1,249 @@
+"""POST /v1/responses, as the official SDK uses it and as its events come."""
+
+import json
+
+import httpx
+import openai
+import pytest
+from pydantic import BaseModel
+from scripted_engine import ANSWER
+
+TOOL = {
+    "type": "function",
+    "name": "weather",
+    "description": "Of a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    "strict": True,
+}
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+
+
+def says(text: str) -> str:
+    return f"[say]{text}[/say]"
+
+
+@pytest.fixture
+def client(scripted):
+    with openai.OpenAI(
+        base_url=f"{scripted.url}/v1", api_key="none", max_retries=0, http_client=httpx.Client(trust_env=False)
+    ) as client:
+        yield client
+
+
+def post(server, **body):
+    return httpx.post(f"{server.url}/v1/responses", json={"model": "smollm2", "input": "hi"} | body, trust_env=False)
+
+
+def events(server, **body):
+    """The events of a stream; each one's name must be its type."""
+    lines = post(server, stream=True, **body).text.splitlines()
+    names = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
+    found = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    assert [event["type"] for event in found] == names
+    assert [event["sequence_number"] for event in found] == list(range(len(found)))
+    return found
+
+
+def without_ids(value):
+    """`value` without what differs from answer to answer."""
+    if isinstance(value, dict):
+        gone = ("id", "item_id", "call_id", "created_at", "completed_at")
+        return {key: without_ids(one) for key, one in value.items() if key not in gone}
+    return [without_ids(one) for one in value] if isinstance(value, list) else value
+
+
+def test_create(client):
+    response = client.responses.create(
+        model="smollm2", input="What is the capital of France?", instructions="Be brief.", metadata={"a": "b"}
+    )
+    assert response.output_text == ANSWER
+    assert (response.object, response.status, response.error) == ("response", "completed", None)
+    assert response.id.startswith("resp_")
+    assert (response.instructions, response.metadata, response.model) == ("Be brief.", {"a": "b"}, "smollm2")
+    [message] = response.output
+    assert (message.type, message.role, message.status) == ("message", "assistant", "completed")
+    usage = response.usage
+    assert usage.total_tokens == usage.input_tokens + usage.output_tokens
+    assert usage.input_tokens_details.cached_tokens == 0
+    assert usage.output_tokens_details.reasoning_tokens == 0
+
+
+def test_the_prompt_is_that_of_the_same_chat(client):
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Paris"}'}}
+    chat = client.chat.completions.create(
+        model="smollm2",
+        messages=[
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Weather?"},
+            {"role": "assistant", "content": "Where?"},
+            {"role": "user", "content": "In Paris."},
+            {"role": "assistant", "content": "I look.", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c1", "content": "Sunny"},
+        ],
+        tools=[{"type": "function", "function": {key: TOOL[key] for key in TOOL if key != "type"}}],
+        extra_body={"return_token_ids": True},
+    )
+    response = client.responses.create(
+        model="smollm2",
+        instructions="Be brief.",
+        input=[
+            {"role": "user", "content": "Weather?"},
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Where?"}]},
+            {
+                "role": "user",
+                "content": [{"type": "input_text", "text": "In "}, {"type": "input_text", "text": "Paris."}],
+            },
+            {"type": "reasoning", "id": "rs_1", "summary": []},
+            {"role": "assistant", "content": "I look."},
+            {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": '{"city":"Paris"}'},
+            {"type": "function_call_output", "call_id": "c1", "output": "Sunny"},
+        ],
+        tools=[TOOL],
+    )
+    assert response.usage.input_tokens == chat.usage.prompt_tokens == len(chat.prompt_token_ids)
+
+
+def test_an_answer_goes_back_in_as_it_came_out(client):
+    first = client.responses.create(model="smollm2", input=says(f"I look.{CALL}"), tools=[TOOL])
+    message, call = first.output
+    assert (message.content[0].text, call.name, json.loads(call.arguments)) == ("I look.", "weather", {"city": "Paris"})
+    outputs = [{"type": "function_call_output", "call_id": call.call_id, "output": "Sunny"}]
+    second = client.responses.create(model="smollm2", input=[*first.output, *outputs], tools=[TOOL])
+    assert second.status == "completed"
+
+
+def test_structured_output(client):
+    class Person(BaseModel):
+        name: str
+
+    parsed = client.responses.parse(model="smollm2", input=says('{"name": "Ada"}'), text_format=Person)
+    assert parsed.output_parsed == Person(name="Ada")
+    assert parsed.text.format.type == "json_schema"
+    with client.responses.stream(model="smollm2", input=says('{"name": "Ada"}'), text_format=Person) as stream:
+        assert stream.get_final_response().output_parsed == Person(name="Ada")
+
+
+def test_the_sdk_reads_the_stream(client):
+    asked = {"model": "smollm2", "input": says(f"I look.{CALL}"), "tools": [TOOL]}
+    with client.responses.stream(**asked) as stream:
+        kinds = {event.type for event in stream}
+        streamed = stream.get_final_response()
+    whole = client.responses.create(**asked)
+    assert streamed.output_text == whole.output_text == "I look."
+    assert streamed.output[1].arguments == whole.output[1].arguments
+    assert {"response.output_text.delta", "response.function_call_arguments.delta", "response.completed"} <= kinds
+
+
+def test_logprobs(client):
+    asked = {"model": "smollm2", "input": "hi", "top_logprobs": 2, "include": ["message.output_text.logprobs"]}
+    [part] = client.responses.create(**asked).output[0].content
+    assert b"".join(bytes(one.bytes) for one in part.logprobs).decode() == ANSWER
+    assert {len(one.top_logprobs) for one in part.logprobs} == {2}
+    deltas = [one for one in client.responses.create(**asked, stream=True) if one.type == "response.output_text.delta"]
+    assert [one.token for delta in deltas for one in delta.logprobs] == [one.token for one in part.logprobs]
+
+
+def test_the_events_of_a_text(scripted):
+    found = events(scripted, input=says("Good day."))
+    kinds = [event["type"] for event in found]
+    assert kinds[:4] == [
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+    ]
+    assert kinds[-4:] == [
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "response.completed",
+    ]
+    assert set(kinds[4:-4]) == {"response.output_text.delta"}
+    assert "".join(event["delta"] for event in found[4:-4]) == found[-4]["text"] == "Good day."
+    assert found[-1]["response"]["output"] == [found[-2]["item"]]
+
+
+def test_reasoning_text_and_calls_each_are_an_item(start_scripted):
+    server = start_scripted("--reasoning-parser", "think")
+    server.wait_ready()
+    asked = {"input": says(f"<think>hm hm</think>I look.{CALL}\n{CALL}"), "tools": [TOOL]}
+    whole, found = post(server, **asked).json(), events(server, **asked)
+    assert [item["type"] for item in whole["output"]] == ["reasoning", "message", "function_call", "function_call"]
+    assert whole["output"][0]["content"] == [{"type": "reasoning_text", "text": "hm hm"}]
+    assert whole["usage"]["output_tokens_details"]["reasoning_tokens"] > 3
+    assert without_ids(found[-1]["response"]) == without_ids(whole)
+    done = [event for event in found if event["type"] == "response.output_item.done"]
+    assert [event["output_index"] for event in done] == [0, 1, 2, 3]
+    assert [event["item"] for event in done] == found[-1]["response"]["output"]
+    deltas = [event["delta"] for event in found if event["type"] == "response.reasoning_text.delta"]
+    assert "".join(deltas) == "hm hm"
+    arguments = [event for event in found if event["type"] == "response.function_call_arguments.delta"]
+    assert {event["output_index"] for event in arguments} == {2, 3}
+
+
+def test_a_token_limit_makes_it_incomplete(scripted):
+    whole, found = post(scripted, max_output_tokens=3).json(), events(scripted, max_output_tokens=3)
+    assert (whole["status"], whole["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    assert whole["output"][0]["status"] == "incomplete"
+    assert whole["usage"]["output_tokens"] == 3
+    assert found[-1]["type"] == "response.incomplete"
+    assert without_ids(found[-1]["response"]) == without_ids(whole)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_empty_answer_is_a_message(scripted, stream):
+    asked = {"input": says("Good day."), "stop": "Good"}
+    response = events(scripted, **asked)[-1]["response"] if stream else post(scripted, **asked).json()
+    assert [part["text"] for item in response["output"] for part in item["content"]] == [""]
+
+
+def test_what_fails_before_the_first_token_has_a_status(scripted):
+    response = post(scripted, input="[refuse overloaded]", stream=True)
+    assert (response.status_code, response.json()["error"]["code"]) == (429, "overloaded")
+    response = post(scripted, input="[refuse invalid]", text={"format": _format({"type": "object"})})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "text.format.schema")
+
+
+def test_what_fails_later_is_the_last_event(scripted):
+    *_, last = events(scripted, input="[error deadline]")
+    assert last["type"] == "response.failed"
+    assert last["response"]["status"] == "failed"
+    assert last["response"]["error"]["code"] == "server_error"
+    assert "time limit" in last["response"]["error"]["message"]
+
+
+def _format(schema):
+    return {"type": "json_schema", "name": "x", "schema": schema}
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        ({"previous_response_id": "resp_1"}, "previous_response_id", "not supported"),
+        ({"background": True}, "background", "not supported"),
+        ({"conversation": "conv_1"}, "conversation", "not supported"),
+        ({"truncation": "auto"}, "truncation", '"disabled"'),
+        ({"tools": [{"type": "web_search"}]}, "tools.0.type", "web_search"),
+        ({"tools": [TOOL, TOOL]}, "tools.1.name", "twice"),
+        ({"tools": [TOOL | {"name": "no good"}]}, "tools.0.name", "no good"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "x"}}, "tool_choice.name", "'x'"),
+        ({"max_output_tokens": 0}, "max_output_tokens", "got 0"),
+        ({"max_output_tokens": 5000}, "input", "max_output_tokens 5000"),
+        ({"temperature": -1.0}, "temperature", "got -1"),
+        ({"top_logprobs": 2}, "top_logprobs", "include"),
+        ({"text": {"format": {"type": "json_schema"}}}, "text.format", "name is required"),
+        ({"input": []}, "input", "at least one item"),
+        ({"input": [{"type": "item_reference", "id": "a"}]}, "input.0", "function_call_output"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input.0.content.0.type", "input_text"),
+        ({"input": [{"type": "function_call", "call_id": "a", "name": "b"}]}, "input.0.arguments", "required"),
+        ({"input": "a " * 3000}, "input", "2047"),
+        ({"top_p": 1.5}, "top_p", "got 1.5"),
+        ({"nonsense": 1}, "nonsense", "unknown"),
+    ],
+)
+def test_refusals_name_the_clients_own_fields(scripted, body, param, words):
+    response = post(scripted, **body)
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (400, param), error
+    assert words in error["message"]
+    assert error["message"].startswith((param, "text.format"))

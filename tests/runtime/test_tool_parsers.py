@@ -1,0 +1,220 @@
+"""Calls out of a model's text: what is a call, what stays content, and that it does not matter how the text is cut."""
+
+import itertools
+import json
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from octavo_runtime.server.reasoning import ReasoningSplitter, left_open, tokens_within
+from octavo_runtime.server.tools.call_parser import CallArguments, CallParser, CallStart, Content
+from octavo_runtime.server.tools.json_span import JsonSpan
+from octavo_runtime.server.tools.syntax import SYNTAXES, recognise
+
+NAMES = ["get_weather", "now"]
+PARIS = '{"city": "Paris, \\"}{<é>", "days": [1, {"a": null}]}'
+
+
+def read(syntax, pieces, *, forced=False):
+    """Content, and [name, arguments] of each call."""
+    parser = CallParser(SYNTAXES[syntax], NAMES, forced=forced)
+    content, calls = "", []
+    for number, piece in enumerate(pieces):
+        for event in parser.add(piece, finished=number == len(pieces) - 1):
+            match event:
+                case Content(text):
+                    content += text
+                case CallStart(call, name):
+                    assert call == len(calls)
+                    calls.append([name, ""])
+                case CallArguments(call, text):
+                    assert call == len(calls) - 1
+                    calls[-1][1] += text
+    return content, calls
+
+
+def hermes(name="get_weather", arguments=PARIS):
+    return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+
+
+ONE = [["get_weather", PARIS]]
+TWO = [["get_weather", PARIS], ["now", "{}"]]
+
+READ = [
+    ("hermes", hermes(), "", ONE),
+    ("hermes", f"\n{hermes()}\n{hermes('now', '{}')}\n", "", TWO),
+    ("hermes", f"Let me look.\n\n{hermes()}\n", "Let me look.", ONE),
+    ("hermes", f"{hermes()}\nDone.", "Done.", ONE),
+    ("hermes", "No call at all, 1 < 2, <tool, <tool_calls\n", "No call at all, 1 < 2, <tool, <tool_calls\n", []),
+    ("hermes", hermes().removesuffix("\n</tool_call>"), "", ONE),
+    ("hermes", hermes().replace("}\n</", "\n</"), "", ONE),  # the last brace is missing
+    ("hermes", '<tool_call>{"arguments": {"a":1}, "name": "now"}</tool_call>', "", [["now", '{"a": 1}']]),
+    ("hermes", f'<tool_call>{{"name": "now", "arguments": {PARIS}, "id": "x"}}</tool_call>', "", [["now", PARIS]]),
+    ("hermes", '<tool_call>{"name": "now"}</tool_call>', "", [["now", "{}"]]),
+    ("hermes", '<tool_call>{"name": "now", "arguments": "{\\"a\\": 1}"}</tool_call>', "", [["now", '{"a": 1}']]),
+    ("hermes", hermes().replace("\n</", '\n{"name": "now", "arguments": {}}\n</'), "", TWO),
+    ("hermes", hermes("rm"), hermes("rm"), []),  # nobody offered that
+    ("hermes", f"{hermes('rm')} {hermes()}", hermes("rm"), ONE),
+    ("hermes", "<tool_call>\nno JSON</tool_call>", "<tool_call>\nno JSON</tool_call>", []),
+    ("hermes", '<tool_call>\n{"name": "now", "argu', '<tool_call>\n{"name": "now", "argu', []),
+    ("hermes", "a <tool_call>", "a <tool_call>", []),
+    ("hermes", '<tool_call>{"name": "now", "arguments": {"a": "cut of', "", [["now", '{"a": "cut of']]),
+    ("hermes", '<tool_call>{"name": "now", "arguments": {"a": </tool_call>bye', "bye", [["now", '{"a": ']]),
+    ("llama3", f'{{"name": "get_weather", "parameters": {PARIS}}}', "", ONE),
+    ("llama3", f'<|python_tag|>{{"name": "get_weather", "parameters": {PARIS}}}', "", ONE),
+    ("llama3", f'{{"name": "get_weather", "parameters": {PARIS}}}; {{"name": "now", "parameters": {{}}}}', "", TWO),
+    ("llama3", '{"type": "function", "name": "now", "parameters": {}}', "", [["now", "{}"]]),
+    ("llama3", '\n{"answer": 42} it is', '\n{"answer": 42} it is', []),
+    ("llama3", 'So {"name": "now", "parameters": {}}', 'So {"name": "now", "parameters": {}}', []),
+    ("llama3", "<|python_tag|>print(1)", "<|python_tag|>print(1)", []),
+    ("mistral", f'[TOOL_CALLS] [{{"name": "get_weather", "arguments": {PARIS}}}]', "", ONE),
+    (
+        "mistral",
+        f'[TOOL_CALLS][{{"name": "get_weather", "arguments": {PARIS}, "id": 1}}, {{"name": "now", "arguments": {{}}}}]',
+        "",
+        TWO,
+    ),
+    ("mistral", f"[TOOL_CALLS]get_weather[ARGS]{PARIS}[TOOL_CALLS]now[CALL_ID]abc123[ARGS]{{}}", "", TWO),
+    ("mistral", f"So: [TOOL_CALLS]get_weather{PARIS}", "So:", ONE),
+    ("mistral", "[TOOL_CALLS]rm[ARGS]{}", "[TOOL_CALLS]rm[ARGS]{}", []),
+    ("mistral", "[TOOL_CALLS] []", "[TOOL_CALLS] []", []),
+    ("mistral", "[1, 2]", "[1, 2]", []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("syntax", "text", "content", "calls"), READ)
+def test_whole_and_character_by_character(syntax, text, content, calls):
+    assert read(syntax, [text]) == (content, calls)
+    assert read(syntax, [*text]) == (content, calls)
+
+
+@pytest.mark.parametrize("syntax", list(SYNTAXES))
+def test_calls_as_the_grammar_writes_them(syntax):
+    form = SYNTAXES[syntax]
+    calls = [f'{{"name": "{name}", "{form.argument_key}": {arguments}}}' for name, arguments in TWO]
+    text = form.written_open + form.written_separator.join(calls) + form.written_close
+    assert read(syntax, [text], forced=True) == ("", TWO)
+
+
+def test_arguments_go_out_as_they_come():
+    parser = CallParser(SYNTAXES["hermes"], NAMES)
+    assert parser.add('<tool_call>\n{"name": "now", "arguments": {"a"') == [
+        CallStart(0, "now"),
+        CallArguments(0, '{"a"'),
+    ]
+    assert parser.add(': "b') == [CallArguments(0, ': "b')]
+
+
+# Pieces of what the parsers look at, in any order, and cut anywhere.
+FRAGMENTS = [
+    "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "[ARGS]", "[CALL_ID]", *"[];,{}",
+    '{"name": "now", "arguments": {}}', '{"name": "now", "parameters": {"a": "}<"}}', '{"name": "rm", "arguments": {}}',
+    '"name"', ": ", "now", "{}", '"', "\\", "\n", " ", "text", "<", "é", "<think>", "</think>",
+]  # fmt: skip
+TEXTS = st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join)
+
+
+def cut(text, places):
+    edges = sorted({0, len(text), *(place % (len(text) + 1) for place in places)})
+    return [text[start:end] for start, end in itertools.pairwise(edges)] or [""]
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.sampled_from(list(SYNTAXES)), TEXTS, st.lists(st.integers(0, 500)), st.booleans())
+def test_cuts_do_not_matter(syntax, text, places, forced):
+    whole = read(syntax, [text], forced=forced)
+    assert read(syntax, cut(text, places), forced=forced) == whole
+    assert read(syntax, [*cut(text, places), ""], forced=forced) == whole
+    content, calls = whole
+    if not calls:
+        assert content == text, "nothing is lost where nothing was called"
+
+
+def split(pieces, *, opened):
+    splitter = ReasoningSplitter(opened=opened)
+    halves = [splitter.add(piece, finished=number == len(pieces) - 1) for number, piece in enumerate(pieces)]
+    return "".join(half.reasoning for half in halves), "".join(half.answer for half in halves), splitter.length
+
+
+@pytest.mark.parametrize(
+    ("text", "opened", "reasoning", "answer", "length"),
+    [
+        ("<think>\nHm.\n</think>\n\nYes.\n", False, "Hm.", "Yes.\n", 20),
+        ("\n<think>Hm.</think>Yes.", False, "Hm.", "Yes.", 19),
+        ("Hm.\n</think>\n\nYes.", True, "Hm.", "Yes.", 12),
+        ("<think>Hm.</think>Yes.", True, "Hm.", "Yes.", 18),
+        ("<think>\n\n</think>\n\nYes.", False, "", "Yes.", 17),
+        ("<think>cut of", False, "cut of", "", None),
+        ("cut of </thi", True, "cut of </thi", "", None),
+        ("Yes <think>no</think>", False, "", "Yes <think>no</think>", 0),
+        ("  Yes", False, "", "  Yes", 0),
+        ("<thin", False, "", "<thin", 0),
+        ("", False, "", "", 0),
+    ],
+)
+def test_reasoning(text, opened, reasoning, answer, length):
+    assert split([text], opened=opened) == (reasoning, answer, length)
+    if text:
+        assert split([*text], opened=opened) == (reasoning, answer, length)
+
+
+@settings(max_examples=200, deadline=None)
+@given(TEXTS, st.lists(st.integers(0, 500)), st.booleans())
+@example("<think> a </think> <think>", [8, 9, 10], False)
+def test_cuts_of_reasoning_do_not_matter(text, places, opened):
+    assert split(cut(text, places), opened=opened) == split([text], opened=opened)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    ),
+    st.lists(st.integers(0, 500)),
+    st.booleans(),
+)
+def test_an_object_ends_where_json_says(value, places, ensure_ascii):
+    text = json.dumps({"value": value}, ensure_ascii=ensure_ascii)
+    span, end, ended = JsonSpan(), 0, False
+    for piece in cut(text + " }]x", places):
+        reach = span.add(piece)
+        end += reach.length
+        ended = reach.ended
+        if ended:
+            break
+    assert ended
+    assert end == len(text)
+
+
+def test_tokens_of_the_reasoning():
+    class Letters:
+        def token_bytes(self, token, *, skip_special_tokens):
+            return [b"<think>", "é".encode()[:1], "é".encode()[1:], b"</think>", b"yes"][token]
+
+    ids = [0, 1, 2, 3, 4, 4]
+    assert tokens_within(Letters(), ids, len("<think>é</think>"), skip_special_tokens=True) == 4
+    assert tokens_within(Letters(), ids, 0, skip_special_tokens=True) == 0
+    assert tokens_within(Letters(), ids, 99, skip_special_tokens=True) == 6
+
+
+def test_a_text_that_leaves_the_reasoning_open():
+    assert left_open("<think>\nHm")
+    assert not left_open("<think>\nHm</think>")
+    assert not left_open("Hm")
+
+
+@pytest.mark.parametrize(
+    ("template", "syntax"),
+    [
+        ("{{ '<tool_call>\\n' }}{{ tool_call.arguments | tojson }}", "hermes"),
+        ("<tool_call>\n<function=name>\n<parameter=a>", None),
+        ("{{ '[TOOL_CALLS]' }}", "mistral"),
+        ("{{ '<|python_tag|>' }}", "llama3"),
+        ('Respond in the format {"name": function name, "parameters": dictionary}', "llama3"),
+        ("{{ message.content }}", None),
+    ],
+)
+def test_the_syntax_that_a_template_teaches(template, syntax):
+    assert recognise(template) == syntax
