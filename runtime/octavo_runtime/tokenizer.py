@@ -30,7 +30,8 @@ class Tokenizer:
     special_tokens: what chat templates see, such as {"bos_token": "<s>"}.
     eos_token_ids: the tokens that end an answer.
     special_ids: the ids that `decode` leaves out on request.
-    vocab_size: ids are below it."""
+    vocab_size: ids are below it.
+    longest_token: no token stands for more characters."""
 
     def __init__(
         self, definition: dict[str, Any], special_tokens: dict[str, str], eos_token_ids: Sequence[int]
@@ -51,6 +52,7 @@ class Tokenizer:
         except Exception as error:  # the library raises no narrower class
             raise TokenizerUnavailable(f"tokenizer.json: {error}") from None
         self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        self.longest_token = max(map(len, [*self._tokenizer.get_vocab(with_added_tokens=False), *added]))
         kinds = [node["type"] for node in _nodes(definition["decoder"])]
         self._byte_level = "ByteLevel" in kinds
         self._byte_fallback = "ByteFallback" in kinds

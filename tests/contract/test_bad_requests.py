@@ -47,6 +47,8 @@ BAD = [
     (message(content=[{"type": "text"}]), 400, "messages.0.content.0.text", "required"),
     (message(colour="red"), 400, "messages.0.colour", "unknown field"),
     (message(tool_calls=[{"id": "1"}]), 400, "messages.0.tool_calls.0.function", "required"),
+    (message(content="a" * 200_000), 400, "messages", "got 200000 characters, which are at least 2469"),
+    (completion(prompt="a" * 200_000), 400, "prompt", "got 200000 characters"),
     (chat(temperture=1), 400, "temperture", "unknown field"),
     (chat(**{"\ud800": 1}), 400, None, "must be valid Unicode, got '\\ud800'"),
     (chat(temperature=-1), 400, "temperature", "from 0 to 100, got -1"),

@@ -10,6 +10,7 @@ from octavo_runtime.chat_template import Conversation
 from octavo_runtime.sampling_params import InvalidParameter, SamplingParams, StructuredOutput
 from octavo_runtime.server.answer_form import AnswerForm
 from octavo_runtime.server.errors import invalid
+from octavo_runtime.server.generation import check_text
 from octavo_runtime.server.protocol import ChatCompletionRequest
 from octavo_runtime.server.reasoning import CLOSE, OPEN, left_open
 from octavo_runtime.server.state import ServedModel
@@ -29,6 +30,8 @@ class ChatPrompt(NamedTuple):
 
 def chat_prompt(model: ServedModel, body: ChatCompletionRequest) -> ChatPrompt:
     """The prompt of a conversation. Raises ApiError or InvalidParameter; takes a while, for a thread."""
+    if body.truncate_prompt_tokens is None:
+        check_text(model, sum(len(str(message.for_template()["content"])) for message in body.messages), "messages")
     token_ids = model.template.encode_conversation(_conversation(model, body), model.tokenizer)
     reasons, opened = model.style.reasons, _opens_reasoning(model, body, token_ids)
     may_reason = reasons and body.answer_form() is None and not body.forced_tools

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from octavo_runtime.answers import Answer, Delta
 from octavo_runtime.server.chunks import CompletionChunk, CompletionChunkChoice
-from octavo_runtime.server.generation import Generation, make_ask, run, side_by_side, usage
+from octavo_runtime.server.generation import Generation, check_text, make_ask, run, side_by_side, usage
 from octavo_runtime.server.logprobs import TokenTrail, completion_logprobs, place_prompt, prompt_logprobs
 from octavo_runtime.server.protocol import CompletionRequest
 from octavo_runtime.server.responses import SYSTEM_FINGERPRINT, Completion, CompletionChoice, Usage
@@ -43,6 +43,8 @@ def router(state: ServerState) -> APIRouter:
 async def _token_ids(model: ServedModel, body: CompletionRequest, prompt: str | list[int]) -> list[int]:
     if isinstance(prompt, list):
         return prompt
+    if body.truncate_prompt_tokens is None:
+        check_text(model, len(prompt), "prompt")
     return await asyncio.to_thread(model.tokenizer.encode, prompt, add_special_tokens=body.add_special_tokens)
 
 

@@ -67,6 +67,18 @@ def check_prompt(model: ServedModel, prompt: Sequence[int], max_tokens: int | No
         )
 
 
+def check_text(model: ServedModel, characters: int, field: str) -> None:
+    """Raises ApiError where so many characters cannot be few enough tokens: tokenising megabytes takes seconds."""
+    fewest = characters // model.tokenizer.longest_token
+    if fewest >= model.max_model_len:
+        raise invalid(
+            f"{field}: must have at most {model.max_model_len - 1} tokens, got {characters} characters, which are at "
+            f"least {fewest}",
+            field,
+            "context_length_exceeded",
+        )
+
+
 def check_tokens(model: ServedModel, prompt: Sequence[int], field: str) -> None:
     """Raises ApiError where a prompt has no token, or one that the model does not know."""
     if not prompt:
