@@ -1,8 +1,9 @@
 """The engine's numeric kernels.
 
-Each op is a folder: `reference.py` is the oracle (slow, obvious), `triton.py` the GPU form, `cpu.py` the fast torch
-form, and `cases.py` the table of shapes, dtypes and tolerances that both are tested on. A call runs the form that fits
-the device of its tensors; Triton is imported on the first call with CUDA tensors, never on a CPU machine.
+Each op is a folder: `reference.py` is the oracle (slow, obvious), `triton.py` the GPU form, `cpu.py` the form for CPUs
+(torch, or loops that numba compiles), and `cases.py` the table of shapes, dtypes and tolerances that both are tested
+on. A call runs the form that fits the device of its tensors, which is imported on its first call: Triton never on a CPU
+machine, numba never on a GPU.
 """
 
 from octavo_kernels.add_rms_norm import add_rms_norm

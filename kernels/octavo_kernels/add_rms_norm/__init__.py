@@ -2,8 +2,6 @@
 
 from torch import Tensor
 
-from octavo_kernels.add_rms_norm import cpu
-
 
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """The rms_norm of x + residual, and the sum itself.
@@ -22,4 +20,6 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
         from octavo_kernels.add_rms_norm import triton
 
         return triton.add_rms_norm(x, residual, weight, eps)
+    from octavo_kernels.add_rms_norm import cpu
+
     return cpu.add_rms_norm(x, residual, weight, eps)

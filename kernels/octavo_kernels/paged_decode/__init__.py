@@ -1,11 +1,11 @@
 """Attention of one new token per sequence over the paged KV cache."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
-from octavo_kernels.paged_decode import cpu
-from octavo_kernels.paged_decode.cpu import DecodePlan
-
-__all__ = ["DecodePlan", "paged_decode", "plan_decode"]
+if TYPE_CHECKING:
+    from octavo_kernels.paged_decode.cpu import DecodePlan
 
 
 def paged_decode(
@@ -16,7 +16,7 @@ def paged_decode(
     seq_lens: Tensor,
     scale: float,
     out: Tensor | None = None,
-    plan: DecodePlan | None = None,
+    plan: "DecodePlan | None" = None,
 ) -> Tensor:
     """Attention of each sequence's newest token over all its tokens, itself included.
 
@@ -36,10 +36,16 @@ def paged_decode(
         from octavo_kernels.paged_decode import triton
 
         return triton.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, out)
+    from octavo_kernels.paged_decode import cpu
+
     return cpu.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, out, plan)
 
 
-def plan_decode(block_tables: Tensor, seq_lens: Tensor, k_cache: Tensor, q_heads: int) -> DecodePlan | None:
+def plan_decode(block_tables: Tensor, seq_lens: Tensor, k_cache: Tensor, q_heads: int) -> "DecodePlan | None":
     """What a step's layers share. None on a GPU, which computes it as it goes. Arguments as for paged_decode; k_cache
     of any layer."""
-    return None if k_cache.device.type == "cuda" else cpu.plan(block_tables, seq_lens, k_cache, q_heads)
+    if k_cache.device.type == "cuda":
+        return None
+    from octavo_kernels.paged_decode import cpu
+
+    return cpu.plan(block_tables, seq_lens, k_cache, q_heads)

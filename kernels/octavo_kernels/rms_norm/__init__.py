@@ -2,8 +2,6 @@
 
 from torch import Tensor
 
-from octavo_kernels.rms_norm import cpu
-
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -> Tensor:
     """x / sqrt(mean(x ** 2) + eps), computed in float32 and cast to the weight's dtype, times weight.
@@ -21,4 +19,6 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -
         from octavo_kernels.rms_norm import triton
 
         return triton.rms_norm(x, weight, eps, out)
+    from octavo_kernels.rms_norm import cpu
+
     return cpu.rms_norm(x, weight, eps, out)

@@ -2,8 +2,6 @@
 
 from torch import Tensor
 
-from octavo_kernels.rotary import cpu
-
 
 def rotary(q: Tensor, k: Tensor, positions: Tensor, cos_sin: Tensor) -> None:
     """Rotate queries and keys by their positions, in place, computing in float32.
@@ -19,4 +17,6 @@ def rotary(q: Tensor, k: Tensor, positions: Tensor, cos_sin: Tensor) -> None:
 
         triton.rotary(q, k, positions, cos_sin)
     else:
+        from octavo_kernels.rotary import cpu
+
         cpu.rotary(q, k, positions, cos_sin)

@@ -2,8 +2,6 @@
 
 from torch import Tensor
 
-from octavo_kernels.silu_mul import cpu
-
 
 def silu_mul(gate_up: Tensor, out: Tensor | None = None) -> Tensor:
     """silu(gate) * up, where gate and up are the two halves of each row.
@@ -19,4 +17,6 @@ def silu_mul(gate_up: Tensor, out: Tensor | None = None) -> Tensor:
         from octavo_kernels.silu_mul import triton
 
         return triton.silu_mul(gate_up, out)
+    from octavo_kernels.silu_mul import cpu
+
     return cpu.silu_mul(gate_up, out)

@@ -2,8 +2,6 @@
 
 from torch import Tensor
 
-from octavo_kernels.write_kv import cpu
-
 
 def write_kv(k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, slots: Tensor) -> None:
     """Write the keys and values of new tokens into their slots, in place.
@@ -18,4 +16,6 @@ def write_kv(k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, slots: Tens
 
         triton.write_kv(k, v, k_cache, v_cache, slots)
     else:
+        from octavo_kernels.write_kv import cpu
+
         cpu.write_kv(k, v, k_cache, v_cache, slots)

@@ -1,22 +1,25 @@
 """The forward pass of a decoder described by a ModelSpec, over one packed batch and a paged KV cache."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn.functional import embedding
 
 from octavo_kernels import add_rms_norm, paged_decode, paged_prefill, rms_norm, rotary, silu_mul, write_kv
-from octavo_kernels.paged_decode import DecodePlan, plan_decode
+from octavo_kernels.paged_decode import plan_decode
 from octavo_kernels.paged_prefill import PrefillPlan, plan_prefill
 from octavo_runtime.executor.batch import Batch
 from octavo_runtime.model.spec import ModelSpec
 from octavo_runtime.model.weights import LayerWeights, Weights
 
+if TYPE_CHECKING:
+    from octavo_kernels.paged_decode.cpu import DecodePlan
+
 
 class _AttentionPlan(NamedTuple):
     """What attention computes of a batch's tables and lengths, once for all layers."""
 
-    decode: DecodePlan | None
+    decode: "DecodePlan | None"
     prefill: PrefillPlan | None
 
 
