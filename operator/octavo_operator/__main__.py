@@ -6,6 +6,7 @@ import sys
 import kopf
 from pydantic import ValidationError
 
+from octavo_operator import metrics_endpoint
 from octavo_operator.handlers import registry
 from octavo_operator.settings import Settings
 from octavo_runtime.config import explain
@@ -20,6 +21,11 @@ def main() -> int:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("kopf", "aiohttp.access"):
         logging.getLogger(chatty).setLevel(max(logging.getLogger().level, logging.WARNING))
+    try:
+        metrics_endpoint.serve(settings.metrics_port)
+    except OSError as error:
+        print(f"octavo: cannot listen on port {settings.metrics_port}: {error.strerror}", file=sys.stderr)
+        return 1
     kopf.run(
         registry=registry(settings),
         standalone=True,

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
         "10m", description="How often a service is looked at when nothing happens. Default 10m."
     )
     health_port: int = Field(8081, ge=1, le=65535, description="Port of the operator's own health check. Default 8081.")
+    metrics_port: int = Field(8082, ge=1, le=65535, description="Port of the operator's own metrics. Default 8082.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Default info.")
 
     @field_validator("namespaces", mode="before")

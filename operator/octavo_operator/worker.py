@@ -8,8 +8,10 @@ ever write the same objects.
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 
+from octavo_operator import metrics_endpoint
 from octavo_operator.cluster import Stale
 from octavo_operator.reconcile import Outcome
 
@@ -73,14 +75,20 @@ class Workers:
     async def _round(self, key: Key) -> Outcome | None:
         """The outcome of one round, None if it failed."""
         namespace, name = key
+        began, result = time.monotonic(), "error"
         try:
-            return await self._reconcile(namespace, name)
+            outcome = await self._reconcile(namespace, name)
+            result = outcome.name.lower()
+            return outcome
         except Stale as error:
+            result = "stale"
             logger.debug("%s/%s: %s", namespace, name, error)
         except Exception as error:
             # A round may fail in as many ways as the network and the API server; none may end the task.
             logger.warning("%s/%s: will try again: %s", namespace, name, _one_line(error))
             logger.debug("%s/%s", namespace, name, exc_info=True)
+        finally:
+            metrics_endpoint.reconciled(result, time.monotonic() - began)
         return None
 
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PODS_ONLY = ("torch", "transformers", "numpy", "fastapi", "uvicorn", "zmq", "msgspec", "typer", "prometheus_client")
+PODS_ONLY = ("torch", "transformers", "numpy", "fastapi", "uvicorn", "zmq", "msgspec", "typer")
 OPERATOR = Path(__file__).parents[2] / "operator" / "octavo_operator"
 
 

@@ -1,8 +1,13 @@
 """Workers: coalesced wake-ups, retries, resync, an end."""
 
 import asyncio
+import re
+import socket
+import urllib.request
 from collections.abc import Callable
 
+from octavo_operator import metrics_endpoint
+from octavo_operator.cluster import Stale
 from octavo_operator.reconcile import Outcome
 from octavo_operator.worker import Workers
 
@@ -97,3 +102,29 @@ async def test_services_do_not_wait_for_each_other() -> None:
     assert rounds.count == 20
     assert rounds.overlapping > 1
     await workers.stop()
+
+
+async def test_rounds_are_measured_by_result() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    metrics_endpoint.serve(port)
+
+    def count(result: str) -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        found = re.search(rf'^octavo_operator_reconcile_seconds_count{{result="{result}"}} (\S+)$', text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def one_of_each(number: int) -> Outcome:
+        if number == 1:
+            raise ConnectionError("no route")
+        if number == 2:
+            raise Stale("written by another")
+        return Outcome.SETTLED
+
+    before = {result: count(result) for result in ("error", "stale", "settled")}
+    workers = Workers(Rounds(one_of_each), resync=60)
+    workers.wake("default", "chat")
+    await asyncio.sleep(1.5)
+    await workers.stop()
+    assert {result: count(result) - before[result] for result in before} == {"error": 1, "stale": 1, "settled": 1}

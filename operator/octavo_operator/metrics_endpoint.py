@@ -1,0 +1,24 @@
+"""The operator's own metrics, for Prometheus."""
+
+from prometheus_client import CollectorRegistry, Histogram, start_http_server
+
+from octavo_runtime.metrics import OPERATOR_RECONCILE_SECONDS
+
+_REGISTRY = CollectorRegistry()
+_RECONCILE = Histogram(
+    OPERATOR_RECONCILE_SECONDS.name,
+    OPERATOR_RECONCILE_SECONDS.help,
+    OPERATOR_RECONCILE_SECONDS.labels,
+    registry=_REGISTRY,
+    buckets=OPERATOR_RECONCILE_SECONDS.buckets,
+)
+
+
+def serve(port: int) -> None:
+    """Answers GET /metrics on `port` from a thread of its own."""
+    start_http_server(port, registry=_REGISTRY)
+
+
+def reconciled(result: str, seconds: float) -> None:
+    """A round ended; result: settled, blocked, gone, stale, error."""
+    _RECONCILE.labels(result).observe(seconds)
