@@ -12,6 +12,7 @@ from octavo_runtime.quant.linear import (
     Int4Linear,
     PrepackedLinear,
     build_linear,
+    build_tied_head,
     padded_rows,
 )
 
@@ -135,3 +136,16 @@ def test_padding_changes_no_row():
         part = PrepackedLinear(weight)(x[:rows])
         assert part.shape == (rows, 64)
         assert relative_error(part, whole[:rows].float()) <= RELATIVE_ERROR
+
+
+@prepacks
+@pytest.mark.parametrize("rows", [1, 4])
+def test_a_tied_head_keeps_words_apart_that_16_bits_would_not(rows: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    embedding = torch.randn(300, 64, generator=generator).bfloat16()
+    x = 3 * torch.randn(rows, 64, generator=generator).bfloat16()
+    exact = x.double() @ embedding.double().T
+    scores = build_tied_head(embedding)(x)
+    assert scores.dtype == torch.float32
+    assert (scores.double() - exact).abs().max() < 1e-4
+    assert (exact.bfloat16().double() - exact).abs().max() > 1e-2

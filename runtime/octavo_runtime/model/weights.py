@@ -7,7 +7,7 @@ import torch
 
 from octavo_runtime.model.spec import ModelSpec
 from octavo_runtime.quant.int4_groups import Int4Groups, concatenate
-from octavo_runtime.quant.linear import DenseLinear, Linear, build_linear
+from octavo_runtime.quant.linear import DenseLinear, Linear, build_linear, build_tied_head
 
 StoredTensor = torch.Tensor | Int4Groups
 ReadTensor = Callable[[str, tuple[int, ...]], StoredTensor]
@@ -77,12 +77,15 @@ def load_weights(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype:
             )
         )
     embedding = place("model.embed_tokens.weight", spec.vocab_size, hidden)
-    head = embedding if spec.tie_embeddings else read("lm_head.weight", (spec.vocab_size, hidden))
+    if spec.tie_embeddings:
+        head = build_tied_head(embedding)
+    else:
+        head = build_linear(read("lm_head.weight", (spec.vocab_size, hidden)), None, device, dtype)
     return Weights(
         embedding=embedding,
         layers=tuple(layers),
         norm=place("model.norm.weight", hidden),
-        head=build_linear(head, None, device, dtype),
+        head=head,
     )
 
 

@@ -84,6 +84,29 @@ class Int4Linear:
         return y if self._bias is None else y.add_(self._bias)
 
 
+class TiedHead:
+    """The embedding as the head on a CPU. Few rows are summed in float32 from the embedding itself, which costs no more
+    and keeps words apart whose scores round to the same 16-bit number; many go through the 16-bit form."""
+
+    def __init__(self, embedding: Tensor, many_rows: Linear) -> None:
+        self._embedding = embedding
+        self._many_rows = many_rows
+        self.num_bytes = many_rows.num_bytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.shape[0] > INT4_MAX_ROWS:
+            return self._many_rows(x)
+        from octavo_kernels.wide_linear.cpu import wide_linear
+
+        return wide_linear(x, self._embedding)
+
+
+def build_tied_head(embedding: Tensor) -> Linear:
+    """The projection of hidden states to the words' scores by the embedding [vocab, hidden], where it lies."""
+    linear = build_linear(embedding, None, embedding.device, embedding.dtype)
+    return TiedHead(embedding, linear) if isinstance(linear, PrepackedLinear) else linear
+
+
 def build_linear(weight: Tensor | Int4Groups, bias: Tensor | None, device: torch.device, dtype: torch.dtype) -> Linear:
     """The projection of a stored weight [out, in] and its bias [out], computed in `dtype` on `device`."""
     stored = weight.dequantize() if isinstance(weight, Int4Groups) else weight
