@@ -259,3 +259,16 @@ def test_poisson_arrivals_come_in_order(seed, count, rate):
     assert arrivals == sorted(arrivals)
     assert arrivals[0] > 0
     assert poisson_arrivals(np.random.default_rng(seed), count, 0) == [0.0] * count
+
+
+def test_frontend_measures_every_stream():
+    from octavo_runtime.bench import frontend
+
+    report = frontend.run("builtin://smollm2", streams=4, tokens=20, rate=1000, workers=1)
+    figures = report.figures
+    assert len(figures["tokens_per_second"]) == 3
+    assert all(speed > 0 for speed in figures["tokens_per_second"].values())
+    assert figures["tokens_per_event"]["bare ASGI with msgspec"] == 1
+    assert 0 < figures["added_latency_p50"] <= figures["added_latency_p99"]
+    assert 0 < figures["first_byte_p50"] <= figures["first_byte_p99"]
+    report.draw("context").savefig("/dev/null", format="png")
