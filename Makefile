@@ -50,7 +50,7 @@ test-gpu: ## Kernels and engine on a CUDA device (uses the python3 on PATH: it b
 soak: $(READY) ## The long runs: random histories, a crowd of requests, all structured output (half an hour)
 	OCTAVO_SOAK=1 $(BIN)/python -m pytest -q tests/runtime/test_soak.py tests/runtime/test_scheduler_machine.py \
 	  tests/runtime/test_structured.py tests/runtime/test_engine_exactness.py tests/contract/test_chaos.py \
-	  tests/contract/test_schema.py -m "not gpu"
+	  tests/contract/test_server_soak.py -m "not gpu"
 
 lint: $(READY) ## Style, types, layers
 	$(BIN)/ruff check

@@ -6,7 +6,8 @@ here. Some are shown where their part is tested:
 - timing of keys: test_api_keys.py; tenants that share a cache: test_sampling.py
 - heads, nesting, lists, numbers without bound, slow clients, path traversal: test_bounds.py
 - requests smuggled by a proxy in front: test_nginx.py, and by two readings of one request: test_bounds.py
-- schemas and expressions that do not compile, tokens that do not exist: test_bad_requests.py
+- schemas and expressions that do not compile, tokens that do not exist: test_bad_requests.py; those that never end:
+  tests/runtime/test_structured.py
 - forged log lines: test_logs.py; markup in the page: test_ui.py
 """
 
@@ -17,9 +18,11 @@ import socket
 import threading
 import time
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 import octavo_kernels
@@ -180,3 +183,147 @@ def test_reading_reasoning_takes_no_more_than_the_text_is_long():
     split.append(splitter.add("", finished=True))
     assert "".join(one.reasoning for one in split) == text
     assert time.monotonic() - began < 30
+
+
+MILLION = b"[" + b"null," * 999_999 + b"1.5]"
+LISTS = [
+    ("/v1/completions", {"prompt": "hi"}, ["prompt", "stop", "stop_token_ids", "allowed_token_ids", "bad_words"]),
+    ("/v1/chat/completions", {"messages": CHAT["messages"]}, ["messages", "tools", "documents"]),
+    ("/v1/responses", {"input": "hi"}, ["input", "include", "tools", "stop"]),
+    ("/v1/messages", {"messages": CHAT["messages"], "max_tokens": 3}, ["messages", "system", "tools"]),
+    ("/v1/embeddings", {"input": "hi"}, ["input"]),
+    ("/tokenize", {"prompt": "hi"}, ["messages", "tools"]),
+    ("/detokenize", {}, ["tokens"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"), [(path, body, field) for path, body, all_ in LISTS for field in all_]
+)
+def test_a_list_of_a_million_mistakes_is_one_mistake(scripted, path, body, field):
+    """Each was described apart, which took seconds, in which nobody was served, and most of a gigabyte."""
+    process = psutil.Process(scripted.process.pid)
+    spent = sum(process.cpu_times()[:2])
+    body = json.dumps({"model": "smollm2", **{name: value for name, value in body.items() if name != field}}).encode()
+    answer = post(scripted, body[:-1] + b', "%b": %b}' % (field.encode(), MILLION), path)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith(field)
+    assert len(answer.content) < 1000
+    assert sum(process.cpu_times()[:2]) - spent < 1.5, "some 0.2 s, and 5 s with a million complaints"
+
+
+def test_a_long_text_holds_nobody_up(scripted):
+    """The event loop waited for the tokenizer, and with it all streams."""
+    answers: list[httpx.Response] = []
+    body = {"prompt": "a " * 1_000_000, "return_token_strs": True}
+    thread = threading.Thread(target=lambda: answers.append(post(scripted, body, "/tokenize")))
+    with httpx.Client(base_url=scripted.url, trust_env=False, timeout=30) as http:
+        thread.start()
+        times = [time.monotonic()]
+        while thread.is_alive():
+            http.get("/health/live")
+            times.append(time.monotonic())
+    assert answers[0].json()["count"] > 1_000_000
+    longest = max(later - earlier for earlier, later in pairwise(times))
+    assert longest < 0.4 * (times[-1] - times[0]), "a fiftieth of it, and four fifths where it was waited for"
+
+
+HALF_CALLS = [
+    r'{"name": "f", "arguments": {"a": "\ud800"}}',
+    r'{"arguments": {"\udfff": "\ud800"}, "name": "f"}',
+    r'{"arguments": "{\"a\": \"\ud800\"}", "name": "f"}',
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("call", HALF_CALLS)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])
+def test_a_model_that_writes_half_a_surrogate_pair_breaks_nothing(callers, path, call, stream):
+    """JSON can spell characters that no answer can carry, and a user can make a model write them."""
+    said = f"[say]<tool_call>{call}</tool_call>[/say]"
+    messages, schema = [{"role": "user", "content": said}], {"type": "object"}
+    body = {
+        "/v1/chat/completions": {
+            "messages": messages,
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}],
+        },
+        "/v1/responses": {"input": said, "tools": [{"type": "function", "name": "f", "parameters": schema}]},
+        "/v1/messages": {"messages": messages, "max_tokens": 100, "tools": [{"name": "f", "input_schema": schema}]},
+    }[path]
+    answer = post(callers, {"model": "smollm2", **body, "stream": stream}, path)
+    assert answer.status_code == 200
+    text = answer.content.decode()
+    assert "internal error" not in text
+    if path == "/v1/messages" and not stream:
+        [used] = json.loads(text)["content"]
+        assert used["input"] in ({"a": "?"}, {"?": "?"}), "here arguments are no text"
+    elif not stream:
+        assert r"\\ud800" in text, "as the model wrote it"
+
+
+@pytest.fixture(scope="module")
+def callers(scripted_servers):
+    """A server whose model calls functions."""
+    server = scripted_servers("--tool-call-parser", "hermes")
+    server.wait_ready()
+    return server
+
+
+@pytest.mark.parametrize("value", [b'"\\ud800"', b"NaN", b"1e999"])
+@pytest.mark.parametrize("stream", [b"false", b"true"])
+def test_a_schema_that_no_answer_can_repeat_is_refused(scripted, value, stream):
+    """The Responses API sends a request's schema back."""
+    form = b'{"format": {"type": "json_schema", "name": "a", "schema": {"const": %b}}}' % value
+    answer = post(
+        scripted, b'{"model": "smollm2", "input": "hi", "stream": %b, "text": %b}' % (stream, form), "/v1/responses"
+    )
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "text.format.schema"
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/embeddings", "/detokenize"])
+@pytest.mark.parametrize("token", [-1, 49152, 2**63, -(10**4000), 10**4000])
+def test_tokens_that_do_not_exist_are_named_in_short(scripted, path, token):
+    """They were looked up in the table of embeddings, behind its end."""
+    body = {"/v1/completions": {"prompt": [5, token]}, "/v1/embeddings": {"input": [5, token]}}
+    answer = post(scripted, body.get(path, {"tokens": [5, token]}) | {"model": "smollm2"}, path)
+    assert answer.status_code == 400
+    assert "token ids must be from 0 to 49151, got " in answer.json()["error"]["message"]
+    assert len(answer.content) < 500
+
+
+def test_a_templates_variable_is_text_and_no_template(scripted_models, model_with_template):
+    """A request's own template ran outside of the sandbox, or what it set was rendered once more."""
+    server = scripted_models(model_with_template("{{ messages[0].content }}|{{ greeting }}"))
+    server.wait_ready()
+    evil = "{{ ''.__class__.__mro__ }}{% for _ in range(99999) %}{% endfor %}"
+    messages = [{"role": "user", "content": evil}]
+    asked = {"messages": messages, "chat_template_kwargs": {"greeting": evil}}
+    tokens = post(server, asked, "/tokenize").json()["tokens"]
+    assert post(server, {"tokens": tokens}, "/detokenize").json()["prompt"] == f"{evil}|{evil}"
+    model = httpx.get(f"{server.url}/v1/models", trust_env=False).json()["data"][0]["id"]
+    for own in ({"chat_template": "{{ 1 }}"}, {"chat_template_kwargs": {"chat_template": "{{ 1 }}"}}):
+        answer = post(server, {"model": model, "messages": messages, **own})
+        assert answer.status_code == 400
+        assert "chat_template" in answer.json()["error"]["param"]
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [(b"GET /\xff HTTP/1.1", 400), (b"GET /%ff%fe HTTP/1.1", 404), (b"GET http://[::1 HTTP/1.1", 400),
+     (b"OPTIONS * HTTP/1.1", 404), (b"CONNECT a:1 HTTP/1.1", 400), (b"PRI * HTTP/2.0", 400),
+     (b"GET /\x00 HTTP/1.1", 400),
+     (b"GET /v1/models/%ED%A0%80 HTTP/1.1", 404), (b"GET /v1/models?a=%ff&%zz HTTP/1.1", 200),
+     (b"POST /v1/completions HTTP/1.1\r\nContent-Type: \xff\xfe", 400),
+     (b"GET /ui/app.js HTTP/1.1\r\nRange: bytes=" + b"0-1," * 10_000, 200)],
+    ids=lambda value: repr(value)[:40],
+)  # fmt: skip
+def test_odd_requests_have_plain_answers(scripted, line, status):
+    """What a parser does not expect was a stack trace, or a hundred copies of a file in one answer."""
+    host, port = scripted.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(line + b"\r\nHost: a\r\nConnection: close\r\n\r\n")
+        got = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert got.startswith(b"HTTP/1.1 %d " % status), got[:300]
+    assert b"Traceback" not in got
+    assert len(got) < 100_000

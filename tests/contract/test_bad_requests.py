@@ -51,6 +51,7 @@ BAD = [
     (completion(prompt="a" * 200_000), 400, "prompt", "got 200000 characters"),
     (chat(temperture=1), 400, "temperture", "unknown field"),
     (chat(**{"\ud800": 1}), 400, None, "must be valid Unicode, got '\\ud800'"),
+    (chat(**{"a\n\x1b\u2028b": 1}), 400, "a\n\x1b\u2028b", r"a\n\x1b\u2028b: unknown field"),
     (chat(temperature=-1), 400, "temperature", "from 0 to 100, got -1"),
     (chat(temperature="hot"), 400, "temperature", "valid number, got 'hot'"),
     (chat(temperature=float("nan")), 400, "temperature", "got nan"),

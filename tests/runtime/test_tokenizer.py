@@ -4,6 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,24 @@ def test_ids_and_text_equal_transformers(smollm2, reference, text):
     ids = smollm2.encode(text, add_special_tokens=True, allow_special=True)
     assert ids == reference(text)["input_ids"]
     assert smollm2.decode(ids) == reference.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def test_other_threads_run_while_a_long_text_is_encoded(smollm2):
+    ticks, done = [], threading.Event()
+
+    def tick() -> None:
+        while not done.wait(0.001):
+            ticks.append(time.monotonic())
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    began = time.monotonic()
+    smollm2.encode("The quick brown fox jumps over the lazy dog. " * 40_000, add_special_tokens=False)
+    took = time.monotonic() - began
+    done.set()
+    thread.join()
+    within = [began, *(tick for tick in ticks if began < tick < began + took), began + took]
+    assert max(later - earlier for earlier, later in pairwise(within)) < took / 2
 
 
 def test_special_tokens_of_the_gguf_file(smollm2):

@@ -2,14 +2,15 @@
 that vLLM used before."""
 
 import json
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from octavo_runtime.sampling_params import InvalidParameter, StructuredOutput
-from octavo_runtime.server.text import Text
+from octavo_runtime.server.json_list import ListOf
+from octavo_runtime.server.text import Text, valid_value
 
-Schema = dict[str, Any]
+Schema = Annotated[dict[str, Any], AfterValidator(valid_value)]
 
 
 class AnswerForm(NamedTuple):
@@ -62,7 +63,7 @@ class StructuredOutputs(BaseModel):
     json_: Schema | Text | None = Field(None, alias="json")
     json_object: bool | None = None
     regex: Text | None = None
-    choice: list[Text] | None = None
+    choice: ListOf[Text] | None = None
     grammar: Text | None = None
 
     def forms(self) -> list[AnswerForm]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.text import Text, valid_value
 from octavo_runtime.server.tools.tool import FunctionName
 
@@ -76,11 +77,11 @@ class ChatMessage(BaseModel):
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     name: Text | None = None
-    tool_calls: list[MadeToolCall] | None = None
+    tool_calls: ListOf[MadeToolCall] | None = None
     tool_call_id: Text | None = Field(None, validate_default=True)
     reasoning: Text | None = None
     reasoning_content: Text | None = None
-    content: Text | list[TextPart] | None = Field(None, validate_default=True)
+    content: Text | ListOf[TextPart] | None = Field(None, validate_default=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from octavo_runtime.sampling_params import InvalidParameter
 from octavo_runtime.server.messages_api.error_shape import PATHS, anthropic_error
+from octavo_runtime.server.text import encodable
 
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 _TYPE_NAMES = ("str", "int", "float", "bool")
@@ -162,9 +163,10 @@ def _shown(value: Any) -> str:
 def _body(status: int, message: str, param: str | None, code: str | None) -> dict[str, Any]:
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     # A field's name from a client may hold halves of surrogate pairs, which no answer can carry.
-    message, param = _encodable(message), None if param is None else _encodable(param)
+    message, param = _one_line(encodable(message)), None if param is None else encodable(param)
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+def _one_line(text: str) -> str:
+    """`text` with what cannot be shown, such as the line ends and control characters of a field's name, spelt out."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

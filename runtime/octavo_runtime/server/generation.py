@@ -85,7 +85,7 @@ def check_tokens(model: ServedModel, prompt: Sequence[int], field: str) -> None:
         raise invalid(f"{field}: must have at least one token, got none", field)
     worst = max(prompt) if min(prompt) >= 0 else min(prompt)
     if not 0 <= worst < model.vocab_size:
-        raise invalid(f"{field}: token ids must be from 0 to {model.vocab_size - 1}, got {worst}", field)
+        raise invalid(f"{field}: token ids must be from 0 to {model.vocab_size - 1}, got {worst!s:.100}", field)
 
 
 class Generation:

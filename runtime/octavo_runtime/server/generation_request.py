@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from octavo_runtime.messages import PRIORITY_LIMIT
 from octavo_runtime.sampling_params import MAX_SEQUENCES, InvalidParameter, SamplingParams
 from octavo_runtime.server.answer_form import AnswerForm, ResponseFormat, Schema, StructuredOutputs, guided
+from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.text import Text, valid_unicode
 from octavo_runtime.server.unsupported import WITHOUT_EFFECT, without_unsupported
 
@@ -73,11 +74,11 @@ class GenerationRequest(BaseModel):
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
     logit_bias: dict[str, float] | None = Field(None, description="Token ids, as strings, to -100 up to 100.")
-    allowed_token_ids: list[int] | None = None
-    bad_words: list[Text] | None = None
+    allowed_token_ids: ListOf[int] | None = None
+    bad_words: ListOf[Text] | None = None
     seed: int | None = None
-    stop: Text | list[Text] | None = None
-    stop_token_ids: list[int] | None = None
+    stop: Text | ListOf[Text] | None = None
+    stop_token_ids: ListOf[int] | None = None
     include_stop_str_in_output: bool = False
     ignore_eos: bool = False
     skip_special_tokens: bool = True
@@ -88,7 +89,7 @@ class GenerationRequest(BaseModel):
     structured_outputs: StructuredOutputs | None = None
     guided_json: Schema | Text | None = None
     guided_regex: Text | None = None
-    guided_choice: list[Text] | None = None
+    guided_choice: ListOf[Text] | None = None
     guided_grammar: Text | None = None
     use_beam_search: bool = Field(False, description="Search with best_of beams, or n, and return the n best.")
     length_penalty: float | None = None

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from octavo_runtime.chat_template import RESERVED_VARIABLES, Conversation
 from octavo_runtime.server.chat_message import ChatMessage
 from octavo_runtime.server.generation_request import MOST_TOP_LOGPROBS, GenerationRequest
+from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.prompts import Prompts, at_most, listed
 from octavo_runtime.server.text import valid_value
 from octavo_runtime.server.tools.tool import MOST_TOOLS, NamedToolChoice, Tool, ToolChoice
@@ -22,7 +23,7 @@ class ChatCompletionRequest(GenerationRequest):
 
     neutral = NEUTRAL_FOR_CHAT
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[ListOf[ChatMessage], Field(min_length=1)]
     tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
     tool_choice: ToolChoice | None = Field(None, description="Default auto.")
     parallel_tool_calls: bool | None = Field(

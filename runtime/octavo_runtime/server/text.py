@@ -23,6 +23,11 @@ def valid_unicode(text: str) -> str:
 Text = Annotated[str, AfterValidator(valid_unicode)]
 
 
+def encodable(text: str) -> str:
+    """`text` with each half of a surrogate pair spelt out, as in JSON; no answer can carry one."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def valid_value(value: _Value) -> _Value:
     """`value` itself, of any JSON type; ValueError where it is not Unicode throughout, or beyond all bounds."""
     try:

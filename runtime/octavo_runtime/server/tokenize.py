@@ -3,13 +3,14 @@
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from octavo_runtime.server.chat_message import ChatMessage
 from octavo_runtime.server.chat_prompt import chat_prompt
 from octavo_runtime.server.field_names import told_as
 from octavo_runtime.server.generation import check_tokens
+from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.protocol import ChatCompletionRequest
 from octavo_runtime.server.state import ServedModel, ServerState
 from octavo_runtime.server.text import Text
@@ -26,8 +27,8 @@ class TokenizeRequest(BaseModel):
 
     model: str | None = Field(None, description="Default: the served one.")
     prompt: Text | None = None
-    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
-    tools: list[Tool] | None = None
+    messages: Annotated[ListOf[ChatMessage], Field(min_length=1)] | None = None
+    tools: ListOf[Tool] | None = None
     add_generation_prompt: bool | None = Field(None, description="As in a chat request. Default true.")
     continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
@@ -70,7 +71,7 @@ class DetokenizeRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     model: str | None = Field(None, description="Default: the served one.")
-    tokens: list[int]
+    tokens: ListOf[int]
 
 
 class Detokenized(BaseModel):
@@ -83,14 +84,14 @@ def router(state: ServerState) -> APIRouter:
     """The tokenizer routes of one server."""
     routes = APIRouter(tags=["tokenizer"])
 
-    @routes.post("/tokenize", summary="Text to tokens", response_model_exclude_none=True)
-    async def tokenize(body: TokenizeRequest) -> Tokenized:
+    @routes.post("/tokenize", summary="Text to tokens", response_model=Tokenized)
+    async def tokenize(body: TokenizeRequest) -> Response:
         """The token ids of a text, or of a conversation as the model's chat template writes it."""
-        model = state.model_for(body.model or state.names[0])
+        name = body.model or state.names[0]
+        model = state.model_for(name)
         with told_as(()):
-            tokens = await asyncio.to_thread(_token_ids, model, body, body.model or state.names[0])
-        spelled = [model.tokenizer.piece(token) for token in tokens] if body.return_token_strs else None
-        return Tokenized(count=len(tokens), max_model_len=model.max_model_len, tokens=tokens, token_strs=spelled)
+            tokenized = await asyncio.to_thread(_tokenized, model, body, name)
+        return Response(tokenized, media_type="application/json")
 
     @routes.post("/detokenize", summary="Tokens to text")
     async def detokenize(body: DetokenizeRequest) -> Detokenized:
@@ -102,6 +103,14 @@ def router(state: ServerState) -> APIRouter:
         return Detokenized(prompt=text)
 
     return routes
+
+
+def _tokenized(model: ServedModel, body: TokenizeRequest, name: str) -> str:
+    """A Tokenized as JSON. Of megabytes of text it takes seconds, so all of it is for a thread."""
+    tokens = _token_ids(model, body, name)
+    spelled = [model.tokenizer.piece(token) for token in tokens] if body.return_token_strs else None
+    made = Tokenized(count=len(tokens), max_model_len=model.max_model_len, tokens=tokens, token_strs=spelled)
+    return made.model_dump_json(exclude_none=True)
 
 
 def _token_ids(model: ServedModel, body: TokenizeRequest, name: str) -> list[int]:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
+from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.text import Text, valid_value
 
 # Marks for a cache that needs none here, and references that only their own server can resolve.
@@ -25,7 +26,7 @@ class TextBlock(BaseModel):
     text: Text
 
 
-TextBlocks = list[Annotated[TextBlock, BeforeValidator(_without_marks)]]
+TextBlocks = ListOf[Annotated[TextBlock, BeforeValidator(_without_marks)]]
 
 
 class ThinkingBlock(BaseModel):
@@ -105,7 +106,7 @@ class UserMessage(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     role: Literal["user"]
-    content: Text | list[UserBlock]
+    content: Text | ListOf[UserBlock]
 
 
 class AssistantMessage(BaseModel):
@@ -114,7 +115,7 @@ class AssistantMessage(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     role: Literal["assistant"]
-    content: Text | list[AssistantBlock]
+    content: Text | ListOf[AssistantBlock]
 
 
 class SystemMessage(BaseModel):
@@ -142,4 +143,4 @@ Message = Annotated[
     ),
 ]
 
-Messages = Annotated[list[Message], Field(min_length=1)]
+Messages = Annotated[ListOf[Message], Field(min_length=1)]

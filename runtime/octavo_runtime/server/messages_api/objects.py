@@ -120,9 +120,9 @@ def message_usage(usage: Usage) -> MessageUsage:
 
 
 def _input(arguments: str) -> dict[str, Any]:
-    """A call's arguments; none of those that the token limit cut short."""
+    """A call's arguments; none of those that the token limit cut short. Halves of surrogate pairs become `?`."""
     try:
-        value = json.loads(arguments)
+        value = json.loads(json.dumps(json.loads(arguments), ensure_ascii=False).encode(errors="replace"))
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

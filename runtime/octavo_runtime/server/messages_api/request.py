@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from octavo_runtime.server.answer_form import Schema
+from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.messages_api.blocks import Messages, TextBlocks
 from octavo_runtime.server.text import Text
 from octavo_runtime.server.unsupported import without_unsupported
@@ -77,7 +79,7 @@ class OutputFormat(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["json_schema"]
-    schema_: dict[str, Any] = Field(alias="schema")
+    schema_: Schema = Field(alias="schema")
 
 
 class OutputConfig(BaseModel):
@@ -98,7 +100,7 @@ class CountTokensRequest(BaseModel):
     model: str
     messages: Messages
     system: Text | TextBlocks | None = None
-    tools: list[Tool] | None = None
+    tools: ListOf[Tool] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
@@ -114,7 +116,7 @@ class MessagesRequest(CountTokensRequest):
 
     max_tokens: Annotated[int, Field(ge=1)]
     stream: bool | None = None
-    stop_sequences: list[Text] | None = None
+    stop_sequences: ListOf[Text] | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None

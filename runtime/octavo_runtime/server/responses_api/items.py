@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Tag
 
+from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.text import Text
 
 _Status = Literal["in_progress", "completed", "incomplete"]
@@ -27,7 +28,7 @@ class MessageItem(BaseModel):
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart]
+    content: Text | ListOf[TextPart]
     id: Text | None = None
     status: _Status | None = None
     phase: Literal["commentary", "final_answer"] | None = None
@@ -53,7 +54,7 @@ class FunctionCallOutputItem(BaseModel):
 
     type: Literal["function_call_output"]
     call_id: Text
-    output: Text | list[TextPart]
+    output: Text | ListOf[TextPart]
     id: Text | None = None
     status: _Status | None = None
 
@@ -74,7 +75,7 @@ class ReasoningItem(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["reasoning"]
-    content: list[ReasoningPart] | None = None
+    content: ListOf[ReasoningPart] | None = None
     summary: list[Any] | None = None
     encrypted_content: Text | None = None
     id: Text | None = None
@@ -108,4 +109,4 @@ def _not_empty(given: str | list[InputItem]) -> str | list[InputItem]:
     return given
 
 
-Input = Annotated[Text | list[InputItem], AfterValidator(_not_empty)]
+Input = Annotated[Text | ListOf[InputItem], AfterValidator(_not_empty)]

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from octavo_runtime.server.answer_form import Schema
 from octavo_runtime.server.generation_request import MOST_TOP_LOGPROBS
+from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.responses_api.items import Input
 from octavo_runtime.server.text import Text
 from octavo_runtime.server.unsupported import without_unsupported
@@ -117,12 +118,12 @@ class ResponsesRequest(BaseModel):
     temperature: float | None = None
     top_p: float | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
-    include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = Field(
+    include: ListOf[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = Field(
         None, description="reasoning.encrypted_content is accepted without effect: reasoning comes in the open."
     )
     text: TextConfig | None = None
     reasoning: ReasoningConfig | None = None
-    tools: list[FunctionTool] | None = None
+    tools: ListOf[FunctionTool] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedFunction | None = None
     parallel_tool_calls: bool | None = None
     metadata: dict[Text, Text] | None = None
@@ -130,7 +131,7 @@ class ResponsesRequest(BaseModel):
     min_p: float | None = None
     repetition_penalty: float | None = None
     seed: int | None = None
-    stop: Text | list[Text] | None = None
+    stop: Text | ListOf[Text] | None = None
     priority: int | None = None
     cache_salt: Text | None = None
     chat_template_kwargs: dict[str, Any] | None = None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from octavo_runtime.server.reasoning import suffix_in
+from octavo_runtime.server.text import encodable
 from octavo_runtime.server.tools.json_span import JsonSpan
 from octavo_runtime.server.tools.syntax import JSON_HEAD, Syntax
 
@@ -228,6 +229,6 @@ def _whole_call(text: str, names: Collection[str]) -> tuple[str, str] | None:
     if not isinstance(call, dict) or not isinstance(call.get("name"), str) or call["name"] not in names:
         return None
     arguments = call.get("arguments", call.get("parameters"))
-    if isinstance(arguments, str):
-        return call["name"], arguments
-    return call["name"], json.dumps({} if arguments is None else arguments, ensure_ascii=False)
+    if not isinstance(arguments, str):
+        arguments = json.dumps({} if arguments is None else arguments, ensure_ascii=False)
+    return call["name"], encodable(arguments)
