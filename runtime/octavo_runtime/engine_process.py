@@ -39,7 +39,6 @@ class Mailbox:
         self.clients: set[ClientId] = set()
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 1000)
-        self._socket.setsockopt(zmq.SNDHWM, 0)  # this kind of socket drops what is too much: tokens would be lost
         # A ROUTER drops what goes beyond this number, 1,000 if nothing is said: tokens, where a client stands still.
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.bind(endpoint)
@@ -92,14 +91,14 @@ class Stats:
 
 def serve(config: EngineConfig, mailbox: Mailbox) -> None:
     """Loads the model and steps until the parent process is gone."""
-    # Here, since it imports torch: seconds in which the socket already listens.
+    parent = os.getppid()  # before what takes seconds, in which the parent may end
+    # Here, since it imports torch: the socket already listens.
     from octavo_runtime.engine import Engine
 
     engine = Engine(config)
     stats = Stats() if config.log_stats else None
     owners: dict[str, ClientId] = {}
     greeted: set[ClientId] = set()
-    parent = os.getppid()
     next_beat = 0.0
     while os.getppid() == parent:
         outputs: dict[ClientId, list[Output]] = defaultdict(list)

@@ -35,7 +35,7 @@ class Server:
 
     def wait_ready(self, seconds: float = 90) -> None:
         end = time.monotonic() + seconds
-        while httpx.get(f"{self.url}/health/ready", trust_env=False).status_code != 200:
+        while httpx.get(f"{self.url}/health/ready", trust_env=False, timeout=30).status_code != 200:
             assert self.process.poll() is None, "the server ended before it was ready"
             assert time.monotonic() < end, f"not ready after {seconds} s"
             time.sleep(0.05)

@@ -82,6 +82,24 @@ def test_both_serve_and_each_tells_of_both(start_workers):
         assert server.metric("octavo_request_duration_seconds_count") == asked
 
 
+def test_ready_means_that_both_are(start_command):
+    server = start_command(*WORKERS, OCTAVO_BENCH_TOKEN_RATE="0")
+    while len(workers(server)) < 2:
+        time.sleep(0.01)
+    slow = workers(server)[1]
+    slow.suspend()  # long before it has its model
+    until = time.monotonic() + 60
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as client:
+        while client.post("/v1/chat/completions", json={**BODY, "max_tokens": 1}).status_code != 200:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert client.get("/health/ready").json() == {"status": "loading"}
+    slow.resume()
+    server.wait_ready()
+    for _ in range(20):  # a connection each: the kernel chooses who gets it
+        assert len(stream(server, 1)) > 1
+
+
 def test_sigterm_lets_streams_end_and_leaves_nothing(start_workers):
     server = start_workers(50)
     family = psutil.Process(server.process.pid).children(recursive=True)

@@ -38,8 +38,10 @@ class _Request:
 
 def serve(endpoint: str, model: str, rate: float, record: Path | None) -> None:
     """Answers until the parent process is gone."""
+    parent, next_step = os.getppid(), time.monotonic()
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
     socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDTIMEO, int(_BEAT_SECONDS * 1000))  # now and then it looks whether the parent lives
     socket.setsockopt(zmq.SNDHWM, _STEPS_AHEAD)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # wait for the reader instead of dropping what it has no room for
     socket.bind(endpoint)
@@ -61,7 +63,6 @@ def serve(endpoint: str, model: str, rate: float, record: Path | None) -> None:
     requests: dict[str, _Request] = {}
     times: dict[int, list[float]] = {}
     clients: set[bytes] = set()
-    parent, next_step = os.getppid(), time.monotonic()
     while os.getppid() == parent:
         wait = next_step - time.monotonic() if requests else _BEAT_SECONDS
         while socket.poll(max(int(wait * 1000), 0)):
@@ -89,16 +90,28 @@ def serve(endpoint: str, model: str, rate: float, record: Path | None) -> None:
             if reason:
                 del requests[request.request_id]
         for client, brought in outputs.items():
-            try:
-                socket.send_multipart([client, encoder.encode(Step(brought, Load(running=len(requests))))])
-            except zmq.ZMQError as error:
-                if error.errno != zmq.EHOSTUNREACH:
-                    raise
-                clients.discard(client)  # it is gone
+            message = [client, encoder.encode(Step(brought, Load(running=len(requests))))]
+            if not _send(socket, message, parent):
+                clients.discard(client)
         if rate:
             next_step = max(next_step + len(requests) / rate, now)
         if record is not None and times and not requests:
             record.write_bytes(msgspec.json.encode(times))
+
+
+def _send(socket: "zmq.Socket[bytes]", message: list[bytes], parent: int) -> bool:
+    """Waits until the reader has room; whether there is a reader, and still the parent process."""
+    while os.getppid() == parent:
+        try:
+            socket.send_multipart(message)
+            return True
+        except zmq.Again:
+            continue
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            return False
+    return False
 
 
 if __name__ == "__main__":

@@ -51,11 +51,12 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Supervised:
     """What server.workers gives to one of several API processes: how it joins the engine that they share, the socket
-    that they share, and whom to tell that it serves."""
+    that they share, whom to tell that it serves, and whether all of them do."""
 
     join: Callable[[EngineClient], Awaitable[Ready]]
     listener: socket.socket
     tell_ready: Callable[[], object]
+    all_serve: Callable[[], bool]
 
 
 def serve(engine: EngineConfig, server: ServerConfig, *, engine_program: str = "octavo_runtime.engine_process") -> int:
@@ -99,6 +100,8 @@ async def _serve(
     names = server.served_name or [default_name(config.model)]
     metrics = ServerMetrics(names[0], engine, vllm_names=server.metrics_aliases == "vllm")
     state = ServerState(names, engine, metrics, log_prompts=server.log_prompts)
+    if supervised:
+        state.all_serve = supervised.all_serve
     app = create_app(state, server, keys)
     if traces is not None:
         app = Tracing(app, traces)

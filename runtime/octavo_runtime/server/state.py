@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -28,12 +28,15 @@ class ServedModel:
 
 @dataclass
 class ServerState:
-    """One server's state. `model` is None while it loads. `log_prompts`: whether prompts stand in the log."""
+    """One server's state. `model` is None while it loads. `all_serve`: whether every API process of this server has its
+    model; a client that saw one of them ready may be answered by another. `log_prompts`: whether prompts stand in the
+    log."""
 
     names: list[str]
     engine: EngineClient
     metrics: ServerMetrics
     model: ServedModel | None = None
+    all_serve: Callable[[], bool] = lambda: True
     draining: bool = False
     log_prompts: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
@@ -58,7 +61,7 @@ class ServerState:
             return "shutting down"
         if (problem := self.engine.problem()) is not None:
             return problem
-        return "loading" if self.model is None else None
+        return None if self.model is not None and self.all_serve() else "loading"
 
     @property
     def answering(self) -> int:

@@ -23,14 +23,17 @@ def main() -> int:
     endpoint, listener, line = sys.argv[3], int(sys.argv[4]), socket.socket(fileno=int(sys.argv[5]))
     line.setblocking(False)
 
+    all_serve = asyncio.Event()
+
     async def failure() -> str:
-        told = await asyncio.get_running_loop().sock_recv(line, _LONGEST_FAILURE)
+        while (told := await asyncio.get_running_loop().sock_recv(line, _LONGEST_FAILURE)) == READY:
+            all_serve.set()
         return told.decode() or "the process that started this one is gone"
 
     def join(engine: EngineClient) -> Awaitable[Ready]:
         return engine.join(endpoint, failure())
 
-    supervised = Supervised(join, socket.socket(fileno=listener), tell_ready=lambda: line.send(READY))
+    supervised = Supervised(join, socket.socket(fileno=listener), lambda: line.send(READY), all_serve.is_set)
     return serve_in_process(
         EngineConfig.model_validate_json(sys.argv[1]), ServerConfig.model_validate_json(sys.argv[2]), supervised
     )

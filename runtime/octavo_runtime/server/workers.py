@@ -1,8 +1,8 @@
 """`octavo serve --api-workers N`: one process that owns the engine, and N that serve HTTP on one socket.
 
 They are one server: when one of them ends, all do. Each has its supervisor on the other end of a socket pair: it says
-READY there once, and hears there why the engine is gone. What their metrics count lies in a folder that all of them
-read (prometheus_client's multiprocess mode)."""
+READY there once, hears the same when all of them did, and at last why the engine is gone. What their metrics count lies
+in a folder that all of them read (prometheus_client's multiprocess mode)."""
 
 import asyncio
 import contextlib
@@ -102,7 +102,7 @@ def _keys(server: ServerConfig) -> str:
 def _start(
     config: EngineConfig, server: ServerConfig, endpoint: str, listener: socket.socket, environment: dict[str, str]
 ) -> _Worker:
-    ours, theirs = socket.socketpair()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     numbers = (listener.fileno(), theirs.fileno())
     arguments = [config.model_dump_json(), server.model_dump_json(), endpoint, *map(str, numbers)]
@@ -141,7 +141,7 @@ async def _until_the_end(
     code = next(end.result() for end in ends if end.done())
     if code != BAD_ARGUMENT:  # it has said itself what is wrong
         _log.critical("an API process ended with exit code %s", code)
-    _send(workers, signal.SIGTERM)
+    _signal(workers, signal.SIGTERM)
     await _within(_LAST_WORDS_SECONDS, ends)
     return code if code > 0 else FAILED
 
@@ -153,7 +153,7 @@ async def _drain(
     handed_on, told = 0, False
     while True:
         if signals.count > handed_on:
-            _send(workers, signal.SIGTERM)
+            _signal(workers, signal.SIGTERM)
             handed_on = signals.count
         if running.done() and not told:
             _tell(workers, running.result())
@@ -166,22 +166,27 @@ async def _drain(
 def _tell(workers: list[_Worker], failure: str) -> None:
     """Lets people and the API processes know why the engine is gone."""
     _log.critical("%s", failure)
-    for worker in workers:
-        with contextlib.suppress(OSError):  # it may have ended
-            worker.line.send(failure.encode())
+    _send(workers, failure.encode())
 
 
 async def _greet(engine: EngineClient, workers: list[_Worker], began: float) -> None:
-    """Says that the server is ready once every API process is."""
+    """Lets people and the API processes know that the server is ready, once every API process is."""
     if all(await asyncio.gather(*(worker.ready() for worker in workers))) and engine.ready is not None:
         ready = engine.ready
+        _send(workers, READY)
         _log.info(
             "ready in %.1f s: %s API processes on %s, %s, up to %s tokens a request",
             time.monotonic() - began, len(workers), ready.device, ready.dtype, ready.max_model_len,
         )  # fmt: skip
 
 
-def _send(workers: list[_Worker], number: signal.Signals) -> None:
+def _send(workers: list[_Worker], message: bytes) -> None:
+    for worker in workers:
+        with contextlib.suppress(OSError):  # it may have ended
+            worker.line.send(message)
+
+
+def _signal(workers: list[_Worker], number: signal.Signals) -> None:
     for worker in workers:
         if worker.process.poll() is None:
             worker.process.send_signal(number)
