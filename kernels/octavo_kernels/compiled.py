@@ -23,10 +23,11 @@ if _LIBGOMP.exists():
 
 import numba  # noqa: E402 - behind the library above
 
-# Compiling takes seconds, so the result is kept, for this CPU and this file: numba does not see that a loop of another
-# file depends on it.
+# Compiling takes seconds, so the result is kept, for this CPU and these sources: numba does not see that a loop depends
+# on another file.
 _CACHE = Path(os.environ.get("OCTAVO_CACHE") or Path.home() / ".cache" / "octavo") / "kernels"
-numba.config.CACHE_DIR = str(_CACHE / hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16])
+_SOURCES = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
+numba.config.CACHE_DIR = str(_CACHE / hashlib.sha256(_SOURCES).hexdigest()[:16])
 numba.config.THREADING_LAYER_PRIORITY = ["omp", "workqueue", "tbb"]
 
 

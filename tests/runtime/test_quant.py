@@ -5,16 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo_runtime.quant.int4_groups import Int4Groups, concatenate
-from octavo_runtime.quant.linear import (
-    INT4_MAX_ROWS,
-    DenseLinear,
-    Int4Linear,
-    PrepackedLinear,
-    build_linear,
-    build_tied_head,
-    padded_rows,
-)
+from octavo_runtime.quant.groups import Groups, concatenate
+from octavo_runtime.quant.linear import FEW_ROWS, DenseLinear, PrepackedLinear, build_head, build_linear, padded_rows
 
 CPU = torch.device("cpu")
 # bfloat16 keeps 8 bits: weights, inputs and results are rounded to 2**-9 of themselves.
@@ -25,18 +17,32 @@ prepacks = pytest.mark.skipif(
 )
 
 
-def random_groups(rows: int, columns: int, seed: int = 0) -> Int4Groups:
+def random_groups(rows: int, columns: int, seed: int = 0) -> Groups:
     generator = torch.Generator().manual_seed(seed)
-    return Int4Groups(
+    return Groups(
         torch.randint(0, 16, (rows, columns), generator=generator, dtype=torch.uint8),
-        torch.rand(rows, columns // 32, generator=generator) * 0.02 + 0.001,
-        -torch.rand(rows, columns // 32, generator=generator) * 0.1,
+        (torch.rand(rows, columns // 32, generator=generator) * 0.02 + 0.001).half().float(),
+        (-torch.rand(rows, columns // 32, generator=generator) * 0.1).half().float(),
     )
+
+
+def random_8_bit_groups(rows: int, columns: int) -> Groups:
+    generator = torch.Generator().manual_seed(4)
+    values = torch.randint(-128, 128, (rows, columns), generator=generator, dtype=torch.int8)
+    return Groups(values, (torch.rand(rows, columns // 32, generator=generator) * 0.002).half().float(), None)
 
 
 def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     assert actual.shape == expected.shape
     return float((actual.float() - expected).abs().max() / expected.abs().max())
+
+
+def test_8_bit_values_are_scale_times_value():
+    groups = random_8_bit_groups(3, 64)
+    expected = groups.values.float() * groups.scales.repeat_interleave(32, dim=1)
+    assert groups.dequantize().equal(expected)
+    assert groups.rows(torch.tensor([2, 0])).dequantize().equal(expected[[2, 0]])
+    assert concatenate([groups, groups]).dequantize().equal(torch.cat((expected, expected)))
 
 
 def test_dequantized_values_are_scale_times_value_plus_minimum():
@@ -63,26 +69,6 @@ def test_concatenated_parts_keep_their_rows():
 
 
 @prepacks
-@pytest.mark.parametrize("with_bias", [False, True], ids=["no bias", "bias"])
-@pytest.mark.parametrize("shape", [(16, 32), (192, 576), (576, 1536), (48, 96)], ids=str)
-@pytest.mark.parametrize("rows", [0, 1, INT4_MAX_ROWS, INT4_MAX_ROWS + 1, 33])
-def test_a_4_bit_projection_computes_the_same_for_few_rows_and_for_many(rows, shape, with_bias):
-    groups = random_groups(*shape)
-    generator = torch.Generator().manual_seed(3)
-    bias = torch.randn(shape[0], generator=generator) if with_bias else None
-    x = torch.randn(rows, shape[1], generator=generator).bfloat16()
-    projection = build_linear(groups, bias, CPU, torch.bfloat16)
-    assert isinstance(projection, Int4Linear)
-    result = projection(x)
-    assert result.dtype == torch.bfloat16
-    expected = torch.nn.functional.linear(x.float(), groups.dequantize(), bias)
-    if rows:
-        assert relative_error(result, expected) < RELATIVE_ERROR
-    else:
-        assert result.shape == (0, shape[0])
-
-
-@prepacks
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 40), st.booleans())
 def test_a_prepacked_projection_takes_any_shape(out_size: int, in_size: int, rows: int, with_bias: bool):
@@ -105,18 +91,8 @@ def test_float32_computes_with_the_dequantized_weight_itself():
     assert projection.num_bytes == 16 * 64 * 4
 
 
-@prepacks
-def test_rows_that_fill_no_tile_fall_back_to_16_bits():
-    projection = build_linear(random_groups(24, 64), None, CPU, torch.bfloat16)
-    assert isinstance(projection, PrepackedLinear)
-    assert projection.num_bytes == 24 * 64 * 2
-
-
-@prepacks
-def test_bytes_of_a_4_bit_projection_count_both_forms():
-    projection = build_linear(random_groups(16, 64), torch.zeros(16), CPU, torch.bfloat16)
-    packed = 16 * 64 // 2 + 16 * 2 * 2 * 2  # 4 bits a weight; a scale and a zero of 16 bits for each group
-    assert projection.num_bytes == packed + 16 * 64 * 2 + 16 * 2
+def test_groups_of_both_kinds_are_not_one():
+    assert concatenate([random_groups(16, 32), random_8_bit_groups(16, 32)]) is None
 
 
 def test_few_numbers_of_rows_serve_all_batches():
@@ -138,14 +114,30 @@ def test_padding_changes_no_row():
         assert relative_error(part, whole[:rows].float()) <= RELATIVE_ERROR
 
 
-@prepacks
-@pytest.mark.parametrize("rows", [1, 4])
-def test_a_tied_head_keeps_words_apart_that_16_bits_would_not(rows: int) -> None:
+@pytest.mark.parametrize("rows", [1, FEW_ROWS])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("bits", [4, 8, 16])
+def test_a_head_keeps_words_apart_that_16_bits_would_not(bits: int, tied: bool, rows: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    embedding = torch.randn(300, 64, generator=generator).bfloat16()
-    x = 3 * torch.randn(rows, 64, generator=generator).bfloat16()
-    exact = x.double() @ embedding.double().T
-    scores = build_tied_head(embedding)(x)
-    assert scores.dtype == torch.float32
-    assert (scores.double() - exact).abs().max() < 1e-4
-    assert (exact.bfloat16().double() - exact).abs().max() > 1e-2
+    stored = {4: random_groups(300, 64), 8: random_8_bit_groups(300, 64)}.get(bits)
+    if stored is None:
+        stored = torch.randn(300, 64, generator=generator).bfloat16()
+    dense = stored if isinstance(stored, torch.Tensor) else stored.dequantize()
+    embedding = dense.bfloat16() if tied else None
+    head = build_head(stored, embedding, CPU, torch.bfloat16)
+    x = 30 * torch.randn(FEW_ROWS + 1, 64, generator=generator).bfloat16()
+    exact = x.double() @ dense.double().T
+    if bits < 16 or tied:
+        scores = head(x[:rows])
+        assert scores.dtype == torch.float32
+        assert (scores.double() - exact[:rows]).abs().max() < 5e-3
+        assert (exact.bfloat16().double() - exact).abs().max() > 0.1
+    for several in (rows, FEW_ROWS + 1):  # hidden states come in both types
+        for states in (x[:several], x[:several].float()):
+            assert relative_error(head(states), exact[:several].float()) < RELATIVE_ERROR
+
+
+def test_a_heads_bytes_count_both_forms():
+    head = build_head(random_8_bit_groups(32, 64), torch.zeros(32, 64).bfloat16(), CPU, torch.bfloat16)
+    assert head.num_bytes == 32 * 64 * 2 + 32 * 64 + 32 * 2 * 2  # a byte each, and a scale of 16 bits for each group
+    assert build_head(random_groups(32, 64), None, CPU, torch.float32).num_bytes == 32 * 64 * 4

@@ -16,12 +16,13 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
     """See `octavo_kernels.add_rms_norm`."""
     normed = torch.empty(x.shape, dtype=x.dtype)
     total = torch.empty(x.shape, dtype=residual.dtype)
-    _add_and_normalise(as_array(x), as_array(residual), as_array(weight), eps, as_array(normed), as_array(total))
+    add_and_normalise(as_array(x), as_array(residual), as_array(weight), eps, as_array(normed), as_array(total))
     return normed, total
 
 
 @compiled()
-def _add_and_normalise(x: _Array, residual: _Array, weight: _Array, eps: float, normed: _Array, total: _Array) -> None:
+def add_and_normalise(x: _Array, residual: _Array, weight: _Array, eps: float, normed: _Array, total: _Array) -> None:
+    """total may be residual itself."""
     for row in range(x.shape[0]):
         for column in range(x.shape[1]):
             total[row, column] = narrowed(widened(x[row, column]) + widened(residual[row, column]), total)

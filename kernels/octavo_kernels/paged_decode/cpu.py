@@ -10,9 +10,25 @@ import torch
 from torch import Tensor
 
 from octavo_kernels.compiled import as_array, compiled, exponential, widened, workers
+from octavo_kernels.vectors import (
+    LANES,
+    add,
+    broadcast,
+    greatest_lane,
+    load,
+    maximum,
+    multiply_add,
+    prefetch,
+    store,
+    store_sums,
+    sum_lanes,
+    zeros,
+)
 
 # Below this many tokens in all, starting the other threads takes longer than they save.
 _FEW_TOKENS = 256
+
+_CACHE_LINE = 64  # bytes
 
 _Array = npt.NDArray[Any]
 
@@ -66,47 +82,68 @@ def paged_decode(
         shared.attended.numpy(),
     )
     if shared.workers == 1:
-        _attend(*arrays, shared.parts, 0, 1)
+        attend(*arrays, shared.parts, 0, 1)
     else:
         _attend_together(*arrays, shared.parts, shared.workers)
     return shared.attended.to(q.dtype) if out is None else out.copy_(shared.attended)
 
 
 @compiled()
-def _score(q: _Array, k_cache: _Array, table: _Array, length: int, head: int, scores: _Array) -> None:
-    """scores [group, longest]: the products of the queries q [group, head_dim] with a KV head's keys.
+def _widen(cache: _Array, start: int, slots: int, slot_size: int, head_dim: int, tile: _Array, width: int) -> None:
+    """tile [slots * width]: one head's numbers of a block's first slots, from a place in the cache on."""
+    whole = head_dim - head_dim % LANES
+    for slot in range(slots):
+        source, target = start + slot * slot_size, slot * width
+        for element in range(0, whole, LANES):
+            store(tile, target + element, load(cache, source + element))
+        for element in range(whole, head_dim):
+            tile[target + element] = widened(cache[source + element])
 
-    Four keys at a time: the loop over their elements then holds four sums, and adds up each sum's lanes once."""
-    block_size = k_cache.shape[1]
-    for position in range(0, length, block_size):
-        block = table[position // block_size]
-        count = min(block_size, length - position)
-        for group in range(q.shape[0]):
-            for slot in range(0, count - 3, 4):
-                first, second, third, fourth = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-                for element in range(q.shape[1]):
-                    x = q[group, element]
-                    first += x * widened(k_cache[block, slot, head, element])
-                    second += x * widened(k_cache[block, slot + 1, head, element])
-                    third += x * widened(k_cache[block, slot + 2, head, element])
-                    fourth += x * widened(k_cache[block, slot + 3, head, element])
-                scores[group, position + slot] = first
-                scores[group, position + slot + 1] = second
-                scores[group, position + slot + 2] = third
-                scores[group, position + slot + 3] = fourth
-            for slot in range(count - count % 4, count):
-                first = np.float32(0)
-                for element in range(q.shape[1]):
-                    first += q[group, element] * widened(k_cache[block, slot, head, element])
-                scores[group, position + slot] = first
+
+@compiled()
+def _fetch(cache: _Array, start: int, slots: int, slot_size: int, numbers: int) -> None:
+    """Asks for each slot's first numbers from a place in the cache on, while those before are computed with: the CPU
+    does not foresee which block comes next."""
+    for slot in range(slots):
+        for element in range(0, numbers, _CACHE_LINE // cache.itemsize):
+            prefetch(cache, start + slot * slot_size + element)
+
+
+@compiled()
+def _score(queries: _Array, keys: _Array, width: int, slots: int, scores: _Array, start: int, stride: int) -> None:
+    """The products of the queries [group * width] with a block's keys [slots * width]; of each query they go to
+    `scores` from `start` on, and of the next one a stride further. Four keys at a time: each part of a query is fetched
+    once for them."""
+    for group in range(len(queries) // width):
+        query, target = group * width, start + group * stride
+        for slot in range(0, slots - 3, 4):
+            key = slot * width
+            first, second, third, fourth = zeros(), zeros(), zeros(), zeros()
+            for element in range(0, width, LANES):
+                x = load(queries, query + element)
+                first = multiply_add(x, load(keys, key + element), first)
+                second = multiply_add(x, load(keys, key + width + element), second)
+                third = multiply_add(x, load(keys, key + 2 * width + element), third)
+                fourth = multiply_add(x, load(keys, key + 3 * width + element), fourth)
+            store_sums(scores, target + slot, first, second, third, fourth)
+        for slot in range(slots - slots % 4, slots):
+            first = zeros()
+            for element in range(0, width, LANES):
+                first = multiply_add(load(queries, query + element), load(keys, slot * width + element), first)
+            scores[target + slot] = sum_lanes(first)
 
 
 @compiled()
 def _softmax(scores: _Array) -> None:
     """Over the one dimension of `scores`, in place."""
+    whole = len(scores) - len(scores) % LANES
     top = scores[0]
-    for position in range(len(scores)):
+    tops = broadcast(top)
+    for position in range(0, whole, LANES):
+        tops = maximum(tops, load(scores, position))
+    for position in range(whole, len(scores)):
         top = max(top, scores[position])
+    top = max(top, greatest_lane(tops))
     total = np.float32(0)
     for position in range(len(scores)):
         scores[position] = exponential(scores[position] - top)
@@ -116,32 +153,24 @@ def _softmax(scores: _Array) -> None:
 
 
 @compiled()
-def _weigh(scores: _Array, v_cache: _Array, table: _Array, length: int, head: int, attended: _Array) -> None:
-    """attended [group, head_dim]: the sum of a KV head's values, weighted by the scores [group, longest]."""
-    block_size = v_cache.shape[1]
-    attended[:] = np.float32(0)
-    for position in range(0, length, block_size):
-        block = table[position // block_size]
-        count = min(block_size, length - position)
-        for group in range(attended.shape[0]):
-            for slot in range(0, count - 3, 4):
-                first, second = scores[group, position + slot], scores[group, position + slot + 1]
-                third, fourth = scores[group, position + slot + 2], scores[group, position + slot + 3]
-                for element in range(attended.shape[1]):
-                    attended[group, element] += (
-                        first * widened(v_cache[block, slot, head, element])
-                        + second * widened(v_cache[block, slot + 1, head, element])
-                        + third * widened(v_cache[block, slot + 2, head, element])
-                        + fourth * widened(v_cache[block, slot + 3, head, element])
-                    )
-            for slot in range(count - count % 4, count):
-                first = scores[group, position + slot]
-                for element in range(attended.shape[1]):
-                    attended[group, element] += first * widened(v_cache[block, slot, head, element])
+def _weigh(scores: _Array, start: int, stride: int, values: _Array, width: int, slots: int, sums: _Array) -> None:
+    """Adds to sums [group * width] a block's values [slots * width], weighted by the scores as `_score` places them."""
+    for group in range(len(sums) // width):
+        source = start + group * stride
+        for element in range(0, width, LANES):
+            even, odd = load(sums, group * width + element), zeros()
+            for slot in range(0, slots - 1, 2):
+                value = slot * width + element
+                even = multiply_add(broadcast(scores[source + slot]), load(values, value), even)
+                odd = multiply_add(broadcast(scores[source + slot + 1]), load(values, value + width), odd)
+            if slots % 2:
+                value = (slots - 1) * width + element
+                even = multiply_add(broadcast(scores[source + slots - 1]), load(values, value), even)
+            store(sums, group * width + element, add(even, odd))
 
 
 @compiled()
-def _attend(
+def attend(
     q: _Array,
     k_cache: _Array,
     v_cache: _Array,
@@ -154,20 +183,46 @@ def _attend(
     workers: int,
 ) -> None:
     """One worker's share, every `workers`-th part: where sequences come in order of length, all have as much to do."""
-    kv_heads = k_cache.shape[2]
-    group = q.shape[1] // kv_heads
+    block_size, kv_heads, head_dim = k_cache.shape[1], k_cache.shape[2], k_cache.shape[3]
+    q_heads, longest = scores.shape[1], scores.shape[2]
+    group = q_heads // kv_heads
     per_part = kv_heads // parts
+    width = -(-head_dim // LANES) * LANES  # a head's numbers in whole vectors
+    slot_size, block_numbers = kv_heads * head_dim, block_size * kv_heads * head_dim
+    keys, values, all_scores = k_cache.reshape(-1), v_cache.reshape(-1), scores.reshape(-1)
+    tile = np.zeros(block_size * width, np.float32)
+    queries, sums = np.zeros((kv_heads, group * width), np.float32), np.empty((kv_heads, group * width), np.float32)
     for part in range(worker, len(lengths) * parts, workers):
         sequence, first_head = part // parts, part % parts * per_part
         length, table = lengths[sequence], tables[sequence]
-        for head in range(first_head, first_head + per_part):
-            heads = slice(head * group, (head + 1) * group)
-            _score(q[sequence, heads], k_cache, table, length, head, scores[sequence, heads])
-        for row in range(first_head * group, (first_head + per_part) * group):
+        end_head = first_head + per_part
+        for row in range(first_head * group, end_head * group):
+            for element in range(head_dim):
+                queries[row // group, row % group * width + element] = q[sequence, row, element]
+        for position in range(0, length, block_size):
+            start, slots = np.int64(table[position // block_size]) * block_numbers, min(block_size, length - position)
+            if position + block_size < length:
+                next_start = np.int64(table[position // block_size + 1]) * block_numbers + first_head * head_dim
+                _fetch(keys, next_start, block_size, slot_size, per_part * head_dim)
+            for head in range(first_head, end_head):
+                _widen(keys, start + head * head_dim, slots, slot_size, head_dim, tile, width)
+                first = (sequence * q_heads + head * group) * longest + position
+                _score(queries[head], tile, width, slots, all_scores, first, longest)
+        for row in range(first_head * group, end_head * group):
             _softmax(scores[sequence, row, :length])
-        for head in range(first_head, first_head + per_part):
-            heads = slice(head * group, (head + 1) * group)
-            _weigh(scores[sequence, heads], v_cache, table, length, head, attended[sequence, heads])
+        sums[first_head:end_head] = np.float32(0)
+        for position in range(0, length, block_size):
+            start, slots = np.int64(table[position // block_size]) * block_numbers, min(block_size, length - position)
+            if position + block_size < length:
+                next_start = np.int64(table[position // block_size + 1]) * block_numbers + first_head * head_dim
+                _fetch(values, next_start, block_size, slot_size, per_part * head_dim)
+            for head in range(first_head, end_head):
+                _widen(values, start + head * head_dim, slots, slot_size, head_dim, tile, width)
+                first = (sequence * q_heads + head * group) * longest + position
+                _weigh(all_scores, first, longest, tile, width, slots, sums[head])
+        for row in range(first_head * group, end_head * group):
+            for element in range(head_dim):
+                attended[sequence, row, element] = sums[row // group, row % group * width + element]
 
 
 @compiled(parallel=True)
@@ -183,4 +238,4 @@ def _attend_together(
     workers: int,
 ) -> None:
     for worker in numba.prange(workers):
-        _attend(q, k_cache, v_cache, tables, lengths, scores, attended, parts, worker, workers)
+        attend(q, k_cache, v_cache, tables, lengths, scores, attended, parts, worker, workers)

@@ -15,12 +15,12 @@ _Array = npt.NDArray[Any]
 def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -> Tensor:
     """See `octavo_kernels.rms_norm`. 16-bit types are rounded once, behind the weight."""
     out = torch.empty(x.shape, dtype=weight.dtype) if out is None else out
-    _normalise(as_array(x), as_array(weight), eps, as_array(out))
+    normalise(as_array(x), as_array(weight), eps, as_array(out))
     return out
 
 
 @compiled()
-def _normalise(x: _Array, weight: _Array, eps: float, out: _Array) -> None:
+def normalise(x: _Array, weight: _Array, eps: float, out: _Array) -> None:
     for row in range(x.shape[0]):
         normalise_row(x[row], weight, eps, out[row])
 

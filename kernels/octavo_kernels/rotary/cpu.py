@@ -17,10 +17,10 @@ def rotary(q: Tensor, k: Tensor, positions: Tensor, cos_sin: Tensor) -> None:
     angles = as_array(positions), as_array(cos_sin)
     if k.stride() == q.stride() and k.data_ptr() == q.data_ptr() + q.shape[1] * q.stride(1) * q.itemsize:
         # In the fused output of the QKV projection the heads of k lie right behind those of q.
-        _rotate(_flat(q, q.shape[1] + k.shape[1]), q.stride(0), q.stride(1), q.shape[1] + k.shape[1], *angles)
+        rotate(_flat(q, q.shape[1] + k.shape[1]), q.stride(0), q.stride(1), q.shape[1] + k.shape[1], *angles)
     else:
         for heads in (q, k):
-            _rotate(_flat(heads, heads.shape[1]), heads.stride(0), heads.stride(1), heads.shape[1], *angles)
+            rotate(_flat(heads, heads.shape[1]), heads.stride(0), heads.stride(1), heads.shape[1], *angles)
 
 
 def _flat(heads: Tensor, count: int) -> _Array:
@@ -32,9 +32,8 @@ def _flat(heads: Tensor, count: int) -> _Array:
 
 
 @compiled()
-def _rotate(
-    memory: _Array, token_stride: int, head_stride: int, heads: int, positions: _Array, cos_sin: _Array
-) -> None:
+def rotate(memory: _Array, token_stride: int, head_stride: int, heads: int, positions: _Array, cos_sin: _Array) -> None:
+    """memory: one dimension; its heads begin at every token_stride, and of a token at every head_stride."""
     half = cos_sin.shape[1] // 2
     for token in range(len(positions)):
         cos, sin = cos_sin[positions[token], :half], cos_sin[positions[token], half:]

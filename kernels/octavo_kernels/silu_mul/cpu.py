@@ -21,14 +21,14 @@ def silu_mul(gate_up: Tensor, out: Tensor | None = None) -> Tensor:
     rows, width = gate_up.shape[0], gate_up.shape[1] // 2
     out = torch.empty(rows, width, dtype=gate_up.dtype) if out is None else out
     if out.numel() <= _FEW:
-        _activate(as_array(gate_up), as_array(out), 0, rows)
+        activate(as_array(gate_up), as_array(out), 0, rows)
     else:
         _activate_together(as_array(gate_up), as_array(out), workers())
     return out
 
 
 @compiled()
-def _activate(gate_up: _Array, out: _Array, first: int, end: int) -> None:
+def activate(gate_up: _Array, out: _Array, first: int, end: int) -> None:
     """Rows first to end - 1. The exponential is taken of numbers below 0 alone, where it cannot overflow."""
     width = out.shape[1]
     for row in range(first, end):
@@ -43,4 +43,4 @@ def _activate(gate_up: _Array, out: _Array, first: int, end: int) -> None:
 def _activate_together(gate_up: _Array, out: _Array, workers: int) -> None:
     rows = out.shape[0]
     for worker in numba.prange(workers):
-        _activate(gate_up, out, worker * rows // workers, (worker + 1) * rows // workers)
+        activate(gate_up, out, worker * rows // workers, (worker + 1) * rows // workers)

@@ -1,16 +1,19 @@
 """The forward pass of a decoder described by a ModelSpec, over one packed batch and a paged KV cache."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn.functional import embedding
 
 from octavo_kernels import add_rms_norm, paged_decode, paged_prefill, rms_norm, rotary, silu_mul, write_kv
+from octavo_kernels.decode_layers import PackedDecoder
 from octavo_kernels.paged_decode import plan_decode
 from octavo_kernels.paged_prefill import PrefillPlan, plan_prefill
 from octavo_runtime.executor.batch import Batch
 from octavo_runtime.model.spec import ModelSpec
 from octavo_runtime.model.weights import LayerWeights, Weights
+from octavo_runtime.quant.linear import FEW_ROWS
 
 if TYPE_CHECKING:
     from octavo_kernels.paged_decode.cpu import DecodePlan
@@ -31,12 +34,15 @@ class Decoder:
         self.weights = weights
         self._rope = rope
         self._scale = spec.head_dim**-0.5
+        self._decode_few = _compile_few_rows(spec, weights, rope)
 
     def forward(self, batch: Batch, kv_cache: torch.Tensor) -> torch.Tensor:
-        """Hidden states [tokens, hidden] after the last norm.
+        """Hidden states [tokens, hidden] after the last norm, in the weights' dtype or float32.
 
         kv_cache: [layer, 2, block, slot, kv_head, head_dim]; the keys and values of the batch's tokens are written to
         it."""
+        if self._decode_few is not None and batch.prefill is None and batch.num_decodes <= FEW_ROWS:
+            return self._decode_few(batch, kv_cache)
         eps = self.spec.rms_norm_eps
         plan = _plan_attention(batch, kv_cache[0, 0], self.spec.num_heads)
         residual = embedding(batch.token_ids, self.weights.embedding)
@@ -109,6 +115,27 @@ class Decoder:
             out=out,
             plan=plan.prefill,
         )
+
+
+def _compile_few_rows(
+    spec: ModelSpec, weights: Weights, rope: torch.Tensor
+) -> Callable[[Batch, torch.Tensor], torch.Tensor] | None:
+    """The forward pass of up to FEW_ROWS decodes, where the layers are packed for it."""
+    if weights.packed_layers is None:
+        return None
+    from octavo_kernels.decode_layers.cpu import compile_decode_layers
+
+    decode_layers = compile_decode_layers(
+        PackedDecoder(weights.packed_layers, weights.norm, rope, spec.num_heads, spec.rms_norm_eps)
+    )
+
+    def forward(batch: Batch, kv_cache: torch.Tensor) -> torch.Tensor:
+        inputs = batch.decode
+        assert inputs is not None
+        residual = embedding(batch.token_ids, weights.embedding).float()
+        return decode_layers(residual, batch.positions, batch.slots, inputs.block_tables, inputs.seq_lens, kv_cache)
+
+    return forward
 
 
 def _plan_attention(batch: Batch, k_cache: torch.Tensor, q_heads: int) -> _AttentionPlan:

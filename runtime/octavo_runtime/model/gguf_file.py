@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from octavo_kernels.grouped_linear import GROUP
 from octavo_runtime.model.gguf_spec import gguf_spec
 from octavo_runtime.model.spec import ModelSpec, UnsupportedModel
-from octavo_runtime.quant.int4_groups import GROUP, Int4Groups
+from octavo_runtime.quant.groups import Groups
 
 SUPPORTED_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1")
 _NAMES = {
@@ -38,9 +39,9 @@ class GGUFFile:
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
         self.spec: ModelSpec = gguf_spec(self._reader)
 
-    def read(self, name: str, shape: tuple[int, ...]) -> torch.Tensor | Int4Groups:
-        """The tensor of a Hugging Face name, checked against the shape that the model needs: 4-bit types as they are,
-        others in float32 or float16."""
+    def read(self, name: str, shape: tuple[int, ...]) -> torch.Tensor | Groups:
+        """The tensor of a Hugging Face name, checked against the shape that the model needs: types of 4 and 8 bits as
+        they are, others in float32 or float16."""
         tensor = self._tensor(gguf_name(name))
         stored = _stored(tensor)
         if tuple(stored.shape) != shape:
@@ -80,17 +81,19 @@ def gguf_name(name: str) -> str:
     return f"{_NAMES[stem]}.{kind}"
 
 
-def _stored(tensor: gguf.ReaderTensor) -> torch.Tensor | Int4Groups:
+def _stored(tensor: gguf.ReaderTensor) -> torch.Tensor | Groups:
     kind = tensor.tensor_type.name
     if kind not in SUPPORTED_TYPES:
         raise UnsupportedModel(f"{tensor.name}: type must be one of {', '.join(SUPPORTED_TYPES)}, got {kind}")
     if kind in ("Q4_0", "Q4_1"):
-        return _int4_groups(tensor.data, has_minimum=kind == "Q4_1")
+        return _4_bit_groups(tensor.data, has_minimum=kind == "Q4_1")
+    if kind == "Q8_0":
+        return _8_bit_groups(tensor.data)
     values = tensor.data if kind == "F16" else gguf.dequantize(tensor.data, tensor.tensor_type)
     return torch.from_numpy(np.require(values, requirements=["C", "W"]))
 
 
-def _int4_groups(data: npt.NDArray[np.uint8], *, has_minimum: bool) -> Int4Groups:
+def _4_bit_groups(data: npt.NDArray[np.uint8], *, has_minimum: bool) -> Groups:
     """Blocks of 32 weights: a float16 scale, in Q4_1 a float16 minimum, then 16 bytes with the first 16 weights in
     their low halves and the others in their high ones. Q4_0's weights are scale * (value - 8)."""
     head = 4 if has_minimum else 2
@@ -99,11 +102,19 @@ def _int4_groups(data: npt.NDArray[np.uint8], *, has_minimum: bool) -> Int4Group
     halves = torch.from_numpy(blocks[..., head:].copy())
     values = torch.cat((halves & 15, halves >> 4), dim=-1).flatten(1)
     scales = factors[..., 0].contiguous()
-    return Int4Groups(values, scales, factors[..., 1].contiguous() if has_minimum else -8 * scales)
+    return Groups(values, scales, factors[..., 1].contiguous() if has_minimum else -8 * scales)
 
 
-def _unpermute(weight: torch.Tensor | Int4Groups, heads: int) -> torch.Tensor | Int4Groups:
+def _8_bit_groups(data: npt.NDArray[np.uint8]) -> Groups:
+    """Blocks of 32 weights: a float16 scale and 32 signed bytes."""
+    blocks = data.reshape(len(data), -1, 2 + GROUP)
+    scales = torch.from_numpy(blocks[..., :2].copy().view(np.float16).astype(np.float32))
+    values = torch.from_numpy(blocks[..., 2:].copy().view(np.int8))
+    return Groups(values.flatten(1), scales.squeeze(-1), None)
+
+
+def _unpermute(weight: torch.Tensor | Groups, heads: int) -> torch.Tensor | Groups:
     """GGUF's llama files interleave the two halves of each query and key head for its own rotary form; undo it."""
     rows = weight.shape[0]
     order = torch.arange(rows).view(heads, rows // heads // 2, 2).transpose(1, 2).flatten()
-    return weight.rows(order) if isinstance(weight, Int4Groups) else weight[order]
+    return weight.rows(order) if isinstance(weight, Groups) else weight[order]

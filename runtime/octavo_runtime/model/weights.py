@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
+from octavo_kernels.decode_layers import PackedLayer, PackedProjection
 from octavo_runtime.model.spec import ModelSpec
-from octavo_runtime.quant.int4_groups import Int4Groups, concatenate
-from octavo_runtime.quant.linear import DenseLinear, Linear, build_linear, build_tied_head
+from octavo_runtime.quant.groups import Groups, concatenate
+from octavo_runtime.quant.linear import DenseLinear, Linear, build_head, build_linear, pack_groups, packs
 
-StoredTensor = torch.Tensor | Int4Groups
+StoredTensor = torch.Tensor | Groups
 ReadTensor = Callable[[str, tuple[int, ...]], StoredTensor]
 
 
@@ -38,13 +40,22 @@ class Weights:
     layers: tuple[LayerWeights, ...]
     norm: torch.Tensor  # [hidden]
     head: Linear  # hidden -> vocab
+    packed_layers: tuple[PackedLayer, ...] | None = None  # the layers for few rows, where they are kept so
 
     @property
     def num_bytes(self) -> int:
         """Bytes of memory; a head that is the embedding itself counts once."""
         shared = isinstance(self.head, DenseLinear) and self.head.weight is self.embedding
         head = 0 if shared else self.head.num_bytes
-        return self.embedding.nbytes + self.norm.nbytes + head + sum(layer.num_bytes for layer in self.layers)
+        layers = sum(layer.num_bytes for layer in self.layers) + sum(layer.nbytes for layer in self.packed_layers or ())
+        return self.embedding.nbytes + self.norm.nbytes + head + layers
+
+
+class _Stored(NamedTuple):
+    """A projection as its checkpoint has it."""
+
+    weight: StoredTensor  # [out, in]
+    bias: torch.Tensor | None  # [out]
 
 
 def load_weights(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype: torch.dtype) -> Weights:
@@ -53,52 +64,62 @@ def load_weights(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype:
     def place(name: str, *shape: int) -> torch.Tensor:
         return _dense(read(name, shape)).to(device=device, dtype=dtype)
 
-    def project(prefix: str, columns: int, rows: dict[str, int], bias: bool) -> Linear:
+    def fuse(prefix: str, columns: int, rows: dict[str, int], bias: bool) -> _Stored:
         """The named projections as one, their outputs side by side."""
         weight = _fuse([read(f"{prefix}{name}.weight", (count, columns)) for name, count in rows.items()])
         biases = [place(f"{prefix}{name}.bias", count) for name, count in rows.items()] if bias else None
-        return build_linear(weight, torch.cat(biases) if biases else None, device, dtype)
+        return _Stored(weight, torch.cat(biases) if biases else None)
 
     hidden, inner = spec.hidden_size, spec.intermediate_size
     q_rows, kv_rows = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
-    layers = []
+    layers, packed = [], []
     for index in range(spec.num_layers):
         at = f"model.layers.{index}."
         attention, mlp = at + "self_attn.", at + "mlp."
-        qkv = {"q_proj": q_rows, "k_proj": kv_rows, "v_proj": kv_rows}
-        layers.append(
-            LayerWeights(
-                input_norm=place(at + "input_layernorm.weight", hidden),
-                qkv=project(attention, hidden, qkv, spec.attention_bias),
-                output=project(attention, q_rows, {"o_proj": hidden}, spec.attention_bias),
-                mlp_norm=place(at + "post_attention_layernorm.weight", hidden),
-                gate_up=project(mlp, hidden, {"gate_proj": inner, "up_proj": inner}, spec.mlp_bias),
-                down=project(mlp, inner, {"down_proj": hidden}, spec.mlp_bias),
-            )
+        input_norm = place(at + "input_layernorm.weight", hidden)
+        mlp_norm = place(at + "post_attention_layernorm.weight", hidden)
+        projections = (
+            fuse(attention, hidden, {"q_proj": q_rows, "k_proj": kv_rows, "v_proj": kv_rows}, spec.attention_bias),
+            fuse(attention, q_rows, {"o_proj": hidden}, spec.attention_bias),
+            fuse(mlp, hidden, {"gate_proj": inner, "up_proj": inner}, spec.mlp_bias),
+            fuse(mlp, inner, {"down_proj": hidden}, spec.mlp_bias),
         )
-    embedding = place("model.embed_tokens.weight", spec.vocab_size, hidden)
+        qkv, output, gate_up, down = (build_linear(*stored, device, dtype) for stored in projections)
+        layers.append(LayerWeights(input_norm, qkv, output, mlp_norm, gate_up, down))
+        if packs(device, dtype):
+            qkv_groups, output_groups, gate_up_groups, down_groups = map(_pack, projections)
+            if qkv_groups and output_groups and gate_up_groups and down_groups:
+                packed.append(PackedLayer(input_norm, qkv_groups, output_groups, mlp_norm, gate_up_groups, down_groups))
+    embedded = read("model.embed_tokens.weight", (spec.vocab_size, hidden))
+    embedding = _dense(embedded).to(device=device, dtype=dtype)
     if spec.tie_embeddings:
-        head = build_tied_head(embedding)
+        head = build_head(embedded, embedding, device, dtype)
     else:
-        head = build_linear(read("lm_head.weight", (spec.vocab_size, hidden)), None, device, dtype)
+        head = build_head(read("lm_head.weight", (spec.vocab_size, hidden)), None, device, dtype)
     return Weights(
         embedding=embedding,
         layers=tuple(layers),
         norm=place("model.norm.weight", hidden),
         head=head,
+        packed_layers=tuple(packed) if len(packed) == spec.num_layers else None,
     )
 
 
 def _dense(stored: StoredTensor) -> torch.Tensor:
-    return stored.dequantize() if isinstance(stored, Int4Groups) else stored
+    return stored.dequantize() if isinstance(stored, Groups) else stored
 
 
 def _fuse(parts: list[StoredTensor]) -> StoredTensor:
-    """The parts' rows, one part under another; packed while all parts are."""
-    packed = [part for part in parts if isinstance(part, Int4Groups)]
-    if len(packed) == len(parts):
-        return concatenate(packed)
-    return torch.cat([_dense(part) for part in parts])
+    """The parts' rows, one part under another; in groups while all parts are of one kind of them."""
+    groups = [part for part in parts if isinstance(part, Groups)]
+    fused = concatenate(groups) if len(groups) == len(parts) else None
+    return torch.cat([_dense(part) for part in parts]) if fused is None else fused
+
+
+def _pack(stored: _Stored) -> PackedProjection | None:
+    if not isinstance(stored.weight, Groups):
+        return None
+    return PackedProjection(pack_groups(stored.weight), stored.bias)
 
 
 def dummy_reader(device: torch.device, dtype: torch.dtype, seed: int) -> ReadTensor:

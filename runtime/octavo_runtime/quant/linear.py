@@ -1,5 +1,6 @@
 """A projection of the decoder, in the form that is fastest for its weights and its device."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -7,11 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
-from octavo_runtime.quant.int4_groups import GROUP, Int4Groups
+from octavo_kernels.grouped_linear import PackedGroups, pack
+from octavo_runtime.quant.groups import Groups
 
-# Up to this many rows a product waits for its weights to come from memory, and 4 bits a weight are fetched 4 times as
-# fast as 16; above it the unpacking, which is done anew for every few rows, takes longer: docs/adr/0003.
-INT4_MAX_ROWS = 4
+# Up to this many rows a product on a CPU waits for its weights to come from memory, where fewer bits come faster; above
+# it their unpacking, which is done anew for every two rows, takes longer: docs/adr/0003.
+FEW_ROWS = 16
 
 
 class Linear(Protocol):
@@ -65,61 +67,66 @@ def padded_rows(rows: int) -> int:
     return -(-rows // step) * step
 
 
-class Int4Linear:
-    """4-bit groups for few rows in bfloat16 on a CPU, and the same weights in 16 bits for many."""
+class Head:
+    """The projection of hidden states to the words' scores on a CPU in 16 bits, and of few rows in float32 where that
+    takes no longer: it keeps words apart whose scores round to the same 16-bit number."""
 
-    def __init__(self, weight: Int4Groups, bias: Tensor | None, many_rows: Linear) -> None:
-        self._weight = torch.ops.aten._convert_weight_to_int4pack_for_cpu(weight.values.int(), 2)
-        # The kernel computes scale * (value - 8) + zero.
-        zeros = weight.minimums + 8 * weight.scales
-        self._scales_and_zeros = torch.stack((weight.scales.T, zeros.T), dim=-1).bfloat16()
-        self._bias = bias
+    def __init__(
+        self, many_rows: Linear, few_rows: Callable[[Tensor], Tensor] | None, dtype: torch.dtype, few_bytes: int
+    ) -> None:
         self._many_rows = many_rows
-        self.num_bytes = self._weight.nbytes + self._scales_and_zeros.nbytes + many_rows.num_bytes
+        self._few_rows = few_rows
+        self._dtype = dtype
+        self.num_bytes = many_rows.num_bytes + few_bytes
 
     def __call__(self, x: Tensor) -> Tensor:
-        if x.shape[0] > INT4_MAX_ROWS:
-            return self._many_rows(x)
-        y: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(x, self._weight, GROUP, self._scales_and_zeros)
-        return y if self._bias is None else y.add_(self._bias)
+        if self._few_rows is None or x.shape[0] > FEW_ROWS:
+            return self._many_rows(x.to(self._dtype))
+        return self._few_rows(x.float())
 
 
-class TiedHead:
-    """The embedding as the head on a CPU. Few rows are summed in float32 from the embedding itself, which costs no more
-    and keeps words apart whose scores round to the same 16-bit number; many go through the 16-bit form."""
-
-    def __init__(self, embedding: Tensor, many_rows: Linear) -> None:
-        self._embedding = embedding
-        self._many_rows = many_rows
-        self.num_bytes = many_rows.num_bytes
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if x.shape[0] > INT4_MAX_ROWS:
-            return self._many_rows(x)
-        from octavo_kernels.wide_linear.cpu import wide_linear
-
-        return wide_linear(x, self._embedding)
+def build_head(stored: Tensor | Groups, embedding: Tensor | None, device: torch.device, dtype: torch.dtype) -> Linear:
+    """The projection of a stored weight [vocab, hidden], computed in `dtype` on `device`. embedding: the same weight
+    where it lies already, if it is the embedding."""
+    linear = build_linear(stored if embedding is None else embedding, None, device, dtype)
+    if not packs(device, dtype):
+        return linear
+    if isinstance(stored, Groups):
+        packed = pack_groups(stored)
+        return Head(linear, lambda x: _grouped_linear(x, packed), dtype, packed.data.nbytes)
+    return Head(linear, None if embedding is None else lambda x: _wide_linear(x, embedding), dtype, 0)
 
 
-def build_tied_head(embedding: Tensor) -> Linear:
-    """The projection of hidden states to the words' scores by the embedding [vocab, hidden], where it lies."""
-    linear = build_linear(embedding, None, embedding.device, embedding.dtype)
-    return TiedHead(embedding, linear) if isinstance(linear, PrepackedLinear) else linear
+def _grouped_linear(x: Tensor, packed: PackedGroups) -> Tensor:
+    from octavo_kernels.grouped_linear.cpu import grouped_linear
+
+    return grouped_linear(x, packed)
 
 
-def build_linear(weight: Tensor | Int4Groups, bias: Tensor | None, device: torch.device, dtype: torch.dtype) -> Linear:
+def _wide_linear(x: Tensor, weight: Tensor) -> Tensor:
+    from octavo_kernels.wide_linear.cpu import wide_linear
+
+    return wide_linear(x, weight)
+
+
+def build_linear(weight: Tensor | Groups, bias: Tensor | None, device: torch.device, dtype: torch.dtype) -> Linear:
     """The projection of a stored weight [out, in] and its bias [out], computed in `dtype` on `device`."""
-    stored = weight.dequantize() if isinstance(weight, Int4Groups) else weight
+    stored = weight.dequantize() if isinstance(weight, Groups) else weight
     placed = stored.to(device=device, dtype=dtype)
     if bias is not None:
         bias = bias.to(device=device, dtype=dtype)
-    if not (device.type == "cpu" and _prepacks(dtype)):
-        return DenseLinear(placed, bias)
-    prepacked = PrepackedLinear(placed, bias)
-    # The 4-bit kernel takes whole tiles of 16 rows of the weight.
-    if isinstance(weight, Int4Groups) and dtype == torch.bfloat16 and weight.shape[0] % 16 == 0:
-        return Int4Linear(weight, bias, prepacked)
-    return prepacked
+    return PrepackedLinear(placed, bias) if device.type == "cpu" and _prepacks(dtype) else DenseLinear(placed, bias)
+
+
+def packs(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether weights in groups are kept as such too, for few rows. float32 computes from what they dequantise to, as
+    the references of the exactness tests do."""
+    return device.type == "cpu" and dtype != torch.float32
+
+
+def pack_groups(weight: Groups) -> PackedGroups:
+    """In the order in which a CPU reads it."""
+    return pack(weight.values, weight.scales, weight.minimums)
 
 
 def _prepacks(dtype: torch.dtype) -> bool:

@@ -1,0 +1,190 @@
+"""decode_layers for the CPU: threads share the tiles of each projection, and one of them does the little between."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from octavo_kernels.add_rms_norm.cpu import add_and_normalise
+from octavo_kernels.compiled import as_array, compiled, narrowed, workers
+from octavo_kernels.decode_layers import PackedDecoder, PackedProjection
+from octavo_kernels.grouped_linear import TILE
+from octavo_kernels.grouped_linear.cpu import project, quantize, quantized_like
+from octavo_kernels.paged_decode.cpu import attend
+from octavo_kernels.rms_norm.cpu import normalise
+from octavo_kernels.rotary.cpu import rotate
+from octavo_kernels.silu_mul.cpu import activate
+
+# Below this many tokens in all, to share attention takes longer than it saves.
+_FEW_TOKENS = 64
+
+_Array = npt.NDArray[Any]
+
+DecodeLayers = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+class _Projections(NamedTuple):
+    """One kind of projection, of all layers."""
+
+    addresses: _Array  # [layers] int64
+    bits: _Array  # [layers] int64
+    bias: _Array  # [layers, out] float32; [layers, 0] where there is none
+
+
+def compile_decode_layers(decoder: PackedDecoder) -> DecodeLayers:
+    """The function that runs a decoder's layers:
+
+    Args:
+        residual: [sequences, hidden] float32, the embedded tokens; overwritten.
+        positions: [sequences] int64, of the tokens.
+        slots: [sequences] int64, where their keys and values go in the cache.
+        block_tables: [sequences, blocks] int32.
+        seq_lens: [sequences] int32, the new token included.
+        kv_cache: [layer, 2, block, slot, kv_head, head_dim], which is written to.
+
+    Returns:
+        Hidden states [sequences, hidden] float32 behind the last norm.
+    """
+    layers = decoder.layers
+    norms = [norm for layer in layers for norm in (layer.input_norm, layer.mlp_norm)]
+    norm = torch.stack([*norms, decoder.norm]).float().numpy()
+    qkv = _stacked([layer.qkv for layer in layers])
+    output = _stacked([layer.output for layer in layers])
+    gate_up = _stacked([layer.gate_up for layer in layers])
+    down = _stacked([layer.down for layer in layers])
+    inner = layers[0].down.weight.in_features
+    rope, num_heads, eps = decoder.rope.numpy(), decoder.num_heads, decoder.eps
+
+    def run(
+        residual: Tensor, positions: Tensor, slots: Tensor, block_tables: Tensor, seq_lens: Tensor, kv_cache: Tensor
+    ) -> Tensor:
+        hidden = torch.empty_like(residual)
+        lengths, threads = as_array(seq_lens), workers()
+        places = as_array(positions), as_array(slots), as_array(block_tables), lengths
+        _run(
+            norm, qkv, output, gate_up, down, inner, rope, num_heads, eps,
+            residual.numpy(), *places, as_array(kv_cache), hidden.numpy(),
+            threads, threads if lengths.sum() > _FEW_TOKENS else 1,
+        )  # fmt: skip
+        return hidden
+
+    # The addresses are those of the weights' memory: whoever holds the function holds that too.
+    run.decoder = decoder  # type: ignore[attr-defined]
+    return run
+
+
+def _stacked(projections: list[PackedProjection]) -> _Projections:
+    weights = [projection.weight for projection in projections]
+    biases = [projection.bias for projection in projections if projection.bias is not None]
+    return _Projections(
+        np.array([weight.data.data_ptr() for weight in weights]),
+        np.array([weight.bits for weight in weights]),
+        torch.stack(biases).float().numpy() if biases else np.empty((len(weights), 0), np.float32),
+    )
+
+
+@compiled(parallel=True)
+def _run(
+    norm: _Array,
+    qkv: _Projections,
+    output: _Projections,
+    gate_up: _Projections,
+    down: _Projections,
+    inner: int,
+    rope: _Array,
+    num_heads: int,
+    eps: float,
+    residual: _Array,
+    positions: _Array,
+    slots: _Array,
+    tables: _Array,
+    lengths: _Array,
+    kv_cache: _Array,
+    hidden: _Array,
+    workers: int,
+    attention_workers: int,
+) -> None:
+    rows, width = residual.shape
+    kv_heads, head_dim = kv_cache.shape[4], kv_cache.shape[5]
+    heads = num_heads + 2 * kv_heads
+    parts = 1 if rows >= attention_workers else kv_heads
+    qkv_tiles = -(-heads * head_dim // TILE)
+    fused = np.empty((rows, qkv_tiles * TILE), np.float32)
+    q = np.empty((rows, num_heads, head_dim), np.float32)
+    scores = np.empty((rows, num_heads, tables.shape[1] * kv_cache.shape[3]), np.float32)
+    attended = np.empty((rows, num_heads, head_dim), np.float32)
+    attended_rows = attended.reshape(rows, num_heads * head_dim)
+    projected = np.empty((rows, width), np.float32)
+    gates = np.empty((rows, 2 * inner), np.float32)
+    activated = np.empty((rows, inner), np.float32)
+    hidden_numbers, hidden_scales, hidden_sums = quantized_like(hidden)
+    attended_numbers, attended_scales, attended_sums = quantized_like(attended_rows)
+    activated_numbers, activated_scales, activated_sums = quantized_like(activated)
+    scale = np.float32(1 / np.sqrt(head_dim))
+    width_tiles, gate_tiles = width // TILE, 2 * inner // TILE
+    normalise(residual, norm[0], eps, hidden)
+    for layer in range(len(qkv.bits)):
+        k_cache, v_cache = kv_cache[layer, 0], kv_cache[layer, 1]
+        quantize(hidden, hidden_numbers, hidden_scales, hidden_sums)
+        bits, address = qkv.bits[layer], qkv.addresses[layer]
+        for worker in numba.prange(workers):
+            first, end = worker * qkv_tiles // workers, (worker + 1) * qkv_tiles // workers
+            project(bits, address, hidden_numbers, hidden_scales, hidden_sums, fused, first, end)
+        _add_bias(fused, qkv.bias[layer])
+        rotate(fused.reshape(-1), fused.shape[1], head_dim, num_heads + kv_heads, positions, rope)
+        _place(fused, scale, slots, q, k_cache, v_cache)
+        if attention_workers == 1:
+            attend(q, k_cache, v_cache, tables, lengths, scores, attended, parts, 0, 1)
+        else:
+            for worker in numba.prange(attention_workers):
+                attend(q, k_cache, v_cache, tables, lengths, scores, attended, parts, worker, attention_workers)
+        quantize(attended_rows, attended_numbers, attended_scales, attended_sums)
+        bits, address = output.bits[layer], output.addresses[layer]
+        for worker in numba.prange(workers):
+            first, end = worker * width_tiles // workers, (worker + 1) * width_tiles // workers
+            project(bits, address, attended_numbers, attended_scales, attended_sums, projected, first, end)
+        _add_bias(projected, output.bias[layer])
+        add_and_normalise(projected, residual, norm[2 * layer + 1], eps, hidden, residual)
+        quantize(hidden, hidden_numbers, hidden_scales, hidden_sums)
+        bits, address = gate_up.bits[layer], gate_up.addresses[layer]
+        for worker in numba.prange(workers):
+            first, end = worker * gate_tiles // workers, (worker + 1) * gate_tiles // workers
+            project(bits, address, hidden_numbers, hidden_scales, hidden_sums, gates, first, end)
+        _add_bias(gates, gate_up.bias[layer])
+        activate(gates, activated, 0, rows)
+        quantize(activated, activated_numbers, activated_scales, activated_sums)
+        bits, address = down.bits[layer], down.addresses[layer]
+        for worker in numba.prange(workers):
+            first, end = worker * width_tiles // workers, (worker + 1) * width_tiles // workers
+            project(bits, address, activated_numbers, activated_scales, activated_sums, projected, first, end)
+        _add_bias(projected, down.bias[layer])
+        add_and_normalise(projected, residual, norm[2 * layer + 2], eps, hidden, residual)
+
+
+@compiled()
+def _add_bias(x: _Array, bias: _Array) -> None:
+    for row in range(x.shape[0]):
+        for column in range(len(bias)):
+            x[row, column] += bias[column]
+
+
+@compiled()
+def _place(fused: _Array, scale: np.float32, slots: _Array, q: _Array, k_cache: _Array, v_cache: _Array) -> None:
+    """From the rows of the QKV projection the queries go to q, scaled, the keys and values to their slots."""
+    num_heads, head_dim = q.shape[1], q.shape[2]
+    block_size, kv_heads = k_cache.shape[1], k_cache.shape[2]
+    for row in range(len(slots)):
+        block, slot = slots[row] // block_size, slots[row] % block_size
+        for head in range(num_heads):
+            for element in range(head_dim):
+                q[row, head, element] = fused[row, head * head_dim + element] * scale
+        for head in range(kv_heads):
+            k_start = (num_heads + head) * head_dim
+            v_start = k_start + kv_heads * head_dim
+            for element in range(head_dim):
+                k_cache[block, slot, head, element] = narrowed(fused[row, k_start + element], k_cache)
+                v_cache[block, slot, head, element] = narrowed(fused[row, v_start + element], v_cache)

@@ -1,0 +1,221 @@
+"""grouped_linear for the CPU: a tile's weights are unpacked on their way from memory, for one or two rows of x.
+
+x is multiplied in 16-bit integers that share a scale by groups too, so that a CPU's instruction for sums of products of
+such integers does the work: float32 would take three times as many, and the weights would wait for it. What is lost is
+3e-5 of a group's greatest number, a hundredth of what bfloat16 loses."""
+
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from octavo_kernels.compiled import compiled, workers
+from octavo_kernels.grouped_linear import GROUP, TILE, PackedGroups
+from octavo_kernels.vectors import (
+    LANES,
+    add,
+    add_dot,
+    broadcast,
+    broadcast_pair,
+    greatest_lane,
+    load,
+    load_byte_pairs,
+    load_halves,
+    load_nibble_pairs,
+    magnitude,
+    maximum,
+    multiply,
+    multiply_add,
+    store,
+    store_rounded,
+    sum_lanes,
+    to_floats,
+    zero_integers,
+    zeros,
+)
+
+_Array = npt.NDArray[Any]
+
+_PAIR_4 = TILE  # bytes of a tile's values of two columns
+_PAIR_8 = TILE * 2
+_FACTORS = TILE * 2  # bytes of a tile's scales, or minimums
+_HALF = LANES * 2  # bytes of half of them
+_BLOCK_4 = GROUP // 2 * _PAIR_4 + 2 * _FACTORS  # bytes of a tile's group
+_BLOCK_8 = GROUP // 2 * _PAIR_8 + _FACTORS
+_LARGEST = 32767
+
+
+def grouped_linear(x: Tensor, weight: PackedGroups) -> Tensor:
+    """x @ weight.T.
+
+    Args:
+        x: [rows, in] float32, contiguous, few rows.
+        weight: [out, in].
+
+    Returns:
+        [rows, out] float32.
+    """
+    tiles = weight.data.shape[0]
+    out = torch.empty(x.shape[0], tiles * TILE)
+    _project_together(weight.bits, weight.data.data_ptr(), x.numpy(), out.numpy(), tiles, workers())
+    return out[:, : weight.out_features]
+
+
+@compiled(parallel=True)
+def _project_together(bits: int, address: int, x: _Array, out: _Array, tiles: int, workers: int) -> None:
+    numbers, scales, sums = quantized_like(x)
+    quantize(x, numbers, scales, sums)
+    for worker in numba.prange(workers):
+        project(bits, address, numbers, scales, sums, out, worker * tiles // workers, (worker + 1) * tiles // workers)
+
+
+@compiled()
+def quantized_like(x: _Array) -> tuple[_Array, _Array, _Array]:
+    """Room for what `quantize` makes of x [rows, in]."""
+    groups = (x.shape[0], x.shape[1] // GROUP)
+    return np.empty(x.shape, np.int16), np.empty(groups, np.float32), np.empty(groups, np.float32)
+
+
+@compiled()
+def quantize(x: _Array, numbers: _Array, scales: _Array, sums: _Array) -> None:
+    """x [rows, in] as numbers [rows, in] int16 times the scales [rows, in / 32] of their groups; and the groups' sums
+    [rows, in / 32], which their minimums are multiplied by."""
+    for row in range(x.shape[0]):
+        for group in range(scales.shape[1]):
+            start = group * GROUP
+            first, second = load(x[row], start), load(x[row], start + LANES)
+            total = sum_lanes(add(first, second))
+            greatest = greatest_lane(maximum(magnitude(first), magnitude(second)))
+            per_unit = np.float32(_LARGEST) / greatest if greatest > 0 else np.float32(0)
+            store_rounded(numbers[row], start, multiply(first, broadcast(per_unit)))
+            store_rounded(numbers[row], start + LANES, multiply(second, broadcast(per_unit)))
+            scales[row, group], sums[row, group] = greatest / np.float32(_LARGEST), total
+
+
+@compiled()
+def project(
+    bits: int, address: int, numbers: _Array, scales: _Array, sums: _Array, out: _Array, first: int, end: int
+) -> None:
+    """Tiles first to end - 1 of the product of what `quantize` made with the weight at an address: TILE columns each of
+    `out` [rows, tiles * TILE]."""
+    rows = len(numbers)
+    paired = rows - rows % 2
+    for tile in range(first, end):
+        for row in range(0, paired, 2):
+            if bits == 4:
+                _project_two_by_4(address, numbers, scales, sums, row, out, tile)
+            else:
+                _project_two_by_8(address, numbers, scales, row, out, tile)
+        if paired < rows:
+            if bits == 4:
+                _project_one_by_4(address, numbers, scales, sums, paired, out, tile)
+            else:
+                _project_one_by_8(address, numbers, scales, paired, out, tile)
+
+
+@compiled()
+def _project_one_by_4(
+    address: int, all_numbers: _Array, units: _Array, sums: _Array, row: int, out: _Array, tile: int
+) -> None:
+    numbers, groups = all_numbers[row], units.shape[1]
+    low_total, high_total = zeros(), zeros()
+    for group in range(groups):
+        at = address + (tile * groups + group) * _BLOCK_4
+        low, high = zero_integers(), zero_integers()
+        for pair in range(GROUP // 2):
+            low_values, high_values = load_nibble_pairs(at + pair * _PAIR_4)
+            elements = broadcast_pair(numbers, group * GROUP + 2 * pair)
+            low, high = add_dot(elements, low_values, low), add_dot(elements, high_values, high)
+        scales = at + GROUP // 2 * _PAIR_4
+        minimums = scales + _FACTORS
+        unit, total = broadcast(units[row, group]), broadcast(sums[row, group])
+        low_total = multiply_add(multiply(load_halves(scales), unit), to_floats(low), low_total)
+        low_total = multiply_add(load_halves(minimums), total, low_total)
+        high_total = multiply_add(multiply(load_halves(scales + _HALF), unit), to_floats(high), high_total)
+        high_total = multiply_add(load_halves(minimums + _HALF), total, high_total)
+    store(out[row], tile * TILE, low_total)
+    store(out[row], tile * TILE + LANES, high_total)
+
+
+@compiled()
+def _project_two_by_4(
+    address: int, all_numbers: _Array, units: _Array, sums: _Array, row: int, out: _Array, tile: int
+) -> None:
+    numbers, next_numbers, groups = all_numbers[row], all_numbers[row + 1], units.shape[1]
+    low_total, high_total, next_low_total, next_high_total = zeros(), zeros(), zeros(), zeros()
+    for group in range(groups):
+        at = address + (tile * groups + group) * _BLOCK_4
+        low, high, next_low, next_high = zero_integers(), zero_integers(), zero_integers(), zero_integers()
+        for pair in range(GROUP // 2):
+            low_values, high_values = load_nibble_pairs(at + pair * _PAIR_4)
+            elements = broadcast_pair(numbers, group * GROUP + 2 * pair)
+            low, high = add_dot(elements, low_values, low), add_dot(elements, high_values, high)
+            elements = broadcast_pair(next_numbers, group * GROUP + 2 * pair)
+            next_low, next_high = add_dot(elements, low_values, next_low), add_dot(elements, high_values, next_high)
+        scales = at + GROUP // 2 * _PAIR_4
+        minimums = scales + _FACTORS
+        unit, next_unit = broadcast(units[row, group]), broadcast(units[row + 1, group])
+        total, next_total = broadcast(sums[row, group]), broadcast(sums[row + 1, group])
+        scale, minimum = load_halves(scales), load_halves(minimums)
+        low_total = multiply_add(multiply(scale, unit), to_floats(low), low_total)
+        low_total = multiply_add(minimum, total, low_total)
+        next_low_total = multiply_add(multiply(scale, next_unit), to_floats(next_low), next_low_total)
+        next_low_total = multiply_add(minimum, next_total, next_low_total)
+        scale, minimum = load_halves(scales + _HALF), load_halves(minimums + _HALF)
+        high_total = multiply_add(multiply(scale, unit), to_floats(high), high_total)
+        high_total = multiply_add(minimum, total, high_total)
+        next_high_total = multiply_add(multiply(scale, next_unit), to_floats(next_high), next_high_total)
+        next_high_total = multiply_add(minimum, next_total, next_high_total)
+    store(out[row], tile * TILE, low_total)
+    store(out[row], tile * TILE + LANES, high_total)
+    store(out[row + 1], tile * TILE, next_low_total)
+    store(out[row + 1], tile * TILE + LANES, next_high_total)
+
+
+@compiled()
+def _project_one_by_8(address: int, all_numbers: _Array, units: _Array, row: int, out: _Array, tile: int) -> None:
+    numbers, groups = all_numbers[row], units.shape[1]
+    low_total, high_total = zeros(), zeros()
+    for group in range(groups):
+        at = address + (tile * groups + group) * _BLOCK_8
+        low, high = zero_integers(), zero_integers()
+        for pair in range(GROUP // 2):
+            elements = broadcast_pair(numbers, group * GROUP + 2 * pair)
+            low = add_dot(elements, load_byte_pairs(at + pair * _PAIR_8), low)
+            high = add_dot(elements, load_byte_pairs(at + pair * _PAIR_8 + TILE), high)
+        scales = at + GROUP // 2 * _PAIR_8
+        unit = broadcast(units[row, group])
+        low_total = multiply_add(multiply(load_halves(scales), unit), to_floats(low), low_total)
+        high_total = multiply_add(multiply(load_halves(scales + _HALF), unit), to_floats(high), high_total)
+    store(out[row], tile * TILE, low_total)
+    store(out[row], tile * TILE + LANES, high_total)
+
+
+@compiled()
+def _project_two_by_8(address: int, all_numbers: _Array, units: _Array, row: int, out: _Array, tile: int) -> None:
+    numbers, next_numbers, groups = all_numbers[row], all_numbers[row + 1], units.shape[1]
+    low_total, high_total, next_low_total, next_high_total = zeros(), zeros(), zeros(), zeros()
+    for group in range(groups):
+        at = address + (tile * groups + group) * _BLOCK_8
+        low, high, next_low, next_high = zero_integers(), zero_integers(), zero_integers(), zero_integers()
+        for pair in range(GROUP // 2):
+            low_values, high_values = load_byte_pairs(at + pair * _PAIR_8), load_byte_pairs(at + pair * _PAIR_8 + TILE)
+            elements = broadcast_pair(numbers, group * GROUP + 2 * pair)
+            low, high = add_dot(elements, low_values, low), add_dot(elements, high_values, high)
+            elements = broadcast_pair(next_numbers, group * GROUP + 2 * pair)
+            next_low, next_high = add_dot(elements, low_values, next_low), add_dot(elements, high_values, next_high)
+        scales = at + GROUP // 2 * _PAIR_8
+        unit, next_unit = broadcast(units[row, group]), broadcast(units[row + 1, group])
+        scale = load_halves(scales)
+        low_total = multiply_add(multiply(scale, unit), to_floats(low), low_total)
+        next_low_total = multiply_add(multiply(scale, next_unit), to_floats(next_low), next_low_total)
+        scale = load_halves(scales + _HALF)
+        high_total = multiply_add(multiply(scale, unit), to_floats(high), high_total)
+        next_high_total = multiply_add(multiply(scale, next_unit), to_floats(next_high), next_high_total)
+    store(out[row], tile * TILE, low_total)
+    store(out[row], tile * TILE + LANES, high_total)
+    store(out[row + 1], tile * TILE, next_low_total)
+    store(out[row + 1], tile * TILE + LANES, next_high_total)

@@ -1,0 +1,335 @@
+"""Vectors of 16 numbers in compiled loops, where the compiler does not find by itself what to compute at once.
+
+Each function becomes one or a few instructions of LLVM's own vectors (llvm.org/docs/LangRef.html), which LLVM turns
+into those of the CPU at hand. Memory to read is named by its address, an integer, which may be any, and is not
+checked."""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+LANES = 16
+
+_FLOATS = ir.VectorType(ir.FloatType(), LANES)
+_INTEGERS = ir.VectorType(ir.IntType(32), LANES)
+_PAIRS = ir.VectorType(ir.IntType(16), 2 * LANES)
+
+# LLVM finds the instruction for sums of products of pairs by itself in some loops and not in others.
+_HAS_DOT_INSTRUCTION = bool(get_host_cpu_features().get("avx512bw"))
+
+_Generate = Callable[[Any, Any, Any, Any], Any]
+
+
+def _instruction(form: Callable[..., tuple[Any, _Generate]]) -> Any:
+    """A function of compiled loops, from one that gives its type and what makes its LLVM code of its arguments."""
+    return intrinsic(form)
+
+
+class _Vector(types.Type):  # type: ignore[misc] # numba is untyped
+    """A vector as numba knows it."""
+
+    def __init__(self, name: str, kind: ir.VectorType) -> None:
+        self.kind = kind
+        super().__init__(name)
+
+
+@register_model(_Vector)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, vector: Any) -> None:
+        super().__init__(manager, vector, vector.kind)
+
+
+_floats = _Vector("16 float32", _FLOATS)
+_integers = _Vector("16 int32", _INTEGERS)
+_pairs = _Vector("16 pairs of int16", _PAIRS)
+
+
+@_instruction
+def zeros(_context: Any) -> tuple[Any, _Generate]:
+    """A vector of zeros."""
+    return _floats(), lambda _context, _builder, _signature, _arguments: _constant(_FLOATS, 0.0)
+
+
+@_instruction
+def broadcast(_context: Any, _number: Any) -> tuple[Any, _Generate]:
+    """A float32 number in all lanes."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return _in_all_lanes(builder, arguments[0], _FLOATS)
+
+    return _floats(types.float32), generate
+
+
+@_instruction
+def multiply_add(_context: Any, _x: Any, _y: Any, _z: Any) -> tuple[Any, _Generate]:
+    """x * y + z of vectors, rounded once where the CPU can."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
+        return builder.call(function, arguments)
+
+    return _floats(_floats, _floats, _floats), generate
+
+
+@_instruction
+def multiply(_context: Any, _x: Any, _y: Any) -> tuple[Any, _Generate]:
+    """x * y of vectors."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.fmul(*arguments)
+
+    return _floats(_floats, _floats), generate
+
+
+@_instruction
+def add(_context: Any, _x: Any, _y: Any) -> tuple[Any, _Generate]:
+    """x + y of vectors."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.fadd(*arguments)
+
+    return _floats(_floats, _floats), generate
+
+
+@_instruction
+def magnitude(_context: Any, _vector: Any) -> tuple[Any, _Generate]:
+    """The lanes without their signs."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        unsigned = builder.and_(builder.bitcast(arguments[0], _INTEGERS), _constant(_INTEGERS, 0x7FFFFFFF))
+        return builder.bitcast(unsigned, _FLOATS)
+
+    return _floats(_floats), generate
+
+
+@_instruction
+def maximum(_context: Any, _x: Any, _y: Any) -> tuple[Any, _Generate]:
+    """The greater number of each lane."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
+
+    return _floats(_floats, _floats), generate
+
+
+@_instruction
+def sum_lanes(_context: Any, _vector: Any) -> tuple[Any, _Generate]:
+    """The lanes' sum as a float32 number."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType(), _FLOATS])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32")
+        start = ir.Constant(ir.FloatType(), -0.0)
+        return builder.call(function, [start, arguments[0]], fastmath=("reassoc",))
+
+    return types.float32(_floats), generate
+
+
+@_instruction
+def store_sums(_context: Any, array: Any, _index: Any, _a: Any, _b: Any, _c: Any, _d: Any) -> tuple[Any, _Generate]:
+    """Writes the sums of four vectors' lanes to four elements of a float32 array of one dimension. Halves are added
+    until one vector holds all four sums, which takes a third of the work of summing each by itself."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def folded(x: Any, y: Any, part: int) -> Any:
+            """Of each `part` lanes of x, and behind them of y, the first half plus the second."""
+            first = [start + lane for start in range(0, 2 * LANES, part) for lane in range(part // 2)]
+            order = ir.VectorType(ir.IntType(32), LANES)
+            halves = ([lane + shift for lane in first] for shift in (0, part // 2))
+            return builder.fadd(*(builder.shuffle_vector(x, y, ir.Constant(order, half)) for half in halves))
+
+        array, index, *four = arguments
+        pairs = folded(four[0], four[1], 16), folded(four[2], four[3], 16)
+        fours = folded(*pairs, 8)
+        eighths = folded(fours, fours, 4)
+        sums = folded(eighths, eighths, 2)
+        data = context.make_array(signature.args[0])(context, builder, array).data
+        four_sums = ir.VectorType(ir.FloatType(), 4)
+        first_four = builder.shuffle_vector(sums, sums, ir.Constant(ir.VectorType(ir.IntType(32), 4), [0, 1, 2, 3]))
+        target = builder.bitcast(builder.gep(data, [index]), four_sums.as_pointer())
+        builder.store(first_four, target).align = 4
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, _floats, _floats, _floats, _floats), generate
+
+
+@_instruction
+def greatest_lane(_context: Any, _vector: Any) -> tuple[Any, _Generate]:
+    """The greatest of the lanes as a float32 number."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.FloatType(), [_FLOATS])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fmax.v{LANES}f32")
+        return builder.call(function, arguments)
+
+    return types.float32(_floats), generate
+
+
+@_instruction
+def load(_context: Any, array: Any, _index: Any) -> tuple[Any, _Generate]:
+    """16 numbers of an array of `compiled.as_array` in one dimension, from an index on, as float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = signature.args[0]
+        data = context.make_array(kind)(context, builder, arguments[0]).data
+        address = builder.ptrtoint(builder.gep(data, [arguments[1]]), ir.IntType(64))
+        if kind.dtype == types.float32:
+            return _load(builder, address, ir.FloatType())
+        if kind.dtype == types.int16:
+            return builder.fpext(_load(builder, address, ir.HalfType()), _FLOATS)
+        upper = builder.zext(_load(builder, address, ir.IntType(16)), _INTEGERS)  # bfloat16: float32's upper half
+        return builder.bitcast(builder.shl(upper, _constant(_INTEGERS, 16)), _FLOATS)
+
+    return _floats(array, types.intp), generate
+
+
+@_instruction
+def prefetch(_context: Any, array: Any, _index: Any) -> tuple[Any, _Generate]:
+    """Asks for the cache line of an element of a one-dimensional array, which need not exist."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [pointer, number(0), number(3), number(1)])  # to read, into all caches, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@_instruction
+def store(_context: Any, array: Any, _index: Any, _vector: Any) -> tuple[Any, _Generate]:
+    """Writes a vector to a float32 array of one dimension, from an index on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, index, vector = arguments
+        data = context.make_array(signature.args[0])(context, builder, array).data
+        target = builder.bitcast(builder.gep(data, [index]), _FLOATS.as_pointer())
+        builder.store(vector, target).align = 4
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, _floats), generate
+
+
+@_instruction
+def store_rounded(_context: Any, array: Any, _index: Any, _vector: Any) -> tuple[Any, _Generate]:
+    """Writes the nearest integers of a vector to an int16 array of one dimension, from an index on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, index, vector = arguments
+        round_ = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_FLOATS, [_FLOATS]), f"llvm.rint.v{LANES}f32"
+        )
+        numbers = ir.VectorType(ir.IntType(16), LANES)
+        rounded = builder.trunc(builder.fptosi(builder.call(round_, [vector]), _INTEGERS), numbers)
+        data = context.make_array(signature.args[0])(context, builder, array).data
+        builder.store(rounded, builder.bitcast(builder.gep(data, [index]), numbers.as_pointer())).align = 2
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, _floats), generate
+
+
+@_instruction
+def load_halves(_context: Any, _address: Any) -> tuple[Any, _Generate]:
+    """16 float16 numbers."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.fpext(_load(builder, arguments[0], ir.HalfType()), _FLOATS)
+
+    return _floats(types.intp), generate
+
+
+@_instruction
+def load_nibble_pairs(_context: Any, _address: Any) -> tuple[Any, _Generate]:
+    """32 bytes: their low halves as one vector of 16 pairs, their high halves as another."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bytes_ = builder.zext(_load(builder, arguments[0], ir.IntType(8), 2 * LANES), _PAIRS)
+        halves = builder.and_(bytes_, _constant(_PAIRS, 15)), builder.lshr(bytes_, _constant(_PAIRS, 4))
+        return context.make_tuple(builder, signature.return_type, halves)
+
+    return types.UniTuple(_pairs, 2)(types.intp), generate
+
+
+@_instruction
+def load_byte_pairs(_context: Any, _address: Any) -> tuple[Any, _Generate]:
+    """32 signed bytes as 16 pairs."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.sext(_load(builder, arguments[0], ir.IntType(8), 2 * LANES), _PAIRS)
+
+    return _pairs(types.intp), generate
+
+
+@_instruction
+def broadcast_pair(_context: Any, array: Any, _index: Any) -> tuple[Any, _Generate]:
+    """Two neighbours in an int16 array of one dimension, in all lanes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(32).as_pointer())
+        pair = builder.load(pointer)
+        pair.align = 2
+        return builder.bitcast(_in_all_lanes(builder, pair, _INTEGERS), _PAIRS)
+
+    return _pairs(array, types.intp), generate
+
+
+@_instruction
+def zero_integers(_context: Any) -> tuple[Any, _Generate]:
+    """A vector of 32-bit zeros."""
+    return _integers(), lambda _context, _builder, _signature, _arguments: _constant(_INTEGERS, 0)
+
+
+@_instruction
+def add_dot(_context: Any, _x: Any, _y: Any, _z: Any) -> tuple[Any, _Generate]:
+    """Of each lane's pairs (a, b) and (c, d), a * c + b * d + z, in 32 bits."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        x, y, z = arguments
+        if _HAS_DOT_INSTRUCTION:
+            kind = ir.FunctionType(_INTEGERS, [_PAIRS, _PAIRS])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.pmaddw.d.512")
+            return builder.add(z, builder.call(function, (x, y)))
+
+        def products(first: int) -> Any:
+            order = ir.Constant(_INTEGERS, list(range(first, 2 * LANES, 2)))
+            return builder.mul(*(builder.sext(builder.shuffle_vector(v, v, order), _INTEGERS) for v in (x, y)))
+
+        return builder.add(z, builder.add(products(0), products(1)))
+
+    return _integers(_pairs, _pairs, _integers), generate
+
+
+@_instruction
+def to_floats(_context: Any, _vector: Any) -> tuple[Any, _Generate]:
+    """Integers as float32 numbers."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.sitofp(arguments[0], _FLOATS)
+
+    return _floats(_integers), generate
+
+
+def _constant(kind: ir.VectorType, value: float) -> ir.Constant:
+    return ir.Constant(kind, [value] * kind.count)
+
+
+def _in_all_lanes(builder: Any, number: Any, kind: ir.VectorType) -> Any:
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, first, _constant(_INTEGERS, 0))
+
+
+def _load(builder: Any, address: Any, element: ir.Type, count: int = LANES) -> Any:
+    pointer = builder.inttoptr(address, ir.VectorType(element, count).as_pointer())
+    loaded = builder.load(pointer)
+    loaded.align = 1
+    return loaded

@@ -1,0 +1,50 @@
+"""grouped_linear and its packed weights against the plain product in float64."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from octavo_kernels.grouped_linear import GROUP, pack
+from octavo_kernels.grouped_linear.cpu import grouped_linear
+from octavo_kernels.grouped_linear.reference import unpack
+
+
+def random_groups(bits: int, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Values, scales, and of 4 bits minimums."""
+    generator = torch.Generator().manual_seed(rows)
+    scales = torch.rand(rows, columns // GROUP, generator=generator).half().float()
+    if bits == 8:
+        return torch.randint(-128, 128, (rows, columns), generator=generator, dtype=torch.int8), scales, None
+    values = torch.randint(0, 16, (rows, columns), generator=generator, dtype=torch.uint8)
+    return values, scales, torch.randn(rows, columns // GROUP, generator=generator).half().float()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("out", "width"), [(32, 32), (960, 576), (40, 64), (1, 96), (1001, 160)])
+def test_products_are_those_of_the_weight(bits: int, out: int, width: int) -> None:
+    values, scales, minimums = random_groups(bits, out, width)
+    exact = values.double().unflatten(1, (-1, GROUP)) * scales.double().unsqueeze(-1)
+    if minimums is not None:
+        exact = exact + minimums.double().unsqueeze(-1)
+    packed = pack(values, scales, minimums)
+    assert (packed.bits, packed.out_features, packed.in_features) == (bits, out, width)
+    dense = exact.flatten(1)
+    torch.testing.assert_close(unpack(packed).double(), dense, rtol=1e-6, atol=1e-6)
+    for rows in range(1, 6):
+        x = torch.randn(rows, width, generator=torch.Generator().manual_seed(rows))
+        product = x.double() @ dense.T
+        found = grouped_linear(x, packed)
+        assert found.dtype == torch.float32
+        rounded = x.double().abs().amax(dim=1, keepdim=True) / 32767 / 2  # of each element at most so much is lost
+        assert ((found.double() - product).abs() <= 1.1 * rounded * dense.abs().sum(dim=1) + 1e-5).all()
+
+
+def test_extreme_rows_stay_what_they_are() -> None:
+    packed = pack(*random_groups(4, 32, 64))
+    x = torch.zeros(3, 64)
+    x[1] = 1e30
+    x[2, 5] = torch.nan
+    found = grouped_linear(x, packed)
+    assert found[0].eq(0).all()
+    torch.testing.assert_close(found[1], 1e30 * unpack(packed).sum(1), rtol=1e-4, atol=1e26)
+    assert found[2].isnan().all()

@@ -1,0 +1,84 @@
+"""The decoder's two ways: operation by operation, and a few sequences in one compiled loop."""
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from tests.runtime.test_gguf_file import CONFIG, random_model, write
+
+from octavo_runtime.config import EngineConfig
+from octavo_runtime.executor.batch import Batch, build_batch
+from octavo_runtime.model.decoder import Decoder
+from octavo_runtime.model.files import locate
+from octavo_runtime.model.loading import load_model
+from octavo_runtime.model.rope import rope_table
+from octavo_runtime.quant.linear import FEW_ROWS
+from octavo_runtime.step import Slice
+
+CPU = torch.device("cpu")
+BLOCK = 16
+PROMPTS = [[(7 * row + 5 * place) % CONFIG.vocab_size for place in range(3 + 3 * row)] for row in range(FEW_ROWS + 1)]
+
+
+def decoder(path: Path, dtype: torch.dtype) -> Decoder:
+    spec, weights = load_model(EngineConfig(model=str(path)), locate(str(path)), CPU, dtype)
+    return Decoder(spec, weights, rope_table(spec, CONFIG.max_position_embeddings, CPU))
+
+
+def batch(rows: int, *, decodes: bool) -> Batch:
+    """The last token of the first prompts, or all tokens before."""
+    tables = np.arange(len(PROMPTS) * 4, dtype=np.int32).reshape(len(PROMPTS), 4)
+    slices = [
+        Slice(row, len(prompt) - 1 if decodes else 0, prompt[-1:] if decodes else prompt[:-1])
+        for row, prompt in enumerate(PROMPTS[:rows])
+    ]
+    return build_batch(slices, tables, BLOCK, CPU)
+
+
+def next_scores(model: Decoder, rows: int) -> torch.Tensor:
+    """[rows, vocab], of a step in which each of the first prompts brings its last token."""
+    spec, dtype = model.spec, model.weights.embedding.dtype
+    cache = torch.zeros(spec.num_layers, 2, len(PROMPTS) * 4, BLOCK, spec.num_kv_heads, spec.head_dim, dtype=dtype)
+    model.forward(batch(rows, decodes=False), cache)
+    step = batch(rows, decodes=True)
+    return model.logits(model.forward(step, cache)[torch.from_numpy(step.last_tokens)])
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["head of its own", "tied head"])
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0"])
+def test_few_rows_score_as_many_do(kind: str, tied: bool, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    write(path, random_model(), gguf.GGMLQuantizationType[kind], tied=tied)
+    exact = next_scores(decoder(path, torch.float32), len(PROMPTS))
+    model = decoder(path, torch.bfloat16)
+    assert model.weights.packed_layers is not None
+    margin = 0.05 * float(exact.abs().max())
+    for rows in (1, 2, 3, FEW_ROWS, FEW_ROWS + 1):
+        found = next_scores(model, rows)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, exact[:rows], rtol=0, atol=margin)
+
+
+@pytest.mark.parametrize("kind", ["F32", "BF16"])
+def test_weights_of_16_bits_and_more_are_not_packed(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    write(path, random_model(), gguf.GGMLQuantizationType[kind])
+    assert decoder(path, torch.bfloat16).weights.packed_layers is None
+    write(path, random_model(), gguf.GGMLQuantizationType.Q4_1)
+    assert decoder(path, torch.float32).weights.packed_layers is None
+
+
+def test_packed_layers_count_as_weights(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    write(path, random_model(), gguf.GGMLQuantizationType.Q4_1)
+    weights = decoder(path, torch.bfloat16).weights
+    assert weights.packed_layers is not None
+    [columns, inner, layers] = CONFIG.hidden_size, CONFIG.intermediate_size, CONFIG.num_hidden_layers
+    numbers = layers * (columns * columns * 3 + 3 * columns * inner)
+    packed = numbers * 5 // 8  # 4 bits a weight, and a scale and a minimum of 16 bits for 32 of them
+    assert sum(layer.nbytes for layer in weights.packed_layers) == packed
+    vocabulary = CONFIG.vocab_size * columns
+    rest = weights.num_bytes - packed - numbers * 2
+    assert rest == vocabulary * (2 + 2) + vocabulary * 5 // 8 + (2 * layers + 1) * columns * 2
