@@ -4,6 +4,9 @@ Each op is a folder: `reference.py` is the oracle (slow, obvious), `triton.py` t
 (torch, or loops that numba compiles), and `cases.py` the table of shapes, dtypes and tolerances that both are tested
 on. A call runs the form that fits the device of its tensors, which is imported on its first call: Triton never on a CPU
 machine, numba never on a GPU.
+
+What serves few rows on a CPU has no GPU form: grouped_linear, wide_linear, and decode_layers, which consists of the
+others' loops. `vectors.py` and `compiled.py` are what those loops are written with.
 """
 
 from octavo_kernels.add_rms_norm import add_rms_norm

@@ -14,13 +14,15 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 LANES = 16
+CACHE_LINE = 64  # bytes
 
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _INTEGERS = ir.VectorType(ir.IntType(32), LANES)
 _PAIRS = ir.VectorType(ir.IntType(16), 2 * LANES)
 
 # LLVM finds the instruction for sums of products of pairs by itself in some loops and not in others.
-_HAS_DOT_INSTRUCTION = bool(get_host_cpu_features().get("avx512bw"))
+_FEATURES = get_host_cpu_features()
+_DOT_INSTRUCTION = next((name for name in ("avx512bw", "avx2") if _FEATURES.get(name)), "")
 
 _Generate = Callable[[Any, Any, Any, Any], Any]
 
@@ -190,19 +192,18 @@ def load(_context: Any, array: Any, _index: Any) -> tuple[Any, _Generate]:
 
 
 @_instruction
-def prefetch(_context: Any, array: Any, _index: Any) -> tuple[Any, _Generate]:
-    """Asks for the cache line of an element of a one-dimensional array, which need not exist."""
+def prefetch(_context: Any, _address: Any) -> tuple[Any, _Generate]:
+    """Asks for the cache line of an address, which need not exist."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
         number = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         builder.call(function, [pointer, number(0), number(3), number(1)])  # to read, into all caches, data
         return context.get_dummy_value()
 
-    return types.void(array, types.intp), generate
+    return types.void(types.intp), generate
 
 
 @_instruction
@@ -295,16 +296,31 @@ def add_dot(_context: Any, _x: Any, _y: Any, _z: Any) -> tuple[Any, _Generate]:
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         x, y, z = arguments
-        if _HAS_DOT_INSTRUCTION:
-            kind = ir.FunctionType(_INTEGERS, [_PAIRS, _PAIRS])
-            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.pmaddw.d.512")
-            return builder.add(z, builder.call(function, (x, y)))
+
+        def some(vector: Any, numbers: range) -> Any:
+            order = ir.VectorType(ir.IntType(32), len(numbers))
+            return builder.shuffle_vector(vector, vector, ir.Constant(order, list(numbers)))
+
+        def call(name: str, lanes: int, *pairs: Any) -> Any:
+            kind = ir.FunctionType(ir.VectorType(ir.IntType(32), lanes), [pair.type for pair in pairs])
+            return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), pairs)
 
         def products(first: int) -> Any:
-            order = ir.Constant(_INTEGERS, list(range(first, 2 * LANES, 2)))
-            return builder.mul(*(builder.sext(builder.shuffle_vector(v, v, order), _INTEGERS) for v in (x, y)))
+            chosen = range(first, 2 * LANES, 2)
+            return builder.mul(*(builder.sext(some(pairs, chosen), _INTEGERS) for pairs in (x, y)))
 
-        return builder.add(z, builder.add(products(0), products(1)))
+        match _DOT_INSTRUCTION:
+            case "avx512bw":
+                dots = call("llvm.x86.avx512.pmaddw.d.512", LANES, x, y)
+            case "avx2":
+                low, high = range(LANES), range(LANES, 2 * LANES)
+                halves = [
+                    call("llvm.x86.avx2.pmadd.wd", LANES // 2, some(x, half), some(y, half)) for half in (low, high)
+                ]
+                dots = builder.shuffle_vector(*halves, ir.Constant(_INTEGERS, list(range(LANES))))
+            case _:
+                dots = builder.add(products(0), products(1))
+        return builder.add(z, dots)
 
     return _integers(_pairs, _pairs, _integers), generate
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from llvmlite.binding import get_host_cpu_features
 
 from octavo_kernels import vectors
 from octavo_kernels.compiled import as_array, compiled
@@ -55,7 +56,8 @@ def test_lanes_are_summed_and_compared() -> None:
 
 @compiled()
 def _widened(x: _Array, index: int, out: _Array) -> None:
-    vectors.prefetch(x, index + 1000)
+    vectors.prefetch(x.ctypes.data + 1000)
+    vectors.prefetch(0)
     vectors.store(out, 0, vectors.load(x, index))
 
 
@@ -99,10 +101,11 @@ def _dots(address: int, pairs: _Array, out: _Array) -> None:
     vectors.store(out, 0, vectors.to_floats(total))
 
 
-@pytest.mark.parametrize("with_instruction", [True, False])
-def test_products_of_pairs_are_summed_in_32_bits(with_instruction: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not with_instruction:
-        monkeypatch.setattr(vectors, "_HAS_DOT_INSTRUCTION", False)
+@pytest.mark.parametrize("instruction", ["avx512bw", "avx2", ""])
+def test_products_of_pairs_are_summed_in_32_bits(instruction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if instruction and not get_host_cpu_features().get(instruction):
+        pytest.skip(f"this CPU has no {instruction}")
+    monkeypatch.setattr(vectors, "_DOT_INSTRUCTION", instruction)
     loop = numba.njit(_dots.py_func)  # type: ignore[attr-defined] # compiled anew: the choice is made then
     numbers = RANDOM.integers(-128, 128, 32, dtype=np.int8)
     pairs = np.array([32767, -32767, 5, 32767, -32767, -32767], np.int16)

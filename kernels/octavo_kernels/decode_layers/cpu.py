@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -13,7 +12,7 @@ from octavo_kernels.add_rms_norm.cpu import add_and_normalise
 from octavo_kernels.compiled import as_array, compiled, narrowed, workers
 from octavo_kernels.decode_layers import PackedDecoder, PackedProjection
 from octavo_kernels.grouped_linear import TILE
-from octavo_kernels.grouped_linear.cpu import project, quantize, quantized_like
+from octavo_kernels.grouped_linear.cpu import project
 from octavo_kernels.paged_decode.cpu import attend
 from octavo_kernels.rms_norm.cpu import normalise
 from octavo_kernels.rotary.cpu import rotate
@@ -87,7 +86,7 @@ def _stacked(projections: list[PackedProjection]) -> _Projections:
     )
 
 
-@compiled(parallel=True)
+@compiled()
 def _run(
     norm: _Array,
     qkv: _Projections,
@@ -110,66 +109,37 @@ def _run(
 ) -> None:
     rows, width = residual.shape
     kv_heads, head_dim = kv_cache.shape[4], kv_cache.shape[5]
-    heads = num_heads + 2 * kv_heads
     parts = 1 if rows >= attention_workers else kv_heads
-    qkv_tiles = -(-heads * head_dim // TILE)
-    fused = np.empty((rows, qkv_tiles * TILE), np.float32)
+    fused = np.empty((rows, -(-(num_heads + 2 * kv_heads) * head_dim // TILE) * TILE), np.float32)  # in whole tiles
     q = np.empty((rows, num_heads, head_dim), np.float32)
     scores = np.empty((rows, num_heads, tables.shape[1] * kv_cache.shape[3]), np.float32)
     attended = np.empty((rows, num_heads, head_dim), np.float32)
-    attended_rows = attended.reshape(rows, num_heads * head_dim)
     projected = np.empty((rows, width), np.float32)
     gates = np.empty((rows, 2 * inner), np.float32)
     activated = np.empty((rows, inner), np.float32)
-    hidden_numbers, hidden_scales, hidden_sums = quantized_like(hidden)
-    attended_numbers, attended_scales, attended_sums = quantized_like(attended_rows)
-    activated_numbers, activated_scales, activated_sums = quantized_like(activated)
     scale = np.float32(1 / np.sqrt(head_dim))
-    width_tiles, gate_tiles = width // TILE, 2 * inner // TILE
     normalise(residual, norm[0], eps, hidden)
     for layer in range(len(qkv.bits)):
         k_cache, v_cache = kv_cache[layer, 0], kv_cache[layer, 1]
-        quantize(hidden, hidden_numbers, hidden_scales, hidden_sums)
-        bits, address = qkv.bits[layer], qkv.addresses[layer]
-        for worker in numba.prange(workers):
-            first, end = worker * qkv_tiles // workers, (worker + 1) * qkv_tiles // workers
-            project(bits, address, hidden_numbers, hidden_scales, hidden_sums, fused, first, end)
-        _add_bias(fused, qkv.bias[layer])
+        _project(hidden, qkv, layer, fused, workers)
         rotate(fused.reshape(-1), fused.shape[1], head_dim, num_heads + kv_heads, positions, rope)
         _place(fused, scale, slots, q, k_cache, v_cache)
-        if attention_workers == 1:
-            attend(q, k_cache, v_cache, tables, lengths, scores, attended, parts, 0, 1)
-        else:
-            for worker in numba.prange(attention_workers):
-                attend(q, k_cache, v_cache, tables, lengths, scores, attended, parts, worker, attention_workers)
-        quantize(attended_rows, attended_numbers, attended_scales, attended_sums)
-        bits, address = output.bits[layer], output.addresses[layer]
-        for worker in numba.prange(workers):
-            first, end = worker * width_tiles // workers, (worker + 1) * width_tiles // workers
-            project(bits, address, attended_numbers, attended_scales, attended_sums, projected, first, end)
-        _add_bias(projected, output.bias[layer])
+        attend(q, k_cache, v_cache, tables, lengths, scores, attended, parts, attention_workers)
+        _project(attended.reshape(rows, num_heads * head_dim), output, layer, projected, workers)
         add_and_normalise(projected, residual, norm[2 * layer + 1], eps, hidden, residual)
-        quantize(hidden, hidden_numbers, hidden_scales, hidden_sums)
-        bits, address = gate_up.bits[layer], gate_up.addresses[layer]
-        for worker in numba.prange(workers):
-            first, end = worker * gate_tiles // workers, (worker + 1) * gate_tiles // workers
-            project(bits, address, hidden_numbers, hidden_scales, hidden_sums, gates, first, end)
-        _add_bias(gates, gate_up.bias[layer])
+        _project(hidden, gate_up, layer, gates, workers)
         activate(gates, activated, 0, rows)
-        quantize(activated, activated_numbers, activated_scales, activated_sums)
-        bits, address = down.bits[layer], down.addresses[layer]
-        for worker in numba.prange(workers):
-            first, end = worker * width_tiles // workers, (worker + 1) * width_tiles // workers
-            project(bits, address, activated_numbers, activated_scales, activated_sums, projected, first, end)
-        _add_bias(projected, down.bias[layer])
+        _project(activated, down, layer, projected, workers)
         add_and_normalise(projected, residual, norm[2 * layer + 2], eps, hidden, residual)
 
 
 @compiled()
-def _add_bias(x: _Array, bias: _Array) -> None:
+def _project(x: _Array, projections: _Projections, layer: int, out: _Array, workers: int) -> None:
+    project(projections.bits[layer], projections.addresses[layer], x, out, workers)
+    bias = projections.bias[layer]
     for row in range(x.shape[0]):
         for column in range(len(bias)):
-            x[row, column] += bias[column]
+            out[row, column] += bias[column]
 
 
 @compiled()

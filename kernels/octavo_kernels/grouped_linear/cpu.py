@@ -15,6 +15,7 @@ from torch import Tensor
 from octavo_kernels.compiled import compiled, workers
 from octavo_kernels.grouped_linear import GROUP, TILE, PackedGroups
 from octavo_kernels.vectors import (
+    CACHE_LINE,
     LANES,
     add,
     add_dot,
@@ -29,6 +30,7 @@ from octavo_kernels.vectors import (
     maximum,
     multiply,
     multiply_add,
+    prefetch,
     store,
     store_rounded,
     sum_lanes,
@@ -46,6 +48,7 @@ _HALF = LANES * 2  # bytes of half of them
 _BLOCK_4 = GROUP // 2 * _PAIR_4 + 2 * _FACTORS  # bytes of a tile's group
 _BLOCK_8 = GROUP // 2 * _PAIR_8 + _FACTORS
 _LARGEST = 32767
+_AHEAD = 4096  # bytes: CPUs foresee what is read next within a page of memory, and no further
 
 
 def grouped_linear(x: Tensor, weight: PackedGroups) -> Tensor:
@@ -58,29 +61,22 @@ def grouped_linear(x: Tensor, weight: PackedGroups) -> Tensor:
     Returns:
         [rows, out] float32.
     """
-    tiles = weight.data.shape[0]
-    out = torch.empty(x.shape[0], tiles * TILE)
-    _project_together(weight.bits, weight.data.data_ptr(), x.numpy(), out.numpy(), tiles, workers())
+    out = torch.empty(x.shape[0], weight.data.shape[0] * TILE)
+    project(weight.bits, weight.data.data_ptr(), x.numpy(), out.numpy(), workers())
     return out[:, : weight.out_features]
 
 
-@compiled(parallel=True)
-def _project_together(bits: int, address: int, x: _Array, out: _Array, tiles: int, workers: int) -> None:
-    numbers, scales, sums = quantized_like(x)
-    quantize(x, numbers, scales, sums)
-    for worker in numba.prange(workers):
-        project(bits, address, numbers, scales, sums, out, worker * tiles // workers, (worker + 1) * tiles // workers)
-
-
 @compiled()
-def quantized_like(x: _Array) -> tuple[_Array, _Array, _Array]:
-    """Room for what `quantize` makes of x [rows, in]."""
+def project(bits: int, address: int, x: _Array, out: _Array, workers: int) -> None:
+    """`out` [rows, tiles * TILE]: the product of x [rows, in] with the weight at an address, by so many threads."""
     groups = (x.shape[0], x.shape[1] // GROUP)
-    return np.empty(x.shape, np.int16), np.empty(groups, np.float32), np.empty(groups, np.float32)
+    numbers, scales, sums = np.empty(x.shape, np.int16), np.empty(groups, np.float32), np.empty(groups, np.float32)
+    _quantize(x, numbers, scales, sums)
+    _project_together(bits, address, numbers, scales, sums, out, workers)
 
 
 @compiled()
-def quantize(x: _Array, numbers: _Array, scales: _Array, sums: _Array) -> None:
+def _quantize(x: _Array, numbers: _Array, scales: _Array, sums: _Array) -> None:
     """x [rows, in] as numbers [rows, in] int16 times the scales [rows, in / 32] of their groups; and the groups' sums
     [rows, in / 32], which their minimums are multiplied by."""
     for row in range(x.shape[0]):
@@ -95,12 +91,20 @@ def quantize(x: _Array, numbers: _Array, scales: _Array, sums: _Array) -> None:
             scales[row, group], sums[row, group] = greatest / np.float32(_LARGEST), total
 
 
+@compiled(parallel=True)
+def _project_together(
+    bits: int, address: int, numbers: _Array, scales: _Array, sums: _Array, out: _Array, workers: int
+) -> None:
+    tiles = out.shape[1] // TILE
+    for worker in numba.prange(workers):
+        first, end = np.int64(worker) * tiles // workers, np.int64(worker + 1) * tiles // workers
+        _project_share(bits, address, numbers, scales, sums, out, first, end)
+
+
 @compiled()
-def project(
+def _project_share(
     bits: int, address: int, numbers: _Array, scales: _Array, sums: _Array, out: _Array, first: int, end: int
 ) -> None:
-    """Tiles first to end - 1 of the product of what `quantize` made with the weight at an address: TILE columns each of
-    `out` [rows, tiles * TILE]."""
     rows = len(numbers)
     paired = rows - rows % 2
     for tile in range(first, end):
@@ -117,6 +121,12 @@ def project(
 
 
 @compiled()
+def _fetch(start: int, size: int) -> None:
+    for address in range(start, start + size, CACHE_LINE):
+        prefetch(address)
+
+
+@compiled()
 def _project_one_by_4(
     address: int, all_numbers: _Array, units: _Array, sums: _Array, row: int, out: _Array, tile: int
 ) -> None:
@@ -124,6 +134,7 @@ def _project_one_by_4(
     low_total, high_total = zeros(), zeros()
     for group in range(groups):
         at = address + (tile * groups + group) * _BLOCK_4
+        _fetch(at + _AHEAD, _BLOCK_4)
         low, high = zero_integers(), zero_integers()
         for pair in range(GROUP // 2):
             low_values, high_values = load_nibble_pairs(at + pair * _PAIR_4)
@@ -148,6 +159,7 @@ def _project_two_by_4(
     low_total, high_total, next_low_total, next_high_total = zeros(), zeros(), zeros(), zeros()
     for group in range(groups):
         at = address + (tile * groups + group) * _BLOCK_4
+        _fetch(at + _AHEAD, _BLOCK_4)
         low, high, next_low, next_high = zero_integers(), zero_integers(), zero_integers(), zero_integers()
         for pair in range(GROUP // 2):
             low_values, high_values = load_nibble_pairs(at + pair * _PAIR_4)
@@ -181,6 +193,7 @@ def _project_one_by_8(address: int, all_numbers: _Array, units: _Array, row: int
     low_total, high_total = zeros(), zeros()
     for group in range(groups):
         at = address + (tile * groups + group) * _BLOCK_8
+        _fetch(at + _AHEAD, _BLOCK_8)
         low, high = zero_integers(), zero_integers()
         for pair in range(GROUP // 2):
             elements = broadcast_pair(numbers, group * GROUP + 2 * pair)
@@ -200,6 +213,7 @@ def _project_two_by_8(address: int, all_numbers: _Array, units: _Array, row: int
     low_total, high_total, next_low_total, next_high_total = zeros(), zeros(), zeros(), zeros()
     for group in range(groups):
         at = address + (tile * groups + group) * _BLOCK_8
+        _fetch(at + _AHEAD, _BLOCK_8)
         low, high, next_low, next_high = zero_integers(), zero_integers(), zero_integers(), zero_integers()
         for pair in range(GROUP // 2):
             low_values, high_values = load_byte_pairs(at + pair * _PAIR_8), load_byte_pairs(at + pair * _PAIR_8 + TILE)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from octavo_kernels.compiled import as_array, compiled, exponential, widened, workers
 from octavo_kernels.vectors import (
+    CACHE_LINE,
     LANES,
     add,
     broadcast,
@@ -27,8 +28,6 @@ from octavo_kernels.vectors import (
 
 # Below this many tokens in all, starting the other threads takes longer than they save.
 _FEW_TOKENS = 256
-
-_CACHE_LINE = 64  # bytes
 
 _Array = npt.NDArray[Any]
 
@@ -81,10 +80,7 @@ def paged_decode(
         shared.scores,
         shared.attended.numpy(),
     )
-    if shared.workers == 1:
-        attend(*arrays, shared.parts, 0, 1)
-    else:
-        _attend_together(*arrays, shared.parts, shared.workers)
+    attend(*arrays, shared.parts, shared.workers)
     return shared.attended.to(q.dtype) if out is None else out.copy_(shared.attended)
 
 
@@ -105,8 +101,9 @@ def _fetch(cache: _Array, start: int, slots: int, slot_size: int, numbers: int) 
     """Asks for each slot's first numbers from a place in the cache on, while those before are computed with: the CPU
     does not foresee which block comes next."""
     for slot in range(slots):
-        for element in range(0, numbers, _CACHE_LINE // cache.itemsize):
-            prefetch(cache, start + slot * slot_size + element)
+        first = cache.ctypes.data + (start + slot * slot_size) * cache.itemsize
+        for address in range(first, first + numbers * cache.itemsize, CACHE_LINE):
+            prefetch(address)
 
 
 @compiled()
@@ -170,7 +167,7 @@ def _weigh(scores: _Array, start: int, stride: int, values: _Array, width: int, 
 
 
 @compiled()
-def attend(
+def _attend_share(
     q: _Array,
     k_cache: _Array,
     v_cache: _Array,
@@ -179,7 +176,7 @@ def attend(
     scores: _Array,
     attended: _Array,
     parts: int,
-    worker: int,
+    worker: int | np.int64,  # numba's own counter has no sign, and mixed with others becomes a float
     workers: int,
 ) -> None:
     """One worker's share, every `workers`-th part: where sequences come in order of length, all have as much to do."""
@@ -191,7 +188,7 @@ def attend(
     slot_size, block_numbers = kv_heads * head_dim, block_size * kv_heads * head_dim
     keys, values, all_scores = k_cache.reshape(-1), v_cache.reshape(-1), scores.reshape(-1)
     tile = np.zeros(block_size * width, np.float32)
-    queries, sums = np.zeros((kv_heads, group * width), np.float32), np.empty((kv_heads, group * width), np.float32)
+    queries, sums = np.zeros((kv_heads, group * width), np.float32), np.zeros((kv_heads, group * width), np.float32)
     for part in range(worker, len(lengths) * parts, workers):
         sequence, first_head = part // parts, part % parts * per_part
         length, table = lengths[sequence], tables[sequence]
@@ -199,6 +196,7 @@ def attend(
         for row in range(first_head * group, end_head * group):
             for element in range(head_dim):
                 queries[row // group, row % group * width + element] = q[sequence, row, element]
+                sums[row // group, row % group * width + element] = np.float32(0)
         for position in range(0, length, block_size):
             start, slots = np.int64(table[position // block_size]) * block_numbers, min(block_size, length - position)
             if position + block_size < length:
@@ -210,7 +208,6 @@ def attend(
                 _score(queries[head], tile, width, slots, all_scores, first, longest)
         for row in range(first_head * group, end_head * group):
             _softmax(scores[sequence, row, :length])
-        sums[first_head:end_head] = np.float32(0)
         for position in range(0, length, block_size):
             start, slots = np.int64(table[position // block_size]) * block_numbers, min(block_size, length - position)
             if position + block_size < length:
@@ -226,7 +223,7 @@ def attend(
 
 
 @compiled(parallel=True)
-def _attend_together(
+def attend(
     q: _Array,
     k_cache: _Array,
     v_cache: _Array,
@@ -237,5 +234,7 @@ def _attend_together(
     parts: int,
     workers: int,
 ) -> None:
+    """attended [sequences, q_heads, head_dim] float32 of q, which is scaled already, by so many threads; the other
+    arguments are those of a DecodePlan."""
     for worker in numba.prange(workers):
-        attend(q, k_cache, v_cache, tables, lengths, scores, attended, parts, worker, workers)
+        _attend_share(q, k_cache, v_cache, tables, lengths, scores, attended, parts, np.int64(worker), workers)

@@ -21,5 +21,7 @@ def _write(k: _Array, v: _Array, k_cache: _Array, v_cache: _Array, slots: _Array
     for token in range(len(slots)):
         if slots[token] >= 0:
             block, slot = slots[token] // block_size, slots[token] % block_size
-            k_cache[block, slot] = k[token]
-            v_cache[block, slot] = v[token]
+            for head in range(k.shape[1]):  # numba compiles an assignment of whole slices for seconds
+                for element in range(k.shape[2]):
+                    k_cache[block, slot, head, element] = k[token, head, element]
+                    v_cache[block, slot, head, element] = v[token, head, element]
