@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from tests.kernels.test_grouped_linear import random_groups
 
 from octavo_kernels.decode_layers import PackedDecoder, PackedLayer, PackedProjection
 from octavo_kernels.decode_layers.cpu import compile_decode_layers
 from octavo_kernels.decode_layers.reference import decode_layers
 from octavo_kernels.grouped_linear import pack
+from octavo_kernels.grouped_linear.cases import random_groups
 
 BLOCK, BLOCKS = 16, 40
 

@@ -2,25 +2,15 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from octavo_kernels.grouped_linear import GROUP, pack
+from octavo_kernels.grouped_linear.cases import SHAPES, random_groups
 from octavo_kernels.grouped_linear.cpu import grouped_linear
 from octavo_kernels.grouped_linear.reference import unpack
 
 
-def random_groups(bits: int, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Values, scales, and of 4 bits minimums."""
-    generator = torch.Generator().manual_seed(rows)
-    scales = torch.rand(rows, columns // GROUP, generator=generator).half().float()
-    if bits == 8:
-        return torch.randint(-128, 128, (rows, columns), generator=generator, dtype=torch.int8), scales, None
-    values = torch.randint(0, 16, (rows, columns), generator=generator, dtype=torch.uint8)
-    return values, scales, torch.randn(rows, columns // GROUP, generator=generator).half().float()
-
-
 @pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize(("out", "width"), [(32, 32), (960, 576), (40, 64), (1, 96), (1001, 160)])
+@pytest.mark.parametrize(("out", "width"), SHAPES)
 def test_products_are_those_of_the_weight(bits: int, out: int, width: int) -> None:
     values, scales, minimums = random_groups(bits, out, width)
     exact = values.double().unflatten(1, (-1, GROUP)) * scales.double().unsqueeze(-1)

@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from tests.runtime.test_gguf_file import CONFIG, random_model, write
+from random_gguf import CONFIG, random_model, write
 
 from octavo_runtime.config import EngineConfig
 from octavo_runtime.executor.batch import Batch, build_batch

@@ -1,71 +1,16 @@
 """GGUF files of each supported type, against the same weights in transformers."""
 
 import gguf
-import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from random_gguf import CONFIG, random_model, write
 
 from octavo_runtime.config import EngineConfig
 from octavo_runtime.engine import Engine
-from octavo_runtime.model.gguf_file import GGUFFile, gguf_name
+from octavo_runtime.model.gguf_file import GGUFFile
 from octavo_runtime.model.spec import UnsupportedModel
 from octavo_runtime.quant.groups import Groups
 from octavo_runtime.sampling_params import SamplingParams
-
-CONFIG = LlamaConfig(
-    vocab_size=160,
-    hidden_size=64,
-    intermediate_size=96,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=128,
-    eos_token_id=3,
-)
-
-
-def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Query and key rows as llama.cpp's converter stores them: the halves of each head interleaved."""
-    rows = weight.reshape(heads, 2, weight.shape[0] // heads // 2, weight.shape[1])
-    return rows.swapaxes(1, 2).reshape(weight.shape)
-
-
-def write(path, model: LlamaForCausalLM, kind: gguf.GGMLQuantizationType, *, tied: bool = False) -> None:
-    """Writes the model as GGUF, and rounds its own weights in memory to what the file holds."""
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_context_length(CONFIG.max_position_embeddings)
-    writer.add_embedding_length(CONFIG.hidden_size)
-    writer.add_feed_forward_length(CONFIG.intermediate_size)
-    writer.add_block_count(CONFIG.num_hidden_layers)
-    writer.add_head_count(CONFIG.num_attention_heads)
-    writer.add_head_count_kv(CONFIG.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(CONFIG.rms_norm_eps)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_eos_token_id(3)
-    heads = {".q_proj.": CONFIG.num_attention_heads, ".k_proj.": CONFIG.num_key_value_heads}
-    for name, parameter in model.named_parameters():
-        values = parameter.detach().numpy()
-        kept = kind if values.ndim == 2 else gguf.GGMLQuantizationType.F32
-        packed = gguf.quantize(values, kept)
-        rounded = gguf.dequantize(packed, kept)
-        parameter.data = torch.from_numpy(np.array(rounded, dtype=np.float32))
-        stored = next((permuted(rounded, count) for part, count in heads.items() if part in name), rounded)
-        if not (tied and name == "lm_head.weight"):
-            writer.add_tensor(gguf_name(name), gguf.quantize(stored, kept), raw_dtype=kept)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def random_model() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(CONFIG).float().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    return model
 
 
 def greedy(path, prompt: list[int]) -> list[int]:

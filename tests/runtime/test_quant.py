@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo_runtime.quant.groups import Groups, concatenate
-from octavo_runtime.quant.linear import FEW_ROWS, DenseLinear, PrepackedLinear, build_head, build_linear, padded_rows
+from octavo_runtime.quant.linear import (
+    FEW_ROWS,
+    FEW_WIDE_ROWS,
+    DenseLinear,
+    PrepackedLinear,
+    build_head,
+    build_linear,
+    padded_rows,
+)
 
 CPU = torch.device("cpu")
 # bfloat16 keeps 8 bits: weights, inputs and results are rounded to 2**-9 of themselves.
@@ -114,10 +122,10 @@ def test_padding_changes_no_row():
         assert relative_error(part, whole[:rows].float()) <= RELATIVE_ERROR
 
 
-@pytest.mark.parametrize("rows", [1, FEW_ROWS])
+@pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("bits", [4, 8, 16])
-def test_a_head_keeps_words_apart_that_16_bits_would_not(bits: int, tied: bool, rows: int) -> None:
+def test_a_head_keeps_words_apart_that_16_bits_would_not(bits: int, tied: bool, many: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     stored = {4: random_groups(300, 64), 8: random_8_bit_groups(300, 64)}.get(bits)
     if stored is None:
@@ -127,12 +135,13 @@ def test_a_head_keeps_words_apart_that_16_bits_would_not(bits: int, tied: bool, 
     head = build_head(stored, embedding, CPU, torch.bfloat16)
     x = 30 * torch.randn(FEW_ROWS + 1, 64, generator=generator).bfloat16()
     exact = x.double() @ dense.double().T
+    rows = (FEW_ROWS if bits < 16 else FEW_WIDE_ROWS if tied else 0) if many else 1
     if bits < 16 or tied:
         scores = head(x[:rows])
         assert scores.dtype == torch.float32
         assert (scores.double() - exact[:rows]).abs().max() < 5e-3
         assert (exact.bfloat16().double() - exact).abs().max() > 0.1
-    for several in (rows, FEW_ROWS + 1):  # hidden states come in both types
+    for several in (1, FEW_WIDE_ROWS + 1, FEW_ROWS + 1):  # hidden states come in both types
         for states in (x[:several], x[:several].float()):
             assert relative_error(head(states), exact[:several].float()) < RELATIVE_ERROR
 

@@ -14,6 +14,8 @@ from octavo_runtime.quant.groups import Groups
 # Up to this many rows a product on a CPU waits for its weights to come from memory, where fewer bits come faster; above
 # it their unpacking, which is done anew for every two rows, takes longer: docs/adr/0003.
 FEW_ROWS = 16
+# And up to this many where a tied head of 16 bits is summed in float32.
+FEW_WIDE_ROWS = 4
 
 
 class Linear(Protocol):
@@ -68,19 +70,25 @@ def padded_rows(rows: int) -> int:
 
 
 class Head:
-    """The projection of hidden states to the words' scores on a CPU in 16 bits, and of few rows in float32 where that
-    takes no longer: it keeps words apart whose scores round to the same 16-bit number."""
+    """The projection of hidden states to the words' scores on a CPU in 16 bits, and of up to `few` rows in float32,
+    where that takes no longer: it keeps words apart whose scores round to the same 16-bit number."""
 
     def __init__(
-        self, many_rows: Linear, few_rows: Callable[[Tensor], Tensor] | None, dtype: torch.dtype, few_bytes: int
+        self,
+        many_rows: Linear,
+        dtype: torch.dtype,
+        few_rows: Callable[[Tensor], Tensor] | None = None,
+        few: int = 0,
+        few_bytes: int = 0,
     ) -> None:
         self._many_rows = many_rows
-        self._few_rows = few_rows
         self._dtype = dtype
+        self._few_rows = few_rows
+        self._few = few
         self.num_bytes = many_rows.num_bytes + few_bytes
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._few_rows is None or x.shape[0] > FEW_ROWS:
+        if self._few_rows is None or x.shape[0] > self._few:
             return self._many_rows(x.to(self._dtype))
         return self._few_rows(x.float())
 
@@ -93,8 +101,10 @@ def build_head(stored: Tensor | Groups, embedding: Tensor | None, device: torch.
         return linear
     if isinstance(stored, Groups):
         packed = pack_groups(stored)
-        return Head(linear, lambda x: _grouped_linear(x, packed), dtype, packed.data.nbytes)
-    return Head(linear, None if embedding is None else lambda x: _wide_linear(x, embedding), dtype, 0)
+        return Head(linear, dtype, lambda x: _grouped_linear(x, packed), FEW_ROWS, packed.data.nbytes)
+    if embedding is not None:
+        return Head(linear, dtype, lambda x: _wide_linear(x, embedding), FEW_WIDE_ROWS)
+    return Head(linear, dtype)
 
 
 def _grouped_linear(x: Tensor, packed: PackedGroups) -> Tensor:
