@@ -41,8 +41,8 @@ test: ## All tests that this machine can run, on a real cluster where it has one
 	@$(MAKE) --no-print-directory verify lint
 	$(BIN)/python -m pytest -m "not gpu"
 
-test-fast: $(READY) verify lint ## Tests that need no cluster
-	$(BIN)/python -m pytest -m "not gpu and not cluster"
+test-fast: $(READY) verify lint ## Style, types, and the tests that need neither a cluster nor patience
+	$(BIN)/python -m pytest -m "not gpu and not cluster and not slow"
 
 test-gpu: ## Kernels and engine on a CUDA device (uses the python3 on PATH: it brings its own torch)
 	PYTHONPATH=runtime:kernels $(PYTHON) -m pytest -m gpu tests/kernels tests/runtime

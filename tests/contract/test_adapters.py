@@ -11,6 +11,8 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, Field
 from scripted_engine import ANSWER
 
+pytestmark = pytest.mark.slow
+
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call>'
 

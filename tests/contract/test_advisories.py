@@ -37,6 +37,8 @@ from octavo_runtime.server.reasoning import ReasoningSplitter
 from octavo_runtime.server.tools.call_parser import CallParser, Content
 from octavo_runtime.server.tools.syntax import SYNTAXES
 
+pytestmark = pytest.mark.slow
+
 CHAT = {"model": "smollm2", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],

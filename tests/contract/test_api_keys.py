@@ -17,6 +17,8 @@ from octavo_runtime.config import ServerConfig
 from octavo_runtime.debug_blocks import fetch
 from octavo_runtime.server.api_keys import MAX_KEYS, ApiKeys
 
+pytestmark = pytest.mark.slow
+
 ALICE, BOB, CAROL = "alice-key-0123456789", "bob-key-0123456789ab", "carol=key=0123456789=="
 OPEN = {"/", "/health", "/health/live", "/health/ready", "/metrics", "/ui/app.js"}
 GUARDED = {"/v1/models", "/v1/models/smollm2", "/v1", "/version", "/openapi.json", "/docs", "/debug/blocks", "/health/",

@@ -12,6 +12,8 @@ import httpx
 import psutil
 import pytest
 
+pytestmark = pytest.mark.slow
+
 MODEL = "builtin://smollm2"
 WORKERS = [sys.executable, "-m", "octavo_runtime.bench.frontend_server", MODEL, "--api-workers", "2"]
 BODY = {"model": "smollm2", "messages": [{"role": "user", "content": "Go on."}], "ignore_eos": True}

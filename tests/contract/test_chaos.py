@@ -16,6 +16,8 @@ import httpx
 import psutil
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SOAK = os.environ.get("OCTAVO_SOAK") == "1"
 WAVES, WAVE = (10 if SOAK else 1), 100
 RUNNING, WAITING = 32, WAVE + 20

@@ -21,6 +21,8 @@ from octavo_runtime.client import (
     StreamBroken,
 )
 
+pytestmark = pytest.mark.slow
+
 OK = {"choices": [{"text": "fine"}]}
 
 

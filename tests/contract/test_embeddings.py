@@ -12,6 +12,8 @@ import numpy as np
 import openai
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ASKED = {"model": "smollm2", "input": "The cat sat on the mat."}
 REAL_WIDTH, SCRIPTED_WIDTH = 576, 8
 

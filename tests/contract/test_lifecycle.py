@@ -12,6 +12,8 @@ import time
 import httpx
 import pytest
 
+pytestmark = pytest.mark.slow
+
 MODEL = "builtin://smollm2"
 SLOW = {"model": "smollm2", "prompt": "[slow]", "max_tokens": 150, "stream": True}
 

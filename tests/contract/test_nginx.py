@@ -23,6 +23,8 @@ from paths import CACHE
 
 from octavo_runtime.nginx.configuration import configuration
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def nginx() -> str:

@@ -8,6 +8,8 @@ import httpx
 import openai
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ALICE, BOB, CAROL = "alice-key-0123456789", "bob-key-0123456789ab", "carol-key-0123456789"
 COMPLETION = {"model": "smollm2", "prompt": "hi", "max_tokens": 4}
 SLOW = {"model": "smollm2", "prompt": "[slow]", "max_tokens": 1500, "ignore_eos": True, "stream": True}

@@ -4,6 +4,8 @@ import httpx
 import openai
 import pytest
 
+pytestmark = pytest.mark.slow
+
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 STORY = "Once upon a time"
 PARIS = 7042  # " Paris"

@@ -4,6 +4,8 @@ test_server_soak.py sends many more."""
 import pytest
 from schema_cases import KINDS, operations, send_cases
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = 60
 
 

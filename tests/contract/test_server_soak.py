@@ -16,6 +16,8 @@ import psutil
 import pytest
 from schema_cases import BODIES, KINDS, operations, send_cases
 
+pytestmark = pytest.mark.slow
+
 SOAK = os.environ.get("OCTAVO_SOAK") == "1"
 QUARTERS = 4
 # For each kind of server: cases of each kind in a quarter, streams cut on each route in a quarter, and what the server

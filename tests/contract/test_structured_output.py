@@ -10,6 +10,8 @@ import openai
 import pydantic
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = {
     "type": "object",
     "properties": {

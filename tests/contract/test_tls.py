@@ -14,6 +14,8 @@ import pytest
 from octavo_runtime.config import ServerConfig
 from octavo_runtime.server.tls import load_tls
 
+pytestmark = pytest.mark.slow
+
 
 def openssl(*words: str | Path) -> None:
     subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)

@@ -11,6 +11,9 @@ import threading
 import time
 
 import httpx
+import pytest
+
+pytestmark = pytest.mark.slow
 
 KEY = "sk-0123456789abcdef"
 TOP = [sys.executable, "-m", "octavo_runtime", "top"]

@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
+pytestmark = pytest.mark.slow
+
 collector_messages = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
 
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "100"}

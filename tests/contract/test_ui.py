@@ -8,6 +8,8 @@ import pytest
 from browser import PROGRAM, Browser
 from steps import StepFailed
 
+pytestmark = pytest.mark.slow
+
 READY = "document.querySelector('select').value"
 DONE = "document.querySelector('.facts') && document.querySelector('#stop').hidden"
 FOCUSED = "document.activeElement.id || document.activeElement.name || document.activeElement.className"

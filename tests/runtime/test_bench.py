@@ -22,6 +22,8 @@ from octavo_runtime.bench.jobs import Job, lognormal_lengths, poisson_arrivals
 from octavo_runtime.bench.report import machine, picture_path, publish
 from octavo_runtime.options import BadOption
 
+pytestmark = pytest.mark.slow
+
 VOCABULARY = 300
 CONFIG = LlamaConfig(
     vocab_size=VOCABULARY,

@@ -16,6 +16,8 @@ from octavo_runtime.engine_client import EngineClient, EngineFailure, _joined
 from octavo_runtime.messages import Output, RequestError
 from octavo_runtime.sampling_params import SamplingParams
 
+pytestmark = pytest.mark.slow
+
 CONFIG = EngineConfig(model="builtin://smollm2", device="cpu", kv_cache_memory="64Mi", max_model_len=512)
 LONG = SamplingParams(temperature=0.0, max_tokens=400, ignore_eos=True)
 

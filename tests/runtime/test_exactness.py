@@ -11,6 +11,8 @@ from octavo_runtime.config import EngineConfig
 from octavo_runtime.engine import Engine
 from octavo_runtime.sampling_params import SamplingParams
 
+pytestmark = pytest.mark.slow
+
 CASES = json.loads((Path(__file__).parent / "exactness" / "smollm2_greedy.json").read_text())
 # Two correct engines round differently; only where the two best scores nearly tie may their tokens part.
 TIE = 1e-3

@@ -9,6 +9,8 @@ import pytest
 from octavo_runtime import LLM, SamplingParams
 from octavo_runtime.sampling_params import InvalidParameter, StructuredOutput
 
+pytestmark = pytest.mark.slow
+
 GREEDY = SamplingParams(temperature=0.0, max_tokens=24)
 
 

@@ -19,6 +19,8 @@ from octavo_runtime.engine_client import EngineClient
 from octavo_runtime.pooling_params import PoolingParams
 from octavo_runtime.sampling_params import InvalidParameter, SamplingParams
 
+pytestmark = pytest.mark.slow
+
 MAX_MODEL_LEN = 256
 TOLERANCE = 1e-4
 LENGTHS = (1, 2, 15, 16, 17, 60, 150)

@@ -14,6 +14,8 @@ from octavo_runtime.model.files import locate
 from octavo_runtime.tokenizer import load_tokenizer
 from octavo_runtime.tokenizer_conversion import TokenizerUnavailable, tokenizer_files
 
+pytestmark = pytest.mark.slow
+
 CODE = """
 import os, pathlib
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers

@@ -17,6 +17,8 @@ from octavo_runtime.config import EngineConfig
 from octavo_runtime.engine import Engine
 from octavo_runtime.sampling_params import SamplingParams, StructuredOutput
 
+pytestmark = pytest.mark.slow
+
 SOAK = "OCTAVO_SOAK" in os.environ
 REQUESTS = 2000 if SOAK else 60
 AT_ONCE = 24

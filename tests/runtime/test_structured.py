@@ -21,6 +21,8 @@ from octavo_runtime.structured.grammars import GrammarFailed, Grammars, Grammars
 from octavo_runtime.structured.trial import GrammarTrial
 from octavo_runtime.tokenizer import load_tokenizer
 
+pytestmark = pytest.mark.slow
+
 VOCAB_SIZE = 49_160  # of the model: 8 logits more than its tokenizer has tokens
 EOS = 2
 SCHEMAS = json.loads((Path(__file__).parent / "schemas" / "realistic.json").read_text())
