@@ -4,7 +4,7 @@ Each function becomes one or a few instructions of LLVM's own vectors (llvm.org/
 into those of the CPU at hand. Memory to read is named by its address, an integer, which may be any, and is not
 checked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -72,9 +72,7 @@ def multiply_add(_context: Any, _x: Any, _y: Any, _z: Any) -> tuple[Any, _Genera
     """x * y + z of vectors, rounded once where the CPU can."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
-        return builder.call(function, arguments)
+        return _call(builder, f"llvm.fmuladd.v{LANES}f32", _FLOATS, arguments)
 
     return _floats(_floats, _floats, _floats), generate
 
@@ -125,10 +123,9 @@ def sum_lanes(_context: Any, _vector: Any) -> tuple[Any, _Generate]:
     """The lanes' sum as a float32 number."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType(), _FLOATS])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{LANES}f32")
         start = ir.Constant(ir.FloatType(), -0.0)
-        return builder.call(function, [start, arguments[0]], fastmath=("reassoc",))
+        name = f"llvm.vector.reduce.fadd.v{LANES}f32"
+        return _call(builder, name, ir.FloatType(), (start, arguments[0]), fastmath=("reassoc",))
 
     return types.float32(_floats), generate
 
@@ -151,11 +148,8 @@ def store_sums(_context: Any, array: Any, _index: Any, _a: Any, _b: Any, _c: Any
         fours = folded(*pairs, 8)
         eighths = folded(fours, fours, 4)
         sums = folded(eighths, eighths, 2)
-        data = context.make_array(signature.args[0])(context, builder, array).data
-        four_sums = ir.VectorType(ir.FloatType(), 4)
         first_four = builder.shuffle_vector(sums, sums, ir.Constant(ir.VectorType(ir.IntType(32), 4), [0, 1, 2, 3]))
-        target = builder.bitcast(builder.gep(data, [index]), four_sums.as_pointer())
-        builder.store(first_four, target).align = 4
+        builder.store(first_four, _element(context, builder, signature, array, index, first_four.type)).align = 4
         return context.get_dummy_value()
 
     return types.void(array, types.intp, _floats, _floats, _floats, _floats), generate
@@ -166,9 +160,7 @@ def greatest_lane(_context: Any, _vector: Any) -> tuple[Any, _Generate]:
     """The greatest of the lanes as a float32 number."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(ir.FloatType(), [_FLOATS])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fmax.v{LANES}f32")
-        return builder.call(function, arguments)
+        return _call(builder, f"llvm.vector.reduce.fmax.v{LANES}f32", ir.FloatType(), arguments)
 
     return types.float32(_floats), generate
 
@@ -178,12 +170,13 @@ def load(_context: Any, array: Any, _index: Any) -> tuple[Any, _Generate]:
     """16 numbers of an array of `compiled.as_array` in one dimension, from an index on, as float32."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = signature.args[0]
-        data = context.make_array(kind)(context, builder, arguments[0]).data
-        address = builder.ptrtoint(builder.gep(data, [arguments[1]]), ir.IntType(64))
-        if kind.dtype == types.float32:
+        array, index = arguments
+        element = _element(context, builder, signature, array, index, ir.IntType(8))
+        address = builder.ptrtoint(element, ir.IntType(64))
+        number = signature.args[0].dtype
+        if number == types.float32:
             return _load(builder, address, ir.FloatType())
-        if kind.dtype == types.int16:
+        if number == types.int16:
             return builder.fpext(_load(builder, address, ir.HalfType()), _FLOATS)
         upper = builder.zext(_load(builder, address, ir.IntType(16)), _INTEGERS)  # bfloat16: float32's upper half
         return builder.bitcast(builder.shl(upper, _constant(_INTEGERS, 16)), _FLOATS)
@@ -197,10 +190,8 @@ def prefetch(_context: Any, _address: Any) -> tuple[Any, _Generate]:
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-        number = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [pointer, number(0), number(3), number(1)])  # to read, into all caches, data
+        to_read, into_all_caches, data = (ir.IntType(32)(choice) for choice in (0, 3, 1))
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), (pointer, to_read, into_all_caches, data))
         return context.get_dummy_value()
 
     return types.void(types.intp), generate
@@ -212,9 +203,7 @@ def store(_context: Any, array: Any, _index: Any, _vector: Any) -> tuple[Any, _G
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array, index, vector = arguments
-        data = context.make_array(signature.args[0])(context, builder, array).data
-        target = builder.bitcast(builder.gep(data, [index]), _FLOATS.as_pointer())
-        builder.store(vector, target).align = 4
+        builder.store(vector, _element(context, builder, signature, array, index, _FLOATS)).align = 4
         return context.get_dummy_value()
 
     return types.void(array, types.intp, _floats), generate
@@ -226,13 +215,9 @@ def store_rounded(_context: Any, array: Any, _index: Any, _vector: Any) -> tuple
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array, index, vector = arguments
-        round_ = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_FLOATS, [_FLOATS]), f"llvm.rint.v{LANES}f32"
-        )
-        numbers = ir.VectorType(ir.IntType(16), LANES)
-        rounded = builder.trunc(builder.fptosi(builder.call(round_, [vector]), _INTEGERS), numbers)
-        data = context.make_array(signature.args[0])(context, builder, array).data
-        builder.store(rounded, builder.bitcast(builder.gep(data, [index]), numbers.as_pointer())).align = 2
+        whole = builder.fptosi(_call(builder, f"llvm.rint.v{LANES}f32", _FLOATS, (vector,)), _INTEGERS)
+        rounded = builder.trunc(whole, ir.VectorType(ir.IntType(16), LANES))
+        builder.store(rounded, _element(context, builder, signature, array, index, rounded.type)).align = 2
         return context.get_dummy_value()
 
     return types.void(array, types.intp, _floats), generate
@@ -275,9 +260,8 @@ def broadcast_pair(_context: Any, array: Any, _index: Any) -> tuple[Any, _Genera
     """Two neighbours in an int16 array of one dimension, in all lanes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(32).as_pointer())
-        pair = builder.load(pointer)
+        array, index = arguments
+        pair = builder.load(_element(context, builder, signature, array, index, ir.IntType(32)))
         pair.align = 2
         return builder.bitcast(_in_all_lanes(builder, pair, _INTEGERS), _PAIRS)
 
@@ -301,21 +285,18 @@ def add_dot(_context: Any, _x: Any, _y: Any, _z: Any) -> tuple[Any, _Generate]:
             order = ir.VectorType(ir.IntType(32), len(numbers))
             return builder.shuffle_vector(vector, vector, ir.Constant(order, list(numbers)))
 
-        def call(name: str, lanes: int, *pairs: Any) -> Any:
-            kind = ir.FunctionType(ir.VectorType(ir.IntType(32), lanes), [pair.type for pair in pairs])
-            return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), pairs)
-
         def products(first: int) -> Any:
             chosen = range(first, 2 * LANES, 2)
             return builder.mul(*(builder.sext(some(pairs, chosen), _INTEGERS) for pairs in (x, y)))
 
         match _DOT_INSTRUCTION:
             case "avx512bw":
-                dots = call("llvm.x86.avx512.pmaddw.d.512", LANES, x, y)
+                dots = _call(builder, "llvm.x86.avx512.pmaddw.d.512", _INTEGERS, (x, y))
             case "avx2":
-                low, high = range(LANES), range(LANES, 2 * LANES)
+                half = ir.VectorType(ir.IntType(32), LANES // 2)
                 halves = [
-                    call("llvm.x86.avx2.pmadd.wd", LANES // 2, some(x, half), some(y, half)) for half in (low, high)
+                    _call(builder, "llvm.x86.avx2.pmadd.wd", half, (some(x, lanes), some(y, lanes)))
+                    for lanes in (range(LANES), range(LANES, 2 * LANES))
                 ]
                 dots = builder.shuffle_vector(*halves, ir.Constant(_INTEGERS, list(range(LANES))))
             case _:
@@ -337,6 +318,18 @@ def to_floats(_context: Any, _vector: Any) -> tuple[Any, _Generate]:
 
 def _constant(kind: ir.VectorType, value: float) -> ir.Constant:
     return ir.Constant(kind, [value] * kind.count)
+
+
+def _call(builder: Any, name: str, result: ir.Type, arguments: Sequence[Any], **options: Any) -> Any:
+    """What one of LLVM's own functions makes of its arguments."""
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments, **options)
+
+
+def _element(context: Any, builder: Any, signature: Any, array: Any, index: Any, kind: ir.Type) -> Any:
+    """A pointer to an element of the array that is the first argument, as one to something of another kind."""
+    data = context.make_array(signature.args[0])(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
 
 
 def _in_all_lanes(builder: Any, number: Any, kind: ir.VectorType) -> Any:

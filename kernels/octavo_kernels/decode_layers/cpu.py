@@ -13,13 +13,10 @@ from octavo_kernels.compiled import as_array, compiled, narrowed, workers
 from octavo_kernels.decode_layers import PackedDecoder, PackedProjection
 from octavo_kernels.grouped_linear import TILE
 from octavo_kernels.grouped_linear.cpu import project
-from octavo_kernels.paged_decode.cpu import attend
+from octavo_kernels.paged_decode.cpu import attend, plan
 from octavo_kernels.rms_norm.cpu import normalise
 from octavo_kernels.rotary.cpu import rotate
 from octavo_kernels.silu_mul.cpu import activate
-
-# Below this many tokens in all, to share attention takes longer than it saves.
-_FEW_TOKENS = 64
 
 _Array = npt.NDArray[Any]
 
@@ -56,23 +53,22 @@ def compile_decode_layers(decoder: PackedDecoder) -> DecodeLayers:
     gate_up = _stacked([layer.gate_up for layer in layers])
     down = _stacked([layer.down for layer in layers])
     inner = layers[0].down.weight.in_features
-    rope, num_heads, eps = decoder.rope.numpy(), decoder.num_heads, decoder.eps
+    rope = decoder.rope.numpy()
 
     def run(
         residual: Tensor, positions: Tensor, slots: Tensor, block_tables: Tensor, seq_lens: Tensor, kv_cache: Tensor
     ) -> Tensor:
         hidden = torch.empty_like(residual)
-        lengths, threads = as_array(seq_lens), workers()
-        places = as_array(positions), as_array(slots), as_array(block_tables), lengths
+        attention = plan(block_tables, seq_lens, kv_cache[0, 0], decoder.num_heads)
         _run(
-            norm, qkv, output, gate_up, down, inner, rope, num_heads, eps,
-            residual.numpy(), *places, as_array(kv_cache), hidden.numpy(),
-            threads, threads if lengths.sum() > _FEW_TOKENS else 1,
+            # The projections name their weights' memory by address; decoder, which this function holds, owns it.
+            norm, qkv, output, gate_up, down, inner, rope, decoder.eps, residual.numpy(),
+            as_array(positions), as_array(slots), as_array(kv_cache), hidden.numpy(), workers(),
+            attention.tables, attention.lengths, attention.scores, attention.attended.numpy(),
+            attention.parts, attention.workers,
         )  # fmt: skip
         return hidden
 
-    # The addresses are those of the weights' memory: whoever holds the function holds that too.
-    run.decoder = decoder  # type: ignore[attr-defined]
     return run
 
 
@@ -95,25 +91,25 @@ def _run(
     down: _Projections,
     inner: int,
     rope: _Array,
-    num_heads: int,
     eps: float,
     residual: _Array,
     positions: _Array,
     slots: _Array,
-    tables: _Array,
-    lengths: _Array,
     kv_cache: _Array,
     hidden: _Array,
     workers: int,
+    tables: _Array,
+    lengths: _Array,
+    scores: _Array,
+    attended: _Array,
+    parts: int,
     attention_workers: int,
 ) -> None:
+    """The arguments behind `workers` are those of a DecodePlan."""
     rows, width = residual.shape
-    kv_heads, head_dim = kv_cache.shape[4], kv_cache.shape[5]
-    parts = 1 if rows >= attention_workers else kv_heads
+    num_heads, kv_heads, head_dim = attended.shape[1], kv_cache.shape[4], kv_cache.shape[5]
     fused = np.empty((rows, -(-(num_heads + 2 * kv_heads) * head_dim // TILE) * TILE), np.float32)  # in whole tiles
     q = np.empty((rows, num_heads, head_dim), np.float32)
-    scores = np.empty((rows, num_heads, tables.shape[1] * kv_cache.shape[3]), np.float32)
-    attended = np.empty((rows, num_heads, head_dim), np.float32)
     projected = np.empty((rows, width), np.float32)
     gates = np.empty((rows, 2 * inner), np.float32)
     activated = np.empty((rows, inner), np.float32)

@@ -52,3 +52,18 @@ def pack(values: Tensor, scales: Tensor, minimums: Tensor | None) -> PackedGroup
         if factors is not None:
             parts.append(tiles(factors.half(), 1).contiguous().view(torch.uint8).flatten(2))
     return PackedGroups(torch.cat(parts, dim=-1), 8 if minimums is None else 4, rows)
+
+
+def grouped_linear(x: Tensor, weight: PackedGroups) -> Tensor:
+    """x @ weight.T.
+
+    Args:
+        x: [rows, in] float32, few rows.
+        weight: [out, in].
+
+    Returns:
+        [rows, out] float32.
+    """
+    from octavo_kernels.grouped_linear import cpu
+
+    return cpu.grouped_linear(x, weight)

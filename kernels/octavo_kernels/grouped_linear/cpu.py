@@ -45,22 +45,14 @@ _PAIR_4 = TILE  # bytes of a tile's values of two columns
 _PAIR_8 = TILE * 2
 _FACTORS = TILE * 2  # bytes of a tile's scales, or minimums
 _HALF = LANES * 2  # bytes of half of them
-_BLOCK_4 = GROUP // 2 * _PAIR_4 + 2 * _FACTORS  # bytes of a tile's group
-_BLOCK_8 = GROUP // 2 * _PAIR_8 + _FACTORS
+_PAIRS_4, _PAIRS_8 = GROUP // 2 * _PAIR_4, GROUP // 2 * _PAIR_8  # bytes of all values of a tile's group
+_BLOCK_4, _BLOCK_8 = _PAIRS_4 + 2 * _FACTORS, _PAIRS_8 + _FACTORS  # bytes of a tile's group
 _LARGEST = 32767
 _AHEAD = 4096  # bytes: CPUs foresee what is read next within a page of memory, and no further
 
 
 def grouped_linear(x: Tensor, weight: PackedGroups) -> Tensor:
-    """x @ weight.T.
-
-    Args:
-        x: [rows, in] float32, few rows.
-        weight: [out, in].
-
-    Returns:
-        [rows, out] float32.
-    """
+    """See `octavo_kernels.grouped_linear`."""
     out = torch.empty(x.shape[0], weight.data.shape[0] * TILE)
     project(weight.bits, weight.data.data_ptr(), x.contiguous().numpy(), out.numpy(), workers())
     return out[:, : weight.out_features]
@@ -109,15 +101,9 @@ def _project_share(
     paired = rows - rows % 2
     for tile in range(first, end):
         for row in range(0, paired, 2):
-            if bits == 4:
-                _project_two_by_4(address, numbers, scales, sums, row, out, tile)
-            else:
-                _project_two_by_8(address, numbers, scales, row, out, tile)
+            _project_two(bits, address, numbers, scales, sums, row, out, tile)
         if paired < rows:
-            if bits == 4:
-                _project_one_by_4(address, numbers, scales, sums, paired, out, tile)
-            else:
-                _project_one_by_8(address, numbers, scales, paired, out, tile)
+            _project_one(bits, address, numbers, scales, sums, paired, out, tile)
 
 
 @compiled()
@@ -127,108 +113,78 @@ def _fetch(start: int, size: int) -> None:
 
 
 @compiled()
-def _project_one_by_4(
-    address: int, all_numbers: _Array, units: _Array, sums: _Array, row: int, out: _Array, tile: int
-) -> None:
-    numbers, groups = all_numbers[row], units.shape[1]
-    low_total, high_total = zeros(), zeros()
-    for group in range(groups):
-        at = address + (tile * groups + group) * _BLOCK_4
-        _fetch(at + _AHEAD, _BLOCK_4)
-        low, high = zero_integers(), zero_integers()
-        for pair in range(GROUP // 2):
-            low_values, high_values = load_nibble_pairs(at + pair * _PAIR_4)
-            elements = broadcast_pair(numbers, group * GROUP + 2 * pair)
-            low, high = add_dot(elements, low_values, low), add_dot(elements, high_values, high)
-        scales = at + GROUP // 2 * _PAIR_4
-        minimums = scales + _FACTORS
-        unit, total = broadcast(units[row, group]), broadcast(sums[row, group])
-        low_total = multiply_add(multiply(load_halves(scales), unit), to_floats(low), low_total)
-        low_total = multiply_add(load_halves(minimums), total, low_total)
-        high_total = multiply_add(multiply(load_halves(scales + _HALF), unit), to_floats(high), high_total)
-        high_total = multiply_add(load_halves(minimums + _HALF), total, high_total)
-    store(out[row], tile * TILE, low_total)
-    store(out[row], tile * TILE + LANES, high_total)
+def _values(bits: int, at: int, pair: int) -> tuple[Any, Any]:
+    """A group's values of two columns: of the tile's first LANES rows, and of the others."""
+    if bits == 4:
+        values: tuple[Any, Any] = load_nibble_pairs(at + pair * _PAIR_4)
+        return values
+    return load_byte_pairs(at + pair * _PAIR_8), load_byte_pairs(at + pair * _PAIR_8 + TILE)
 
 
 @compiled()
-def _project_two_by_4(
-    address: int, all_numbers: _Array, units: _Array, sums: _Array, row: int, out: _Array, tile: int
-) -> None:
-    numbers, next_numbers, groups = all_numbers[row], all_numbers[row + 1], units.shape[1]
-    low_total, high_total, next_low_total, next_high_total = zeros(), zeros(), zeros(), zeros()
-    for group in range(groups):
-        at = address + (tile * groups + group) * _BLOCK_4
-        _fetch(at + _AHEAD, _BLOCK_4)
-        low, high, next_low, next_high = zero_integers(), zero_integers(), zero_integers(), zero_integers()
-        for pair in range(GROUP // 2):
-            low_values, high_values = load_nibble_pairs(at + pair * _PAIR_4)
-            elements = broadcast_pair(numbers, group * GROUP + 2 * pair)
-            low, high = add_dot(elements, low_values, low), add_dot(elements, high_values, high)
-            elements = broadcast_pair(next_numbers, group * GROUP + 2 * pair)
-            next_low, next_high = add_dot(elements, low_values, next_low), add_dot(elements, high_values, next_high)
-        scales = at + GROUP // 2 * _PAIR_4
-        minimums = scales + _FACTORS
-        unit, next_unit = broadcast(units[row, group]), broadcast(units[row + 1, group])
-        total, next_total = broadcast(sums[row, group]), broadcast(sums[row + 1, group])
-        scale, minimum = load_halves(scales), load_halves(minimums)
-        low_total = multiply_add(multiply(scale, unit), to_floats(low), low_total)
-        low_total = multiply_add(minimum, total, low_total)
-        next_low_total = multiply_add(multiply(scale, next_unit), to_floats(next_low), next_low_total)
-        next_low_total = multiply_add(minimum, next_total, next_low_total)
-        scale, minimum = load_halves(scales + _HALF), load_halves(minimums + _HALF)
-        high_total = multiply_add(multiply(scale, unit), to_floats(high), high_total)
-        high_total = multiply_add(minimum, total, high_total)
-        next_high_total = multiply_add(multiply(scale, next_unit), to_floats(next_high), next_high_total)
-        next_high_total = multiply_add(minimum, next_total, next_high_total)
-    store(out[row], tile * TILE, low_total)
-    store(out[row], tile * TILE + LANES, high_total)
-    store(out[row + 1], tile * TILE, next_low_total)
-    store(out[row + 1], tile * TILE + LANES, next_high_total)
+def _scaled(dots: Any, scales: int, unit: Any, total: Any) -> Any:
+    """total + dots * the scales at an address * unit."""
+    return multiply_add(multiply(load_halves(scales), unit), to_floats(dots), total)
 
 
 @compiled()
-def _project_one_by_8(address: int, all_numbers: _Array, units: _Array, row: int, out: _Array, tile: int) -> None:
+def _project_one(
+    bits: int, address: int, all_numbers: _Array, units: _Array, sums: _Array, row: int, out: _Array, tile: int
+) -> None:
     numbers, groups = all_numbers[row], units.shape[1]
+    pairs_size, block = (_PAIRS_4, _BLOCK_4) if bits == 4 else (_PAIRS_8, _BLOCK_8)
     low_total, high_total = zeros(), zeros()
     for group in range(groups):
-        at = address + (tile * groups + group) * _BLOCK_8
-        _fetch(at + _AHEAD, _BLOCK_8)
+        at = address + (tile * groups + group) * block
+        _fetch(at + _AHEAD, block)
         low, high = zero_integers(), zero_integers()
         for pair in range(GROUP // 2):
+            low_values, high_values = _values(bits, at, pair)
             elements = broadcast_pair(numbers, group * GROUP + 2 * pair)
-            low = add_dot(elements, load_byte_pairs(at + pair * _PAIR_8), low)
-            high = add_dot(elements, load_byte_pairs(at + pair * _PAIR_8 + TILE), high)
-        scales = at + GROUP // 2 * _PAIR_8
+            low, high = add_dot(elements, low_values, low), add_dot(elements, high_values, high)
+        scales = at + pairs_size
         unit = broadcast(units[row, group])
-        low_total = multiply_add(multiply(load_halves(scales), unit), to_floats(low), low_total)
-        high_total = multiply_add(multiply(load_halves(scales + _HALF), unit), to_floats(high), high_total)
+        low_total = _scaled(low, scales, unit, low_total)
+        high_total = _scaled(high, scales + _HALF, unit, high_total)
+        if bits == 4:
+            minimums, total = scales + _FACTORS, broadcast(sums[row, group])
+            low_total = multiply_add(load_halves(minimums), total, low_total)
+            high_total = multiply_add(load_halves(minimums + _HALF), total, high_total)
     store(out[row], tile * TILE, low_total)
     store(out[row], tile * TILE + LANES, high_total)
 
 
 @compiled()
-def _project_two_by_8(address: int, all_numbers: _Array, units: _Array, row: int, out: _Array, tile: int) -> None:
+def _project_two(
+    bits: int, address: int, all_numbers: _Array, units: _Array, sums: _Array, row: int, out: _Array, tile: int
+) -> None:
     numbers, next_numbers, groups = all_numbers[row], all_numbers[row + 1], units.shape[1]
+    pairs_size, block = (_PAIRS_4, _BLOCK_4) if bits == 4 else (_PAIRS_8, _BLOCK_8)
     low_total, high_total, next_low_total, next_high_total = zeros(), zeros(), zeros(), zeros()
     for group in range(groups):
-        at = address + (tile * groups + group) * _BLOCK_8
-        _fetch(at + _AHEAD, _BLOCK_8)
+        at = address + (tile * groups + group) * block
+        _fetch(at + _AHEAD, block)
         low, high, next_low, next_high = zero_integers(), zero_integers(), zero_integers(), zero_integers()
         for pair in range(GROUP // 2):
-            low_values, high_values = load_byte_pairs(at + pair * _PAIR_8), load_byte_pairs(at + pair * _PAIR_8 + TILE)
+            low_values, high_values = _values(bits, at, pair)
             elements = broadcast_pair(numbers, group * GROUP + 2 * pair)
             low, high = add_dot(elements, low_values, low), add_dot(elements, high_values, high)
             elements = broadcast_pair(next_numbers, group * GROUP + 2 * pair)
             next_low, next_high = add_dot(elements, low_values, next_low), add_dot(elements, high_values, next_high)
-        scales = at + GROUP // 2 * _PAIR_8
+        scales = at + pairs_size
         unit, next_unit = broadcast(units[row, group]), broadcast(units[row + 1, group])
-        scale = load_halves(scales)
-        low_total = multiply_add(multiply(scale, unit), to_floats(low), low_total)
-        next_low_total = multiply_add(multiply(scale, next_unit), to_floats(next_low), next_low_total)
-        scale = load_halves(scales + _HALF)
-        high_total = multiply_add(multiply(scale, unit), to_floats(high), high_total)
-        next_high_total = multiply_add(multiply(scale, next_unit), to_floats(next_high), next_high_total)
+        low_total = _scaled(low, scales, unit, low_total)
+        high_total = _scaled(high, scales + _HALF, unit, high_total)
+        next_low_total = _scaled(next_low, scales, next_unit, next_low_total)
+        next_high_total = _scaled(next_high, scales + _HALF, next_unit, next_high_total)
+        if bits == 4:
+            minimums = scales + _FACTORS
+            low_minimum, high_minimum = load_halves(minimums), load_halves(minimums + _HALF)
+            total, next_total = broadcast(sums[row, group]), broadcast(sums[row + 1, group])
+            low_total = multiply_add(low_minimum, total, low_total)
+            high_total = multiply_add(high_minimum, total, high_total)
+            next_low_total = multiply_add(low_minimum, next_total, next_low_total)
+            next_high_total = multiply_add(high_minimum, next_total, next_high_total)
     store(out[row], tile * TILE, low_total)
     store(out[row], tile * TILE + LANES, high_total)
     store(out[row + 1], tile * TILE, next_low_total)

@@ -27,7 +27,7 @@ from octavo_kernels.vectors import (
 )
 
 # Below this many tokens in all, starting the other threads takes longer than they save.
-_FEW_TOKENS = 256
+_FEW_TOKENS = 64
 
 _Array = npt.NDArray[Any]
 
@@ -97,13 +97,20 @@ def _widen(cache: _Array, start: int, slots: int, slot_size: int, head_dim: int,
 
 
 @compiled()
-def _fetch(cache: _Array, start: int, slots: int, slot_size: int, numbers: int) -> None:
-    """Asks for each slot's first numbers from a place in the cache on, while those before are computed with: the CPU
-    does not foresee which block comes next."""
-    for slot in range(slots):
-        first = cache.ctypes.data + (start + slot * slot_size) * cache.itemsize
-        for address in range(first, first + numbers * cache.itemsize, CACHE_LINE):
-            prefetch(address)
+def _enter_block(
+    cache: _Array, table: _Array, position: int, length: int, block_size: int, slot_size: int, first: int, numbers: int
+) -> tuple[int, int]:
+    """Where in the cache the block at a position begins, and how many of its slots are in use. Asks for `numbers`
+    numbers of each slot of the next block, from `first` on, while this one is computed with: the CPU does not foresee
+    which block comes next."""
+    block_numbers = block_size * slot_size
+    if position + block_size < length:
+        next_start = int(table[position // block_size + 1]) * block_numbers + first
+        for slot in range(block_size):
+            line = cache.ctypes.data + (next_start + slot * slot_size) * cache.itemsize
+            for address in range(line, line + numbers * cache.itemsize, CACHE_LINE):
+                prefetch(address)
+    return int(table[position // block_size]) * block_numbers, min(block_size, length - position)
 
 
 @compiled()
@@ -185,23 +192,20 @@ def _attend_share(
     group = q_heads // kv_heads
     per_part = kv_heads // parts
     width = -(-head_dim // LANES) * LANES  # a head's numbers in whole vectors
-    slot_size, block_numbers = kv_heads * head_dim, block_size * kv_heads * head_dim
+    slot_size = kv_heads * head_dim
     keys, values, all_scores = k_cache.reshape(-1), v_cache.reshape(-1), scores.reshape(-1)
     tile = np.zeros(block_size * width, np.float32)
     queries, sums = np.zeros((kv_heads, group * width), np.float32), np.zeros((kv_heads, group * width), np.float32)
     for part in range(worker, len(lengths) * parts, workers):
         sequence, first_head = part // parts, part % parts * per_part
         length, table = lengths[sequence], tables[sequence]
-        end_head = first_head + per_part
+        end_head, first_number, numbers = first_head + per_part, first_head * head_dim, per_part * head_dim
         for row in range(first_head * group, end_head * group):
             for element in range(head_dim):
                 queries[row // group, row % group * width + element] = q[sequence, row, element]
                 sums[row // group, row % group * width + element] = np.float32(0)
         for position in range(0, length, block_size):
-            start, slots = np.int64(table[position // block_size]) * block_numbers, min(block_size, length - position)
-            if position + block_size < length:
-                next_start = np.int64(table[position // block_size + 1]) * block_numbers + first_head * head_dim
-                _fetch(keys, next_start, block_size, slot_size, per_part * head_dim)
+            start, slots = _enter_block(keys, table, position, length, block_size, slot_size, first_number, numbers)
             for head in range(first_head, end_head):
                 _widen(keys, start + head * head_dim, slots, slot_size, head_dim, tile, width)
                 first = (sequence * q_heads + head * group) * longest + position
@@ -209,10 +213,7 @@ def _attend_share(
         for row in range(first_head * group, end_head * group):
             _softmax(scores[sequence, row, :length])
         for position in range(0, length, block_size):
-            start, slots = np.int64(table[position // block_size]) * block_numbers, min(block_size, length - position)
-            if position + block_size < length:
-                next_start = np.int64(table[position // block_size + 1]) * block_numbers + first_head * head_dim
-                _fetch(values, next_start, block_size, slot_size, per_part * head_dim)
+            start, slots = _enter_block(values, table, position, length, block_size, slot_size, first_number, numbers)
             for head in range(first_head, end_head):
                 _widen(values, start + head * head_dim, slots, slot_size, head_dim, tile, width)
                 first = (sequence * q_heads + head * group) * longest + position

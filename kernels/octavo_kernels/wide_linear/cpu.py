@@ -14,15 +14,7 @@ _Array = npt.NDArray[Any]
 
 
 def wide_linear(x: Tensor, weight: Tensor) -> Tensor:
-    """x @ weight.T summed in float32.
-
-    Args:
-        x: [rows, in], few rows.
-        weight: [out, in], contiguous, in x's dtype.
-
-    Returns:
-        [rows, out] float32.
-    """
+    """See `octavo_kernels.wide_linear`."""
     out = torch.empty(x.shape[0], weight.shape[0])
     _multiply_together(x.float().numpy(), as_array(weight), out.numpy(), workers())
     return out

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
-from octavo_kernels.grouped_linear import PackedGroups, pack
+from octavo_kernels.grouped_linear import PackedGroups, grouped_linear, pack
+from octavo_kernels.wide_linear import wide_linear
 from octavo_runtime.quant.groups import Groups
 
 # Up to this many rows a product on a CPU waits for its weights to come from memory, where fewer bits come faster; above
@@ -101,22 +102,10 @@ def build_head(stored: Tensor | Groups, embedding: Tensor | None, device: torch.
         return linear
     if isinstance(stored, Groups):
         packed = pack_groups(stored)
-        return Head(linear, dtype, lambda x: _grouped_linear(x, packed), FEW_ROWS, packed.data.nbytes)
+        return Head(linear, dtype, lambda x: grouped_linear(x, packed), FEW_ROWS, packed.data.nbytes)
     if embedding is not None:
-        return Head(linear, dtype, lambda x: _wide_linear(x, embedding), FEW_WIDE_ROWS)
+        return Head(linear, dtype, lambda x: wide_linear(x, embedding), FEW_WIDE_ROWS)
     return Head(linear, dtype)
-
-
-def _grouped_linear(x: Tensor, packed: PackedGroups) -> Tensor:
-    from octavo_kernels.grouped_linear.cpu import grouped_linear
-
-    return grouped_linear(x, packed)
-
-
-def _wide_linear(x: Tensor, weight: Tensor) -> Tensor:
-    from octavo_kernels.wide_linear.cpu import wide_linear
-
-    return wide_linear(x, weight)
 
 
 def build_linear(weight: Tensor | Groups, bias: Tensor | None, device: torch.device, dtype: torch.dtype) -> Linear:
