@@ -22,7 +22,8 @@ from octavo_runtime.preemption import PreemptionCost
 from octavo_runtime.request import Request, Sequence, finish_reason
 from octavo_runtime.sampling_params import InvalidParameter, SamplingParams
 from octavo_runtime.scheduler import Schedule, Scheduler
-from octavo_runtime.step import Sample, TokenLogprobs
+from octavo_runtime.step import Sample, StepPlan, TokenLogprobs
+from octavo_runtime.step_pace import StepPace
 from octavo_runtime.structured.grammars import Grammar, GrammarFailed, Grammars, GrammarsBusy
 from octavo_runtime.tokenizer import load_tokenizer
 from octavo_runtime.tokenizer_conversion import TokenizerUnavailable, tokenizer_files
@@ -64,6 +65,7 @@ class Engine:
             self._executor.block_bytes,
             self._executor.swap_bytes_per_second,
         )
+        self._pace = StepPace(self._executor.max_num_batched_tokens)
         self._tables = BlockTables(
             BlockPool(self.ready.num_blocks),
             BlockPool(self.ready.num_host_blocks),
@@ -91,6 +93,11 @@ class Engine:
     def __contains__(self, request_id: str) -> bool:
         """Whether a request has not ended yet."""
         return request_id in self._lives
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which the step under way, or the next one, counts as hung."""
+        return self._pace.patience
 
     @property
     def load(self) -> Load:
@@ -179,13 +186,13 @@ class Engine:
     def step(self) -> list[Output]:
         """Computes one batch; outputs for the requests that got tokens or ended."""
         outputs = [*self._start_compiled(), *self._expire()]
-        schedule = self._scheduler.plan()
+        schedule = self._scheduler.plan(self._pace.prompt_tokens)
         if not schedule.plan.moves and not schedule.sequences:
             return outputs
         masks = self._masks(schedule)
         now, started = self._clock(), time.perf_counter()
         result = self._executor.run(schedule.plan, masks)
-        self._cost.observe(sum(len(item.token_ids) for item in schedule.plan.slices), time.perf_counter() - started)
+        self._observe(schedule.plan, time.perf_counter() - started)
         self._scheduler.commit(schedule)
         for sequence, item, samples, scores in zip(
             schedule.sequences, schedule.plan.slices, result.samples, result.prompt_logprobs, strict=True
@@ -262,6 +269,12 @@ class Engine:
                 stale = RequestError("queue_timeout", f"queue_timeout: the request waited over {limit}")
                 outputs.append(self._fail(life, stale))
         return outputs
+
+    def _observe(self, plan: StepPlan, seconds: float) -> None:
+        """Learns from how long a step took."""
+        counts = [len(item.token_ids) for item in plan.slices]
+        self._cost.observe(sum(counts), seconds)
+        self._pace.observe(sum(counts), sum(count for count in counts if count > 1), seconds)
 
     def _masks(self, schedule: Schedule) -> Callable[[], npt.NDArray[np.int32] | None]:
         """Works out the tokens that grammars allow while the device computes."""

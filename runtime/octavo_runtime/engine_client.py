@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from octavo_runtime.config import EngineConfig
 from octavo_runtime.messages import (
     Abort,
     Add,
+    Beat,
     BlockMap,
     Command,
     Embed,
@@ -34,9 +36,11 @@ from octavo_runtime.messages import (
     Step,
 )
 from octavo_runtime.pooling_params import PoolingParams
+from octavo_runtime.pulse import pulse_endpoint
 from octavo_runtime.sampling_params import SamplingParams
 
-HUNG_AFTER_SECONDS = 8.0
+# A process whose pulse is not heard for so long is taken for dead, however long its steps may take.
+SILENT_SECONDS = 8.0
 
 # After so many messages in a row the readers get their turn. What they find waiting then is joined, so that they cost
 # less the further they are behind.
@@ -94,7 +98,8 @@ class EngineClient:
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._started: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
-        self._last_beat = time.monotonic()
+        self._beat = Beat(0.0, math.inf)
+        self._beat_heard = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
         self._folder = tempfile.TemporaryDirectory(prefix="octavo-")
         self.endpoint = f"ipc://{Path(self._folder.name) / 'engine'}"
@@ -102,6 +107,10 @@ class EngineClient:
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.SNDHWM, 0)  # nobody waits for a hung engine to take an abort
+        self._pulse = self._context.socket(zmq.SUB)
+        self._pulse.setsockopt(zmq.LINGER, 0)
+        self._pulse.setsockopt(zmq.CONFLATE, 1)  # the latest beat alone counts
+        self._pulse.subscribe(b"")
         self._encoder = msgspec.msgpack.Encoder()
 
     async def start(self, config: EngineConfig) -> Ready:
@@ -124,7 +133,8 @@ class EngineClient:
 
     async def _greet(self, endpoint: str, watching: Coroutine[Any, Any, None]) -> Ready:
         self._socket.connect(endpoint)
-        self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(watching)]
+        self._pulse.connect(pulse_endpoint(endpoint))
+        self._tasks = [asyncio.create_task(task) for task in (self._receive(), self._listen(), watching)]
         await self._send(Hello())
         await asyncio.wait((self._started, self._failure), return_when=asyncio.FIRST_COMPLETED)
         if not self._started.done():
@@ -204,9 +214,14 @@ class EngineClient:
         """None while the engine lives and its loop turns; else one line that says what is wrong."""
         if self._failure.done():
             return self._failure.result()
-        silent = time.monotonic() - self._last_beat
-        if self.ready is not None and silent > HUNG_AFTER_SECONDS:
+        if self.ready is None:
+            return None
+        silent = time.monotonic() - self._beat_heard
+        if silent > SILENT_SECONDS:
             return f"the engine has not answered for {silent:.0f} s"
+        busy, patience = self._beat.busy, self._beat.patience
+        if busy > patience:
+            return f"the engine has been at one step for {busy:.0f} s, where {patience:.0f} s are the most to expect"
         return None
 
     async def wait_failed(self) -> str:
@@ -226,6 +241,7 @@ class EngineClient:
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
         self._socket.close()
+        self._pulse.close()
         self._context.term()
         self._folder.cleanup()
 
@@ -238,7 +254,6 @@ class EngineClient:
             if count % _EVENTS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # receiving alone does not wait while messages do
             event = decoder.decode(await self._socket.recv())
-            self._last_beat = time.monotonic()
             match event:
                 case Step(outputs=outputs, load=load):
                     self.load = load
@@ -250,10 +265,16 @@ class EngineClient:
                     if not asked.cancelled():
                         asked.set_result(event)
                 case Ready():
-                    self.ready = event
+                    self.ready, self._beat_heard = event, time.monotonic()
                     self._started.set_result(event)
                 case Failed(message=message):
                     self._fail(message)
+
+    async def _listen(self) -> None:
+        decoder = msgspec.msgpack.Decoder(Beat)
+        while True:
+            self._beat = decoder.decode(await self._pulse.recv())
+            self._beat_heard = time.monotonic()
 
     async def _watch(self, process: subprocess.Popen[bytes]) -> None:
         code = await asyncio.to_thread(process.wait)

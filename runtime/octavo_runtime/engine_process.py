@@ -1,7 +1,7 @@
 """The engine in a process of its own: commands in, one message per client and step out.
 
-Started by engine_client as `python -m octavo_runtime.engine_process CONFIG_JSON ENDPOINT`. The loop sends a heartbeat
-at least once a second, so that the API process can tell a hung engine from an idle one."""
+Started by engine_client as `python -m octavo_runtime.engine_process CONFIG_JSON ENDPOINT`. A thread beats beside the
+loop (see pulse), so that the API process can tell a hung engine from a busy one."""
 
 import logging
 import os
@@ -18,12 +18,13 @@ from octavo_runtime import logs
 from octavo_runtime.admission import QueueFull
 from octavo_runtime.config import EngineConfig
 from octavo_runtime.messages import Abort, Add, Command, Embed, Failed, Hello, Inspect, Load, Output, RequestError, Step
+from octavo_runtime.pulse import Pulse
 from octavo_runtime.sampling_params import InvalidParameter
 
 if TYPE_CHECKING:
     from octavo_runtime.engine import Engine
 
-HEARTBEAT_SECONDS = 0.5
+LOAD_SECONDS = 0.5  # clients hear of the load at least so often
 STATS_SECONDS = 10.0
 
 _log = logging.getLogger("octavo_runtime.engine_process")  # this module's own name is __main__
@@ -89,56 +90,77 @@ class Stats:
         self._tokens, self._since = 0, time.monotonic()
 
 
-def serve(config: EngineConfig, mailbox: Mailbox) -> None:
+def serve(config: EngineConfig, mailbox: Mailbox, endpoint: str) -> None:
     """Loads the model and steps until the parent process is gone."""
     parent = os.getppid()  # before what takes seconds, in which the parent may end
     # Here, since it imports torch: the socket already listens.
     from octavo_runtime.engine import Engine
 
     engine = Engine(config)
-    stats = Stats() if config.log_stats else None
+    pulse = Pulse(endpoint, lambda: engine.patience)
+    pulse.start()
+    try:
+        _loop(engine, mailbox, pulse, Stats() if config.log_stats else None, parent)
+    finally:
+        pulse.stop()
+
+
+def _loop(engine: "Engine", mailbox: Mailbox, pulse: Pulse, stats: Stats | None, parent: int) -> None:
     owners: dict[str, ClientId] = {}
     greeted: set[ClientId] = set()
-    next_beat = 0.0
+    next_load = 0.0
     while os.getppid() == parent:
-        outputs: dict[ClientId, list[Output]] = defaultdict(list)
-        for client, command in mailbox.receive(0 if engine.has_work else HEARTBEAT_SECONDS):
-            match command:
-                case Add(request_id=request_id) | Embed(request_id=request_id):
-                    try:
-                        _add(engine, command)
-                        owners[request_id] = client
-                    except InvalidParameter as error:
-                        refusal = RequestError("invalid", str(error), error.field)
-                        outputs[client].append(Output(request_id, [], "error", error=refusal))
-                    except QueueFull as error:
-                        refusal = RequestError("overloaded", str(error))
-                        outputs[client].append(Output(request_id, [], "error", error=refusal))
-                case Abort(request_id=request_id, index=index):
-                    engine.abort(request_id, index)
-                    if request_id not in engine:
-                        owners.pop(request_id, None)
-                case Inspect():
-                    mailbox.send(client, engine.block_map())
-        for client in mailbox.clients - greeted:
-            mailbox.send(client, engine.ready)
-            greeted.add(client)
-        stepped = engine.step()
-        for output in stepped:
-            outputs[owners[output.request_id]].append(output)
-        for request_id in {output.request_id for output in stepped if output.finish_reason is not None}:
-            if request_id not in engine:
-                del owners[request_id]
-        if not engine.has_work:
-            engine.check_integrity()
-        beat_is_due = time.monotonic() >= next_beat
-        if outputs or beat_is_due:
-            next_beat = time.monotonic() + HEARTBEAT_SECONDS
-            load = engine.load
-            if stats is not None:
-                stats.count(stepped, load)
-            for client in greeted if beat_is_due else outputs:
-                mailbox.send(client, Step(outputs[client], load))
+        commands = mailbox.receive(0 if engine.has_work else LOAD_SECONDS)
+        with pulse.turn():
+            outputs = _obey(engine, mailbox, owners, commands)
+            for client in mailbox.clients - greeted:
+                mailbox.send(client, engine.ready)
+                greeted.add(client)
+            stepped = engine.step()
+            for output in stepped:
+                outputs[owners[output.request_id]].append(output)
+            for request_id in {output.request_id for output in stepped if output.finish_reason is not None}:
+                if request_id not in engine:
+                    del owners[request_id]
+            if not engine.has_work:
+                engine.check_integrity()
+            load_is_due = time.monotonic() >= next_load
+            if outputs or load_is_due:
+                next_load = time.monotonic() + LOAD_SECONDS
+                load = engine.load
+                if stats is not None:
+                    stats.count(stepped, load)
+                for client in greeted if load_is_due else outputs:
+                    mailbox.send(client, Step(outputs[client], load))
+
+
+def _obey(
+    engine: "Engine",
+    mailbox: Mailbox,
+    owners: dict[str, ClientId],
+    commands: list[tuple[ClientId, Add | Embed | Abort | Inspect]],
+) -> dict[ClientId, list[Output]]:
+    """Carries out what clients ask for; the refusals among the answers."""
+    outputs: dict[ClientId, list[Output]] = defaultdict(list)
+    for client, command in commands:
+        match command:
+            case Add(request_id=request_id) | Embed(request_id=request_id):
+                try:
+                    _add(engine, command)
+                    owners[request_id] = client
+                except InvalidParameter as error:
+                    refusal = RequestError("invalid", str(error), error.field)
+                    outputs[client].append(Output(request_id, [], "error", error=refusal))
+                except QueueFull as error:
+                    refusal = RequestError("overloaded", str(error))
+                    outputs[client].append(Output(request_id, [], "error", error=refusal))
+            case Abort(request_id=request_id, index=index):
+                engine.abort(request_id, index)
+                if request_id not in engine:
+                    owners.pop(request_id, None)
+            case Inspect():
+                mailbox.send(client, engine.block_map())
+    return outputs
 
 
 def _add(engine: "Engine", command: Add | Embed) -> None:
@@ -158,7 +180,7 @@ def main() -> int:
     config, endpoint = EngineConfig.model_validate_json(sys.argv[1]), sys.argv[2]
     mailbox = Mailbox(endpoint)
     try:
-        serve(config, mailbox)
+        serve(config, mailbox, endpoint)
     except Exception as error:  # the last line of defence: whatever ends the engine is told to every client
         expected = isinstance(error, ValueError | OSError)
         text = str(error) if expected else f"{type(error).__name__}: {error}"

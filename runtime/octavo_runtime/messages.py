@@ -121,8 +121,16 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
     hidden_size: int
 
 
+class Beat(msgspec.Struct, frozen=True, array_like=True):
+    """The engine's process lives. It comes by a way of its own (see pulse). `busy`: for how many seconds the loop has
+    been at its present turn, 0 where it waits for work. `patience`: after how many it counts as hung."""
+
+    busy: float
+    patience: float
+
+
 class Step(msgspec.Struct, tag="step", frozen=True):
-    """All that one engine step brought for one client. With no outputs it is a heartbeat: the loop is alive."""
+    """All that one engine step brought for one client; without outputs, the present load."""
 
     outputs: list[Output]
     load: Load

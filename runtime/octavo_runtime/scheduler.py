@@ -36,6 +36,31 @@ class Schedule:
     sequences: tuple[Sequence, ...] = ()
 
 
+@dataclass
+class _Budget:
+    """What a step has left: tokens in all, and of these tokens of prompts. More than one token of a sequence is a piece
+    of a prompt."""
+
+    tokens: int
+    prompt_tokens: int
+
+    @property
+    def spent(self) -> bool:
+        return min(self.tokens, self.prompt_tokens) == 0
+
+    def fit(self, needed: int) -> int:
+        """How many of the tokens that a sequence needs."""
+        return min(needed, self.tokens, self.prompt_tokens if needed > 1 else 1)
+
+    def take(self, count: int) -> None:
+        self.tokens -= count
+        self.prompt_tokens -= _of_prompt(count)
+
+    def give_back(self, count: int) -> None:
+        self.tokens += count
+        self.prompt_tokens += _of_prompt(count)
+
+
 class Scheduler:
     """Continuous batching under a token budget, in the sequences' order.
 
@@ -87,12 +112,14 @@ class Scheduler:
             self.waiting.remove(sequence)
         self.tables.release(sequence)
 
-    def plan(self) -> Schedule:
-        """The next step's work. Blocks for all of it are in the sequences' block tables."""
+    def plan(self, prompt_tokens: int | None = None) -> Schedule:
+        """The next step's work. Blocks for all of it are in the sequences' block tables. `prompt_tokens`: at most so
+        many tokens of prompts, where a slow device cannot take the whole budget in good time."""
         preempted = self.preemptions.total
-        counts = self._serve_running()
+        budget = _Budget(self._max_num_batched_tokens, prompt_tokens or self._max_num_batched_tokens)
+        counts = self._serve_running(budget)
         if self.preemptions.total == preempted:
-            self._admit(counts)
+            self._admit(counts, budget)
         scheduled = tuple(counts)
         return Schedule(
             StepPlan(
@@ -114,33 +141,31 @@ class Scheduler:
         """Raises IntegrityError unless each block is free or held exactly as often as the tables name it."""
         self.tables.check_integrity([*self.running, *self.waiting])
 
-    def _serve_running(self) -> dict[Sequence, int]:
+    def _serve_running(self, budget: "_Budget") -> dict[Sequence, int]:
         """Continues what runs: how many tokens of which sequence."""
         counts: dict[Sequence, int] = {}
-        budget = self._max_num_batched_tokens
         # Decodes first: a long prompt takes what budget they leave, so it never stalls them.
         for sequence in sorted(self.running, key=lambda one: one.known - one.computed > 1):
-            count = min(sequence.known - sequence.computed, budget)
+            count = budget.fit(sequence.known - sequence.computed)
             if count == 0 or sequence.paused or sequence.row is None:
                 continue  # it waits for its other beams, or gave way in this very step
             while self.tables.num_missing(sequence, sequence.computed + count) > self.tables.pool.num_free:
                 victim = self.running[-1]
-                budget += counts.pop(victim, 0)
+                budget.give_back(counts.pop(victim, 0))
                 self._preempt(victim)
                 if victim is sequence:
                     break
             else:
                 self.tables.extend(sequence, sequence.computed + count)
                 counts[sequence] = count
-                budget -= count
+                budget.take(count)
         return counts
 
-    def _admit(self, counts: dict[Sequence, int]) -> None:
+    def _admit(self, counts: dict[Sequence, int], budget: "_Budget") -> None:
         """Moves sequences from waiting to running while budget, rows and blocks last."""
-        budget = self._max_num_batched_tokens - sum(counts.values())
         upcoming = self.tables.upcoming(self.running) if self.waiting else set()
         for sequence in list(self.waiting):
-            if budget == 0:
+            if budget.spent:
                 return
             if sequence.paused or (upcoming and self.tables.next_missing(sequence) in upcoming):
                 continue
@@ -150,8 +175,8 @@ class Scheduler:
                     return
             self.waiting.remove(sequence)
             self._take_row(sequence)
-            counts[sequence] = min(sequence.known - sequence.computed, budget)
-            budget -= counts[sequence]
+            counts[sequence] = budget.fit(sequence.known - sequence.computed)
+            budget.take(counts[sequence])
             upcoming |= self.tables.upcoming([sequence])
 
     def _preempt_paused(self) -> bool:
@@ -212,6 +237,10 @@ def _slice(sequence: Sequence, count: int) -> Slice:
     assert sequence.row is not None
     start, end = sequence.computed, sequence.computed + count
     return Slice(sequence.row, start, sequence.tokens[start:end], sequence.draws if end == sequence.known else [])
+
+
+def _of_prompt(count: int) -> int:
+    return count if count > 1 else 0
 
 
 def _is_unsynced(sequence: Sequence) -> bool:

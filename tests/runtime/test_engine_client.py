@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -23,8 +24,8 @@ LONG = SamplingParams(temperature=0.0, max_tokens=400, ignore_eos=True)
 
 
 @contextlib.asynccontextmanager
-async def started(config: EngineConfig = CONFIG):
-    client = EngineClient()
+async def started(config: EngineConfig = CONFIG, program: str = "octavo_runtime.engine_process"):
+    client = EngineClient(program)
     try:
         await client.start(config)
         yield client
@@ -56,7 +57,7 @@ async def test_requests_run_together_and_leave_nothing():
         answers = await asyncio.gather(*(collect(client, f"r{index}", params) for index in range(5)))
         assert [len(answer) for answer in answers] == [8] * 5
         assert len({tuple(answer) for answer in answers}) == 1
-        await wait_until(lambda: client.load.running == 0 and client.load.blocks_used == 0, 5)
+        await wait_until(lambda: client.load.running == 0 and client.load.blocks_used == 0, 60)
         assert client.problem() is None
 
 
@@ -91,7 +92,7 @@ async def test_a_reader_that_falls_behind_gets_the_same_tokens_in_fewer_outputs(
         params = SamplingParams(temperature=0.0, max_tokens=40, ignore_eos=True, logprobs=1)
         stream = client.generate("slow", [1, 2, 3], params)
         outputs = [await anext(stream)]
-        await wait_until(lambda: client.load.running == 0, 20)
+        await wait_until(lambda: client.load.running == 0, 120)
         outputs += [output async for output in stream]
         assert len(outputs) == 2
         assert [token for output in outputs for token in output.token_ids] == await collect(client, "quick", params)
@@ -104,7 +105,7 @@ async def test_tokens_are_not_joined_where_one_may_end_the_answer():
         params = SamplingParams(temperature=0.0, max_tokens=10, ignore_eos=True, stop=("never",))
         stream = client.generate("r", [1, 2, 3], params)
         await anext(stream)
-        await wait_until(lambda: client.load.running == 0, 20)
+        await wait_until(lambda: client.load.running == 0, 120)
         assert [len(output.token_ids) async for output in stream] == [1] * 9
 
 
@@ -121,9 +122,9 @@ async def test_closing_the_generator_frees_the_blocks():
     async with started() as client:
         stream = client.generate("r", [1, 2, 3], LONG)
         await anext(stream)
-        await wait_until(lambda: client.load.blocks_used > 0, 5)
+        await wait_until(lambda: client.load.blocks_used > 0, 60)
         await stream.aclose()
-        await wait_until(lambda: client.load.blocks_used == 0, 5)
+        await wait_until(lambda: client.load.blocks_used == 0, 60)
 
 
 async def test_one_answer_of_several_ends_alone():
@@ -136,7 +137,7 @@ async def test_one_answer_of_several_ends_alone():
                 await client.abort_answer("r", 0)
         assert counts[1] == 40
         assert 3 <= counts[0] < 40
-        await wait_until(lambda: client.load.blocks_used == 0, 5)
+        await wait_until(lambda: client.load.blocks_used == 0, 60)
         await client.abort_answer("r", 1)  # nobody knows it any more
         assert client.problem() is None
 
@@ -156,7 +157,7 @@ async def test_the_block_map_shows_who_shares_what():
         assert 8 <= blocks.filled[first[2]] <= 16
         assert len(blocks.references) == len(blocks.cached) == len(blocks.filled) == client.ready.num_blocks
         await stream.aclose()
-        await wait_until(lambda: client.load.blocks_used == 0, 5)
+        await wait_until(lambda: client.load.blocks_used == 0, 60)
         idle = await client.block_map()
         assert idle.tables == {}
         assert sum(idle.cached) >= 2
@@ -175,7 +176,7 @@ async def test_a_full_queue_refuses():
         await anext(running)
         waiting = client.generate("waiting", [1, 2, 3], LONG)
         task = asyncio.create_task(anext(waiting))
-        await wait_until(lambda: client.load.waiting == 1, 5)
+        await wait_until(lambda: client.load.waiting == 1, 60)
         [refused] = [output async for output in client.generate("refused", [1, 2, 3], LONG)]
         assert refused.error.kind == "overloaded"
         assert "at most 1 requests may wait" in refused.error.message
@@ -198,15 +199,29 @@ async def test_a_killed_engine_ends_every_stream():
             await collect(client, "later", LONG)
 
 
-async def test_a_hung_engine_is_seen_within_ten_seconds():
+async def test_an_engine_that_stands_still_is_seen():
     async with started() as client:
         os.kill(engine_pid(), signal.SIGSTOP)
-        stopped = time.monotonic()
-        await wait_until(lambda: client.problem() is not None, 10)
+        await wait_until(lambda: client.problem() is not None, 60)
         assert "has not answered for" in client.problem()
-        assert time.monotonic() - stopped < 10
         os.kill(engine_pid(), signal.SIGCONT)
-        await wait_until(lambda: client.problem() is None, 5)
+        await wait_until(lambda: client.problem() is None, 60)
+
+
+async def test_a_busy_engine_is_told_from_one_whose_loop_never_ends(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    async with started(program="faulty_engine") as client:
+        await collect(client, "warm-up", SamplingParams(temperature=0.0, max_tokens=60, ignore_eos=True))
+        slow = asyncio.create_task(collect(client, "slow", SamplingParams(max_tokens=1)))
+        while not slow.done():
+            assert client.problem() is None, "it is at work"
+            await asyncio.sleep(0.2)
+        assert len(slow.result()) == 1
+
+        hanging = asyncio.create_task(collect(client, "hang", SamplingParams(max_tokens=1)))
+        await wait_until(lambda: client.problem() is not None, 150)
+        assert "the engine has been at one step for" in client.problem()
+        hanging.cancel()
 
 
 @pytest.mark.parametrize(

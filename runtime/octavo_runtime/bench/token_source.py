@@ -4,6 +4,7 @@ Run by EngineClient in the place of octavo_runtime.engine_process. Every request
 max_tokens. RATE in the environment: tokens a second, all requests together; 0: as fast as they are read. RECORD: a file
 for the times at which the tokens left, as JSON {seed of the request: [seconds on the monotonic clock, ...]}."""
 
+import math
 import os
 import sys
 import time
@@ -16,6 +17,7 @@ import zmq
 from octavo_runtime.config import EngineConfig
 from octavo_runtime.messages import Abort, Add, Command, FinishReason, Hello, Load, Output, Ready, Step
 from octavo_runtime.model.files import locate
+from octavo_runtime.pulse import Pulse
 from octavo_runtime.tokenizer import load_tokenizer
 
 RATE = "OCTAVO_BENCH_TOKEN_RATE"
@@ -45,6 +47,8 @@ def serve(endpoint: str, model: str, rate: float, record: Path | None) -> None:
     socket.setsockopt(zmq.SNDHWM, _STEPS_AHEAD)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # wait for the reader instead of dropping what it has no room for
     socket.bind(endpoint)
+    pulse = Pulse(endpoint, lambda: math.inf)
+    pulse.start()
     encoder, decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Command)
     tokenizer = load_tokenizer(locate(model))
     [token] = tokenizer.encode(WORD, add_special_tokens=False)
@@ -97,6 +101,7 @@ def serve(endpoint: str, model: str, rate: float, record: Path | None) -> None:
             next_step = max(next_step + len(requests) / rate, now)
         if record is not None and times and not requests:
             record.write_bytes(msgspec.json.encode(times))
+    pulse.stop()
 
 
 def _send(socket: "zmq.Socket[bytes]", message: list[bytes], parent: int) -> bool:

@@ -211,9 +211,10 @@ async def _watch_for_hang(state: ServerState) -> None:
 
 
 async def _warm_up(engine: EngineClient, model: ServedModel) -> None:
-    """One token through the whole engine: ready means that the model answers."""
-    prompt = model.tokenizer.encode("Hello", add_special_tokens=True)[:1] or [0]
-    params = SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True)
+    """A few tokens through the whole engine: ready means that the model answers, that what compiles at first use has,
+    and that the engine knows how long a step takes."""
+    prompt = model.tokenizer.encode("Ready means that the model answers.", add_special_tokens=True)[:8] or [0]
+    params = SamplingParams(temperature=0.0, max_tokens=3, ignore_eos=True)
     async for output in engine.generate(f"warm-up-{os.getpid()}", prompt, params):
         if output.error is not None:
             raise EngineFailure(output.error.message)

@@ -1,0 +1,27 @@
+"""The engine's process with a step that takes long, or never ends, for the requests "slow" and "hang"."""
+
+import sys
+import time
+
+from octavo_runtime import engine_process
+from octavo_runtime.engine import Engine
+
+SLOW_SECONDS = 9.0
+
+_step = Engine.step
+
+
+def step(engine: Engine) -> object:
+    while "hang" in engine:
+        pass
+    if "slow" in engine:
+        end = time.monotonic() + SLOW_SECONDS
+        while time.monotonic() < end:
+            time.sleep(0.01)
+    return _step(engine)
+
+
+Engine.step = step
+
+if __name__ == "__main__":
+    sys.exit(engine_process.main())
