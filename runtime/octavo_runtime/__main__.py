@@ -73,11 +73,13 @@ def plan(
 def nginx(
     backends: Annotated[str, typer.Option(help="The servers, as in 10.0.0.1:8000,10.0.0.2:8000.")],
     listen: Annotated[str, typer.Option(help="PORT or ADDRESS:PORT to listen on.")] = "8080",
-    tls_cert: Annotated[str, typer.Option(help="Certificate chain in PEM, to listen with TLS.")] = "",
-    tls_key: Annotated[str, typer.Option(help="Its private key in PEM.")] = "",
+    tls_cert: Annotated[str | None, typer.Option(help="Certificate chain in PEM, to listen with TLS.")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="Its private key in PEM.")] = None,
     max_body: Annotated[str, typer.Option(help="Largest body of a request: bytes, or with k, m or g.")] = "16m",
     read_timeout: Annotated[str, typer.Option(help="Longest wait for an answer, or its next piece.")] = "600s",
-    state: Annotated[str, typer.Option(help="Folder for nginx's pid and temporary files; nginx's own if unset.")] = "",
+    state: Annotated[
+        str | None, typer.Option(help="Folder for nginx's pid and temporary files; nginx's own if unset.")
+    ] = None,
 ) -> int:
     """Print a configuration of nginx in front of several servers."""
     from octavo_runtime.nginx.configuration import run

@@ -38,6 +38,8 @@ def chat(model: str, base_url: str, api_key: str) -> int:
         raise ValueError("chat needs a model such as builtin://smollm2, or --base-url")
     if base_url and not base_url.startswith(("http://", "https://")):
         raise ValueError(f"--base-url must begin with http:// or https://, got {base_url!r}")
+    # A shell starts what runs in the background with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     backend = _server(model, base_url, api_key) if base_url else _local(model)
     try:
         asyncio.run(_converse(backend))

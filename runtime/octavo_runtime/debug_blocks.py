@@ -9,6 +9,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from octavo_runtime.client.endpoint import base_url
 from octavo_runtime.messages import BlockMap
 
 _ROW = 64
@@ -27,9 +28,7 @@ def run(url: str, api_key: str) -> int:
 def fetch(url: str, api_key: str = "") -> BlockMap:
     """The block map of the server at `url`, such as http://127.0.0.1:8000. Raises ValueError. api_key: where the server
     asks for one."""
-    address = url.rstrip("/").removesuffix("/v1") + "/debug/blocks"
-    if not address.startswith(("http://", "https://")):
-        raise ValueError(f"url: must begin with http:// or https://, got {url!r}")
+    address = base_url(url, "url") + "/debug/blocks"
     if not (api_key.isascii() and api_key.isprintable()):
         raise ValueError("api_key: must be printable ASCII")
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -62,10 +63,12 @@ def test_no_server_is_one_line():
 class Terminal:
     """`octavo top` in a terminal of 100 columns."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, before: Callable[[], object] | None = None) -> None:
         self.master, slave = pty.openpty()
         command = [*TOP, *arguments]
-        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment())
+        self.process = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, env=environment(), preexec_fn=before
+        )
         os.close(slave)
         self.text = ""
 
@@ -104,6 +107,16 @@ def test_it_goes_on_without_the_server_and_ends_by_ctrl_c(start_scripted):
         assert "Traceback" not in terminal.text
         assert "\x1b[?1049l" in terminal.text, "the screen of before is back"
         assert "\x1b[?25h" in terminal.text, "the cursor is back"
+    finally:
+        terminal.close()
+
+
+def test_ctrl_c_ends_it_where_the_shell_had_it_ignored(scripted):
+    terminal = Terminal(scripted.url, before=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    try:
+        terminal.wait_for("KV blocks", 60)
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.process.wait(20) == 0
     finally:
         terminal.close()
 

@@ -25,7 +25,15 @@ _ERRORS = (
 )
 
 
-def run(backends: str, listen: str, tls_cert: str, tls_key: str, max_body: str, read_timeout: str, state: str) -> int:
+def run(
+    backends: str,
+    listen: str,
+    tls_cert: str | None,
+    tls_key: str | None,
+    max_body: str,
+    read_timeout: str,
+    state: str | None,
+) -> int:
     """Prints the configuration. ValueError, in one line, for what is out of bounds."""
     print(
         configuration(
@@ -46,11 +54,11 @@ def configuration(
     backends: Sequence[str],
     *,
     listen: str = "8080",
-    tls_cert: str = "",
-    tls_key: str = "",
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
     max_body: str = "16m",
     read_timeout: str = "600s",
-    state: str = "",
+    state: str | None = None,
 ) -> str:
     """The text of an nginx.conf.
 
@@ -58,7 +66,7 @@ def configuration(
     max_body: bytes, or with k, m or g. read_timeout: a duration such as 600s. state: folder for nginx's pid and
     temporary files where it does not run as root. Raises ValueError for whatever breaks a rule, since text that reaches
     nginx unchecked could say anything."""
-    if bool(tls_cert) != bool(tls_key):
+    if (tls_cert is None) != (tls_key is None):
         raise ValueError("tls_cert, tls_key: must be given both or neither")
     addresses = [_address("backends", one.strip()) for one in backends]
     for one in addresses:
@@ -74,11 +82,11 @@ def configuration(
     return template.render(
         backends=addresses,
         listen=_port("listen", listen) if listen.isdigit() else _address("listen", listen),
-        tls_cert=_path("tls_cert", tls_cert),
-        tls_key=_path("tls_key", tls_key),
+        tls_cert=None if tls_cert is None else _path("tls_cert", tls_cert),
+        tls_key=None if tls_key is None else _path("tls_key", tls_key),
         max_body=_size(max_body),
         read_timeout=_timeout(read_timeout),
-        state=_path("state", state),
+        state=None if state is None else _path("state", state),
         errors=[(*error, message.format(max_body=max_body)) for *error, message in _ERRORS],
     )
 
@@ -106,9 +114,12 @@ def _port(name: str, text: str) -> int:
 
 
 def _path(name: str, text: str) -> str:
-    if text and (not text.startswith("/") or _NOT_IN_PATHS.search(text)):
-        raise ValueError(f"{name}: must be an absolute path without spaces, quotes and any of \\;{{}}$#, got {text!r}")
-    return text.rstrip("/")
+    path = text.rstrip("/")
+    if not path.startswith("/") or _NOT_IN_PATHS.search(path):
+        raise ValueError(
+            f"{name}: must be an absolute path below /, without spaces, quotes and any of \\;{{}}$#, got {text!r}"
+        )
+    return path
 
 
 def _size(text: str) -> str:

@@ -1,5 +1,6 @@
 """The loop of `octavo top`: looks at a server now and then, and shows what it sees."""
 
+import signal
 import sys
 import time
 from collections import deque
@@ -30,6 +31,8 @@ def run(url: str, api_key: str, interval: float, once: bool) -> int:
         raise ValueError("api_key: must be printable ASCII")
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     console = Console(highlight=False)
+    # A shell starts what runs in the background with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with httpx.Client(headers=headers, timeout=_TIMEOUT_SECONDS) as http:
             if once:
