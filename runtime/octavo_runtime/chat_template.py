@@ -13,8 +13,9 @@ from octavo_runtime import template_sandbox
 from octavo_runtime.model.files import ModelFiles
 from octavo_runtime.sampling_params import InvalidParameter
 from octavo_runtime.template_process import TemplateProcess, TemplateRefusal
-from octavo_runtime.tokenizer import Tokenizer, read_json, special_tokens
-from octavo_runtime.tokenizer_conversion import TokenizerUnavailable, tokenizer_folder
+from octavo_runtime.tokenizer import Tokenizer
+from octavo_runtime.tokenizer_conversion import tokenizer_folder
+from octavo_runtime.tokenizer_files import TokenizerUnavailable, read_chat_templates, read_special_tokens
 
 Message = Mapping[str, Any]
 """`role` and `content`, as in OpenAI's chat requests; content is a string, or None beside `tool_calls`, whose arguments
@@ -65,16 +66,20 @@ class ChatTemplate:
     """Renders conversations as transformers' `apply_chat_template` does, within 1 s of computing, 512 MiB of memory and
     4 million characters.
 
-    source: the Jinja template; None for a model without one, which refuses every conversation.
-    special_tokens: what the template may name, such as {"bos_token": "<s>"}."""
+    source: the Jinja template; None for a model without one, which refuses every conversation. special_tokens: what the
+    template may name, such as {"bos_token": "<s>"}. with_tools: the template of conversations that offer tools, where
+    the model has one apart."""
 
-    def __init__(self, source: str | None, special_tokens: Mapping[str, str]) -> None:
-        self.source = source or ""
+    def __init__(self, source: str | None, special_tokens: Mapping[str, str], with_tools: str | None = None) -> None:
+        given = [text for text in (source, with_tools) if text is not None]
+        self.source = "\n".join(given)
         self._special_tokens = special_tokens
         self._process = None if source is None else TemplateProcess(source)
+        self._with_tools = self._process if with_tools is None else TemplateProcess(with_tools)
         try:
             # Parsing computes nothing. Compiling does: constant expressions.
-            template_sandbox.environment().parse(self.source)
+            for text in given:
+                template_sandbox.environment().parse(text)
         except (jinja2.TemplateError, RecursionError) as error:
             raise TokenizerUnavailable(f"the model's chat template is not valid Jinja: {error}") from None
 
@@ -82,8 +87,9 @@ class ChatTemplate:
     def variables(self) -> frozenset[str]:
         """The names that the template asks for. The first look starts the template's process, which the first
         conversation would else wait for. Raises TokenizerUnavailable where the template does not compile."""
+        processes = {process for process in (self._process, self._with_tools) if process is not None}
         try:
-            return frozenset() if self._process is None else self._process.start()
+            return frozenset().union(*(process.start() for process in processes))
         except TemplateRefusal as refusal:
             raise TokenizerUnavailable(f"the model's chat template is not valid Jinja: {refusal}") from None
 
@@ -93,13 +99,14 @@ class ChatTemplate:
 
     def render_conversation(self, conversation: Conversation) -> str:
         """The text of a conversation. Raises InvalidParameter where the template refuses it."""
-        if self._process is None:
+        process = self._with_tools if conversation.tools else self._process
+        if process is None:
             raise InvalidParameter("messages", "need a chat template, and this model has none; send a prompt instead")
         messages = list(conversation.messages)
         if conversation.continue_final_message:
             messages[-1] = {**messages[-1], "content": f"{messages[-1]['content']}{_HERE} "}
         try:
-            text = self._process.render(
+            text = process.render(
                 {
                     **conversation.variables,
                     **self._special_tokens,
@@ -138,15 +145,10 @@ class ChatTemplate:
 
 
 def load_chat_template(files: ModelFiles) -> ChatTemplate:
-    """The chat template of a model, from chat_template.jinja or tokenizer_config.json."""
+    """The chat template of a model, from the files that transformers takes it from."""
     folder = tokenizer_folder(files)
-    config = read_json(folder / "tokenizer_config.json")
-    source = config.get("chat_template")
-    if isinstance(source, list):  # several templates by name; the default one talks
-        source = {entry["name"]: entry["template"] for entry in source}.get("default")
-    if (folder / "chat_template.jinja").is_file():
-        source = (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    return ChatTemplate(source, special_tokens(config))
+    templates = read_chat_templates(folder)
+    return ChatTemplate(templates.get("default"), read_special_tokens(folder), templates.get("tool_use"))
 
 
 def _guarded(value: Any, tokenizer: Tokenizer) -> Any:

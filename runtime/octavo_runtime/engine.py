@@ -26,7 +26,8 @@ from octavo_runtime.step import Sample, StepPlan, TokenLogprobs
 from octavo_runtime.step_pace import StepPace
 from octavo_runtime.structured.grammars import Grammar, GrammarFailed, Grammars, GrammarsBusy
 from octavo_runtime.tokenizer import load_tokenizer
-from octavo_runtime.tokenizer_conversion import TokenizerUnavailable, tokenizer_files
+from octavo_runtime.tokenizer_conversion import tokenizer_files
+from octavo_runtime.tokenizer_files import TokenizerUnavailable
 
 # How long a step waits for grammars to compile when there is nothing else to do.
 _IDLE_WAIT_SECONDS = 0.005

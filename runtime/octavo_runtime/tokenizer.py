@@ -11,7 +11,8 @@ import tokenizers
 
 from octavo_runtime.model.files import ModelFiles
 from octavo_runtime.sampling_params import SamplingParams
-from octavo_runtime.tokenizer_conversion import TokenizerUnavailable, tokenizer_folder
+from octavo_runtime.tokenizer_conversion import tokenizer_folder
+from octavo_runtime.tokenizer_files import TokenizerUnavailable, read_definition, read_json, read_special_tokens
 
 # Private names: random for each process, so that no text from outside can contain one.
 _SEAL = f"\ufdd0{secrets.token_hex(8)}\ufdd1"
@@ -53,12 +54,14 @@ class Tokenizer:
             raise TokenizerUnavailable(f"tokenizer.json: {error}") from None
         self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
         self.longest_token = max(map(len, [*self._tokenizer.get_vocab(with_added_tokens=False), *added]))
-        kinds = [node["type"] for node in _nodes(definition["decoder"])]
+        decoder = _decoder(definition)
+        kinds = [node["type"] for node in _nodes(decoder)]
         self._byte_level = "ByteLevel" in kinds
         self._byte_fallback = "ByteFallback" in kinds
-        self._strips_first_space = any(map(_strips_first_space, _nodes(definition["decoder"])))
-        if not self._byte_level and not {"Metaspace", "Replace"} & set(kinds):
-            raise TokenizerUnavailable(f"tokenizer.json: decoder must be ByteLevel or Metaspace, got {kinds or None}")
+        self._spaced = not kinds  # the library puts spaces between tokens where there is no decoder
+        self._strips_first_space = self._spaced or any(map(_strips_first_space, _nodes(decoder)))
+        if kinds and not self._byte_level and not {"Metaspace", "Replace"} & set(kinds):
+            raise TokenizerUnavailable(f"tokenizer.json: decoder must be ByteLevel or Metaspace, got {kinds}")
 
     def encode(self, text: str, *, add_special_tokens: bool, allow_special: bool = True) -> list[int]:
         """Token ids of `text`. add_special_tokens: put the tokenizer's own tokens (such as bos) around it.
@@ -105,7 +108,7 @@ class Tokenizer:
             return piece.translate(_BYTE_OF_CHARACTER).encode("latin-1", "ignore")
         if self._byte_fallback and (match := _BYTE_PIECE.fullmatch(piece)):
             return bytes.fromhex(match[1])
-        return piece.replace("▁", " ").encode()
+        return (f" {piece}" if self._spaced else piece.replace("▁", " ")).encode()
 
     def _sealed(self, match: re.Match[str]) -> str:
         token = self._special.get(match[0])
@@ -130,31 +133,13 @@ def load_tokenizer(files: ModelFiles) -> Tokenizer:
     """The tokenizer of a model; for a GGUF file the first load converts it. Raises TokenizerUnavailable."""
     folder = tokenizer_folder(files)
     path = folder / "tokenizer.json"
-    try:
-        definition = msgspec.json.decode(path.read_bytes())
-        named = special_tokens(read_json(folder / "tokenizer_config.json"))
-        return Tokenizer(definition, named, _eos_token_ids(folder, named, definition))
-    except FileNotFoundError:
-        raise TokenizerUnavailable(f"{files.name}: no tokenizer.json in {folder}") from None
-    except (msgspec.DecodeError, KeyError, TypeError) as error:
-        raise TokenizerUnavailable(f"{path}: not a tokenizer.json: {error}") from None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is no such file."""
     if not path.is_file():
-        return {}
-    value = msgspec.json.decode(path.read_bytes())
-    return value if isinstance(value, dict) else {}
-
-
-def special_tokens(config: dict[str, Any]) -> dict[str, str]:
-    """The named tokens of a tokenizer_config.json: {"bos_token": "<s>", ...}."""
-    return {
-        key: value if isinstance(value, str) else value["content"]
-        for key, value in config.items()
-        if key.endswith("_token") and isinstance(value, str | dict)
-    }
+        raise TokenizerUnavailable(f"{files.name}: no tokenizer.json in {folder}")
+    definition, named = read_definition(folder), read_special_tokens(folder)
+    try:
+        return Tokenizer(definition, named, _eos_token_ids(folder, named, definition))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TokenizerUnavailable(f"{path}: not a tokenizer.json: {error}") from None
 
 
 def _eos_token_ids(folder: Path, special_tokens: dict[str, str], definition: dict[str, Any]) -> list[int]:
@@ -194,11 +179,23 @@ def _seal(definition: dict[str, Any], special: dict[str, int]) -> dict[str, Any]
     return {**definition, "added_tokens": added, "model": model, "truncation": None, "padding": None}
 
 
-def _nodes(decoder: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-    if decoder is None:
+def _decoder(definition: dict[str, Any]) -> dict[str, Any] | None:
+    """The decoder; where there is none, the one that undoes what the definition does to texts."""
+    decoder: dict[str, Any] | None = definition.get("decoder")
+    if decoder is not None:
+        return decoder
+    for node in _nodes(definition.get("pre_tokenizer")):
+        if node["type"] in ("ByteLevel", "Metaspace"):
+            return node
+    return None
+
+
+def _nodes(node: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """A decoder or pre-tokenizer, and the parts that it is made of."""
+    if node is None:
         return
-    yield decoder
-    for child in decoder.get("decoders", []):
+    yield node
+    for child in node.get("decoders") or node.get("pretokenizers") or []:
         yield from _nodes(child)
 
 

@@ -10,20 +10,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from octavo_runtime.config import EngineConfig
 from octavo_runtime.model.files import TOKENIZER_PATTERNS, ModelFiles, locate
+from octavo_runtime.tokenizer_files import TokenizerUnavailable, read_json
+from octavo_runtime.tokenizer_gguf import VERSION, VERSION_KEY, convert
 
-# Part of the cache's key: raise it when the conversion's result changes.
-_VERSION = 1
 _HEADER_BYTES = 8 * 2**20
 _CODE_SUFFIXES = (".py", ".json", ".jinja", ".model", ".txt", ".tiktoken")
+_FIRST_VERSION = {"bos_token", "eos_token", "unk_token", "pad_token", "chat_template"}  # the keys that it wrote
 _WRITTEN = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
-
-
-class TokenizerUnavailable(ValueError):
-    """The model has no tokenizer that can be used. One line for a person."""
 
 
 def tokenizer_files(config: EngineConfig, model: ModelFiles) -> ModelFiles:
@@ -45,14 +41,14 @@ def tokenizer_files(config: EngineConfig, model: ModelFiles) -> ModelFiles:
 def tokenizer_folder(files: ModelFiles) -> Path:
     """The folder with the model's tokenizer.json, chat template and end-of-sequence tokens. The tokenizer of a GGUF
     file is converted on first use, into $OCTAVO_CACHE (~/.cache/octavo by default)."""
-    if files.gguf is None or (files.folder / "tokenizer.json").is_file():
+    if files.gguf is None or _lies_in(files.folder):
         return files.folder
     return _converted(files.gguf, _key(files.gguf))
 
 
 def prepare(files: ModelFiles) -> Path:
     """Writes a GGUF file's tokenizer beside it, so that no start converts it again. Returns the folder it is in."""
-    if files.gguf is not None and not (files.folder / "tokenizer.json").is_file():
+    if files.gguf is not None and not _lies_in(files.folder):
         converted = tokenizer_folder(files)
         # tokenizer.json last: it marks the rest as complete.
         for name in reversed(_WRITTEN):
@@ -61,40 +57,12 @@ def prepare(files: ModelFiles) -> Path:
     return files.folder
 
 
-def convert(gguf: Path, folder: Path) -> None:
-    """Writes tokenizer.json, tokenizer_config.json and generation_config.json from the metadata of `gguf`."""
-    from gguf import GGUFReader
-    from tokenizers.processors import TemplateProcessing
-    from transformers import AutoTokenizer
-
-    with tempfile.TemporaryDirectory() as alone:  # transformers would mix in what lies beside the file
-        (Path(alone) / gguf.name).symlink_to(gguf.resolve())
-        tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=gguf.name).backend_tokenizer
-    reader = GGUFReader(gguf)
-
-    def metadata(key: str) -> Any:
-        field = reader.get_field(f"tokenizer.{key}")
-        return None if field is None else field.contents()
-
-    # The file's own word on special tokens: transformers swaps bos and eos for some kinds of file.
-    ids = {name: metadata(f"ggml.{name}_token_id") for name in ("bos", "eos", "unknown", "padding", "eot", "eom")}
-    names = {name: tokenizer.id_to_token(token) for name, token in ids.items() if token is not None}
-    config = {
-        "bos_token": names.get("bos"),
-        "eos_token": names.get("eos"),
-        "unk_token": names.get("unknown"),
-        "pad_token": names.get("padding"),
-        "chat_template": metadata("chat_template"),
-    }
-    if metadata("ggml.add_bos_token") is not None:
-        bos = f"{names['bos']} " if metadata("ggml.add_bos_token") else ""
-        tokenizer.post_processor = TemplateProcessing(
-            single=f"{bos}$A", special_tokens=[(names["bos"], ids["bos"])] if bos else []
-        )
-    ends = [ids[name] for name in ("eos", "eot", "eom") if ids[name] is not None]
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": list(dict.fromkeys(ends))}))
+def _lies_in(folder: Path) -> bool:
+    """Whether a tokenizer lies beside a GGUF file, other than one that an older version of this module put there."""
+    if not (folder / "tokenizer.json").is_file():
+        return False
+    config = read_json(folder / "tokenizer_config.json")
+    return config.get(VERSION_KEY, VERSION) == VERSION and config.keys() != _FIRST_VERSION
 
 
 def convert_code(source: Path, folder: Path) -> None:
@@ -154,13 +122,13 @@ def _key(gguf: Path) -> str:
     """The identity of a GGUF file: its size and the start, which holds the metadata."""
     with gguf.open("rb") as file:
         digest = hashlib.sha256(file.read(_HEADER_BYTES))
-    digest.update(f"{gguf.stat().st_size} {_VERSION}".encode())
+    digest.update(f"{gguf.stat().st_size} {VERSION}".encode())
     return digest.hexdigest()[:24]
 
 
 def _code_key(folder: Path) -> str:
     """The identity of a folder's tokenizer: its code, and the texts that the code may read."""
-    digest = hashlib.sha256(f"code {_VERSION}".encode())
+    digest = hashlib.sha256(f"code {VERSION}".encode())
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix in _CODE_SUFFIXES:
             digest.update(f"\n{path.relative_to(folder)} {path.stat().st_size}\n".encode())
@@ -170,4 +138,7 @@ def _code_key(folder: Path) -> str:
 
 if __name__ == "__main__":
     given = Path(sys.argv[1])
-    (convert_code if given.is_dir() else convert)(given, Path(sys.argv[2]))
+    try:
+        (convert_code if given.is_dir() else convert)(given, Path(sys.argv[2]))
+    except ValueError as refusal:
+        sys.exit(str(refusal))

@@ -9,7 +9,14 @@ from octavo_runtime.model.files import locate
 def reference(tmp_path_factory):
     """Read from the GGUF file alone: transformers would take what `octavo prepare` laid beside it."""
     transformers = pytest.importorskip("transformers")
+    from tokenizers import pre_tokenizers
+
     gguf = locate("builtin://smollm2").gguf
     alone = tmp_path_factory.mktemp("gguf") / gguf.name
     alone.symlink_to(gguf)
-    return transformers.AutoTokenizer.from_pretrained(alone.parent, gguf_file=alone.name)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(alone.parent, gguf_file=alone.name)
+    # transformers splits the words of every GGUF file as GPT-2 does. This is the published tokenizer.json's own way.
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    return tokenizer

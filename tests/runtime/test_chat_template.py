@@ -15,7 +15,8 @@ from octavo_runtime.sampling_params import InvalidParameter
 from octavo_runtime.template_process import TemplateProcess, TemplateRefusal
 from octavo_runtime.template_sandbox import MOST_CHARACTERS
 from octavo_runtime.tokenizer import Tokenizer, load_tokenizer
-from octavo_runtime.tokenizer_conversion import TokenizerUnavailable, tokenizer_folder
+from octavo_runtime.tokenizer_conversion import tokenizer_folder
+from octavo_runtime.tokenizer_files import TokenizerUnavailable
 
 
 @pytest.fixture(scope="session")

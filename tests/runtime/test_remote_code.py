@@ -12,7 +12,8 @@ from octavo_runtime.config import EngineConfig
 from octavo_runtime.executor.cpu import CpuExecutor
 from octavo_runtime.model.files import locate
 from octavo_runtime.tokenizer import load_tokenizer
-from octavo_runtime.tokenizer_conversion import TokenizerUnavailable, tokenizer_files
+from octavo_runtime.tokenizer_conversion import tokenizer_files
+from octavo_runtime.tokenizer_files import TokenizerUnavailable
 
 pytestmark = pytest.mark.slow
 

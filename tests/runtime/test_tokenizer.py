@@ -17,7 +17,8 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from octavo_runtime.model.files import ModelFiles, locate
 from octavo_runtime.tokenizer import Tokenizer, load_tokenizer
-from octavo_runtime.tokenizer_conversion import TokenizerUnavailable, prepare, tokenizer_folder
+from octavo_runtime.tokenizer_conversion import prepare, tokenizer_folder
+from octavo_runtime.tokenizer_files import TokenizerUnavailable
 
 ODD_TEXTS = [
     "",
@@ -30,6 +31,7 @@ ODD_TEXTS = [
     "emoji 👩‍👩‍👧‍👦 🇫🇷 🏳️‍🌈 done",
     "control \x00\x01\x7f \u200b\ufeff\ufffd",
     "1234567890 3.14159  12\n 7",
+    "Steps:\n\n1. Mix.\n\n2. Bake for 35 minutes.\n\n\n| a |  12 |\n",
     "a" * 500,
     "<0x41> ▁ Ġ ĊĊ",
 ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from octavo_runtime.model.files import locate
@@ -95,6 +96,10 @@ def main() -> None:
     with TemporaryDirectory() as alone:  # transformers would mix in what `octavo prepare` laid beside the file
         (Path(alone) / gguf.name).symlink_to(gguf)
         tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=gguf.name)
+        # transformers splits the words of every GGUF file as GPT-2 does. This is the published tokenizer.json's way.
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
         model = AutoModelForCausalLM.from_pretrained(alone, gguf_file=gguf.name, dtype=torch.float32)
     cases = []
     for ids in prompts(tokenizer):
