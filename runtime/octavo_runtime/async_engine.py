@@ -14,21 +14,24 @@ from octavo_runtime.config import engine_config
 from octavo_runtime.engine_client import EngineClient, EngineFailure
 from octavo_runtime.model.files import locate
 from octavo_runtime.pooling_params import Pooling, PoolingParams
+from octavo_runtime.sampling_defaults import load_sampling_defaults
 from octavo_runtime.sampling_params import SamplingParams
 from octavo_runtime.tokenizer import Tokenizer, load_tokenizer, resolve_params
 from octavo_runtime.tokenizer_conversion import tokenizer_files
 
 
 class AsyncEngine:
-    """A model in an engine process, shared by many tasks of one asyncio loop; made by `AsyncEngine.start`.
+    """A model in an engine process, shared by many tasks of one asyncio loop; made by `AsyncEngine.start`. Answers
+    without parameters of their own are sampled with `default_params`.
 
     async with await AsyncEngine.start("builtin://smollm2") as engine:
         async for output in engine.generate("Once upon a time", SamplingParams(max_tokens=40)):
             print(output.outputs[0].text)"""
 
-    def __init__(self, client: EngineClient, tokenizer: Tokenizer) -> None:
+    def __init__(self, client: EngineClient, tokenizer: Tokenizer, default_params: SamplingParams) -> None:
         self.client = client
         self.tokenizer = tokenizer
+        self.default_params = default_params
 
     @classmethod
     async def start(cls, model: str, **config: Any) -> "AsyncEngine":
@@ -37,6 +40,7 @@ class AsyncEngine:
         settings = engine_config(model, **config)
         files = await asyncio.to_thread(locate, model)
         text = await asyncio.to_thread(tokenizer_files, settings, files)
+        defaults = SamplingParams(**load_sampling_defaults(settings, files))
         client = EngineClient()
         try:
             local = settings.model_copy(update={"model": str(files.gguf or files.folder)})
@@ -44,7 +48,7 @@ class AsyncEngine:
         except BaseException:
             await client.stop()
             raise
-        return cls(client, tokenizer)
+        return cls(client, tokenizer, defaults)
 
     async def generate(
         self,
@@ -59,7 +63,7 @@ class AsyncEngine:
         """The answers to one prompt, as they stand after each new token (arguments: see messages.Add). Closing the
         generator early aborts the request. Raises InvalidParameter, RequestFailed or EngineFailure."""
         name = request_id or uuid.uuid4().hex
-        resolved = resolve_params(params or SamplingParams(), self.tokenizer)
+        resolved = resolve_params(params or self.default_params, self.tokenizer)
         text = prompt if isinstance(prompt, str) else None
         tokens = resolved.truncate(self._encode(prompt))
         answers = Answers(self.tokenizer, resolved)

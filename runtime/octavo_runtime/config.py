@@ -1,10 +1,20 @@
 """Every setting of the engine and of its server, with bounds: the one source for Python, the command line and the
 LLMService. Free of torch: the operator imports this module."""
 
+import json
 import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from octavo_runtime.presets import PRESET_FIELDS as PRESET_FIELDS  # the operator imports this module, not presets
@@ -73,6 +83,26 @@ def _not_quantized(value: str) -> str:
     raise ValueError(f"must be unset: weights are served in dtype, and {known} are not supported, got {value!r}")
 
 
+_GENERATION_FIELDS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
+
+
+def _json_text(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+def _generation_fields(text: str) -> str:
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict):
+        raise ValueError(f'must be a JSON object such as {{"temperature": 0.5}}, got {text!r:.100}')
+    for name in given:
+        if name not in _GENERATION_FIELDS:
+            raise ValueError(f"may set {', '.join(_GENERATION_FIELDS)}, got {name!r:.100}")
+    return text
+
+
 class EngineConfig(BaseModel):
     """What the engine runs and within which bounds. Python and the command line use the field names (`max_model_len`,
     `--max-model-len`), the LLMService their camelCase form (`maxModelLen`)."""
@@ -99,6 +129,21 @@ class EngineConfig(BaseModel):
         False,
         description="Let a model folder without tokenizer.json run its own Python code, once, in a process apart, to "
         "make one. Nothing else of a model is ever executed. Default false.",
+    )
+    generation_config: str = Field(
+        "auto",
+        min_length=1,
+        max_length=512,
+        description="Where the sampling defaults of requests come from: auto, the model's generation_config.json; vllm "
+        "or none, the API's own; or a folder with a generation_config.json. Default auto.",
+    )
+    override_generation_config: (
+        Annotated[str, BeforeValidator(_json_text), AfterValidator(_generation_fields)] | None
+    ) = Field(
+        None,
+        max_length=1024,
+        description=f"Sampling defaults that go before those, as a JSON object of {', '.join(_GENERATION_FIELDS)}. "
+        "Default: none.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where the model runs. Default auto: the GPU if there is one, else the CPU."

@@ -15,6 +15,7 @@ from octavo_runtime.engine import Engine
 from octavo_runtime.messages import Output
 from octavo_runtime.model.files import locate
 from octavo_runtime.pooling_params import Pooling, PoolingParams
+from octavo_runtime.sampling_defaults import load_sampling_defaults
 from octavo_runtime.sampling_params import SamplingParams
 from octavo_runtime.tokenizer import load_tokenizer, resolve_params
 from octavo_runtime.tokenizer_conversion import tokenizer_files
@@ -24,7 +25,9 @@ Message = Mapping[str, Any]
 
 
 class LLM:
-    """A model loaded in this process. Keyword arguments are EngineConfig's fields; ValueError names a bad one."""
+    """A model loaded in this process. Keyword arguments are EngineConfig's fields; ValueError names a bad one.
+
+    default_params: what answers without parameters of their own are sampled with."""
 
     def __init__(self, model: str, **config: Any) -> None:
         self.config = engine_config(model, **config)
@@ -32,6 +35,7 @@ class LLM:
         text = tokenizer_files(self.config, files)
         self.tokenizer = load_tokenizer(text)
         self._chat_template = load_chat_template(text)
+        self.default_params = SamplingParams(**load_sampling_defaults(self.config, files))
         self._engine = Engine(self.config, files)
         self._ids = count()
 
@@ -47,7 +51,7 @@ class LLM:
         `params` holds for every prompt, or is a list of one for each. InvalidParameter when a prompt or parameter is
         out of bounds; then nothing has run."""
         listed = _listed(prompts)
-        many = [params or SamplingParams()] * len(listed) if not isinstance(params, Sequence) else list(params)
+        many = [params or self.default_params] * len(listed) if not isinstance(params, Sequence) else list(params)
         if len(many) != len(listed):
             raise ValueError(f"params: must be one, or as many as the {len(listed)} prompts, got {len(many)}")
         results = self._run([self._encode(prompt) for prompt in listed], many, progress=progress)
@@ -67,7 +71,7 @@ class LLM:
         single = bool(conversations) and isinstance(conversations[0], Mapping)
         listed: Any = [conversations] if single else conversations
         encoded = [self._chat_template.encode(messages, self.tokenizer) for messages in listed]
-        return self._run(encoded, [params or SamplingParams()] * len(encoded), progress=progress)
+        return self._run(encoded, [params or self.default_params] * len(encoded), progress=progress)
 
     def embed(
         self,

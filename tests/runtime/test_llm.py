@@ -40,6 +40,15 @@ def test_generate_keeps_the_order_and_takes_params_for_each(llm):
     assert results[0].outputs[0].finish_reason == "length"
 
 
+def test_answers_without_params_take_the_models_defaults():
+    override = {"temperature": 0, "max_new_tokens": 3}
+    llm = LLM("builtin://smollm2", device="cpu", kv_cache_memory="16Mi", override_generation_config=override)
+    assert llm.default_params == SamplingParams(temperature=0, max_tokens=3)
+    question = [{"role": "user", "content": "What is the capital of France?"}]
+    for results in (llm.generate(["a", "b"], progress=False), llm.chat(question, progress=False)):
+        assert [len(result.outputs[0].token_ids) for result in results] == [3] * len(results)
+
+
 def test_stop_strings_end_the_answer_and_are_not_part_of_it(llm):
     params = SamplingParams(temperature=0.0, max_tokens=24, stop=("France",))
     (result,) = llm.chat([{"role": "user", "content": "What is the capital of France?"}], params)

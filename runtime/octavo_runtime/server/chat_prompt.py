@@ -46,7 +46,8 @@ def chat_prompt(model: ServedModel, body: ChatCompletionRequest) -> ChatPrompt:
 def chat_params(model: ServedModel, body: ChatCompletionRequest) -> tuple[SamplingParams, str]:
     """The engine's parameters, and the request's field that the answer's form comes from. Raises ApiError or
     InvalidParameter."""
-    params, form, syntax = body.sampling_params(default_max_tokens=None), body.answer_form(), model.style.calls
+    params, form = body.sampling_params(None, model.defaults), body.answer_form()
+    syntax = model.style.calls
     field = "structured_outputs" if form is None else form.field
     if not body.offered_tools:
         return params, field

@@ -29,7 +29,7 @@ def router(state: ServerState) -> APIRouter:
     async def create_completion(body: CompletionRequest, request: Request) -> Response:
         """How the model goes on from each prompt; several prompts run side by side."""
         model = state.model_for(body.model)
-        params = body.sampling_params(_DEFAULT_MAX_TOKENS)
+        params = body.sampling_params(_DEFAULT_MAX_TOKENS, model.defaults)
         prompts = [await _token_ids(model, body, prompt) for prompt in body.prompts()]
         asks = [make_ask(model, body, prompt, params, "prompt") for prompt in prompts]
         generations = [Generation(state, model, ask) for ask in asks]

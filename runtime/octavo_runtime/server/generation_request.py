@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from octavo_runtime.messages import PRIORITY_LIMIT
+from octavo_runtime.sampling_defaults import SamplingDefaults
 from octavo_runtime.sampling_params import MAX_SEQUENCES, InvalidParameter, SamplingParams
 from octavo_runtime.server.answer_form import AnswerForm, ResponseFormat, Schema, StructuredOutputs, guided
 from octavo_runtime.server.json_list import ListOf
@@ -125,9 +126,13 @@ class GenerationRequest(BaseModel):
             raise ValueError(f"prompt_logprobs: not available in a stream, got {self.prompt_logprobs}")
         return self
 
-    def sampling_params(self, default_max_tokens: int | None) -> SamplingParams:
-        """The engine's parameters. Raises InvalidParameter."""
-        given = {name: getattr(self, name) for name in _SAME if getattr(self, name) is not None}
+    def sampling_params(self, default_max_tokens: int | None, defaults: SamplingDefaults) -> SamplingParams:
+        """The engine's parameters. default_max_tokens: the API's own, of which and of the model's the lesser counts.
+        Raises InvalidParameter."""
+        limits = [limit for limit in (default_max_tokens, defaults.get("max_tokens")) if limit is not None]
+        # Beams are compared by what the model finds likely, without what shapes a draw.
+        usual = {} if self.use_beam_search else {name: defaults[name] for name in defaults if name != "max_tokens"}
+        given = usual | {name: getattr(self, name) for name in _SAME if getattr(self, name) is not None}
         given |= {name: top for name, top in self.logprobs_wanted().items() if top is not None}
         if self.use_beam_search:
             for name in ("logprobs", "prompt_logprobs"):
@@ -140,7 +145,7 @@ class GenerationRequest(BaseModel):
         try:
             return SamplingParams(
                 **given,
-                max_tokens=default_max_tokens if max_tokens is None else max_tokens,
+                max_tokens=min(limits, default=None) if max_tokens is None else max_tokens,
                 stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
                 logit_bias=_biases(self.logit_bias or {}),
                 structured_outputs=None if form is None else form.output,

@@ -20,6 +20,7 @@ from octavo_runtime.config import EngineConfig, ServerConfig, parse_duration
 from octavo_runtime.engine_client import EngineClient, EngineFailure
 from octavo_runtime.messages import Ready
 from octavo_runtime.model.files import ModelFiles, default_name, locate
+from octavo_runtime.sampling_defaults import describe, load_sampling_defaults
 from octavo_runtime.sampling_params import SamplingParams
 from octavo_runtime.server.answer_style import answer_style
 from octavo_runtime.server.api_keys import ENVIRONMENT, ApiKeys
@@ -165,13 +166,14 @@ async def _run_model(
             with metrics.startup("locate"):
                 files = await asyncio.to_thread(locate, config.model)
             local = config.model_copy(update={"model": str(files.gguf or files.folder)})
+            defaults = load_sampling_defaults(config, files)
             (tokenizer, template), ready, _ = await asyncio.gather(
                 asyncio.to_thread(_read_tokenizer, state, config, files),
                 _start_engine(state, local, supervised),
                 asyncio.to_thread(metrics.gpus.find),
             )
             style = await asyncio.to_thread(answer_style, template, server)
-            model = ServedModel(tokenizer, template, ready.max_model_len, ready.vocab_size, style)
+            model = ServedModel(tokenizer, template, ready.max_model_len, ready.vocab_size, style, defaults)
             with metrics.startup("warm_up"):
                 await _warm_up(state.engine, model)
     except ValueError as error:
@@ -181,8 +183,11 @@ async def _run_model(
     state.model = model
     if supervised:
         supervised.tell_ready()
+    level = logging.DEBUG if supervised else logging.INFO
+    if defaults:
+        _log.log(level, "requests that leave them out have %s (--generation-config)", describe(defaults))
     _log.log(
-        logging.DEBUG if supervised else logging.INFO,
+        level,
         "ready in %.1f s: %s on %s, %s, up to %s tokens a request",
         time.monotonic() - began, state.names[0], ready.device, ready.dtype, ready.max_model_len,
     )  # fmt: skip

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from octavo_runtime.chat_template import ChatTemplate
 from octavo_runtime.engine_client import EngineClient
+from octavo_runtime.sampling_defaults import SamplingDefaults
 from octavo_runtime.server.answer_style import AnswerStyle
 from octavo_runtime.server.errors import ApiError, model_not_found, unavailable
 from octavo_runtime.server.metrics_endpoint import ServerMetrics
@@ -17,13 +18,15 @@ from octavo_runtime.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A loaded model. max_model_len: most tokens of a request, prompt and answer together."""
+    """A loaded model. max_model_len: most tokens of a request, prompt and answer together. defaults: of requests that
+    leave sampling parameters out."""
 
     tokenizer: Tokenizer
     template: ChatTemplate
     max_model_len: int
     vocab_size: int
     style: AnswerStyle
+    defaults: SamplingDefaults
 
 
 @dataclass
