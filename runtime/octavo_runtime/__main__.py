@@ -1,13 +1,16 @@
 """The `octavo` command. Each sub-command imports what it needs when it runs."""
 
+import logging
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from octavo_runtime.bench.commands import bench
 from octavo_runtime.config import EngineConfig, ServerConfig
-from octavo_runtime.options import with_options
+from octavo_runtime.options import with_model_first, with_options
+from octavo_runtime.vllm_arguments import spelled
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(bench, name="bench")
@@ -17,10 +20,14 @@ app.add_typer(debug, name="debug")
 
 @app.command()
 @with_options(EngineConfig, ServerConfig)
-def serve(engine: EngineConfig, server: ServerConfig) -> int:
-    """Serve a model behind an OpenAI-compatible HTTP API."""
+def serve(context: typer.Context, engine: EngineConfig, server: ServerConfig) -> int:
+    """Serve a model behind an OpenAI-compatible HTTP API. Takes vLLM's spelling of flags too."""
+    from octavo_runtime import logs
     from octavo_runtime.server.serve import serve as run
 
+    logs.configure(server.log_format, server.log_level)
+    for note in context.obj or ():
+        logging.getLogger("octavo_runtime").info("%s", note)
     return run(engine, server)
 
 
@@ -51,8 +58,8 @@ def prepare(model: Annotated[str, typer.Argument(help="A model in GGUF form, suc
 @app.command()
 @with_options(EngineConfig)
 def plan(
-    model: Annotated[  # noqa: ARG001 - an option here, where serve has an argument; it arrives in `engine`
-        str, typer.Option(help="Folder with a config.json, .gguf file, builtin://NAME or a known name.")
+    model: Annotated[  # noqa: ARG001 - with a help of its own; it arrives in `engine`
+        str, typer.Argument(help="Folder with a config.json, .gguf file, builtin://NAME or a known name.")
     ],
     gpu: Annotated[str, typer.Option(help="GPU to plan for, such as h100-80gb.")] = "",
     gpu_memory: Annotated[str, typer.Option(help="Memory of the device instead: 80GB (10^9) or 80GiB (2^30).")] = "",
@@ -114,7 +121,8 @@ def blocks(
 def main() -> None:
     """Runs a sub-command. What the user can mend ends as one line and exit code 2, never as a stack trace."""
     try:
-        code = app(standalone_mode=False)
+        arguments, notes = _arguments(sys.argv[1:])
+        code = app(arguments, standalone_mode=False, obj=notes)
     except typer.Exit as leave:
         code = leave.exit_code
     except typer.Abort:
@@ -128,6 +136,17 @@ def main() -> None:
         else:
             raise
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _arguments(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The command line in Octavo's spelling, and lines about flags of vLLM's that need nothing."""
+    command, rest = given[:1], given[1:]
+    if command == ["serve"]:
+        words, notes = spelled(rest)
+        return [*command, *words], notes
+    if command == ["plan"]:
+        return [*command, *with_model_first(rest)], []
+    return list(given), []
 
 
 def _refuse(message: str) -> int:

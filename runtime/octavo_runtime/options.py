@@ -1,7 +1,7 @@
 """Command-line options made from the fields of a configuration model, so that no flag is written twice."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, get_origin
 
 import typer
@@ -40,6 +40,17 @@ def with_options(*models: type[BaseModel]) -> Callable[[Callable[..., Any]], Cal
         return run
 
     return decorate
+
+
+def with_model_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with what follows `--model`, or stands behind `--model=`, as the argument that it is."""
+    rest = list(arguments)
+    for index, word in enumerate(rest):
+        if word.startswith("--model="):
+            return [word.removeprefix("--model="), *rest[:index], *rest[index + 1 :]]
+        if word == "--model":
+            return [*rest[index + 1 : index + 2], *rest[:index], *rest[index + 2 :]]
+    return rest
 
 
 def _build(model: type[BaseModel], values: dict[str, Any]) -> BaseModel:

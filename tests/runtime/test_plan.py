@@ -303,9 +303,7 @@ def test_report_as_data():
     ],
 )
 def test_command_prints(arguments, code, words):
-    result = typer.testing.CliRunner().invoke(
-        app, ["plan", "--model", "Llama-2-13b", *arguments], standalone_mode=False
-    )
+    result = typer.testing.CliRunner().invoke(app, ["plan", "Llama-2-13b", *arguments], standalone_mode=False)
     assert result.exception is None
     assert [word for word in words if word not in result.stdout] == []
     assert result.return_value == code
@@ -323,9 +321,7 @@ def test_command_prints(arguments, code, words):
     ],
 )
 def test_command_refuses_in_one_line(arguments, words):
-    result = typer.testing.CliRunner().invoke(
-        app, ["plan", "--model", "Llama-2-13b", *arguments], standalone_mode=False
-    )
+    result = typer.testing.CliRunner().invoke(app, ["plan", "Llama-2-13b", *arguments], standalone_mode=False)
     assert isinstance(result.exception, ValueError)
     assert words in str(result.exception)
     assert "\n" not in str(result.exception)
