@@ -32,8 +32,10 @@ class MemoryPlan:
     """Where a device's memory goes. All sizes in bytes.
 
     device_memory: on a GPU all of it, on a CPU what the process may use. budget: the share of it that the engine uses.
-    kv_cache_bytes: what is left for the KV cache, negative where the rest alone is too much. max_model_len: tokens of
-    the longest request; 0 with a problem, which is one line that says why the engine would not start."""
+    kv_cache_bytes: what is left for the KV cache, negative where the rest alone is too much. swap_bytes: host memory
+    for the blocks of preempted requests, on a CPU out of the same memory, on a GPU the most that it may take.
+    max_model_len: tokens of the longest request; 0 with a problem, which is one line that says why the engine would not
+    start."""
 
     device_memory: int
     budget: int
@@ -46,6 +48,8 @@ class MemoryPlan:
     kv_bytes_per_token: int
     block_size: int
     num_blocks: int
+    swap_bytes: int
+    num_host_blocks: int
     max_model_len: int
     problem: str | None
 
@@ -63,14 +67,19 @@ class MemoryPlan:
         return max(self.budget - self.weight_bytes, 0) // (length * self.kv_bytes_per_token)
 
 
-def plan_memory(spec: ModelSpec, config: EngineConfig, device_memory: int, device: str = "cuda") -> MemoryPlan:
-    """What the engine would settle on with `device_memory` bytes of a "cuda" or "cpu" device. Raises DoesNotFit where
-    the configuration breaks a bound that is no question of memory."""
+def plan_memory(
+    spec: ModelSpec, config: EngineConfig, device_memory: int, device: str = "cuda", packed_bytes: int = 0
+) -> MemoryPlan:
+    """What the engine would settle on with `device_memory` bytes of a "cuda" or "cpu" device. packed_bytes: of the
+    weights that a CPU keeps packed beside those of 16 bits. Raises DoesNotFit where the configuration breaks a bound
+    that is no question of memory."""
     check_model_limit(config, spec.max_position)
     element_bytes = element_size(config)
     tokens = token_budget(config, device)
-    weights = weight_bytes(spec, element_bytes, device)
     on_gpu = device == "cuda"
+    weights = weight_bytes(spec, element_bytes, device)
+    if not on_gpu and element_bytes == 2:
+        weights += packed_bytes
     context = CUDA_CONTEXT_BYTES if on_gpu else 0
     activations = activation_bytes(spec, tokens, config.max_num_seqs) if on_gpu else 0
     graphs = CUDA_GRAPH_BYTES if on_gpu else 0
@@ -81,11 +90,18 @@ def plan_memory(spec: ModelSpec, config: EngineConfig, device_memory: int, devic
     else:
         cache = budget - needed if on_gpu else cpu_cache_bytes(budget - needed)
     blocks = num_blocks(spec, config, cache)
+    # Of a GPU's host nothing is known here.
+    swap = swap_bytes(config, device, cache, 8 * _GPU_SWAP_LIMIT if on_gpu else device_memory - needed - cache)
     problem, longest = None, 0
     if config.kv_cache_memory is not None and needed + cache > device_memory:
         problem = (
             f"kv_cache_memory: must be at most {_gb(max(device_memory - needed, 0))}, which weights and reserves leave "
             f"of {_gb(device_memory)}, got {config.kv_cache_memory}"
+        )
+    elif not on_gpu and config.swap_space is not None and needed + cache + swap > device_memory:
+        problem = (
+            f"swap_space: must be at most {_gb(max(device_memory - needed - cache, 0))}, which weights and KV cache "
+            f"leave of {_gb(device_memory)}, got {config.swap_space}"
         )
     elif needed > budget:
         problem = f"memory: must be at least {_gb(needed)} for weights and reserves, got {_gb(budget)} to use"
@@ -106,6 +122,8 @@ def plan_memory(spec: ModelSpec, config: EngineConfig, device_memory: int, devic
         kv_bytes_per_token=kv_bytes_per_token(spec, element_bytes),
         block_size=config.block_size,
         num_blocks=blocks,
+        swap_bytes=swap,
+        num_host_blocks=num_blocks(spec, config, swap),
         max_model_len=longest,
         problem=problem,
     )
@@ -128,7 +146,7 @@ def parameter_count(spec: ModelSpec) -> int:
 
 def weight_bytes(spec: ModelSpec, element_bytes: int, device: str = "cuda") -> int:
     """Bytes of the weights in memory, all of them in one type. On a CPU the output head in 16 bits is a tensor of its
-    own even where it is tied to the embedding; 4-bit weights that a file brings are kept beside these, uncounted."""
+    own even where it is tied to the embedding; packed weights are kept beside these (see planning.packed_weights)."""
     copied_head = device == "cpu" and element_bytes == 2 and spec.tie_embeddings
     return (parameter_count(spec) + copied_head * spec.vocab_size * spec.hidden_size) * element_bytes
 

@@ -20,7 +20,7 @@ from octavo_runtime.model.weights import load_weights
 from octavo_runtime.plan import DoesNotFit, plan_memory
 from octavo_runtime.planning.advice import recommend, remedies, tuned_config
 from octavo_runtime.planning.gpus import GPUS, UnknownGpu, find_gpu, parse_memory
-from octavo_runtime.planning.known_models import KNOWN_MODELS, find_spec, serving_name
+from octavo_runtime.planning.known_models import KNOWN_MODELS, find_model, find_spec, serving_name
 from octavo_runtime.planning.report import as_data, make_report
 from octavo_runtime.planning.roofline import decode_cost, prefill_cost
 
@@ -52,7 +52,15 @@ def config(**fields):
         ("Llama-3.1-70B", 70_553_706_496),
         ("Llama-3.2-1B", 1_235_814_400),
         ("Llama-3.2-3B", 3_212_749_824),
+        ("Llama-3-8B", 8_030_261_248),
+        ("meta-llama/Meta-Llama-3-70B-Instruct", 70_553_706_496),
+        ("meta-llama/Llama-3.3-70B-Instruct", 70_553_706_496),
+        ("Llama-3.1-405B", 405_853_388_800),
+        ("deepseek-ai/DeepSeek-R1-Distill-Llama-8B", 8_030_261_248),
+        ("Mistral-7B-Instruct-v0.2", 7_241_732_096),
         ("Mistral-7B-v0.3", 7_248_023_552),
+        ("mistralai/Mistral-Nemo-Instruct-2407", 12_247_782_400),
+        ("mistralai/Mistral-Small-24B-Instruct-2501", 23_572_403_200),
         ("TinyLlama-1.1B", 1_100_048_384),
         ("SmolLM2-135M", 134_515_008),
         ("SmolLM2-360M", 361_821_120),
@@ -138,6 +146,8 @@ def test_engine_settles_on_what_is_planned(tmp_path, fields):
     assert (ready.num_blocks, ready.max_model_len) == (planned.num_blocks, planned.max_model_len)
     swap = plan.swap_bytes(asked, "cpu", planned.kv_cache_bytes, 64 * GIB)
     assert ready.num_host_blocks == plan.num_blocks(find_spec(str(tmp_path)), asked, swap)
+    if asked.swap_space is not None:
+        assert ready.num_host_blocks == planned.num_host_blocks
 
 
 @pytest.mark.parametrize(
@@ -194,6 +204,8 @@ def test_unknown_models_and_gpus_are_answered_with_what_there_is():
         find_spec("gpt2")
     with pytest.raises(UnsupportedModel, match="sliding_window must be unset, got 4096"):
         find_spec("mistralai/Mistral-7B-v0.1")
+    assert "mistralai/Mistral-7B-v0.1" not in KNOWN_MODELS
+    assert all(find_spec(name) for name in KNOWN_MODELS)
     with pytest.raises(UnknownGpu, match=r"gpu: must be one of t4, .*h100-80gb, .*, got 'h1000'"):
         find_gpu("h1000", "")
     assert len(KNOWN_MODELS) == len({model.lower() for model in KNOWN_MODELS})
@@ -203,6 +215,51 @@ def test_models_on_this_machine_are_read(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(TINY))
     assert find_spec(str(tmp_path)).num_layers == 2
     assert find_spec(f"file://{tmp_path}").vocab_size == 100
+
+
+def test_a_cpu_holds_packed_weights_too():
+    """4-bit weights lie packed beside those of 16 bits, but not where all is float32."""
+    found = find_model("builtin://smollm2")
+    small, bf16, float32 = found.spec, config(), config(dtype="float32")
+    held = plan_memory(small, bf16, 16 * GIB, "cpu", found.packed_bytes)
+    assert held.weight_bytes == plan.weight_bytes(small, 2, "cpu") + found.packed_bytes
+    # 5 bits a weight in the layers, scales and minimums included, and 8.5 in the head, which is the embedding.
+    head = small.vocab_size * small.hidden_size
+    layers = plan.parameter_count(small) - head - (2 * small.num_layers + 1) * small.hidden_size
+    assert found.packed_bytes == layers * 5 // 8 + head * 17 // 16
+    assert plan_memory(small, float32, 16 * GIB, "cpu", found.packed_bytes).weight_bytes == plan.weight_bytes(small, 4)
+    assert plan_memory(small, bf16, 16 * GIB, "cuda", found.packed_bytes).weight_bytes == plan.weight_bytes(small, 2)
+
+
+@pytest.mark.slow
+def test_a_cpu_holds_what_is_planned():
+    asked = EngineConfig(model="builtin://smollm2", device="cpu", kv_cache_memory="4Mi", swap_space="2Mi")
+    found = find_model(asked.model)
+    ready = CpuExecutor(asked, locate(asked.model)).ready
+    planned = plan_memory(found.spec, asked, 16 * GIB, "cpu", found.packed_bytes)
+    assert ready.weight_bytes == pytest.approx(planned.weight_bytes, rel=0.01)
+
+
+def test_blocks_of_preempted_requests_are_planned():
+    small = find_spec("SmolLM2-135M")
+    assert plan_memory(small, config(), 16 * GIB, "cpu").swap_bytes == GIB // 2
+    assert plan_memory(small, config(), 16 * GIB, "cpu").num_host_blocks == GIB // 2 // 368_640
+    assert plan_memory(small, config(preemption_mode="recompute"), 16 * GIB, "cpu").num_host_blocks == 0
+    assert plan_memory(small, config(swap_space="3Gi"), 80 * GIB).swap_bytes == 3 * GIB
+    problem = plan_memory(small, config(swap_space="15Gi"), 16 * GIB, "cpu").problem
+    assert problem.startswith("swap_space: must be at most 15.78 GB, which weights and KV cache leave of 17.18 GB")
+
+
+@pytest.mark.parametrize("gpu", ["t4", "v100-16gb", "v100-32gb"])
+def test_nothing_fits_where_the_kernels_cannot_run(gpu):
+    fields = {"gpu_memory": "", "lengths": "", "workload": "latency", "costs": False}
+    report = make_report(EngineConfig(model="SmolLM2-135M"), gpu=gpu, **fields)
+    data = as_data(report)
+    assert data["fits"] is False
+    assert "gpu: must have compute capability 8.0 or newer" in data["memory"]["problem"]
+    assert (data["command"], data["recommendation"]) == (None, [])
+    assert [remedy["setting"] for remedy in data["remedies"]] == ["gpu"], "less memory would not help"
+    assert GPUS[data["remedies"][0]["value"]].is_supported
 
 
 def test_builtin_gguf_is_read_without_its_weights():
@@ -220,7 +277,7 @@ def test_amounts_of_memory(text, size):
     assert find_gpu("h100-80gb", text).memory == size
 
 
-@pytest.mark.parametrize("text", ["80", "lots", "0GB", "-3GB", "80 giga"])
+@pytest.mark.parametrize("text", ["80", "lots", "0GB", "-3GB", "80 giga", "1" + "0" * 20 + "TB"])
 def test_bad_amounts_of_memory(text):
     with pytest.raises(UnknownGpu, match="gpu_memory: must be an amount such as 80GB"):
         parse_memory(text)
@@ -298,8 +355,9 @@ def test_report_as_data():
         (["--gpu", "l4"], 1, ["Does not fit", "tensor_parallel_size", "refused today"]),
         (["--gpu", "h100-80gb", "--workload", "throughput"], 0, ["octavo serve", "--preset throughput"]),
         (["--gpu", "h100-80gb", "--costs"], 0, ["bound by", "memory", "compute"]),
-        (["--gpu", "v100-32gb"], 0, ["compute capability 8.0"]),
-        (["--gpu-memory", "64GiB", "--device", "cpu"], 0, ["a CPU", "1 GiB"]),
+        (["--gpu", "v100-32gb"], 1, ["Does not fit", "compute capability 8.0", "got 7.0"]),
+        (["--gpu-memory", "64GiB", "--device", "cpu"], 0, ["a CPU", "1 GiB", "swap", "0.50"]),
+        (["--gpu", "t4", "--gpu-memory", "64GiB", "--device", "cpu"], 0, ["Fits"]),
     ],
 )
 def test_command_prints(arguments, code, words):
@@ -314,6 +372,7 @@ def test_command_prints(arguments, code, words):
     [
         ([], "gpu: must be named, or gpu_memory given"),
         (["--gpu", "l4", "--lengths", "1024,5000"], "lengths: must be numbers from 1 to 4096"),
+        (["--gpu", "l4", "--lengths", "\u0663"], "lengths: must be numbers from 1 to 4096"),
         (["--gpu", "l4", "--workload", "fast"], "workload: must be one of throughput, latency, got 'fast'"),
         (["--gpu-memory", "80GB", "--costs"], "costs: need a GPU whose speed is known, got 80GB GPU"),
         (["--gpu", "h200-141gb", "--costs", "--dtype", "float32"], "costs: are known for types of 16 bits"),

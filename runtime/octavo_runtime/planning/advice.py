@@ -27,7 +27,12 @@ class Advice:
 
 
 def remedies(spec: ModelSpec, config: EngineConfig, gpu: Gpu) -> list[Advice]:
-    """The single changes that would each make a configuration fit that does not, with the plan's own figures."""
+    """The single changes that would each make a configuration fit that does not, with the plan's own figures. Nothing
+    but another GPU helps where the kernels cannot run."""
+    larger = _smallest_gpu(spec, config)
+    another = [] if larger is None else [_another_gpu(larger)]
+    if not gpu.is_supported:
+        return another
     plan = plan_memory(spec, config, gpu.memory)
     found = []
     if config.max_model_len is not None and MIN_TOKENS <= plan.num_tokens < config.max_model_len:
@@ -42,10 +47,7 @@ def remedies(spec: ModelSpec, config: EngineConfig, gpu: Gpu) -> list[Advice]:
             found.append(Advice(setting, value, f"{why}; then {tokens} fit"))
     if config.kv_cache_memory is None:
         found += _smaller_weights(spec, config, plan, gpu)
-    larger = _smallest_gpu(spec, config)
-    if larger is not None:
-        found.append(Advice("gpu", larger.name, f"the smallest one that holds it: {_gb(larger.memory)}"))
-    return found
+    return found + another
 
 
 def _smaller_weights(spec: ModelSpec, config: EngineConfig, plan: MemoryPlan, gpu: Gpu) -> list[Advice]:
@@ -127,6 +129,10 @@ def _parallel_size(spec: ModelSpec, config: EngineConfig, plan: MemoryPlan, gpu:
         if spec.num_kv_heads % cards == 0 and _fits(spec, config, plan, gpu, weights=plan.weight_bytes, cards=cards):
             return cards
     return None
+
+
+def _another_gpu(gpu: Gpu) -> Advice:
+    return Advice("gpu", gpu.name, f"the smallest one that holds it: {_gb(gpu.memory)}")
 
 
 def _smallest_gpu(spec: ModelSpec, config: EngineConfig) -> Gpu | None:

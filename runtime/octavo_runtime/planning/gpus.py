@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 _MIB = 2**20
+_MOST_MEMORY = 2**50
 MIN_CAPABILITY = (8, 0)
 _UNITS = {"M": 10**6, "G": 10**9, "T": 10**12, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -75,6 +76,7 @@ def parse_memory(text: str) -> int:
     """Bytes in `80GB` or `80G` (decimal) and in `80GiB` or `80Gi` (binary). Raises UnknownGpu."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([MGT]i?)B?", text)
     size = float(match[1]) * _UNITS[match[2]] if match else 0.0
-    if size < 1:
-        raise UnknownGpu(f"gpu_memory: must be an amount such as 80GB (10^9 bytes each) or 80GiB (2^30), got {text!r}")
+    if not 1 <= size <= _MOST_MEMORY:
+        example = "80GB (10^9 bytes each) or 80GiB (2^30)"
+        raise UnknownGpu(f"gpu_memory: must be an amount such as {example}, at most 1024TiB, got {text!r}")
     return round(size)

@@ -1,10 +1,11 @@
 """Shapes of well-known public models, to plan for one that is not on this machine."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from octavo_runtime.model.files import BUILTIN_MODELS, ModelFiles, ModelNotFound, locate
-from octavo_runtime.model.spec import ModelSpec, spec_from_config, spec_from_folder
+from octavo_runtime.model.spec import ModelSpec, UnsupportedModel, spec_from_config, spec_from_folder
 
 
 def _config(
@@ -24,6 +25,8 @@ def _config(
     } | more
 
 
+_LLAMA_3_70B = (128_256, 8192, 28672, 80, 64, 8)
+_LLAMA_3_8B = (128_256, 4096, 14336, 32, 32, 8)
 _MISTRAL = {"architectures": ["MistralForCausalLM"]}
 _TIED = {"tie_word_embeddings": True}
 
@@ -32,28 +35,60 @@ _CONFIGS: dict[str, dict[str, Any]] = {
     "meta-llama/Llama-2-7b-hf": _config(32_000, 4096, 11008, 32, 32, 32, 4096),
     "meta-llama/Llama-2-13b-hf": _config(32_000, 5120, 13824, 40, 40, 40, 4096),
     "meta-llama/Llama-2-70b-hf": _config(32_000, 8192, 28672, 80, 64, 8, 4096),
-    "meta-llama/Llama-3.1-8B": _config(128_256, 4096, 14336, 32, 32, 8, 131_072),
-    "meta-llama/Llama-3.1-70B": _config(128_256, 8192, 28672, 80, 64, 8, 131_072),
+    "meta-llama/Meta-Llama-3-8B": _config(*_LLAMA_3_8B, 8192),
+    "meta-llama/Meta-Llama-3-70B": _config(*_LLAMA_3_70B, 8192),
+    "meta-llama/Llama-3.1-8B": _config(*_LLAMA_3_8B, 131_072),
+    "meta-llama/Llama-3.1-70B": _config(*_LLAMA_3_70B, 131_072),
+    "meta-llama/Llama-3.1-405B": _config(128_256, 16384, 53248, 126, 128, 8, 131_072),
     "meta-llama/Llama-3.2-1B": _config(128_256, 2048, 8192, 16, 32, 8, 131_072, **_TIED),
     "meta-llama/Llama-3.2-3B": _config(128_256, 3072, 8192, 28, 24, 8, 131_072, **_TIED),
+    "meta-llama/Llama-3.3-70B-Instruct": _config(*_LLAMA_3_70B, 131_072),
+    "deepseek-ai/DeepSeek-R1-Distill-Llama-8B": _config(*_LLAMA_3_8B, 131_072),
+    "deepseek-ai/DeepSeek-R1-Distill-Llama-70B": _config(*_LLAMA_3_70B, 131_072),
     "mistralai/Mistral-7B-v0.1": _config(32_000, 4096, 14336, 32, 32, 8, 32_768, sliding_window=4096, **_MISTRAL),
+    "mistralai/Mistral-7B-Instruct-v0.2": _config(32_000, 4096, 14336, 32, 32, 8, 32_768, **_MISTRAL),
     "mistralai/Mistral-7B-v0.3": _config(32_768, 4096, 14336, 32, 32, 8, 32_768, **_MISTRAL),
+    "mistralai/Mistral-Nemo-Base-2407": _config(131_072, 5120, 14336, 40, 32, 8, 131_072, head_dim=128, **_MISTRAL),
+    "mistralai/Mistral-Small-24B-Base-2501": _config(131_072, 5120, 32768, 40, 32, 8, 32_768, head_dim=128, **_MISTRAL),
     "TinyLlama/TinyLlama-1.1B-Chat-v1.0": _config(32_000, 2048, 5632, 22, 32, 4, 2048),
     "HuggingFaceTB/SmolLM2-135M": _config(49_152, 576, 1536, 30, 9, 3, 8192, **_TIED),
     "HuggingFaceTB/SmolLM2-360M": _config(49_152, 960, 2560, 32, 15, 5, 8192, **_TIED),
     "HuggingFaceTB/SmolLM2-1.7B": _config(49_152, 2048, 8192, 24, 32, 32, 8192, **_TIED),
 }
-KNOWN_MODELS = tuple(_CONFIGS)
 
-_TRAINED_FURTHER = ("-hf", "-chat", "-instruct", "-v1.0")
+_TRAINED_FURTHER = ("-hf", "-chat", "-instruct", "-base", "-v1.0")
+
+
+def _is_supported(config: dict[str, Any]) -> bool:
+    try:
+        spec_from_config(config)
+    except UnsupportedModel:
+        return False
+    return True
+
+
+KNOWN_MODELS = tuple(name for name, config in _CONFIGS.items() if _is_supported(config))
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """packed_bytes: of the weights that a CPU keeps packed beside those of 16 bits."""
+
+    spec: ModelSpec
+    packed_bytes: int
 
 
 def find_spec(model: str) -> ModelSpec:
-    """The shape of a model on this machine (a folder with its config.json, a .gguf file, builtin://NAME), or of one in
+    """The shape of a model; see find_model."""
+    return find_model(model).spec
+
+
+def find_model(model: str) -> FoundModel:
+    """A model on this machine (a folder with its config.json, a .gguf file, builtin://NAME), or of one in
     the table by its name on the hub, whoever its owner is. Downloads nothing. Raises ModelNotFound or UnsupportedModel,
     in one line."""
     if _is_here(model):
-        return _spec_of_files(locate(model))
+        return _of_files(locate(model))
     name = _hub_name(model)
     if name is None:
         builtin = ", ".join(f"builtin://{name}" for name in BUILTIN_MODELS)
@@ -61,7 +96,7 @@ def find_spec(model: str) -> ModelSpec:
             f"model: must be a folder with a config.json, a .gguf file, {builtin}, or one of "
             f"{', '.join(KNOWN_MODELS)}, got {model!r}"
         )
-    return spec_from_config(_CONFIGS[name])
+    return FoundModel(spec_from_config(_CONFIGS[name]), 0)
 
 
 def serving_name(model: str) -> str:
@@ -77,7 +112,7 @@ def _is_here(model: str) -> bool:
 
 def _hub_name(model: str) -> str | None:
     """The name in the table of a model of the same shape."""
-    return next((name for name in KNOWN_MODELS if _base_name(name) == _base_name(model)), None)
+    return next((name for name in _CONFIGS if _base_name(name) == _base_name(model)), None)
 
 
 def _base_name(model: str) -> str:
@@ -88,12 +123,15 @@ def _base_name(model: str) -> str:
     return name
 
 
-def _spec_of_files(files: ModelFiles) -> ModelSpec:
+def _of_files(files: ModelFiles) -> FoundModel:
     if files.gguf is None:
-        return spec_from_folder(files.folder)
+        return FoundModel(spec_from_folder(files.folder), 0)
     # Imported here: it takes some tenths of a second, which other models need not pay.
     from gguf import GGUFReader
 
     from octavo_runtime.model.gguf_spec import gguf_spec
+    from octavo_runtime.planning.packed_weights import packed_bytes
 
-    return gguf_spec(GGUFReader(files.gguf))
+    reader = GGUFReader(files.gguf)
+    spec = gguf_spec(reader)
+    return FoundModel(spec, packed_bytes(reader, spec.num_layers))

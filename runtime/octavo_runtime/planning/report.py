@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from octavo_runtime.config import EngineConfig, engine_flags
@@ -11,7 +11,7 @@ from octavo_runtime.model.spec import ModelSpec
 from octavo_runtime.plan import MemoryPlan, plan_memory
 from octavo_runtime.planning.advice import WORKLOADS, Advice, Workload, recommend, remedies, tuned_config
 from octavo_runtime.planning.gpus import MIN_CAPABILITY, Gpu, find_gpu
-from octavo_runtime.planning.known_models import find_spec, serving_name
+from octavo_runtime.planning.known_models import find_model, serving_name
 from octavo_runtime.planning.roofline import Cost, decode_cost, prefill_cost
 
 DOES_NOT_FIT = 1
@@ -44,7 +44,6 @@ class Report:
     command: str | None
     prefill_costs: tuple[Cost, ...]
     decode_costs: tuple[Cost, ...]
-    notes: tuple[str, ...]
 
 
 def run(
@@ -67,13 +66,17 @@ def make_report(config: EngineConfig, *, gpu: str, gpu_memory: str, lengths: str
     device = "cpu" if config.device == "cpu" else "cuda"
     chosen = _workload(workload, device)
     card = find_gpu(gpu, gpu_memory)
-    spec = find_spec(config.model)
-    plan = plan_memory(spec, config, card.memory, device)
+    found = find_model(config.model)
+    spec = found.spec
+    plan = plan_memory(spec, config, card.memory, device, found.packed_bytes)
+    if device == "cuda" and not card.is_supported:
+        plan = replace(plan, problem=_too_old(card), max_model_len=0)
     asked = _lengths(lengths, config.max_model_len or spec.max_position)
     capacities = tuple(
         Capacity(length, plan.num_sequences(length), plan.num_sequences_before_reserves(length)) for length in asked
     )
-    rows = tuple(recommend(spec, config, card, chosen, asked[0])) if chosen else ()
+    recommended = chosen if card.is_supported else None
+    rows = tuple(recommend(spec, config, card, recommended, asked[0])) if recommended else ()
     return Report(
         model=config.model,
         gpu=card,
@@ -83,10 +86,9 @@ def make_report(config: EngineConfig, *, gpu: str, gpu_memory: str, lengths: str
         remedies=tuple(remedies(spec, config, card)) if plan.problem and device == "cuda" else (),
         workload=chosen,
         recommendation=rows,
-        command=_command(spec, config, card, chosen, rows) if chosen else None,
+        command=_command(spec, config, card, recommended, rows) if recommended else None,
         prefill_costs=tuple(prefill_cost(spec, card, length) for length in asked) if costs else (),
         decode_costs=_decode_costs(spec, config, card, plan, asked) if costs else (),
-        notes=_notes(card),
     )
 
 
@@ -105,7 +107,6 @@ def as_data(report: Report) -> dict[str, Any]:
         "command": report.command,
         "costs": {"prefill": [_cost(cost) for cost in report.prefill_costs]}
         | {"decode": [_cost(cost) for cost in report.decode_costs]},
-        "notes": list(report.notes),
     }
 
 
@@ -129,7 +130,7 @@ def _lengths(text: str, longest: int) -> list[int]:
         return [length for length in _LENGTHS if length <= longest] or [longest]
     words = text.split(",")
     for word in words:
-        if not (word.strip().isdecimal() and 1 <= int(word) <= longest):
+        if not (word.strip().isascii() and word.strip().isdecimal() and 1 <= int(word) <= longest):
             raise ValueError(f"lengths: must be numbers from 1 to {longest}, such as 1024,4096, got {word.strip()!r}")
     return [int(word) for word in words]
 
@@ -162,8 +163,7 @@ def _command(spec: ModelSpec, config: EngineConfig, gpu: Gpu, workload: Workload
     )
 
 
-def _notes(gpu: Gpu) -> tuple[str, ...]:
-    if gpu.is_supported or gpu.capability is None:
-        return ()
+def _too_old(gpu: Gpu) -> str:
+    assert gpu.capability is not None
     needed, has = (".".join(map(str, capability)) for capability in (MIN_CAPABILITY, gpu.capability))
-    return (f"{gpu.name}: the kernels need compute capability {needed} or newer, and it has {has}",)
+    return f"gpu: must have compute capability {needed} or newer, which the kernels need, got {has} ({gpu.name})"

@@ -35,8 +35,6 @@ def print_report(report: Report) -> None:
         console.print(_costs("Least time of a prompt", report.prefill_costs, prefill=True))
     if report.decode_costs:
         console.print(_costs("Least time of a decode step", report.decode_costs, prefill=False))
-    for note in report.notes:
-        console.print(f"[yellow]{escape(note)}[/yellow]")
 
 
 def _place(report: Report) -> str:
@@ -51,19 +49,28 @@ def _memory(report: Report) -> Table:
     _size(table, "device", plan.device_memory, "all of it" if on_gpu else "what the process may use")
     if on_gpu:
         _size(table, "to use", plan.budget, f"gpu_memory_utilization {config.gpu_memory_utilization:g}")
-    _size(table, "weights", -plan.weight_bytes, f"{plan.parameters:,} parameters x {element} bytes")
+    _size(table, "weights", -plan.weight_bytes, f"{plan.parameters:,} parameters x {element} bytes{_beside(report)}")
     if on_gpu:
         _size(table, "context", -plan.context_bytes, "driver and CUDA context")
         tokens = f"{token_budget(config, 'cuda')} tokens"
         _size(table, "activations", -plan.activation_bytes, f"temporary tensors of a step of {tokens}")
         _size(table, "graphs", -plan.graph_bytes, "captured CUDA graphs")
     _size(table, "KV cache", plan.kv_cache_bytes, "as set" if config.kv_cache_memory else _rest(on_gpu), bold=True)
+    swap = "host memory for preempted requests" if on_gpu else "blocks of preempted requests"
+    _size(table, "swap", plan.swap_bytes, f"{swap}, {'at most ' if on_gpu else ''}{plan.num_host_blocks:,} blocks")
     table.add_section()
     block = plan.kv_bytes_per_token * plan.block_size
     table.add_row("KV of a token", "", "", f"{plan.kv_bytes_per_token:,} bytes")
     table.add_row("blocks", "", "", f"{plan.num_blocks:,} of {plan.block_size} tokens, {block:,} bytes each")
     table.add_row("[bold]tokens[/bold]", "", "", f"[bold]{plan.num_tokens:,}[/bold] in the KV cache")
     return table
+
+
+def _beside(report: Report) -> str:
+    """What a CPU holds beside the weights themselves."""
+    plan = report.memory
+    more = plan.weight_bytes - plan.parameters * element_size(report.config)
+    return f", and {more / 1e9:.2f} GB packed or in another order" if more else ""
 
 
 def _rest(on_gpu: bool) -> str:
