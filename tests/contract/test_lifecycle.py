@@ -322,6 +322,24 @@ def test_served_names(start_scripted):
     assert server.metric("octavo_requests_running", model_name="chat") == 0
 
 
+def test_a_command_line_for_vllm(start_scripted):
+    """Its spelling of flags, and sampling defaults in every kind of request that leaves them out."""
+    defaults = '{"max_new_tokens": 3}'
+    server = start_scripted("--served-model-name", "chat", "org/chat", "--override-generation-config", defaults)
+    server.wait_ready()
+    question = {"model": "org/chat", "messages": [{"role": "user", "content": "a"}]}
+    with client(server) as http:
+        assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["chat", "org/chat"]
+        chat = http.post("/v1/chat/completions", json=question).json()
+        assert chat["usage"]["completion_tokens"] == 3
+        asked = http.post("/v1/chat/completions", json={**question, "max_tokens": 5}).json()
+        assert asked["usage"]["completion_tokens"] == 5
+        text = http.post("/v1/completions", json={"model": "chat", "prompt": "a"}).json()
+        assert text["usage"]["completion_tokens"] == 3
+        response = http.post("/v1/responses", json={"model": "chat", "input": "a"}).json()
+        assert response["usage"]["output_tokens"] == 3
+
+
 def test_the_block_map_is_for_people_and_no_part_of_the_api(scripted):
     with client(scripted) as http:
         assert http.get("/debug/blocks").json() == {
