@@ -111,6 +111,15 @@ def test_a_call_cut_by_the_token_limit_says_so(client):
     assert '{"city": "Paris", "days": 2}'.startswith(calls[0][1])
 
 
+def test_a_call_cut_by_a_stop_string_is_not_told_as_finished(client):
+    content, calls, reason = streamed(
+        client, model="smollm2", tools=[WEATHER], messages=say(HERMES), stop=["Par"], temperature=0
+    )
+    assert (content, calls, reason) == ("", [("get_weather", '{"city": "')], "stop")
+    behind = streamed(client, model="smollm2", tools=[WEATHER], messages=say(HERMES), stop=["</tool"], temperature=0)
+    assert behind == ("", [("get_weather", '{"city": "Paris", "days": 2}')], "tool_calls")
+
+
 def test_arguments_stream_in_pieces(client):
     chunks = client.chat.completions.create(
         model="smollm2", tools=[WEATHER], messages=say(HERMES), temperature=0, stream=True

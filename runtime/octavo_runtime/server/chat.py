@@ -3,6 +3,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import time
 import uuid
 from collections.abc import AsyncGenerator, Iterable
@@ -18,7 +19,7 @@ from octavo_runtime.server.chunks import ChatChunkChoice, ChatCompletionChunk, C
 from octavo_runtime.server.generation import Generation, make_ask, run, usage
 from octavo_runtime.server.logprobs import TokenTrail, chat_logprobs, prompt_logprobs
 from octavo_runtime.server.protocol import ChatCompletionRequest
-from octavo_runtime.server.reasoning import ReasoningSplitter
+from octavo_runtime.server.reasoning import ReasoningSpan, ReasoningSplitter
 from octavo_runtime.server.responses import (
     SYSTEM_FINGERPRINT,
     ChatChoice,
@@ -80,7 +81,9 @@ async def begin(state: ServerState, body: ChatCompletionRequest) -> ChatTurn:
     params, form_field = chat_params(model, body)
     prompt = await asyncio.to_thread(chat_prompt, model, body)
     ask = make_ask(model, body, prompt.token_ids, params, "messages")
-    return ChatTurn(model, body, prompt, Generation(state, model, dataclasses.replace(ask, form_field=form_field)))
+    preamble = functools.partial(ReasoningSpan, opened=prompt.reasoning_open) if prompt.may_reason else None
+    ask = dataclasses.replace(ask, form_field=form_field, preamble=preamble)
+    return ChatTurn(model, body, prompt, Generation(state, model, ask))
 
 
 async def complete(turn: ChatTurn) -> ChatCompletion:

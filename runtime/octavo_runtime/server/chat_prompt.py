@@ -33,7 +33,10 @@ def chat_prompt(model: ServedModel, body: ChatCompletionRequest) -> ChatPrompt:
     if body.truncate_prompt_tokens is None:
         check_text(model, sum(len(str(message.for_template()["content"])) for message in body.messages), "messages")
     token_ids = model.template.encode_conversation(_conversation(model, body), model.tokenizer)
-    reasons, opened = model.style.reasons, _opens_reasoning(model, body, token_ids)
+    begun = str(body.messages[-1].for_template()["content"]) if body.continue_final_message else ""
+    opened = left_open(begun) if begun.strip() else _opens_reasoning(model, token_ids)
+    # Reasoning is what a message begins with.
+    reasons = model.style.reasons and (opened or not begun.strip())
     may_reason = reasons and body.answer_form() is None and not body.forced_tools
     if reasons and opened and not may_reason:
         # The form holds from the first token on, so the model has no room to think.
@@ -108,8 +111,6 @@ def _conversation(model: ServedModel, body: ChatCompletionRequest) -> Conversati
     return conversation if model.style.template_tells else prompt.as_text(conversation)
 
 
-def _opens_reasoning(model: ServedModel, body: ChatCompletionRequest, token_ids: list[int]) -> bool:
-    if body.continue_final_message:
-        return left_open(str(body.messages[-1].for_template()["content"]))
+def _opens_reasoning(model: ServedModel, token_ids: list[int]) -> bool:
     end = model.tokenizer.decode(token_ids[-_LAST_TOKENS:], skip_special_tokens=False)
     return end.rstrip().endswith(OPEN)

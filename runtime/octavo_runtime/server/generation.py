@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from octavo_runtime.answers import Answers, Delta
+from octavo_runtime.detokenizer import Preamble
 from octavo_runtime.engine_client import EngineFailure
 from octavo_runtime.messages import RequestError
 from octavo_runtime.sampling_params import SamplingParams
@@ -24,13 +25,15 @@ _RETRY_SECONDS = 1  # a queue moves on quickly
 
 @dataclass(frozen=True)
 class Ask:
-    """One prompt and what is asked of it. form_field: the request's own name for its structured output."""
+    """One prompt and what is asked of it. form_field: the request's own name for its structured output. preamble: see
+    Answers."""
 
     prompt: list[int]
     params: SamplingParams
     priority: int
     cache_salt: str
     form_field: str
+    preamble: Callable[[], Preamble] | None = None
 
 
 def make_ask(model: ServedModel, body: GenerationRequest, prompt: list[int], params: SamplingParams, field: str) -> Ask:
@@ -93,7 +96,7 @@ class Generation:
 
     def __init__(self, state: ServerState, model: ServedModel, ask: Ask) -> None:
         self.ask = ask
-        self.answers = Answers(model.tokenizer, ask.params)
+        self.answers = Answers(model.tokenizer, ask.params, ask.preamble)
         self._state = state
         self._tokenizer = model.tokenizer
         self._progress = Progress(state.metrics, len(ask.prompt))
