@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from octavo_runtime.answers import Answer, Delta
 from octavo_runtime.messages import FinishReason
 from octavo_runtime.server.answer_reader import AnswerReader
-from octavo_runtime.server.chat_prompt import ChatPrompt, chat_params, chat_prompt
+from octavo_runtime.server.chat_prompt import ChatPrompt, chat_form_field, chat_params, chat_prompt
 from octavo_runtime.server.chunks import ChatChunkChoice, ChatCompletionChunk, ChatDelta
 from octavo_runtime.server.generation import Generation, make_ask, run, usage
 from octavo_runtime.server.logprobs import TokenTrail, chat_logprobs, prompt_logprobs
@@ -78,10 +78,10 @@ def router(state: ServerState) -> APIRouter:
 async def begin(state: ServerState, body: ChatCompletionRequest) -> ChatTurn:
     """The turn that a request asks for; nothing runs yet. Raises ApiError or InvalidParameter."""
     model = state.model_for(body.model)
-    params, form_field = chat_params(model, body)
-    prompt = await asyncio.to_thread(chat_prompt, model, body)
+    params, prompt = await asyncio.to_thread(lambda: (chat_params(model, body), chat_prompt(model, body)))
     ask = make_ask(model, body, prompt.token_ids, params, "messages")
     preamble = functools.partial(ReasoningSpan, opened=prompt.reasoning_open) if prompt.may_reason else None
+    form_field = functools.partial(chat_form_field, body)
     ask = dataclasses.replace(ask, form_field=form_field, preamble=preamble)
     return ChatTurn(model, body, prompt, Generation(state, model, ask))
 

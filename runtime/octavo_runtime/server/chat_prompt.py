@@ -16,6 +16,8 @@ from octavo_runtime.server.reasoning import CLOSE, OPEN, left_open
 from octavo_runtime.server.state import ServedModel
 from octavo_runtime.server.tools import grammar, prompt
 from octavo_runtime.server.tools.syntax import Syntax
+from octavo_runtime.server.tools.tool import Tool
+from octavo_runtime.structured.json_schema import UnsupportedSchema, adapt
 
 _LAST_TOKENS = 16  # of a prompt, in which it may open the reasoning
 
@@ -46,13 +48,11 @@ def chat_prompt(model: ServedModel, body: ChatCompletionRequest) -> ChatPrompt:
     return ChatPrompt(token_ids, may_reason, opened and may_reason)
 
 
-def chat_params(model: ServedModel, body: ChatCompletionRequest) -> tuple[SamplingParams, str]:
-    """The engine's parameters, and the request's field that the answer's form comes from. Raises ApiError or
-    InvalidParameter."""
+def chat_params(model: ServedModel, body: ChatCompletionRequest) -> SamplingParams:
+    """The engine's parameters. Raises ApiError or InvalidParameter; schemas of many tools take a while."""
     params, form, syntax = body.sampling_params(default_max_tokens=None), body.answer_form(), model.style.calls
-    field = "structured_outputs" if form is None else form.field
     if not body.offered_tools:
-        return params, field
+        return params
     if syntax is None:
         raise invalid("tools: not read by this server (--tool-call-parser none); leave them out", "tools")
     if model.tokenizer.is_special(syntax.marker):
@@ -64,8 +64,19 @@ def chat_params(model: ServedModel, body: ChatCompletionRequest) -> tuple[Sampli
         except InvalidParameter as error:
             reason = str(error).removeprefix(f"{error.field} ").replace("beam_width", "use_beam_search")
             raise InvalidParameter("tool_choice", reason) from None
-        field = "tools"
-    return params, field
+    return params
+
+
+def chat_form_field(body: ChatCompletionRequest, line: int | None) -> str:
+    """The request's field that the answer's form comes from, or the form's line, where calls are its form."""
+    form = body.answer_form()
+    if not body.offered_tools or not (body.forced_tools or form is not None):
+        return "structured_outputs" if form is None else form.field
+    tools = _of_grammar(body)
+    number = None if line is None else grammar.tool_at(line)
+    if number is None or number >= len(tools):
+        return "tools"
+    return f"tools.{tools[number][0]}.function.parameters"
 
 
 def _calls(body: ChatCompletionRequest, syntax: Syntax, form: AnswerForm | None) -> str:
@@ -75,11 +86,38 @@ def _calls(body: ChatCompletionRequest, syntax: Syntax, form: AnswerForm | None)
         if form is not None:
             raise InvalidParameter("tool_choice", f"cannot force a call together with {form.field}")
         several = parallel and body.tool_choice == "required"
-        return grammar.calls(syntax, body.forced_tools, parallel=several)
+        return grammar.calls(syntax, _argument_schemas(body), parallel=several)
     assert form is not None
     if not syntax.written_open or syntax.prompted or not (form.output.json or form.output.json_object):
         raise InvalidParameter(form.field, "cannot be combined with tools here; send tool_choice none or no tools")
-    return grammar.calls(syntax, body.offered_tools, parallel=parallel, otherwise=_schema(form))
+    return grammar.calls(
+        syntax, _argument_schemas(body), parallel=parallel, otherwise=_adapted(form.field, _schema(form))
+    )
+
+
+def _of_grammar(body: ChatCompletionRequest) -> list[tuple[int, Tool]]:
+    """The functions that a grammar of calls is made of, with their places in the request."""
+    names = {tool.function.name for tool in body.forced_tools or body.offered_tools}
+    return [(number, tool) for number, tool in enumerate(body.tools or ()) if tool.function.name in names]
+
+
+def _argument_schemas(body: ChatCompletionRequest) -> dict[str, dict[str, Any]]:
+    """Of the arguments of each function, by its name."""
+    schemas = {}
+    for number, tool in _of_grammar(body):
+        field, name = f"tools.{number}.function.parameters", tool.function.name
+        schemas[name] = _adapted(field, tool.function.argument_schema(), f", in the tool {name!r}")
+    return schemas
+
+
+def _adapted(field: str, schema: dict[str, Any], where: str = "") -> dict[str, Any]:
+    try:
+        return adapt(schema).schema
+    except UnsupportedSchema as error:
+        place = f"{field}.{error.place}" if error.place else field
+        raise invalid(f"{place}: {error.reason}{where}", place) from None
+    except RecursionError:
+        raise invalid(f"{field}: must be nested less deep{where}", field) from None
 
 
 def _schema(form: AnswerForm) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -25,14 +26,14 @@ _RETRY_SECONDS = 1  # a queue moves on quickly
 
 @dataclass(frozen=True)
 class Ask:
-    """One prompt and what is asked of it. form_field: the request's own name for its structured output. preamble: see
-    Answers."""
+    """One prompt and what is asked of it. form_field: the request's own name for its structured output, or for the line
+    of it, counted from 1, where an error is. preamble: see Answers."""
 
     prompt: list[int]
     params: SamplingParams
     priority: int
     cache_salt: str
-    form_field: str
+    form_field: Callable[[int | None], str]
     preamble: Callable[[], Preamble] | None = None
 
 
@@ -40,13 +41,14 @@ def make_ask(model: ServedModel, body: GenerationRequest, prompt: list[int], par
     """What to ask of the engine for a prompt that request field `field` holds. Raises ApiError where it does not
     fit the model."""
     kept, form = params.truncate(prompt), body.answer_form()
+    form_field = "structured_outputs" if form is None else form.field
     check_prompt(model, kept, body.token_limit(), field)
     return Ask(
         kept,
         resolve_params(params, model.tokenizer),
         body.priority,
         body.cache_salt or "",
-        "structured_outputs" if form is None else form.field,
+        lambda _: form_field,
     )
 
 
@@ -196,13 +198,17 @@ def usage(generations: Sequence[Generation], completion_tokens: int | None = Non
     )
 
 
-def refusal(error: RequestError, form_field: str) -> ApiError:
-    """Why the engine gave no answer. form_field: the request's own name for its structured output."""
+def refusal(error: RequestError, form_field: Callable[[int | None], str]) -> ApiError:
+    """Why the engine gave no answer. form_field: see Ask."""
     match error.kind:
         case "invalid":
             field, message = error.field, error.message
             if field is not None and field.startswith("structured_outputs"):
-                field, message = form_field, f"{form_field} {message.removeprefix(f'{field} ')}"
+                line = re.search(r"at (\d+)\(\d+\): (?:failed to compile JSON schema: )?", message)
+                told = form_field(None if line is None else int(line[1]))
+                if line is not None and told != form_field(None):
+                    message = message.replace(line[0], "")
+                field, message = told, f"{told} {message.removeprefix(f'{field} ')}"
             return invalid(message, field)
         case "overloaded":
             return overloaded(error.message, retry_after=_RETRY_SECONDS)
