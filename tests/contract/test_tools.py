@@ -314,6 +314,17 @@ def test_a_schema_that_no_grammar_keeps_to_is_refused_with_the_tools_name_and_th
     assert message.endswith(", in the tool 'create_issue'")
 
 
+def test_a_form_that_no_grammar_keeps_to_is_refused_with_its_place(scripted):
+    schema = {"type": "object", "properties": {"x": {"type": "array", "contains": {"const": 1}}}}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    body = {"model": "smollm2", "messages": say("x"), "response_format": form}
+    answer = httpx.post(f"{scripted.url}/v1/chat/completions", json=body, trust_env=False, timeout=60)
+    assert answer.status_code == 400, answer.text
+    place = "response_format.json_schema.schema.properties.x.contains"
+    assert answer.json()["error"]["message"] == f"{place}: is not supported"
+    assert answer.json()["error"]["param"] == place
+
+
 QUESTION = [{"role": "user", "content": "How is the weather in Paris?"}]
 
 

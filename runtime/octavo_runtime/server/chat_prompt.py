@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,6 +20,7 @@ from octavo_runtime.server.tools.syntax import Syntax
 from octavo_runtime.server.tools.tool import Tool
 from octavo_runtime.structured.json_schema import UnsupportedSchema, adapt
 
+_log = logging.getLogger(__name__)
 _LAST_TOKENS = 16  # of a prompt, in which it may open the reasoning
 
 
@@ -51,6 +53,8 @@ def chat_prompt(model: ServedModel, body: ChatCompletionRequest) -> ChatPrompt:
 def chat_params(model: ServedModel, body: ChatCompletionRequest) -> SamplingParams:
     """The engine's parameters. Raises ApiError or InvalidParameter; schemas of many tools take a while."""
     params, form, syntax = body.sampling_params(default_max_tokens=None), body.answer_form(), model.style.calls
+    if form is not None and form.output.json is not None:
+        _adapted(form.field, _schema(form))
     if not body.offered_tools:
         return params
     if syntax is None:
@@ -111,13 +115,17 @@ def _argument_schemas(body: ChatCompletionRequest) -> dict[str, dict[str, Any]]:
 
 
 def _adapted(field: str, schema: dict[str, Any], where: str = "") -> dict[str, Any]:
+    """A schema as llguidance takes it; what of it an answer may break is logged."""
     try:
-        return adapt(schema).schema
+        adapted = adapt(schema)
     except UnsupportedSchema as error:
         place = f"{field}.{error.place}" if error.place else field
         raise invalid(f"{place}: {error.reason}{where}", place) from None
     except RecursionError:
         raise invalid(f"{field}: must be nested less deep{where}", field) from None
+    for place in adapted.ignored:
+        _log.debug("keyword of a schema ignored", extra={"field": f"{field}.{place}"})
+    return adapted.schema
 
 
 def _schema(form: AnswerForm) -> dict[str, Any]:
