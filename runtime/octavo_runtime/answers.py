@@ -1,9 +1,9 @@
 """From the engine's outputs to text: all the answers to one prompt, as they grow."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from octavo_runtime.detokenizer import Detokenizer
+from octavo_runtime.detokenizer import Detokenizer, Preamble
 from octavo_runtime.messages import FinishReason, Output, RequestError
 from octavo_runtime.sampling_params import InvalidParameter, SamplingParams
 from octavo_runtime.step import TokenLogprobs
@@ -62,15 +62,19 @@ class Delta:
 
 class Answers:
     """The answers to one prompt under `params`. Where one meets a stop string its tokens under way are dropped, and the
-    caller aborts it in the engine (`Delta.stopped`)."""
+    caller aborts it in the engine (`Delta.stopped`). preamble: makes what tells each answer's Detokenizer where stop
+    strings begin to count; None: at once."""
 
-    def __init__(self, tokenizer: Tokenizer, params: SamplingParams) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, params: SamplingParams, preamble: Callable[[], Preamble] | None = None
+    ) -> None:
         self.cached_tokens = 0
         self.prompt_logprobs: list[TokenLogprobs] | None = None
         self._params = params
         self._all: dict[int, Answer] = {}
         self._detokenizers: dict[int, Detokenizer] = {}
         self._tokenizer = tokenizer
+        self._preamble = preamble
 
     @property
     def finished(self) -> bool:
@@ -88,6 +92,7 @@ class Answers:
                 skip_special_tokens=self._params.skip_special_tokens,
                 include_stop=self._params.include_stop_str_in_output,
                 min_tokens=self._params.min_tokens,
+                preamble=None if self._preamble is None else self._preamble(),
             )
         self.cached_tokens = max(self.cached_tokens, output.cached_tokens)
         self.prompt_logprobs = output.prompt_logprobs or self.prompt_logprobs

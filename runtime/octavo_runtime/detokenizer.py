@@ -2,8 +2,16 @@
 
 import codecs
 from collections.abc import Sequence
+from typing import Protocol
 
 from octavo_runtime.tokenizer import Tokenizer
+
+
+class Preamble(Protocol):
+    """Finds where the part of an answer ends in which stop strings do not count, such as reasoning."""
+
+    def add(self, text: str, *, finished: bool) -> tuple[str, str]:
+        """Takes the next piece of the answer; what is settled of it: text of that part, and text behind it."""
 
 
 class Detokenizer:
@@ -13,7 +21,7 @@ class Detokenizer:
     goes on from its prompt, so a leading space is part of the text. Bytes that form no character become U+FFFD.
 
     include_stop: the stop string itself is part of the text. min_tokens: stop strings count only behind the text of
-    that many tokens."""
+    that many tokens; and only behind the `preamble`."""
 
     def __init__(
         self,
@@ -23,6 +31,7 @@ class Detokenizer:
         skip_special_tokens: bool = True,
         include_stop: bool = False,
         min_tokens: int = 0,
+        preamble: Preamble | None = None,
     ) -> None:
         self.stop: str | None = None
         """The stop string that was met. Nothing more is returned then; the caller ends the answer."""
@@ -30,6 +39,7 @@ class Detokenizer:
         self._skip_special_tokens = skip_special_tokens
         self._include_stop = include_stop
         self._unstoppable = min_tokens if stop else 0  # tokens yet to come whose text cannot stop the answer
+        self._preamble = preamble if stop else None
         self._characters = codecs.getincrementaldecoder("utf-8")("replace")
         self._matches = [_Match(text) for text in stop]
         self._held = ""
@@ -40,12 +50,12 @@ class Detokenizer:
         shown = token_ids[:-1] if stopped_by_token else token_ids
         free, shown = shown[: self._unstoppable], shown[self._unstoppable :]
         self._unstoppable -= len(free)
-        text = self._decode(free) + self._up_to_stop(self._decode(shown))
+        text = "".join(self._behind_preamble(self._decode(free))) + self._up_to_stop(self._decode(shown))
         return text + self.flush() if finished else text
 
     def flush(self) -> str:
         """The text still held back. The answer is over."""
-        text = self._up_to_stop(self._characters.decode(b"", final=True)) + self._held
+        text = self._up_to_stop(self._characters.decode(b"", final=True), finished=True) + self._held
         self._held = ""
         return text
 
@@ -54,11 +64,18 @@ class Detokenizer:
         pieces = [self._tokenizer.token_bytes(token, skip_special_tokens=skip) for token in token_ids]
         return self._characters.decode(b"".join(pieces))
 
-    def _up_to_stop(self, text: str) -> str:
+    def _behind_preamble(self, text: str, *, finished: bool = False) -> tuple[str, str]:
+        return ("", text) if self._preamble is None else self._preamble.add(text, finished=finished)
+
+    def _up_to_stop(self, text: str, *, finished: bool = False) -> str:
         if self.stop is not None:
             return ""
         if not self._matches:
             return text
+        free, text = self._behind_preamble(text, finished=finished)
+        return free + self._matched(text)
+
+    def _matched(self, text: str) -> str:
         pending = self._held + text
         for position, character in enumerate(text, start=len(self._held) + 1):
             complete = [match for match in self._matches if match.advance(character)]

@@ -153,6 +153,23 @@ def prompt_of(server, **asked):
     return httpx.post(f"{server.url}/detokenize", json=tokens, trust_env=False).json()["prompt"]
 
 
+def test_a_stop_string_in_the_reasoning_does_not_end_the_answer(models):
+    text = "<think>\nParis, or Lyon?\n</think>\n\nThe city is Paris, I think."
+    assert both_ways(models(THINKING), messages=say(text), stop=["Paris"])[:2] == ("Paris, or Lyon?", "The city is ")
+    opened = text.removeprefix("<think>\n")
+    assert both_ways(models(OPENING), messages=say(opened), stop=["Paris"])[:2] == ("Paris, or Lyon?", "The city is ")
+    plain = {"messages": say("Is it Paris?"), "stop": ["Paris"]}
+    assert both_ways(models(THINKING), **plain)[:2] == (None, "Is it ")
+
+
+def test_reasoning_is_only_what_a_message_begins_with(models):
+    """Neither a mark within the begun message nor one that the answer begins with hides the answer."""
+    for begun in ("The tag <think> is used", "The tag is "):
+        messages = [*say("<think> and closed"), {"role": "assistant", "content": begun}]
+        asked = {"messages": messages, "continue_final_message": True}
+        assert both_ways(models(THINKING), **asked)[:2] == (None, "<think> and closed")
+
+
 def test_what_the_template_is_told(models):
     server = models(THINKING)
     earlier = [

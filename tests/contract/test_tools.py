@@ -111,6 +111,15 @@ def test_a_call_cut_by_the_token_limit_says_so(client):
     assert '{"city": "Paris", "days": 2}'.startswith(calls[0][1])
 
 
+def test_a_call_cut_by_a_stop_string_is_not_told_as_finished(client):
+    content, calls, reason = streamed(
+        client, model="smollm2", tools=[WEATHER], messages=say(HERMES), stop=["Par"], temperature=0
+    )
+    assert (content, calls, reason) == ("", [("get_weather", '{"city": "')], "stop")
+    behind = streamed(client, model="smollm2", tools=[WEATHER], messages=say(HERMES), stop=["</tool"], temperature=0)
+    assert behind == ("", [("get_weather", '{"city": "Paris", "days": 2}')], "tool_calls")
+
+
 def test_arguments_stream_in_pieces(client):
     chunks = client.chat.completions.create(
         model="smollm2", tools=[WEATHER], messages=say(HERMES), temperature=0, stream=True
@@ -279,6 +288,43 @@ def test_bad_requests(scripted, asked, param, words):
         assert answer.json()["error"]["param"] == param
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "place"),
+    [
+        ("chat/completions", {"messages": say("x"), "tool_choice": "required"}, "tools.1.function.parameters"),
+        ("responses", {"input": "x", "tool_choice": "required"}, "tools.1.parameters"),
+        ("messages", {"messages": say("x"), "tool_choice": {"type": "any"}, "max_tokens": 9}, "tools.1.input_schema"),
+    ],
+)
+def test_a_schema_that_no_grammar_keeps_to_is_refused_with_the_tools_name_and_the_place(scripted, path, body, place):
+    parameters = {"type": "object", "properties": {"x": {"type": "string", "pattern": "a(?=b)"}}}
+    tools = [NOW, {"type": "function", "function": {"name": "create_issue", "parameters": parameters}}]
+    if path == "responses":
+        tools = [{"type": "function", **tool["function"]} for tool in tools]
+    if path == "messages":
+        tools = [
+            {"name": tool["function"]["name"], "input_schema": tool["function"].get("parameters", {"type": "object"})}
+            for tool in tools
+        ]
+    url = f"{scripted.url}/v1/{path}"
+    answer = httpx.post(url, json={"model": "smollm2", "tools": tools, **body}, trust_env=False, timeout=60)
+    assert answer.status_code == 400, answer.text
+    message = answer.json()["error"]["message"]
+    assert message.startswith(f"{place}.properties.x.pattern: look-around is not supported")
+    assert message.endswith(", in the tool 'create_issue'")
+
+
+def test_a_form_that_no_grammar_keeps_to_is_refused_with_its_place(scripted):
+    schema = {"type": "object", "properties": {"x": {"type": "array", "contains": {"const": 1}}}}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    body = {"model": "smollm2", "messages": say("x"), "response_format": form}
+    answer = httpx.post(f"{scripted.url}/v1/chat/completions", json=body, trust_env=False, timeout=60)
+    assert answer.status_code == 400, answer.text
+    place = "response_format.json_schema.schema.properties.x.contains"
+    assert answer.json()["error"]["message"] == f"{place}: is not supported"
+    assert answer.json()["error"]["param"] == place
+
+
 QUESTION = [{"role": "user", "content": "How is the weather in Paris?"}]
 
 
@@ -345,5 +391,5 @@ def test_a_schema_that_does_not_compile_is_the_clients_fault(real):
             f"{real.url}/v1/chat/completions", json={**body, "stream": stream}, trust_env=False, timeout=60
         )
         assert answer.status_code == 400, answer.text
-        assert answer.json()["error"]["param"] == "tools"
-        assert answer.json()["error"]["message"].startswith("tools ")
+        assert answer.json()["error"]["param"] == "tools.0.function.parameters"
+        assert answer.json()["error"]["message"].startswith("tools.0.function.parameters does not compile: ")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from octavo_runtime.server.reasoning import ReasoningSplitter, left_open, tokens_within
+from octavo_runtime.server.reasoning import ReasoningSpan, ReasoningSplitter, left_open, tokens_within
 from octavo_runtime.server.tools.call_parser import CallArguments, CallParser, CallStart, Content
 from octavo_runtime.server.tools.json_span import JsonSpan
 from octavo_runtime.server.tools.syntax import SYNTAXES, recognise
@@ -46,6 +46,7 @@ READ = [
     ("hermes", f"\n{hermes()}\n{hermes('now', '{}')}\n", "", TWO),
     ("hermes", f"Let me look.\n\n{hermes()}\n", "Let me look.", ONE),
     ("hermes", f"{hermes()}\nDone.", "Done.", ONE),
+    ("hermes", hermes().removesuffix("call>"), "", ONE),
     ("hermes", "No call at all, 1 < 2, <tool, <tool_calls\n", "No call at all, 1 < 2, <tool, <tool_calls\n", []),
     ("hermes", hermes().removesuffix("\n</tool_call>"), "", ONE),
     ("hermes", hermes().replace("}\n</", "\n</"), "", ONE),  # the last brace is missing
@@ -77,6 +78,7 @@ READ = [
     ),
     ("mistral", f"[TOOL_CALLS]get_weather[ARGS]{PARIS}[TOOL_CALLS]now[CALL_ID]abc123[ARGS]{{}}", "", TWO),
     ("mistral", f"So: [TOOL_CALLS]get_weather{PARIS}", "So:", ONE),
+    ("mistral", f'[TOOL_CALLS] [{{"name": "get_weather", "arguments": {PARIS}}}, ', "", ONE),
     ("mistral", "[TOOL_CALLS]rm[ARGS]{}", "[TOOL_CALLS]rm[ARGS]{}", []),
     ("mistral", "[TOOL_CALLS] []", "[TOOL_CALLS] []", []),
     ("mistral", "[1, 2]", "[1, 2]", []),
@@ -127,7 +129,9 @@ def test_cuts_do_not_matter(syntax, text, places, forced):
     assert read(syntax, cut(text, places), forced=forced) == whole
     assert read(syntax, [*cut(text, places), ""], forced=forced) == whole
     content, calls = whole
-    if not calls:
+    if forced:
+        assert not content, "a forced answer is nothing but calls"
+    elif not calls:
         assert content == text, "nothing is lost where nothing was called"
 
 
@@ -188,6 +192,22 @@ def test_an_object_ends_where_json_says(value, places, ensure_ascii):
     assert end == len(text)
 
 
+@settings(max_examples=300, deadline=None)
+@given(TEXTS, st.lists(st.integers(0, 500)), st.booleans())
+@example("<think> a </think> <think>", [3, 8, 15], False)
+@example("<thin", [2], False)
+def test_the_span_of_the_reasoning_is_what_the_splitter_takes(text, places, opened):
+    """Wherever the text is cut, and all of it comes out."""
+    span, thought, behind = ReasoningSpan(opened=opened), "", ""
+    for piece in cut(text, places):
+        for place, part in enumerate(span.add(piece, finished=False)):
+            thought, behind = (thought + part, behind) if place == 0 else (thought, behind + part)
+    rest = span.add("", finished=True)
+    thought, behind = thought + rest[0], behind + rest[1]
+    length = split([text], opened=opened)[2]
+    assert (thought, behind) == ((text, "") if length is None else (text[:length], text[length:]))
+
+
 def test_tokens_of_the_reasoning():
     class Letters:
         def token_bytes(self, token, *, skip_special_tokens):
@@ -203,6 +223,7 @@ def test_a_text_that_leaves_the_reasoning_open():
     assert left_open("<think>\nHm")
     assert not left_open("<think>\nHm</think>")
     assert not left_open("Hm")
+    assert not left_open("The tag <think> opens it")
 
 
 @pytest.mark.parametrize(

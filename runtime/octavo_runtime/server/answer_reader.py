@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from octavo_runtime.server.chunks import ChatDelta, FunctionDelta, ToolCallDelta
 from octavo_runtime.server.reasoning import ReasoningSplitter, tokens_within
 from octavo_runtime.server.responses import AssistantMessage, FunctionCall, ToolCall
+from octavo_runtime.server.tools import arguments
 from octavo_runtime.server.tools.call_parser import CallParser, CallStart, Content, Event
 from octavo_runtime.tokenizer import Tokenizer
 
@@ -28,7 +29,6 @@ class AnswerReader:
         id_length: int | None,
     ) -> None:
         self.reasoning_tokens = 0
-        self.called = False
         self._tokenizer = tokenizer
         self._splitter = splitter
         self._parser = parser
@@ -37,6 +37,12 @@ class AnswerReader:
         self._show_reasoning = show_reasoning
         self._id_length = id_length
         self._token_ids: list[int] | None = []  # while it may reason
+        self._arguments: list[list[str]] = []  # of each call that was told, in pieces
+
+    @property
+    def called(self) -> bool:
+        """Whether there are calls so far, and each is whole."""
+        return bool(self._arguments) and all(arguments.whole("".join(one)) is not None for one in self._arguments)
 
     def add(self, text: str, token_ids: Sequence[int], *, finished: bool) -> list[ChatDelta]:
         """What new text and tokens bring, in order; mostly one thing or nothing. finished: the answer ends here."""
@@ -92,14 +98,16 @@ class AnswerReader:
             return
         if event.call > 0 and not self._parallel:
             return
-        self.called = True
         if not deltas:
             deltas.append(ChatDelta())
         calls = deltas[-1].tool_calls = deltas[-1].tool_calls or []
         if isinstance(event, CallStart):
             function = FunctionDelta(name=event.name, arguments="")
             calls.append(ToolCallDelta(event.call, function, id=self._new_id(), type="function"))
-        elif calls and calls[-1].index == event.call:
+            self._arguments.append([])
+            return
+        self._arguments[-1].append(event.text)
+        if calls and calls[-1].index == event.call:
             calls[-1].function.arguments = (calls[-1].function.arguments or "") + event.text
         else:
             calls.append(ToolCallDelta(event.call, FunctionDelta(arguments=event.text)))

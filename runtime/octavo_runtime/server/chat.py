@@ -3,6 +3,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import time
 import uuid
 from collections.abc import AsyncGenerator, Iterable
@@ -13,12 +14,12 @@ from fastapi import APIRouter, Request, Response
 from octavo_runtime.answers import Answer, Delta
 from octavo_runtime.messages import FinishReason
 from octavo_runtime.server.answer_reader import AnswerReader
-from octavo_runtime.server.chat_prompt import ChatPrompt, chat_params, chat_prompt
+from octavo_runtime.server.chat_prompt import ChatPrompt, chat_form_field, chat_params, chat_prompt
 from octavo_runtime.server.chunks import ChatChunkChoice, ChatCompletionChunk, ChatDelta
 from octavo_runtime.server.generation import Generation, make_ask, run, usage
 from octavo_runtime.server.logprobs import TokenTrail, chat_logprobs, prompt_logprobs
 from octavo_runtime.server.protocol import ChatCompletionRequest
-from octavo_runtime.server.reasoning import ReasoningSplitter
+from octavo_runtime.server.reasoning import ReasoningSpan, ReasoningSplitter
 from octavo_runtime.server.responses import (
     SYSTEM_FINGERPRINT,
     ChatChoice,
@@ -77,10 +78,12 @@ def router(state: ServerState) -> APIRouter:
 async def begin(state: ServerState, body: ChatCompletionRequest) -> ChatTurn:
     """The turn that a request asks for; nothing runs yet. Raises ApiError or InvalidParameter."""
     model = state.model_for(body.model)
-    params, form_field = chat_params(model, body)
-    prompt = await asyncio.to_thread(chat_prompt, model, body)
+    params, prompt = await asyncio.to_thread(lambda: (chat_params(model, body), chat_prompt(model, body)))
     ask = make_ask(model, body, prompt.token_ids, params, "messages")
-    return ChatTurn(model, body, prompt, Generation(state, model, dataclasses.replace(ask, form_field=form_field)))
+    preamble = functools.partial(ReasoningSpan, opened=prompt.reasoning_open) if prompt.may_reason else None
+    form_field = functools.partial(chat_form_field, body)
+    ask = dataclasses.replace(ask, form_field=form_field, preamble=preamble)
+    return ChatTurn(model, body, prompt, Generation(state, model, ask))
 
 
 async def complete(turn: ChatTurn) -> ChatCompletion:

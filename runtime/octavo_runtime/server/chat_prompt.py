@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,7 +17,10 @@ from octavo_runtime.server.reasoning import CLOSE, OPEN, left_open
 from octavo_runtime.server.state import ServedModel
 from octavo_runtime.server.tools import grammar, prompt
 from octavo_runtime.server.tools.syntax import Syntax
+from octavo_runtime.server.tools.tool import Tool
+from octavo_runtime.structured.json_schema import UnsupportedSchema, adapt
 
+_log = logging.getLogger(__name__)
 _LAST_TOKENS = 16  # of a prompt, in which it may open the reasoning
 
 
@@ -33,7 +37,10 @@ def chat_prompt(model: ServedModel, body: ChatCompletionRequest) -> ChatPrompt:
     if body.truncate_prompt_tokens is None:
         check_text(model, sum(len(str(message.for_template()["content"])) for message in body.messages), "messages")
     token_ids = model.template.encode_conversation(_conversation(model, body), model.tokenizer)
-    reasons, opened = model.style.reasons, _opens_reasoning(model, body, token_ids)
+    begun = str(body.messages[-1].for_template()["content"]) if body.continue_final_message else ""
+    opened = left_open(begun) if begun.strip() else _opens_reasoning(model, token_ids)
+    # Reasoning is what a message begins with.
+    reasons = model.style.reasons and (opened or not begun.strip())
     may_reason = reasons and body.answer_form() is None and not body.forced_tools
     if reasons and opened and not may_reason:
         # The form holds from the first token on, so the model has no room to think.
@@ -43,14 +50,13 @@ def chat_prompt(model: ServedModel, body: ChatCompletionRequest) -> ChatPrompt:
     return ChatPrompt(token_ids, may_reason, opened and may_reason)
 
 
-def chat_params(model: ServedModel, body: ChatCompletionRequest) -> tuple[SamplingParams, str]:
-    """The engine's parameters, and the request's field that the answer's form comes from. Raises ApiError or
-    InvalidParameter."""
-    params, form = body.sampling_params(None, model.defaults), body.answer_form()
-    syntax = model.style.calls
-    field = "structured_outputs" if form is None else form.field
+def chat_params(model: ServedModel, body: ChatCompletionRequest) -> SamplingParams:
+    """The engine's parameters. Raises ApiError or InvalidParameter; schemas of many tools take a while."""
+    params, form, syntax = body.sampling_params(None, model.defaults), body.answer_form(), model.style.calls
+    if form is not None and form.output.json is not None:
+        _adapted(form.field, _schema(form))
     if not body.offered_tools:
-        return params, field
+        return params
     if syntax is None:
         raise invalid("tools: not read by this server (--tool-call-parser none); leave them out", "tools")
     if model.tokenizer.is_special(syntax.marker):
@@ -62,8 +68,19 @@ def chat_params(model: ServedModel, body: ChatCompletionRequest) -> tuple[Sampli
         except InvalidParameter as error:
             reason = str(error).removeprefix(f"{error.field} ").replace("beam_width", "use_beam_search")
             raise InvalidParameter("tool_choice", reason) from None
-        field = "tools"
-    return params, field
+    return params
+
+
+def chat_form_field(body: ChatCompletionRequest, line: int | None) -> str:
+    """The request's field that the answer's form comes from, or the form's line, where calls are its form."""
+    form = body.answer_form()
+    if not body.offered_tools or not (body.forced_tools or form is not None):
+        return "structured_outputs" if form is None else form.field
+    tools = _of_grammar(body)
+    number = None if line is None else grammar.tool_at(line)
+    if number is None or number >= len(tools):
+        return "tools"
+    return f"tools.{tools[number][0]}.function.parameters"
 
 
 def _calls(body: ChatCompletionRequest, syntax: Syntax, form: AnswerForm | None) -> str:
@@ -73,11 +90,42 @@ def _calls(body: ChatCompletionRequest, syntax: Syntax, form: AnswerForm | None)
         if form is not None:
             raise InvalidParameter("tool_choice", f"cannot force a call together with {form.field}")
         several = parallel and body.tool_choice == "required"
-        return grammar.calls(syntax, body.forced_tools, parallel=several)
+        return grammar.calls(syntax, _argument_schemas(body), parallel=several)
     assert form is not None
     if not syntax.written_open or syntax.prompted or not (form.output.json or form.output.json_object):
         raise InvalidParameter(form.field, "cannot be combined with tools here; send tool_choice none or no tools")
-    return grammar.calls(syntax, body.offered_tools, parallel=parallel, otherwise=_schema(form))
+    return grammar.calls(
+        syntax, _argument_schemas(body), parallel=parallel, otherwise=_adapted(form.field, _schema(form))
+    )
+
+
+def _of_grammar(body: ChatCompletionRequest) -> list[tuple[int, Tool]]:
+    """The functions that a grammar of calls is made of, with their places in the request."""
+    names = {tool.function.name for tool in body.forced_tools or body.offered_tools}
+    return [(number, tool) for number, tool in enumerate(body.tools or ()) if tool.function.name in names]
+
+
+def _argument_schemas(body: ChatCompletionRequest) -> dict[str, dict[str, Any]]:
+    """Of the arguments of each function, by its name."""
+    schemas = {}
+    for number, tool in _of_grammar(body):
+        field, name = f"tools.{number}.function.parameters", tool.function.name
+        schemas[name] = _adapted(field, tool.function.argument_schema(), f", in the tool {name!r}")
+    return schemas
+
+
+def _adapted(field: str, schema: dict[str, Any], where: str = "") -> dict[str, Any]:
+    """A schema as llguidance takes it; what of it an answer may break is logged."""
+    try:
+        adapted = adapt(schema)
+    except UnsupportedSchema as error:
+        place = f"{field}.{error.place}" if error.place else field
+        raise invalid(f"{place}: {error.reason}{where}", place) from None
+    except RecursionError:
+        raise invalid(f"{field}: must be nested less deep{where}", field) from None
+    for place in adapted.ignored:
+        _log.debug("keyword of a schema ignored", extra={"field": f"{field}.{place}"})
+    return adapted.schema
 
 
 def _schema(form: AnswerForm) -> dict[str, Any]:
@@ -109,8 +157,6 @@ def _conversation(model: ServedModel, body: ChatCompletionRequest) -> Conversati
     return conversation if model.style.template_tells else prompt.as_text(conversation)
 
 
-def _opens_reasoning(model: ServedModel, body: ChatCompletionRequest, token_ids: list[int]) -> bool:
-    if body.continue_final_message:
-        return left_open(str(body.messages[-1].for_template()["content"]))
+def _opens_reasoning(model: ServedModel, token_ids: list[int]) -> bool:
     end = model.tokenizer.decode(token_ids[-_LAST_TOKENS:], skip_special_tokens=False)
     return end.rstrip().endswith(OPEN)

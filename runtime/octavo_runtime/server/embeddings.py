@@ -178,7 +178,7 @@ async def _embed(state: ServerState, model: ServedModel, body: EmbeddingRequest,
         )
         if output.error is not None:
             outcome = "rejected" if output.error.kind == "invalid" else "error"
-            raise refusal(output.error, "input")
+            raise refusal(output.error, lambda _: "input")
         assert output.embedding is not None
         progress.embedded(output)
         outcome = "success"

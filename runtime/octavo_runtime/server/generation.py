@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import re
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from octavo_runtime.answers import Answers, Delta
+from octavo_runtime.detokenizer import Preamble
 from octavo_runtime.engine_client import EngineFailure
 from octavo_runtime.messages import RequestError
 from octavo_runtime.sampling_params import SamplingParams
@@ -24,26 +26,29 @@ _RETRY_SECONDS = 1  # a queue moves on quickly
 
 @dataclass(frozen=True)
 class Ask:
-    """One prompt and what is asked of it. form_field: the request's own name for its structured output."""
+    """One prompt and what is asked of it. form_field: the request's own name for its structured output, or for the line
+    of it, counted from 1, where an error is. preamble: see Answers."""
 
     prompt: list[int]
     params: SamplingParams
     priority: int
     cache_salt: str
-    form_field: str
+    form_field: Callable[[int | None], str]
+    preamble: Callable[[], Preamble] | None = None
 
 
 def make_ask(model: ServedModel, body: GenerationRequest, prompt: list[int], params: SamplingParams, field: str) -> Ask:
     """What to ask of the engine for a prompt that request field `field` holds. Raises ApiError where it does not
     fit the model."""
     kept, form = params.truncate(prompt), body.answer_form()
+    form_field = "structured_outputs" if form is None else form.field
     check_prompt(model, kept, body.token_limit(), field)
     return Ask(
         kept,
         resolve_params(params, model.tokenizer),
         body.priority,
         body.cache_salt or "",
-        "structured_outputs" if form is None else form.field,
+        lambda _: form_field,
     )
 
 
@@ -93,7 +98,7 @@ class Generation:
 
     def __init__(self, state: ServerState, model: ServedModel, ask: Ask) -> None:
         self.ask = ask
-        self.answers = Answers(model.tokenizer, ask.params)
+        self.answers = Answers(model.tokenizer, ask.params, ask.preamble)
         self._state = state
         self._tokenizer = model.tokenizer
         self._progress = Progress(state.metrics, len(ask.prompt))
@@ -193,13 +198,17 @@ def usage(generations: Sequence[Generation], completion_tokens: int | None = Non
     )
 
 
-def refusal(error: RequestError, form_field: str) -> ApiError:
-    """Why the engine gave no answer. form_field: the request's own name for its structured output."""
+def refusal(error: RequestError, form_field: Callable[[int | None], str]) -> ApiError:
+    """Why the engine gave no answer. form_field: see Ask."""
     match error.kind:
         case "invalid":
             field, message = error.field, error.message
             if field is not None and field.startswith("structured_outputs"):
-                field, message = form_field, f"{form_field} {message.removeprefix(f'{field} ')}"
+                line = re.search(r"at (\d+)\(\d+\): (?:failed to compile JSON schema: )?", message)
+                told = form_field(None if line is None else int(line[1]))
+                if line is not None and told != form_field(None):
+                    message = message.replace(line[0], "")
+                field, message = told, f"{told} {message.removeprefix(f'{field} ')}"
             return invalid(message, field)
         case "overloaded":
             return overloaded(error.message, retry_after=_RETRY_SECONDS)

@@ -25,8 +25,9 @@ class ReasoningSplitter:
     def __init__(self, *, opened: bool) -> None:
         self.length: int | None = None
         """How many characters of the answer the reasoning took, with its marks; None while it may go on."""
+        self.begun = False
+        """Whether it is settled how the answer begins."""
         self._opened = opened
-        self._begun = False  # whether it is settled how the answer begins
         self._inside = False
         self._fresh = True  # nothing but blanks since the last mark
         self._pending = ""
@@ -36,11 +37,11 @@ class ReasoningSplitter:
         """The next piece of the answer. finished: it was the last one."""
         self._pending += text
         reasoning = ""
-        if not self._begun:
+        if not self.begun:
             stripped = self._pending.lstrip()
             if not finished and OPEN.startswith(stripped[: len(OPEN)]) and len(stripped) < len(OPEN):
                 return Split("", "")
-            self._begun = True
+            self.begun = True
             self._inside = self._opened or stripped.startswith(OPEN)
             if stripped.startswith(OPEN):
                 self._take(len(self._pending) - len(stripped) + len(OPEN))
@@ -78,6 +79,28 @@ class ReasoningSplitter:
         return taken
 
 
+class ReasoningSpan:
+    """Tells one answer's reasoning, marks and all, from what follows. A Preamble: stop strings are for the answer."""
+
+    def __init__(self, *, opened: bool) -> None:
+        self._splitter = ReasoningSplitter(opened=opened)
+        self._given = 0  # characters
+        self._pending = ""
+
+    def add(self, text: str, *, finished: bool) -> tuple[str, str]:
+        """The next piece of the answer; what is settled of it: reasoning, and text behind it."""
+        if self._splitter.length is None:
+            self._splitter.add(text, finished=finished)
+        text = self._pending + text
+        if not self._splitter.begun:
+            self._pending = text
+            return "", ""
+        self._pending = ""
+        inside = len(text) if self._splitter.length is None else max(self._splitter.length - self._given, 0)
+        self._given += inside
+        return text[:inside], text[inside:]
+
+
 def suffix_in(text: str, mark: str) -> int:
     """How many of the last characters of `text` may be the beginning of `mark`."""
     return next((size for size in range(min(len(text), len(mark) - 1), 0, -1) if mark.startswith(text[-size:])), 0)
@@ -95,5 +118,5 @@ def tokens_within(tokenizer: Tokenizer, token_ids: Sequence[int], length: int, *
 
 
 def left_open(text: str) -> bool:
-    """Whether a prompt, or what it ends with, has begun the reasoning that the answer goes on with."""
-    return text.rfind(OPEN) > text.rfind(CLOSE)
+    """Whether the beginning of a message is reasoning that goes on."""
+    return text.lstrip().startswith(OPEN) and CLOSE not in text

@@ -11,7 +11,7 @@ from octavo_runtime.messages import FinishReason
 SYSTEM_FINGERPRINT = f"octavo-{__version__}"
 
 ChatFinishReason = FinishReason | Literal["tool_calls"]
-"""Why a chat answer ended. tool_calls: it stopped by itself, and called functions."""
+"""Why a chat answer ended. tool_calls: it stopped, by itself or at a stop string, behind calls that are all whole."""
 
 
 class PromptTokensDetails(BaseModel):

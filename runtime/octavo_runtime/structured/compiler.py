@@ -11,8 +11,9 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper,
 from llguidance.gbnf_to_lark import any_to_lark
 
 from octavo_runtime.sampling_params import InvalidParameter, StructuredOutput
+from octavo_runtime.structured.json_schema import UnsupportedSchema, adapt
 
-MAX_BYTES = 128 * 1024
+MAX_BYTES = 512 * 1024  # of a source; what it costs is bounded where it is tried, see structured.trial
 MAX_REASON = 160  # characters of one line of a reason
 
 # What one compilation and one step may cost; llguidance ends a grammar that needs more with an error.
@@ -86,6 +87,8 @@ def grammar_text(structured: StructuredOutput) -> str:
         raise refusal(structured, "must be nested less deep") from None
     except InvalidParameter:
         raise
+    except UnsupportedSchema as error:
+        raise InvalidParameter("structured_outputs.json", f"cannot be kept to: {error}") from None
     except Exception as error:  # the GBNF converter raises bare Exception, IndexError and ValueError
         raise refusal(structured, f"is malformed: {error}") from None
     return json.dumps({"grammars": [{"lark_grammar": _ROOT}, {"name": "answer", **answer}]})
@@ -109,7 +112,8 @@ def compile_matcher(tokenizer: LLTokenizer, structured: StructuredOutput, text: 
 
 def _answer(kind: str, structured: StructuredOutput) -> dict[str, Any]:
     if kind == "choice":
-        return {"lark_grammar": "start: " + " | ".join(map(json.dumps, structured.choice))}
+        # One lexeme: as alternatives of a rule each would be an item of the parser's, of which a step may have few.
+        return {"lark_grammar": "start: CHOICE\nCHOICE: " + " | ".join(map(json.dumps, structured.choice))}
     if structured.regex is not None:
         return {"lark_grammar": f"start: /{regex_to_lark(structured.regex)}/"}
     if structured.grammar is not None:
@@ -120,4 +124,4 @@ def _answer(kind: str, structured: StructuredOutput) -> dict[str, Any]:
     options = schema.get("x-guidance", {})
     if not isinstance(options, dict):
         raise refusal(structured, f"x-guidance must be an object, got {type(options).__name__}")
-    return {"json_schema": {**schema, "x-guidance": {"whitespace_pattern": _WHITESPACE, **options}}}
+    return {"json_schema": {**adapt(schema).schema, "x-guidance": {"whitespace_pattern": _WHITESPACE, **options}}}

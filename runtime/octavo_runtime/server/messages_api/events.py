@@ -50,7 +50,7 @@ class BlockDelta(msgspec.Struct, tag_field="type", tag="content_block_delta"):
 
 
 class BlockStop(msgspec.Struct, tag_field="type", tag="content_block_stop"):
-    """A block is whole."""
+    """A block is whole. There is none for a call that was cut."""
 
     index: int
 

@@ -1,12 +1,12 @@
 """What clients of POST /v1/messages get."""
 
-import json
 import uuid
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
 from octavo_runtime.server.responses import ChatCompletion, ChatFinishReason, Usage
+from octavo_runtime.server.tools import arguments
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
 
@@ -80,16 +80,18 @@ def message_of(chat: ChatCompletion) -> MessageObject:
         content.append(ThinkingContent(thinking=said.reasoning))
     if said.content:
         content.append(TextContent(text=said.content))
+    # An input cannot be half there: a call that was cut is left out, or a client would make it with nothing.
     content += [
-        ToolUseContent(id=call.id, name=call.function.name, input=_input(call.function.arguments))
+        ToolUseContent(id=call.id, name=call.function.name, input=given)
         for call in said.tool_calls
+        if (given := arguments.whole(call.function.arguments)) is not None
     ]
     return MessageObject(
         id=new_id(),
         model=chat.model,
         content=content,
         stop_reason=stop_reason(choice.finish_reason, choice.stop_reason),
-        stop_sequence=stop_sequence(choice.stop_reason),
+        stop_sequence=stop_sequence(choice.finish_reason, choice.stop_reason),
         usage=message_usage(chat.usage),
     )
 
@@ -104,9 +106,9 @@ def stop_reason(finish_reason: ChatFinishReason, stop: str | int | None) -> Stop
     return "stop_sequence" if isinstance(stop, str) else "end_turn"
 
 
-def stop_sequence(stop: str | int | None) -> str | None:
-    """The string that ended an answer; None where a token did, or nothing."""
-    return stop if isinstance(stop, str) else None
+def stop_sequence(finish_reason: ChatFinishReason, stop: str | int | None) -> str | None:
+    """The string that is the reason why an answer ended, if one is."""
+    return stop if isinstance(stop, str) and finish_reason == "stop" else None
 
 
 def message_usage(usage: Usage) -> MessageUsage:
@@ -117,12 +119,3 @@ def message_usage(usage: Usage) -> MessageUsage:
         cache_read_input_tokens=cached,
         output_tokens=usage.completion_tokens,
     )
-
-
-def _input(arguments: str) -> dict[str, Any]:
-    """A call's arguments; none of those that the token limit cut short. Halves of surrogate pairs become `?`."""
-    try:
-        value = json.loads(json.dumps(json.loads(arguments), ensure_ascii=False).encode(errors="replace"))
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -19,6 +19,7 @@ from octavo_runtime.server.messages_api.objects import (
 )
 from octavo_runtime.server.pieces import Argued, Began, Called, Ended, Piece, Said, Thought
 from octavo_runtime.server.responses import Usage
+from octavo_runtime.server.tools import arguments
 
 
 async def message_events(model: str, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[events.Event, None]:
@@ -34,7 +35,8 @@ async def message_events(model: str, pieces: AsyncGenerator[Piece, None]) -> Asy
                     for event in blocks.close():
                         yield event
                     ended = events.Stopped(
-                        stop_reason(piece.finish_reason, piece.stop_reason), stop_sequence(piece.stop_reason)
+                        stop_reason(piece.finish_reason, piece.stop_reason),
+                        stop_sequence(piece.finish_reason, piece.stop_reason),
                     )
                     yield events.MessageDelta(ended, message_usage(piece.usage))
                     yield events.Stop()
@@ -49,11 +51,13 @@ def failure(error: ApiError) -> events.Failure:
 
 
 class _Blocks:
-    """Opens the block that a piece belongs to, where another one is open, and lets it grow."""
+    """Opens the block that a piece belongs to, where another one is open, and lets it grow. A tool's block that is no
+    whole call never stops: clients make the call when it does."""
 
     def __init__(self) -> None:
         self._open: type[Content] | None = None
         self._index = 0
+        self._input: list[str] = []  # of the open block, in pieces
 
     def after(self, piece: Said | Thought | Called | Argued) -> Iterator[events.Event]:
         match piece:
@@ -61,6 +65,7 @@ class _Blocks:
                 yield from self.close()
                 yield from self._begin(ToolUseContent(id=piece.id, name=piece.name, input={}))
             case Argued():
+                self._input.append(piece.json)
                 yield events.BlockDelta(self._index, events.InputDelta(piece.json))
             case Thought():
                 if self._open is not ThinkingContent:
@@ -75,12 +80,13 @@ class _Blocks:
 
     def close(self) -> Iterator[events.Event]:
         if self._open is not None:
-            yield events.BlockStop(self._index)
+            if self._open is not ToolUseContent or arguments.whole("".join(self._input)) is not None:
+                yield events.BlockStop(self._index)
             self._open = None
             self._index += 1
 
     def _begin(self, block: Content) -> Iterator[events.Event]:
-        self._open = type(block)
+        self._open, self._input = type(block), []
         yield events.BlockStart(self._index, block)
 
 

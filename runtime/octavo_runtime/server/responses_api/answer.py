@@ -9,6 +9,7 @@ from octavo_runtime.server.responses_api.objects import (
     OutputText,
     ReasoningText,
     ResponseObject,
+    call_status,
     end_response,
     new_id,
 )
@@ -17,7 +18,6 @@ from octavo_runtime.server.responses_api.objects import (
 def answered(response: ResponseObject, chat: ChatCompletion) -> ResponseObject:
     """`response`, with the one answer of `chat` in it."""
     [choice] = chat.choices
-    ended = end_response(response, choice.finish_reason, chat.usage)
     message, output = choice.message, list[OutputItem]()
     if message.reasoning:
         thoughts = [ReasoningText(text=message.reasoning)]
@@ -29,7 +29,8 @@ def answered(response: ResponseObject, chat: ChatCompletion) -> ResponseObject:
         output.append(OutputMessage(id=new_id("msg"), content=texts, status="completed"))
     for call in message.tool_calls:
         name, arguments = call.function.name, call.function.arguments
-        output.append(OutputCall(id=new_id("fc"), call_id=call.id, name=name, arguments=arguments, status="completed"))
-    if ended.status == "incomplete":
+        status = call_status(arguments)
+        output.append(OutputCall(id=new_id("fc"), call_id=call.id, name=name, arguments=arguments, status=status))
+    if choice.finish_reason == "length" and not isinstance(output[-1], OutputCall):
         output[-1] = output[-1].model_copy(update={"status": "incomplete"})
-    return ended.model_copy(update={"output": output})
+    return end_response(response, output, choice.finish_reason, chat.usage)

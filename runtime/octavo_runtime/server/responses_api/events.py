@@ -32,7 +32,7 @@ class Completed(Event, tag="response.completed"):
 
 
 class Incomplete(Event, tag="response.incomplete"):
-    """The last event of an answer that met its token limit."""
+    """The last event of an answer that met its token limit, or stopped within a call."""
 
     response: ResponseObject
 
@@ -51,7 +51,7 @@ class ItemAdded(Event, tag="response.output_item.added"):
 
 
 class ItemDone(Event, tag="response.output_item.done"):
-    """An item is whole."""
+    """Nothing more of an item comes; its status says whether it is whole."""
 
     output_index: int
     item: OutputItem
@@ -111,7 +111,7 @@ class ArgumentsDelta(_OfItem, tag="response.function_call_arguments.delta"):
 
 
 class ArgumentsDone(_OfItem, tag="response.function_call_arguments.done"):
-    """A call's arguments."""
+    """A call's arguments, where they are whole."""
 
     name: str
     arguments: str

@@ -15,6 +15,7 @@ from octavo_runtime.server.responses_api.request import (
     TextConfig,
     TextFormat,
 )
+from octavo_runtime.server.tools import arguments
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
@@ -101,9 +102,9 @@ class ResponseError(BaseModel):
 
 
 class IncompleteDetails(BaseModel):
-    """Why a response is incomplete."""
+    """Why a response is incomplete. stop: it stopped within a call, at a stop string mostly."""
 
-    reason: Literal["max_output_tokens"] = "max_output_tokens"
+    reason: Literal["max_output_tokens", "stop"]
 
 
 class ResponseObject(BaseModel):
@@ -161,17 +162,29 @@ def _text_config(given: TextConfig | None) -> TextConfig:
     return given.model_copy(update={"format": given.format or TextFormat(type="text")})
 
 
-def end_response(response: ResponseObject, finish_reason: str, usage: Usage) -> ResponseObject:
-    """The response when its answer has ended."""
-    cut = finish_reason == "length"
+def end_response(
+    response: ResponseObject, output: list[OutputItem], finish_reason: str, usage: Usage
+) -> ResponseObject:
+    """The response when its answer has ended: incomplete where the token limit, or the status of an item, says so."""
+    cut: IncompleteDetails | None = None
+    if finish_reason == "length":
+        cut = IncompleteDetails(reason="max_output_tokens")
+    elif any(item.status == "incomplete" for item in output):
+        cut = IncompleteDetails(reason="stop")
     return response.model_copy(
         update={
             "status": "incomplete" if cut else "completed",
             "completed_at": None if cut else int(time.time()),
-            "incomplete_details": IncompleteDetails() if cut else None,
+            "incomplete_details": cut,
+            "output": output,
             "usage": _usage(usage),
         }
     )
+
+
+def call_status(text: str) -> Literal["completed", "incomplete"]:
+    """The status of a call with these arguments, when nothing more of it comes."""
+    return "incomplete" if arguments.whole(text) is None else "completed"
 
 
 def fail_response(response: ResponseObject, status: int, message: str) -> ResponseObject:

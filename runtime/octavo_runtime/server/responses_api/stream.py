@@ -16,6 +16,7 @@ from octavo_runtime.server.responses_api.objects import (
     OutputText,
     ReasoningText,
     ResponseObject,
+    call_status,
     end_response,
     fail_response,
     new_id,
@@ -23,8 +24,8 @@ from octavo_runtime.server.responses_api.objects import (
 
 
 class ResponseStream:
-    """The events of one response. Each kind of piece opens its item where another one is open; items close in order,
-    and only the last can be incomplete."""
+    """The events of one response. Each kind of piece opens its item where another one is open; items close in order.
+    The last can be incomplete, and so can a call: its arguments are never said to be done then."""
 
     def __init__(self, response: ResponseObject) -> None:
         self._response = response
@@ -68,8 +69,9 @@ class ResponseStream:
                 if not self._response.output:  # an answer without a word is a message too
                     yield from self._open(_new(OutputMessage))
                     yield from self._close("incomplete" if cut else "completed")
-                self._response = end_response(self._response, piece.finish_reason, piece.usage)
-                kind = events.Incomplete if cut else events.Completed
+                output = self._response.output
+                self._response = end_response(self._response, output, piece.finish_reason, piece.usage)
+                kind = events.Incomplete if self._response.status == "incomplete" else events.Completed
                 yield kind(sequence_number=self._next(), response=self._response)
 
     def _grow(
@@ -124,14 +126,16 @@ class ResponseStream:
                 yield events.ReasoningDone(sequence_number=self._next(), item_id=item.id, output_index=index, text=text)
                 yield events.PartDone(sequence_number=self._next(), item_id=item.id, output_index=index, part=thought)
             case OutputCall():
+                status = call_status(text)
                 done = item.model_copy(update={"arguments": text, "status": status})
-                yield events.ArgumentsDone(
-                    sequence_number=self._next(),
-                    item_id=item.id,
-                    output_index=index,
-                    name=item.name,
-                    arguments=text,
-                )
+                if status == "completed":
+                    yield events.ArgumentsDone(
+                        sequence_number=self._next(),
+                        item_id=item.id,
+                        output_index=index,
+                        name=item.name,
+                        arguments=text,
+                    )
         yield events.ItemDone(sequence_number=self._next(), output_index=index, item=done)
         self._response = self._response.model_copy(update={"output": [*self._response.output, done]})
         self._item = None

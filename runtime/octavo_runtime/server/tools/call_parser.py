@@ -40,11 +40,13 @@ class CallParser:
 
     A call of a function that is not among `names`, or of a form that is none, is content, mark and all. Once a call's
     name and the first brace of its arguments are there, it is a call, whatever the rest of the arguments looks like.
-    Blanks around calls are dropped. forced: the answer is nothing but calls, and no marker comes first."""
+    Blanks around calls are dropped, and so is a mark behind them that the answer's end cut. forced: the answer is
+    nothing but calls, and no marker comes first; what is no call is then a cut one's mark, and nothing to read."""
 
     def __init__(self, syntax: Syntax, names: Collection[str], *, forced: bool = False) -> None:
         self._syntax = syntax
         self._names = names
+        self._forced = forced
         self._pending = ""  # text that has not been settled
         self._held = ""  # what came before it, and is content if no call follows
         self._calls = 0
@@ -65,7 +67,7 @@ class CallParser:
             if step is None:
                 break
             events += step
-        return events
+        return [event for event in events if not (self._forced and isinstance(event, Content))]
 
     # Each state takes what it can settle from the pending text, and returns its events; None where it needs more text,
     # or where the answer has ended.
@@ -194,7 +196,9 @@ class CallParser:
             self._take(blanks + len(syntax.close))
             self._after_call = True
             return self._go(self._prose)
-        if not self._finished and syntax.close.startswith(stripped):
+        if syntax.close.startswith(stripped) or stripped.rstrip() == syntax.separator:
+            if self._finished:
+                self._pending = ""
             return None
         if syntax.separator and stripped.startswith(syntax.separator):
             self._hold(blanks + len(syntax.separator))

@@ -2,34 +2,47 @@
 (github.com/guidance-ai/llguidance, docs/syntax.md)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from octavo_runtime.server.tools.syntax import Syntax
-from octavo_runtime.server.tools.tool import Tool
 
 _MOST_CALLS = 32  # of one answer
+_LINES_BEFORE = 3  # the rules of the tools', two lines each
 
 # As Python's json.dumps writes: free blanks would let a model go on with nothing else.
 _SPACING = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 
 
-def calls(syntax: Syntax, tools: Sequence[Tool], *, parallel: bool, otherwise: dict[str, Any] | None = None) -> str:
-    """Calls of these functions with arguments that keep to their schemas; exactly one unless `parallel`. otherwise: a
-    JSON schema that an answer without calls may keep to instead."""
+def calls(
+    syntax: Syntax,
+    schemas: Mapping[str, dict[str, Any]],
+    *,
+    parallel: bool,
+    otherwise: dict[str, Any] | None = None,
+) -> str:
+    """Calls of functions by name with arguments that keep to their schemas; exactly one unless `parallel`. otherwise: a
+    JSON schema that an answer without calls may keep to instead. The schemas are llguidance's own, see
+    structured.json_schema."""
     more = f"({json.dumps(syntax.written_separator)} call){{0,{_MOST_CALLS - 1}}}" if parallel else ""
     lines = [
         "start: calls" + ("" if otherwise is None else f" | %json {_schema(otherwise)}"),
         f"calls: {_literal(syntax.written_open)} call {more} {_literal(syntax.written_close)}",
-        "call: " + " | ".join(f"call_{number}" for number in range(len(tools))),
+        "call: " + " | ".join(f"call_{number}" for number in range(len(schemas))),
     ]
-    for number, tool in enumerate(tools):
-        head = f'{{"name": "{tool.function.name}", "{syntax.argument_key}": '
+    assert len(lines) == _LINES_BEFORE
+    for number, (name, schema) in enumerate(schemas.items()):
+        head = f'{{"name": "{name}", "{syntax.argument_key}": '
         lines += [
             f'call_{number}: {json.dumps(head)} arguments_{number} "}}"',
-            f"arguments_{number}: %json {_schema(tool.function.argument_schema())}",
+            f"arguments_{number}: %json {_schema(schema)}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def tool_at(line: int) -> int | None:
+    """Which of the tools a line of the grammar, counted from 1, is of; None where it is of all."""
+    return (line - _LINES_BEFORE - 1) // 2 if line > _LINES_BEFORE else None
 
 
 def _literal(text: str) -> str:
