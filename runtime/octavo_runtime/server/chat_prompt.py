@@ -32,7 +32,10 @@ def chat_prompt(model: ServedModel, body: ChatCompletionRequest) -> ChatPrompt:
     """The prompt of a conversation. Raises ApiError or InvalidParameter; takes a while, for a thread."""
     if body.truncate_prompt_tokens is None:
         check_text(model, sum(len(str(message.for_template()["content"])) for message in body.messages), "messages")
-    token_ids = model.template.encode_conversation(_conversation(model, body), model.tokenizer)
+    text = model.template.guarded_text(_conversation(model, body), model.tokenizer)
+    if body.truncate_prompt_tokens is None:
+        check_text(model, len(model.tokenizer.unguarded(text)), "messages")
+    token_ids = model.tokenizer.encode(text, add_special_tokens=False)
     reasons, opened = model.style.reasons, _opens_reasoning(model, body, token_ids)
     may_reason = reasons and body.answer_form() is None and not body.forced_tools
     if reasons and opened and not may_reason:
@@ -92,7 +95,7 @@ def _schema(form: AnswerForm) -> dict[str, Any]:
 
 
 def _conversation(model: ServedModel, body: ChatCompletionRequest) -> Conversation:
-    conversation = body.conversation()
+    conversation = body.conversation(model.template.source)
     known, effort = model.template.variables, body.reasoning_effort
     if effort is not None:
         if "reasoning_effort" in known:
