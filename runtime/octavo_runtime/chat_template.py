@@ -130,6 +130,10 @@ class ChatTemplate:
     def encode_conversation(self, conversation: Conversation, tokenizer: Tokenizer) -> list[int]:
         """Token ids of a conversation. Special tokens' strings in its messages, tools, documents and variables become
         ordinary tokens."""
+        return tokenizer.encode(self.guarded_text(conversation, tokenizer), add_special_tokens=False)
+
+    def guarded_text(self, conversation: Conversation, tokenizer: Tokenizer) -> str:
+        """The text of a conversation, with its own strings guarded for `Tokenizer.encode`."""
         try:
             guarded = dataclasses.replace(
                 conversation,
@@ -138,10 +142,9 @@ class ChatTemplate:
                 documents=_guarded(conversation.documents, tokenizer),
                 variables=_guarded(conversation.variables, tokenizer),
             )
-            text = self.render_conversation(guarded)
+            return self.render_conversation(guarded)
         except RecursionError:
             raise InvalidParameter("messages", "must be nested less deep, with tools and all the rest") from None
-        return tokenizer.encode(text, add_special_tokens=False)
 
 
 def load_chat_template(files: ModelFiles) -> ChatTemplate:

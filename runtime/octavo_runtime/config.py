@@ -326,6 +326,17 @@ class ServerConfig(BaseModel):
         description="How long a client may take to send a request's head, then its body, or to take a piece of an "
         "answer that lies ready for it. Default 60s.",
     )
+    keep_alive: Annotated[Duration, AfterValidator(_not_zero)] = Field(
+        "75s",
+        description="How long a connection stays open between two requests, in whole seconds; longer than in the proxy "
+        "or load balancer in front, which mostly keeps one for 60s. Default 75s.",
+    )
+    allowed_host: list[str] = Field(
+        default_factory=list,
+        description="Name that clients may reach this server by, such as llm.example.com, or * for any; may be "
+        "repeated. Without keys and on a loopback address only localhost and IP addresses will do else, for a web page "
+        "can make any other name mean this machine. Default: none.",
+    )
     log_format: Literal["console", "json"] = Field(
         "console",
         description="Log lines for people (console), or for programs (json, one object each). Default console.",

@@ -68,7 +68,7 @@ class Tokenizer:
         allow_special: special tokens' strings become those tokens, except where `guard` was applied."""
         if allow_special and self._any_added:
             text = self._any_added.sub(self._sealed, text)
-            text = self._guarded.sub(lambda match: self._added_text[int(match[1])].decode(), text)
+            text = self.unguarded(text)
         # As a batch of one: only batches let other threads run meanwhile. `fast` leaves out the tokens' places.
         [encoding] = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         ids: list[int] = encoding.ids
@@ -89,6 +89,10 @@ class Tokenizer:
     def guard(self, text: str) -> str:
         """`text` with each special token's string wrapped, so that `encode` splits it into ordinary tokens."""
         return self._any_added.sub(self._guard, text) if self._any_added else text
+
+    def unguarded(self, text: str) -> str:
+        """`text` as it was before `guard`."""
+        return self._guarded.sub(lambda match: self._added_text[int(match[1])].decode(), text)
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """The text of a whole sequence of ids. Bytes that form no character become U+FFFD; unknown ids are empty."""

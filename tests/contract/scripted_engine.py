@@ -85,9 +85,15 @@ class ScriptedEngine:
                 reason = "stop" if last else "length" if count == limit else None
                 for index in range(params.num_answers):
                     if (request_id, index) not in self.aborted:
-                        queued = 0.0001 if count == 1 else None
+                        first = count == 1
                         yield Output(
-                            request_id, [token], reason, index, _logprobs(token, params.logprobs), queued=queued
+                            request_id,
+                            [token],
+                            reason,
+                            index,
+                            _logprobs(token, params.logprobs),
+                            prompt_logprobs=_prompt_logprobs(prompt, params.prompt_logprobs) if first else None,
+                            queued=0.0001 if first else None,
                         )
                 if reason is not None or all((request_id, one) in self.aborted for one in range(params.num_answers)):
                     return
@@ -140,6 +146,13 @@ class ScriptedEngine:
 
     async def stop(self) -> None:
         pass
+
+
+def _prompt_logprobs(prompt: list[int], top: int | None) -> list[TokenLogprobs] | None:
+    """Where they are asked for, the same for each token behind the first."""
+    if top is None:
+        return None
+    return [entry for token in prompt[1:] for entry in _logprobs(token, top) or ()]
 
 
 def _logprobs(token: int, top: int | None) -> list[TokenLogprobs] | None:

@@ -26,7 +26,10 @@ def message(**changes: Any) -> tuple[str, str, str]:
 # request, status, field at fault, words of the message
 BAD = [
     (("POST", "/v1/chat/completions", "{"), 400, None, "not valid JSON"),
-    (("POST", "/v1/chat/completions", ""), 400, None, "Content-Type: application/json"),
+    (("POST", "/v1/chat/completions", ""), 400, None, "sent with Content-Type: application/json, got nothing"),
+    (("POST", "/v1/chat/completions", " "), 400, None, "not valid JSON"),
+    (("POST", "/v1/chat/completions", b'{"model": "\xff"}'), 400, None, "JSON in UTF-8, and has other bytes at 11"),
+    (("POST", "/v1/chat/completions", f'{{"n": {"1" * 5000}}}'), 400, None, "no number of more than 4300 digits"),
     (("POST", "/v1/chat/completions", "[]"), 400, None, "must be a JSON object"),
     (("POST", "/v1/chat/completions", f'{{"messages": {_DEEP}}}'), 400, None, ""),
     (("POST", "/v1/chat/completions", "[" * 100_000), 400, None, "body"),
@@ -46,6 +49,10 @@ BAD = [
     (message(content=[{"type": "image_url", "image_url": {}}]), 400, None, "image_url"),
     (message(content=[{"type": "text"}]), 400, "messages.0.content.0.text", "required"),
     (message(colour="red"), 400, "messages.0.colour", "unknown field"),
+    (message(images=["aGk="]), 400, "messages.0.images", "unknown field"),
+    (message(role="assistant", function_call={"name": "f"}), 400, "messages.0.function_call", "should be None"),
+    (message(role="assistant", refusal="no"), 400, "messages.0.refusal", "should be None, got 'no'"),
+    (message(role="assistant", audio={"id": "a"}), 400, "messages.0.audio", "should be None"),
     (message(tool_calls=[{"id": "1"}]), 400, "messages.0.tool_calls.0.function", "required"),
     (message(content="a" * 200_000), 400, "messages", "got 200000 characters, which are at least 2469"),
     (completion(prompt="a" * 200_000), 400, "prompt", "got 200000 characters"),

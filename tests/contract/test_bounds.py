@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 COMPLETION = {"model": "smollm2", "prompt": "hi", "max_tokens": 2}
-HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -174,7 +174,7 @@ def test_a_head_has_an_end(strict, begin, piece, words):
         HEAD + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
         HEAD + b"x-a: b\r\n continued\r\n\r\n",
         HEAD + b"x-a: b\x00c\r\n\r\n",
-        b"POST /v1/completions HTTP/1.1\nHost: a\n\n",
+        b"POST /v1/completions HTTP/1.1\nHost: localhost\n\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
     ids=range(12),
@@ -182,7 +182,7 @@ def test_a_head_has_an_end(strict, begin, piece, words):
 def test_what_two_readers_could_read_differently_is_no_request(strict, request_):
     """Each of these lets one request hide in another, where a proxy in front reads it differently."""
     with connect(strict) as connection:
-        connection.sendall(request_ + b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n")
+        connection.sendall(request_ + b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n")
         got = answer(connection)
     assert b"version" not in got
     assert error(got, 400)["message"] == "this is not a valid HTTP/1.1 request"
@@ -271,7 +271,7 @@ def test_numbers_without_bound_are_refused(scripted, field, value):
 )
 def test_names_of_models_lead_nowhere(scripted, name):
     with connect(scripted) as connection:
-        connection.sendall(f"GET /v1/models/{name} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(f"GET /v1/models/{name} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         got = answer(connection)
     told = error(got, 404)
     assert told["code"] == "model_not_found" or told["message"].startswith("no such endpoint: GET /v1/models/")
@@ -289,7 +289,7 @@ def test_names_of_models_lead_nowhere(scripted, name):
 )
 def test_names_of_files_lead_nowhere(scripted, path):
     with connect(scripted) as connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         assert answer(connection).startswith(b"HTTP/1.1 404 ")
 
 

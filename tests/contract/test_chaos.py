@@ -122,7 +122,7 @@ def all_blocks_are_free(server) -> str:
 def open_streams(server, count: int) -> list[socket.socket]:
     host, port = server.url.removeprefix("http://").split(":")
     content = json.dumps(LONG | {"stream": True}).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: {len(content)}\r\n"
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n"
     request = f"{head}Content-Type: application/json\r\n\r\n".encode() + content
     streams = []
     for _ in range(count):

@@ -86,7 +86,7 @@ def test_a_client_that_goes_away_frees_its_requests(server, stream, prompt):
     body = {**SLOW, "prompt": prompt, "stream": stream, "max_tokens": 1500, "ignore_eos": True}
     with socket.create_connection(server.url.removeprefix("http://").split(":")) as connection:
         content = json.dumps(body).encode()
-        head = f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: {len(content)}\r\n"
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n"
         connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + content)
         eventually(lambda: server.metric("octavo_requests_running") > 0)
         assert server.metric("octavo_kv_cache_usage_ratio") > 0

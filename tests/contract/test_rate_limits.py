@@ -128,9 +128,8 @@ def test_a_place_is_free_again_however_a_request_ends(limited):
             assert http.post("/v1/nothing", json={}).status_code == 404
             assert http.post("/v1/completions", content=b"[" * 100_000).status_code == 400
         address = limited.url.removeprefix("http://").split(":")
-        head = (
-            f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nx-api-key: {CAROL}\r\nContent-Length: 1000\r\n\r\n".encode()
-        )
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+        head += f"x-api-key: {CAROL}\r\n\r\n".encode()
         for _ in range(3):
             with socket.create_connection(address) as connection:
                 connection.sendall(head + b"{")

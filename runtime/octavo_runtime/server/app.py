@@ -21,6 +21,8 @@ from octavo_runtime.server import (
 from octavo_runtime.server.api_keys import ApiKeys
 from octavo_runtime.server.errors import add_error_handlers
 from octavo_runtime.server.guard import RATE_LIMIT_HEADERS, Guard
+from octavo_runtime.server.head import HeadLikeGet
+from octavo_runtime.server.host_names import HostNames
 from octavo_runtime.server.messages_api import routes as messages
 from octavo_runtime.server.request_bounds import RequestBounds
 from octavo_runtime.server.responses_api import routes as responses
@@ -55,4 +57,11 @@ def create_app(state: ServerState, config: ServerConfig, keys: ApiKeys) -> ASGIA
             allow_headers=["*"],
             expose_headers=["Retry-After", "X-Request-Id", *RATE_LIMIT_HEADERS],
         )
-    return SecurityHeaders(app)
+    app.add_middleware(
+        HostNames,
+        keys=keys,
+        bound_to=config.host,
+        allowed=config.allowed_host,
+        on_rejected=state.metrics.rejected,
+    )
+    return SecurityHeaders(HeadLikeGet(app))

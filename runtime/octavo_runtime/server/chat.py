@@ -1,7 +1,6 @@
 """POST /v1/chat/completions. Other endpoints that answer a conversation translate to `begin`, and from `complete` or
 `chunks`."""
 
-import asyncio
 import dataclasses
 import functools
 import time
@@ -9,14 +8,15 @@ import uuid
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 
 from octavo_runtime.answers import Answer, Delta
 from octavo_runtime.messages import FinishReason
 from octavo_runtime.server.answer_reader import AnswerReader
 from octavo_runtime.server.chat_prompt import ChatPrompt, chat_form_field, chat_params, chat_prompt
-from octavo_runtime.server.chunks import ChatChunkChoice, ChatCompletionChunk, ChatDelta
-from octavo_runtime.server.generation import Generation, make_ask, run, usage
+from octavo_runtime.server.chunks import ChatAnswer, ChatChunkChoice, ChatCompletionChunk, ChatDelta, encode
+from octavo_runtime.server.generation import Generation, check_prompt_logprobs, make_ask, render, run, usage
 from octavo_runtime.server.logprobs import TokenTrail, chat_logprobs, prompt_logprobs
 from octavo_runtime.server.protocol import ChatCompletionRequest
 from octavo_runtime.server.reasoning import ReasoningSpan, ReasoningSplitter
@@ -30,6 +30,7 @@ from octavo_runtime.server.responses import (
 )
 from octavo_runtime.server.state import ServedModel, ServerState
 from octavo_runtime.server.streaming import EventStream, whole_answer
+from octavo_runtime.server.threads import in_thread
 from octavo_runtime.server.tools.call_parser import CallParser
 
 
@@ -70,7 +71,7 @@ def router(state: ServerState) -> APIRouter:
         turn = await begin(state, body)
         if body.stream:
             return EventStream(state, chunks(turn))
-        return await whole_answer(state, request, complete(turn))
+        return await whole_answer(state, request, _whole(turn))
 
     return routes
 
@@ -78,8 +79,9 @@ def router(state: ServerState) -> APIRouter:
 async def begin(state: ServerState, body: ChatCompletionRequest) -> ChatTurn:
     """The turn that a request asks for; nothing runs yet. Raises ApiError or InvalidParameter."""
     model = state.model_for(body.model)
-    params, prompt = await asyncio.to_thread(lambda: (chat_params(model, body), chat_prompt(model, body)))
+    params, prompt = await in_thread(lambda: (chat_params(model, body), chat_prompt(model, body)))
     ask = make_ask(model, body, prompt.token_ids, params, "messages")
+    check_prompt_logprobs([ask], 1, "prompt_logprobs")
     preamble = functools.partial(ReasoningSpan, opened=prompt.reasoning_open) if prompt.may_reason else None
     form_field = functools.partial(chat_form_field, body)
     ask = dataclasses.replace(ask, form_field=form_field, preamble=preamble)
@@ -87,23 +89,37 @@ async def begin(state: ServerState, body: ChatCompletionRequest) -> ChatTurn:
 
 
 async def complete(turn: ChatTurn) -> ChatCompletion:
-    """The whole answer. Raises ApiError."""
-    body, generation = turn.body, turn.generation
-    await run([generation])
-    answers, ask = generation.answers, generation.ask
-    scores = None
-    if ask.params.prompt_logprobs is not None:
-        scores = prompt_logprobs(turn.model.tokenizer, answers.prompt_logprobs or [], ask.params.prompt_logprobs)
+    """The whole answer, but for the prompt's log-probabilities. Raises ApiError."""
+    await run([turn.generation])
+    return await render([turn.generation], _completion, turn)
+
+
+async def _whole(turn: ChatTurn) -> ChatCompletion | msgspec.Raw:
+    answer, params = await complete(turn), turn.generation.ask.params
+    if params.logprobs is None and params.prompt_logprobs is None:
+        return answer
+    return await render([turn.generation], _scored, turn, answer)
+
+
+def _completion(turn: ChatTurn) -> ChatCompletion:
+    generation = turn.generation
     return ChatCompletion(
         id=_new_id(),
         created=int(time.time()),
-        model=body.model,
-        choices=[_choice(turn, answer) for answer in answers.best()],
+        model=turn.body.model,
+        choices=[_choice(turn, answer) for answer in generation.answers.best()],
         usage=_whole_usage(turn),
         system_fingerprint=SYSTEM_FINGERPRINT,
-        prompt_logprobs=scores,
-        prompt_token_ids=ask.prompt if body.return_token_ids else None,
+        prompt_token_ids=generation.ask.prompt if turn.body.return_token_ids else None,
     )
+
+
+def _scored(turn: ChatTurn, answer: ChatCompletion) -> msgspec.Raw:
+    """An answer with log-probabilities, in JSON."""
+    top, found = turn.generation.ask.params.prompt_logprobs, turn.generation.answers.prompt_logprobs or []
+    scored = ChatAnswer(**{name: getattr(answer, name) for name in ChatAnswer.__struct_fields__})
+    scored.prompt_logprobs = msgspec.UNSET if top is None else prompt_logprobs(turn.model.tokenizer, found, top)
+    return msgspec.Raw(encode(scored))
 
 
 def _choice(turn: ChatTurn, answer: Answer) -> ChatChoice:

@@ -36,7 +36,10 @@ def chat_prompt(model: ServedModel, body: ChatCompletionRequest) -> ChatPrompt:
     """The prompt of a conversation. Raises ApiError or InvalidParameter; takes a while, for a thread."""
     if body.truncate_prompt_tokens is None:
         check_text(model, sum(len(str(message.for_template()["content"])) for message in body.messages), "messages")
-    token_ids = model.template.encode_conversation(_conversation(model, body), model.tokenizer)
+    text = model.template.guarded_text(_conversation(model, body), model.tokenizer)
+    if body.truncate_prompt_tokens is None:
+        check_text(model, len(model.tokenizer.unguarded(text)), "messages")
+    token_ids = model.tokenizer.encode(text, add_special_tokens=False)
     begun = str(body.messages[-1].for_template()["content"]) if body.continue_final_message else ""
     opened = left_open(begun) if begun.strip() else _opens_reasoning(model, token_ids)
     # Reasoning is what a message begins with.
@@ -141,7 +144,7 @@ def _schema(form: AnswerForm) -> dict[str, Any]:
 
 
 def _conversation(model: ServedModel, body: ChatCompletionRequest) -> Conversation:
-    conversation = body.conversation()
+    conversation = body.conversation(model.template.source)
     known, effort = model.template.variables, body.reasoning_effort
     if effort is not None:
         if "reasoning_effort" in known:

@@ -8,10 +8,10 @@ from pydantic import BaseModel
 
 from octavo_runtime.messages import FinishReason
 from octavo_runtime.server.responses import (
+    ChatChoice,
     ChatFinishReason,
     ChatLogprobs,
     CompletionLogprobs,
-    PromptLogprobs,
     Usage,
 )
 
@@ -68,7 +68,7 @@ class ChatCompletionChunk(msgspec.Struct, kw_only=True):
 
 
 class CompletionChunkChoice(msgspec.Struct, kw_only=True):
-    """A piece of the completion `index`."""
+    """A piece of the completion `index`. prompt_logprobs: responses.PromptLogprobs."""
 
     index: int
     text: str
@@ -76,12 +76,12 @@ class CompletionChunkChoice(msgspec.Struct, kw_only=True):
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
     token_ids: list[int] | None = None
-    prompt_logprobs: PromptLogprobs | None = None
+    prompt_logprobs: msgspec.Raw | None = None
     prompt_token_ids: list[int] | None = None
 
 
 class CompletionChunk(msgspec.Struct, kw_only=True):
-    """One event of a streamed completion."""
+    """One event of a streamed completion, or a Completion on its way out."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
@@ -90,6 +90,20 @@ class CompletionChunk(msgspec.Struct, kw_only=True):
     choices: list[CompletionChunkChoice] = []
     usage: Usage | None = None
     system_fingerprint: str
+
+
+class ChatAnswer(msgspec.Struct, kw_only=True):
+    """A ChatCompletion on its way out, where it has log-probabilities."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    system_fingerprint: str
+    prompt_logprobs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    prompt_token_ids: list[int] | None = None
 
 
 def _as_json(value: Any) -> msgspec.Raw:

@@ -1,6 +1,5 @@
 """POST /v1/completions."""
 
-import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
@@ -10,13 +9,23 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from octavo_runtime.answers import Answer, Delta
-from octavo_runtime.server.chunks import CompletionChunk, CompletionChunkChoice
-from octavo_runtime.server.generation import Generation, check_text, make_ask, run, side_by_side, usage
+from octavo_runtime.server.chunks import CompletionChunk, CompletionChunkChoice, encode
+from octavo_runtime.server.generation import (
+    Generation,
+    check_prompt_logprobs,
+    check_text,
+    make_ask,
+    render,
+    run,
+    side_by_side,
+    usage,
+)
 from octavo_runtime.server.logprobs import TokenTrail, completion_logprobs, place_prompt, prompt_logprobs
 from octavo_runtime.server.protocol import CompletionRequest
-from octavo_runtime.server.responses import SYSTEM_FINGERPRINT, Completion, CompletionChoice, Usage
+from octavo_runtime.server.responses import SYSTEM_FINGERPRINT, Completion, Usage
 from octavo_runtime.server.state import ServedModel, ServerState
 from octavo_runtime.server.streaming import EventStream, whole_answer
+from octavo_runtime.server.threads import in_thread
 
 _DEFAULT_MAX_TOKENS = 16  # OpenAI's
 
@@ -32,10 +41,11 @@ def router(state: ServerState) -> APIRouter:
         params = body.sampling_params(_DEFAULT_MAX_TOKENS, model.defaults)
         prompts = [await _token_ids(model, body, prompt) for prompt in body.prompts()]
         asks = [make_ask(model, body, prompt, params, "prompt") for prompt in prompts]
+        check_prompt_logprobs(asks, params.n, "logprobs" if body.prompt_logprobs is None else "prompt_logprobs")
         generations = [Generation(state, model, ask) for ask in asks]
         if body.stream:
             return EventStream(state, _chunks(model, body, generations))
-        return await whole_answer(state, request, _completion(model, body, generations))
+        return await whole_answer(state, request, _whole(model, body, generations))
 
     return routes
 
@@ -45,17 +55,22 @@ async def _token_ids(model: ServedModel, body: CompletionRequest, prompt: str | 
         return prompt
     if body.truncate_prompt_tokens is None:
         check_text(model, len(prompt), "prompt")
-    return await asyncio.to_thread(model.tokenizer.encode, prompt, add_special_tokens=body.add_special_tokens)
+    return await in_thread(model.tokenizer.encode, prompt, add_special_tokens=body.add_special_tokens)
 
 
-async def _completion(model: ServedModel, body: CompletionRequest, generations: Sequence[Generation]) -> Completion:
+async def _whole(model: ServedModel, body: CompletionRequest, generations: Sequence[Generation]) -> msgspec.Raw:
     await run(generations)
+    return await render(generations, _completion, model, body, generations)
+
+
+def _completion(model: ServedModel, body: CompletionRequest, generations: Sequence[Generation]) -> msgspec.Raw:
+    """A Completion in JSON."""
     choices = []
     for number, generation in enumerate(generations):
         for answer in generation.answers.best():
             choice = _Choice(model, body, generation, _index(number, generation, answer.index))
-            choices.append(CompletionChoice(**msgspec.structs.asdict(choice.piece(answer))))
-    return Completion(
+            choices.append(choice.piece(answer))
+    made = CompletionChunk(
         id=_new_id(),
         created=int(time.time()),
         model=body.model,
@@ -63,6 +78,7 @@ async def _completion(model: ServedModel, body: CompletionRequest, generations: 
         usage=_usage(body, generations),
         system_fingerprint=SYSTEM_FINGERPRINT,
     )
+    return msgspec.Raw(encode(made))
 
 
 async def _chunks(

@@ -1,5 +1,5 @@
-"""Bounds on a connection, below HTTP: how many there are, how long a request's head may take and grow, and how long a
-client may leave its answer unread."""
+"""A client's connection: its bounds below HTTP (how many there are, how long a request's head may take and grow, how
+long an answer may lie unread), and what clients of HTTP/1.0 and of HTTP/2 need of HTTP/1.1."""
 
 import asyncio
 import resource
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import ClassVar
 
+import httptools
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from octavo_runtime.server.errors import ApiError, invalid, unavailable
 from octavo_runtime.server.request_bounds import MAX_HEAD_BYTES, head_too_large
@@ -42,7 +44,8 @@ def connection_type(bounds: ConnectionBounds) -> type[asyncio.Protocol]:
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, with bounds; uvicorn itself has none but on the time between requests."""
+    """uvicorn's HTTP/1.1, with bounds; uvicorn itself has none but on the time between requests. An offer of another
+    protocol is not taken up: the request is answered as if there were none."""
 
     _bounds: ClassVar[ConnectionBounds]
 
@@ -73,14 +76,45 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._received += len(data)
-        super().data_received(data)
+        self._parse(data)
         if self._received - self._of_body > MAX_HEAD_BYTES + _FRAMING * self._of_body:
             self._end(head_too_large(f"must have at most {MAX_HEAD_BYTES} bytes, got more"))
         elif self._head_open and self._received and self._head_timer is None:
             self._await_head()
 
+    def _parse(self, data: bytes) -> None:
+        """Reads on in HTTP. The parser takes nothing behind a head that offers another protocol: so a new one takes
+        that head without the offer, and what comes behind it."""
+        self._unset_keepalive_if_required()
+        rest = memoryview(data)
+        try:
+            while (offered := self._feed(rest)) is not None:
+                method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+                if method == b"CONNECT":
+                    self.send_400_response("")
+                    return
+                lines = [b"%s %s HTTP/%s" % (method, self.url, version)]
+                lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+                self._feed(memoryview(b"\r\n".join([*lines, b"", b""])))
+                rest = rest[offered:]
+        except httptools.HttpParserError:
+            self.send_400_response("")
+
+    def _feed(self, data: memoryview) -> int | None:
+        """Where in `data` a head ended that offers another protocol; None where none did."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            end: int = offer.args[0]
+            return end
+        return None
+
     def on_headers_complete(self) -> None:
         """Stops the clock of the head."""
+        if self.parser.should_upgrade():
+            return
         self._head_open = False
         _cancel(self._head_timer)
         self._head_timer = None
@@ -93,6 +127,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Counts from nothing again."""
+        if self.parser.should_upgrade():
+            return
         self._head_open = True
         self._received = self._of_body = 0
         super().on_message_complete()
@@ -107,6 +143,11 @@ class Connection(HttpToolsProtocol):
         _cancel(self._write_timer)
         self._write_timer = None
         super().resume_writing()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if cycle.scope["http_version"] == "1.0":
+            app = _without_chunks(app, cycle)
+        super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are for its own log
         """Says in OpenAI's shape that this is no HTTP."""
@@ -142,6 +183,28 @@ class Connection(HttpToolsProtocol):
             lines = [f"HTTP/1.1 {error.status_code} {phrase}".encode(), *(b": ".join(header) for header in headers)]
             self.transport.write(b"\r\n".join([*lines, b"", body]))
         self.transport.close()
+
+
+def _without_chunks(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+    """`app` for a client of HTTP/1.0, which knows no chunks: an answer of unknown length ends with its connection (RFC
+    9112, 6.3)."""
+
+    async def plain(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        open_ended = False
+
+        async def send_plain(message: ASGISendEvent) -> None:
+            nonlocal open_ended
+            if message["type"] == "http.response.start":
+                open_ended = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
+                if open_ended:
+                    cycle.chunked_encoding = False
+            elif message["type"] == "http.response.body" and open_ended:
+                cycle.expected_content_length = len(message.get("body", b""))  # uvicorn counts down from it
+            await send(message)
+
+        await app(scope, receive, send_plain)
+
+    return plain
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> None:

@@ -9,20 +9,21 @@ from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Request, Response
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from octavo_runtime.engine_client import EngineFailure
 from octavo_runtime.messages import PRIORITY_LIMIT
 from octavo_runtime.pooling_params import Pooling, PoolingParams
 from octavo_runtime.server.errors import engine_failed, invalid
-from octavo_runtime.server.generation import check_tokens, refusal
+from octavo_runtime.server.generation import check_text, check_tokens, refusal
+from octavo_runtime.server.nulls import null_is_absent
 from octavo_runtime.server.progress import Progress
 from octavo_runtime.server.prompt_log import log_prompt
 from octavo_runtime.server.prompts import Prompts, at_most, listed
 from octavo_runtime.server.state import ServedModel, ServerState
 from octavo_runtime.server.streaming import whole_answer
 from octavo_runtime.server.text import Text, valid_unicode
-from octavo_runtime.tokenizer import Tokenizer
+from octavo_runtime.server.threads import in_thread
 
 _MOST_INPUTS = 2048  # OpenAI's
 # Inputs of one request that are in the engine at a time: enough to fill its steps, and others get their turn.
@@ -37,7 +38,7 @@ class EmbeddingRequest(BaseModel):
     model: str
     input: Annotated[
         Prompts,
-        BeforeValidator(at_most(_MOST_INPUTS)),
+        at_most(_MOST_INPUTS),
         Field(description=f"Text, token ids, or up to {_MOST_INPUTS} of either."),
     ]
     encoding_format: Literal["float", "base64"] | None = Field(
@@ -57,6 +58,7 @@ class EmbeddingRequest(BaseModel):
     cache_salt: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(valid_unicode)] | None = Field(
         None, description="Requests share cached prefixes only with those of the same salt."
     )
+    _nulls = null_is_absent
 
 
 class Embedding(BaseModel):
@@ -109,7 +111,7 @@ def router(state: ServerState) -> APIRouter:
         """The embedding of each input, from the hidden states of the served model."""
         model = state.model_for(body.model)
         _check_dimensions(state, body.dimensions)
-        prompts = await asyncio.to_thread(_token_ids, model.tokenizer, body)
+        prompts = await in_thread(_token_ids, model, body)
         _check_prompts(model, prompts)
         return await whole_answer(state, request, _embeddings(state, model, body, prompts))
 
@@ -125,22 +127,33 @@ def _check_dimensions(state: ServerState, dimensions: int | None) -> None:
         )
 
 
-def _token_ids(tokenizer: Tokenizer, body: EmbeddingRequest) -> list[list[int]]:
-    last = -(body.truncate_prompt_tokens or 0)
+def _token_ids(model: ServedModel, body: EmbeddingRequest) -> list[list[int]]:
+    """Of each input. Raises ApiError where one cannot fit the model, before its text is tokenised."""
+    last, prompts = -(body.truncate_prompt_tokens or 0), listed(body.input)
+    for index, one in enumerate(prompts):
+        if isinstance(one, str) and body.truncate_prompt_tokens is None:
+            check_text(model, len(one), _field(index, prompts))
     return [
-        (tokenizer.encode(one, add_special_tokens=body.add_special_tokens) if isinstance(one, str) else one)[last:]
-        for one in listed(body.input)
+        (model.tokenizer.encode(one, add_special_tokens=body.add_special_tokens) if isinstance(one, str) else one)[
+            last:
+        ]
+        for one in prompts
     ]
+
+
+def _field(index: int, prompts: Sequence[object]) -> str:
+    """The name of one input."""
+    return "input" if len(prompts) == 1 else f"input.{index}"
 
 
 def _check_prompts(model: ServedModel, prompts: Sequence[list[int]]) -> None:
     """An embedding needs no room for an answer: a prompt may fill the model's length."""
     for index, prompt in enumerate(prompts):
-        field = "input" if len(prompts) == 1 else f"input.{index}"
-        check_tokens(model, prompt, field)
+        field = _field(index, prompts)
         if len(prompt) > model.max_model_len:
             message = f"{field}: must have at most {model.max_model_len} tokens, got {len(prompt)}"
             raise invalid(message, field, "context_length_exceeded")
+        check_tokens(model, prompt, field)
 
 
 async def _embeddings(

@@ -1,6 +1,7 @@
 """Every error a client can meet, in OpenAI's shape, {"error": {"message", "type", "param", "code"}}, or where the route
 is Anthropic's in theirs."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -117,6 +118,10 @@ def _from_framework(request: Request, error: HTTPException) -> ApiError:
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
         return ApiError(405, f"{request.method} is not allowed here; allowed: {allowed}", headers=error.headers)
+    if isinstance(error.__cause__, UnicodeDecodeError):
+        return invalid(f"the body must be JSON in UTF-8, and has other bytes at {error.__cause__.start}", None)
+    if isinstance(error.__cause__, ValueError):  # of Python's conversion of digits, which has a bound
+        return invalid(f"the body must have no number of more than {sys.get_int_max_str_digits()} digits", None)
     return ApiError(error.status_code, str(error.detail), headers=error.headers)
 
 
@@ -127,7 +132,9 @@ def explain(errors: Sequence[Any], content_type: str | None) -> tuple[str, str |
     kind, place = error["type"], error["loc"][1:]
     if kind == "json_invalid":
         return f"the body is not valid JSON: {error['ctx']['error']} at character {place[0]}", None
-    if not place and (kind == "missing" or isinstance(error["input"], bytes)):
+    if not place and kind == "missing":
+        return "the body must be a JSON object, sent with Content-Type: application/json, got nothing", None
+    if not place and isinstance(error["input"], bytes):
         return f"the body must be JSON, sent with Content-Type: application/json, got {content_type!r:.100}", None
     if not place and kind in ("model_attributes_type", "model_type", "dict_type"):
         return f"the body must be a JSON object, got {_shown(error['input'])}", None
@@ -143,7 +150,8 @@ def explain(errors: Sequence[Any], content_type: str | None) -> tuple[str, str |
     if not field:  # a rule over several fields names them itself
         return message, message.partition(":")[0]
     message = message.removeprefix("Input ")
-    return f"{field}: {message[0].lower()}{message[1:]}, got {_shown(error['input'])}", field
+    got = "" if ", got " in message else f", got {_shown(error['input'])}"
+    return f"{field}: {message[0].lower()}{message[1:]}{got}", field
 
 
 def _names_type(part: str | int, *, last: bool) -> bool:

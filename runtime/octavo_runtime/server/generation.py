@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 from octavo_runtime.answers import Answers, Delta
 from octavo_runtime.detokenizer import Preamble
@@ -17,11 +18,19 @@ from octavo_runtime.server.errors import ApiError, deadline_exceeded, engine_fai
 from octavo_runtime.server.generation_request import GenerationRequest
 from octavo_runtime.server.progress import Progress
 from octavo_runtime.server.prompt_log import log_prompt
+from octavo_runtime.server.request_record import current_request
 from octavo_runtime.server.responses import CompletionTokensDetails, PromptTokensDetails, Usage
 from octavo_runtime.server.state import ServedModel, ServerState
+from octavo_runtime.server.threads import in_thread
 from octavo_runtime.tokenizer import resolve_params
 
 _RETRY_SECONDS = 1  # a queue moves on quickly
+_MOST_PROMPT_LOGPROBS = 2**20  # of one request
+_LOGPROB_BYTES = 70  # in an answer, about
+_FEW_LOGPROBS = 1024  # are written in a millisecond or two
+
+_Arguments = ParamSpec("_Arguments")
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,6 @@ def make_ask(model: ServedModel, body: GenerationRequest, prompt: list[int], par
 def check_prompt(model: ServedModel, prompt: Sequence[int], max_tokens: int | None, field: str) -> None:
     """Raises ApiError where a prompt (from request field `field`) does not fit the model."""
     limit = model.max_model_len
-    check_tokens(model, prompt, field)
     if len(prompt) >= limit:
         raise invalid(
             f"{field}: must have at most {limit - 1} tokens, to leave room for an answer within the limit of {limit}, "
@@ -63,12 +71,25 @@ def check_prompt(model: ServedModel, prompt: Sequence[int], max_tokens: int | No
             field,
             "context_length_exceeded",
         )
+    check_tokens(model, prompt, field)
     if max_tokens is not None and len(prompt) + max_tokens > limit:
         raise invalid(
             f"{field}: {len(prompt)} prompt tokens and max_tokens {max_tokens} make {len(prompt) + max_tokens}, "
             f"the limit of both together is {limit}",
             field,
             "context_length_exceeded",
+        )
+
+
+def check_prompt_logprobs(asks: Sequence[Ask], copies: int, field: str) -> None:
+    """Raises ApiError where the prompts' log-probabilities, that many times over, make too large an answer. field: the
+    one that asks for them."""
+    top, tokens = asks[0].params.prompt_logprobs, copies * sum(len(ask.prompt) for ask in asks)
+    if top is not None and (number := tokens * (top + 1)) > _MOST_PROMPT_LOGPROBS:
+        raise invalid(
+            f"{field}: with {tokens} prompt tokens there must be at most {_MOST_PROMPT_LOGPROBS} log-probabilities of "
+            f"them and of those in their places, got {number}",
+            field,
         )
 
 
@@ -182,6 +203,24 @@ async def run(generations: Sequence[Generation]) -> None:
     async with aclosing(side_by_side(generations)) as deltas:
         async for _ in deltas:
             pass
+
+
+async def render(
+    generations: Sequence[Generation],
+    make: Callable[_Arguments, _Made],
+    *args: _Arguments.args,
+    **kwargs: _Arguments.kwargs,
+) -> _Made:
+    """What `make` makes of generations that have ended: in a thread where that has to write many log-probabilities."""
+    scores = 0
+    for generation in generations:
+        params, answers = generation.ask.params, generation.answers
+        scores += len(answers.prompt_logprobs or ()) * (1 + (params.prompt_logprobs or 0))
+        scores += sum(len(answer.logprobs or ()) for answer in answers.all) * (1 + (params.logprobs or 0))
+    if scores <= _FEW_LOGPROBS:
+        return make(*args, **kwargs)
+    current_request().answer_bytes = scores * _LOGPROB_BYTES
+    return await in_thread(make, *args, **kwargs)
 
 
 def usage(generations: Sequence[Generation], completion_tokens: int | None = None, reasoning_tokens: int = 0) -> Usage:

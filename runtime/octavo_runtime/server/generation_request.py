@@ -11,6 +11,7 @@ from octavo_runtime.sampling_defaults import SamplingDefaults
 from octavo_runtime.sampling_params import MAX_SEQUENCES, InvalidParameter, SamplingParams
 from octavo_runtime.server.answer_form import AnswerForm, ResponseFormat, Schema, StructuredOutputs, guided
 from octavo_runtime.server.json_list import ListOf
+from octavo_runtime.server.nulls import null_is_absent
 from octavo_runtime.server.text import Text, valid_unicode
 from octavo_runtime.server.unsupported import WITHOUT_EFFECT, without_unsupported
 
@@ -48,8 +49,9 @@ class StreamOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     include_usage: bool = False
-    continuous_usage_stats: bool | None = None
-    include_obfuscation: bool | None = None
+    continuous_usage_stats: bool = False
+    include_obfuscation: bool = False
+    _nulls = null_is_absent
 
 
 class GenerationRequest(BaseModel):
@@ -190,7 +192,7 @@ class GenerationRequest(BaseModel):
     @property
     def wants_continuous_usage(self) -> bool:
         """Whether every chunk of the stream has the token counts so far."""
-        return self.wants_usage and bool(self.stream_options and self.stream_options.continuous_usage_stats)
+        return self.wants_usage and self.stream_options is not None and self.stream_options.continuous_usage_stats
 
 
 def _biases(given: dict[str, float]) -> dict[int, float]:

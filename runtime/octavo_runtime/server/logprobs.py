@@ -4,13 +4,13 @@ import codecs
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from octavo_runtime.messages import FinishReason
 from octavo_runtime.server.responses import (
     ChatLogprobs,
     ChosenTokenLogprob,
     CompletionLogprobs,
-    PromptLogprob,
-    PromptLogprobs,
     TokenLogprob,
 )
 from octavo_runtime.step import TokenLogprobs
@@ -102,23 +102,34 @@ def completion_logprobs(tokenizer: Tokenizer, tokens: Sequence[Placed], top: int
     )
 
 
-def prompt_logprobs(tokenizer: Tokenizer, logprobs: Sequence[TokenLogprobs], top: int) -> PromptLogprobs:
-    """vLLM's shape: the prompt's own token and the `top` likeliest ones at each place. `logprobs` begin at the prompt's
-    second token."""
-    return [
-        None,
-        *(
-            {
-                token: PromptLogprob(
-                    logprob=_finite(logprob),
-                    rank=rank,
-                    decoded_token=tokenizer.decode([token], skip_special_tokens=False),
-                )
-                for token, logprob, rank in _entries(one, top)
-            }
-            for one in logprobs
-        ),
-    ]
+class _PromptLogprob(msgspec.Struct):
+    """A PromptLogprob on its way out."""
+
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
+def prompt_logprobs(tokenizer: Tokenizer, logprobs: Sequence[TokenLogprobs], top: int) -> msgspec.Raw:
+    """PromptLogprobs, vLLM's shape, in JSON: the prompt's own token and the `top` likeliest ones at each place.
+    `logprobs` begin at the prompt's second token.
+
+    They may be half a million: place by place, so that other threads get their turn between."""
+    encode, texts = msgspec.json.Encoder().encode, dict[int, str]()
+    places = [b"null"]
+    for one in logprobs:
+        for token in one.token_ids[: top + 1]:
+            if token not in texts:
+                texts[token] = tokenizer.decode([token], skip_special_tokens=False)
+        places.append(
+            encode(
+                {
+                    token: _PromptLogprob(_finite(logprob), rank, texts[token])
+                    for token, logprob, rank in _entries(one, top)
+                }
+            )
+        )
+    return msgspec.Raw(b"[" + b",".join(places) + b"]")
 
 
 def _entries(logprobs: TokenLogprobs, top: int) -> Iterator[tuple[int, float, int]]:

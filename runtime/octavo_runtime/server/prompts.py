@@ -1,16 +1,17 @@
 """Prompts as OpenAI's clients send them: text, token ids, or a list of either."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
+
+from pydantic import PlainValidator
 
 from octavo_runtime.server.text import valid_unicode
 
 Prompts = str | list[str] | list[int] | list[list[int]]
 
 
-def at_most(most: int) -> Callable[[Any], Any]:
-    """A validator of up to `most` prompts. It goes before pydantic's own, which would test and report four types token
-    by token."""
+def at_most(most: int) -> PlainValidator:
+    """The validator of up to `most` prompts. It stands in for pydantic's own, which would test and report four types
+    token by token."""
 
     def checked(value: Any) -> Any:
         items = value if isinstance(value, list) else [value]
@@ -27,17 +28,17 @@ def at_most(most: int) -> Callable[[Any], Any]:
             raise ValueError(f"must be at most {most} prompts, these are {len(items)}")
         return value
 
-    return checked
+    return PlainValidator(checked, json_schema_input_type=Prompts)
 
 
 def listed(prompts: Prompts) -> list[str | list[int]]:
     """The prompts one by one, each as text or as token ids."""
     if isinstance(prompts, str):
         return [prompts]
-    if all(isinstance(item, int) for item in prompts):
-        return [[item for item in prompts if isinstance(item, int)]]
-    return [item for item in prompts if not isinstance(item, int)]
+    if isinstance(prompts[0], int):  # then all are, and there may be a million
+        return [cast("list[int]", prompts)]
+    return list(cast("list[str | list[int]]", prompts))
 
 
 def _all(items: list[Any], kind: type) -> bool:
-    return all(type(item) is kind for item in items)
+    return set(map(type, items)) == {kind}

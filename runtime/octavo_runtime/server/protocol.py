@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from octavo_runtime.chat_template import RESERVED_VARIABLES, Conversation
-from octavo_runtime.server.chat_message import ChatMessage
+from octavo_runtime.server.chat_message import ChatMessage, require_known_fields
 from octavo_runtime.server.generation_request import MOST_TOP_LOGPROBS, GenerationRequest
 from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.prompts import Prompts, at_most, listed
@@ -46,6 +46,11 @@ class ChatCompletionRequest(GenerationRequest):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
+
+    @model_validator(mode="after")
+    def _last_message_is_known(self) -> "ChatCompletionRequest":
+        require_known_fields(self.messages)
+        return self
 
     @model_validator(mode="after")
     def _fields_agree(self) -> "ChatCompletionRequest":
@@ -94,10 +99,10 @@ class ChatCompletionRequest(GenerationRequest):
             return [tool for tool in self.offered_tools if tool.function.name == name]
         return self.offered_tools if self.tool_choice == "required" else []
 
-    def conversation(self) -> Conversation:
-        """What the chat template renders."""
+    def conversation(self, template: str) -> Conversation:
+        """What the chat template renders, whose source is `template`."""
         return Conversation(
-            messages=[message.for_template() for message in self.messages],
+            messages=[message.for_template(template) for message in self.messages],
             tools=[tool.as_sent() for tool in self.offered_tools] or None,
             documents=self.documents,
             add_generation_prompt=not self.continue_final_message and self.add_generation_prompt is not False,
@@ -121,7 +126,7 @@ class CompletionRequest(GenerationRequest):
 
     prompt: Annotated[
         Prompts,
-        BeforeValidator(at_most(_MOST_PROMPTS)),
+        at_most(_MOST_PROMPTS),
         Field(description=f"Text, token ids, or up to {_MOST_PROMPTS} of either."),
     ]
     max_tokens: Annotated[int, Field(ge=0)] | None = Field(None, description="Default 16. 0 needs echo.")

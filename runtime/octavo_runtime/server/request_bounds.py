@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo_runtime.server.errors import ApiError, error_response, invalid
 from octavo_runtime.server.json_bounds import broken_bound
+from octavo_runtime.server.request_record import current_request
 
 MAX_HEADERS = 100
 MAX_HEAD_BYTES = 2**16
@@ -31,6 +32,8 @@ class RequestBounds:
         try:
             _check_head(scope)
             body = await self._body(scope, receive)
+            current_request().body_bytes = len(body)
+            _check_encoding(scope)
             if (broken := broken_bound(body)) is not None:
                 raise invalid(f"the body {broken}", None)
         except ApiError as error:
@@ -82,6 +85,18 @@ def _check_head(scope: Scope) -> None:
         raise head_too_large(f"must have at most {MAX_HEADERS} headers, got {len(headers)}")
     if size > MAX_HEAD_BYTES:
         raise head_too_large(f"must have at most {MAX_HEAD_BYTES} bytes, got {size}")
+
+
+def _check_encoding(scope: Scope) -> None:
+    encodings = [value.decode("latin-1") for name, value in scope["headers"] if name == b"content-encoding"]
+    if any(one.strip().lower() not in ("", "identity") for one in encodings):
+        got = ", ".join(encodings)
+        raise ApiError(
+            415,
+            f"Content-Encoding: must be identity or left out, the body as it is, got {got!r:.100}",
+            code="unsupported_media_type",
+            headers={"Accept-Encoding": "identity"},  # RFC 9110, 15.5.16
+        )
 
 
 def head_too_large(message: str) -> ApiError:

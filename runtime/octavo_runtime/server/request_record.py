@@ -11,8 +11,8 @@ from octavo_runtime.server.errors import ApiError
 @dataclass
 class RequestRecord:
     """Filled in by whoever learns it. Counts are of all prompts and answers of the request together; seconds count from
-    its arrival: to the first step and to the first token of any of its prompts. `cut`: what ended the answer from
-    outside."""
+    its arrival: to the first step and to the first token of any of its prompts. body_bytes, answer_bytes: how large the
+    request and its answer are, about, where that is known before. `cut`: what ended the answer from outside."""
 
     id: str = ""
     method: str = ""
@@ -27,6 +27,8 @@ class RequestRecord:
     scheduled_seconds: float | None = None
     first_token_seconds: float | None = None
     trace_id: str | None = None
+    body_bytes: int = 0
+    answer_bytes: int = 0
     cut: ApiError | None = None
 
     @property

@@ -14,6 +14,10 @@ ChatFinishReason = FinishReason | Literal["tool_calls"]
 """Why a chat answer ended. tool_calls: it stopped, by itself or at a stop string, behind calls that are all whole."""
 
 
+def _is_null(value: object) -> bool:
+    return value is None
+
+
 class PromptTokensDetails(BaseModel):
     """cached_tokens: prompt tokens that the prefix cache held."""
 
@@ -96,13 +100,13 @@ class ToolCall(BaseModel):
 
 class AssistantMessage(BaseModel):
     """What the model said. content: null where it only called tools or reasoned. reasoning and reasoning_content are
-    equal; tool_calls is left out where there are none."""
+    equal; what OpenAI's API does not have is left out where it is null, and tool_calls where there are none."""
 
     role: Literal["assistant"] = "assistant"
     content: str | None
     refusal: None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
+    reasoning: str | None = Field(None, exclude_if=_is_null)
+    reasoning_content: str | None = Field(None, exclude_if=_is_null)
     tool_calls: list[ToolCall] = Field(default_factory=list, exclude_if=lambda calls: not calls)
 
 
@@ -113,8 +117,8 @@ class ChatChoice(BaseModel):
     message: AssistantMessage
     logprobs: ChatLogprobs | None = None
     finish_reason: ChatFinishReason
-    stop_reason: str | int | None = None
-    token_ids: list[int] | None = None
+    stop_reason: str | int | None = Field(None, exclude_if=_is_null)
+    token_ids: list[int] | None = Field(None, exclude_if=_is_null)
 
 
 class ChatCompletion(BaseModel):
@@ -127,8 +131,8 @@ class ChatCompletion(BaseModel):
     choices: list[ChatChoice]
     usage: Usage
     system_fingerprint: str
-    prompt_logprobs: PromptLogprobs | None = None
-    prompt_token_ids: list[int] | None = None
+    prompt_logprobs: PromptLogprobs | None = Field(None, exclude_if=_is_null)
+    prompt_token_ids: list[int] | None = Field(None, exclude_if=_is_null)
 
 
 class CompletionChoice(BaseModel):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import socket
 import sys
@@ -116,6 +117,7 @@ async def _serve(
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=math.ceil(parse_duration(server.keep_alive)),
             timeout_graceful_shutdown=5,
         )
     )

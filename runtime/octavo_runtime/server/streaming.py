@@ -28,7 +28,14 @@ class Wire(NamedTuple):
     end: bytes
 
 
+# Readers that split text into lines as Unicode has them, such as httpx's, would end an event's data at these.
+_LINE_ENDS = [(end.encode(), f"\\u{ord(end):04x}".encode()) for end in "\x85\u2028\u2029"]
+
+
 def _data(data: bytes) -> bytes:
+    """An event's data: JSON, with all line ends spelt out."""
+    for end, spelt in _LINE_ENDS:
+        data = data.replace(end, spelt)
     return b"data: " + data + b"\n\n"
 
 
@@ -94,7 +101,7 @@ class EventStream(Response):
 
 
 async def whole_answer(
-    state: ServerState, request: Request, making: Coroutine[Any, Any, BaseModel | msgspec.Struct]
+    state: ServerState, request: Request, making: Coroutine[Any, Any, BaseModel | msgspec.Struct | msgspec.Raw]
 ) -> Response:
     """The response that `making` makes; it is cancelled when the client goes away first."""
 

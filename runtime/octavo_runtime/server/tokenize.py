@@ -1,6 +1,5 @@
 """POST /tokenize and /detokenize, in vLLM's shapes: what a text or a conversation is in tokens, and back."""
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
@@ -9,11 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from octavo_runtime.server.chat_message import ChatMessage
 from octavo_runtime.server.chat_prompt import chat_prompt
 from octavo_runtime.server.field_names import told_as
-from octavo_runtime.server.generation import check_tokens
+from octavo_runtime.server.generation import check_text, check_tokens
 from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.protocol import ChatCompletionRequest
 from octavo_runtime.server.state import ServedModel, ServerState
 from octavo_runtime.server.text import Text
+from octavo_runtime.server.threads import in_thread
 from octavo_runtime.server.tools.tool import Tool
 
 # Fields of a conversation that mean here what they mean in a chat request.
@@ -90,7 +90,7 @@ def router(state: ServerState) -> APIRouter:
         name = body.model or state.names[0]
         model = state.model_for(name)
         with told_as(()):
-            tokenized = await asyncio.to_thread(_tokenized, model, body, name)
+            tokenized = await in_thread(_tokenized, model, body, name)
         return Response(tokenized, media_type="application/json")
 
     @routes.post("/detokenize", summary="Tokens to text")
@@ -99,7 +99,7 @@ def router(state: ServerState) -> APIRouter:
         model = state.model_for(body.model or state.names[0])
         if body.tokens:
             check_tokens(model, body.tokens, "tokens")
-        text = await asyncio.to_thread(model.tokenizer.decode, body.tokens, skip_special_tokens=False)
+        text = await in_thread(model.tokenizer.decode, body.tokens, skip_special_tokens=False)
         return Detokenized(prompt=text)
 
     return routes
@@ -116,4 +116,5 @@ def _tokenized(model: ServedModel, body: TokenizeRequest, name: str) -> str:
 def _token_ids(model: ServedModel, body: TokenizeRequest, name: str) -> list[int]:
     if body.prompt is None:
         return chat_prompt(model, body.chat_request(name)).token_ids
+    check_text(model, len(body.prompt), "prompt")
     return model.tokenizer.encode(body.prompt, add_special_tokens=body.add_special_tokens is not False)

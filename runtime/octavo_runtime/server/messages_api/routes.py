@@ -1,6 +1,5 @@
 """POST /v1/messages and /v1/messages/count_tokens."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -17,6 +16,7 @@ from octavo_runtime.server.messages_api.to_chat import FIELD_NAMES, chat_request
 from octavo_runtime.server.pieces import pieces
 from octavo_runtime.server.state import ServerState
 from octavo_runtime.server.streaming import EventStream, named_events, whole_answer
+from octavo_runtime.server.threads import in_thread
 
 
 def router(state: ServerState) -> APIRouter:
@@ -37,7 +37,7 @@ def router(state: ServerState) -> APIRouter:
         """How many tokens a conversation is, with all that the chat template puts around it. Runs nothing."""
         model = state.model_for(body.model)
         with told_as(FIELD_NAMES):
-            prompt = await asyncio.to_thread(chat_prompt, model, chat_request(body))
+            prompt = await in_thread(chat_prompt, model, chat_request(body))
         return TokenCount(input_tokens=len(prompt.token_ids))
 
     return routes
