@@ -13,6 +13,7 @@ from octavo_runtime.server.errors import invalid
 from octavo_runtime.server.generation import check_text
 from octavo_runtime.server.protocol import ChatCompletionRequest
 from octavo_runtime.server.reasoning import CLOSE, OPEN, left_open
+from octavo_runtime.server.request_record import current_request
 from octavo_runtime.server.state import ServedModel
 from octavo_runtime.server.tools import grammar, prompt
 from octavo_runtime.server.tools.syntax import Syntax
@@ -99,11 +100,14 @@ def _conversation(model: ServedModel, body: ChatCompletionRequest) -> Conversati
             setting: dict[str, Any] = {"reasoning_effort": effort}
         elif effort == "none":
             setting = {"enable_thinking": False}
-        else:
+        elif current_request().strict:
             raise invalid(
                 f"reasoning_effort: not known to this model's chat template; leave it out, got {effort}",
                 "reasoning_effort",
             )
+        else:
+            current_request().ignore("reasoning_effort")
+            setting = {}
         conversation = dataclasses.replace(conversation, variables={**conversation.variables, **setting})
     return conversation if model.style.template_tells else prompt.as_text(conversation)
 

@@ -2,7 +2,6 @@
 
 from octavo_runtime.server.responses import ChatCompletion
 from octavo_runtime.server.responses_api.objects import (
-    OutputCall,
     OutputItem,
     OutputMessage,
     OutputReasoning,
@@ -11,6 +10,7 @@ from octavo_runtime.server.responses_api.objects import (
     ResponseObject,
     end_response,
     new_id,
+    output_call,
 )
 
 
@@ -28,8 +28,7 @@ def answered(response: ResponseObject, chat: ChatCompletion) -> ResponseObject:
         texts = [OutputText(text=message.content or "", logprobs=logprobs)]
         output.append(OutputMessage(id=new_id("msg"), content=texts, status="completed"))
     for call in message.tool_calls:
-        name, arguments = call.function.name, call.function.arguments
-        output.append(OutputCall(id=new_id("fc"), call_id=call.id, name=name, arguments=arguments, status="completed"))
+        output.append(output_call(response, call.id, call.function.name, call.function.arguments, "completed"))
     if ended.status == "incomplete":
         output[-1] = output[-1].model_copy(update={"status": "incomplete"})
     return ended.model_copy(update={"output": output})

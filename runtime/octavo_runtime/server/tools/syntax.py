@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 SyntaxName = Literal["hermes", "llama3", "mistral"]
 
 JSON_HEAD = re.compile(
-    r'\{\s*"name"\s*:\s*"(?P<name>[a-zA-Z0-9_-]{1,64})"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
+    r'\{\s*"name"\s*:\s*"(?P<name>[a-zA-Z0-9_-]{1,128})"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
 )
 """How most calls begin, up to the first brace of the arguments."""
 
@@ -70,7 +70,7 @@ SYNTAXES: Mapping[SyntaxName, Syntax] = {
         written_open="[",
         written_separator=", ",
         written_close="]",
-        named=re.compile(r"(?P<name>[a-zA-Z0-9_-]{1,64})(?:\[CALL_ID\][a-zA-Z0-9]{1,64})?(?:\[ARGS\])?\s{0,8}(?=\{)"),
+        named=re.compile(r"(?P<name>[a-zA-Z0-9_-]{1,128})(?:\[CALL_ID\][a-zA-Z0-9]{1,64})?(?:\[ARGS\])?\s{0,8}(?=\{)"),
         prompted="[TOOL_CALLS]",
         id_length=9,
     ),
