@@ -337,6 +337,16 @@ class ServerConfig(BaseModel):
         "repeated. Without keys and on a loopback address only localhost and IP addresses will do else, for a web page "
         "can make any other name mean this machine. Default: none.",
     )
+    ping_interval: Duration = Field(
+        "15s",
+        description="How long a stream may be silent before a ping is sent, which clients pass over: proxies and "
+        "clients give up a silent one. 0s sends none. Default 15s.",
+    )
+    strict: bool = Field(
+        False,
+        description="Refuse by name what cannot be done and cannot make an answer wrong, such as an effort or a tool "
+        "of the API's own servers, instead of ignoring it. Default false.",
+    )
     log_format: Literal["console", "json"] = Field(
         "console",
         description="Log lines for people (console), or for programs (json, one object each). Default console.",

@@ -29,9 +29,9 @@ ERRORS = {
 
 class ScriptedEngine:
     """Gives ANSWER and the end-of-sequence token, one token a step, n times over. Words in the prompt change that:
-    [say]TEXT[/say] answers with TEXT; [slow] takes 20 ms a token, over and over; [refuse KIND] ends this request with
-    an error of that kind before any token, [error KIND] after 2; [die] ends the engine after 2 tokens; [hang] makes the
-    engine look hung."""
+    [say]TEXT[/say] answers with TEXT; [slow] takes 20 ms a token, over and over; [wait] takes 1 s
+    before all else; [refuse KIND] ends this request with an error of that kind before any token, [error KIND] after 2;
+    [die] ends the engine after 2 tokens; [hang] makes the engine look hung."""
 
     def __init__(self, program: str = "") -> None:
         self.ready: Ready | None = None
@@ -71,6 +71,7 @@ class ScriptedEngine:
         self._hung = self._hung or "[hang]" in wish
         self._running += 1
         try:
+            await asyncio.sleep(1 if "[wait]" in wish else 0)
             for count, token in enumerate(script, start=1):
                 await asyncio.sleep(0.02 if "[slow]" in wish else 0)
                 for kind, error in ERRORS.items():

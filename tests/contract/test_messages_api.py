@@ -15,6 +15,7 @@ TOOL = {
     "description": "Of a city.",
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
 USE = {"type": "tool_use", "id": "c1", "name": "weather", "input": {"city": "Paris"}}
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call>'
 
@@ -272,11 +273,12 @@ def test_a_client_that_goes_away_ends_its_answer(start_scripted, path):
     [
         ({"max_tokens": None}, "max_tokens", "required"),
         ({"max_tokens": 0}, "max_tokens", "got 0"),
-        ({"max_tokens": 5000}, "messages", "max_tokens 5000"),
-        ({"mcp_servers": [{}]}, "mcp_servers", "not supported"),
-        ({"container": "c"}, "container", "not supported"),
         ({"thinking": {"type": "between_tools"}}, "thinking.type", "adaptive"),
-        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools.0", "type: not supported"),
+        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools.0", "type: not supported"),
+        ({"tools": [SEARCH, TOOL, TOOL]}, "tools.2.name", "twice"),
+        ({"tools": [SEARCH], "tool_choice": {"type": "any"}}, "tool_choice", "got none"),
+        ({"tools": [SEARCH, TOOL], "tool_choice": {"type": "tool", "name": "web_search"}}, "tool_choice.name", "weat"),
+        ({"tools": [TOOL | {"name": "a" * 129}]}, "tools.0.name", "1 to 128 letters"),
         ({"tools": [TOOL, TOOL]}, "tools.1.name", "twice"),
         ({"tools": [TOOL | {"input_schema": {"type": "string"}}]}, "tools.0.input_schema", "object"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "tool_choice", "name is required"),
@@ -296,6 +298,131 @@ def test_refusals_name_the_field_in_anthropics_shape(scripted, body, field, word
     assert (response.status_code, told["type"], told["error"]["type"]) == (400, "error", "invalid_request_error"), told
     assert told["error"]["message"].startswith(field)
     assert words in told["error"]["message"]
+
+
+@pytest.fixture(scope="module")
+def strict(scripted_servers):
+    server = scripted_servers("--strict")
+    server.wait_ready()
+    return server
+
+
+@pytest.mark.parametrize(
+    ("body", "ignored", "words"),
+    [
+        ({"max_tokens": 5000}, "max_tokens", "max_tokens 5000"),
+        ({"mcp_servers": [{}]}, "mcp_servers", "not supported"),
+        ({"container": "c"}, "container", "not supported"),
+        ({"context_management": {"edits": []}}, "context_management", "not supported"),
+        ({"service_tier": "fast"}, "service_tier", '"auto" or "standard_only"'),
+        ({"thinking": {"type": "adaptive", "display": "omitted"}}, "thinking.display", '"summarized"'),
+        ({"output_config": {"effort": "max"}}, "output_config.effort", "chat template"),
+        ({"output_config": {"task_budget": {"total": 1}}}, "output_config.task_budget", "not supported"),
+        ({"tools": [TOOL | {"defer_loading": True}]}, "tools.*.defer_loading", "tools.0.defer_loading"),
+        ({"tools": [TOOL, SEARCH]}, "tools.1", "tools.1.type: not supported"),
+        ({"tools": [SEARCH]}, "tools.0", "web_search"),
+    ],
+)
+def test_a_wish_is_ignored_and_named_or_by_a_strict_server_refused(scripted, strict, body, ignored, words):
+    tolerant = post(scripted, **body)
+    assert (tolerant.status_code, tolerant.headers.get("x-octavo-ignored")) == (200, ignored), tolerant.text
+    refused = post(strict, **body)
+    assert refused.status_code == 400
+    assert words in refused.json()["error"]["message"]
+    assert "x-octavo-ignored" not in refused.headers
+
+
+def test_nothing_is_said_to_be_ignored_where_nothing_was_wished(scripted, strict):
+    body = {
+        "metadata": {"user_id": "u", "new": 1},
+        "service_tier": "auto",
+        "mcp_servers": [],
+        "thinking": {"type": "adaptive", "display": "summarized"},
+        "tools": [TOOL | {"defer_loading": False, "cache_control": {"type": "ephemeral"}}],
+    }
+    for server in (scripted, strict):
+        response = post(server, **body)
+        assert response.status_code == 200, response.text
+        assert "x-octavo-ignored" not in response.headers
+
+
+def test_null_is_absent_at_every_level_but_in_values(scripted):
+    nothing = {
+        "system": None,
+        "output_config": {"format": None, "effort": None},
+        "thinking": None,
+        "context_management": None,
+        "tool_choice": {"type": "auto", "disable_parallel_tool_use": None},
+        "tools": [TOOL | {"type": None, "strict": None, "cache_control": None}],
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi", "citations": None}], "name": None}],
+    }
+    plain = {"tools": [TOOL], "messages": [{"role": "user", "content": "Hi"}]}
+    response = httpx.post(f"{scripted.url}/v1/messages", json={"model": "smollm2", "max_tokens": 9} | nothing)
+    assert response.status_code == 200, response.text
+    assert (
+        response.json()["usage"]["input_tokens"]
+        == post(scripted, max_tokens=9, **plain).json()["usage"]["input_tokens"]
+    )
+    used = {"type": "tool_use", "id": "c1", "name": "weather", "input": {"city": None}}
+    asked = [*QUESTION, {"role": "assistant", "content": [used]}]
+    without = [*QUESTION, {"role": "assistant", "content": [used | {"input": {}}]}]
+    result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "x"}]}
+    with_null, empty = (post(scripted, messages=[*one, result]).json()["usage"] for one in (asked, without))
+    assert with_null["input_tokens"] > empty["input_tokens"]
+
+
+def test_a_past_messages_unknown_fields_are_ignored(scripted):
+    past = [
+        {"role": "user", "content": [{"type": "text", "text": "Hi", "new": 1}], "id": "m"},
+        {"role": "assistant", "content": [USE | {"caller": {"type": "direct"}, "new": 1}], "stop_reason": "tool_use"},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "x", "new": 1}]},
+    ]
+    assert post(scripted, messages=past).status_code == 200
+
+
+def test_tools_may_have_names_of_128_characters(client):
+    name = f"mcp__{'a' * 123}"
+    call = f'<tool_call>\n{{"name": "{name}", "arguments": {{"city": "Paris"}}}}\n</tool_call>'
+    asked = {"model": "smollm2", "max_tokens": 200, "tools": [TOOL | {"name": name}]}
+    question = says(call)
+    message = client.messages.create(messages=question, **asked)
+    [block] = message.content
+    assert (block.name, block.input) == (name, {"city": "Paris"})
+    result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": block.id, "content": "Sunny"}]}
+    assert client.messages.create(messages=[*question, {"role": "assistant", "content": [block]}, result], **asked)
+    forced = {"type": "tool", "name": name}
+    assert client.messages.create(messages=question, tool_choice=forced, **asked).content
+
+
+def test_ids_are_of_anthropics_kind(client, scripted):
+    asked = {"model": "smollm2", "max_tokens": 100, "messages": says(CALL), "tools": [TOOL]}
+    message = client.messages.create(**asked)
+    assert message.content[0].id.startswith("toolu_")
+    assert message._request_id
+    [started] = [event for event in events(scripted, **asked) if event["type"] == "content_block_start"]
+    assert started["content_block"]["id"].startswith("toolu_")
+    with pytest.raises(anthropic.NotFoundError) as missing:
+        client.messages.create(**asked | {"model": "gpt-5"})
+    assert (
+        missing.value.request_id == missing.value.body["request_id"] == missing.value.response.headers["x-request-id"]
+    )
+
+
+def test_a_whole_answer_has_no_field_that_anthropic_leaves_out(scripted):
+    whole = post(scripted).json()
+    assert whole["content"] == [{"type": "text", "text": ANSWER}]
+    [start] = [event for event in events(scripted) if event["type"] == "content_block_start"]
+    assert start["content_block"] == {"type": "text", "text": ""}
+
+
+def test_models_are_told_in_anthropics_shape_to_their_clients(client, scripted):
+    page = client.models.list()
+    [model] = page.data
+    assert (model.type, model.id, model.display_name, model.max_input_tokens) == ("model", "smollm2", "smollm2", 2048)
+    assert model.created_at.year >= 2024
+    assert not page.has_more
+    assert client.models.retrieve("smollm2") == model
+    assert httpx.get(f"{scripted.url}/v1/models").json()["object"] == "list"
 
 
 def test_other_refusals_have_that_shape_too(scripted):

@@ -230,11 +230,50 @@ def test_bad_requests(scripted, asked, words):
     assert words in answer.json()["error"]["message"]
 
 
-def test_an_effort_that_the_template_does_not_know_is_refused(scripted):
-    answer = post(scripted, messages=say("x"), reasoning_effort="high")
-    assert answer.status_code == 400
-    assert answer.json()["error"]["param"] == "reasoning_effort"
-    assert post(scripted, messages=say("x"), reasoning_effort="none").status_code == 200
+@pytest.fixture(scope="module")
+def strict(scripted_servers):
+    server = scripted_servers("--strict")
+    server.wait_ready()
+    return server
+
+
+@pytest.mark.parametrize(
+    ("asked", "ignored", "param"),
+    [
+        ({"reasoning_effort": "high"}, "reasoning_effort", "reasoning_effort"),
+        ({"service_tier": "flex"}, "service_tier", "service_tier"),
+        ({"verbosity": "low"}, "verbosity", "verbosity"),
+        ({"prediction": {"type": "content", "content": "x"}}, "prediction", "prediction"),
+        ({"web_search_options": {}}, "web_search_options", "web_search_options"),
+        ({"max_tokens": 32000}, "max_tokens", "messages"),
+        ({"max_completion_tokens": 10**9}, "max_completion_tokens", "messages"),
+        ({"verbosity": "low", "max_tokens": 32000}, "verbosity, max_tokens", "verbosity"),
+    ],
+)
+def test_a_wish_is_ignored_and_named_or_by_a_strict_server_refused(scripted, strict, asked, ignored, param):
+    answer = post(scripted, messages=say("x"), **asked)
+    assert (answer.status_code, answer.headers.get("x-octavo-ignored")) == (200, ignored), answer.text
+    refused = post(strict, messages=say("x"), **asked)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+    assert "x-octavo-ignored" not in refused.headers
+
+
+def test_no_effort_is_a_wish_that_is_done(scripted, strict):
+    for server in (scripted, strict):
+        answer = post(server, messages=say("x"), reasoning_effort="none")
+        assert (answer.status_code, answer.headers.get("x-octavo-ignored")) == (200, None)
+
+
+def test_an_answer_is_cut_to_the_room_that_its_prompt_leaves(scripted):
+    answer = post(scripted, messages=[{"role": "user", "content": "[slow]" + " a" * 1990}], max_tokens=32000).json()
+    usage = answer["usage"]
+    assert usage["total_tokens"] == 2048
+    assert answer["choices"][0]["finish_reason"] == "length"
+
+
+def test_more_tokens_than_there_is_room_for_are_refused_where_they_are_a_must(scripted):
+    answer = post(scripted, messages=say("x"), max_tokens=32000, min_tokens=3000)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "messages")
 
 
 def test_fields_that_cannot_matter_are_accepted(scripted):

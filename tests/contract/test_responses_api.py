@@ -15,6 +15,10 @@ TOOL = {
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     "strict": True,
 }
+SPACE = {"type": "namespace", "name": "city", "description": "Of cities.", "tools": [TOOL]}
+CUSTOM = {"type": "custom", "name": "patch", "description": "Changes files."}
+ALLOWED = {"type": "allowed_tools", "mode": "auto"}
+ALLOWED_NAME = "tool_choice.tools.0.name"
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call>'
 
 
@@ -222,13 +226,19 @@ def _format(schema):
         ({"previous_response_id": "resp_1"}, "previous_response_id", "not supported"),
         ({"background": True}, "background", "not supported"),
         ({"conversation": "conv_1"}, "conversation", "not supported"),
-        ({"truncation": "auto"}, "truncation", '"disabled"'),
-        ({"tools": [{"type": "web_search"}]}, "tools.0.type", "web_search"),
+        ({"tools": [{"type": "local_shell"}]}, "tools.0", "local_shell"),
+        ({"tools": [{"type": "web_search"}, TOOL, TOOL]}, "tools.2.name", "twice"),
+        ({"tools": [SPACE, SPACE]}, "tools.1.tools.0.name", "twice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "web_search"}}, "tool_choice", "web_search"),
+        (
+            {"tools": [TOOL], "tool_choice": ALLOWED | {"tools": [{"type": "function", "name": "x"}]}},
+            ALLOWED_NAME,
+            "'x'",
+        ),
         ({"tools": [TOOL, TOOL]}, "tools.1.name", "twice"),
         ({"tools": [TOOL | {"name": "no good"}]}, "tools.0.name", "no good"),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "x"}}, "tool_choice.name", "'x'"),
         ({"max_output_tokens": 0}, "max_output_tokens", "got 0"),
-        ({"max_output_tokens": 5000}, "input", "max_output_tokens 5000"),
         ({"temperature": -1.0}, "temperature", "got -1"),
         ({"top_logprobs": 2}, "top_logprobs", "include"),
         ({"text": {"format": {"type": "json_schema"}}}, "text.format", "name is required"),
@@ -247,3 +257,125 @@ def test_refusals_name_the_clients_own_fields(scripted, body, param, words):
     assert (response.status_code, error["param"]) == (400, param), error
     assert words in error["message"]
     assert error["message"].startswith((param, "text.format"))
+
+
+@pytest.fixture(scope="module")
+def strict(scripted_servers):
+    server = scripted_servers("--strict")
+    server.wait_ready()
+    return server
+
+
+@pytest.mark.parametrize(
+    ("body", "ignored", "param"),
+    [
+        ({"truncation": "auto"}, "truncation", "truncation"),
+        ({"client_metadata": {"a": "b"}}, "client_metadata", "client_metadata"),
+        ({"text": {"verbosity": "low"}}, "text.verbosity", "text.verbosity"),
+        ({"reasoning": {"summary": "detailed"}}, "reasoning.summary", "reasoning.summary"),
+        ({"reasoning": {"effort": "high"}}, "reasoning.effort", "reasoning.effort"),
+        ({"service_tier": "flex"}, "service_tier", "service_tier"),
+        ({"context_management": [{"type": "compaction"}]}, "context_management", "context_management"),
+        ({"max_output_tokens": 5000}, "max_output_tokens", "input"),
+        ({"tools": [{"type": "web_search"}, TOOL]}, "tools.0", "tools.0.type"),
+        ({"tools": [TOOL | {"defer_loading": True}]}, "tools.*.defer_loading", "tools.0.defer_loading"),
+        (
+            {"tools": [CUSTOM | {"format": {"type": "grammar", "syntax": "lark", "definition": "start: /a/"}}]},
+            "tools.0.format",
+            "tools.0.format",
+        ),
+    ],
+)
+def test_a_wish_is_ignored_and_named_or_by_a_strict_server_refused(scripted, strict, body, ignored, param):
+    tolerant = post(scripted, **body)
+    assert (tolerant.status_code, tolerant.headers.get("x-octavo-ignored")) == (200, ignored), tolerant.text
+    refused = post(strict, **body)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+    assert "x-octavo-ignored" not in refused.headers
+
+
+def test_null_is_absent_at_every_level_and_past_items_unknown_fields_are_ignored(scripted):
+    response = post(
+        scripted,
+        instructions=None,
+        truncation=None,
+        text={"format": None, "verbosity": None},
+        reasoning={"effort": None, "summary": None},
+        tools=[TOOL | {"strict": None, "defer_loading": None}],
+        metadata={"a": 1},
+        input=[
+            {"role": "user", "content": [{"type": "input_text", "text": "Hi", "new": 1}], "id": None, "new": 1},
+            {"type": "reasoning", "summary": [], "encrypted_content": None, "content": None, "status": None},
+            {"role": "assistant", "content": [{"type": "output_text", "text": "Hi", "annotations": None}]},
+            {"type": "function_call", "call_id": "c", "name": "weather", "arguments": "{}", "id": None, "new": 1},
+            {"type": "function_call_output", "call_id": "c", "output": "Sunny", "status": None},
+        ],
+    )
+    assert response.status_code == 200, response.text
+    assert response.json()["metadata"] == {"a": 1}
+    assert "x-octavo-ignored" not in response.headers
+
+
+def test_a_call_into_a_namespace_there_and_back(client, scripted):
+    call = CALL.replace("weather", "city__weather")
+    asked = {"model": "smollm2", "input": says(call), "tools": [SPACE, TOOL]}
+    [item] = client.responses.create(**asked).output
+    assert (item.type, item.namespace, item.name) == ("function_call", "city", "weather")
+    *_, last = events(scripted, **asked)
+    assert without_ids(last["response"]["output"]) == without_ids([item.to_dict()])
+    output = {"type": "function_call_output", "call_id": item.call_id, "output": "Sunny"}
+    assert client.responses.create(**asked | {"input": [*_asked(says(call)), item, output]}).status == "completed"
+    [plain] = client.responses.create(**asked | {"input": says(CALL)}).output
+    assert (plain.namespace, plain.name, plain.to_dict().get("namespace", "none")) == (None, "weather", "none")
+    forced = {"type": "function", "namespace": "city", "name": "weather"}
+    assert post(scripted, **asked | {"tool_choice": forced}).status_code == 200
+
+
+def test_a_custom_tool_there_and_back(client, scripted):
+    call = '<tool_call>\n{"name": "patch", "arguments": {"input": "a \\"b\\"\\n"}}\n</tool_call>'
+    asked = {"model": "smollm2", "input": says(call), "tools": [CUSTOM]}
+    [item] = client.responses.create(**asked).output
+    assert (item.type, item.name, item.input) == ("custom_tool_call", "patch", 'a "b"\n')
+    with client.responses.stream(**asked) as stream:
+        kinds = [event.type for event in stream]
+        [streamed] = stream.get_final_response().output
+    assert streamed.input == item.input
+    assert kinds[-4:-1] == [
+        "response.custom_tool_call_input.delta",
+        "response.custom_tool_call_input.done",
+        "response.output_item.done",
+    ]
+    output = {"type": "custom_tool_call_output", "call_id": item.call_id, "output": "Done"}
+    assert client.responses.create(**asked | {"input": [*_asked(says(call)), item, output]}).status == "completed"
+    cut = post(scripted, **asked | {"max_output_tokens": 25}).json()["output"][-1]
+    assert (cut["type"], cut["status"]) == ("custom_tool_call", "incomplete")
+
+
+def _asked(text):
+    return [{"role": "user", "content": text}]
+
+
+def test_only_allowed_tools_reach_the_model(scripted):
+    def input_tokens(**body):
+        return post(scripted, **body).json()["usage"]["input_tokens"]
+
+    other = TOOL | {"name": "other"}
+    named = [{"type": "function", "name": "weather"}, {"type": "web_search"}]
+    choice = ALLOWED | {"tools": named}
+    assert input_tokens(tools=[other, TOOL], tool_choice=choice) == input_tokens(tools=[TOOL])
+    space = ALLOWED | {"tools": [{"type": "namespace", "name": "city"}]}
+    assert input_tokens(tools=[other, SPACE], tool_choice=space) == input_tokens(tools=[SPACE])
+    forced = post(scripted, tools=[other, TOOL], tool_choice=choice | {"mode": "required"}, input=says(CALL)).json()
+    assert [item["name"] for item in forced["output"]] == ["weather"]
+
+
+def test_input_tokens_are_those_of_the_answer(client):
+    asked = {
+        "model": "smollm2",
+        "input": "What is the capital of France?",
+        "instructions": "Be brief.",
+        "tools": [TOOL],
+    }
+    counted = client.responses.input_tokens.count(**asked)
+    assert counted.object == "response.input_tokens"
+    assert counted.input_tokens == client.responses.create(**asked).usage.input_tokens

@@ -253,7 +253,7 @@ FORM = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "
         ({"tools": [NOW, NOW]}, None, "tools.1.function.name: must not be there twice, got 'now'"),
         ({"tools": [NOW] * 129}, "tools", "at most 128"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name", "got 'a b'"),
-        ({"tools": [{"type": "function", "function": {"name": "a" * 65}}]}, "tools.0.function.name", "pattern"),
+        ({"tools": [{"type": "function", "function": {"name": "a" * 65}}]}, "tools.0.function.name", "1 to 64 letters"),
         (
             {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}]},
             "tools.0.function.parameters",

@@ -25,6 +25,7 @@ from octavo_runtime.server.head import HeadLikeGet
 from octavo_runtime.server.host_names import HostNames
 from octavo_runtime.server.messages_api import routes as messages
 from octavo_runtime.server.request_bounds import RequestBounds
+from octavo_runtime.server.request_log import IGNORED_HEADER
 from octavo_runtime.server.responses_api import routes as responses
 from octavo_runtime.server.security_headers import SecurityHeaders
 from octavo_runtime.server.state import ServerState
@@ -55,7 +56,7 @@ def create_app(state: ServerState, config: ServerConfig, keys: ApiKeys) -> ASGIA
             allow_origins=config.cors_origin,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["Retry-After", "X-Request-Id", *RATE_LIMIT_HEADERS],
+            expose_headers=["Retry-After", "X-Request-Id", IGNORED_HEADER, *RATE_LIMIT_HEADERS],
         )
     app.add_middleware(
         HostNames,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,13 +13,13 @@ from octavo_runtime.server.errors import invalid
 from octavo_runtime.server.generation import check_text
 from octavo_runtime.server.protocol import ChatCompletionRequest
 from octavo_runtime.server.reasoning import CLOSE, OPEN, left_open
+from octavo_runtime.server.request_record import current_request
 from octavo_runtime.server.state import ServedModel
 from octavo_runtime.server.tools import grammar, prompt
 from octavo_runtime.server.tools.syntax import Syntax
 from octavo_runtime.server.tools.tool import Tool
 from octavo_runtime.structured.json_schema import UnsupportedSchema, adapt
 
-_log = logging.getLogger(__name__)
 _LAST_TOKENS = 16  # of a prompt, in which it may open the reasoning
 
 
@@ -118,7 +117,7 @@ def _argument_schemas(body: ChatCompletionRequest) -> dict[str, dict[str, Any]]:
 
 
 def _adapted(field: str, schema: dict[str, Any], where: str = "") -> dict[str, Any]:
-    """A schema as llguidance takes it; what of it an answer may break is logged."""
+    """A schema as llguidance takes it; what of it an answer may break is ignored as wishes are."""
     try:
         adapted = adapt(schema)
     except UnsupportedSchema as error:
@@ -126,8 +125,11 @@ def _adapted(field: str, schema: dict[str, Any], where: str = "") -> dict[str, A
         raise invalid(f"{place}: {error.reason}{where}", place) from None
     except RecursionError:
         raise invalid(f"{field}: must be nested less deep{where}", field) from None
+    record = current_request()
     for place in adapted.ignored:
-        _log.debug("keyword of a schema ignored", extra={"field": f"{field}.{place}"})
+        if record.strict:
+            raise invalid(f"{field}.{place}: no grammar keeps an answer to it; leave it out{where}", f"{field}.{place}")
+        record.ignore(f"{field}.{place}")
     return adapted.schema
 
 
@@ -151,11 +153,14 @@ def _conversation(model: ServedModel, body: ChatCompletionRequest) -> Conversati
             setting: dict[str, Any] = {"reasoning_effort": effort}
         elif effort == "none":
             setting = {"enable_thinking": False}
-        else:
+        elif current_request().strict:
             raise invalid(
                 f"reasoning_effort: not known to this model's chat template; leave it out, got {effort}",
                 "reasoning_effort",
             )
+        else:
+            current_request().ignore("reasoning_effort")
+            setting = {}
         conversation = dataclasses.replace(conversation, variables={**conversation.variables, **setting})
     return conversation if model.style.template_tells else prompt.as_text(conversation)
 

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from octavo_runtime.sampling_params import InvalidParameter
 from octavo_runtime.server.messages_api.error_shape import PATHS, anthropic_error
+from octavo_runtime.server.request_record import current_request
 from octavo_runtime.server.text import encodable
 
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
@@ -107,7 +108,7 @@ def error_response(path: str, error: ApiError) -> JSONResponse:
     """`error` as the clients of `path` read it: in Anthropic's shape for /v1/messages, in OpenAI's elsewhere."""
     body = error.body
     if path.startswith(PATHS):
-        body = anthropic_error(error.status_code, body["error"]["message"])
+        body = anthropic_error(error.status_code, body["error"]["message"], current_request().id)
     return JSONResponse(body, error.status_code, error.headers)
 
 

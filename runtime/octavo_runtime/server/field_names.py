@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from octavo_runtime.sampling_params import InvalidParameter
 from octavo_runtime.server.errors import ApiError, explain, invalid
+from octavo_runtime.server.request_record import current_request
 
 FieldNames = Sequence[tuple[str, str]]
 """Patterns of a chat request's field names, each with the client's own name (as for re.sub); the first that fits
@@ -16,9 +17,13 @@ counts."""
 
 @contextmanager
 def told_as(names: FieldNames) -> Iterator[None]:
-    """Around what a chat request is made of and does: its errors come out as ApiError with the client's names."""
+    """Around what a chat request is made of and does: its errors come out as ApiError, and what is ignored meanwhile is
+    noted, with the client's names."""
+    ignored = current_request().ignored
+    before = len(ignored)
     try:
         yield
+        ignored[before:] = [_name(names, field) for field in ignored[before:]]
     except ValidationError as error:
         raise _renamed(
             names, *explain([{**one, "loc": ("body", *one["loc"])} for one in error.errors()], None)

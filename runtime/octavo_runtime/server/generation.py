@@ -9,6 +9,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
+import msgspec
+
 from octavo_runtime.answers import Answers, Delta
 from octavo_runtime.detokenizer import Preamble
 from octavo_runtime.engine_client import EngineFailure
@@ -51,17 +53,17 @@ def make_ask(model: ServedModel, body: GenerationRequest, prompt: list[int], par
     fit the model."""
     kept, form = params.truncate(prompt), body.answer_form()
     form_field = "structured_outputs" if form is None else form.field
-    check_prompt(model, kept, body.token_limit(), field)
+    check_prompt(model, kept, field)
     return Ask(
         kept,
-        resolve_params(params, model.tokenizer),
+        resolve_params(_within_room(model, kept, params, body, field), model.tokenizer),
         body.priority,
         body.cache_salt or "",
         lambda _: form_field,
     )
 
 
-def check_prompt(model: ServedModel, prompt: Sequence[int], max_tokens: int | None, field: str) -> None:
+def check_prompt(model: ServedModel, prompt: Sequence[int], field: str) -> None:
     """Raises ApiError where a prompt (from request field `field`) does not fit the model."""
     limit = model.max_model_len
     if len(prompt) >= limit:
@@ -72,13 +74,26 @@ def check_prompt(model: ServedModel, prompt: Sequence[int], max_tokens: int | No
             "context_length_exceeded",
         )
     check_tokens(model, prompt, field)
-    if max_tokens is not None and len(prompt) + max_tokens > limit:
+
+
+def _within_room(
+    model: ServedModel, prompt: Sequence[int], params: SamplingParams, body: GenerationRequest, field: str
+) -> SamplingParams:
+    """The parameters with max_tokens cut to what the prompt leaves, as clients send one number whatever the prompt.
+    Raises ApiError where the server is strict, or more tokens are a must."""
+    limit, wanted, record = model.max_model_len, body.token_limit(), current_request()
+    room = limit - len(prompt)
+    if wanted is None or wanted <= room:
+        return params
+    if record.strict or params.min_tokens > room:
         raise invalid(
-            f"{field}: {len(prompt)} prompt tokens and max_tokens {max_tokens} make {len(prompt) + max_tokens}, "
-            f"the limit of both together is {limit}",
+            f"{field}: {len(prompt)} prompt tokens and max_tokens {wanted} make {len(prompt) + wanted}, the limit of "
+            f"both together is {limit}",
             field,
             "context_length_exceeded",
         )
+    record.ignore(body.token_limit_field)
+    return msgspec.structs.replace(params, max_tokens=room)
 
 
 def check_prompt_logprobs(asks: Sequence[Ask], copies: int, field: str) -> None:

@@ -14,6 +14,7 @@ from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.nulls import null_is_absent
 from octavo_runtime.server.text import Text, valid_unicode
 from octavo_runtime.server.unsupported import WITHOUT_EFFECT, without_unsupported
+from octavo_runtime.server.wishes import Wishes, set_aside
 
 MOST_TOP_LOGPROBS = 20
 _MOST_ID_DIGITS = 10
@@ -55,12 +56,14 @@ class StreamOptions(BaseModel):
 
 
 class GenerationRequest(BaseModel):
-    """Strict: a field that would change the answer and is not supported, or that nobody defines, is refused by name."""
+    """A field that would change the answer and is not supported, or that nobody defines, is refused by name."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     neutral: ClassVar[Mapping[str, tuple[Any, ...]]]
     """Fields of what is not supported, with the values that ask for nothing."""
+    wishes: ClassVar[Wishes]
+    """See server.wishes."""
 
     model: str
     stream: bool = False
@@ -111,7 +114,7 @@ class GenerationRequest(BaseModel):
             return value
         # null is as good as nothing, whatever type a field has.
         given = {name: one for name, one in value.items() if one is not None or name not in cls.model_fields}
-        return without_unsupported(given, WITHOUT_EFFECT, cls.neutral)
+        return without_unsupported(set_aside(given, cls.wishes), WITHOUT_EFFECT, cls.neutral)
 
     @model_validator(mode="after")
     def _without_contradictions(self) -> "GenerationRequest":
@@ -178,6 +181,11 @@ class GenerationRequest(BaseModel):
     def token_limit(self) -> int | None:
         """Most tokens of the answer that the request asks for."""
         return self.max_tokens
+
+    @property
+    def token_limit_field(self) -> str:
+        """The field that says so."""
+        return "max_tokens"
 
     def logprobs_wanted(self) -> dict[str, int | None]:
         """SamplingParams' logprobs and prompt_logprobs: how many of the likeliest tokens to report at each position,

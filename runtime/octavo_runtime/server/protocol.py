@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from octavo_runtime.chat_template import RESERVED_VARIABLES, Conversation
+from octavo_runtime.server import wishes
 from octavo_runtime.server.chat_message import ChatMessage, require_known_fields
 from octavo_runtime.server.generation_request import MOST_TOP_LOGPROBS, GenerationRequest
 from octavo_runtime.server.json_list import ListOf
@@ -22,6 +23,7 @@ class ChatCompletionRequest(GenerationRequest):
     """POST /v1/chat/completions."""
 
     neutral = NEUTRAL_FOR_CHAT
+    wishes = wishes.CHAT
 
     messages: Annotated[ListOf[ChatMessage], Field(min_length=1)]
     tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
@@ -39,7 +41,7 @@ class ChatCompletionRequest(GenerationRequest):
     documents: (
         Annotated[list[dict[str, Any]], Field(max_length=_MOST_DOCUMENTS), AfterValidator(valid_value)] | None
     ) = Field(None, description="Texts for chat templates that show some, each with a title and a text.")
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
         None, description="For models whose chat template has it."
     )
     include_reasoning: bool = Field(True, description="Whether the model's reasoning is part of the answer.")
@@ -114,6 +116,11 @@ class ChatCompletionRequest(GenerationRequest):
         """Most tokens of the answer that the request asks for."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
+    @property
+    def token_limit_field(self) -> str:
+        """The field that says so."""
+        return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+
     def logprobs_wanted(self) -> dict[str, int | None]:
         """See GenerationRequest."""
         return super().logprobs_wanted() | {"logprobs": (self.top_logprobs or 0) if self.logprobs else None}
@@ -123,6 +130,7 @@ class CompletionRequest(GenerationRequest):
     """POST /v1/completions."""
 
     neutral = NEUTRAL_FOR_COMPLETIONS
+    wishes = wishes.COMPLETIONS
 
     prompt: Annotated[
         Prompts,

@@ -8,10 +8,13 @@ import uuid
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo_runtime.server.caller import ANONYMOUS, caller
+from octavo_runtime.server.messages_api.error_shape import PATHS
 from octavo_runtime.server.request_record import RequestRecord, begin_request
 
 _log = logging.getLogger(__name__)
 _HEADER = b"x-request-id"
+_ANTHROPICS_HEADER = b"request-id"
+IGNORED_HEADER = "x-octavo-ignored"
 _ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _CLIENT_GONE = 499  # no status was sent: nobody was left to read one
 _MAX_PATH = 200
@@ -19,23 +22,25 @@ _MAX_PATH = 200
 
 class RequestLog:
     """ASGI middleware, the outermost. A client may bring the id in x-request-id; one that is not made of at most 128
-    letters, digits, dots, dashes and underscores is replaced. Every response carries the id."""
+    letters, digits, dots, dashes and underscores is replaced. Every response carries the id, for Anthropic's clients by
+    their name too, and the fields of those wishes that were ignored. strict: such wishes are refused instead."""
 
-    def __init__(self, app: ASGIApp, *, access_log: bool) -> None:
+    def __init__(self, app: ASGIApp, *, access_log: bool, strict: bool) -> None:
         self._app = app
         self._access_log = access_log
+        self._strict = strict
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers within the request's record (ASGI)."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record = RequestRecord(_request_id(scope), scope["method"], scope["path"][:_MAX_PATH])
+        record = RequestRecord(_request_id(scope), scope["method"], scope["path"][:_MAX_PATH], strict=self._strict)
 
         async def send_named(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                message = {**message, "headers": [*message.get("headers", ()), (_HEADER, record.id.encode())]}
+                message = {**message, "headers": [*message.get("headers", ()), *_named(record)]}
             await send(message)
 
         begin_request(record)
@@ -44,6 +49,17 @@ class RequestLog:
         finally:
             if self._access_log:
                 _write(record)
+
+
+def _named(record: RequestRecord) -> list[tuple[bytes, bytes]]:
+    headers = [(_HEADER, record.id.encode())]
+    if record.path.startswith(PATHS):
+        headers.append((_ANTHROPICS_HEADER, record.id.encode()))
+    if record.ignored:
+        fields = ", ".join(record.ignored)
+        headers.append((IGNORED_HEADER.encode(), fields.encode()))
+        _log.debug("ignored", extra={"fields": fields})
+    return headers
 
 
 def _request_id(scope: Scope) -> str:

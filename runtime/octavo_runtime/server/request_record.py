@@ -3,16 +3,20 @@
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from octavo_runtime import logs
-from octavo_runtime.server.errors import ApiError
+
+if TYPE_CHECKING:
+    from octavo_runtime.server.errors import ApiError  # errors tell the request's id
 
 
 @dataclass
 class RequestRecord:
     """Filled in by whoever learns it. Counts are of all prompts and answers of the request together; seconds count from
     its arrival: to the first step and to the first token of any of its prompts. body_bytes, answer_bytes: how large the
-    request and its answer are, about, where that is known before. `cut`: what ended the answer from outside."""
+    request and its answer are, about, where that is known before. `cut`: what ended the answer from outside. `strict`:
+    whether wishes (see server.wishes) are refused; `ignored`: the fields of those that were not."""
 
     id: str = ""
     method: str = ""
@@ -29,7 +33,14 @@ class RequestRecord:
     trace_id: str | None = None
     body_bytes: int = 0
     answer_bytes: int = 0
-    cut: ApiError | None = None
+    cut: "ApiError | None" = None
+    strict: bool = False
+    ignored: list[str] = field(default_factory=list)
+
+    def ignore(self, field: str) -> None:
+        """A wish in this field of the request was not fulfilled, and the answer is right nevertheless."""
+        if field not in self.ignored:
+            self.ignored.append(field)
 
     @property
     def is_probe(self) -> bool:

@@ -101,7 +101,8 @@ async def _serve(
     engine = EngineClient(engine_program)
     names = server.served_name or [default_name(config.model)]
     metrics = ServerMetrics(names[0], engine, vllm_names=server.metrics_aliases == "vllm")
-    state = ServerState(names, engine, metrics, log_prompts=server.log_prompts)
+    ping_seconds = parse_duration(server.ping_interval)
+    state = ServerState(names, engine, metrics, ping_seconds=ping_seconds, log_prompts=server.log_prompts)
     if supervised:
         state.all_serve = supervised.all_serve
     app = create_app(state, server, keys)
@@ -109,7 +110,7 @@ async def _serve(
         app = Tracing(app, traces)
     http = _Http(
         uvicorn.Config(
-            RequestLog(app, access_log=server.access_log),
+            RequestLog(app, access_log=server.access_log, strict=server.strict),
             http=connection_type(ConnectionBounds(server.max_connections, parse_duration(server.client_timeout))),
             ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
             ws="none",

@@ -32,8 +32,8 @@ class ServedModel:
 @dataclass
 class ServerState:
     """One server's state. `model` is None while it loads. `all_serve`: whether every API process of this server has its
-    model; a client that saw one of them ready may be answered by another. `log_prompts`: whether prompts stand in the
-    log."""
+    model; a client that saw one of them ready may be answered by another. `ping_seconds`: how long a stream may
+    be silent, 0 for any time. `log_prompts`: whether prompts stand in the log."""
 
     names: list[str]
     engine: EngineClient
@@ -41,6 +41,7 @@ class ServerState:
     model: ServedModel | None = None
     all_serve: Callable[[], bool] = lambda: True
     draining: bool = False
+    ping_seconds: float = 0.0
     log_prompts: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
     _answering: dict[asyncio.Task[object], RequestRecord] = field(default_factory=dict)

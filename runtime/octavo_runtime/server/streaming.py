@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from octavo_runtime.server.chunks import encode
 from octavo_runtime.server.errors import ApiError, error_response
+from octavo_runtime.server.request_record import current_request
 from octavo_runtime.server.state import ServerState
 
 _log = logging.getLogger(__name__)
@@ -21,11 +23,13 @@ _T = TypeVar("_T")
 
 
 class Wire(NamedTuple):
-    """How a stream is written. failure: an error after the first event; end: what closes a stream that went well."""
+    """How a stream is written. failure: an error after the first event; end: what closes a stream that went well; ping:
+    what clients pass over."""
 
     event: Callable[[msgspec.Struct], bytes]
     failure: Callable[[ApiError], bytes]
     end: bytes
+    ping: bytes = b": ping\n\n"
 
 
 # Readers that split text into lines as Unicode has them, such as httpx's, would end an event's data at these.
@@ -47,20 +51,22 @@ OPENAI_WIRE = Wire(
 """Events without names, closed by `data: [DONE]`."""
 
 
-def named_events(failure: Callable[[ApiError], msgspec.Struct]) -> Wire:
-    """Events that bear the tags of their structs as names. `failure`: the event that tells of an error."""
+def named_events(failure: Callable[[ApiError], msgspec.Struct], ping: msgspec.Struct | None = None) -> Wire:
+    """Events that bear the tags of their structs as names. `failure`: the event that tells of an error; ping: one that
+    means nothing, where the API has it, else pings are comments."""
 
     def event(one: msgspec.Struct) -> bytes:
         return b"event: " + str(one.__struct_config__.tag).encode() + b"\n" + _data(encode(one))
 
-    return Wire(event, lambda error: event(failure(error)), b"")
+    wire = Wire(event, lambda error: event(failure(error)), b"")
+    return wire if ping is None else wire._replace(ping=event(ping))
 
 
 class EventStream(Response):
     """A stream of server-sent events (html.spec.whatwg.org, section 9.2).
 
-    Headers wait for the first event: what fails before it has an HTTP status; what fails after is an event of its own.
-    When the client goes away `events` is closed, which aborts the request."""
+    Headers wait for the first event or ping: what fails before it has an HTTP status; what fails after is an event of
+    its own. When the client goes away `events` is closed, which aborts the request."""
 
     media_type = "text/event-stream"
 
@@ -72,29 +78,58 @@ class EventStream(Response):
         self._state = state
         self._events = events
         self._wire = wire
+        self._started = False
+        self._sending = asyncio.Lock()
+        self._sent = current_request().arrival  # when the client last heard of us, or we of it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the events (ASGI)."""
         await _while_connected(receive, self._stream(scope, receive, send))
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
         try:
-            with self._state.answer():
-                async with aclosing(self._events) as events:
-                    async for event in events:
-                        if not started:
-                            await send(self._head())
-                            started = True
-                        await send(_body(self._wire.event(event)))
-            await send(_body(self._wire.end))
+            async with self._pings(send):
+                with self._state.answer():
+                    async with aclosing(self._events) as events:
+                        async for event in events:
+                            await self._send(send, self._wire.event(event))
+            await self._send(send, self._wire.end)
         except Exception as error:
             failure = error if isinstance(error, ApiError) else _bug()
-            if not started:
+            if not self._started:
                 await error_response(scope["path"], failure)(scope, receive, send)
                 return
-            await send(_body(self._wire.failure(failure)))
+            await self._send(send, self._wire.failure(failure))
         await send({"type": "http.response.body", "body": b""})
+
+    async def _send(self, send: Send, data: bytes) -> None:
+        async with self._sending:
+            if not self._started:
+                await send(self._head())
+                self._started = True
+            await send(_body(data))
+            self._sent = time.perf_counter()
+
+    @contextlib.asynccontextmanager
+    async def _pings(self, send: Send) -> AsyncIterator[None]:
+        """Around a stream: says something where it is silent for long, from the request's arrival on."""
+        interval = self._state.ping_seconds
+
+        async def ping() -> None:
+            while True:
+                silent_for = time.perf_counter() - self._sent
+                if silent_for < interval:
+                    await asyncio.sleep(interval - silent_for)
+                else:
+                    await self._send(send, self._wire.ping)
+
+        pinging = asyncio.create_task(ping()) if interval else None
+        try:
+            yield
+        finally:
+            if pinging is not None:
+                pinging.cancel()
+                await asyncio.wait([pinging])
 
     def _head(self) -> Message:
         return {"type": "http.response.start", "status": 200, "headers": self.raw_headers}

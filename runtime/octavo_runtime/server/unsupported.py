@@ -19,7 +19,6 @@ WITHOUT_EFFECT = frozenset(
     }
 )
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "service_tier": (None, "auto", "default"),
     "detokenize": (None, True),
     "ec_transfer_params": (None,),
     "guided_whitespace_pattern": (None,),
@@ -41,10 +40,7 @@ NEUTRAL_FOR_CHAT: Mapping[str, tuple[Any, ...]] = {
     "media_io_kwargs": (None, {}),
     "mm_processor_kwargs": (None, {}),
     "modalities": (None, ["text"]),
-    "prediction": (None,),
     "thinking_token_budget": (None,),
-    "verbosity": (None, "medium"),
-    "web_search_options": (None,),
 }
 NEUTRAL_FOR_COMPLETIONS: Mapping[str, tuple[Any, ...]] = {
     **_NEUTRAL,
@@ -69,18 +65,23 @@ def without_unsupported(
         if name in without_effect:
             continue
         if name in neutral:
-            _require_neutral(name, given, neutral[name])
+            if not is_one_of(given, neutral[name]):
+                raise ValueError(not_supported(name, given, neutral[name], _INSTEAD.get(name)))
         else:
             kept[name] = given
     return kept
 
 
-def _require_neutral(name: str, given: Any, neutral: tuple[Any, ...]) -> None:
-    if not any(given == value and isinstance(given, bool) == isinstance(value, bool) for value in neutral):
-        allowed = " or ".join(_as_json(value) for value in neutral if value is not None)
-        remedy = f"leave it out or send {allowed}" if allowed else "leave it out"
-        instead = f"; {_INSTEAD[name]}" if name in _INSTEAD else ""
-        raise ValueError(f"{name}: not supported{instead}; {remedy}, got {given!r:.100}")
+def is_one_of(given: Any, values: tuple[Any, ...]) -> bool:
+    """Whether a field has one of these values; 1 is not true."""
+    return any(given == value and isinstance(given, bool) == isinstance(value, bool) for value in values)
+
+
+def not_supported(name: str, given: Any, neutral: tuple[Any, ...], why: str | None) -> str:
+    """Why a field is refused, and what to send instead."""
+    allowed = " or ".join(_as_json(value) for value in neutral if value is not None)
+    remedy = f"leave it out or send {allowed}" if allowed else "leave it out"
+    return f"{name}: not supported{f'; {why}' if why else ''}; {remedy}, got {given!r:.100}"
 
 
 def _as_json(value: Any) -> str:

@@ -1,38 +1,30 @@
-"""The blocks that messages are made of, as clients send them."""
+"""The blocks that messages are made of, as clients send them. Fields that are not here, such as marks for a cache that
+needs none, change nothing that was said, and are ignored."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.text import Text, valid_value
-
-# Marks for a cache that needs none here, and references that only their own server can resolve.
-_WITHOUT_EFFECT = ("cache_control", "citations", "caller", "toolset_name")
-
-
-def _without_marks(block: Any) -> Any:
-    if not isinstance(block, dict):
-        return block
-    return {name: given for name, given in block.items() if name not in _WITHOUT_EFFECT}
 
 
 class TextBlock(BaseModel):
     """Text."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     type: Literal["text"]
     text: Text
 
 
-TextBlocks = ListOf[Annotated[TextBlock, BeforeValidator(_without_marks)]]
+TextBlocks = ListOf[TextBlock]
 
 
 class ThinkingBlock(BaseModel):
     """What the model thought before; its signature is not checked."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     type: Literal["thinking"]
     thinking: Text
@@ -42,7 +34,7 @@ class ThinkingBlock(BaseModel):
 class RedactedThinkingBlock(BaseModel):
     """Thinking that nobody can read; ignored."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     type: Literal["redacted_thinking"]
     data: Text
@@ -51,7 +43,7 @@ class RedactedThinkingBlock(BaseModel):
 class ToolUseBlock(BaseModel):
     """A call that the model made before."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     type: Literal["tool_use"]
     id: Text
@@ -62,7 +54,7 @@ class ToolUseBlock(BaseModel):
 class ToolResultBlock(BaseModel):
     """What a call brought. is_error is accepted without effect: chat has no such mark, the content says what failed."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     type: Literal["tool_result"]
     tool_use_id: Text
@@ -83,7 +75,6 @@ UserBlock = Annotated[
         custom_error_type="block_type",
         custom_error_message="must be an object whose type is text or tool_result, with role user",
     ),
-    BeforeValidator(_without_marks),
 ]
 AssistantBlock = Annotated[
     Annotated[TextBlock, Tag("block[text]")]
@@ -96,14 +87,13 @@ AssistantBlock = Annotated[
         custom_error_message="must be an object whose type is text, thinking, redacted_thinking or tool_use, with role "
         "assistant",
     ),
-    BeforeValidator(_without_marks),
 ]
 
 
 class UserMessage(BaseModel):
     """What the user said, and what tools brought."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     role: Literal["user"]
     content: Text | ListOf[UserBlock]
@@ -112,7 +102,7 @@ class UserMessage(BaseModel):
 class AssistantMessage(BaseModel):
     """What the model said. As the last message it is the beginning of the answer."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     role: Literal["assistant"]
     content: Text | ListOf[AssistantBlock]
@@ -121,7 +111,7 @@ class AssistantMessage(BaseModel):
 class SystemMessage(BaseModel):
     """Instructions in the midst of a conversation."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     role: Literal["system"]
     content: Text | TextBlocks

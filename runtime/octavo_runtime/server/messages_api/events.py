@@ -77,6 +77,7 @@ class Failure(msgspec.Struct, tag_field="type", tag="error"):
     """The last event where something broke. error: its type and message."""
 
     error: dict[str, Any]
+    request_id: str
 
 
 Event = Start | Ping | BlockStart | BlockDelta | BlockStop | MessageDelta | Stop | Failure

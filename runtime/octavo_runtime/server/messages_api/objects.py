@@ -16,7 +16,6 @@ class TextContent(BaseModel):
 
     type: Literal["text"] = "text"
     text: str
-    citations: None = None
 
 
 class ThinkingContent(BaseModel):
@@ -72,6 +71,11 @@ def new_id() -> str:
     return f"msg_{uuid.uuid4().hex}"
 
 
+def tool_use_id(call_id: str) -> str:
+    """A call's id in Anthropic's form; as it is where the model's chat template wants a form of its own."""
+    return f"toolu_{call_id.removeprefix('call_')}" if call_id.startswith("call_") else call_id
+
+
 def message_of(chat: ChatCompletion) -> MessageObject:
     """The one answer of `chat`."""
     [choice] = chat.choices
@@ -82,7 +86,7 @@ def message_of(chat: ChatCompletion) -> MessageObject:
         content.append(TextContent(text=said.content))
     # An input cannot be half there: a call that was cut is left out, or a client would make it with nothing.
     content += [
-        ToolUseContent(id=call.id, name=call.function.name, input=given)
+        ToolUseContent(id=tool_use_id(call.id), name=call.function.name, input=given)
         for call in said.tool_calls
         if (given := arguments.whole(call.function.arguments)) is not None
     ]

@@ -5,29 +5,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from octavo_runtime.server import wishes
 from octavo_runtime.server.answer_form import Schema
 from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.messages_api.blocks import Messages, TextBlocks
 from octavo_runtime.server.text import Text
 from octavo_runtime.server.unsupported import without_unsupported
+from octavo_runtime.server.wishes import set_aside, without_nulls, without_server_tools
 
 _WITHOUT_EFFECT = frozenset(
     {"metadata", "cache_control", "diagnostics", "inference_geo", "user_profile_id", "workspace_id"}
 )
-_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "container": (None,),
-    "context_management": (None,),
-    "mcp_servers": (None, []),
-    "service_tier": (None, "auto", "standard_only"),
-    "speed": (None, "standard"),
-}
 _TOOL_WITHOUT_EFFECT = frozenset({"cache_control", "eager_input_streaming"})
-_TOOL_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "allowed_callers": (None, ["direct"]),
-    "defer_loading": (None, False),
-    "input_examples": (None, []),
-    "type": (None, "custom"),
-}
+_TOOL_NEUTRAL: Mapping[str, tuple[Any, ...]] = {"type": ("custom",)}
+# Fields in which null is a value, and not absence.
+_VALUES = frozenset({"input", "input_schema", "schema", "metadata"})
 
 
 class Tool(BaseModel):
@@ -64,13 +56,12 @@ class ToolChoice(BaseModel):
 
 class Thinking(BaseModel):
     """Whether the model is to think first, for chat templates that let it be chosen. budget_tokens is a wish that no
-    model here can be told: max_tokens bounds thinking and answer together. display: in the open."""
+    model here can be told: max_tokens bounds thinking and answer together."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["enabled", "disabled", "adaptive"]
     budget_tokens: Annotated[int, Field(ge=1)] | None = None
-    display: Literal["summarized"] | None = None
 
 
 class OutputFormat(BaseModel):
@@ -88,19 +79,19 @@ class OutputConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     format: OutputFormat | None = None
-    effort: Literal["low", "medium", "high", "xhigh"] | None = None
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
 
 
 class CountTokensRequest(BaseModel):
-    """POST /v1/messages/count_tokens: a conversation, and all that is a part of its prompt. Strict, as chat requests
-    are."""
+    """POST /v1/messages/count_tokens: a conversation, and all that is a part of its prompt. What would change the
+    answer and is not supported, or that nobody defines, is refused by name."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     model: str
     messages: Messages
     system: Text | TextBlocks | None = None
-    tools: ListOf[Tool] | None = None
+    tools: ListOf[Tool | None] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
@@ -108,7 +99,10 @@ class CountTokensRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_unsupported(cls, value: Any) -> Any:
-        return without_unsupported(value, _WITHOUT_EFFECT, _NEUTRAL) if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        given = without_unsupported(without_nulls(value, _VALUES), _WITHOUT_EFFECT, {})
+        return without_server_tools(set_aside(given, wishes.MESSAGES), wishes.TOOLS_OF_ANTHROPICS_SERVERS)
 
 
 class MessagesRequest(CountTokensRequest):

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Request, Response
 
 from octavo_runtime.server.chat import ChatTurn, begin, chunks, complete
 from octavo_runtime.server.chat_prompt import chat_prompt
-from octavo_runtime.server.field_names import told_as
-from octavo_runtime.server.messages_api.events import Event
+from octavo_runtime.server.field_names import FieldNames, told_as
+from octavo_runtime.server.messages_api.events import Event, Ping
 from octavo_runtime.server.messages_api.objects import MessageObject, TokenCount, message_of
 from octavo_runtime.server.messages_api.request import CountTokensRequest, MessagesRequest
 from octavo_runtime.server.messages_api.stream import failure, message_events
-from octavo_runtime.server.messages_api.to_chat import FIELD_NAMES, chat_request
+from octavo_runtime.server.messages_api.to_chat import chat_request, field_names
 from octavo_runtime.server.pieces import pieces
 from octavo_runtime.server.state import ServerState
 from octavo_runtime.server.streaming import EventStream, named_events, whole_answer
@@ -26,30 +26,31 @@ def router(state: ServerState) -> APIRouter:
     @routes.post("/v1/messages", response_model=MessageObject, summary="Create a message")
     async def create_message(body: MessagesRequest, request: Request) -> Response:
         """The model's next message, in Anthropic's shape."""
-        with told_as(FIELD_NAMES):
+        names = field_names(body)
+        with told_as(names):
             turn = await begin(state, chat_request(body))
         if body.stream:
-            return EventStream(state, _events(turn), named_events(failure))
-        return await whole_answer(state, request, _whole(turn))
+            return EventStream(state, _events(turn, names), named_events(failure, Ping()))
+        return await whole_answer(state, request, _whole(turn, names))
 
     @routes.post("/v1/messages/count_tokens", summary="Count a message's tokens")
     async def count_tokens(body: CountTokensRequest) -> TokenCount:
         """How many tokens a conversation is, with all that the chat template puts around it. Runs nothing."""
         model = state.model_for(body.model)
-        with told_as(FIELD_NAMES):
+        with told_as(field_names(body)):
             prompt = await in_thread(chat_prompt, model, chat_request(body))
         return TokenCount(input_tokens=len(prompt.token_ids))
 
     return routes
 
 
-async def _events(turn: ChatTurn) -> AsyncGenerator[Event, None]:
-    with told_as(FIELD_NAMES):
+async def _events(turn: ChatTurn, names: FieldNames) -> AsyncGenerator[Event, None]:
+    with told_as(names):
         async with aclosing(message_events(turn.body.model, pieces(chunks(turn)))) as events:
             async for event in events:
                 yield event
 
 
-async def _whole(turn: ChatTurn) -> MessageObject:
-    with told_as(FIELD_NAMES):
+async def _whole(turn: ChatTurn, names: FieldNames) -> MessageObject:
+    with told_as(names):
         return message_of(await complete(turn))

@@ -16,8 +16,10 @@ from octavo_runtime.server.messages_api.objects import (
     new_id,
     stop_reason,
     stop_sequence,
+    tool_use_id,
 )
 from octavo_runtime.server.pieces import Argued, Began, Called, Ended, Piece, Said, Thought
+from octavo_runtime.server.request_record import current_request
 from octavo_runtime.server.responses import Usage
 from octavo_runtime.server.tools import arguments
 
@@ -47,7 +49,8 @@ async def message_events(model: str, pieces: AsyncGenerator[Piece, None]) -> Asy
 
 def failure(error: ApiError) -> events.Failure:
     """The event that ends the stream where something broke."""
-    return events.Failure(anthropic_error(error.status_code, error.body["error"]["message"])["error"])
+    told = anthropic_error(error.status_code, error.body["error"]["message"], current_request().id)
+    return events.Failure(told["error"], told["request_id"])
 
 
 class _Blocks:
@@ -63,7 +66,7 @@ class _Blocks:
         match piece:
             case Called():
                 yield from self.close()
-                yield from self._begin(ToolUseContent(id=piece.id, name=piece.name, input={}))
+                yield from self._begin(ToolUseContent(id=tool_use_id(piece.id), name=piece.name, input={}))
             case Argued():
                 self._input.append(piece.json)
                 yield events.BlockDelta(self._index, events.InputDelta(piece.json))

@@ -16,21 +16,29 @@ from octavo_runtime.server.messages_api.blocks import (
 )
 from octavo_runtime.server.messages_api.request import CountTokensRequest, MessagesRequest, Tool, ToolChoice
 from octavo_runtime.server.protocol import ChatCompletionRequest
+from octavo_runtime.server.tools.tool import longer_names
 
-FIELD_NAMES: FieldNames = (
+_FIELD_NAMES: FieldNames = (
     (r"messages(\.\S+)?|continue_final_message", "messages"),
     (r"stop", "stop_sequences"),
     (r"max_completion_tokens", "max_tokens"),
     (r"response_format\.json_schema\.schema", "output_config.format.schema"),
     (r"response_format", "output_config.format"),
     (r"reasoning_effort", "output_config.effort"),
-    (r"tools\.([0-9]+)\.function\.parameters", r"tools.\1.input_schema"),
-    (r"tools\.([0-9]+)\.function", r"tools.\1"),
     (r"tool_choice\.function", "tool_choice"),
 )
-"""Chat's names, as a client of this API knows them."""
-
+_LONGEST_NAME = 128  # of a tool
 _TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+
+
+def field_names(body: CountTokensRequest) -> FieldNames:
+    """Chat's names, as the client that sent `body` knows them."""
+    places = [number for number, tool in enumerate(body.tools or ()) if tool is not None]
+    tools = []
+    for number, place in enumerate(places):
+        tools.append((rf"tools\.{number}\.function\.parameters", f"tools.{place}.input_schema"))
+        tools.append((rf"tools\.{number}\.function", f"tools.{place}"))
+    return *tools, *_FIELD_NAMES
 
 
 def chat_request(body: CountTokensRequest) -> ChatCompletionRequest:
@@ -38,8 +46,8 @@ def chat_request(body: CountTokensRequest) -> ChatCompletionRequest:
     given: dict[str, Any] = {"model": body.model, "messages": _messages(body)}
     if body.messages[-1].role == "assistant":
         given["continue_final_message"] = True
-    if body.tools:
-        given["tools"] = [{"type": "function", "function": _function(tool)} for tool in body.tools]
+    if tools := [{"type": "function", "function": _function(tool)} for tool in body.tools or () if tool is not None]:
+        given["tools"] = tools
     if body.tool_choice is not None:
         given |= _tool_choice(body.tool_choice)
     if body.thinking is not None and body.thinking.type != "adaptive":
@@ -51,7 +59,7 @@ def chat_request(body: CountTokensRequest) -> ChatCompletionRequest:
         given["response_format"] = {"type": "json_schema", "json_schema": schema}
     if isinstance(body, MessagesRequest):
         given |= _generation(body)
-    return ChatCompletionRequest.model_validate(given)
+    return ChatCompletionRequest.model_validate(given, context=longer_names(_LONGEST_NAME))
 
 
 def _generation(body: MessagesRequest) -> dict[str, Any]:

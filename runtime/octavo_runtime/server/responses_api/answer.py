@@ -3,6 +3,7 @@
 from octavo_runtime.server.responses import ChatCompletion
 from octavo_runtime.server.responses_api.objects import (
     OutputCall,
+    OutputCustomCall,
     OutputItem,
     OutputMessage,
     OutputReasoning,
@@ -12,6 +13,7 @@ from octavo_runtime.server.responses_api.objects import (
     call_status,
     end_response,
     new_id,
+    output_call,
 )
 
 
@@ -29,8 +31,7 @@ def answered(response: ResponseObject, chat: ChatCompletion) -> ResponseObject:
         output.append(OutputMessage(id=new_id("msg"), content=texts, status="completed"))
     for call in message.tool_calls:
         name, arguments = call.function.name, call.function.arguments
-        status = call_status(arguments)
-        output.append(OutputCall(id=new_id("fc"), call_id=call.id, name=name, arguments=arguments, status=status))
-    if choice.finish_reason == "length" and not isinstance(output[-1], OutputCall):
+        output.append(output_call(response, call.id, name, arguments, call_status(arguments)))
+    if choice.finish_reason == "length" and not isinstance(output[-1], OutputCall | OutputCustomCall):
         output[-1] = output[-1].model_copy(update={"status": "incomplete"})
     return end_response(response, output, choice.finish_reason, chat.usage)

@@ -115,3 +115,15 @@ class ArgumentsDone(_OfItem, tag="response.function_call_arguments.done"):
 
     name: str
     arguments: str
+
+
+class InputDelta(_OfItem, tag="response.custom_tool_call_input.delta"):
+    """A custom tool's input: all of it, once it is whole, for until then it is JSON."""
+
+    delta: str
+
+
+class InputDone(_OfItem, tag="response.custom_tool_call_input.done"):
+    """A custom tool's input."""
+
+    input: str

@@ -1,4 +1,5 @@
-"""The items that a Responses request puts in: messages, calls, their outputs, and reasoning."""
+"""The items that a Responses request puts in: messages, calls, their outputs, and reasoning. Fields that are not here,
+such as an item's id and status, change nothing that was said, and are ignored."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,79 +8,76 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Tag
 from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.text import Text
 
-_Status = Literal["in_progress", "completed", "incomplete"]
-
 
 class TextPart(BaseModel):
-    """Text of a message or of a function's output. annotations and logprobs of an earlier answer are ignored."""
+    """Text of a message or of a function's output."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     type: Literal["input_text", "output_text"]
     text: Text
-    annotations: list[Any] | None = None
-    logprobs: list[Any] | None = None
 
 
 class MessageItem(BaseModel):
-    """A message. id, status and phase come from earlier answers and are ignored."""
+    """A message."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | ListOf[TextPart]
-    id: Text | None = None
-    status: _Status | None = None
-    phase: Literal["commentary", "final_answer"] | None = None
 
 
 class FunctionCallItem(BaseModel):
     """A call that the model made before. arguments: JSON text."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     type: Literal["function_call"]
     call_id: Text
     name: Text
+    namespace: Text | None = None
     arguments: Text
-    id: Text | None = None
-    status: _Status | None = None
 
 
-class FunctionCallOutputItem(BaseModel):
+class CustomCallItem(BaseModel):
+    """A call of a custom tool that the model made before."""
+
+    model_config = ConfigDict(strict=True)
+
+    type: Literal["custom_tool_call"]
+    call_id: Text
+    name: Text
+    namespace: Text | None = None
+    input: Text
+
+
+class CallOutputItem(BaseModel):
     """What a call brought."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
-    type: Literal["function_call_output"]
+    type: Literal["function_call_output", "custom_tool_call_output"]
     call_id: Text
     output: Text | ListOf[TextPart]
-    id: Text | None = None
-    status: _Status | None = None
 
 
 class ReasoningPart(BaseModel):
     """A piece of reasoning."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     type: Literal["reasoning_text"]
     text: Text
 
 
 class ReasoningItem(BaseModel):
-    """Reasoning of an earlier answer. Only what is in the open reaches the model: summary and encrypted_content are
-    ignored."""
+    """Reasoning of an earlier answer. Only what is in the open reaches the model."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     type: Literal["reasoning"]
     content: ListOf[ReasoningPart] | None = None
-    summary: list[Any] | None = None
-    encrypted_content: Text | None = None
-    id: Text | None = None
-    status: _Status | None = None
 
 
 def _kind(item: Any) -> str | None:
@@ -91,13 +89,15 @@ InputItem = Annotated[
     # Tags in brackets stay out of the field names that errors show.
     Annotated[MessageItem, Tag("item[message]")]
     | Annotated[FunctionCallItem, Tag("item[function_call]")]
-    | Annotated[FunctionCallOutputItem, Tag("item[function_call_output]")]
+    | Annotated[CustomCallItem, Tag("item[custom_tool_call]")]
+    | Annotated[CallOutputItem, Tag("item[function_call_output]")]
+    | Annotated[CallOutputItem, Tag("item[custom_tool_call_output]")]
     | Annotated[ReasoningItem, Tag("item[reasoning]")],
     Discriminator(
         _kind,
         custom_error_type="item_type",
-        custom_error_message="must be an object whose type is message, function_call, function_call_output or "
-        "reasoning",
+        custom_error_message="must be an object whose type is message, function_call, function_call_output, "
+        "custom_tool_call, custom_tool_call_output or reasoning",
     ),
 ]
 

@@ -8,14 +8,19 @@ from pydantic import BaseModel, Field
 
 from octavo_runtime.server.responses import ChosenTokenLogprob, Usage
 from octavo_runtime.server.responses_api.request import (
-    FunctionTool,
-    NamedFunction,
     ReasoningConfig,
     ResponsesRequest,
     TextConfig,
     TextFormat,
+    ToolChoice,
 )
+from octavo_runtime.server.responses_api.tools import CustomTool, Tool, custom_input, offered
 from octavo_runtime.server.tools import arguments
+
+
+def _missing(value: object) -> bool:
+    return value is None
+
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
@@ -63,12 +68,25 @@ class OutputCall(BaseModel):
     type: Literal["function_call"] = "function_call"
     id: str
     call_id: str
+    namespace: str | None = Field(None, exclude_if=_missing)
     name: str
     arguments: str
     status: ItemStatus
 
 
-OutputItem = Annotated[OutputMessage | OutputReasoning | OutputCall, Field(discriminator="type")]
+class OutputCustomCall(BaseModel):
+    """A custom tool that the model wants called."""
+
+    type: Literal["custom_tool_call"] = "custom_tool_call"
+    id: str
+    call_id: str
+    namespace: str | None = Field(None, exclude_if=_missing)
+    name: str
+    input: str
+    status: ItemStatus
+
+
+OutputItem = Annotated[OutputMessage | OutputReasoning | OutputCall | OutputCustomCall, Field(discriminator="type")]
 
 
 class InputTokensDetails(BaseModel):
@@ -120,7 +138,7 @@ class ResponseObject(BaseModel):
     incomplete_details: IncompleteDetails | None = None
     instructions: str | None
     max_output_tokens: int | None
-    metadata: dict[str, str]
+    metadata: dict[str, Any]
     model: str
     output: list[OutputItem] = []
     parallel_tool_calls: bool
@@ -129,12 +147,39 @@ class ResponseObject(BaseModel):
     store: Literal[False] = False
     temperature: float
     text: TextConfig
-    tool_choice: Literal["none", "auto", "required"] | NamedFunction
-    tools: list[FunctionTool]
+    tool_choice: ToolChoice
+    tools: list[Tool]
     top_logprobs: int
     top_p: float
     truncation: Literal["disabled"] = "disabled"
     usage: ResponseUsage | None = None
+
+
+class InputTokens(BaseModel):
+    """How many tokens a request's prompt has."""
+
+    object: Literal["response.input_tokens"] = "response.input_tokens"
+    input_tokens: int
+
+
+def output_call(
+    response: ResponseObject, call_id: str, name: str, arguments: str, status: ItemStatus
+) -> OutputCall | OutputCustomCall:
+    """The item of a call. name: the one in chat."""
+    one = next((one for one in offered(response.tools) if one.chat_name == name), None)
+    namespace, name = (None, name) if one is None else (one.namespace, one.tool.name)
+    if one is not None and isinstance(one.tool, CustomTool):
+        return OutputCustomCall(
+            id=new_id("ctc"),
+            call_id=call_id,
+            namespace=namespace,
+            name=name,
+            input=custom_input(arguments),
+            status=status,
+        )
+    return OutputCall(
+        id=new_id("fc"), call_id=call_id, namespace=namespace, name=name, arguments=arguments, status=status
+    )
 
 
 def new_response(body: ResponsesRequest) -> ResponseObject:
@@ -151,7 +196,7 @@ def new_response(body: ResponsesRequest) -> ResponseObject:
         temperature=1.0 if body.temperature is None else body.temperature,
         text=_text_config(body.text),
         tool_choice="auto" if body.tool_choice is None else body.tool_choice,
-        tools=body.tools or [],
+        tools=[tool for tool in body.tools or () if tool is not None],
         top_logprobs=body.top_logprobs or 0,
         top_p=1.0 if body.top_p is None else body.top_p,
     )
@@ -193,7 +238,7 @@ def fail_response(response: ResponseObject, status: int, message: str) -> Respon
     return response.model_copy(update={"status": "failed", "error": ResponseError(code=code, message=message)})
 
 
-def new_id(kind: Literal["resp", "msg", "rs", "fc"]) -> str:
+def new_id(kind: Literal["resp", "msg", "rs", "fc", "ctc"]) -> str:
     """The id of a response or of an item."""
     return f"{kind}_{uuid.uuid4().hex}"
 

@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from octavo_runtime.server import wishes
 from octavo_runtime.server.answer_form import Schema
 from octavo_runtime.server.generation_request import MOST_TOP_LOGPROBS
 from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.responses_api.items import Input
-from octavo_runtime.server.text import Text
+from octavo_runtime.server.responses_api.tools import AllowedTools, CustomTool, NamedTool, Tool, offered
+from octavo_runtime.server.text import Text, valid_value
 from octavo_runtime.server.unsupported import without_unsupported
+from octavo_runtime.server.wishes import set_aside, without_nulls, without_server_tools
 
 _LOGPROBS = "message.output_text.logprobs"
 
@@ -28,14 +31,13 @@ _WITHOUT_EFFECT = frozenset(
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "background": (None, False),
     "conversation": (None,),
-    "context_management": (None, []),
     "moderation": (None,),
     "previous_response_id": (None,),
     "prompt": (None,),
-    "prompt_cache_options": (None,),
-    "service_tier": (None, "auto", "default"),
-    "truncation": (None, "disabled"),
 }
+
+# Fields in which null is a value, and not absence.
+_VALUES = frozenset({"chat_template_kwargs", "metadata", "parameters", "schema"})
 
 
 def _missing(value: object) -> bool:
@@ -64,49 +66,29 @@ class TextFormat(BaseModel):
 
 
 class TextConfig(BaseModel):
-    """How the answer's text is to look. verbosity: medium, OpenAI's default, alone."""
+    """How the answer's text is to look. verbosity: OpenAI's default."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     format: TextFormat | None = None
-    verbosity: Literal["medium"] | None = None
+    verbosity: Literal["medium"] = "medium"
 
 
 class ReasoningConfig(BaseModel):
-    """effort reaches the chat templates that know it. Summaries, of which there are none, may be left to the server."""
+    """effort reaches the chat templates that know it. There are no summaries."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
-    summary: Literal["auto"] | None = None
-    generate_summary: Literal["auto"] | None = None
-    context: Literal["auto"] | None = None
-    mode: Literal["standard"] | None = None
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    summary: None = None
 
 
-class FunctionTool(BaseModel):
-    """A function that the model may call. parameters: the JSON schema of its arguments."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    type: Literal["function"]
-    name: Text
-    description: Text | None = None
-    parameters: Schema | None = None
-    strict: bool | None = None
-
-
-class NamedFunction(BaseModel):
-    """The one function that must be called."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    type: Literal["function"]
-    name: Text
+ToolChoice = Literal["none", "auto", "required"] | Annotated[NamedTool | AllowedTools, Field(discriminator="type")]
 
 
 class ResponsesRequest(BaseModel):
-    """POST /v1/responses: what needs no state on the server. Strict, as chat requests are."""
+    """POST /v1/responses: what needs no state on the server. What would change the answer and is not supported, or that
+    nobody defines, is refused by name."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -118,15 +100,16 @@ class ResponsesRequest(BaseModel):
     temperature: float | None = None
     top_p: float | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
-    include: ListOf[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = Field(
-        None, description="reasoning.encrypted_content is accepted without effect: reasoning comes in the open."
+    include: ListOf[Text] | None = Field(
+        None,
+        description="message.output_text.logprobs; all else is of tools and states that are not here, and ignored.",
     )
     text: TextConfig | None = None
     reasoning: ReasoningConfig | None = None
-    tools: ListOf[FunctionTool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedFunction | None = None
+    tools: ListOf[Tool | None] | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    metadata: dict[Text, Text] | None = None
+    metadata: Annotated[dict[str, Any], AfterValidator(valid_value)] | None = None
     top_k: int | None = None
     min_p: float | None = None
     repetition_penalty: float | None = None
@@ -139,12 +122,22 @@ class ResponsesRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_unsupported(cls, value: Any) -> Any:
-        return without_unsupported(value, _WITHOUT_EFFECT, _NEUTRAL) if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        given = without_unsupported(without_nulls(value, _VALUES), _WITHOUT_EFFECT, _NEUTRAL)
+        return without_server_tools(set_aside(given, wishes.RESPONSES), wishes.TOOLS_OF_OPENAIS_SERVERS)
 
     @model_validator(mode="after")
     def _fields_agree(self) -> "ResponsesRequest":
         if self.top_logprobs and not self.wants_logprobs:
             raise ValueError(f"top_logprobs: only allowed when include has {_LOGPROBS}, got {self.top_logprobs}")
+        return self
+
+    @model_validator(mode="after")
+    def _grammars_are_wishes(self) -> "ResponsesRequest":
+        for one in offered(self.tools or ()):
+            if isinstance(one.tool, CustomTool) and one.tool.format is not None and one.tool.format.type == "grammar":
+                wishes.ignore(f"{one.place}.format", one.tool.format.syntax, wishes.GRAMMAR)
         return self
 
     @property

@@ -10,6 +10,7 @@ from octavo_runtime.server.responses_api import events
 from octavo_runtime.server.responses_api.objects import (
     ItemStatus,
     OutputCall,
+    OutputCustomCall,
     OutputItem,
     OutputMessage,
     OutputReasoning,
@@ -20,7 +21,9 @@ from octavo_runtime.server.responses_api.objects import (
     end_response,
     fail_response,
     new_id,
+    output_call,
 )
+from octavo_runtime.server.responses_api.tools import custom_input
 
 
 class ResponseStream:
@@ -57,12 +60,9 @@ class ResponseStream:
                 yield from self._grow(OutputMessage, piece.text, list(piece.logprobs))
             case Called():
                 yield from self._close("completed")
-                name, call_id = piece.name, piece.id
-                yield from self._open(
-                    OutputCall(id=new_id("fc"), call_id=call_id, name=name, arguments="", status="in_progress")
-                )
+                yield from self._open(output_call(self._response, piece.id, piece.name, "", "in_progress"))
             case Argued():
-                yield from self._grow(OutputCall, piece.json)
+                yield from self._grow(type(self._item), piece.json)
             case Ended():
                 cut = piece.finish_reason == "length"
                 yield from self._close("incomplete" if cut else "completed")
@@ -97,9 +97,10 @@ class ResponseStream:
     def _open(self, item: OutputItem) -> Iterator[events.Event]:
         self._item, self._text, self._logprobs = item, [], []
         index = len(self._response.output)
-        bare = item if isinstance(item, OutputCall) else item.model_copy(update={"content": []})
+        called = isinstance(item, OutputCall | OutputCustomCall)
+        bare = item if called else item.model_copy(update={"content": []})
         yield events.ItemAdded(sequence_number=self._next(), output_index=index, item=bare)
-        if not isinstance(item, OutputCall):
+        if not isinstance(item, OutputCall | OutputCustomCall):
             yield events.PartAdded(
                 sequence_number=self._next(), item_id=item.id, output_index=index, part=item.content[0]
             )
@@ -135,6 +136,16 @@ class ResponseStream:
                         output_index=index,
                         name=item.name,
                         arguments=text,
+                    )
+            case OutputCustomCall():
+                status = call_status(text)
+                done = item.model_copy(update={"input": custom_input(text), "status": status})
+                if status == "completed":
+                    yield events.InputDelta(
+                        sequence_number=self._next(), item_id=item.id, output_index=index, delta=done.input
+                    )
+                    yield events.InputDone(
+                        sequence_number=self._next(), item_id=item.id, output_index=index, input=done.input
                     )
         yield events.ItemDone(sequence_number=self._next(), output_index=index, item=done)
         self._response = self._response.model_copy(update={"output": [*self._response.output, done]})

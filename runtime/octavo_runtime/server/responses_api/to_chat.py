@@ -6,26 +6,36 @@ from typing import Any
 from octavo_runtime.server.field_names import FieldNames
 from octavo_runtime.server.protocol import ChatCompletionRequest
 from octavo_runtime.server.responses_api.items import (
+    CallOutputItem,
+    CustomCallItem,
     FunctionCallItem,
-    FunctionCallOutputItem,
     MessageItem,
     ReasoningItem,
     TextPart,
 )
-from octavo_runtime.server.responses_api.request import FunctionTool, NamedFunction, ResponsesRequest, TextFormat
+from octavo_runtime.server.responses_api.request import ResponsesRequest, TextFormat
+from octavo_runtime.server.responses_api.tools import (
+    AllowedTools,
+    NamedTool,
+    Offered,
+    allowed,
+    chat_function,
+    chat_name,
+    custom_arguments,
+    offered,
+)
+from octavo_runtime.server.tools.tool import longer_names
 
-FIELD_NAMES: FieldNames = (
+_FIELD_NAMES: FieldNames = (
     (r"messages(\.\S+)?", "input"),
     (r"max_(completion_)?tokens", "max_output_tokens"),
     (r"response_format\.json_schema", "text.format"),
     (r"reasoning_effort", "reasoning.effort"),
     (r"response_format", "text.format"),
-    (r"tools\.([0-9]+)\.function", r"tools.\1"),
     (r"tool_choice\.function", "tool_choice"),
     (r"logprobs", "include"),
 )
-"""Chat's names, as a client of this API knows them."""
-
+_LONGEST_NAME = 128  # a namespace's name and a function's
 _SAME = (
     "temperature",
     "top_p",
@@ -42,6 +52,12 @@ _SAME = (
 )
 
 
+def field_names(body: ResponsesRequest) -> FieldNames:
+    """Chat's names, as the client that sent `body` knows them."""
+    tools = [(rf"tools\.{number}\.function", one.place) for number, one in enumerate(_tools(body))]
+    return *tools, *_FIELD_NAMES
+
+
 def chat_request(body: ResponsesRequest) -> ChatCompletionRequest:
     """Raises pydantic.ValidationError, in chat's field names, where chat's rules forbid it."""
     given = {name: getattr(body, name) for name in _SAME if getattr(body, name) is not None}
@@ -52,17 +68,25 @@ def chat_request(body: ResponsesRequest) -> ChatCompletionRequest:
         given["logprobs"] = True
     if body.text is not None and body.text.format is not None:
         given["response_format"] = _response_format(body.text.format)
-    if body.tools:
-        given["tools"] = [{"type": "function", "function": _function(tool)} for tool in body.tools]
-    if isinstance(body.tool_choice, NamedFunction):
-        given["tool_choice"] = {"type": "function", "function": {"name": body.tool_choice.name}}
-    elif body.tool_choice is not None:
-        given["tool_choice"] = body.tool_choice
+    if tools := _tools(body):
+        given["tools"] = [{"type": "function", "function": chat_function(one)} for one in tools]
+    match body.tool_choice:
+        case NamedTool(name=name, namespace=namespace):
+            given["tool_choice"] = {"type": "function", "function": {"name": chat_name(name, namespace)}}
+        case AllowedTools(mode=mode):
+            given["tool_choice"] = mode
+        case str(choice):
+            given["tool_choice"] = choice
     if body.reasoning is not None and body.reasoning.effort is not None:
         given["reasoning_effort"] = body.reasoning.effort
     if body.stream:
         given |= {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
-    return ChatCompletionRequest.model_validate(given)
+    return ChatCompletionRequest.model_validate(given, context=longer_names(_LONGEST_NAME))
+
+
+def _tools(body: ResponsesRequest) -> list[Offered]:
+    tools = list(offered(body.tools or ()))
+    return allowed(body.tool_choice, tools) if isinstance(body.tool_choice, AllowedTools) else tools
 
 
 def _messages(body: ResponsesRequest) -> list[dict[str, Any]]:
@@ -81,9 +105,9 @@ def _messages(body: ResponsesRequest) -> list[dict[str, Any]]:
                 messages.append({"role": "assistant", "content": _content(item.content), **reasoning})
             case MessageItem():
                 messages.append({"role": item.role, "content": _content(item.content)})
-            case FunctionCallOutputItem():
+            case CallOutputItem():
                 messages.append({"role": "tool", "tool_call_id": item.call_id, "content": _content(item.output)})
-            case FunctionCallItem():
+            case FunctionCallItem() | CustomCallItem():
                 # One chat message holds what the model said and all that it called.
                 if not messages or messages[-1]["role"] != "assistant" or reasoning:
                     messages.append({"role": "assistant", "content": None, **reasoning})
@@ -92,17 +116,14 @@ def _messages(body: ResponsesRequest) -> list[dict[str, Any]]:
     return messages
 
 
-def _call(item: FunctionCallItem) -> dict[str, Any]:
-    return {"id": item.call_id, "type": "function", "function": {"name": item.name, "arguments": item.arguments}}
+def _call(item: FunctionCallItem | CustomCallItem) -> dict[str, Any]:
+    arguments = custom_arguments(item.input) if isinstance(item, CustomCallItem) else item.arguments
+    function = {"name": chat_name(item.name, item.namespace), "arguments": arguments}
+    return {"id": item.call_id, "type": "function", "function": function}
 
 
 def _content(content: str | Sequence[TextPart]) -> str | list[dict[str, str]]:
     return content if isinstance(content, str) else [{"type": "text", "text": part.text} for part in content]
-
-
-def _function(tool: FunctionTool) -> dict[str, Any]:
-    fields = {name: getattr(tool, name) for name in ("name", "description", "parameters", "strict")}
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _response_format(form: TextFormat) -> dict[str, Any]:

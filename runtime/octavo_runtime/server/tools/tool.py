@@ -1,13 +1,16 @@
 """The functions that a chat request offers, and which of them the answer must call. OpenAI's objects."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
-    Field,
     PrivateAttr,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -16,8 +19,27 @@ from octavo_runtime.server.text import Text, valid_value
 
 MOST_TOOLS = 128
 
-FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-"""OpenAI's rule."""
+_LONGEST_NAME = 64
+
+
+def longer_names(longest: int) -> dict[str, int]:
+    """The validation context in which names of functions may be longer than OpenAI's."""
+    return {"longest_name": longest}
+
+
+def _is_name(name: str, found: ValidationInfo) -> str:
+    longest = (found.context or {}).get("longest_name", _LONGEST_NAME)
+    if re.fullmatch(rf"[a-zA-Z0-9_-]{{1,{longest}}}", name) is None:
+        raise ValueError(f"must have 1 to {longest} letters, digits, _ and -")
+    return name
+
+
+FunctionName = Annotated[
+    str,
+    AfterValidator(_is_name),
+    WithJsonSchema({"type": "string", "pattern": f"^[a-zA-Z0-9_-]{{1,{_LONGEST_NAME}}}$"}),
+]
+"""OpenAI's rule, but for other APIs whose names may be longer."""
 
 
 class FunctionDefinition(BaseModel):
