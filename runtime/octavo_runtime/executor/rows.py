@@ -26,8 +26,9 @@ class Rows:
 
     def scored(self, row: int, start: int, count: int) -> tuple[list[int], int] | None:
         """Prompt tokens that follow positions start .. start + count - 1 of a row, and how many top log-probabilities
-        each needs; None where the row wants none."""
+        each needs; None where the row wants none there."""
         new = self._prompts.get(row)
         if new is None or new.params.prompt_logprobs is None:
             return None
-        return new.token_ids[start + 1 : min(start + count + 1, new.prompt_len)], new.params.prompt_logprobs
+        tokens = new.token_ids[start + 1 : min(start + count + 1, new.prompt_len)]
+        return (tokens, new.params.prompt_logprobs) if tokens else None

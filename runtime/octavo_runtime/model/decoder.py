@@ -60,7 +60,11 @@ class Decoder:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Next-token scores [rows, vocab] in float32 for rows of hidden states."""
-        return self.weights.head(hidden).float()
+        return self.scores(hidden).float()
+
+    def scores(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The same in the type in which they are computed."""
+        return self.weights.head(hidden)
 
     def _attend(
         self,

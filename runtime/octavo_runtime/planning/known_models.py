@@ -64,6 +64,12 @@ def find_spec(model: str) -> ModelSpec:
     return spec_from_config(_CONFIGS[name])
 
 
+def find_config(model: str) -> dict[str, Any] | None:
+    """The shape in the table that a name on the hub has, as a config.json; None for a model on this machine."""
+    name = None if _is_here(model) else _hub_name(model)
+    return None if name is None else _CONFIGS[name]
+
+
 def serving_name(model: str) -> str:
     """What to call a model in `octavo serve`: hf://OWNER/NAME where find_spec took it from the table."""
     if _is_here(model) or model.startswith("hf://"):
