@@ -60,6 +60,8 @@ class DecodeGraphs:
         self._padding_row = max_rows
         self._tables = torch.zeros(max_rows + 1, max_blocks, dtype=torch.int32, device=self._device)
         self._newest = torch.zeros(max_rows + 1, dtype=torch.int64, device=self._device)
+        shape = padded_size(self.most_sequences), max_blocks
+        self._block_tables = torch.zeros(shape, dtype=torch.int32, device=self._device)
         self._changes: list[TableUpdate] = []
         self._steps: dict[int, _Step] = {}
         self._arena: torch.cuda.CUDAGraph | None = None
@@ -125,19 +127,19 @@ class DecodeGraphs:
         return self._steps[size]
 
     def _allocate(self, size: int) -> _Step:
-        def empty(*shape: int, dtype: torch.dtype) -> torch.Tensor:
-            return torch.zeros(shape, dtype=dtype, device=self._device)
+        def zeros(dtype: torch.dtype) -> torch.Tensor:
+            return torch.zeros(size, dtype=dtype, device=self._device)
 
         pinned = torch.zeros(_FIELDS, size, dtype=torch.int32, pin_memory=self._device.type == "cuda")
         host = pinned.numpy()
         host[ROW], host[TABLE_ENTRY] = self._padding_row, -1
         inputs = DecodeTensors(
-            *(empty(size, dtype=torch.int64) for _ in range(3)),
-            empty(size, dtype=torch.int32),
-            empty(size, self._tables.shape[1], dtype=torch.int32),
+            *(zeros(torch.int64) for _ in range(3)),
+            zeros(torch.int32),
+            self._block_tables[:size],
         )
         packed = pinned.to(self._device, copy=True)
-        tokens = empty(size, dtype=torch.int64)
+        tokens = zeros(torch.int64)
         return _Step(host, pinned, packed, inputs, Drawn(tokens, tokens), None)
 
     def _capture(self, step: _Step) -> _Step:

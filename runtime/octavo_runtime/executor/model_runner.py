@@ -95,7 +95,8 @@ class ModelRunner:
         return (
             len(slices) <= most
             and all(len(item.token_ids) == 1 and len(item.draws) == 1 for item in slices)
-            and not any(self._rows.scored(item.row, item.start, 1) or self._pooler.has(item.row) for item in slices)
+            and not (self._rows.scores_prompts and any(self._rows.scored(one.row, one.start, 1) for one in slices))
+            and not (self._pooler.is_busy and any(self._pooler.has(one.row) for one in slices))
         )
 
     def _decode(self, slices: list[Slice], graphs: DecodeGraphs, masks: Masks) -> StepResult:

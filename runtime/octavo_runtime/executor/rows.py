@@ -24,6 +24,11 @@ class Rows:
         for table in plan.tables:
             self.block_tables[table.row, table.first : table.first + len(table.blocks)] = table.blocks
 
+    @property
+    def scores_prompts(self) -> bool:
+        """Whether any row's prompt tokens are to be scored."""
+        return bool(self._prompts)
+
     def scored(self, row: int, start: int, count: int) -> tuple[list[int], int] | None:
         """Prompt tokens that follow positions start .. start + count - 1 of a row, and how many top log-probabilities
         each needs; None where the row wants none there."""

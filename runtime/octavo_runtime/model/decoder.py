@@ -17,12 +17,13 @@ from octavo_runtime.quant.linear import FEW_ROWS
 
 if TYPE_CHECKING:
     from octavo_kernels.paged_decode.cpu import DecodePlan
+    from octavo_kernels.paged_decode.hopper import HopperPlan
 
 
 class _AttentionPlan(NamedTuple):
     """What attention computes of a batch's tables and lengths, once for all layers."""
 
-    decode: "DecodePlan | None"
+    decode: "DecodePlan | HopperPlan | None"
     prefill: PrefillPlan | None
 
 
