@@ -6,10 +6,13 @@ on. A call runs the form that fits the device of its tensors, which is imported 
 machine, numba never on a GPU.
 
 What serves few rows on a CPU has no GPU form: grouped_linear, wide_linear, and decode_layers, which consists of the
-others' loops. `vectors.py` and `compiled.py` are what those loops are written with.
+others' loops. `vectors.py` and `compiled.py` are what those loops are written with. What serves a GPU's captured decode
+step has no CPU form but the oracle: decode_inputs and draw_tokens.
 """
 
 from octavo_kernels.add_rms_norm import add_rms_norm
+from octavo_kernels.decode_inputs import decode_inputs
+from octavo_kernels.draw_tokens import draw_tokens
 from octavo_kernels.paged_decode import paged_decode
 from octavo_kernels.paged_prefill import paged_prefill
 from octavo_kernels.rms_norm import rms_norm
@@ -17,4 +20,14 @@ from octavo_kernels.rotary import rotary
 from octavo_kernels.silu_mul import silu_mul
 from octavo_kernels.write_kv import write_kv
 
-__all__ = ["add_rms_norm", "paged_decode", "paged_prefill", "rms_norm", "rotary", "silu_mul", "write_kv"]
+__all__ = [
+    "add_rms_norm",
+    "decode_inputs",
+    "draw_tokens",
+    "paged_decode",
+    "paged_prefill",
+    "rms_norm",
+    "rotary",
+    "silu_mul",
+    "write_kv",
+]

@@ -25,3 +25,9 @@ def gpu(device: torch.device) -> Gpu:
     properties = torch.cuda.get_device_properties(device)
     # torch's type stubs do not know the second.
     return Gpu(properties.multi_processor_count, properties.shared_memory_per_block_optin)  # type: ignore[attr-defined]
+
+
+@lru_cache
+def capability(device: torch.device) -> tuple[int, int]:
+    """The compute capability of a CUDA `device`: (9, 0) is Hopper."""
+    return torch.cuda.get_device_capability(device)

@@ -1,11 +1,15 @@
 """Program: the errors of every Triton kernel on its tiny cases, as JSON. Needs TRITON_INTERPRET=1."""
 
 import json
+from functools import partial
 from importlib import import_module
 
 import torch
 
 import octavo_kernels
+from octavo_kernels.gpu import Gpu
+from octavo_kernels.paged_decode import cases as paged_decode_cases
+from octavo_kernels.paged_decode import hopper
 
 DTYPES = (torch.float32, torch.float16)  # the interpreter's bfloat16 is wrong
 
@@ -16,4 +20,10 @@ for op in octavo_kernels.__all__:
     for case in cases.TINY_CASES:
         for dtype in DTYPES:
             errors[f"{op}/{case.name}/{dtype}"] = cases.error(form, case, dtype, "cpu")
+
+# With so few workers each takes several units, and pairs are cut.
+hopper.gpu = lambda device: Gpu(processors=3, shared_memory=232_448)
+form = partial(hopper.paged_decode, dependent=False)
+for case in (*paged_decode_cases.TINY_CASES, *paged_decode_cases.PADDED_CASES):
+    errors[f"paged_decode/hopper/{case.name}"] = paged_decode_cases.error(form, case, torch.float16, "cpu")
 print(json.dumps(errors))

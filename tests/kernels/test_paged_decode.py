@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from octavo_kernels.paged_decode import cpu, paged_decode, plan_decode
-from octavo_kernels.paged_decode.cases import CASES, LARGE_CASES, TINY_CASES, TOLERANCES, Case, error
+from octavo_kernels.paged_decode.cases import CASES, LARGE_CASES, PADDED_CASES, TINY_CASES, TOLERANCES, Case, error
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 
@@ -60,8 +60,29 @@ def test_triton_interpreted(case: Case, dtype: torch.dtype, interpreted_errors: 
     assert interpreted_errors[f"paged_decode/{case.name}/{dtype}"] <= TOLERANCES[dtype]
 
 
+@pytest.mark.parametrize("case", [*TINY_CASES, *PADDED_CASES], ids=lambda case: case.name)
+def test_hopper_interpreted(case: Case, interpreted_errors: dict[str, float]) -> None:
+    assert interpreted_errors[f"paged_decode/hopper/{case.name}"] <= TOLERANCES[torch.float16]
+
+
+HOPPER_CASES = [
+    case for case in (*CASES, *PADDED_CASES) if case.q_heads // case.kv_heads <= 16 and case.head_dim <= 128
+]
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", HOPPER_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_hopper(case: Case, dtype: torch.dtype) -> None:
+    from octavo_kernels.paged_decode import hopper
+
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
+    assert error(hopper.paged_decode, case, dtype, "cuda") <= TOLERANCES[dtype]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", [*CASES, *PADDED_CASES], ids=lambda case: case.name)
 @DTYPES
 def test_triton(case: Case, dtype: torch.dtype) -> None:
     from octavo_kernels.paged_decode import triton

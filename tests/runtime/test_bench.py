@@ -19,7 +19,8 @@ from octavo_runtime.__main__ import main
 from octavo_runtime.bench import batching, chunked_prefill, concurrency, kv_cache, memory, prefix
 from octavo_runtime.bench.drive import configure, drive, open_engine
 from octavo_runtime.bench.jobs import Job, lognormal_lengths, poisson_arrivals
-from octavo_runtime.bench.report import machine, picture_path, publish
+from octavo_runtime.bench.machine import machine
+from octavo_runtime.bench.report import picture_path, publish
 from octavo_runtime.options import BadOption
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,8 @@ from rich.table import Table
 from octavo_runtime.bench.drive import Trace, configure, drive, open_engine
 from octavo_runtime.bench.figure import BASELINE, FAINT, INK, OCTAVO, figure, quiet
 from octavo_runtime.bench.jobs import Job, lognormal_lengths, percentile, poisson_arrivals, random_prompt
-from octavo_runtime.bench.report import Report, machine
+from octavo_runtime.bench.machine import machine
+from octavo_runtime.bench.report import Report
 
 _PROMPT_TOKENS = 32
 

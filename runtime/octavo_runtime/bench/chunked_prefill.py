@@ -12,7 +12,8 @@ from rich.table import Table
 from octavo_runtime.bench.drive import configure, open_engine
 from octavo_runtime.bench.figure import BASELINE, INK, OCTAVO, figure, quiet
 from octavo_runtime.bench.jobs import percentile, random_prompt
-from octavo_runtime.bench.report import Report, machine
+from octavo_runtime.bench.machine import machine
+from octavo_runtime.bench.report import Report
 from octavo_runtime.engine import Engine
 from octavo_runtime.options import BadOption
 from octavo_runtime.sampling_params import SamplingParams

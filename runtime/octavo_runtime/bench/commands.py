@@ -34,6 +34,19 @@ Requests = Annotated[int, _number("Requests in all.", 2, 100_000)]
 
 _BUILTIN = "builtin://smollm2"
 
+Shape = Annotated[str, typer.Option(help="Model to measure, or a known one's shape with random weights.")]
+MaxSeqs = Annotated[int, _number("Most sequences computed in one step.", 1, 4096)]
+MaxModelLen = Annotated[int, _number("Longest sequence served.", 16, 4_194_304)]
+BatchedTokens = Annotated[int | None, typer.Option(help="Most tokens of a step. Default: the engine's.")]
+Cache = Annotated[str | None, typer.Option(help="Size of the KV cache. Default: the engine's.")]
+Peers = Annotated[
+    str, typer.Option(help="Figures to compare with: auto (those saved for this device), none or a file.")
+]
+Save = Annotated[str | None, typer.Option(help="File to save the figures in, for --peers.")]
+Profile = Annotated[str | None, typer.Option(help="Folder for traces and the time of each kernel.")]
+
+_SHAPE = "meta-llama/Llama-3.1-8B"
+
 
 @bench.command()
 def memory(
@@ -184,6 +197,65 @@ def frontend(
         return run(model, streams, tokens, rate, api_workers)
 
     return _publish("frontend", measure, out, as_json)
+
+
+@bench.command()
+def offline(
+    workloads: Annotated[str, typer.Option(help="sharegpt, prefix or INxOUT, each with :COUNT, between commas.")] = (
+        "sharegpt,1024x128,prefix"
+    ),
+    model: Shape = _SHAPE,
+    max_num_seqs: MaxSeqs = 256,
+    max_num_batched_tokens: BatchedTokens = None,
+    max_model_len: MaxModelLen = 32768,
+    kv_cache_memory: Cache = None,
+    dtype: Dtype = "auto",
+    peers: Peers = "auto",
+    save: Save = None,
+    profile: Profile = None,
+    as_json: Json = False,
+) -> int:
+    """Throughput: requests that arrive at once, until the last one ends; greedy."""
+    from octavo_runtime.bench.offline import run
+
+    settings = _settings(max_num_seqs, max_num_batched_tokens, max_model_len, kv_cache_memory, dtype)
+    run(model, settings, workloads, peers, save, profile, as_json=as_json)
+    return 0
+
+
+@bench.command()
+def latency(
+    points: Annotated[str, typer.Option(help="REQUESTS@CONTEXT, between commas.")] = (
+        "1@128,1@2048,8@512,32@512,128@512,256@512,8@16384"
+    ),
+    model: Shape = _SHAPE,
+    max_num_seqs: MaxSeqs = 256,
+    max_num_batched_tokens: BatchedTokens = None,
+    max_model_len: MaxModelLen = 32768,
+    kv_cache_memory: Cache = None,
+    dtype: Dtype = "auto",
+    peers: Peers = "auto",
+    save: Save = None,
+    profile: Profile = None,
+    as_json: Json = False,
+) -> int:
+    """Time to the first token of requests that arrive together, and from token to token."""
+    from octavo_runtime.bench.latency import run
+
+    settings = _settings(max_num_seqs, max_num_batched_tokens, max_model_len, kv_cache_memory, dtype)
+    run(model, settings, points, peers, save, profile, as_json=as_json)
+    return 0
+
+
+def _settings(
+    max_num_seqs: int, max_num_batched_tokens: int | None, max_model_len: int, kv_cache_memory: str | None, dtype: str
+) -> dict[str, object]:
+    settings: dict[str, object] = {"max_num_seqs": max_num_seqs, "max_model_len": max_model_len, "dtype": dtype}
+    if max_num_batched_tokens is not None:
+        settings["max_num_batched_tokens"] = max_num_batched_tokens
+    if kv_cache_memory is not None:
+        settings["kv_cache_memory"] = kv_cache_memory
+    return settings
 
 
 @bench.command()

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from octavo_runtime.bench import llama_cpp, server
 from octavo_runtime.bench.jobs import Job
-from octavo_runtime.bench.report import machine
+from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.workloads import Workload, equal, mixed
 from octavo_runtime.model.files import ModelFiles, default_name, locate
 from octavo_runtime.options import BadOption

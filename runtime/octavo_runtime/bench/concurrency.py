@@ -13,7 +13,8 @@ from rich.table import Table
 
 from octavo_runtime.bench.figure import BASELINE, INK, OCTAVO, figure, quiet
 from octavo_runtime.bench.jobs import percentile, random_prompt
-from octavo_runtime.bench.report import Report, machine
+from octavo_runtime.bench.machine import machine
+from octavo_runtime.bench.report import Report
 from octavo_runtime.bench.server import serving
 from octavo_runtime.bench.transformers_generate import one_by_one
 from octavo_runtime.model.files import default_name, locate

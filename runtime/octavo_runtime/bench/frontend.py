@@ -21,7 +21,8 @@ from octavo_runtime.bench import frontend_peers, frontend_server, token_source
 from octavo_runtime.bench.event_reader import Stream, read_streams
 from octavo_runtime.bench.figure import BASELINE, INK, OCTAVO, figure, quiet
 from octavo_runtime.bench.jobs import percentile
-from octavo_runtime.bench.report import Report, machine
+from octavo_runtime.bench.machine import machine
+from octavo_runtime.bench.report import Report
 from octavo_runtime.bench.server import serving
 from octavo_runtime.model.files import default_name
 from octavo_runtime.options import BadOption

@@ -10,7 +10,8 @@ from rich.table import Table
 from octavo_runtime.bench.drive import configure, drive, open_engine
 from octavo_runtime.bench.figure import BASELINE, OCTAVO, figure, label, quiet
 from octavo_runtime.bench.jobs import Job, percentile, random_prompt
-from octavo_runtime.bench.report import Report, machine
+from octavo_runtime.bench.machine import machine
+from octavo_runtime.bench.report import Report
 from octavo_runtime.engine import Engine
 
 

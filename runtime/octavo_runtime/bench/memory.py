@@ -12,7 +12,8 @@ from rich.table import Table
 from octavo_runtime.bench.drive import Trace, configure, drive, open_engine
 from octavo_runtime.bench.figure import INK, OCTAVO, WASTE, figure, quiet
 from octavo_runtime.bench.jobs import Job, lognormal_lengths, random_prompt
-from octavo_runtime.bench.report import Report, machine
+from octavo_runtime.bench.machine import machine
+from octavo_runtime.bench.report import Report
 from octavo_runtime.config import EngineConfig
 from octavo_runtime.messages import Ready
 from octavo_runtime.model.files import locate

@@ -9,7 +9,8 @@ from rich.table import Table
 from octavo_runtime.bench.drive import configure, drive, open_engine
 from octavo_runtime.bench.figure import BASELINE, OCTAVO, figure, label, quiet
 from octavo_runtime.bench.jobs import Job, percentile, random_prompt
-from octavo_runtime.bench.report import Report, machine
+from octavo_runtime.bench.machine import machine
+from octavo_runtime.bench.report import Report
 from octavo_runtime.messages import Ready
 
 _HEADINGS = ("prefix cache", "hit rate", "TTFT first, ms", "TTFT later p50, ms", "TTFT later p99, ms", "all done, s")

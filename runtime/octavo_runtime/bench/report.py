@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import shlex
 import sys
 from collections.abc import Callable
@@ -16,8 +15,6 @@ from rich.console import Console
 from rich.table import Table
 
 from octavo_runtime.options import BadOption
-
-_CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -74,18 +71,3 @@ def publish(report: Report, picture: Path, *, as_json: bool) -> None:
     console.print(f"$ {command}\n{context}", markup=False, soft_wrap=True)
     console.print(report.table)
     console.print(f"{report.finding}\nPicture: {picture}", markup=False, soft_wrap=True)
-
-
-def machine(device: str) -> str:
-    """The name of a GPU as an engine's `Ready.device` gives it; for "cpu" the processor's, and how many CPUs this
-    process may use."""
-    if device != "cpu":
-        return device
-    name = platform.processor() or platform.machine()
-    if _CPU_INFO.exists():
-        for line in _CPU_INFO.read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                name = value.strip()
-                break
-    return f"{name}, {len(os.sched_getaffinity(0))} CPUs"

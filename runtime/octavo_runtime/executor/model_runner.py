@@ -1,10 +1,12 @@
 """One step on a device: moves of blocks, the forward pass, and the sampled tokens."""
 
+import numpy as np
 import torch
 
 from octavo_runtime.config import EngineConfig
 from octavo_runtime.executor import Masks
 from octavo_runtime.executor.batch import Batch, build_batch
+from octavo_runtime.executor.decode_graphs import DecodeGraphs
 from octavo_runtime.executor.kv_cache import KVCache
 from octavo_runtime.executor.pooling import Pooler
 from octavo_runtime.executor.rows import Rows
@@ -23,17 +25,27 @@ _SCORED_AT_A_TIME = 256
 
 
 class ModelRunner:
-    """A decoder with its KV cache, the state of its rows, its sampler and its pooler. The same for all devices.
+    """A decoder with its KV cache, the state of its rows, its sampler and its pooler. The same for all devices, but
+    that a GPU's decode steps run as graphs.
 
     block_bytes: size of one block of the KV cache. swap_bytes_per_second: measured speed of the way to host memory."""
 
-    def __init__(self, decoder: Decoder, kv_cache: KVCache, rows: Rows, sampler: Sampler, max_model_len: int) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        kv_cache: KVCache,
+        rows: Rows,
+        sampler: Sampler,
+        max_model_len: int,
+        graphs: DecodeGraphs | None,
+    ) -> None:
         self._decoder = decoder
         self._kv_cache = kv_cache
         self._rows = rows
         self._sampler = sampler
         self._pooler = Pooler()
         self._max_model_len = max_model_len
+        self._graphs = graphs
         self.block_bytes = kv_cache.block_bytes
         self.swap_bytes_per_second = kv_cache.swap_bytes_per_second()
 
@@ -61,10 +73,14 @@ class ModelRunner:
         for new in plan.new_rows:
             self._sampler.set_row(new)
             self._pooler.set_row(new)
+        if self._graphs is not None:
+            self._graphs.note(plan.tables)
         if not plan.slices:
             return StepResult([], [])
         for item in plan.slices:
             self._sampler.extend(item.row, item.start, item.token_ids)
+        if self._graphs is not None and self._only_decodes(plan.slices, self._graphs.most_sequences):
+            return self._decode(plan.slices, self._graphs, masks)
         cache = self._kv_cache.device
         batch = build_batch(plan.slices, self._rows.block_tables, self._kv_cache.block_size, cache.device)
         hidden = self._decoder.forward(batch, cache)
@@ -73,6 +89,29 @@ class ModelRunner:
             self._score_prompts(plan, batch, hidden),
             self._pooler.pool(plan.slices, batch, hidden),
         )
+
+    def _only_decodes(self, slices: list[Slice], most: int) -> bool:
+        """Whether each slice is one token from which one is drawn, and no prompt's token is looked at."""
+        return (
+            len(slices) <= most
+            and all(len(item.token_ids) == 1 and len(item.draws) == 1 for item in slices)
+            and not (self._rows.scores_prompts and any(self._rows.scored(one.row, one.start, 1) for one in slices))
+            and not (self._pooler.is_busy and any(self._pooler.has(one.row) for one in slices))
+        )
+
+    def _decode(self, slices: list[Slice], graphs: DecodeGraphs, masks: Masks) -> StepResult:
+        rows = np.array([item.row for item in slices])
+        draws = [item.draws[0] for item in slices]
+        temperatures, keys = self._sampler.race(rows, draws, [item.start + 1 for item in slices])
+        drawn = graphs.run(slices, temperatures, keys)
+        allowed = masks()
+        if allowed is None and self._sampler.draws_plainly(rows):
+            samples = [[Sample(token)] for token in drawn.tokens.tolist()]
+        else:
+            asked = [Draw(item.row, item.start + 1, draw) for item, draw in zip(slices, draws, strict=True)]
+            bits = None if allowed is None else torch.from_numpy(allowed).to(drawn.logits.device)
+            samples = [[one] for one in self._sampler.sample(drawn.logits.float(), asked, bits)]
+        return StepResult(samples, [[] for _ in slices])
 
     def _draw(self, plan: StepPlan, batch: Batch, hidden: torch.Tensor, masks: Masks) -> list[list[Sample]]:
         draws = [
@@ -103,8 +142,6 @@ class ModelRunner:
         if scored is None:
             return []
         tokens, top = scored
-        if not tokens:
-            return []
         followers = torch.tensor(tokens, device=hidden.device).split(_SCORED_AT_A_TIME)
         return [
             entry
@@ -126,10 +163,11 @@ def make_runner(
     blocks = num_blocks(spec, config, cache_bytes)
     max_model_len = settle_max_model_len(config, spec.max_position, blocks)
     host_blocks = num_blocks(spec, config, swap_bytes)
-    return ModelRunner(
-        Decoder(spec, weights, rope_table(spec, max_model_len, device)),
-        KVCache(spec, blocks, host_blocks, config.block_size, device, dtype),
-        Rows(config.max_num_seqs, -(-max_model_len // config.block_size)),
-        Sampler(config.max_num_seqs, spec.vocab_size, spec.eos_token_ids, device),
-        max_model_len,
-    )
+    max_blocks = -(-max_model_len // config.block_size)
+    decoder = Decoder(spec, weights, rope_table(spec, max_model_len, device))
+    kv_cache = KVCache(spec, blocks, host_blocks, config.block_size, device, dtype)
+    sampler = Sampler(config.max_num_seqs, spec.vocab_size, spec.eos_token_ids, device)
+    graphs = None
+    if device.type == "cuda":
+        graphs = DecodeGraphs(decoder, kv_cache.device, sampler.hashes, config.max_num_seqs, max_blocks)
+    return ModelRunner(decoder, kv_cache, Rows(config.max_num_seqs, max_blocks), sampler, max_model_len, graphs)

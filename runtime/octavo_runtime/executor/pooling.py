@@ -43,6 +43,15 @@ class Pooler:
         if new.pooling is not None:
             self._prompts[new.row] = _Prompt(new.pooling, new.prompt_len)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether any row's prompt is to become an embedding."""
+        return bool(self._prompts)
+
+    def has(self, row: int) -> bool:
+        """Whether a row's prompt is to become an embedding."""
+        return row in self._prompts
+
     def pool(self, slices: Sequence[Slice], batch: Batch, hidden: torch.Tensor) -> dict[int, bytes]:
         """Takes in a step's hidden states [tokens, hidden]. Brings the embeddings of the prompts that end in this
         step, by the index of their slice: [hidden] little-endian float32."""

@@ -24,10 +24,16 @@ class Rows:
         for table in plan.tables:
             self.block_tables[table.row, table.first : table.first + len(table.blocks)] = table.blocks
 
+    @property
+    def scores_prompts(self) -> bool:
+        """Whether any row's prompt tokens are to be scored."""
+        return bool(self._prompts)
+
     def scored(self, row: int, start: int, count: int) -> tuple[list[int], int] | None:
         """Prompt tokens that follow positions start .. start + count - 1 of a row, and how many top log-probabilities
-        each needs; None where the row wants none."""
+        each needs; None where the row wants none there."""
         new = self._prompts.get(row)
         if new is None or new.params.prompt_logprobs is None:
             return None
-        return new.token_ids[start + 1 : min(start + count + 1, new.prompt_len)], new.params.prompt_logprobs
+        tokens = new.token_ids[start + 1 : min(start + count + 1, new.prompt_len)]
+        return (tokens, new.params.prompt_logprobs) if tokens else None

@@ -17,12 +17,13 @@ from octavo_runtime.quant.linear import FEW_ROWS
 
 if TYPE_CHECKING:
     from octavo_kernels.paged_decode.cpu import DecodePlan
+    from octavo_kernels.paged_decode.hopper import HopperPlan
 
 
 class _AttentionPlan(NamedTuple):
     """What attention computes of a batch's tables and lengths, once for all layers."""
 
-    decode: "DecodePlan | None"
+    decode: "DecodePlan | HopperPlan | None"
     prefill: PrefillPlan | None
 
 
@@ -60,7 +61,11 @@ class Decoder:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Next-token scores [rows, vocab] in float32 for rows of hidden states."""
-        return self.weights.head(hidden).float()
+        return self.scores(hidden).float()
+
+    def scores(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The same in the type in which they are computed."""
+        return self.weights.head(hidden)
 
     def _attend(
         self,

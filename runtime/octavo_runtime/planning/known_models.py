@@ -99,6 +99,12 @@ def find_model(model: str) -> FoundModel:
     return FoundModel(spec_from_config(_CONFIGS[name]), 0)
 
 
+def find_config(model: str) -> dict[str, Any] | None:
+    """The shape in the table that a name on the hub has, as a config.json; None for a model on this machine."""
+    name = None if _is_here(model) else _hub_name(model)
+    return None if name is None else _CONFIGS[name]
+
+
 def serving_name(model: str) -> str:
     """What to call a model in `octavo serve`: hf://OWNER/NAME where find_spec took it from the table."""
     if _is_here(model) or model.startswith("hf://"):

@@ -29,7 +29,7 @@ class Race:
 
     def __init__(self, vocab_size: int, device: torch.device) -> None:
         tokens = _splitmix(np.arange(vocab_size, dtype=np.uint64)) >> np.uint64(33)
-        self._tokens = torch.from_numpy(tokens.astype(np.int32)).to(device)
+        self.hashes = torch.from_numpy(tokens.astype(np.int32)).to(device)  # [vocab], 31 bits for each token
 
     def winners(self, weights: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         """Samples [n] int64 of the distributions proportional to `weights` [n, vocab] float32, for `keys` [n] int32.
@@ -40,7 +40,7 @@ class Race:
         """-E [n, vocab], E exponential: log(1 - u) keeps its precision where u is small, which is where races are won.
 
         The hash has lowbias32's form (Wellons 2018), in 31 bits, since a signed integer's shift copies the sign."""
-        bits = self._tokens ^ keys[:, None]
+        bits = self.hashes ^ keys[:, None]
         bits.bitwise_xor_(bits >> 16)
         bits.mul_(0x7FEB352D).bitwise_and_(_MASK31)
         bits.bitwise_xor_(bits >> 15)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from octavo_kernels.draw_tokens import draw_tokens
 from octavo_runtime.beam_search import num_candidates
 from octavo_runtime.sampling.constraints import Constraints, apply_masks, has_constraints, revive
 from octavo_runtime.sampling.logprobs import token_logprobs
@@ -48,6 +49,7 @@ class Sampler:
         self._eos_token_ids = [token for token in eos_token_ids if token < vocab_size]
         self._device = device
         self._race = Race(vocab_size, device)
+        self.hashes = self._race.hashes
         self._seeds = np.zeros(max_rows, dtype=np.uint64)
         self._known = np.zeros(max_rows, dtype=np.int64)
         self._top_logprobs = np.full(max_rows, _NO_LOGPROBS)
@@ -88,6 +90,22 @@ class Sampler:
         if row in self._constraints:
             self._constraints[row].extend(fresh)
 
+    def draws_plainly(self, rows: Int64s) -> bool:
+        """Whether rows [n] draw by their scores and temperatures alone, and report nothing but the token."""
+        if self._penalties or self._constraints:
+            many = set(rows.tolist())
+            if many & self._penalties.keys() or many & self._constraints.keys():
+                return False
+        return not (self._truncates[rows].any() or (self._top_logprobs[rows] != _NO_LOGPROBS).any())
+
+    def race(
+        self, rows: Int64s, sample_indices: Sequence[int], positions: Sequence[int]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+        """Temperatures, 0 for greedy ones, and keys of n draws: see `draw_tokens`."""
+        temperatures = self._numbers[rows, 0]
+        temperatures[temperatures < GREEDY_BELOW] = 0.0
+        return temperatures, race_keys(self._seeds[rows], sample_indices, positions)
+
     def sample(self, logits: torch.Tensor, draws: Sequence[Draw], masks: torch.Tensor | None) -> list[Sample]:
         """One token for each of the n draws, of `logits` [n, vocab] float32, which are overwritten.
 
@@ -124,6 +142,10 @@ class Sampler:
 
     def _choose(self, scores: torch.Tensor, draws: Sequence[Draw], rows: Int64s) -> torch.Tensor:
         """Token ids [n] of `scores` [n, vocab]."""
+        if scores.device.type == "cuda" and not self._truncates[rows].any():
+            sample_indices, positions = [draw.sample_index for draw in draws], [draw.position for draw in draws]
+            temperatures, keys = self.race(rows, sample_indices, positions)
+            return draw_tokens(scores, self._on_device(temperatures), self._on_device(keys), self.hashes)
         is_greedy = self._numbers[rows, 0] < GREEDY_BELOW
         if is_greedy.all():
             return scores.argmax(dim=-1)

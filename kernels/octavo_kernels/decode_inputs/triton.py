@@ -1,0 +1,63 @@
+"""decode_inputs in Triton: first the tables' new entries, then one program a sequence."""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from octavo_kernels.decode_inputs import DecodeTensors
+
+PIECE = 1024  # entries of a table that a program copies at a time
+
+
+@triton.jit
+def update_kernel(packed, tables, batch, PADDED: tl.constexpr):
+    sequence = tl.arange(0, PADDED)
+    mask = sequence < batch
+    entry = tl.load(packed + 3 * batch + sequence, mask=mask, other=-1)
+    block = tl.load(packed + 4 * batch + sequence, mask=mask, other=0)
+    tl.store(tables + entry, block, mask=entry >= 0)
+
+
+@triton.jit
+def inputs_kernel(
+    token_ids,
+    positions,
+    slots,
+    seq_lens,
+    block_tables,
+    packed,
+    tables,
+    newest,
+    batch,
+    width,
+    BLOCK_SIZE: tl.constexpr,
+    PIECE: tl.constexpr,
+):
+    sequence = tl.program_id(0)
+    row = tl.load(packed + sequence).to(tl.int64)
+    seq_len = tl.load(packed + batch + sequence)
+    token = tl.load(packed + 2 * batch + sequence).to(tl.int64)
+    drawn = tl.load(newest + row)
+    last = tl.maximum(seq_len - 1, 0)
+    table = tables + row * width
+    block = tl.load(table + last // BLOCK_SIZE).to(tl.int64)
+    tl.store(token_ids + sequence, tl.where(token < 0, drawn, token))
+    tl.store(positions + sequence, last.to(tl.int64))
+    tl.store(slots + sequence, tl.where(seq_len > 0, block * BLOCK_SIZE + last % BLOCK_SIZE, -1))
+    tl.store(seq_lens + sequence, seq_len)
+    copied = block_tables + sequence.to(tl.int64) * width
+    blocks = tl.cdiv(seq_len, BLOCK_SIZE)
+    for start in range(0, blocks, PIECE):
+        entry = start + tl.arange(0, PIECE)
+        tl.store(copied + entry, tl.load(table + entry, mask=entry < blocks), mask=entry < blocks)
+
+
+def decode_inputs(packed: Tensor, tables: Tensor, newest: Tensor, block_size: int, out: DecodeTensors) -> None:
+    """See `octavo_kernels.decode_inputs`."""
+    batch = packed.shape[1]
+    update_kernel[(1,)](packed, tables, batch, PADDED=triton.next_power_of_2(batch))
+    inputs_kernel[(batch,)](
+        *out, packed, tables, newest, batch, tables.shape[1], BLOCK_SIZE=block_size, PIECE=PIECE, num_warps=4
+    )

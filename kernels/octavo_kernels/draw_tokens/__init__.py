@@ -1,0 +1,27 @@
+"""Drawing tokens from scores by a race, the Gumbel-max trick (Gumbel, 1954): no sort, no sum over the vocabulary."""
+
+from torch import Tensor
+
+
+def draw_tokens(scores: Tensor, temperatures: Tensor, keys: Tensor, hashes: Tensor) -> Tensor:
+    """The likeliest token where the temperature is 0, else a sample of softmax(scores / temperature).
+
+    Token t of draw i arrives at an exponential time that is a hash of (keys[i], hashes[t]) alone, and the token whose
+    scores / temperature - log(time) is greatest is drawn. Of equals, the first.
+
+    Args:
+        scores: [draws, vocab]; the last dimension is contiguous. Minus infinity is never drawn beside another score.
+        temperatures: [draws] float32.
+        keys: [draws] int32, not negative.
+        hashes: [vocab] int32, not negative: one for each token.
+
+    Returns:
+        [draws] int64.
+    """
+    if scores.device.type == "cuda":
+        from octavo_kernels.draw_tokens import triton
+
+        return triton.draw_tokens(scores, temperatures, keys, hashes)
+    from octavo_kernels.draw_tokens import reference
+
+    return reference.draw_tokens(scores, temperatures, keys, hashes)

@@ -1,0 +1,104 @@
+"""draw_tokens in Triton: each draw's vocabulary is cut into parts, and the best of the parts wins."""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+PARTS = 32
+PIECE = 1024  # tokens at a time
+
+
+@triton.jit
+def negative_log_time(hash_of_token, key):
+    """-log(E), E exponential. Where E is small, which is where races are won, -log(1 - u) is taken as a series: 1 - u
+    would round away what tells times apart."""
+    bits = (hash_of_token ^ key).to(tl.uint32)
+    bits = bits ^ (bits >> 16)
+    bits = (bits * 0x7FEB352D) & 0x7FFFFFFF
+    bits = bits ^ (bits >> 15)
+    bits = (bits * 0x6CA68B45) & 0x7FFFFFFF
+    bits = bits ^ (bits >> 16)
+    uniform = (bits.to(tl.int32).to(tl.float32) + 0.5) * 4.656612595521636e-10
+    series = uniform * (1 + uniform * (0.5 + uniform * (0.33333333 + uniform * (0.25 + uniform * 0.2))))
+    time = tl.where(uniform < 0.03125, series, -tl.log(1 - uniform))
+    return -tl.log(time)
+
+
+@triton.jit
+def first_of_best(value, token):
+    """The greatest value, and the least token that has it."""
+    best = tl.max(value, 0)
+    return best, tl.min(tl.where(value == best, token, 0x7FFFFFFF), 0)
+
+
+@triton.jit
+def part_kernel(
+    part_value,
+    part_token,
+    scores,
+    temperatures,
+    keys,
+    hashes,
+    stride_scores,
+    vocab,
+    PARTS: tl.constexpr,
+    PIECE: tl.constexpr,
+):
+    draw = tl.program_id(0).to(tl.int64)
+    part = tl.program_id(1)
+    temperature = tl.load(temperatures + draw)
+    key = tl.load(keys + draw)
+    length = tl.cdiv(tl.cdiv(vocab, PARTS), PIECE) * PIECE
+    start = part * length
+    end = tl.minimum(vocab, start + length)
+    lane = tl.arange(0, PIECE)
+    best = tl.full([PIECE], float("-inf"), tl.float32)
+    best_token = tl.minimum(start + lane, vocab - 1)
+    for first in range(start, end, PIECE):
+        token = first + lane
+        inside = token < end
+        value = tl.load(scores + draw * stride_scores + token, mask=inside, other=float("-inf")).to(tl.float32)
+        if temperature > 0:
+            value = value / temperature + negative_log_time(tl.load(hashes + token, mask=inside, other=0), key)
+        better = value > best
+        best = tl.where(better, value, best)
+        best_token = tl.where(better, token, best_token)
+    value, token = first_of_best(best, best_token)
+    tl.store(part_value + draw * PARTS + part, value)
+    tl.store(part_token + draw * PARTS + part, token)
+
+
+@triton.jit
+def winner_kernel(drawn, part_value, part_token, PARTS: tl.constexpr):
+    draw = tl.program_id(0).to(tl.int64)
+    part = draw * PARTS + tl.arange(0, PARTS)
+    _, token = first_of_best(tl.load(part_value + part), tl.load(part_token + part))
+    tl.store(drawn + draw, token.to(tl.int64))
+
+
+def draw_tokens(scores: Tensor, temperatures: Tensor, keys: Tensor, hashes: Tensor) -> Tensor:
+    """See `octavo_kernels.draw_tokens`."""
+    draws, vocab = scores.shape
+    drawn = torch.empty(draws, dtype=torch.int64, device=scores.device)
+    if draws == 0:
+        return drawn
+    part_value = torch.empty(draws, PARTS, dtype=torch.float32, device=scores.device)
+    part_token = torch.empty(draws, PARTS, dtype=torch.int32, device=scores.device)
+    part_kernel[(draws, PARTS)](
+        part_value,
+        part_token,
+        scores,
+        temperatures,
+        keys,
+        hashes,
+        scores.stride(0),
+        vocab,
+        PARTS=PARTS,
+        PIECE=PIECE,
+        num_warps=4,
+    )
+    winner_kernel[(draws,)](drawn, part_value, part_token, PARTS=PARTS, num_warps=1)
+    return drawn

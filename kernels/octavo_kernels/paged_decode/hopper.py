@@ -1,0 +1,434 @@
+"""paged_decode for Hopper, in Triton: stream-K over tiles of keys (Osama et al., 2023), one launch for every mix of
+lengths.
+
+The work is the list of all (sequence, KV head, tile of positions) units. A fixed number of programs, the workers, each
+take an equal, contiguous run of it, so the load is even whatever the lengths. `plan_kernel` works out where each worker
+begins, once a step for all layers; nothing on the host depends on lengths.
+
+A worker that covers all tiles of a pair (sequence, KV head) stores its output. Otherwise it leaves a partial result:
+weighted values, maximum and sum. The parts of a pair are added up by the last worker to arrive, counted with an atomic
+(many sequences: few pairs are cut), or by `combine_kernel` (few sequences: a pair has many parts).
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+from octavo_kernels.gpu import capability, gpu
+from octavo_kernels.online_softmax import HIDDEN, LOG2_E
+
+ROWS = tl.constexpr(16)  # query heads of a KV head; the least that tl.dot takes
+HEADER = tl.constexpr(4)  # ints before the workers' records: units in all, workers in use
+PART_ROWS = 16  # rows of parts that a warp adds up at once: 64 registers a thread
+RECORD = tl.constexpr(8)  # ints a worker: sequence, KV head, first tile, units, length of the sequence
+
+
+class Configuration(NamedTuple):
+    """How the work is cut. Tuned on an H200 for 32 query and 8 KV heads of 128, blocks of 16."""
+
+    tile: int  # positions
+    warps: int
+    stages: int
+    workers_per_processor: int
+    fused: bool  # whether workers add up the parts themselves
+
+
+FEW_SEQUENCES = 8
+FEW = Configuration(tile=128, warps=4, stages=3, workers_per_processor=1, fused=False)
+MANY = Configuration(tile=64, warps=1, stages=2, workers_per_processor=4, fused=True)
+
+
+@dataclass(frozen=True)
+class HopperPlan:
+    """What a step's layers share: the workers' records, and room for their parts."""
+
+    configuration: Configuration
+    workers: int
+    records: Tensor
+    partial_out: Tensor
+    partial_stats: Tensor
+    arrived: Tensor  # [batch * kv_heads] int32, all 0 between two layers
+
+
+@triton.jit
+def plan_kernel(seq_lens, records, batch, workers, KV_HEADS: tl.constexpr, TILE: tl.constexpr, PADDED: tl.constexpr):
+    """Worker w of W begins at unit floor(w * units / W). Behind the records: the units before each sequence."""
+    worker = tl.program_id(0)
+    sequence = tl.arange(0, PADDED)
+    lengths = tl.load(seq_lens + sequence, mask=sequence < batch, other=0)
+    units = tl.cdiv(lengths, TILE) * KV_HEADS
+    through = tl.cumsum(units, 0)
+    total = tl.sum(units, 0)
+    used = tl.minimum(workers, total)
+    first = ((worker.to(tl.int64) * total) // tl.maximum(used, 1)).to(tl.int32)
+    end = (((worker + 1).to(tl.int64) * total) // tl.maximum(used, 1)).to(tl.int32)
+    begins_in = tl.minimum(tl.sum((through <= first).to(tl.int32), 0), batch - 1)
+    here = sequence == begins_in
+    tiles = tl.maximum(tl.sum(tl.where(here, units, 0), 0) // KV_HEADS, 1)
+    offset = first - tl.sum(tl.where(sequence < begins_in, units, 0), 0)
+    record = records + HEADER + worker * RECORD
+    tl.store(record, begins_in)
+    tl.store(record + 1, offset // tiles)
+    tl.store(record + 2, offset % tiles)
+    tl.store(record + 3, tl.where(worker < used, end - first, 0))
+    tl.store(record + 4, tl.sum(tl.where(here, lengths, 0), 0))
+    if worker == 0:
+        tl.store(records, total)
+        tl.store(records + 1, used)
+        tl.store(records + HEADER + workers * RECORD + sequence, through - units, mask=sequence < batch)
+
+
+@triton.jit
+def parts_of(first_unit, tiles, total, used):
+    """The first and the last worker that hold parts of the pair with these units, and the first one's slot.
+
+    Worker w has two slots: 2w for the pair that it begins in, 2w + 1 for a later one that it does not finish."""
+    first = (((first_unit + 1) * used - 1) // total).to(tl.int32)
+    last = (((first_unit + tiles) * used - 1) // total).to(tl.int32)
+    slot = 2 * first + ((first.to(tl.int64) * total) // used != first_unit).to(tl.int32)
+    return first, last, slot
+
+
+@triton.jit
+def add_parts(
+    partial_out,
+    partial_stats,
+    first,
+    last,
+    first_slot,
+    GROUP: tl.constexpr,
+    GROUP_ROWS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    AT_ONCE: tl.constexpr,
+):
+    """[GROUP_ROWS, PADDED_DIM] float32: attention from all parts of a pair, AT_ONCE of them at a time."""
+    row = tl.arange(0, GROUP_ROWS)
+    dim = tl.arange(0, PADDED_DIM)
+    part = tl.arange(0, AT_ONCE)
+    in_group = row < GROUP
+    peak = tl.full([GROUP_ROWS], HIDDEN, tl.float32)
+    total = tl.zeros([GROUP_ROWS], tl.float32)
+    weighted = tl.zeros([GROUP_ROWS, PADDED_DIM], tl.float32)
+    for start in range(first, last + 1, AT_ONCE):
+        worker = start + part
+        slot = tl.where(worker == first, first_slot, 2 * worker)
+        there = (worker <= last)[:, None] & in_group[None, :]
+        stats = partial_stats + slot[:, None] * (2 * GROUP) + row[None, :]
+        # Other workers wrote them: past the first cache, which may hold what was there before.
+        part_max = tl.load(stats, mask=there, other=HIDDEN, cache_modifier=".cg")
+        part_sum = tl.load(stats + GROUP, mask=there, other=0.0, cache_modifier=".cg")
+        values = tl.load(
+            partial_out + (slot[:, None, None] * GROUP + row[None, :, None]) * HEAD_DIM + dim[None, None, :],
+            mask=there[:, :, None] & (dim < HEAD_DIM)[None, None, :],
+            other=0.0,
+            cache_modifier=".cg",
+        )
+        new_peak = tl.maximum(peak, tl.max(part_max, 0))
+        weight = tl.exp2(part_max - new_peak[None, :])
+        correction = tl.exp2(peak - new_peak)
+        total = total * correction + tl.sum(weight * part_sum, 0)
+        weighted = weighted * correction[:, None] + tl.sum(values * weight[:, :, None], 0)
+        peak = new_peak
+    return weighted / tl.where(in_group, total, 1.0)[:, None]
+
+
+@triton.jit(do_not_specialize=["stride_table"])
+def decode_kernel(
+    out,
+    q,
+    k_cache,
+    v_cache,
+    block_tables,
+    seq_lens,
+    records,
+    partial_out,
+    partial_stats,
+    arrived,
+    scale_log2,
+    stride_out_sequence,
+    stride_out_head,
+    stride_q_sequence,
+    stride_q_head,
+    stride_block,
+    stride_slot,
+    stride_head,
+    stride_table,
+    KV_HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    GROUP_ROWS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    TILE: tl.constexpr,
+    STAGES: tl.constexpr,
+    FUSED: tl.constexpr,
+    AT_ONCE: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    if DEPENDENT:
+        gdc_launch_dependents()
+        gdc_wait()
+    worker = tl.program_id(0)
+    total = tl.load(records)
+    used = tl.load(records + 1)
+    record = records + HEADER + worker * RECORD
+    sequence = tl.load(record)
+    kv_head = tl.load(record + 1)
+    tile = tl.load(record + 2)
+    left = tl.load(record + 3)
+    seq_len = tl.load(record + 4)
+    start = ((worker.to(tl.int64) * total) // tl.maximum(used, 1)).to(tl.int32)
+    unit = start
+    row = tl.arange(0, ROWS)
+    dim = tl.arange(0, PADDED_DIM)
+    lane = tl.arange(0, TILE)
+    in_group = row < GROUP
+    in_head = dim < HEAD_DIM
+    row_mask = in_group[:, None] & in_head[None, :]
+    while left > 0:
+        tiles = tl.cdiv(seq_len, TILE)
+        count = tl.minimum(tiles - tile, left)
+        head = kv_head * GROUP + row
+        q_rows = sequence.to(tl.int64) * stride_q_sequence + head * stride_q_head
+        query = tl.load(q + q_rows[:, None] + dim[None, :], mask=row_mask, other=0.0)
+        row_max = tl.full([ROWS], HIDDEN, tl.float32)
+        row_sum = tl.zeros([ROWS], tl.float32)
+        weighted = tl.zeros([ROWS, PADDED_DIM], tl.float32)
+        table = block_tables + sequence.to(tl.int64) * stride_table
+        key_head = k_cache + kv_head * stride_head
+        value_head = v_cache + kv_head * stride_head
+        # Block ids are loaded one iteration ahead and carried: see online_softmax.attend.
+        position = tile * TILE + lane
+        block = tl.load(table + position // BLOCK_SIZE, mask=position < seq_len, other=0)
+        for index in tl.range(tile, tile + count, num_stages=STAGES):
+            position = index * TILE + lane
+            offsets = block.to(tl.int64) * stride_block + (position % BLOCK_SIZE) * stride_slot
+            seen = position < seq_len
+            # Slots beyond the sequence may hold anything: their weight is 0, and 0 * NaN would be NaN.
+            if PADDED_DIM != HEAD_DIM:
+                key = tl.load(key_head + offsets[:, None] + dim[None, :], mask=in_head[None, :], other=0.0)
+                value_mask = seen[:, None] & in_head[None, :]
+            else:
+                key = tl.load(key_head + offsets[:, None] + dim[None, :])
+                value_mask = seen[:, None]
+            value = tl.load(value_head + offsets[:, None] + dim[None, :], mask=value_mask, other=0.0)
+            following = position + TILE
+            block = tl.load(table + following // BLOCK_SIZE, mask=following < seq_len, other=0)
+            scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale_log2
+            scores = tl.where(seen[None, :], scores, HIDDEN)
+            new_max = tl.maximum(row_max, tl.max(scores, 1))
+            weights = tl.exp2(scores - new_max[:, None])
+            correction = tl.exp2(row_max - new_max)
+            row_sum = row_sum * correction + tl.sum(weights, 1)
+            weighted = tl.dot(weights.to(value.dtype), value, weighted * correction[:, None], input_precision="ieee")
+            row_max = new_max
+        out_rows = sequence.to(tl.int64) * stride_out_sequence + head * stride_out_head
+        out_pointers = out + out_rows[:, None] + dim[None, :]
+        if count == tiles:
+            tl.store(out_pointers, (weighted / row_sum[:, None]).to(out.dtype.element_ty), mask=row_mask)
+        else:
+            slot = 2 * worker + (unit != start).to(tl.int32)
+            tl.store(partial_out + (slot * GROUP + row[:, None]) * HEAD_DIM + dim[None, :], weighted, mask=row_mask)
+            tl.store(partial_stats + slot * (2 * GROUP) + row, row_max, mask=in_group)
+            tl.store(partial_stats + slot * (2 * GROUP) + GROUP + row, row_sum, mask=in_group)
+            if FUSED:
+                tl.debug_barrier()  # every thread's stores come before the count
+                pair = sequence * KV_HEADS + kv_head
+                before = tl.atomic_add(arrived + pair, count, sem="acq_rel", scope="gpu")
+                if before + count == tiles:
+                    first, last, slot = parts_of((unit - tile).to(tl.int64), tiles, total, used)
+                    attended = add_parts(
+                        partial_out, partial_stats, first, last, slot, GROUP, GROUP_ROWS, HEAD_DIM, PADDED_DIM, AT_ONCE
+                    )
+                    own = tl.arange(0, GROUP_ROWS)
+                    own_rows = sequence.to(tl.int64) * stride_out_sequence + (kv_head * GROUP + own) * stride_out_head
+                    tl.store(
+                        out + own_rows[:, None] + dim[None, :],
+                        attended.to(out.dtype.element_ty),
+                        mask=(own < GROUP)[:, None] & in_head[None, :],
+                    )
+                    tl.store(arrived + pair, 0)  # ready for the next layer
+        unit += count
+        left -= count
+        tile = 0
+        kv_head += 1
+        if kv_head == KV_HEADS:
+            kv_head = 0
+            sequence += 1
+            if left > 0:
+                seq_len = tl.load(seq_lens + sequence)
+
+
+@triton.jit(do_not_specialize=["workers"])
+def combine_kernel(
+    out,
+    seq_lens,
+    records,
+    partial_out,
+    partial_stats,
+    workers,
+    stride_out_sequence,
+    stride_out_head,
+    GROUP: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    PADDED_DIM: tl.constexpr,
+    TILE: tl.constexpr,
+    AT_ONCE: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    """One program a query head: many small programs read the parts in one go."""
+    if DEPENDENT:
+        gdc_launch_dependents()
+        gdc_wait()
+    head = tl.program_id(0)
+    sequence = tl.program_id(1)
+    kv_head = head // GROUP
+    row = head % GROUP
+    tiles = tl.cdiv(tl.load(seq_lens + sequence), TILE)
+    if tiles == 0:
+        return
+    total = tl.load(records)
+    used = tl.load(records + 1)
+    before = tl.load(records + HEADER + workers * RECORD + sequence)
+    first, last, first_slot = parts_of((before + kv_head * tiles).to(tl.int64), tiles, total, used)
+    if last == first:
+        return  # the worker stored the output itself
+    dim = tl.arange(0, PADDED_DIM)
+    part = tl.arange(0, AT_ONCE)
+    in_head = dim < HEAD_DIM
+    peak = HIDDEN + 0.0
+    total_sum = 0.0
+    weighted = tl.zeros([PADDED_DIM], tl.float32)
+    for start in range(first, last + 1, AT_ONCE):
+        worker = start + part
+        there = worker <= last
+        slot = tl.where(worker == first, first_slot, 2 * worker)
+        stats = partial_stats + slot * (2 * GROUP) + row
+        part_max = tl.load(stats, mask=there, other=HIDDEN, cache_modifier=".cg")
+        part_sum = tl.load(stats + GROUP, mask=there, other=0.0, cache_modifier=".cg")
+        values = tl.load(
+            partial_out + (slot[:, None] * GROUP + row) * HEAD_DIM + dim[None, :],
+            mask=there[:, None] & in_head[None, :],
+            other=0.0,
+            cache_modifier=".cg",
+        )
+        new_peak = tl.maximum(peak, tl.max(part_max, 0))
+        weight = tl.exp2(part_max - new_peak)
+        correction = tl.exp2(peak - new_peak)
+        total_sum = total_sum * correction + tl.sum(weight * part_sum, 0)
+        weighted = weighted * correction + tl.sum(values * weight[:, None], 0)
+        peak = new_peak
+    pointers = out + sequence.to(tl.int64) * stride_out_sequence + head * stride_out_head + dim
+    tl.store(pointers, (weighted / total_sum).to(out.dtype.element_ty), mask=in_head)
+
+
+def fits(q_heads: int, k_cache: Tensor) -> bool:
+    """Whether this form is the one for the device and the shapes: the queries of a KV head fill no more than a tile of
+    rows, and tiles of its keys fit into shared memory."""
+    _, _, kv_heads, head_dim = k_cache.shape
+    fitting = q_heads // kv_heads <= ROWS.value and head_dim <= 128 and k_cache.itemsize == 2
+    return fitting and (not k_cache.is_cuda or capability(k_cache.device) == (9, 0))
+
+
+def plan(seq_lens: Tensor, k_cache: Tensor, q_heads: int) -> HopperPlan:
+    """See `octavo_kernels.paged_decode.plan_decode`."""
+    batch, (_, _, kv_heads, head_dim) = len(seq_lens), k_cache.shape
+    group, device = q_heads // kv_heads, seq_lens.device
+    configuration = FEW if batch <= FEW_SEQUENCES else MANY
+    workers = gpu(device).processors * configuration.workers_per_processor
+    padded = max(16, triton.next_power_of_2(batch))
+    size = HEADER.value + RECORD.value * workers + padded
+    made = HopperPlan(
+        configuration,
+        workers,
+        torch.empty(size, dtype=torch.int32, device=device),
+        torch.empty(2 * workers, group, head_dim, dtype=torch.float32, device=device),
+        torch.empty(2 * workers, 2, group, dtype=torch.float32, device=device),
+        torch.zeros(batch * kv_heads, dtype=torch.int32, device=device),
+    )
+    plan_kernel[(workers,)](
+        seq_lens,
+        made.records,
+        batch,
+        workers,
+        KV_HEADS=kv_heads,
+        TILE=configuration.tile,
+        PADDED=padded,
+        num_warps=1,
+    )
+    return made
+
+
+def paged_decode(
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    block_tables: Tensor,
+    seq_lens: Tensor,
+    scale: float,
+    out: Tensor | None = None,
+    plan_of_step: HopperPlan | None = None,
+    dependent: bool = True,
+) -> Tensor:
+    """See `octavo_kernels.paged_decode`. dependent: launched with programmatic dependent launch, which Triton's
+    interpreter does not know."""
+    batch, q_heads, head_dim = q.shape
+    block_size, kv_heads = k_cache.shape[1:3]
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device) if out is None else out
+    made = plan(seq_lens, k_cache, q_heads) if plan_of_step is None else plan_of_step
+    tile, warps, stages, _, fused = made.configuration
+    group, padded_dim = q_heads // kv_heads, triton.next_power_of_2(head_dim)
+    shape = {"GROUP": group, "HEAD_DIM": head_dim, "PADDED_DIM": padded_dim, "TILE": tile}
+    group_rows = max(4, triton.next_power_of_2(group))
+    launch = {"launch_pdl": True} if dependent else {}
+    decode_kernel[(made.workers,)](
+        out,
+        q,
+        k_cache,
+        v_cache,
+        block_tables,
+        seq_lens,
+        made.records,
+        made.partial_out,
+        made.partial_stats,
+        made.arrived,
+        scale * LOG2_E,
+        *out.stride()[:2],
+        *q.stride()[:2],
+        *k_cache.stride()[:3],
+        block_tables.stride(0),
+        KV_HEADS=kv_heads,
+        BLOCK_SIZE=block_size,
+        STAGES=stages,
+        FUSED=fused,
+        GROUP_ROWS=group_rows,
+        AT_ONCE=max(1, PART_ROWS * warps // group_rows),
+        DEPENDENT=dependent,
+        num_warps=warps,
+        **shape,
+        **launch,
+    )
+    if not fused:
+        combine_kernel[(q_heads, batch)](
+            out,
+            seq_lens,
+            made.records,
+            made.partial_out,
+            made.partial_stats,
+            made.workers,
+            *out.stride()[:2],
+            AT_ONCE=32,
+            DEPENDENT=dependent,
+            num_warps=4,
+            **shape,
+            **launch,
+        )
+    return out

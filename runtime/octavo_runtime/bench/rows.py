@@ -1,0 +1,119 @@
+"""Rows of figures beside those of a peer that ran the same requests on the same kind of device."""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from octavo_runtime.options import BadOption
+
+# Figures, and whether more of it is better. The first of these that a row has is the one it is judged by.
+_MORE_IS_BETTER = {"out_tok_s": True, "itl_ms": False, "ttft_ms": False, "req_s": True, "seconds": False}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: its figures by name."""
+
+    name: str
+    figures: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What an engine reached on a device: figures by row. `engine` and `device` are names for people."""
+
+    engine: str
+    device: str
+    date: str
+    rows: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def find_peer(wanted: str, device: str) -> Peer | None:
+    """A peer table: a JSON file by its path, `auto` for a saved one of the device, `none`. Raises BadOption."""
+    if wanted == "none":
+        return None
+    if wanted == "auto":
+        saved = (_read(entry.read_text(), entry.name) for entry in _saved())
+        return next((peer for peer in saved if peer.device == device), None)
+    try:
+        return _read(Path(wanted).expanduser().read_text(), wanted)
+    except OSError as error:
+        raise BadOption(f"peers: must be auto, none or a file, got {wanted!r} ({error.strerror})") from None
+
+
+def save(path: str, peer: Peer) -> None:
+    """Writes a table that find_peer reads. Raises BadOption."""
+    told = {"engine": peer.engine, "device": peer.device, "date": peer.date, "rows": peer.rows}
+    try:
+        Path(path).expanduser().write_text(json.dumps(told, indent=1) + "\n")
+    except OSError as error:
+        raise BadOption(f"save: must be a file that can be written, got {path!r} ({error.strerror})") from None
+
+
+def publish(bench: str, device: str, setting: str, rows: list[Row], peer: Peer | None, *, as_json: bool) -> None:
+    """Prints the rows: a table for people, or one JSON object alone."""
+    moment = datetime.now().astimezone()
+    command = shlex.join(["octavo", *sys.argv[1:]])
+    compared = [{"name": row.name, **row.figures, **_beside(row, peer)} for row in rows]
+    if as_json:
+        told = {"bench": bench, "date": moment.isoformat(timespec="seconds"), "machine": device, "setting": setting}
+        print(json.dumps({**told, "command": command, "peer": peer and peer.engine, "rows": compared}))
+        return
+    console = Console(highlight=False)
+    console.print(f"$ {command}\n{moment:%Y-%m-%d}, {device}, {setting}", markup=False, soft_wrap=True)
+    console.print(_table(rows, peer))
+    if peer is not None:
+        console.print(
+            f"Peer: {peer.engine}, {peer.device}, {peer.date}. Ratio: above 1 is faster than it.", markup=False
+        )
+
+
+def _table(rows: list[Row], peer: Peer | None) -> Table:
+    names = list(dict.fromkeys(name for row in rows for name in row.figures))
+    table = Table()
+    table.add_column("row")
+    for name in names:
+        table.add_column(name, justify="right")
+    if peer is not None:
+        table.add_column("peer", justify="right")
+        table.add_column("ratio", justify="right")
+    for row in rows:
+        cells = [f"{row.figures[name]:,.3f}" if name in row.figures else "-" for name in names]
+        if peer is not None:
+            beside = _beside(row, peer)
+            cells += [f"{beside['peer']:,.2f} {beside['judged']}", f"{beside['ratio']:.2f}"] if beside else ["-", "-"]
+        table.add_row(row.name, *cells)
+    return table
+
+
+def _beside(row: Row, peer: Peer | None) -> dict[str, Any]:
+    """The peer's figure for a row, by which figure it is judged, and how many times as fast the row is."""
+    theirs = peer.rows.get(row.name, {}) if peer is not None else {}
+    judged = next((name for name in _MORE_IS_BETTER if name in theirs and row.figures.get(name)), None)
+    if judged is None:
+        return {}
+    ratio = row.figures[judged] / theirs[judged]
+    return {"judged": judged, "peer": theirs[judged], "ratio": ratio if _MORE_IS_BETTER[judged] else 1 / ratio}
+
+
+def _saved() -> Iterable[Any]:
+    folder = files("octavo_runtime.bench") / "peers"
+    return sorted((entry for entry in folder.iterdir() if entry.name.endswith(".json")), key=lambda entry: entry.name)
+
+
+def _read(text: str, name: str) -> Peer:
+    try:
+        told = json.loads(text)
+        rows = {row: {key: float(value) for key, value in figures.items()} for row, figures in told["rows"].items()}
+        return Peer(str(told["engine"]), str(told["device"]), str(told["date"]), rows)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadOption(f"peers: must be JSON with engine, device, date and rows, got {name!r} ({error})") from None

@@ -1,0 +1,71 @@
+"""Program: compiles the Triton kernels for a GPU that is not there, by calling each op on CPU tensors.
+
+The arguments: the GPU's compute capability such as 90, then cases: "dtype" or "dtype/part of a case's name". Prints a
+JSON line for each compiled variant: op, case, dtype, kernel and bytes of shared memory.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.compiler import CompiledKernel
+from triton.runtime import JITFunction, driver
+
+import octavo_kernels
+from octavo_kernels import gpu
+from octavo_kernels.paged_decode import hopper
+
+# By compute capability: A100, L4, H100, B200.
+GPUS = {
+    80: gpu.Gpu(processors=108, shared_memory=163 << 10),
+    89: gpu.Gpu(processors=58, shared_memory=99 << 10),
+    90: gpu.H100,
+    100: gpu.Gpu(processors=148, shared_memory=227 << 10),
+}
+
+
+def forms(op: str, capability: int) -> Iterator[Callable[..., Any]]:
+    yield getattr(import_module(f"octavo_kernels.{op}.triton"), op)
+    if op == "paged_decode" and capability == 90:
+        yield hopper.paged_decode
+
+
+def main(capability: int, selections: list[str]) -> None:
+    target = GPUTarget("cuda", capability, 32)
+    driver.set_active(
+        SimpleNamespace(
+            get_current_device=lambda: 0, get_current_stream=lambda device: 0, get_current_target=lambda: target
+        )
+    )
+    gpu.H100 = GPUS[capability]
+    run = JITFunction.run
+    compiled: list[CompiledKernel] = []
+
+    def compile_only(kernel: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
+        compiled.append(run(kernel, *arguments, grid=grid, warmup=True, **options))
+
+    JITFunction.run = compile_only
+    for op in octavo_kernels.__all__:
+        cases = import_module(f"octavo_kernels.{op}.cases")
+        for selection in selections:
+            dtype, _, name = selection.partition("/")
+            for case in cases.CASES:
+                if name not in case.name:
+                    continue
+                for form in forms(op, capability):
+                    if form is hopper.paged_decode and dtype == "float32":
+                        continue
+                    compiled.clear()
+                    cases.error(form, case, getattr(torch, dtype), "cpu")
+                    for kernel in compiled:
+                        variant = {"op": op, "case": case.name, "dtype": dtype, "kernel": kernel.name}
+                        print(json.dumps({**variant, "shared": kernel.metadata.shared}))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,30 @@
+"""draw_tokens: every form against the oracle."""
+
+import pytest
+import torch
+
+from octavo_kernels import draw_tokens
+from octavo_kernels.draw_tokens.cases import CASES, TINY_CASES, TOLERANCES, Case, error
+
+DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@DTYPES
+def test_cpu(case: Case, dtype: torch.dtype) -> None:
+    assert error(draw_tokens, case, dtype, "cpu") <= TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("case", TINY_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_triton_interpreted(case: Case, dtype: torch.dtype, interpreted_errors: dict[str, float]) -> None:
+    assert interpreted_errors[f"draw_tokens/{case.name}/{dtype}"] <= TOLERANCES[dtype]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@DTYPES
+def test_triton(case: Case, dtype: torch.dtype) -> None:
+    from octavo_kernels.draw_tokens import triton
+
+    assert error(triton.draw_tokens, case, dtype, "cuda") <= TOLERANCES[dtype]

@@ -1,0 +1,98 @@
+"""A step of decodes alone, made from what lies on the device, draws the tokens that the step from packed tensors draws.
+On a CPU the same operations run one by one; on a GPU they are captured."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+from small_models import SHAPES, make_engine, random_prompts, run, save, tokens_of
+
+from octavo_runtime.engine import Engine
+from octavo_runtime.executor.decode_graphs import DecodeGraphs, padded_size
+from octavo_runtime.sampling_params import SamplingParams
+
+LENGTHS = (1, 5, 16, 17, 60, 150, 33)
+PARAMS = {
+    "greedy": SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True),
+    "seeded": SamplingParams(temperature=0.8, seed=5, max_tokens=20, ignore_eos=True),
+    "truncated": SamplingParams(temperature=1.0, top_k=5, top_p=0.9, seed=5, max_tokens=20),
+    "penalised": SamplingParams(temperature=0.0, repetition_penalty=1.3, max_tokens=20),
+    "with logprobs": SamplingParams(temperature=0.7, seed=1, logprobs=2, prompt_logprobs=1, max_tokens=12),
+    "several answers": SamplingParams(temperature=0.9, seed=3, n=3, max_tokens=12),
+}
+SETTINGS = {
+    "plain": {},
+    "chunks of 16": {"max_num_batched_tokens": 16, "max_num_seqs": 8},
+    "preempted": {"kv_cache_memory": "230Ki", "max_model_len": 190, "preemption_mode": "swap", "swap_space": "1Mi"},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    save(SHAPES["3 heads of 64, tied"], folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def make(request):
+    return partial(make_engine, device=request.param)
+
+
+def runner(engine: Engine) -> SimpleNamespace:
+    return engine._executor._runner
+
+
+def with_graphs(engine: Engine) -> Engine:
+    """The engine with decode steps made on the device, as a GPU's are."""
+    one = runner(engine)
+    tables = one._rows.block_tables
+    one._graphs = DecodeGraphs(one._decoder, one._kv_cache.device, one._sampler.hashes, *tables.shape)
+    return engine
+
+
+def without_graphs(engine: Engine) -> Engine:
+    runner(engine)._graphs = None
+    return engine
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("params", PARAMS)
+def test_the_tokens_are_the_same(make, folder, params, settings):
+    prompts = random_prompts(*LENGTHS)
+    answers = []
+    for turn in (with_graphs, without_graphs):
+        engine = turn(make(folder, **SETTINGS[settings]))
+        outputs = run(engine, prompts, PARAMS[params])
+        answers.append([[tokens_of(one, index) for index in range(PARAMS[params].n)] for one in outputs])
+    assert answers[0] == answers[1]
+
+
+def test_decodes_alone_take_this_way(make, folder, monkeypatch):
+    engine = with_graphs(make(folder))
+    graphs, counts = runner(engine)._graphs, []
+    compute = graphs.run
+    monkeypatch.setattr(graphs, "run", lambda slices, *more: counts.append(len(slices)) or compute(slices, *more))
+    run(engine, random_prompts(4, 9, 30), PARAMS["greedy"])
+    assert counts == [3] * 19
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (64, 64), (65, 80), (257, 288)])
+def test_steps_are_padded_to_few_sizes(count, size):
+    assert padded_size(count) == size
+
+
+def test_a_table_longer_than_the_step_is_written_before_it():
+    """More entries than the step has sequences, one of them changed twice."""
+    from octavo_runtime.step import TableUpdate
+
+    kv_cache = torch.zeros(1, 2, 8, 16, 1, 16)
+    graphs = DecodeGraphs(SimpleNamespace(), kv_cache, torch.zeros(3, dtype=torch.int32), 2, 6)
+    graphs.note([TableUpdate(1, 0, [4, 5, 6]), TableUpdate(1, 2, [7, 3])])
+    entries, blocks = graphs._take_changes(2)
+    assert (len(entries), len(blocks)) == (0, 0)
+    assert graphs._tables[1].tolist() == [4, 5, 7, 3, 0, 0]
+    graphs.note([TableUpdate(0, 1, [2]), TableUpdate(0, 1, [6])])
+    entries, blocks = graphs._take_changes(2)
+    assert (entries.tolist(), blocks.tolist()) == ([1], [6])
