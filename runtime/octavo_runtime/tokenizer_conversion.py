@@ -67,6 +67,8 @@ def convert(gguf: Path, folder: Path) -> None:
     from tokenizers.processors import TemplateProcessing
     from transformers import AutoTokenizer
 
+    from octavo_runtime.model.gguf_spec import end_tokens
+
     with tempfile.TemporaryDirectory() as alone:  # transformers would mix in what lies beside the file
         (Path(alone) / gguf.name).symlink_to(gguf.resolve())
         tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=gguf.name).backend_tokenizer
@@ -77,7 +79,7 @@ def convert(gguf: Path, folder: Path) -> None:
         return None if field is None else field.contents()
 
     # The file's own word on special tokens: transformers swaps bos and eos for some kinds of file.
-    ids = {name: metadata(f"ggml.{name}_token_id") for name in ("bos", "eos", "unknown", "padding", "eot", "eom")}
+    ids = {name: metadata(f"ggml.{name}_token_id") for name in ("bos", "eos", "unknown", "padding")}
     names = {name: tokenizer.id_to_token(token) for name, token in ids.items() if token is not None}
     config = {
         "bos_token": names.get("bos"),
@@ -91,10 +93,10 @@ def convert(gguf: Path, folder: Path) -> None:
         tokenizer.post_processor = TemplateProcessing(
             single=f"{bos}$A", special_tokens=[(names["bos"], ids["bos"])] if bos else []
         )
-    ends = [ids[name] for name in ("eos", "eot", "eom") if ids[name] is not None]
+    ends = end_tokens(reader)
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": list(dict.fromkeys(ends))}))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
 
 
 def convert_code(source: Path, folder: Path) -> None:

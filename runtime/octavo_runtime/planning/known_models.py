@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from octavo_runtime.model.config_json import spec_from_config, spec_from_folder
 from octavo_runtime.model.files import BUILTIN_MODELS, ModelFiles, ModelNotFound, locate
-from octavo_runtime.model.spec import ModelSpec, spec_from_config, spec_from_folder
+from octavo_runtime.model.spec import ModelSpec
 
 
 def _config(
@@ -24,7 +25,7 @@ def _config(
     } | more
 
 
-_MISTRAL = {"architectures": ["MistralForCausalLM"]}
+_MISTRAL = {"architectures": ["MistralForCausalLM"], "sliding_window": None}
 _TIED = {"tie_word_embeddings": True}
 
 # By name on the hub, from each model's own config.json. Fine-tuned forms (-Instruct, -chat) have their base's shape.
@@ -36,7 +37,7 @@ _CONFIGS: dict[str, dict[str, Any]] = {
     "meta-llama/Llama-3.1-70B": _config(128_256, 8192, 28672, 80, 64, 8, 131_072),
     "meta-llama/Llama-3.2-1B": _config(128_256, 2048, 8192, 16, 32, 8, 131_072, **_TIED),
     "meta-llama/Llama-3.2-3B": _config(128_256, 3072, 8192, 28, 24, 8, 131_072, **_TIED),
-    "mistralai/Mistral-7B-v0.1": _config(32_000, 4096, 14336, 32, 32, 8, 32_768, sliding_window=4096, **_MISTRAL),
+    "mistralai/Mistral-7B-v0.1": _config(32_000, 4096, 14336, 32, 32, 8, 32_768, **_MISTRAL | {"sliding_window": 4096}),
     "mistralai/Mistral-7B-v0.3": _config(32_768, 4096, 14336, 32, 32, 8, 32_768, **_MISTRAL),
     "TinyLlama/TinyLlama-1.1B-Chat-v1.0": _config(32_000, 2048, 5632, 22, 32, 4, 2048),
     "HuggingFaceTB/SmolLM2-135M": _config(49_152, 576, 1536, 30, 9, 3, 8192, **_TIED),
@@ -92,8 +93,7 @@ def _spec_of_files(files: ModelFiles) -> ModelSpec:
     if files.gguf is None:
         return spec_from_folder(files.folder)
     # Imported here: it takes some tenths of a second, which other models need not pay.
-    from gguf import GGUFReader
-
+    from octavo_runtime.model.gguf_parts import open_parts
     from octavo_runtime.model.gguf_spec import gguf_spec
 
-    return gguf_spec(GGUFReader(files.gguf))
+    return gguf_spec(open_parts(files.gguf))

@@ -177,7 +177,7 @@ async def _run_model(
     except ValueError as error:
         return str(error), BAD_ARGUMENT
     except EngineFailure as error:
-        return str(error), FAILED
+        return str(error), BAD_ARGUMENT if state.engine.refused else FAILED
     state.model = model
     if supervised:
         supervised.tell_ready()
