@@ -100,6 +100,7 @@ class EngineClient:
         self._started: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._beat = Beat(0.0, math.inf)
         self._beat_heard = time.monotonic()
+        self.refused = False  # whether the engine could not start for what was asked of it
         self._tasks: list[asyncio.Task[None]] = []
         self._folder = tempfile.TemporaryDirectory(prefix="octavo-")
         self.endpoint = f"ipc://{Path(self._folder.name) / 'engine'}"
@@ -267,7 +268,8 @@ class EngineClient:
                 case Ready():
                     self.ready, self._beat_heard = event, time.monotonic()
                     self._started.set_result(event)
-                case Failed(message=message):
+                case Failed(message=message, refused=refused):
+                    self.refused = refused and self.ready is None
                     self._fail(message)
 
     async def _listen(self) -> None:

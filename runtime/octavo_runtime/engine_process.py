@@ -189,7 +189,7 @@ def main() -> int:
         if not mailbox.clients:
             mailbox.receive(2.0)
         for client in mailbox.clients:
-            mailbox.send(client, Failed(" ".join(text.split())))
+            mailbox.send(client, Failed(" ".join(text.split()), refused=isinstance(error, ValueError)))
         return 1
     finally:
         mailbox.close()

@@ -148,9 +148,11 @@ class BlockMap(msgspec.Struct, tag="blocks", frozen=True):
 
 
 class Failed(msgspec.Struct, tag="failed", frozen=True):
-    """The engine cannot start or go on; it ends after this message. One line for a person."""
+    """The engine cannot start or go on; it ends after this message. One line for a person. refused: what was asked of
+    it cannot be, so that starting it again is no use."""
 
     message: str
+    refused: bool = False
 
 
 Event = Ready | Step | BlockMap | Failed

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import tokenizers
 
+from octavo_runtime.model.end_tokens import folder_end_tokens
 from octavo_runtime.model.files import ModelFiles
 from octavo_runtime.sampling_params import SamplingParams
 from octavo_runtime.tokenizer_conversion import tokenizer_folder
@@ -141,22 +142,9 @@ def load_tokenizer(files: ModelFiles) -> Tokenizer:
         raise TokenizerUnavailable(f"{files.name}: no tokenizer.json in {folder}")
     definition, named = read_definition(folder), read_special_tokens(folder)
     try:
-        return Tokenizer(definition, named, _eos_token_ids(folder, named, definition))
+        return Tokenizer(definition, named, folder_end_tokens(folder))
     except (KeyError, TypeError, AttributeError) as error:
         raise TokenizerUnavailable(f"{path}: not a tokenizer.json: {error}") from None
-
-
-def _eos_token_ids(folder: Path, special_tokens: dict[str, str], definition: dict[str, Any]) -> list[int]:
-    """The end-of-sequence tokens that generation_config.json or config.json name, and the tokenizer's own."""
-    found: list[int] = []
-    for file in ("generation_config.json", "config.json"):
-        value = read_json(folder / file).get("eos_token_id")
-        if value is not None:
-            found += value if isinstance(value, list) else [value]
-            break
-    added = {token["content"]: token["id"] for token in definition["added_tokens"]}
-    found += _ids(special_tokens.get("eos_token"), added)
-    return list(dict.fromkeys(found))
 
 
 def _ids(text: str | None, added: dict[str, int]) -> tuple[int, ...]:

@@ -22,11 +22,12 @@ _SCORED_IDS = {"bos": 1, "eos": 2, "unknown": 0}  # where a file with scores doe
 def convert(gguf: Path, folder: Path) -> None:
     """Writes tokenizer.json, tokenizer_config.json and generation_config.json from the metadata of `gguf`. ValueError,
     in one line, for a tokenizer that is not known."""
-    from gguf import GGUFReader
+    # Imported here: it takes some tenths of a second, which only a first load pays.
+    from octavo_runtime.model.gguf_parts import open_parts
+    from octavo_runtime.model.gguf_spec import end_tokens
 
-    fields = {
-        name: field.contents() for name, field in GGUFReader(gguf).fields.items() if name.startswith("tokenizer.")
-    }
+    reader = open_parts(gguf)[0]
+    fields = {name: field.contents() for name, field in reader.fields.items() if name.startswith("tokenizer.")}
     tokenizer, ids = build(fields)
     names = {name: fields["tokenizer.ggml.tokens"][token] for name, token in ids.items()}
     config = {
@@ -37,10 +38,9 @@ def convert(gguf: Path, folder: Path) -> None:
         "chat_template": _chat_templates(fields),
         VERSION_KEY: VERSION,
     }
-    ends = [ids[name] for name in ("eos", "eot", "eom") if name in ids]
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": list(dict.fromkeys(ends))}))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": end_tokens(reader)}))
 
 
 def build(fields: Mapping[str, Any]) -> tuple[Tokenizer, dict[str, int]]:

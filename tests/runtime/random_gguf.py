@@ -1,5 +1,8 @@
 """Random Llama models, and GGUF files of them."""
 
+from collections.abc import Callable, Container, Mapping
+from typing import Any
+
 import gguf
 import numpy as np
 import torch
@@ -20,14 +23,27 @@ CONFIG = LlamaConfig(
 
 
 def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Query and key rows as llama.cpp's converter stores them: the halves of each head interleaved."""
-    rows = weight.reshape(heads, 2, weight.shape[0] // heads // 2, weight.shape[1])
+    """Rows of queries and keys, biases too, as llama.cpp's converter stores them: the halves of each head
+    interleaved."""
+    rows = weight.reshape(heads, 2, weight.shape[0] // heads // 2, -1)
     return rows.swapaxes(1, 2).reshape(weight.shape)
 
 
-def write(path, model: LlamaForCausalLM, kind: gguf.GGMLQuantizationType, *, tied: bool = False) -> None:
-    """Writes the model as GGUF, and rounds its own weights in memory to what the file holds."""
-    writer = gguf.GGUFWriter(path, "llama")
+def write(
+    path,
+    model: LlamaForCausalLM,
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+    *,
+    tied: bool = False,
+    metadata: Callable[[gguf.GGUFWriter], None] = lambda writer: None,
+    tensors: Mapping[str, np.ndarray] = {},
+    leave_out: Container[str] = (),
+    **writing: Any,
+) -> None:
+    """Writes the model as GGUF, and rounds its own weights in memory to what the file holds. metadata: adds to it.
+    tensors: more of them, by GGUF's names. leave_out: some of the model's, by its own names. writing: what GGUFWriter
+    takes."""
+    writer = gguf.GGUFWriter(path, "llama", **writing)
     writer.add_context_length(CONFIG.max_position_embeddings)
     writer.add_embedding_length(CONFIG.hidden_size)
     writer.add_feed_forward_length(CONFIG.intermediate_size)
@@ -37,6 +53,7 @@ def write(path, model: LlamaForCausalLM, kind: gguf.GGMLQuantizationType, *, tie
     writer.add_layer_norm_rms_eps(CONFIG.rms_norm_eps)
     writer.add_rope_freq_base(10000.0)
     writer.add_eos_token_id(3)
+    metadata(writer)
     heads = {".q_proj.": CONFIG.num_attention_heads, ".k_proj.": CONFIG.num_key_value_heads}
     for name, parameter in model.named_parameters():
         values = parameter.detach().numpy()
@@ -45,17 +62,20 @@ def write(path, model: LlamaForCausalLM, kind: gguf.GGMLQuantizationType, *, tie
         rounded = gguf.dequantize(packed, kept)
         parameter.data = torch.from_numpy(np.array(rounded, dtype=np.float32))
         stored = next((permuted(rounded, count) for part, count in heads.items() if part in name), rounded)
-        if not (tied and name == "lm_head.weight"):
+        if not (tied and name == "lm_head.weight") and name not in leave_out:
             writer.add_tensor(gguf_name(name), gguf.quantize(stored, kept), raw_dtype=kept)
+    for name, values in tensors.items():
+        writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
 
 
-def random_model() -> LlamaForCausalLM:
+def random_model(**changes: Any) -> LlamaForCausalLM:
+    """changes: to the fields of CONFIG."""
     torch.manual_seed(0)
-    model = LlamaForCausalLM(CONFIG).float().eval()
+    model = LlamaForCausalLM(LlamaConfig(**{**CONFIG.to_dict(), **changes})).float().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)

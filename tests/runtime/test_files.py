@@ -26,6 +26,23 @@ REPOSITORIES = {
     "acme/quantised": {"one.Q4_0.gguf": b"GGUF", "README.md": b"words"},
     "acme/many": {"a.Q4_0.gguf": b"GGUF", "b.Q8_0.gguf": b"GGUF"},
     "acme/private": {"config.json": b"{}", "model.safetensors": b"weights"},
+    "acme/sharded": {
+        "config.json": b"{}",
+        "consolidated.safetensors": b"the same weights",
+        "model-00001-of-00002.safetensors": b"one",
+        "model-00002-of-00002.safetensors": b"two",
+        "model.safetensors.index.json": json.dumps(
+            {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+        ).encode(),
+        "optimizer.safetensors": b"state",
+        "onnx/tokenizer.json": b"{}",
+        "original/params.json": b"{}",
+    },
+    "acme/unsharded": {"config.json": b"{}", "consolidated.safetensors": b"same", "model.safetensors": b"weights"},
+    "acme/consolidated": {"config.json": b"{}", "consolidated.safetensors": b"weights", "a.bin": b"pickle"},
+    "acme/torn": {"model.safetensors.index.json": b'{"weight_map": {"a": "gone.safetensors"}}'},
+    "acme/parts": {"q4/m-00001-of-00002.gguf": b"GGUF", "q4/m-00002-of-00002.gguf": b"GGUF", "q8.gguf": b"GGUF"},
+    "acme/holey": {"m-00001-of-00003.gguf": b"GGUF", "m-00003-of-00003.gguf": b"GGUF"},
 }
 
 
@@ -111,6 +128,23 @@ def test_hub_downloads_safetensors_and_no_pickles(hub, tmp_path):
     assert "cannot reach the hub" in _locate(unreachable, tmp_path, "hf://acme/quantised")["error"]
 
 
+def test_hub_downloads_what_the_index_names_and_no_other_weights(hub, tmp_path):
+    assert _locate(hub, tmp_path, "hf://acme/sharded")["files"] == [
+        "config.json",
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json",
+    ]
+    assert _locate(hub, tmp_path, "hf://acme/unsharded")["files"] == ["config.json", "model.safetensors"]
+
+
+def test_hub_downloads_all_parts_of_a_gguf_model(hub, tmp_path):
+    parts = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"]
+    for part in parts:
+        found = _locate(hub, tmp_path, f"hf://acme/parts/q4/{part}")
+        assert (found["gguf"], found["files"]) == (parts[0], parts)
+
+
 def test_hub_gguf_revision_and_token(hub, tmp_path):
     assert _locate(hub, tmp_path, "hf://acme/quantised@v1")["gguf"] == "one.Q4_0.gguf"
     named = _locate(hub, tmp_path, "hf://acme/many/b.Q8_0.gguf")
@@ -125,6 +159,10 @@ def test_hub_gguf_revision_and_token(hub, tmp_path):
         ("hf://acme/tiny@v9", {}, "no revision 'v9'"),
         ("hf://acme/many", {}, "name one"),
         ("hf://acme/many/c.gguf", {}, "no file c.gguf"),
+        ("hf://acme/consolidated", {}, "found consolidated.safetensors, a.bin"),
+        ("hf://acme/torn", {}, "names files in model.safetensors.index.json that it does not have: gone.safetensors"),
+        ("hf://acme/holey", {}, "of the 3 parts of hf://acme/holey some are missing: m-00002-of-00003.gguf"),
+        ("hf://acme/parts", {}, "has 2 GGUF models; name one, such as hf://acme/parts/q4/m-00001-of-00002.gguf"),
         ("hf://acme/private", {}, "HF_TOKEN (spec.model.tokenSecret"),
         ("hf://acme/private", {"HF_TOKEN": "wrong"}, "no permission to read acme/private (HTTP 403)"),
     ],
@@ -155,6 +193,20 @@ def test_paths(tmp_path):
     assert locate(str(tmp_path)).gguf == gguf, "a folder with one GGUF file is that file"
 
 
+def test_parts_of_one_gguf_model_are_one_model(tmp_path):
+    parts = [tmp_path / f"big.Q8_0-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
+    for part in parts:
+        part.touch()
+    assert locate(str(tmp_path)).gguf == parts[0]
+    for part in parts:
+        found = locate(f"file://{part}")
+        assert (found.name, found.gguf) == ("big.Q8_0", parts[0])
+    parts[1].unlink()
+    for model in (tmp_path, parts[2]):
+        with pytest.raises(ModelNotFound, match=r"of the 3 parts of .* missing: big\.Q8_0-00002-of-00003\.gguf"):
+            locate(str(model))
+
+
 @pytest.mark.parametrize(
     ("model", "words"),
     [
@@ -180,7 +232,7 @@ def test_folders_without_a_model(tmp_path):
         locate(str(tmp_path))
     for name in "abcdefg":
         (tmp_path / f"{name}.gguf").touch()
-    with pytest.raises(ModelNotFound, match=r"7 \.gguf files; name one: a\.gguf, b\.gguf"):
+    with pytest.raises(ModelNotFound, match=r"7 GGUF models; name one: a\.gguf, b\.gguf"):
         locate(str(tmp_path))
     (tmp_path / "weights.bin").touch()
     with pytest.raises(ModelNotFound, match=r"a folder or a \.gguf file"):

@@ -15,7 +15,6 @@ from octavo_runtime.config import EngineConfig
 from octavo_runtime.executor.cpu import CpuExecutor
 from octavo_runtime.model.files import ModelNotFound, locate
 from octavo_runtime.model.rope import rope_table
-from octavo_runtime.model.spec import UnsupportedModel
 from octavo_runtime.model.weights import load_weights
 from octavo_runtime.plan import DoesNotFit, plan_memory
 from octavo_runtime.planning.advice import recommend, remedies, tuned_config
@@ -202,13 +201,14 @@ def test_known_models_are_found_by_any_form_of_their_name(model):
 def test_unknown_models_and_gpus_are_answered_with_what_there_is():
     with pytest.raises(ModelNotFound, match=r"builtin://smollm2, or one of meta-llama/Llama-2-7b-hf, .*, got 'gpt2'"):
         find_spec("gpt2")
-    with pytest.raises(UnsupportedModel, match="sliding_window must be unset, got 4096"):
-        find_spec("mistralai/Mistral-7B-v0.1")
-    assert "mistralai/Mistral-7B-v0.1" not in KNOWN_MODELS
     assert all(find_spec(name) for name in KNOWN_MODELS)
     with pytest.raises(UnknownGpu, match=r"gpu: must be one of t4, .*h100-80gb, .*, got 'h1000'"):
         find_gpu("h1000", "")
     assert len(KNOWN_MODELS) == len({model.lower() for model in KNOWN_MODELS})
+
+
+def test_a_model_with_a_sliding_window_is_planned_as_far_as_its_window():
+    assert find_spec("mistralai/Mistral-7B-v0.1").max_position == 4096
 
 
 def test_models_on_this_machine_are_read(tmp_path):

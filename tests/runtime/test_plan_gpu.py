@@ -7,7 +7,7 @@ import pytest
 
 from octavo_runtime.config import EngineConfig
 from octavo_runtime.engine import Engine
-from octavo_runtime.model.spec import spec_from_config
+from octavo_runtime.model.config_json import spec_from_config
 from octavo_runtime.plan import plan_memory
 
 LLAMA_8B = {

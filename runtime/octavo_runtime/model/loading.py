@@ -1,13 +1,16 @@
 """A model's shape and weights, from whatever files it comes in."""
 
+from dataclasses import replace
+
 import torch
 
 from octavo_runtime.config import EngineConfig
+from octavo_runtime.model.config_json import spec_from_folder
 from octavo_runtime.model.files import ModelFiles
 from octavo_runtime.model.gguf_file import GGUFFile
 from octavo_runtime.model.safetensors_folder import SafetensorsFolder
-from octavo_runtime.model.spec import ModelSpec, spec_from_folder
-from octavo_runtime.model.weights import Weights, dummy_reader, load_weights
+from octavo_runtime.model.spec import ModelSpec
+from octavo_runtime.model.weights import Weights, dummy_reader, load_weights, tensor_shapes
 
 DTYPES = {"auto": torch.bfloat16, "bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -15,11 +18,17 @@ DTYPES = {"auto": torch.bfloat16, "bfloat16": torch.bfloat16, "float16": torch.f
 def load_model(
     config: EngineConfig, files: ModelFiles, device: torch.device, dtype: torch.dtype
 ) -> tuple[ModelSpec, Weights]:
-    """Reads the weights to `device`. Raises UnsupportedModel."""
+    """Reads the weights to `device`. Raises UnsupportedModel, and before it reads any where a tensor is missing, has
+    another shape or an unknown type, or is left over."""
     gguf = GGUFFile(files.gguf) if files.gguf is not None else None
     spec = gguf.spec if gguf is not None else spec_from_folder(files.folder)
     if config.load_format == "dummy":
-        read = dummy_reader(device, dtype, config.seed)
+        return spec, load_weights(spec, dummy_reader(device, dtype, config.seed), device, dtype)
+    checkpoint: GGUFFile | SafetensorsFolder
+    if gguf is not None:
+        checkpoint = gguf
     else:
-        read = gguf.read if gguf is not None else SafetensorsFolder(files.folder).read
-    return spec, load_weights(spec, read, device, dtype)
+        checkpoint = SafetensorsFolder(files.folder)
+        spec = replace(spec, tie_embeddings=checkpoint.ties(spec.tie_embeddings))
+    checkpoint.check(tensor_shapes(spec))
+    return spec, load_weights(spec, checkpoint.read, device, dtype)

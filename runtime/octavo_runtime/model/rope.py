@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from octavo_runtime.model.spec import ModelSpec
+from octavo_runtime.model.spec import DividedRope, LinearRope, Llama3Rope, ModelSpec
 
 
 def rope_table(spec: ModelSpec, positions: int, device: torch.device) -> torch.Tensor:
@@ -17,18 +17,22 @@ def rope_table(spec: ModelSpec, positions: int, device: torch.device) -> torch.T
 def _inverse_frequencies(spec: ModelSpec) -> torch.Tensor:
     exponents = torch.arange(0, spec.head_dim, 2, dtype=torch.int64).float() / spec.head_dim
     plain = 1.0 / (spec.rope_theta**exponents)
-    scaling = spec.rope_scaling
-    if scaling is None:
-        return plain
-    factor = float(scaling["factor"])
-    if scaling["rope_type"] == "linear":
-        return plain / factor
-    # llama3: long waves are slowed down by `factor`, short ones kept, those between blended.
-    low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
-    old_context = float(scaling["original_max_position_embeddings"])
+    match spec.rope_scaling:
+        case None:
+            return plain
+        case LinearRope(factor):
+            return plain / factor
+        case DividedRope(divisors):
+            return plain / torch.tensor(divisors)
+        case Llama3Rope() as scaling:
+            return _llama3(plain, scaling)
+
+
+def _llama3(plain: torch.Tensor, scaling: Llama3Rope) -> torch.Tensor:
+    low, high, old_context = scaling.low_freq_factor, scaling.high_freq_factor, scaling.original_max_position
     wavelengths = 2 * math.pi / plain
     blend = (old_context / wavelengths - low) / (high - low)
-    blended = (1 - blend) * plain / factor + blend * plain
-    scaled = torch.where(wavelengths > old_context / low, plain / factor, plain)
+    blended = (1 - blend) * plain / scaling.factor + blend * plain
+    scaled = torch.where(wavelengths > old_context / low, plain / scaling.factor, plain)
     between = (wavelengths <= old_context / low) & (wavelengths >= old_context / high)
     return torch.where(between, blended, scaled)

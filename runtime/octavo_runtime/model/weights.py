@@ -105,6 +105,19 @@ def load_weights(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype:
     )
 
 
+def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all tensors that load_weights reads, without a byte of them."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    nowhere = torch.device("meta")
+
+    def read(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        shapes[name] = shape
+        return torch.empty(shape, device=nowhere)
+
+    load_weights(spec, read, nowhere, torch.float32)
+    return shapes
+
+
 def _dense(stored: StoredTensor) -> torch.Tensor:
     return stored.dequantize() if isinstance(stored, Groups) else stored
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from octavo_runtime.model.config_json import spec_from_config, spec_from_folder
 from octavo_runtime.model.files import BUILTIN_MODELS, ModelFiles, ModelNotFound, locate
-from octavo_runtime.model.spec import ModelSpec, UnsupportedModel, spec_from_config, spec_from_folder
+from octavo_runtime.model.spec import ModelSpec
 
 
 def _config(
@@ -27,7 +28,7 @@ def _config(
 
 _LLAMA_3_70B = (128_256, 8192, 28672, 80, 64, 8)
 _LLAMA_3_8B = (128_256, 4096, 14336, 32, 32, 8)
-_MISTRAL = {"architectures": ["MistralForCausalLM"]}
+_MISTRAL = {"architectures": ["MistralForCausalLM"], "sliding_window": None}
 _TIED = {"tie_word_embeddings": True}
 
 # By name on the hub, from each model's own config.json. Fine-tuned forms (-Instruct, -chat) have their base's shape.
@@ -45,7 +46,7 @@ _CONFIGS: dict[str, dict[str, Any]] = {
     "meta-llama/Llama-3.3-70B-Instruct": _config(*_LLAMA_3_70B, 131_072),
     "deepseek-ai/DeepSeek-R1-Distill-Llama-8B": _config(*_LLAMA_3_8B, 131_072),
     "deepseek-ai/DeepSeek-R1-Distill-Llama-70B": _config(*_LLAMA_3_70B, 131_072),
-    "mistralai/Mistral-7B-v0.1": _config(32_000, 4096, 14336, 32, 32, 8, 32_768, sliding_window=4096, **_MISTRAL),
+    "mistralai/Mistral-7B-v0.1": _config(32_000, 4096, 14336, 32, 32, 8, 32_768, **_MISTRAL | {"sliding_window": 4096}),
     "mistralai/Mistral-7B-Instruct-v0.2": _config(32_000, 4096, 14336, 32, 32, 8, 32_768, **_MISTRAL),
     "mistralai/Mistral-7B-v0.3": _config(32_768, 4096, 14336, 32, 32, 8, 32_768, **_MISTRAL),
     "mistralai/Mistral-Nemo-Base-2407": _config(131_072, 5120, 14336, 40, 32, 8, 131_072, head_dim=128, **_MISTRAL),
@@ -59,15 +60,7 @@ _CONFIGS: dict[str, dict[str, Any]] = {
 _TRAINED_FURTHER = ("-hf", "-chat", "-instruct", "-base", "-v1.0")
 
 
-def _is_supported(config: dict[str, Any]) -> bool:
-    try:
-        spec_from_config(config)
-    except UnsupportedModel:
-        return False
-    return True
-
-
-KNOWN_MODELS = tuple(name for name, config in _CONFIGS.items() if _is_supported(config))
+KNOWN_MODELS = tuple(_CONFIGS)
 
 
 @dataclass(frozen=True)
@@ -133,11 +126,10 @@ def _of_files(files: ModelFiles) -> FoundModel:
     if files.gguf is None:
         return FoundModel(spec_from_folder(files.folder), 0)
     # Imported here: it takes some tenths of a second, which other models need not pay.
-    from gguf import GGUFReader
-
+    from octavo_runtime.model.gguf_parts import open_parts
     from octavo_runtime.model.gguf_spec import gguf_spec
     from octavo_runtime.planning.packed_weights import packed_bytes
 
-    reader = GGUFReader(files.gguf)
-    spec = gguf_spec(reader)
-    return FoundModel(spec, packed_bytes(reader, spec.num_layers))
+    parts = open_parts(files.gguf)
+    spec = gguf_spec(parts)
+    return FoundModel(spec, packed_bytes([tensor for part in parts for tensor in part.tensors], spec.num_layers))

@@ -1,7 +1,7 @@
 """What a CPU holds of a GGUF file's weights beside their 16-bit form: those of 4 and 8 bits, packed for few rows (see
 model.weights and octavo_kernels.grouped_linear). Free of torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import gguf
 
@@ -10,9 +10,9 @@ _GROUP_BYTES = {"Q4_0": 20, "Q4_1": 20, "Q8_0": 34}  # of one group: its weights
 _FUSED = (("attn_q", "attn_k", "attn_v"), ("attn_output",), ("ffn_gate", "ffn_up"), ("ffn_down",))
 
 
-def packed_bytes(reader: gguf.GGUFReader, num_layers: int) -> int:
+def packed_bytes(stored: Iterable[gguf.ReaderTensor], num_layers: int) -> int:
     """Bytes of the packed weights: of the layers, if each projection of each of them can be packed, and of the head."""
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    tensors = {tensor.name: tensor for tensor in stored}
     layers = [
         _fused(tensors, [f"blk.{layer}.{name}.weight" for name in names])
         for layer in range(num_layers)

@@ -63,7 +63,7 @@ class Supervised:
 
 def serve(engine: EngineConfig, server: ServerConfig, *, engine_program: str = "octavo_runtime.engine_process") -> int:
     """Serves a model until a signal or the engine's end. Returns the exit code: 0 after SIGTERM or SIGINT, 1 when the
-    engine fails, 2 when the model cannot be found or read. engine_program: see EngineClient."""
+    engine fails, 2 when the model cannot be found, read or served. engine_program: see EngineClient."""
     if server.api_workers > 1:
         from octavo_runtime.server.workers import supervise
 
@@ -182,7 +182,8 @@ async def _run_model(
     except ValueError as error:
         return str(error), BAD_ARGUMENT
     except EngineFailure as error:
-        return str(error), FAILED
+        # Of several API processes, their supervisor tells what was refused.
+        return str(error), BAD_ARGUMENT if state.engine.refused and not supervised else FAILED
     state.model = model
     if supervised:
         supervised.tell_ready()

@@ -135,7 +135,7 @@ async def _until_the_end(
     if running.done():
         _tell(workers, running.result())
         await _within(_LAST_WORDS_SECONDS, ends)
-        return FAILED
+        return BAD_ARGUMENT if engine.refused else FAILED
     if signals.task.done():
         return await _drain(workers, ends, running, signals)
     code = next(end.result() for end in ends if end.done())

@@ -1,0 +1,151 @@
+"""What is read of a config.json, what stands in for what it leaves out, and what is refused by name."""
+
+import json
+
+import pytest
+from transformers import LlamaConfig, MistralConfig
+
+from octavo_runtime.model.config_json import spec_from_config, spec_from_folder
+from octavo_runtime.model.spec import LinearRope, Llama3Rope, UnsupportedModel
+
+LLAMA = {"architectures": ["LlamaForCausalLM"]}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+
+
+@pytest.mark.parametrize("theirs", [LlamaConfig(), MistralConfig()])
+def test_what_is_left_out_has_transformers_default(theirs):
+    spec = spec_from_config({"model_type": theirs.model_type})
+    assert spec.max_position == min(theirs.max_position_embeddings, getattr(theirs, "sliding_window", 10**9))
+    assert (spec.vocab_size, spec.hidden_size, spec.head_dim) == (
+        theirs.vocab_size,
+        theirs.hidden_size,
+        theirs.head_dim,
+    )
+    assert spec.intermediate_size == theirs.intermediate_size
+    assert spec.num_layers == theirs.num_hidden_layers
+    assert (spec.num_heads, spec.num_kv_heads) == (theirs.num_attention_heads, theirs.num_key_value_heads)
+    assert (spec.rms_norm_eps, spec.rope_theta) == (theirs.rms_norm_eps, theirs.rope_parameters["rope_theta"])
+    assert (spec.tie_embeddings, spec.attention_bias, spec.mlp_bias) == (False, False, False)
+    assert spec.rope_scaling is None
+
+
+def test_rope_fields_are_read_wherever_they_stand():
+    older = spec_from_config({**LLAMA, "rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 2}})
+    newer = spec_from_config({**LLAMA, "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5e5}})
+    assert older == newer
+    assert older.rope_scaling == LinearRope(2.0)
+    lacking = spec_from_config({**LLAMA, "max_position_embeddings": 512, "rope_scaling": LLAMA3})
+    assert lacking.rope_scaling == Llama3Rope(8.0, 1.0, 4.0, 512)
+    apart = {**LLAMA, "original_max_position_embeddings": 64, "rope_scaling": LLAMA3}
+    assert spec_from_config(apart).rope_scaling == Llama3Rope(8.0, 1.0, 4.0, 64)
+
+
+def test_a_sliding_window_bounds_the_length():
+    assert spec_from_config({"model_type": "mistral", "sliding_window": 100}).max_position == 100
+    assert spec_from_config({"model_type": "mistral", "sliding_window": None}).max_position == 131_072
+    unused = {**LLAMA, "sliding_window": 100, "use_sliding_window": False}
+    assert spec_from_config(unused).max_position == 2048
+
+
+def test_fields_that_change_nothing_are_passed_over():
+    config = {
+        **LLAMA,
+        "torch_dtype": "bfloat16",
+        "rope_interleaved": False,
+        "pretraining_tp": 4,
+        "attention_dropout": 0.1,
+    }
+    unset = {"quantization_config": None, "logit_scale": 1.0, "num_experts": 0, "is_llama_config": True}
+    assert spec_from_config({**config, **unset}) == spec_from_config(LLAMA)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"architectures": ["GPT2LMHeadModel"]}, "architecture must be one of LlamaForCausalLM, .* got GPT2LM"),
+        ({"architectures": None}, "architecture must be one of .*, got unknown"),
+        ({"architectures": [[1]]}, r"architecture must be one of .*, got \[1\]"),
+        ({"hidden_act": "gelu"}, "hidden_act must be silu, got gelu"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers: .*greater than or equal to 1, got 0"),
+        ({"num_hidden_layers": -5}, "num_hidden_layers: .*greater than or equal to 1, got -5"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers: .*less than or equal to 4096, got 1000000000"),
+        ({"max_position_embeddings": 0}, "max_position_embeddings: .*greater than or equal to 1, got 0"),
+        ({"vocab_size": [1]}, r"vocab_size: .*valid integer, got \[1\]"),
+        ({"vocab_size": 0}, "vocab_size: .*greater than or equal to 1, got 0"),
+        ({"vocab_size": True}, "vocab_size: .*valid integer, got True"),
+        ({"hidden_size": "4096"}, "hidden_size: .*valid integer, got '4096'"),
+        ({"num_attention_heads": 0}, "num_attention_heads: .*greater than or equal to 1, got 0"),
+        ({"num_attention_heads": -4}, "num_attention_heads: .*greater than or equal to 1, got -4"),
+        ({"num_attention_heads": 31}, r"num_attention_heads must divide hidden_size \(4096\), got 31"),
+        ({"num_key_value_heads": -2}, "num_key_value_heads: .*greater than or equal to 1, got -2"),
+        ({"num_key_value_heads": 3}, r"num_key_value_heads must divide num_attention_heads \(32\), got 3"),
+        ({"head_dim": 15}, "head_dim must be even, got 15"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps: .*finite number, got nan"),
+        ({"rms_norm_eps": None}, "rms_norm_eps: .*valid number, got None"),
+        ({"rope_theta": 0}, "rope_theta: .*greater than 0, got 0"),
+        ({"tie_word_embeddings": "yes"}, "tie_word_embeddings: .*valid boolean, got 'yes'"),
+        ({"rope_parameters": "linear"}, "rope_parameters: .*dictionary, got 'linear'"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, "rope type must be one of default, linear, llama3, got yarn"),
+        ({"rope_scaling": {"type": "linear"}}, "rope_scaling.factor must be given for rope type linear"),
+        ({"rope_scaling": {"type": "linear", "factor": 0}}, "rope_scaling.factor: .*greater than 0, got 0"),
+        ({"rope_scaling": {"type": "default", "mrope_section": [1]}}, "rope_scaling.mrope_section: unknown field"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor must be 1, got 0.5"),
+        ({"rope_scaling": {**LLAMA3, "low_freq_factor": 4.0}}, "must be below high_freq_factor, got 4.0 and 4.0"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config must be unset: .*F32, .*fp8"),
+        ({"compression_config": {"format": "int"}}, "compression_config must be unset"),
+        ({"logits_scaling": 16}, "logits_scaling must be unset or 1, got 16"),
+        ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping must be unset, got 50.0"),
+        ({"partial_rotary_factor": 0.25}, "partial_rotary_factor must be unset or 1, got 0.25"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_computed_is_refused_by_field_bound_and_value(change, words):
+    with pytest.raises(UnsupportedModel, match=words) as error:
+        spec_from_config({**LLAMA, **change})
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[]", "must be an object, got list"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "must be nested less deep"),
+        ('{"vocab_size": ' + "9" * 5000 + "}", "is not JSON"),
+        ("\xff", "is not JSON"),
+        (json.dumps({**LLAMA, "eos_token_id": "</s>"}), "eos_token_id must be token ids, got '</s>'"),
+        (json.dumps({**LLAMA, "eos_token_id": [1, -1]}), r"eos_token_id must be token ids, got \[1, -1\]"),
+    ],
+)
+def test_a_broken_file_is_named(text, words, tmp_path):
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UnsupportedModel, match=rf"{tmp_path}/config\.json: .*{words}"):
+        spec_from_folder(tmp_path)
+
+
+TOKENS = {"added_tokens": [{"id": 7, "content": "<|im_end|>", "special": True}]}
+DECODER = {"3": {"content": "</s>"}}
+
+
+@pytest.mark.parametrize(
+    ("config", "generation", "tokenizer", "ends"),
+    [
+        ({}, None, {}, (2,)),
+        ({"eos_token_id": None}, None, {}, ()),
+        ({"eos_token_id": 5}, None, {}, (5,)),
+        ({"eos_token_id": 5}, {"eos_token_id": [8, 9]}, {}, (8, 9)),
+        ({"eos_token_id": 5}, {"eos_token_id": None}, {}, (5,)),
+        ({"eos_token_id": None}, {}, {"eos_token": "<|im_end|>"}, (7,)),
+        ({"eos_token_id": 5}, None, {"eos_token": {"content": "</s>"}, "added_tokens_decoder": DECODER}, (5, 3)),
+        ({"eos_token_id": 5}, None, {"eos_token": "<gone>"}, (5,)),
+    ],
+)
+def test_end_tokens_are_those_of_the_configuration_and_the_tokenizers_own(
+    config, generation, tokenizer, ends, tmp_path
+):
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, **config}))
+    if generation is not None:
+        (tmp_path / "generation_config.json").write_text(json.dumps(generation))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(TOKENS))
+    assert spec_from_folder(tmp_path).eos_token_ids == ends
