@@ -52,6 +52,10 @@ class EngineFailure(RuntimeError):
     """The engine cannot start, or has died. One line for a person."""
 
 
+class EngineRefused(EngineFailure, ValueError):
+    """The engine cannot start with this configuration."""
+
+
 @dataclass
 class _Stream:
     """The outputs of one request on their way; None after them: the engine is gone. `ended`: its answers that grow no
@@ -94,6 +98,7 @@ class EngineClient:
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._started: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self._refused = False
         self._last_beat = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
         self._folder = tempfile.TemporaryDirectory(prefix="octavo-")
@@ -128,7 +133,7 @@ class EngineClient:
         await self._send(Hello())
         await asyncio.wait((self._started, self._failure), return_when=asyncio.FIRST_COMPLETED)
         if not self._started.done():
-            raise EngineFailure(self._failure.result())
+            raise (EngineRefused if self._refused else EngineFailure)(self._failure.result())
         return self._started.result()
 
     def generate(
@@ -252,7 +257,8 @@ class EngineClient:
                 case Ready():
                     self.ready = event
                     self._started.set_result(event)
-                case Failed(message=message):
+                case Failed(message=message, refused=refused):
+                    self._refused = refused and self.ready is None
                     self._fail(message)
 
     async def _watch(self, process: subprocess.Popen[bytes]) -> None:

@@ -102,7 +102,8 @@ def serve(config: EngineConfig, mailbox: Mailbox) -> None:
     next_beat = 0.0
     while os.getppid() == parent:
         outputs: dict[ClientId, list[Output]] = defaultdict(list)
-        for client, command in mailbox.receive(0 if engine.has_work else HEARTBEAT_SECONDS):
+        busy = engine.has_work or engine.check_some()
+        for client, command in mailbox.receive(0 if busy else HEARTBEAT_SECONDS):
             match command:
                 case Add(request_id=request_id) | Embed(request_id=request_id):
                     try:
@@ -129,8 +130,6 @@ def serve(config: EngineConfig, mailbox: Mailbox) -> None:
         for request_id in {output.request_id for output in stepped if output.finish_reason is not None}:
             if request_id not in engine:
                 del owners[request_id]
-        if not engine.has_work:
-            engine.check_integrity()
         beat_is_due = time.monotonic() >= next_beat
         if outputs or beat_is_due:
             next_beat = time.monotonic() + HEARTBEAT_SECONDS
@@ -167,7 +166,7 @@ def main() -> int:
         if not mailbox.clients:
             mailbox.receive(2.0)
         for client in mailbox.clients:
-            mailbox.send(client, Failed(" ".join(text.split())))
+            mailbox.send(client, Failed(" ".join(text.split()), refused=isinstance(error, ValueError)))
         return 1
     finally:
         mailbox.close()

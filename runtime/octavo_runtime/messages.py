@@ -140,9 +140,11 @@ class BlockMap(msgspec.Struct, tag="blocks", frozen=True):
 
 
 class Failed(msgspec.Struct, tag="failed", frozen=True):
-    """The engine cannot start or go on; it ends after this message. One line for a person."""
+    """The engine cannot start or go on; it ends after this message. One line for a person. `refused`: the configuration
+    is at fault, not the engine."""
 
     message: str
+    refused: bool = False
 
 
 Event = Ready | Step | BlockMap | Failed

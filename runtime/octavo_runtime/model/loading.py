@@ -19,7 +19,7 @@ def load_model(
     gguf = GGUFFile(files.gguf) if files.gguf is not None else None
     spec = gguf.spec if gguf is not None else spec_from_folder(files.folder)
     if config.load_format == "dummy":
-        read = dummy_reader(device, dtype, config.seed)
+        read = dummy_reader(device, dtype, config.seed or 0)
     else:
         read = gguf.read if gguf is not None else SafetensorsFolder(files.folder).read
     return spec, load_weights(spec, read, device, dtype)
