@@ -66,7 +66,7 @@ verify: $(READY) ## Fail when a generated file is out of date
 	$(BIN)/python -m octavo_operator.generate --check
 
 bench: $(READY) ## Measure the engine on this machine
-	for name in compare frontend memory batching chunked-prefill prefix kv-cache concurrency; do $(BIN)/octavo bench $$name || exit 1; done
+	for name in compare frontend scheduler memory batching chunked-prefill prefix kv-cache concurrency; do $(BIN)/octavo bench $$name || exit 1; done
 
 cluster-up: ## Start the project's own Kubernetes cluster (Linux, root)
 	@$(PYTHON) tests/cluster/cluster.py up

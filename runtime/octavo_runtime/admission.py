@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from itertools import count
+from random import Random
 from typing import NamedTuple
 
 from octavo_runtime.config import EngineConfig, parse_duration
 from octavo_runtime.messages import PRIORITY_LIMIT, Ready
 from octavo_runtime.pooling_params import PoolingParams
 from octavo_runtime.request import Request
-from octavo_runtime.sampling_params import InvalidParameter, SamplingParams, check_token_ids
+from octavo_runtime.sampling_params import InvalidParameter, SamplingParams, check_id_types, check_token_ids
 
 _NEVER = float("inf")
 
@@ -39,6 +40,7 @@ class Admission:
         self._queue_timeout = parse_duration(config.queue_timeout) if config.queue_timeout else _NEVER
         self._priority_aging = parse_duration(config.priority_aging)
         self._arrivals = count()
+        self._seeds = Random(config.seed)  # None: by the system's randomness, so that no two starts draw alike
 
     def generation(
         self, request_id: str, prompt: list[int], params: SamplingParams, handling: Handling, num_waiting: int
@@ -77,8 +79,8 @@ class Admission:
             params,
             order=(now + handling.priority * self._priority_aging if by_priority else 0.0, arrival),
             max_tokens=0,
-            # Without a seed of its own a request takes one from the engine's and its place in the order of arrival.
-            seed=self._config.seed * 0x9E3779B1 + arrival + 1,
+            # Without a seed of its own a request takes the next one of the engine's.
+            seed=self._seeds.getrandbits(63),
             cache_salt=handling.cache_salt,
             arrived=now,
             queue_deadline=now + self._queue_timeout,
@@ -90,6 +92,7 @@ class Admission:
             raise InvalidParameter("prompt", "must have at least 1 token, got 0")
         if len(prompt) > limit:
             raise InvalidParameter("prompt", f"must have at most {limit} tokens, got {len(prompt)}")
+        check_id_types("prompt", prompt)
         vocab_size = self._ready.vocab_size
         if not (min(prompt) >= 0 and max(prompt) < vocab_size):
             worst = max(prompt) if max(prompt) >= vocab_size else min(prompt)

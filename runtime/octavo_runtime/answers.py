@@ -37,7 +37,8 @@ class Answer:
 @dataclass
 class RequestOutput:
     """A prompt and its answers. prompt: its text, where it came as text. cached_tokens: tokens of the prompt that the
-    prefix cache held. prompt_logprobs: where asked for, one entry for each prompt token behind the first."""
+    prefix cache held. prompt_logprobs: where asked for, one entry for each prompt token behind the first. error: why
+    those of its answers ended whose finish_reason is "error"."""
 
     prompt: str | None
     prompt_token_ids: list[int]
@@ -45,6 +46,7 @@ class RequestOutput:
     finished: bool = False
     cached_tokens: int = 0
     prompt_logprobs: list[TokenLogprobs] | None = None
+    error: RequestError | None = None
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,10 @@ class Answers:
     ) -> None:
         self.cached_tokens = 0
         self.prompt_logprobs: list[TokenLogprobs] | None = None
+        self.error: RequestError | None = None
         self._params = params
         self._all: dict[int, Answer] = {}
+        self._num_ended = 0
         self._detokenizers: dict[int, Detokenizer] = {}
         self._tokenizer = tokenizer
         self._preamble = preamble
@@ -79,8 +83,7 @@ class Answers:
     @property
     def finished(self) -> bool:
         """Whether no answer grows any more."""
-        ended = sum(answer.finish_reason is not None for answer in self._all.values())
-        return ended == self._params.num_answers
+        return self._num_ended == self._params.num_answers
 
     def add(self, output: Output) -> Delta | None:
         """Takes an output without an error; None where its answer has ended already."""
@@ -118,6 +121,7 @@ class Answers:
             answer.finish_reason = output.finish_reason
             if output.finish_reason == "stop" and output.token_ids[-1] in self._params.stop_token_ids:
                 answer.stop_reason = output.token_ids[-1]
+        self._num_ended += answer.finish_reason is not None
         stopped = detokenizer.stop is not None and output.finish_reason is None
         return Delta(
             answer.index,
@@ -129,10 +133,20 @@ class Answers:
             stopped,
         )
 
+    def fail(self, error: RequestError) -> None:
+        """Takes an output with an error: it ends every answer that still grows, as it stands."""
+        self.error = error
+        for index in range(self._params.num_answers):
+            answer = self._all.setdefault(index, Answer(index))
+            if answer.finish_reason is None:
+                answer.finish_reason = "error"
+                answer.text += self._detokenizers[index].flush() if index in self._detokenizers else ""
+        self._num_ended = self._params.num_answers
+
     def request_output(self, prompt: str | None, prompt_token_ids: list[int]) -> RequestOutput:
         """All of it as it stands."""
         return RequestOutput(
-            prompt, prompt_token_ids, self.best(), self.finished, self.cached_tokens, self.prompt_logprobs
+            prompt, prompt_token_ids, self.best(), self.finished, self.cached_tokens, self.prompt_logprobs, self.error
         )
 
     @property

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -14,6 +14,7 @@ from octavo_runtime.config import engine_config
 from octavo_runtime.engine_client import EngineClient, EngineFailure
 from octavo_runtime.model.files import locate
 from octavo_runtime.pooling_params import Pooling, PoolingParams
+from octavo_runtime.prompt import Prompt, prompt_ids
 from octavo_runtime.sampling_defaults import load_sampling_defaults
 from octavo_runtime.sampling_params import SamplingParams
 from octavo_runtime.tokenizer import Tokenizer, load_tokenizer, resolve_params
@@ -52,7 +53,7 @@ class AsyncEngine:
 
     async def generate(
         self,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         params: SamplingParams | None = None,
         request_id: str | None = None,
         *,
@@ -65,7 +66,7 @@ class AsyncEngine:
         name = request_id or uuid.uuid4().hex
         resolved = resolve_params(params or self.default_params, self.tokenizer)
         text = prompt if isinstance(prompt, str) else None
-        tokens = resolved.truncate(self._encode(prompt))
+        tokens = resolved.truncate(prompt_ids(prompt, self.tokenizer))
         answers = Answers(self.tokenizer, resolved)
         outputs = self.client.generate(
             name, tokens, resolved, priority=priority, cache_salt=cache_salt, timeout=timeout
@@ -83,7 +84,7 @@ class AsyncEngine:
 
     async def embed(
         self,
-        prompt: str | Sequence[int],
+        prompt: Prompt,
         pooling: Pooling = "mean",
         normalize: bool = True,
         request_id: str | None = None,
@@ -96,7 +97,7 @@ class AsyncEngine:
         it aborts the request. Raises as generate does."""
         output = await self.client.embed(
             request_id or uuid.uuid4().hex,
-            self._encode(prompt),
+            prompt_ids(prompt, self.tokenizer),
             PoolingParams(pooling=pooling, normalize=normalize),
             priority=priority,
             cache_salt=cache_salt,
@@ -110,9 +111,6 @@ class AsyncEngine:
     async def stop(self) -> None:
         """Ends the engine process."""
         await self.client.stop()
-
-    def _encode(self, prompt: str | Sequence[int]) -> list[int]:
-        return self.tokenizer.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else list(prompt)
 
     async def __aenter__(self) -> "AsyncEngine":
         return self

@@ -2,7 +2,10 @@
 number."""
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+
+_PROVED_AT_ONCE = 2048  # blocks between two rests of a proof: about a fifth of a millisecond
 
 
 class OutOfBlocks(RuntimeError):
@@ -92,6 +95,10 @@ class BlockPool:
             self._block_of[content] = block
             self._hash_of[block] = content
 
+    def knows(self, content: bytes) -> bool:
+        """Whether a block has this content."""
+        return content in self._block_of
+
     def find(self, hashes: Iterable[bytes]) -> list[int]:
         """The blocks of the longest run of known contents at the start of `hashes`."""
         blocks = []
@@ -108,18 +115,36 @@ class BlockPool:
 
     def check_integrity(self, tables: Iterable[Sequence[int]]) -> None:
         """Proves that each block is either free or held exactly as often as the block tables name it, and that the
-        index of contents names each block at most once."""
+        index of contents names each block at most once. Raises IntegrityError."""
+        for _ in self.proof(tables):
+            pass
+
+    def proof(self, tables: Iterable[Sequence[int]]) -> Iterator[None]:
+        """What check_integrity proves, some blocks at a time. It holds only where the pool stays as it is meanwhile."""
         held = Counter(block for table in tables for block in table)
-        free = Counter([*self._blank, *self._cached])
-        for block in range(self.num_blocks):
-            if self._references[block] != held[block]:
-                raise IntegrityError(f"block {block}: {self._references[block]} references, in {held[block]} tables")
-            if free[block] != (held[block] == 0):
+        free = bytearray(self.num_blocks)
+        for count, block in enumerate(chain(self._blank, self._cached), start=1):
+            if free[block]:
+                raise IntegrityError(f"block {block}: free twice")
+            free[block] = 1
+            if (block in self._hash_of) != (block in self._cached):
+                raise IntegrityError(f"block {block}: a free block lies in the wrong list")
+            if count % _PROVED_AT_ONCE == 0:
+                yield
+        for block, references in enumerate(self._references):
+            if references != held[block]:
+                raise IntegrityError(f"block {block}: {references} references, in {held[block]} tables")
+            if free[block] != (references == 0):
                 raise IntegrityError(f"block {block}: {free[block]} times free, in {held[block]} tables")
-        if {block: content for content, block in self._block_of.items()} != self._hash_of:
+            if block % _PROVED_AT_ONCE == 0:
+                yield
+        if len(self._block_of) != len(self._hash_of):
             raise IntegrityError("the index of contents and the blocks' own hashes differ")
-        if any((block in self._hash_of) != (block in self._cached) for block in free):
-            raise IntegrityError("a free block lies in the wrong list")
+        for count, (content, block) in enumerate(self._block_of.items(), start=1):
+            if self._hash_of.get(block) != content:
+                raise IntegrityError(f"block {block}: the index of contents and the block's own hash differ")
+            if count % _PROVED_AT_ONCE == 0:
+                yield
 
     def _evict(self) -> int:
         block, _ = self._cached.popitem(last=False)

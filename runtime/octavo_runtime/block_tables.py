@@ -2,7 +2,7 @@
 
 All that the KV cache must copy on the way is noted as moves, in the order in which it must happen. Free of torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Many
 
 from octavo_runtime.block_pool import BlockPool, IntegrityError
@@ -36,50 +36,52 @@ class BlockTables:
 
     def next_missing(self, sequence: Sequence) -> bytes | None:
         """The hash of the first full block that a waiting sequence would have to compute itself; None where only less
-        than a block is missing."""
+        than a block is missing. Nothing behind that block is hashed."""
         if not self._uses_prefix(sequence):
             return None
-        hashes = self._prefix_hashes(sequence)
-        found = len(self.pool.find(hashes))
-        return hashes[found] if found < len(hashes) else None
+        return next((content for content in self._prefix_hashes(sequence) if not self.pool.knows(content)), None)
 
     def upcoming(self, sequences: Iterable[Sequence]) -> set[bytes]:
         """Hashes of the full blocks of known tokens that running sequences have yet to compute."""
         if not self._prefix_caching:
             return set()
         return {
-            content
+            sequence.block_hash(entry, self.block_size)
             for sequence in sequences
             if sequence.known - sequence.computed > 1
-            for content in sequence.block_hashes(self.block_size)[sequence.computed // self.block_size :]
+            for entry in range(sequence.computed // self.block_size, sequence.known // self.block_size)
         }
 
-    def num_missing(self, sequence: Sequence, tokens: int) -> int:
-        """Free blocks that it takes before positions `computed` to `tokens` - 1 can be written."""
-        shared = self._shared_from(sequence, tokens)
-        return max(0, self.num_blocks(tokens) - len(sequence.block_table)) + len(shared)
-
-    def extend(self, sequence: Sequence, tokens: int) -> None:
-        """Makes positions `computed` to `tokens` - 1 writable. Raises OutOfBlocks."""
-        table = sequence.block_table
-        for entry in self._shared_from(sequence, tokens):
-            [copy] = self.pool.allocate(1)
+    def extend(self, sequence: Sequence, count: int) -> bool:
+        """Makes the `count` positions behind those computed writable. False, and nothing changed, where too few blocks
+        are free."""
+        table, pool, start = sequence.block_table, self.pool, sequence.computed
+        first, needed = start // self.block_size, (start + count - 1) // self.block_size + 1
+        if first + 1 == needed == len(table) and pool.references(table[first]) == 1:
+            return True  # nearly every decode: one more slot of its own last block
+        shared = [entry for entry in range(first, min(needed, len(table))) if pool.references(table[entry]) > 1]
+        further = max(0, needed - len(table))
+        if len(shared) + further > pool.num_free:
+            return False
+        for entry in shared:  # others hold them too, and the next tokens would be written into them
+            [copy] = pool.allocate(1)
             self._moves.append(Move(MoveKind.COPY, table[entry], copy))
-            self.pool.release([table[entry]])
+            pool.release([table[entry]])
             table[entry] = copy
             sequence.synced = min(sequence.synced, entry)
-        table += self.pool.allocate(max(0, self.num_blocks(tokens) - len(table)))
+        table += pool.allocate(further)
+        return True
 
-    def commit(self, sequence: Sequence) -> None:
-        """Tells the prefix cache which of the sequence's blocks are complete by now."""
+    def commit(self, sequences: Iterable[Sequence]) -> None:
+        """Tells the prefix cache which of the sequences' blocks are complete by now."""
         if not self._prefix_caching:
             return
-        full = sequence.computed // self.block_size
-        if full > sequence.published:
-            hashes = sequence.block_hashes(self.block_size)
-            for entry in range(sequence.published, full):
-                self.pool.publish(sequence.block_table[entry], hashes[entry])
-            sequence.published = full
+        for sequence in sequences:
+            full = sequence.computed // self.block_size
+            if full > sequence.published:
+                for entry in range(sequence.published, full):
+                    self.pool.publish(sequence.block_table[entry], sequence.block_hash(entry, self.block_size))
+                sequence.published = full
 
     def fork(self, parent: Sequence, child: Sequence) -> None:
         """The child holds the parent's blocks too, as far as they are computed."""
@@ -128,7 +130,15 @@ class BlockTables:
 
     def slots_wasted(self, sequences: Iterable[Sequence]) -> int:
         """Slots in held blocks that hold no token."""
-        return sum(self.block_size - tokens for tokens in self.partly_filled(sequences).values())
+        wasted, others = 0, []
+        for sequence in sequences:
+            first = sequence.computed // self.block_size
+            table = sequence.block_table
+            if first + 1 == len(table) and self.pool.references(table[first]) == 1:
+                wasted += len(table) * self.block_size - sequence.computed
+            else:
+                others.append(sequence)
+        return wasted + sum(self.block_size - tokens for tokens in self.partly_filled(others).values())
 
     def partly_filled(self, sequences: Iterable[Sequence]) -> dict[int, int]:
         """The held blocks that are not full, and how many of their slots hold a token."""
@@ -140,11 +150,11 @@ class BlockTables:
                 filled[block] = max(filled.get(block, 0), tokens)
         return filled
 
-    def check_integrity(self, sequences: Many[Sequence]) -> None:
-        """Raises IntegrityError unless each block, here and in host memory, is free or held as often as the tables of
-        these sequences name it."""
-        self.pool.check_integrity(sequence.block_table for sequence in sequences)
-        self.host_pool.check_integrity(sequence.host_blocks for sequence in sequences)
+    def proof(self, sequences: Many[Sequence]) -> Iterator[None]:
+        """Proves, some blocks at a time, that each block, here and in host memory, is free or held as often as the
+        tables of these sequences name it. Raises IntegrityError. All must stay as it is meanwhile."""
+        yield from self.pool.proof(sequence.block_table for sequence in sequences)
+        yield from self.host_pool.proof(sequence.host_blocks for sequence in sequences)
 
     def _start(self, sequence: Sequence) -> bool:
         looks_up = self._uses_prefix(sequence)
@@ -180,15 +190,6 @@ class BlockTables:
         computes_all = sequence.request.params.prompt_logprobs is not None or sequence.request.averages
         return self._prefix_caching and not sequence.is_swapped and not computes_all
 
-    def _prefix_hashes(self, sequence: Sequence) -> list[bytes]:
+    def _prefix_hashes(self, sequence: Sequence) -> Iterator[bytes]:
         """Full blocks that may be taken from the cache: at least one token must be computed, to have a successor."""
-        return sequence.block_hashes(self.block_size)[: (sequence.known - 1) // self.block_size]
-
-    def _shared_from(self, sequence: Sequence, tokens: int) -> list[int]:
-        """Entries of the table that others hold too and that the next tokens would be written into."""
-        first = sequence.computed // self.block_size
-        return [
-            entry
-            for entry in range(first, min(self.num_blocks(tokens), len(sequence.block_table)))
-            if self.pool.references(sequence.block_table[entry]) > 1
-        ]
+        return (sequence.block_hash(entry, self.block_size) for entry in range((sequence.known - 1) // self.block_size))

@@ -228,8 +228,11 @@ class EngineConfig(BaseModel):
     cpu_threads: int | None = Field(
         None, ge=1, le=1024, description="Threads of the CPU device. Default: the CPUs that this process may use."
     )
-    seed: int = Field(
-        0, ge=0, le=2**63 - 1, description="Base of the randomness of requests that bring no seed. Default 0."
+    seed: int | None = Field(
+        None,
+        ge=0,
+        le=2**63 - 1,
+        description="Base of the randomness of requests that bring no seed. Default: another one at each start.",
     )
     log_stats: bool = Field(False, description="Log load and speed at regular times. Default false.")
 

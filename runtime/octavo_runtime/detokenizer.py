@@ -20,8 +20,8 @@ class Detokenizer:
     The pieces that `add` and `flush` return, joined, do not depend on how the tokens were cut into calls. An answer
     goes on from its prompt, so a leading space is part of the text. Bytes that form no character become U+FFFD.
 
-    include_stop: the stop string itself is part of the text. min_tokens: stop strings count only behind the text of
-    that many tokens; and only behind the `preamble`."""
+    include_stop: the stop string, or the stop token's own text, is part of the text. min_tokens: stop strings count
+    only behind the text of that many tokens; and only behind the `preamble`."""
 
     def __init__(
         self,
@@ -46,8 +46,9 @@ class Detokenizer:
 
     def add(self, token_ids: Sequence[int], *, finished: bool = False, stopped_by_token: bool = False) -> str:
         """The text that new tokens bring. Text that may begin a stop string is held back until that is settled.
-        finished: no more tokens come. stopped_by_token: the last token ended the answer and shows no text."""
-        shown = token_ids[:-1] if stopped_by_token else token_ids
+        finished: no more tokens come. stopped_by_token: the last token ended the answer, and shows no text of its own
+        unless include_stop."""
+        shown = token_ids[:-1] if stopped_by_token and not self._include_stop else token_ids
         free, shown = shown[: self._unstoppable], shown[self._unstoppable :]
         self._unstoppable -= len(free)
         text = "".join(self._behind_preamble(self._decode(free))) + self._up_to_stop(self._decode(shown))

@@ -1,8 +1,8 @@
 """The engine: requests in, tokens out, one step at a time."""
 
 import time
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,26 +11,31 @@ import numpy.typing as npt
 from octavo_runtime.admission import Admission, Handling
 from octavo_runtime.beam_search import BeamSearch
 from octavo_runtime.beams import Beams
+from octavo_runtime.block_map import block_map
 from octavo_runtime.block_pool import BlockPool
 from octavo_runtime.block_tables import BlockTables
 from octavo_runtime.config import EngineConfig
-from octavo_runtime.executor import make_executor
+from octavo_runtime.executor import Executor, make_executor
 from octavo_runtime.messages import BlockMap, Load, Output, Ready, RequestError
 from octavo_runtime.model.files import ModelFiles, locate
+from octavo_runtime.ordered_queue import OrderedQueue
 from octavo_runtime.pooling_params import PoolingParams
 from octavo_runtime.preemption import PreemptionCost
 from octavo_runtime.request import Request, Sequence, finish_reason
-from octavo_runtime.sampling_params import InvalidParameter, SamplingParams
+from octavo_runtime.sampling_params import InvalidParameter, SamplingParams, StructuredOutput
 from octavo_runtime.scheduler import Schedule, Scheduler
 from octavo_runtime.step import Sample, StepPlan, TokenLogprobs
 from octavo_runtime.step_pace import StepPace
 from octavo_runtime.structured.grammars import Grammar, GrammarFailed, Grammars, GrammarsBusy
+from octavo_runtime.structured.pending import PendingGrammars
 from octavo_runtime.tokenizer import load_tokenizer
 from octavo_runtime.tokenizer_conversion import tokenizer_files
 from octavo_runtime.tokenizer_files import TokenizerUnavailable
 
 # How long a step waits for grammars to compile when there is nothing else to do.
 _IDLE_WAIT_SECONDS = 0.005
+
+_PROVED = object()
 
 
 @dataclass(eq=False)
@@ -40,7 +45,6 @@ class _Life:
     request: Request
     sequences: list[Sequence]
     beams: Beams | None = None
-    compiling: Future[Grammar] | None = None
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
     queued: float | None = None  # seconds from its arrival to its first step
     told: bool = False  # whether an output has carried what comes once a request
@@ -49,13 +53,19 @@ class _Life:
 class Engine:
     """Continuous batching over one executor. Not thread-safe: one loop calls it.
 
-    `clock`: seconds that never go back; queue limits and deadlines are measured by it."""
+    `executor`: the one that the configuration asks for, if not given. `clock`: seconds that never go back; queue limits
+    and deadlines are measured by it."""
 
     def __init__(
-        self, config: EngineConfig, files: ModelFiles | None = None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        config: EngineConfig,
+        files: ModelFiles | None = None,
+        *,
+        executor: Executor | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         files = files or locate(config.model)
-        self._executor = make_executor(config, files)
+        self._executor = executor or make_executor(config, files)
         self.ready: Ready = self._executor.ready
         self._config = config
         self._clock = clock
@@ -81,11 +91,14 @@ class Engine:
         )
         self._admission = Admission(config, self.ready, clock)
         self._lives: dict[str, _Life] = {}
+        self._moments: OrderedQueue[_Life] = OrderedQueue()  # when a request must have started or ended
+        self._compiling: PendingGrammars[_Life] = PendingGrammars()
         self._grammars = Grammars(
             lambda: load_tokenizer(tokenizer_files(config, files)), self.ready.vocab_size, tuple(self._eos)
         )
         self._grammar_of: dict[Sequence, Grammar] = {}
         self._mask_thread = ThreadPoolExecutor(1, thread_name_prefix="masks")
+        self._proof: Iterator[None] | None = self._scheduler.proof()
 
     @property
     def has_work(self) -> bool:
@@ -105,8 +118,8 @@ class Engine:
         scheduler, tables = self._scheduler, self._tables
         return Load(
             running=len(scheduler.running),
-            waiting=len(scheduler.waiting) + sum(life.compiling is not None for life in self._lives.values()),
-            swapped=sum(sequence.is_swapped for sequence in scheduler.waiting),
+            waiting=self._num_waiting,
+            swapped=scheduler.num_swapped,
             blocks_used=tables.pool.num_used,
             blocks_cached=tables.pool.num_cached,
             blocks_total=tables.pool.num_blocks,
@@ -126,26 +139,36 @@ class Engine:
         priority: int = 0,
         cache_salt: str = "",
         timeout: float | None = None,
+        grammar: Grammar | None = None,
     ) -> None:
-        """Queues a request (see messages.Add for what the arguments mean).
+        """Queues a request (see messages.Add for what the arguments mean). grammar: that of params.structured_outputs,
+        where `compile` has made it already.
 
         Raises InvalidParameter when the prompt is empty, too long, or names a token that is not there, and QueueFull
         when as many requests as may wait do."""
         prompt = params.truncate(prompt)
         self._check_new(request_id)
         handling = Handling(priority, cache_salt, timeout)
-        request = self._admission.generation(request_id, prompt, params, handling, len(self._scheduler.waiting))
+        request = self._admission.generation(request_id, prompt, params, handling, self._num_waiting)
+        request.end_tokens = frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else self._eos)
         first = Sequence(request, list(prompt), draws=list(range(params.num_answers)))
         life = _Life(request, [first])
         if params.beam_width is not None:
             first.draws = [0]
             search = BeamSearch(params.beam_width, params.length_penalty, params.early_stopping)
-            life.beams = Beams(request, [first], search, self._end_tokens(params), self.ready.max_model_len)
-        self._lives[request_id] = life
-        if params.structured_outputs is None:
-            self._scheduler.add(first)
-        else:
-            life.compiling = self._grammars.compile(params.structured_outputs)
+            life.beams = Beams(request, [first], search, request.end_tokens, self.ready.max_model_len)
+        self._begin(life)
+        if grammar is not None:
+            self._grammar_of[first] = grammar.fork()
+        elif params.structured_outputs is not None:
+            self._compiling.add(life, self._grammars.compile(params.structured_outputs))
+            return
+        self._scheduler.add(first)
+
+    def compile(self, structured: StructuredOutput) -> Grammar:
+        """The grammar of an answer's form, for add_request; compiles meanwhile. Raises InvalidParameter where it
+        cannot, GrammarsBusy where no process can start, and TokenizerUnavailable."""
+        return self._grammars.compile(structured).result()
 
     def add_embedding(
         self,
@@ -161,9 +184,9 @@ class Engine:
         does."""
         self._check_new(request_id)
         handling = Handling(priority, cache_salt, timeout)
-        request = self._admission.embedding(request_id, prompt, params, handling, len(self._scheduler.waiting))
+        request = self._admission.embedding(request_id, prompt, params, handling, self._num_waiting)
         sequence = Sequence(request, list(prompt), draws=[])
-        self._lives[request_id] = _Life(request, [sequence])
+        self._begin(_Life(request, [sequence]))
         self._scheduler.add(sequence)
 
     def abort(self, request_id: str, index: int | None = None) -> None:
@@ -172,13 +195,15 @@ class Engine:
         life = self._lives.get(request_id)
         if life is None:
             return
+        self._proof = self._scheduler.proof()
         if index is not None and life.beams is None and life.sequences[0].draws == [life.sequences[0].index]:
-            for sequence in [one for one in life.sequences if one.index == index]:
-                self._end(life, sequence)
-            return
-        del self._lives[request_id]
-        if life.compiling is not None:
-            life.compiling.cancel()
+            ended = [one for one in life.sequences if one.index == index]
+            if len(ended) < len(life.sequences):
+                for sequence in ended:
+                    self._end(life, sequence)
+                return
+        self._forget(life)
+        if self._compiling.discard(life):
             return
         for sequence in life.beams.live if life.beams else life.sequences:
             self._scheduler.remove(sequence)
@@ -190,6 +215,7 @@ class Engine:
         schedule = self._scheduler.plan(self._pace.prompt_tokens)
         if not schedule.plan.moves and not schedule.sequences:
             return outputs
+        self._proof = self._scheduler.proof()
         masks = self._masks(schedule)
         now, started = self._clock(), time.perf_counter()
         result = self._executor.run(schedule.plan, masks)
@@ -199,59 +225,75 @@ class Engine:
             schedule.sequences, schedule.plan.slices, result.samples, result.prompt_logprobs, strict=True
         ):
             life = self._lives.get(sequence.request.id)
-            if life is not None:
-                if life.queued is None:
-                    life.queued = now - life.request.arrived
-                if scores and not life.told:
-                    # A prompt that was preempted half-way is computed again from its start.
-                    life.prompt_logprobs[item.start :] = scores
-                outputs += self._grow(life, sequence, samples)
+            if life is None:
+                continue
+            if life.queued is None:
+                life.queued = now - life.request.arrived
+            if scores and not life.told:
+                # A prompt that was preempted half-way is computed again from its start.
+                life.prompt_logprobs[item.start :] = scores
+            if not samples:
+                continue
+            if life.beams is not None:
+                outputs += self._grow_beams(life, life.beams, sequence, samples[0])
+            elif len(samples) == 1:
+                outputs.append(self._append(life, sequence, samples[0]))
+            else:
+                outputs += self._fork(life, sequence, samples)
         for index, embedding in result.embeddings.items():
             outputs.append(self._embedded(schedule.sequences[index], embedding))
         return outputs
 
     def block_map(self) -> BlockMap:
         """Who holds which block now."""
-        running, pool = self._scheduler.running, self._tables.pool
-        partly = self._tables.partly_filled(running)
-        blocks = range(pool.num_blocks)
-        return BlockMap(
-            block_size=self.ready.block_size,
-            references=[pool.references(block) for block in blocks],
-            cached=[pool.is_cached(block) for block in blocks],
-            filled=[
-                partly.get(block, self.ready.block_size if pool.references(block) or pool.is_cached(block) else 0)
-                for block in blocks
-            ],
-            tables={f"{one.request.id}/{one.index}": list(one.block_table) for one in running},
-        )
+        return block_map(self._tables, self._scheduler.running)
 
     def check_integrity(self) -> None:
         """Raises IntegrityError when a block leaked or is held twice."""
         self._scheduler.check_integrity()
 
+    def check_some(self) -> bool:
+        """Proves the next blocks of what check_integrity proves, for a loop that has nothing else to do; whether some
+        are left. What is proved rests until something changes. Raises IntegrityError."""
+        if self._proof is None:
+            return False
+        if next(self._proof, _PROVED) is _PROVED:
+            self._proof = None
+        return self._proof is not None
+
+    @property
+    def _num_waiting(self) -> int:
+        return len(self._scheduler.waiting) + len(self._compiling)
+
+    def _begin(self, life: _Life) -> None:
+        request = life.request
+        self._lives[request.id] = life
+        self._watch(life, min(request.queue_deadline, request.deadline))
+
+    def _forget(self, life: _Life) -> None:
+        del self._lives[life.request.id]
+        if life in self._moments:
+            self._moments.remove(life)
+
+    def _watch(self, life: _Life, moment: float) -> None:
+        if moment < float("inf"):
+            self._moments.add(moment, life)
+
     def _check_new(self, request_id: str) -> None:
         if request_id in self._lives:
             raise InvalidParameter("request_id", f"must be new, got {request_id!r} again")
 
-    def _end_tokens(self, params: SamplingParams) -> frozenset[int]:
-        return frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else self._eos)
-
     def _start_compiled(self) -> list[Output]:
         """Queues the requests whose grammar has compiled, and ends those whose grammar cannot."""
-        compiling = [life for life in self._lives.values() if life.compiling is not None]
-        if compiling and len(compiling) == len(self._lives):
-            wait([life.compiling for life in compiling if life.compiling], _IDLE_WAIT_SECONDS, FIRST_COMPLETED)
-        outputs = []
-        for life in compiling:
-            if life.compiling is None or not life.compiling.done():
-                continue
+        outputs: list[Output] = []
+        idle = 0 < len(self._compiling) == len(self._lives)
+        for life, compiled in self._compiling.take_done(_IDLE_WAIT_SECONDS if idle else 0):
             try:
-                grammar = life.compiling.result()
+                grammar = compiled.result()
             except (InvalidParameter, GrammarsBusy, TokenizerUnavailable) as error:
-                outputs.append(self._fail(life, _refusal(error)))
+                self._forget(life)
+                outputs.append(_failure(life, _refusal(error)))
                 continue
-            life.compiling = None
             [first] = life.sequences
             self._grammar_of[first] = grammar
             self._scheduler.add(first)
@@ -260,15 +302,17 @@ class Engine:
     def _expire(self) -> list[Output]:
         """Ends the requests whose time is over."""
         now, outputs = self._clock(), []
-        for life in list(self._lives.values()):
-            request = life.request
-            if now >= request.deadline:
+        while self._moments and self._moments.first()[0] <= now:
+            life = self._moments.pop()
+            if now >= life.request.deadline:
                 late = RequestError("deadline", "timeout: the request did not end within its time limit")
                 outputs.append(self._fail(life, late))
-            elif now >= request.queue_deadline and not life.sequences[0].started:
+            elif not life.sequences[0].started:
                 limit = self._config.queue_timeout
                 stale = RequestError("queue_timeout", f"queue_timeout: the request waited over {limit}")
                 outputs.append(self._fail(life, stale))
+            else:
+                self._watch(life, life.request.deadline)
         return outputs
 
     def _observe(self, plan: StepPlan, seconds: float) -> None:
@@ -279,6 +323,8 @@ class Engine:
 
     def _masks(self, schedule: Schedule) -> Callable[[], npt.NDArray[np.int32] | None]:
         """Works out the tokens that grammars allow while the device computes."""
+        if not self._grammar_of:
+            return lambda: None
         drawing = [
             (self._grammar_of.get(sequence), len(item.draws))
             for sequence, item in zip(schedule.sequences, schedule.plan.slices, strict=True)
@@ -290,62 +336,58 @@ class Engine:
         filled = self._mask_thread.submit(self._grammars.fill_masks, [grammar for grammar, _ in drawing])
         return lambda: np.repeat(filled.result(), [draws for _, draws in drawing], axis=0)
 
-    def _grow(self, life: _Life, sequence: Sequence, samples: list[Sample]) -> list[Output]:
-        """What one sequence's drawn tokens bring."""
-        if not samples:
-            return []
-        if life.beams is not None:
-            return self._grow_beams(life, life.beams, sequence, samples[0])
-        grown = [sequence, *(self._fork(life, sequence, index) for index in sequence.draws[1:])]
-        sequence.draws = [sequence.index]
-        outputs: list[Output] = []
-        for one, sample in zip(grown, samples, strict=True):
-            try:
-                outputs.append(self._append(life, one, sample))
-            except GrammarFailed as error:
-                failed = RequestError("invalid", f"structured_outputs: {error}", "structured_outputs")
-                return [*outputs, self._fail(life, failed)]
-        return outputs
-
     def _grow_beams(self, life: _Life, beams: Beams, sequence: Sequence, sample: Sample) -> list[Output]:
         assert sample.logprobs is not None
         beams.take(sequence, sample.logprobs, self._scheduler)
         if not beams.search.done:
             return []
-        del self._lives[life.request.id]
+        self._forget(life)
         return beams.outputs(sequence.cached_tokens, life.queued)
 
-    def _fork(self, life: _Life, parent: Sequence, index: int) -> Sequence:
-        child = parent.fork(index)
-        self._scheduler.fork(parent, child)
-        if parent in self._grammar_of:
-            self._grammar_of[child] = self._grammar_of[parent].fork()
-        life.sequences.append(child)
-        return child
+    def _fork(self, life: _Life, parent: Sequence, samples: list[Sample]) -> list[Output]:
+        """A prompt's first tokens, one for each of its answers."""
+        grown = [parent, *(parent.fork(index) for index in parent.draws[1:])]
+        parent.draws = [parent.index]
+        for child in grown[1:]:
+            self._scheduler.fork(parent, child)
+            if parent in self._grammar_of:
+                self._grammar_of[child] = self._grammar_of[parent].fork()
+            life.sequences.append(child)
+        outputs: list[Output] = []
+        for one, sample in zip(grown, samples, strict=True):
+            outputs.append(self._append(life, one, sample))
+            if outputs[-1].error is not None:
+                break  # it ended all of them
+        return outputs
 
     def _append(self, life: _Life, sequence: Sequence, sample: Sample) -> Output:
-        sequence.tokens.append(sample.token_id)
+        token = sample.token_id
+        sequence.tokens.append(token)
+        reason = finish_reason(sequence)
         grammar = self._grammar_of.get(sequence)
         if grammar is not None:
-            grammar.accept([sample.token_id])
-        reason = finish_reason(sequence, self._eos, self.ready.max_model_len)
-        if reason is None and grammar is not None and sample.token_id in self._eos:
-            reason = "stop"  # whatever ignore_eos says: the grammar lets nothing follow
+            try:
+                grammar.accept([token])
+            except GrammarFailed as error:
+                return self._fail(life, _refusal(error))
+            if reason is None and token in self._eos:
+                reason = "stop"  # whatever ignore_eos says: the grammar lets nothing follow
         if reason is not None:
             self._end(life, sequence)
-        prompt_logprobs = life.prompt_logprobs if life.request.params.prompt_logprobs is not None else None
-        output = Output(
-            life.request.id,
-            [sample.token_id],
-            reason,
-            index=sequence.index,
-            logprobs=None if sample.logprobs is None else [sample.logprobs],
-            prompt_logprobs=None if life.told else prompt_logprobs,
-            cached_tokens=0 if life.told else sequence.cached_tokens,
-            queued=None if life.told else life.queued,
-        )
+        logprobs = None if sample.logprobs is None else [sample.logprobs]
+        if life.told:
+            return Output(life.request.id, [token], reason, sequence.index, logprobs)
         life.told = True
-        return output
+        return Output(
+            life.request.id,
+            [token],
+            reason,
+            sequence.index,
+            logprobs,
+            life.prompt_logprobs if life.request.params.prompt_logprobs is not None else None,
+            sequence.cached_tokens,
+            queued=life.queued,
+        )
 
     def _embedded(self, sequence: Sequence, embedding: bytes) -> Output:
         request_id = sequence.request.id
@@ -360,19 +402,25 @@ class Engine:
         self._grammar_of.pop(sequence, None)
         life.sequences.remove(sequence)
         if not life.sequences:
-            del self._lives[life.request.id]
+            self._forget(life)
 
     def _fail(self, life: _Life, error: RequestError) -> Output:
         self.abort(life.request.id)
-        return Output(life.request.id, [], "error", error=error)
+        return _failure(life, error)
 
 
-def _refusal(error: InvalidParameter | GrammarsBusy | TokenizerUnavailable) -> RequestError:
-    """Why a grammar did not compile."""
+def _failure(life: _Life, error: RequestError) -> Output:
+    return Output(life.request.id, [], "error", error=error)
+
+
+def _refusal(error: InvalidParameter | GrammarsBusy | TokenizerUnavailable | GrammarFailed) -> RequestError:
+    """Why an answer cannot have its form."""
     match error:
         case GrammarsBusy():
             return RequestError("overloaded", str(error))
         case InvalidParameter():
             return RequestError("invalid", str(error), error.field)
+        case GrammarFailed():
+            return _refusal(InvalidParameter("structured_outputs", f"cannot be met: {error}"))
         case _:
-            return RequestError("invalid", f"structured_outputs: needs the tokenizer: {error}", "structured_outputs")
+            return _refusal(InvalidParameter("structured_outputs", f"needs the tokenizer: {error}"))

@@ -56,6 +56,10 @@ class EngineFailure(RuntimeError):
     """The engine cannot start, or has died. One line for a person."""
 
 
+class EngineRefused(EngineFailure, ValueError):
+    """The engine cannot start with this configuration."""
+
+
 @dataclass
 class _Stream:
     """The outputs of one request on their way; None after them: the engine is gone. `ended`: its answers that grow no
@@ -139,7 +143,7 @@ class EngineClient:
         await self._send(Hello())
         await asyncio.wait((self._started, self._failure), return_when=asyncio.FIRST_COMPLETED)
         if not self._started.done():
-            raise EngineFailure(self._failure.result())
+            raise (EngineRefused if self.refused else EngineFailure)(self._failure.result())
         return self._started.result()
 
     def generate(

@@ -110,7 +110,8 @@ def _loop(engine: "Engine", mailbox: Mailbox, pulse: Pulse, stats: Stats | None,
     greeted: set[ClientId] = set()
     next_load = 0.0
     while os.getppid() == parent:
-        commands = mailbox.receive(0 if engine.has_work else LOAD_SECONDS)
+        busy = engine.has_work or engine.check_some()
+        commands = mailbox.receive(0 if busy else LOAD_SECONDS)
         with pulse.turn():
             outputs = _obey(engine, mailbox, owners, commands)
             for client in mailbox.clients - greeted:
@@ -122,8 +123,6 @@ def _loop(engine: "Engine", mailbox: Mailbox, pulse: Pulse, stats: Stats | None,
             for request_id in {output.request_id for output in stepped if output.finish_reason is not None}:
                 if request_id not in engine:
                     del owners[request_id]
-            if not engine.has_work:
-                engine.check_integrity()
             load_is_due = time.monotonic() >= next_load
             if outputs or load_is_due:
                 next_load = time.monotonic() + LOAD_SECONDS

@@ -90,23 +90,15 @@ def plan_memory(
     else:
         cache = budget - needed if on_gpu else cpu_cache_bytes(budget - needed)
     blocks = num_blocks(spec, config, cache)
-    # Of a GPU's host nothing is known here.
-    swap = swap_bytes(config, device, cache, 8 * _GPU_SWAP_LIMIT if on_gpu else device_memory - needed - cache)
-    problem, longest = None, 0
-    if config.kv_cache_memory is not None and needed + cache > device_memory:
-        problem = (
-            f"kv_cache_memory: must be at most {_gb(max(device_memory - needed, 0))}, which weights and reserves leave "
-            f"of {_gb(device_memory)}, got {config.kv_cache_memory}"
-        )
-    elif not on_gpu and config.swap_space is not None and needed + cache + swap > device_memory:
-        problem = (
-            f"swap_space: must be at most {_gb(max(device_memory - needed - cache, 0))}, which weights and KV cache "
-            f"leave of {_gb(device_memory)}, got {config.swap_space}"
-        )
-    elif needed > budget:
+    problem, longest, swap = cache_problem(config, device_memory - needed, device_memory), 0, 0
+    if problem is None and needed > budget:
         problem = f"memory: must be at least {_gb(needed)} for weights and reserves, got {_gb(budget)} to use"
-    else:
+    if problem is None:
+        # Of a GPU's host nothing is known here: what is asked for is there.
+        asked = parse_quantity(config.swap_space or "0")
+        free = asked + 8 * _GPU_SWAP_LIMIT if on_gpu else device_memory - needed - cache
         try:
+            swap = swap_bytes(config, device, cache, free)
             longest = settle_max_model_len(config, spec.max_position, blocks)
         except DoesNotFit as error:
             problem = str(error)
@@ -185,12 +177,34 @@ def cpu_cache_bytes(free: int) -> int:
     return min(_CPU_CACHE_LIMIT, max(free, 0) // 4)
 
 
+def cache_problem(config: EngineConfig, left: int, memory: int) -> str | None:
+    """Why the KV cache that is asked for does not fit, where weights and reserves leave `left` bytes of `memory`."""
+    if config.kv_cache_memory is None or parse_quantity(config.kv_cache_memory) <= left:
+        return None
+    return (
+        f"kv_cache_memory: must be at most {_gb(max(left, 0))}, which weights and reserves leave of {_gb(memory)}, "
+        f"got {config.kv_cache_memory}"
+    )
+
+
+def asked_cache_bytes(config: EngineConfig, left: int, memory: int) -> int | None:
+    """Size of the KV cache that is asked for, if one is; arguments as in cache_problem. Raises DoesNotFit."""
+    if (problem := cache_problem(config, left, memory)) is not None:
+        raise DoesNotFit(problem)
+    return None if config.kv_cache_memory is None else parse_quantity(config.kv_cache_memory)
+
+
 def swap_bytes(config: EngineConfig, device: str, cache_bytes: int, free: int) -> int:
-    """Host memory for swapped blocks, with `free` bytes of it left and a KV cache of `cache_bytes`."""
+    """Host memory for swapped blocks, with `free` bytes of it left and a KV cache of `cache_bytes`. Raises DoesNotFit
+    where more is asked for than is free."""
     if config.preemption_mode == "recompute":
         return 0
     if config.swap_space is not None:
-        return parse_quantity(config.swap_space)
+        asked = parse_quantity(config.swap_space)
+        if asked > free:
+            left = _gb(max(free, 0))
+            raise DoesNotFit(f"swap_space: must be at most {left}, the host memory left, got {config.swap_space}")
+        return asked
     return min(max(free, 0) // 8, _GPU_SWAP_LIMIT if device == "cuda" else cache_bytes // 2)
 
 

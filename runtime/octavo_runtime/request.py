@@ -8,16 +8,18 @@ from octavo_runtime.prefix_hash import block_hash, root_hash
 from octavo_runtime.sampling_params import SamplingParams
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Request:
     """What was asked. `order`: place in the scheduler's queue, lower first; `max_tokens`: most tokens to generate for
-    each answer. With `pooling` it is the prompt's embedding: nothing is generated, and `params` mean nothing."""
+    each answer, within the model's length; `end_tokens`: those that end an answer. With `pooling` it is the prompt's
+    embedding: nothing is generated, and `params` mean nothing."""
 
     id: str
     prompt_len: int
     params: SamplingParams
     order: tuple[float, int]
     max_tokens: int
+    end_tokens: frozenset[int] = frozenset()
     seed: int = 0
     cache_salt: str = ""
     arrived: float = 0.0  # by the engine's clock
@@ -32,7 +34,7 @@ class Request:
         return self.pooling is not None and self.pooling.pooling == "mean"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Sequence:
     """One answer in the making. `tokens` holds the prompt and all that was generated since; the KV cache holds the
     first `computed` of them, in the blocks of `block_table`, or in host memory while it is swapped out."""
@@ -71,12 +73,18 @@ class Sequence:
     def is_swapped(self) -> bool:
         return bool(self.host_blocks)
 
-    def block_hashes(self, block_size: int) -> list[bytes]:
-        """Hashes of all full blocks of its known tokens, each worked out once."""
-        for start in range(len(self._hashes) * block_size, self.known - block_size + 1, block_size):
+    @property
+    def num_hashed(self) -> int:
+        """How many of its blocks have a hash already."""
+        return len(self._hashes)
+
+    def block_hash(self, entry: int, block_size: int) -> bytes:
+        """The hash of a full block of its known tokens, by its place; each is worked out once."""
+        while len(self._hashes) <= entry:
+            start = len(self._hashes) * block_size
             parent = self._hashes[-1] if self._hashes else root_hash(self.request.cache_salt)
             self._hashes.append(block_hash(parent, self.tokens[start : start + block_size]))
-        return self._hashes
+        return self._hashes[entry]
 
     def fork(self, index: int) -> "Sequence":
         """Another answer that goes on from the same tokens. It holds no blocks yet."""
@@ -91,11 +99,9 @@ class Sequence:
         )
 
 
-def finish_reason(sequence: Sequence, eos_token_ids: frozenset[int], max_model_len: int) -> FinishReason | None:
-    """Whether the newest token ends the answer: its own stop tokens, the model's end, or a length limit."""
-    token, params = sequence.tokens[-1], sequence.request.params
-    if token in params.stop_token_ids or (token in eos_token_ids and not params.ignore_eos):
+def finish_reason(sequence: Sequence) -> FinishReason | None:
+    """Whether the newest token ends the answer: as one of its end tokens, or as the last that it may have."""
+    request = sequence.request
+    if sequence.tokens[-1] in request.end_tokens:
         return "stop"
-    if sequence.generated >= sequence.request.max_tokens or sequence.known >= max_model_len:
-        return "length"
-    return None
+    return "length" if len(sequence.tokens) - request.prompt_len >= request.max_tokens else None

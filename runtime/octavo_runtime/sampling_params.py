@@ -63,11 +63,12 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """Sampling parameters with vLLM's names and meanings; raises InvalidParameter when one is out of bounds.
 
     temperature 0 takes the likeliest token. top_k 0 (or -1) and top_p 1 keep every token. max_tokens None goes on until
-    an end-of-sequence token or the model's limit. Text of `stop` strings is not part of the answer unless
-    include_stop_str_in_output. `n` answers are drawn from one prompt; with `best_of` above n, that many are drawn and
-    the n of highest mean log-probability kept. `bad_words` must be resolved to `bad_word_ids` with a tokenizer before
-    the engine sees them (tokenizer.resolve_params). With `beam_width` the n best of that many beams are the answers;
-    their score is the sum of log-probabilities / length ** length_penalty; they ignore temperature and seed."""
+    an end-of-sequence token or the model's limit. `stop` may be given as one string. Text of `stop` strings, and of the
+    token that ends the answer, is not part of it unless include_stop_str_in_output. `n` answers are drawn from one
+    prompt; with `best_of` above n, that many are drawn and the n of highest mean log-probability kept. `bad_words` must
+    be resolved to `bad_word_ids` with a tokenizer before the engine sees them (tokenizer.resolve_params). With
+    `beam_width` the n best of that many beams are the answers; their score is the sum of log-probabilities / length **
+    length_penalty; they ignore temperature and seed."""
 
     n: int = 1
     best_of: int | None = None
@@ -99,6 +100,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     early_stopping: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            msgspec.structs.force_setattr(self, "stop", (self.stop,))
         for name in _TUPLES:
             # Callers in Python pass lists as well; frozen structs are set this way once, before anyone sees them.
             msgspec.structs.force_setattr(self, name, _tuple(name, getattr(self, name)))
@@ -176,6 +179,14 @@ def check_token_ids(params: SamplingParams, vocab_size: int) -> None:
         _require_below("bad_word_ids", word, vocab_size)
 
 
+def check_id_types(field: str, ids: Iterable[Any]) -> None:
+    """Raises InvalidParameter where a token id is no integer, as true and false are none. Without a Python loop over
+    the ids: there may be very many."""
+    if not set(map(type, ids)) <= {int}:
+        wrong = next(value for value in ids if type(value) is not int)
+        raise InvalidParameter(field, f"token ids must be integers, got {_shown(wrong)}")
+
+
 _TUPLES = ("allowed_token_ids", "bad_words", "bad_word_ids", "stop", "stop_token_ids")
 _SWITCHES = ("include_stop_str_in_output", "ignore_eos", "skip_special_tokens", "early_stopping")
 _INTEGERS = {
@@ -250,15 +261,12 @@ def _require_strings(field: str, texts: tuple[Any, ...], most: int, longest: int
 
 
 def _require_ids(field: str, ids: Any, most: int) -> None:
-    """Without a Python loop over the ids: there may be very many."""
     if not isinstance(ids, tuple):
         raise InvalidParameter(field, f"must hold lists of token ids, got {_shown(ids)}")
     _require_length(field, ids, most, "ids")
     if not ids:
         return
-    if not set(map(type, ids)) <= {int}:
-        wrong = next(value for value in ids if type(value) is not int)
-        raise InvalidParameter(field, f"token ids must be integers, got {_shown(wrong)}")
+    check_id_types(field, ids)
     for value in (min(ids), max(ids)):
         _require_int(field, value, 0, _INT32_MAX)
 

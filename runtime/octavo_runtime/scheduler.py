@@ -5,15 +5,21 @@ in n alone (Yu et al. 2022, iteration-level scheduling; Agrawal et al. 2024, chu
 
 import heapq
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 from octavo_runtime.block_tables import BlockTables
+from octavo_runtime.ordered_queue import OrderedQueue
 from octavo_runtime.request import Sequence
 from octavo_runtime.step import NewRow, Slice, StepPlan, TableUpdate
 
 PreemptionMode = Literal["recompute", "swap"]
+
+# What one step spends on looking for those that may pass others, however many wait: sequences that it finds waiting for
+# a block which another computes, and blocks that it hashes. The next step goes on.
+_MOST_AWAITING = 32
+_MOST_HASHED = 512
 
 
 @dataclass
@@ -30,35 +36,11 @@ class Preemptions:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A planned step. `sequences` stand behind the plan's slices, one for one."""
+    """A planned step. `sequences` stand behind the plan's slices, one for one; `num_tokens`: those of all slices."""
 
     plan: StepPlan = field(default_factory=StepPlan)
     sequences: tuple[Sequence, ...] = ()
-
-
-@dataclass
-class _Budget:
-    """What a step has left: tokens in all, and of these tokens of prompts. More than one token of a sequence is a piece
-    of a prompt."""
-
-    tokens: int
-    prompt_tokens: int
-
-    @property
-    def spent(self) -> bool:
-        return min(self.tokens, self.prompt_tokens) == 0
-
-    def fit(self, needed: int) -> int:
-        """How many of the tokens that a sequence needs."""
-        return min(needed, self.tokens, self.prompt_tokens if needed > 1 else 1)
-
-    def take(self, count: int) -> None:
-        self.tokens -= count
-        self.prompt_tokens -= _of_prompt(count)
-
-    def give_back(self, count: int) -> None:
-        self.tokens += count
-        self.prompt_tokens += _of_prompt(count)
+    num_tokens: int = 0
 
 
 class Scheduler:
@@ -68,7 +50,8 @@ class Scheduler:
     `max_num_batched_tokens` or the `max_num_seqs` rows are spent. A sequence enters only when there is room for all its
     known tokens; while another computes the very block that it needs next, it lets others pass. When a running sequence
     needs a block and none is free, the last one in order gives its blocks back and resumes later, by computing them
-    anew or from host memory. The first in order never gives way, and nobody that fits passes it, so every one ends."""
+    anew or from host memory. The first in order never gives way, and nobody that fits passes it, so every one ends.
+    What a step costs depends on those that run, not on how many wait."""
 
     def __init__(
         self,
@@ -79,8 +62,9 @@ class Scheduler:
         preemption_mode: Callable[[Sequence], PreemptionMode] = lambda _: "recompute",
     ) -> None:
         self.tables = tables
-        self.waiting: list[Sequence] = []  # both lists are in the sequences' order
-        self.running: list[Sequence] = []
+        self.waiting: OrderedQueue[Sequence] = OrderedQueue()
+        self.running: list[Sequence] = []  # in the sequences' order
+        self.num_swapped = 0  # of those that wait
         self.preemptions = Preemptions()
         self._max_num_batched_tokens = max_num_batched_tokens
         self._preemption_mode = preemption_mode
@@ -93,12 +77,12 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         """Puts a sequence without blocks into the queue."""
-        insort(self.waiting, sequence, key=_order)
+        self.waiting.add(sequence.order, sequence)
 
     def fork(self, parent: Sequence, child: Sequence) -> None:
         """The child goes on beside its parent, sharing its blocks; it waits where no row is free or the parent itself
         does not run."""
-        if self._free_rows and parent in self.running:
+        if self._free_rows and parent.row is not None:
             self.tables.fork(parent, child)
             self._take_row(child)
         else:
@@ -106,78 +90,122 @@ class Scheduler:
 
     def remove(self, sequence: Sequence) -> None:
         """Ends a sequence in any state and frees its blocks."""
-        if sequence in self.running:
+        if sequence.row is not None:
             self._leave_row(sequence)
         else:
             self.waiting.remove(sequence)
+            self.num_swapped -= sequence.is_swapped
         self.tables.release(sequence)
 
     def plan(self, prompt_tokens: int | None = None) -> Schedule:
         """The next step's work. Blocks for all of it are in the sequences' block tables. `prompt_tokens`: at most so
         many tokens of prompts, where a slow device cannot take the whole budget in good time."""
         preempted = self.preemptions.total
-        budget = _Budget(self._max_num_batched_tokens, prompt_tokens or self._max_num_batched_tokens)
-        counts = self._serve_running(budget)
+        allowance = prompt_tokens or self._max_num_batched_tokens
+        counts = self._serve_running(allowance)
         if self.preemptions.total == preempted:
-            self._admit(counts, budget)
-        scheduled = tuple(counts)
-        return Schedule(
-            StepPlan(
-                moves=self.tables.take_moves(),
-                new_rows=self._take_new_rows(),
-                tables=[self._table_update(sequence) for sequence in scheduled if _is_unsynced(sequence)],
-                slices=[_slice(sequence, count) for sequence, count in counts.items()],
-            ),
-            scheduled,
-        )
+            self._admit(counts, allowance)
+        moves, new_rows = self.tables.take_moves(), self._take_new_rows()
+        tables: list[TableUpdate] = []
+        slices: list[Slice] = []
+        for sequence, count in counts.items():
+            assert sequence.row is not None
+            tokens, start = sequence.tokens, sequence.computed
+            end = start + count
+            slices.append(Slice(sequence.row, start, tokens[start:end], sequence.draws if end == len(tokens) else []))
+            if sequence.synced < len(sequence.block_table):
+                tables.append(TableUpdate(sequence.row, sequence.synced, sequence.block_table[sequence.synced :]))
+                sequence.synced = len(sequence.block_table)
+        return Schedule(StepPlan(moves, new_rows, tables, slices), tuple(counts), sum(counts.values()))
 
     def commit(self, schedule: Schedule) -> None:
         """The step has run: its tokens are computed."""
         for sequence, item in zip(schedule.sequences, schedule.plan.slices, strict=True):
             sequence.computed += len(item.token_ids)
-            self.tables.commit(sequence)
+        self.tables.commit(schedule.sequences)
 
     def check_integrity(self) -> None:
         """Raises IntegrityError unless each block is free or held exactly as often as the tables name it."""
-        self.tables.check_integrity([*self.running, *self.waiting])
+        for _ in self.proof():
+            pass
 
-    def _serve_running(self, budget: "_Budget") -> dict[Sequence, int]:
-        """Continues what runs: how many tokens of which sequence."""
+    def proof(self) -> Iterator[None]:
+        """What check_integrity proves, some blocks at a time. It holds only where nothing changes meanwhile."""
+        yield from self.tables.proof([*self.running, *self.waiting])
+
+    def _serve_running(self, allowance: int) -> dict[Sequence, int]:
+        """Continues what runs: how many tokens of which sequence. allowance: most tokens of prompts."""
         counts: dict[Sequence, int] = {}
+        budget, extend = self._max_num_batched_tokens, self.tables.extend
+        decodes: list[Sequence] = []
+        prompts: list[Sequence] = []
+        for sequence in self.running:
+            (decodes if len(sequence.tokens) - sequence.computed <= 1 else prompts).append(sequence)
         # Decodes first: a long prompt takes what budget they leave, so it never stalls them.
-        for sequence in sorted(self.running, key=lambda one: one.known - one.computed > 1):
-            count = budget.fit(sequence.known - sequence.computed)
+        for sequence in (*decodes, *prompts):
+            count = len(sequence.tokens) - sequence.computed
+            if count > 1 and count > allowance:
+                count = allowance
+            if count > budget:
+                count = budget
             if count == 0 or sequence.paused or sequence.row is None:
                 continue  # it waits for its other beams, or gave way in this very step
-            while self.tables.num_missing(sequence, sequence.computed + count) > self.tables.pool.num_free:
+            while not extend(sequence, count):
                 victim = self.running[-1]
-                budget.give_back(counts.pop(victim, 0))
+                given = counts.pop(victim, 0)
+                budget += given
+                allowance += _of_prompt(given)
                 self._preempt(victim)
                 if victim is sequence:
                     break
             else:
-                self.tables.extend(sequence, sequence.computed + count)
                 counts[sequence] = count
-                budget.take(count)
+                budget -= count
+                if count > 1:
+                    allowance -= count
         return counts
 
-    def _admit(self, counts: dict[Sequence, int], budget: "_Budget") -> None:
-        """Moves sequences from waiting to running while budget, rows and blocks last."""
-        upcoming = self.tables.upcoming(self.running) if self.waiting else set()
-        for sequence in list(self.waiting):
-            if budget.spent:
-                return
-            if sequence.paused or (upcoming and self.tables.next_missing(sequence) in upcoming):
-                continue
-            while not (self._free_rows and self.tables.enter(sequence)):
-                # Beams that wait for this one may hold what it needs, and nothing else will ever free it.
-                if counts or not self._preempt_paused():
-                    return
-            self.waiting.remove(sequence)
-            self._take_row(sequence)
-            counts[sequence] = budget.fit(sequence.known - sequence.computed)
-            budget.take(counts[sequence])
-            upcoming |= self.tables.upcoming([sequence])
+    def _admit(self, counts: dict[Sequence, int], allowance: int) -> None:
+        """Moves sequences from waiting to running while budget, rows and blocks last. allowance: most tokens of
+        prompts in this step."""
+        budget = min(
+            self._max_num_batched_tokens - sum(counts.values()), allowance - sum(map(_of_prompt, counts.values()))
+        )
+        if not (budget and self.waiting and (self._free_rows or not counts)):
+            return
+        upcoming = self.tables.upcoming(counts)
+        passed: list[Sequence] = []
+        awaiting = hashed = 0
+        while budget and self.waiting and awaiting < _MOST_AWAITING and hashed < _MOST_HASHED:
+            sequence = self.waiting.pop()
+            hashed_before = sequence.num_hashed
+            if sequence.paused:
+                passed.append(sequence)
+            elif upcoming and self.tables.next_missing(sequence) in upcoming:
+                passed.append(sequence)
+                awaiting += 1
+            elif self._enter(sequence, alone=not counts):
+                counts[sequence] = min(sequence.known - sequence.computed, budget)
+                budget -= counts[sequence]
+                upcoming |= self.tables.upcoming([sequence])
+            else:
+                passed.append(sequence)
+                break
+            hashed += sequence.num_hashed - hashed_before
+        for sequence in passed:
+            self.add(sequence)
+
+    def _enter(self, sequence: Sequence, *, alone: bool) -> bool:
+        """Gives a sequence that has left the queue its blocks and a row; False where either is short. alone: nothing
+        else is computed in this step."""
+        swapped = sequence.is_swapped
+        while not (self._free_rows and self.tables.enter(sequence)):
+            # Beams that wait for this one may hold what it needs, and nothing else will ever free it.
+            if not (alone and self._preempt_paused()):
+                return False
+        self.num_swapped -= swapped
+        self._take_row(sequence)
+        return True
 
     def _preempt_paused(self) -> bool:
         """Sets the last paused sequence back; False where none runs, or something else runs that will end."""
@@ -190,6 +218,7 @@ class Scheduler:
         self._leave_row(sequence)
         if self._preemption_mode(sequence) == "swap" and self.tables.can_swap_out(sequence):
             self.tables.swap_out(sequence)
+            self.num_swapped += 1
             self.preemptions.swap += 1
         else:
             self.tables.release(sequence)
@@ -226,25 +255,10 @@ class Scheduler:
         self._new_rows = []
         return new_rows
 
-    def _table_update(self, sequence: Sequence) -> TableUpdate:
-        assert sequence.row is not None
-        update = TableUpdate(sequence.row, sequence.synced, sequence.block_table[sequence.synced :])
-        sequence.synced = len(sequence.block_table)
-        return update
-
-
-def _slice(sequence: Sequence, count: int) -> Slice:
-    assert sequence.row is not None
-    start, end = sequence.computed, sequence.computed + count
-    return Slice(sequence.row, start, sequence.tokens[start:end], sequence.draws if end == sequence.known else [])
-
 
 def _of_prompt(count: int) -> int:
+    """Of so many tokens of a sequence: one alone is a decode."""
     return count if count > 1 else 0
-
-
-def _is_unsynced(sequence: Sequence) -> bool:
-    return sequence.synced < len(sequence.block_table)
 
 
 def _order(sequence: Sequence) -> tuple[float, int, int]:

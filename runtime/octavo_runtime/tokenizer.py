@@ -3,7 +3,6 @@
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,7 +12,7 @@ from octavo_runtime.model.end_tokens import folder_end_tokens
 from octavo_runtime.model.files import ModelFiles
 from octavo_runtime.sampling_params import SamplingParams
 from octavo_runtime.tokenizer_conversion import tokenizer_folder
-from octavo_runtime.tokenizer_files import TokenizerUnavailable, read_definition, read_json, read_special_tokens
+from octavo_runtime.tokenizer_files import TokenizerUnavailable, read_definition, read_special_tokens
 
 # Private names: random for each process, so that no text from outside can contain one.
 _SEAL = f"\ufdd0{secrets.token_hex(8)}\ufdd1"

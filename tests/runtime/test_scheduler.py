@@ -68,7 +68,7 @@ def test_the_last_in_order_gives_way_and_loses_no_token(host_blocks):
     scheduler.add(new)
     while not scheduler.preemptions.total:
         run_step(scheduler)
-    assert scheduler.waiting == [new]
+    assert list(scheduler.waiting) == [new]
     assert new.is_swapped == bool(host_blocks)
     assert bool(new.computed) == bool(host_blocks)
     assert new.generated >= 1
@@ -156,7 +156,7 @@ def test_who_waits_for_another_computes_itself_once_that_one_is_gone():
     scheduler.add(first)
     scheduler.add(second)
     run_step(scheduler)
-    assert scheduler.waiting == [second]
+    assert list(scheduler.waiting) == [second]
     scheduler.remove(first)
     run_all(scheduler)
     assert second.generated == 4
@@ -191,11 +191,11 @@ def test_paused_sequences_give_way_where_nothing_else_can_run():
     for beam in beams:
         scheduler.add(beam)
     run_step(scheduler)
-    assert scheduler.waiting == [beams[2]]
+    assert list(scheduler.waiting) == [beams[2]]
     for beam in beams[:2]:
         beam.paused = True
     assert counts(run_step(scheduler)) == [(2, 12)]
-    assert scheduler.waiting == [beams[1]]
+    assert list(scheduler.waiting) == [beams[1]]
 
 
 def test_a_later_order_waits_even_where_it_would_fit():

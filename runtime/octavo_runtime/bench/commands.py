@@ -200,6 +200,29 @@ def frontend(
 
 
 @bench.command()
+def scheduler(
+    model: Annotated[str, typer.Option(help="Model whose tokenizer is taken; it computes nothing.")] = _BUILTIN,
+    running: Annotated[int, _number("Requests that run at once.", 1, 4096)] = 256,
+    waiting: Annotated[str, typer.Option(help="Requests that wait, one measurement each.")] = "0,1000,10000,50000",
+    prompts: Annotated[str, typer.Option(help="Prompts of an offline batch, one measurement each.")] = (
+        "500,1000,2000,4000,8000,16000"
+    ),
+    steps: Annotated[int, _number("Steps of which the median is told.", 1, 10_000)] = 200,
+    seed: Seed = 0,
+    out: Out = ".",
+    as_json: Json = False,
+) -> int:
+    """The engine's own work with a device that costs nothing: CPU time a step, and a prompt of an offline batch."""
+
+    def measure() -> "Report":
+        from octavo_runtime.bench.scheduler import run
+
+        return run(model, running, waiting, prompts, steps, seed)
+
+    return _publish("scheduler", measure, out, as_json)
+
+
+@bench.command()
 def offline(
     workloads: Annotated[str, typer.Option(help="sharegpt, prefix or INxOUT, each with :COUNT, between commas.")] = (
         "sharegpt,1024x128,prefix"

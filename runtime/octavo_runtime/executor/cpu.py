@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from octavo_runtime.config import EngineConfig, parse_quantity
+from octavo_runtime.config import EngineConfig
 from octavo_runtime.executor import Masks
 from octavo_runtime.executor.memory import free_host_memory
 from octavo_runtime.executor.model_runner import ModelRunner, make_runner
@@ -13,7 +13,7 @@ from octavo_runtime.messages import Ready
 from octavo_runtime.model.files import ModelFiles
 from octavo_runtime.model.loading import DTYPES, load_model
 from octavo_runtime.model.spec import ModelSpec
-from octavo_runtime.plan import cpu_cache_bytes, swap_bytes, token_budget
+from octavo_runtime.plan import asked_cache_bytes, cpu_cache_bytes, swap_bytes, token_budget
 from octavo_runtime.step import StepPlan, StepResult
 
 
@@ -30,7 +30,8 @@ class CpuExecutor:
         self.max_num_batched_tokens = token_budget(config, "cpu")
         self.spec, weights = load_model(config, files, device, dtype)
         free = free_host_memory()
-        cache = parse_quantity(config.kv_cache_memory) if config.kv_cache_memory else cpu_cache_bytes(free)
+        asked = asked_cache_bytes(config, free, free + weights.num_bytes)
+        cache = cpu_cache_bytes(free) if asked is None else asked
         swap = swap_bytes(config, "cpu", cache, free - cache)
         self._runner: ModelRunner = make_runner(config, self.spec, weights, device, dtype, cache, swap)
         self.block_bytes = self._runner.block_bytes

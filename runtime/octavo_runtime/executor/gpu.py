@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from octavo_runtime.config import EngineConfig, parse_quantity
+from octavo_runtime.config import EngineConfig
 from octavo_runtime.executor import Masks
 from octavo_runtime.executor.memory import free_host_memory, gpu_cache_bytes
 from octavo_runtime.executor.model_runner import ModelRunner, make_runner
@@ -12,7 +12,7 @@ from octavo_runtime.messages import Ready
 from octavo_runtime.model.files import ModelFiles
 from octavo_runtime.model.loading import DTYPES, load_model
 from octavo_runtime.model.spec import ModelSpec
-from octavo_runtime.plan import reserve_bytes, swap_bytes, token_budget
+from octavo_runtime.plan import asked_cache_bytes, reserve_bytes, swap_bytes, token_budget
 from octavo_runtime.step import StepPlan, StepResult
 
 
@@ -28,10 +28,9 @@ class GpuExecutor:
         device, dtype = torch.device("cuda"), DTYPES[config.dtype]
         self.max_num_batched_tokens = token_budget(config, "cuda")
         self.spec, weights = load_model(config, files, device, dtype)
-        if config.kv_cache_memory is not None:
-            cache = parse_quantity(config.kv_cache_memory)
-        else:
-            cache = gpu_cache_bytes(device, config.gpu_memory_utilization, reserve_bytes(self.spec, config))
+        reserve, memory = reserve_bytes(self.spec, config), torch.cuda.mem_get_info(device)[1]
+        asked = asked_cache_bytes(config, gpu_cache_bytes(device, 1.0, reserve), memory)
+        cache = gpu_cache_bytes(device, config.gpu_memory_utilization, reserve) if asked is None else asked
         swap = swap_bytes(config, "cuda", cache, free_host_memory())
         self._runner: ModelRunner = make_runner(config, self.spec, weights, device, dtype, cache, swap)
         self.block_bytes = self._runner.block_bytes

@@ -23,7 +23,7 @@ def load_model(
     gguf = GGUFFile(files.gguf) if files.gguf is not None else None
     spec = gguf.spec if gguf is not None else spec_from_folder(files.folder)
     if config.load_format == "dummy":
-        return spec, load_weights(spec, dummy_reader(device, dtype, config.seed), device, dtype)
+        return spec, load_weights(spec, dummy_reader(device, dtype, config.seed or 0), device, dtype)
     checkpoint: GGUFFile | SafetensorsFolder
     if gguf is not None:
         checkpoint = gguf

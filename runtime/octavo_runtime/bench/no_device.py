@@ -1,0 +1,42 @@
+"""An executor that computes nothing, so that what is left of a step is the engine's own work."""
+
+import time
+
+from octavo_runtime.executor import Masks
+from octavo_runtime.messages import Ready
+from octavo_runtime.model.spec import ModelSpec
+from octavo_runtime.step import Sample, StepPlan, StepResult
+
+_TOKEN = Sample(7)
+
+
+class NoDevice:
+    """See `Executor`. Each draw brings the same token. `seconds`: CPU time that went here, which is not the
+    engine's."""
+
+    def __init__(self, spec: ModelSpec, *, num_blocks: int, block_size: int, max_num_batched_tokens: int) -> None:
+        self.spec = spec
+        self.max_num_batched_tokens = max_num_batched_tokens
+        self.block_bytes = 1
+        self.swap_bytes_per_second = 1.0
+        self.seconds = 0.0
+        self.ready = Ready(
+            max_model_len=spec.max_position,
+            vocab_size=spec.vocab_size,
+            block_size=block_size,
+            num_blocks=num_blocks,
+            num_host_blocks=0,
+            device="cpu",
+            dtype="none",
+            weight_bytes=0,
+            load_seconds=0.0,
+            hidden_size=spec.hidden_size,
+        )
+
+    def run(self, plan: StepPlan, masks: Masks) -> StepResult:
+        """Carries out no step."""
+        began = time.thread_time()
+        masks()
+        result = StepResult([[_TOKEN for _ in item.draws] for item in plan.slices], [[] for _ in plan.slices])
+        self.seconds += time.thread_time() - began
+        return result
