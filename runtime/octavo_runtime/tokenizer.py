@@ -10,6 +10,7 @@ import tokenizers
 
 from octavo_runtime.model.end_tokens import folder_end_tokens
 from octavo_runtime.model.files import ModelFiles
+from octavo_runtime.model.spec import UnsupportedModel
 from octavo_runtime.sampling_params import SamplingParams
 from octavo_runtime.tokenizer_conversion import tokenizer_folder
 from octavo_runtime.tokenizer_files import TokenizerUnavailable, read_definition, read_special_tokens
@@ -142,6 +143,8 @@ def load_tokenizer(files: ModelFiles) -> Tokenizer:
     definition, named = read_definition(folder), read_special_tokens(folder)
     try:
         return Tokenizer(definition, named, folder_end_tokens(folder))
+    except UnsupportedModel as error:
+        raise TokenizerUnavailable(str(error)) from None
     except (KeyError, TypeError, AttributeError) as error:
         raise TokenizerUnavailable(f"{path}: not a tokenizer.json: {error}") from None
 

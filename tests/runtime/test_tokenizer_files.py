@@ -131,7 +131,7 @@ def test_a_tokenizer_without_a_decoder_or_a_sign_of_one(folder):
         ({CONFIG: "{"}, r"tokenizer_config\.json: not valid JSON"),
         ({CONFIG: "[]"}, r"tokenizer_config\.json: must hold an object, got list"),
         ({CONFIG: "[" * 100_000}, r"tokenizer_config\.json: not valid JSON"),
-        ({"generation_config.json": "{"}, r"generation_config\.json: not valid JSON"),
+        ({"generation_config.json": "{"}, r"generation_config\.json: is not JSON"),
         ({"special_tokens_map.json": "x"}, r"special_tokens_map\.json: not valid JSON"),
         ({"added_tokens.json": "{'a'"}, r"added_tokens\.json: not valid JSON"),
         ({CONFIG: {"bos_token": {"text": "<s>"}}}, r"tokenizer_config\.json: .*token must have a text"),

@@ -55,9 +55,11 @@ def error(form: Callable[..., None], case: Case, dtype: torch.dtype, device: str
     for fill in (form, reference.decode_inputs):
         ours = tables.to(device, copy=True)
         out = DecodeTensors(
-            *(torch.full((batch,), -7, dtype=torch.int64, device=device) for _ in range(3)),
-            torch.full((batch,), -7, dtype=torch.int32, device=device),
-            torch.full((batch, case.width), -7, dtype=torch.int32, device=device),
+            token_ids=torch.full((batch,), -7, dtype=torch.int64, device=device),
+            positions=torch.full((batch,), -7, dtype=torch.int64, device=device),
+            slots=torch.full((batch,), -7, dtype=torch.int64, device=device),
+            seq_lens=torch.full((batch,), -7, dtype=torch.int32, device=device),
+            block_tables=torch.full((batch, case.width), -7, dtype=torch.int32, device=device),
         )
         fill(packed.to(device), ours, newest.to(device), case.block_size, out)
         results.append(_flat(ours, out, case.block_size))

@@ -134,9 +134,11 @@ class DecodeGraphs:
         host = pinned.numpy()
         host[ROW], host[TABLE_ENTRY] = self._padding_row, -1
         inputs = DecodeTensors(
-            *(zeros(torch.int64) for _ in range(3)),
-            zeros(torch.int32),
-            self._block_tables[:size],
+            token_ids=zeros(torch.int64),
+            positions=zeros(torch.int64),
+            slots=zeros(torch.int64),
+            seq_lens=zeros(torch.int32),
+            block_tables=self._block_tables[:size],
         )
         packed = pinned.to(self._device, copy=True)
         tokens = zeros(torch.int64)

@@ -78,7 +78,7 @@ def gguf_end_tokens(metadata: Mapping[str, Any], spellings: Iterable[bytes]) -> 
 
 
 def _ids(path: Path, value: object) -> list[int]:
-    listed = value if isinstance(value, list) else [] if value is None else [value]
+    listed: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
     for token in listed:
         if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < 2**31:
             raise UnsupportedModel(f"{path}: eos_token_id must be token ids, got {value!r:.60}")

@@ -36,7 +36,7 @@ def listed(prompts: Prompts) -> list[str | list[int]]:
     if isinstance(prompts, str):
         return [prompts]
     if isinstance(prompts[0], int):  # then all are, and there may be a million
-        return [cast("list[int]", prompts)]
+        return [prompts]
     return list(cast("list[str | list[int]]", prompts))
 
 

@@ -62,6 +62,7 @@ class ResponseStream:
                 yield from self._close("completed")
                 yield from self._open(output_call(self._response, piece.id, piece.name, "", "in_progress"))
             case Argued():
+                assert self._item is not None, "arguments come behind the call that they belong to"
                 yield from self._grow(type(self._item), piece.json)
             case Ended():
                 cut = piece.finish_reason == "length"
