@@ -12,8 +12,8 @@ from rich.table import Table
 from octavo_runtime.bench.drive import configure
 from octavo_runtime.bench.figure import BASELINE, OCTAVO, figure, label, quiet
 from octavo_runtime.bench.jobs import percentile, random_prompt
-from octavo_runtime.bench.no_device import NoDevice
 from octavo_runtime.bench.machine import machine
+from octavo_runtime.bench.no_device import NoDevice
 from octavo_runtime.bench.report import Report
 from octavo_runtime.engine import Engine
 from octavo_runtime.model.files import locate
