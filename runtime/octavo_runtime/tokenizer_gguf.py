@@ -12,7 +12,7 @@ from tokenizers.processors import TemplateProcessing
 from octavo_runtime.tokenizer_splits import DEFAULT, SPLITS, Split
 
 # Part of the cache's key, and of what `octavo prepare` writes: raise it when the result of a conversion changes.
-VERSION = 2
+VERSION = 3
 VERSION_KEY = "octavo_conversion"
 
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4  # values of tokenizer.ggml.token_type

@@ -1,14 +1,18 @@
 """Which tensors of a folder are read, against transformers on the same folder, and what is refused by name."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from small_models import make_engine, random_prompts, run, save, shape, tokens_of
+from tokenizers import Tokenizer, decoders, models
 from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
+from octavo_runtime.llm import LLM
 from octavo_runtime.model.safetensors_folder import SafetensorsFolder
 from octavo_runtime.model.spec import UnsupportedModel
 from octavo_runtime.sampling_params import SamplingParams
@@ -30,6 +34,12 @@ def lay(folder: Path, tensors: dict[str, torch.Tensor], config: dict[str, object
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+def lay_tokenizer(folder: Path) -> None:
+    tokenizer = Tokenizer(models.BPE(vocab={"a": 0}, merges=[]))
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def answer(folder: Path) -> list[int]:
@@ -174,3 +184,32 @@ def test_within_its_sliding_window_a_mistral_answers_as_in_transformers(tmp_path
     with torch.inference_mode():
         whole = model.generate(torch.tensor([PROMPT]), max_new_tokens=20, do_sample=False, eos_token_id=-1)
     assert tokens_of(outputs) == whole[0, len(PROMPT) :].tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["--api-workers", "2"]])
+def test_a_model_that_cannot_be_served_ends_the_server_with_one_line_and_exit_code_2(saved, more, tmp_path):
+    path = lay(tmp_path, *saved) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:5000])
+    lay_tokenizer(tmp_path)
+    command = [sys.executable, "-m", "octavo_runtime", "serve", str(tmp_path), "--port", "0", *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"octavo: {path}: is no whole safetensors file: ")
+
+
+def test_a_configuration_that_cannot_be_served_is_one_line_and_exit_code_2_of_the_planner(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "num_hidden_layers": 0}')
+    command = [sys.executable, "-m", "octavo_runtime", "plan", "--model", str(tmp_path), "--gpu", "l4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"octavo: {tmp_path}/config.json: num_hidden_layers: ")
+
+
+def test_a_model_that_cannot_be_served_is_a_value_error_of_llm(saved, tmp_path):
+    lay(tmp_path, saved[0], {**saved[1], "quantization_config": {"quant_method": "fp8"}})
+    lay_tokenizer(tmp_path)
+    with pytest.raises(ValueError, match=r"config\.json: quantization_config must be unset.* got fp8"):
+        LLM(str(tmp_path), device="cpu")
