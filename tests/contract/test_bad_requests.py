@@ -19,6 +19,10 @@ def completion(**changes: Any) -> tuple[str, str, str]:
     return "POST", "/v1/completions", json.dumps({**COMPLETION, **changes})
 
 
+def embedding(**changes: Any) -> tuple[str, str, str]:
+    return "POST", "/v1/embeddings", json.dumps({"model": "smollm2", **changes})
+
+
 def message(**changes: Any) -> tuple[str, str, str]:
     return chat(messages=[{"role": "user", "content": "hi", **changes}])
 
@@ -56,6 +60,15 @@ BAD = [
     (message(tool_calls=[{"id": "1"}]), 400, "messages.0.tool_calls.0.function", "required"),
     (message(content="a" * 200_000), 400, "messages", "got 200000 characters, which are at least 2469"),
     (completion(prompt="a" * 200_000), 400, "prompt", "got 200000 characters"),
+    (("POST", "/tokenize", json.dumps({"prompt": "a" * 200_000})), 400, "prompt", "got 200000 characters"),
+    (embedding(input="a" * 200_000), 400, "input", "got 200000 characters"),
+    (embedding(input=["hi", "a" * 200_000]), 400, "input.1", "got 200000 characters"),
+    (
+        chat(tools=[{"type": "function", "function": {"name": "f", "description": "a" * 200_000}}]),
+        400,
+        "messages",
+        "characters, which are at least 24",
+    ),
     (chat(temperture=1), 400, "temperture", "unknown field"),
     (chat(**{"\ud800": 1}), 400, None, "must be valid Unicode, got '\\ud800'"),
     (chat(**{"a\n\x1b\u2028b": 1}), 400, "a\n\x1b\u2028b", r"a\n\x1b\u2028b: unknown field"),
