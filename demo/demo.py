@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ sys.path.insert(0, str(REPOSITORY / "tests" / "cluster"))
 
 import target  # noqa: E402 - found by the line above
 from commands import run  # noqa: E402
+from paths import BIN, KUBECONFIG  # noqa: E402
 from steps import StepFailed, say, step  # noqa: E402
 
 RELEASE = NAMESPACE = "octavo"
@@ -41,6 +43,17 @@ def up() -> None:
     say(f"\n$ kubectl get llmservice,deploy,hpa,pods\n{_kubectl('get', 'llmservice,deploy,hpa,pods')}")
     _what_next(url, place)
     say(f"\nDone in {time.monotonic() - started:.0f} s.")
+
+
+def env() -> None:
+    """The line that makes kubectl and helm of this shell reach the demo's cluster."""
+    if target.choose() == "own":
+        words = {"KUBECONFIG": str(KUBECONFIG), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    elif target.choose() == "kind":
+        words = {"KUBECONFIG": str(target.KIND_KUBECONFIG)}
+    else:
+        words = {"KUBECONFIG": os.environ["KUBECONFIG"]}
+    say(f"export {' '.join(f'{key}={shlex.quote(value)}' for key, value in words.items())}")
 
 
 def down() -> None:
@@ -102,8 +115,7 @@ def _ask(place: target.Target, url: str) -> None:
 def _what_next(url: str, place: target.Target) -> None:
     say(f"\nThe endpoint, inside the cluster: {url}\n\nThree things to try:")
     if place.name == "own":
-        programs = place.environment["PATH"].split(":")[0]
-        say(f"  export KUBECONFIG={place.environment['KUBECONFIG']} PATH={programs}:$PATH")
+        say('  eval "$(python3 demo/demo.py env)"')
     say(f"  1. kubectl port-forward service/{SERVICE} 8000:80   # then: curl http://127.0.0.1:8000/v1/models")
     say(f"  2. kubectl edit llmservice {SERVICE}                # engine.maxModelLen: 2048, and watch the pods roll")
     say(f"  3. kubectl delete deployment {SERVICE}              # and see it come back")
@@ -116,9 +128,10 @@ def _kubectl(*words: str) -> str:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="demo.py", description=__doc__)
-    parser.add_argument("command", choices=("up", "down"))
+    commands = {"up": up, "down": down, "env": env}
+    parser.add_argument("command", choices=tuple(commands))
     try:
-        up() if parser.parse_args().command == "up" else down()
+        commands[parser.parse_args().command]()
     except StepFailed as failure:
         say(f"FAILED: {failure.reason}\nWhat to do: {failure.advice}")
         return 1

@@ -1,15 +1,19 @@
 """`python -m octavo_operator`: run the operator until it is told to end."""
 
+import asyncio
 import logging
 import sys
+from functools import partial
 
-import kopf
 from pydantic import ValidationError
 
-from octavo_operator import metrics_endpoint
-from octavo_operator.handlers import registry
+from octavo_operator import handlers, health, metrics_endpoint
+from octavo_operator.cluster import connect
+from octavo_operator.places import Places
+from octavo_operator.reconcile import reconcile
 from octavo_operator.settings import Settings
-from octavo_runtime.config import explain
+from octavo_operator.worker import Workers
+from octavo_runtime.config import explain, parse_duration
 
 
 def main() -> int:
@@ -26,14 +30,23 @@ def main() -> int:
     except OSError as error:
         print(f"octavo: cannot listen on port {settings.metrics_port}: {error.strerror}", file=sys.stderr)
         return 1
-    kopf.run(
-        registry=registry(settings),
-        standalone=True,
-        clusterwide=not settings.namespaces,
-        namespaces=settings.namespaces,
-        liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
-    )
+    try:
+        asyncio.run(_run(settings))
+    except OSError as error:
+        print(f"octavo: cannot listen on port {settings.health_port}: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
+
+
+async def _run(settings: Settings) -> None:
+    async with connect() as cluster:
+        workers = Workers(partial(reconcile, cluster, settings), parse_duration(settings.resync))
+        places = Places(settings.namespaces, partial(handlers.watch, workers), workers.forget)
+        try:
+            async with health.answering(settings.health_port, places.troubles):
+                await places.serve()
+        finally:
+            await workers.stop()
 
 
 if __name__ == "__main__":

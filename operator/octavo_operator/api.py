@@ -4,6 +4,7 @@ Every rule stands here twice, side by side: as CEL, so that `kubectl apply` refu
 that a spec stored under an older schema is refused by the operator in the same words.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -12,7 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic import model_validator as validates
 from pydantic.alias_generators import to_camel
 
-from octavo_operator.quantities import Cpu, Memory
+from octavo_operator import pod_schema
+from octavo_operator.quantities import MIN_MEMORY, Cpu, Memory, PodMemory, parse_memory
 from octavo_runtime.config import (
     KNOWN_QUANTIZATION,
     PRESET_FIELDS,
@@ -21,7 +23,6 @@ from octavo_runtime.config import (
     Quantity,
     explain,
     parse_duration,
-    parse_quantity,
 )
 
 GROUP = "serving.octavo.dev"
@@ -39,6 +40,7 @@ URI_PATTERN = (
 URI_FORMS = "builtin://NAME, hf://OWNER/NAME[@REVISION], file:///PATH or pvc://CLAIM/PATH"
 WORD_PATTERN = r"^\S+$"
 MAX_DRAIN = "1h"
+CACHE_MARGIN = "128Mi"  # Python, the weights and all else that is no cache take more than that
 
 
 def _model_uri(text: str) -> str:
@@ -176,7 +178,16 @@ class ResourcesSpec(BaseModel):
         description="CPUs that a replica is promised, such as 500m or 4; it may use more where the node has idle ones. "
         "Default 1.",
     )
-    memory: Memory = Field("4Gi", description="Memory that a replica is promised and may use at most. Default 4Gi.")
+    memory: PodMemory = Field(
+        "4Gi",
+        description="Memory that a replica is promised and may use at most. Default 4Gi.",
+        json_schema_extra=_schema(
+            _cel(
+                f"!isQuantity(string(self)) || !quantity(string(self)).isLessThan(quantity('{MIN_MEMORY}'))",
+                f"'must be at least {MIN_MEMORY}, with its unit, got %s'.format([self])",
+            )
+        ),
+    )
 
 
 class TargetsSpec(BaseModel):
@@ -265,6 +276,13 @@ class EndpointSpec(BaseModel):
 class RolloutSpec(BaseModel):
     model_config = _STRICT
 
+    strategy: Literal["auto", "surge", "recreate"] = Field(
+        "auto",
+        description="Who goes first when a pod is replaced: surge, the new pod is ready before an old one ends, which "
+        "takes room for one more; recreate, an old pod ends and makes room, one replica at a time, so that a service "
+        "of one replica does not answer meanwhile. auto is recreate for several replicas on GPUs, by the number that "
+        "there is at present, and else surge. Default auto.",
+    )
     drain: Annotated[Duration, AfterValidator(_drain)] = Field(
         "300s",
         description="How long running requests may go on when their pod is replaced, such as 90s or 5m. Default 300s.",
@@ -272,7 +290,8 @@ class RolloutSpec(BaseModel):
             _cel(
                 f"!self.matches('^[0-9]+(ms|s|m|h)$') || duration(self) <= duration('{MAX_DRAIN}')",
                 f"'must be at most {MAX_DRAIN}, got ' + self",
-            )
+            ),
+            maxLength=8,  # CEL cannot read a duration of 300 years
         ),
     )
 
@@ -289,21 +308,25 @@ class PodTemplate(BaseModel):
     model_config = _STRICT
 
     metadata: dict[str, Any] = Field(default_factory=dict, description="Labels and annotations. Default: none.")
-    spec: dict[str, Any] = Field(default_factory=dict, description="Any field of a pod's spec. Default: none.")
+    spec: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Any field of a pod's spec; `kubectl explain pod.spec` lists them. Default: none.",
+    )
 
 
 class LLMServiceSpec(BaseModel):
     model_config = _strict(
         _cel(
-            "!(has(self.replicas) && has(self.autoscaling))",
+            "self.replicas == 1 || !has(self.autoscaling)",
             "'set replicas or autoscaling, not both: replicas is %d; remove it or autoscaling'.format([self.replicas])",
             ".replicas",
         ),
         _cel(
             "self.accelerator.type != 'cpu' || !has(self.engine.kvCacheMemory)"
             " || !isQuantity(string(self.engine.kvCacheMemory)) || !isQuantity(string(self.resources.memory))"
-            " || quantity(string(self.engine.kvCacheMemory)).isLessThan(quantity(string(self.resources.memory)))",
-            "'must be less than resources.memory (%s), got %s'"
+            f" || !quantity(string(self.engine.kvCacheMemory)).add(quantity('{CACHE_MARGIN}'))"
+            ".isGreaterThan(quantity(string(self.resources.memory)))",
+            f"'must be less than resources.memory (%s) by {CACHE_MARGIN} at least, got %s'"
             ".format([self.resources.memory, self.engine.kvCacheMemory])",
             ".engine.kvCacheMemory",
         ),
@@ -319,12 +342,13 @@ class LLMServiceSpec(BaseModel):
     resources: ResourcesSpec = Field(
         default_factory=ResourcesSpec, description="What each replica needs. Default: cpu 1, memory 4Gi."
     )
-    replicas: int | None = Field(
-        # No default in the schema: it could not be told from a replicas that the user wrote beside autoscaling.
-        None,
+    replicas: int = Field(
+        # A default in the schema, since the scale subresource cannot be read without a number.
+        1,
         ge=0,
         le=1000,
-        description="Number of pods; `kubectl scale` writes it. Not together with autoscaling. Default 1.",
+        description="Number of pods; `kubectl scale` writes it. Not together with autoscaling. Where it is left out, "
+        "an autoscaler of your own may scale the Deployment. Default 1.",
     )
     autoscaling: AutoscalingSpec | None = Field(
         None, description="Let the load decide the number of pods. Default: off, replicas decides."
@@ -343,8 +367,10 @@ class LLMServiceSpec(BaseModel):
     )
     pod_template: PodTemplate = Field(
         default_factory=PodTemplate,
-        description="Last resort: merged over the pod template that the operator builds; lists merge by name (the "
-        "container is called engine), all else replaces. Default: empty.",
+        description="Last resort: merged over the pod template that the operator builds. Lists merge by the key that "
+        "Kubernetes gives them (containers, volumes and env by name, the container is called engine; volumeMounts by "
+        "mountPath; ports by containerPort); tolerations are added, and so are args that start with a dash; a null "
+        "removes; all else replaces. Default: empty.",
     )
     observability: ObservabilitySpec = Field(
         default_factory=ObservabilitySpec, description="What watches the service. Default: a dashboard."
@@ -352,7 +378,7 @@ class LLMServiceSpec(BaseModel):
 
     @validates(mode="after")
     def _one_way_to_scale(self) -> Self:
-        if self.replicas is not None and self.autoscaling is not None:
+        if self.replicas != 1 and self.autoscaling is not None:
             raise ValueError(f"set replicas or autoscaling, not both: got replicas {self.replicas} beside autoscaling")
         return self
 
@@ -362,10 +388,11 @@ class LLMServiceSpec(BaseModel):
         if (
             self.accelerator.type == "cpu"
             and cache is not None
-            and parse_quantity(cache) >= parse_quantity(self.resources.memory)
+            and parse_memory(cache) + parse_memory(CACHE_MARGIN) > parse_memory(self.resources.memory)
         ):
             raise ValueError(
-                f"engine.kvCacheMemory must be less than resources.memory ({self.resources.memory}), got {cache}"
+                f"engine.kvCacheMemory must be less than resources.memory ({self.resources.memory}) by {CACHE_MARGIN} "
+                f"at least, got {cache}"
             )
         return self
 
@@ -373,7 +400,7 @@ class LLMServiceSpec(BaseModel):
 class Condition(BaseModel):
     model_config = _STRICT
 
-    type: str = Field(max_length=316, description="Valid, Available, Progressing or Ready.")
+    type: str = Field(max_length=316, description="Valid, Available, Progressing, Ready or Stalled.")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
     reason: str = Field(max_length=1024, description="Why, in one CamelCase word.")
     message: str = Field(max_length=32768, description="Why, in words, and what to do about it.")
@@ -386,9 +413,13 @@ class Condition(BaseModel):
 class LLMServiceStatus(BaseModel):
     model_config = _STRICT
 
+    observed_generation: int = Field(
+        -1,
+        description="The metadata.generation that this status speaks of; -1 until it was looked at.",
+    )
     conditions: list[Condition] = Field(
         default_factory=list,
-        description="Valid, Available, Progressing and Ready.",
+        description="Valid, Available, Progressing and Ready; Stalled where only a person can go on.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     url: str | None = Field(None, description="Base URL for OpenAI clients inside the cluster.")
@@ -410,6 +441,7 @@ class LLMService:
     uid: str
     generation: int
     spec: LLMServiceSpec
+    replicas_said: bool = True  # whether somebody asked for spec.replicas, or the schema filled it in
 
     @property
     def url(self) -> str:
@@ -440,5 +472,33 @@ def parse(body: dict[str, Any]) -> LLMService:
         name=metadata["name"],
         uid=metadata["uid"],
         generation=metadata["generation"],
-        spec=document.spec,
+        spec=_with_fitted_template(document.spec),
+        replicas_said=_says_replicas(body),
     )
+
+
+def _with_fitted_template(spec: LLMServiceSpec) -> LLMServiceSpec:
+    try:
+        template = pod_schema.fitted(spec.pod_template.model_dump(), "spec.podTemplate")
+    except pod_schema.Misfit as error:
+        raise InvalidSpec(str(error)) from None
+    return spec.model_copy(update={"pod_template": PodTemplate.model_construct(**template)})
+
+
+def _says_replicas(body: dict[str, Any]) -> bool:
+    """Whether a person or an autoscaler wrote spec.replicas. The schema's default looks the same as a 1 that was
+    written, but for the records of who wrote what."""
+    spec, metadata = body.get("spec") or {}, body["metadata"]
+    if "replicas" not in spec:
+        return False
+    if spec["replicas"] != 1 or "managedFields" not in metadata:
+        return True
+    applied = metadata.get("annotations", {}).get("kubectl.kubernetes.io/last-applied-configuration")
+    if applied is not None and "replicas" in json.loads(applied).get("spec", {}):
+        return True
+    for entry in metadata["managedFields"]:
+        fields = entry.get("fieldsV1", {}).get("f:spec", {})
+        # Who creates an object by other means than apply is recorded as the writer of its defaults too.
+        if "f:replicas" in fields and (entry["operation"] == "Apply" or "." not in fields):
+            return True
+    return False

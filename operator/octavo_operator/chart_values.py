@@ -10,6 +10,8 @@ from pydantic.alias_generators import to_camel
 from octavo_runtime.config import DURATION_PATTERN
 
 _STRICT = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+# What `--set` and YAML take for a number where it has no letter in it.
+Text = str | int | float
 _WIDTH = 118
 
 
@@ -17,14 +19,14 @@ class Image(BaseModel):
     model_config = _STRICT
 
     repository: str = Field("octavo/operator", min_length=1, description="Where the operator's image is.")
-    tag: str = Field("", description="Its tag; empty: the chart's appVersion.")
+    tag: Text = Field("", description="Its tag; empty: the chart's appVersion.")
 
 
 class RuntimeImage(BaseModel):
     model_config = _STRICT
 
     repository: str = Field("octavo/runtime", min_length=1, description="Image of services that name none.")
-    tag: str = Field("", description="Its tag; empty: the chart's appVersion.")
+    tag: Text = Field("", description="Its tag; empty: the chart's appVersion.")
 
 
 class Crds(BaseModel):
@@ -38,14 +40,16 @@ class Crds(BaseModel):
 class ServiceAccount(BaseModel):
     model_config = _STRICT
 
-    annotations: dict[str, str] = Field(default_factory=dict, description="Annotations of the operator's account.")
+    annotations: dict[str, Text | bool] = Field(
+        default_factory=dict, description="Annotations of the operator's account."
+    )
 
 
 class Quantities(BaseModel):
     model_config = _STRICT
 
-    cpu: str | None = Field(None, description="CPUs, such as 50m.")
-    memory: str | None = Field(None, description="Bytes, such as 128Mi.")
+    cpu: Text | None = Field(None, description="CPUs, such as 50m.")
+    memory: Text | None = Field(None, description="Bytes, such as 128Mi.")
 
 
 class Resources(BaseModel):
@@ -68,8 +72,8 @@ class Values(BaseModel):
     )
     namespaces: list[str] = Field(
         default_factory=list,
-        description="Namespaces to serve, which must exist; empty: all. With a list, the operator has rights in these "
-        "namespaces only, and none on the cluster.",
+        description="Namespaces to serve; empty: all. With a list, the operator has rights in these namespaces only, "
+        "and none on the cluster. One that does not exist yet is left out: make it, and run helm upgrade.",
     )
     resync: str = Field(
         "10m", pattern=DURATION_PATTERN, description="How often a service is looked at when nothing happens."
@@ -80,8 +84,12 @@ class Values(BaseModel):
     crds: Crds = Field(default_factory=Crds, description="The custom resource definition.")
     service_account: ServiceAccount = Field(default_factory=ServiceAccount, description="The operator's identity.")
     resources: Resources = Field(default_factory=Resources, description="Resources of the operator's pod.")
-    pod_annotations: dict[str, str] = Field(default_factory=dict, description="Annotations of the operator's pod.")
-    node_selector: dict[str, str] = Field(default_factory=dict, description="Labels of nodes that it may run on.")
+    pod_annotations: dict[str, Text | bool] = Field(
+        default_factory=dict, description="Annotations of the operator's pod."
+    )
+    node_selector: dict[str, Text | bool] = Field(
+        default_factory=dict, description="Labels of nodes that it may run on."
+    )
     tolerations: list[dict[str, Any]] = Field(default_factory=list, description="Taints that it tolerates.")
     affinity: dict[str, Any] = Field(default_factory=dict, description="Which nodes it prefers.")
 

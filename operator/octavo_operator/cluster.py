@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from aiohttp import ClientError
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, ApiException
 from kubernetes.aio.dynamic import DynamicClient, Resource
@@ -16,6 +17,9 @@ from octavo_operator.api import GROUP, KIND, PLURAL, VERSION
 from octavo_operator.resources.metadata import SERVICE_LABEL
 
 FIELD_MANAGER = "octavo"
+# Takes away what others wrote into owned objects. Not FIELD_MANAGER: what it writes there for a moment is to be told
+# from what is wanted, and goes as all else that is another's.
+REPAIR_MANAGER = "octavo-repair"
 # Holds spec.replicas of an autoscaled Deployment between the operator, which lets go of it, and the autoscaler.
 REPLICAS_MANAGER = "octavo-autoscaling"
 
@@ -37,6 +41,14 @@ _KINDS = {
 
 class Refused(RuntimeError):
     """The API server will not take an object as it is; one line that says why."""
+
+
+class Forbidden(Refused):
+    """A quota, a policy or a missing right forbids it: the object itself may be sound."""
+
+
+class Trouble(RuntimeError):
+    """The API server did not do as asked, or gave no answer; one line that says why."""
 
 
 class Stale(RuntimeError):
@@ -94,6 +106,31 @@ class Cluster:
         found = await self._request("get", self._path("Pod", namespace), label_selector=selector)
         return list(found["items"]) if found else []
 
+    async def events(self, namespace: str, pod: str) -> list[Object]:
+        """The events of a pod, oldest first."""
+        selector = f"involvedObject.kind=Pod,involvedObject.name={pod}"
+        found = await self._request("get", self._path("Event", namespace), field_selector=selector, limit=50)
+        events = list(found["items"]) if found else []
+        return sorted(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+
+    async def autoscalers(self, namespace: str) -> list[Object]:
+        """Every HorizontalPodAutoscaler of a namespace, whoever made it."""
+        found = await self._request("get", self._path("HorizontalPodAutoscaler", namespace))
+        return list(found["items"]) if found else []
+
+    async def repair(self, live: Object, content: Object) -> None:
+        """Replace top-level fields of this very version of an object, as in {"spec": {...}}."""
+        metadata = live["metadata"]
+        lock = {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]}
+        replaced = [{"op": "replace", "path": f"/{key}", "value": value} for key, value in content.items()]
+        await self._request(
+            "patch",
+            self._path(live["kind"], metadata["namespace"], metadata["name"]),
+            body=[lock, *replaced],
+            content_type="application/json-patch+json",
+            field_manager=REPAIR_MANAGER,
+        )
+
     async def apply(self, desired: Object, live: Object | None) -> Applied:
         """Server-side apply. Only an object that was seen (`live`, and owned) is taken by force, and only that very
         object: one of another's making that appeared meanwhile is a Stale, not ours to change."""
@@ -143,20 +180,19 @@ class Cluster:
         )
 
     async def write_status(self, service: Object, status: Object) -> None:
-        """Replace the status of an LLMService; nothing happens if it is gone."""
+        """Replace the status of an LLMService; nothing happens if it is gone. By a merge: a field that an older
+        definition of LLMService does not have is left out, where server-side apply would refuse the whole status."""
+        former = service.get("status", {})
         metadata = service["metadata"]
         await self._request(
             "patch",
             self._path(KIND, metadata["namespace"], metadata["name"]) + "/status",
             body={
-                "apiVersion": service["apiVersion"],
-                "kind": KIND,
-                "metadata": {"name": metadata["name"], "uid": metadata["uid"]},
-                "status": status,
+                "metadata": {"uid": metadata["uid"]},
+                "status": dict.fromkeys(former.keys() - status.keys()) | status,
             },
-            content_type="application/apply-patch+yaml",
+            content_type="application/merge-patch+json",
             field_manager=FIELD_MANAGER,
-            force_conflicts=True,
         )
 
     async def notify(self, service: Object, notice: Notice) -> None:
@@ -201,7 +237,8 @@ class Cluster:
         return path
 
     async def _request(self, method: str, path: str, **parameters: Any) -> Object | None:
-        """The answer's object, None for 404; Stale for 409, Refused for what asking again will not mend."""
+        """The answer's object, None for 404; Stale for 409, Refused for what asking again will not mend, Trouble for
+        all else."""
         try:
             answer = await self._client.request(method, path, serialize=False, _request_timeout=30, **parameters)
             found: Object = await answer.json()
@@ -211,11 +248,19 @@ class Cluster:
             message = _message(error)
             if error.status == 409:
                 raise Stale(message) from None
-            # A field that the kind does not have comes back from server-side apply as a 500.
-            if error.status in (400, 403, 422) or "field not declared in schema" in message:
+            if error.status == 403:
+                raise Forbidden(message) from None
+            # What does not fit the kind's types comes back from server-side apply as a 500.
+            if error.status in (400, 422) or any(sign in message for sign in _UNTYPED):
                 raise Refused(message) from None
-            raise
+            raise Trouble(message) from None
+        except (OSError, TimeoutError, ClientError) as error:
+            raise Trouble(f"no answer from the API server: {type(error).__name__}: {error}") from None
         return found
+
+
+# How server-side apply words what does not fit a kind's types.
+_UNTYPED = ("failed to create typed patch object", "field not declared in schema", "expected string, got")
 
 
 def _message(error: ApiException) -> str:

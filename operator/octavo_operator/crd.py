@@ -3,14 +3,14 @@
 from typing import Any
 
 from octavo_operator import api
-from octavo_operator.quantities import CPU_PATTERN
+from octavo_operator.quantities import CPU_PATTERN, MEMORY_PATTERN
 from octavo_runtime.config import DURATION_PATTERN, QUANTITY_PATTERN
 
 # What people write, instead of a regular expression; int-or-string where Kubernetes itself takes `cpu: 4`.
 _PATTERNS: dict[str, tuple[bool, str]] = {
     DURATION_PATTERN: (False, "a duration such as 500ms, 300s or 5m"),
     QUANTITY_PATTERN: (True, "a quantity of bytes such as 512Mi or 2Gi"),
-    CPU_PATTERN: (True, "a number of CPUs such as 500m, 2 or 1.5"),
+    MEMORY_PATTERN: (True, "a quantity of bytes such as 512Mi or 2Gi"),
     api.WORD_PATTERN: (False, "one word, without spaces"),
 }
 _MAX_PATTERN_LENGTH = 20
@@ -78,7 +78,9 @@ def object_schema() -> dict[str, Any]:
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": spec_schema(),
-            "status": _model_schema(api.LLMServiceStatus) | {"description": "What the operator observed."},
+            "status": _model_schema(api.LLMServiceStatus)
+            # Tools that wait then see that nothing has been looked at, and not a status that is missing.
+            | {"description": "What the operator observed.", "default": {"observedGeneration": -1}},
         },
         "x-kubernetes-validations": [
             {
@@ -117,6 +119,11 @@ def _structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str
     if result.get("maximum", 0) > _MAX_EXACT:
         del result["maximum"]
         result["format"] = "int64"
+    if result.get("pattern") == CPU_PATTERN:
+        # A schema cannot say "text or number, 1.5 among them" as Kubernetes takes it in a pod: the operator checks.
+        result = {"x-kubernetes-preserve-unknown-fields": True} | {
+            key: value for key, value in result.items() if key not in ("type", "pattern")
+        }
     if result.get("pattern") in _PATTERNS:
         result = _worded_pattern(result)
     if schema.get("type") == "array":

@@ -6,19 +6,14 @@ operator is gone.
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
 import kopf
 
 from octavo_operator.api import GROUP, PLURAL, VERSION
-from octavo_operator.cluster import connect
-from octavo_operator.reconcile import reconcile
 from octavo_operator.resources.metadata import SERVICE_LABEL
-from octavo_operator.settings import Settings
 from octavo_operator.worker import Workers
-from octavo_runtime.config import parse_duration
 
 # (group, version, plural) of what belongs to a service
 _CHILDREN = (
@@ -37,34 +32,32 @@ _CHILDREN = (
 _LISTING = 1.0
 
 
-def registry(operator_settings: Settings) -> kopf.OperatorRegistry:
-    """Handlers for `kopf.run`, which makes the tasks and the connection at start and ends them at the end."""
+async def watch(workers: Workers, namespace: str | None, stop: asyncio.Event, watching: asyncio.Event) -> None:
+    """Wake the workers of one namespace's services, or of all, until `stop`; raises what ends a watch before."""
+    place: dict[str, Any] = {"clusterwide": True} if namespace is None else {"namespaces": [namespace]}
+    await kopf.operator(
+        registry=_registry(workers),
+        settings=_settings(watch_cluster=namespace is None),
+        standalone=True,
+        stop_flag=stop,
+        ready_flag=watching,
+        **place,
+    )
+
+
+def _registry(workers: Workers) -> kopf.OperatorRegistry:
     handlers = kopf.OperatorRegistry()
-    running = AsyncExitStack()
     kopf.on.login(registry=handlers)(kopf.login_via_client)
 
-    @kopf.on.startup(registry=handlers)
-    async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
-        _configure(settings, watch_cluster=not operator_settings.namespaces)
-        cluster = await running.enter_async_context(connect())
-        memo.workers = Workers(partial(reconcile, cluster, operator_settings), parse_duration(operator_settings.resync))
-        running.push_async_callback(memo.workers.stop)
-
-    @kopf.on.cleanup(registry=handlers)
-    async def stop(**_: Any) -> None:
-        await running.aclose()
-
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
-    async def service_changed(namespace: str | None, name: str, memo: kopf.Memo, **_: Any) -> None:
-        memo.workers.wake(str(namespace), name)
+    async def service_changed(namespace: str | None, name: str, **_: Any) -> None:
+        workers.wake(str(namespace), name)
 
     for child in _CHILDREN:
 
         @kopf.on.event(*child, registry=handlers, id=child[2], labels={SERVICE_LABEL: kopf.PRESENT})
-        async def child_changed(
-            type: str | None, namespace: str | None, labels: Mapping[str, str], memo: kopf.Memo, **_: Any
-        ) -> None:
-            wake = partial(memo.workers.wake, str(namespace), labels[SERVICE_LABEL])
+        async def child_changed(type: str | None, namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
+            wake = partial(workers.wake, str(namespace), labels[SERVICE_LABEL])
             if type is None:
                 asyncio.get_running_loop().call_later(_LISTING, wake)
             else:
@@ -73,7 +66,8 @@ def registry(operator_settings: Settings) -> kopf.OperatorRegistry:
     return handlers
 
 
-def _configure(settings: kopf.OperatorSettings, *, watch_cluster: bool) -> None:
+def _settings(*, watch_cluster: bool) -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     # Noticing that the CRD comes or changes takes rights on the whole cluster, which an operator for a few namespaces
     # is not given.
@@ -81,3 +75,4 @@ def _configure(settings: kopf.OperatorSettings, *, watch_cluster: bool) -> None:
     settings.watching.server_timeout = 300
     for _, _, plural in _CHILDREN:
         settings.watching.label_selectors[plural] = SERVICE_LABEL
+    return settings

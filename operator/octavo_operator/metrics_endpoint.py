@@ -1,5 +1,7 @@
 """The operator's own metrics, for Prometheus."""
 
+import socket
+
 from prometheus_client import CollectorRegistry, Histogram, start_http_server
 
 from octavo_runtime.metrics import OPERATOR_RECONCILE_SECONDS
@@ -15,8 +17,8 @@ _RECONCILE = Histogram(
 
 
 def serve(port: int) -> None:
-    """Answers GET /metrics on `port` from a thread of its own."""
-    start_http_server(port, registry=_REGISTRY)
+    """Answers GET /metrics on `port`, of IPv4 and IPv6, from a thread of its own."""
+    start_http_server(port, addr="::" if socket.has_dualstack_ipv6() else "0.0.0.0", registry=_REGISTRY)  # noqa: S104
 
 
 def reconciled(result: str, seconds: float) -> None:

@@ -3,14 +3,16 @@
 import asyncio
 import datetime
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
-from octavo_operator import conditions, resources
+from octavo_operator import conditions, errors, ownership, replicas, resources
 from octavo_operator.api import KIND, InvalidSpec, LLMService, parse
-from octavo_operator.cluster import FIELD_MANAGER, Applied, Notice, Refused
-from octavo_operator.conditions import NAME_CONFLICT, PASSING, REFUSED, SERVING, Obstacle
-from octavo_operator.drift import holds, stamp
+from octavo_operator.cluster import FIELD_MANAGER, Applied, Forbidden, Notice, Refused, Stale
+from octavo_operator.conditions import PASSING, REFUSED, TROUBLE, Obstacle
+from octavo_operator.drift import holds, repaired, stamp
 from octavo_operator.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -18,13 +20,18 @@ logger = logging.getLogger(__name__)
 Object = dict[str, Any]
 Observed = dict[tuple[str, str], Object | None]  # (kind, name) -> the live object
 
+_PODS_ASKED_FOR = 3  # events are asked for of so many pods at most: one cause is told
+
 
 class Cluster(Protocol):
     """What reconciling needs of cluster.Cluster."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None: ...
     async def pods(self, namespace: str, service_name: str) -> list[Object]: ...
+    async def events(self, namespace: str, pod: str) -> list[Object]: ...
+    async def autoscalers(self, namespace: str) -> list[Object]: ...
     async def apply(self, desired: Object, live: Object | None) -> Applied: ...
+    async def repair(self, live: Object, content: Object) -> None: ...
     async def hand_over_replicas(self, deployment: Object, replicas: int) -> None: ...
     async def delete(self, live: Object) -> None: ...
     async def write_status(self, service: Object, status: Object) -> None: ...
@@ -34,107 +41,194 @@ class Cluster(Protocol):
 class Outcome(Enum):
     GONE = "the service is gone; its objects go with it"
     SETTLED = "nothing to do until something changes"
+    WAITING = "pods are on their way, and what holds them up may be told in events, which are not watched"
     BLOCKED = "something that is not watched must change first: look again soon"
+    REPAIRED = "what others wrote was taken away; they may write it again"
+    FAILED = "the API server did not do as asked: try again"
+
+
+@dataclass
+class _Round:
+    """What a round has seen and done. It grows as the round goes on, so that whatever ends it can be told."""
+
+    body: Object
+    service: LLMService | None = None
+    observed: Observed = field(default_factory=dict)
+    pods: list[Object] = field(default_factory=list)
+    events: dict[str, list[Object]] = field(default_factory=dict)
+    rival: str | None = None
+    notices: list[Notice] = field(default_factory=list)
+    repaired: bool = False
+
+    @property
+    def name(self) -> str:
+        return str(self.body["metadata"]["name"])
+
+    def own(self, kind: str, name: str) -> Object | None:
+        """A live object, None if there is none that is the service's."""
+        live = self.observed.get((kind, name))
+        return live if live is not None and ownership.owns(self.body["metadata"]["uid"], live) else None
 
 
 async def reconcile(cluster: Cluster, settings: Settings, namespace: str, name: str) -> Outcome:
-    """One round: read everything, write what differs, say how it stands. Raises what the API server's trouble raises;
-    the next round starts from what is then there."""
+    """One round: read everything, write what differs, say how it stands. Whatever trouble it meets stands in the
+    status; only where that cannot be read or written, or the world changed meanwhile, does it raise. The next round
+    starts from what is then there."""
     body = await cluster.get(KIND, namespace, name)
     if body is None or "deletionTimestamp" in body["metadata"]:
         return Outcome.GONE
-    observed, pods = await asyncio.gather(_observe(cluster, namespace, name), cluster.pods(namespace, name))
-
-    service: LLMService | None = None
+    seen = _Round(body)
     obstacle: Obstacle | None = None
-    notices: list[Notice] = []
     try:
-        service = parse(body)
-        obstacle = _conflict(service, observed)
-        if obstacle is None:
-            await _apply(cluster, service, settings, observed, notices)
+        obstacle = await _carry_out(cluster, settings, seen)
+    except Stale:
+        raise
     except InvalidSpec as error:
         obstacle = Obstacle(conditions.INVALID_SPEC, str(error))
+    except Forbidden as error:
+        obstacle = Obstacle(REFUSED, str(error), valid=True, stalls=False)
     except Refused as error:
         obstacle = Obstacle(REFUSED, str(error))
-
-    deployment = observed["Deployment", name]
-    if deployment is not None and not _owns(body["metadata"]["uid"], deployment):
-        deployment, pods = None, []
-    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    status = conditions.status(body, service, obstacle, deployment, pods, now)
-    notices += _turn(body.get("status", {}), status)
-    if status != body.get("status"):
-        await cluster.write_status(body, status)
-    for notice in notices:
-        logger.info("%s/%s: %s: %s", namespace, name, notice.reason, notice.message)
-        await cluster.notify(body, notice)
-    return Outcome.BLOCKED if obstacle and obstacle.reason != conditions.INVALID_SPEC else Outcome.SETTLED
+    except Exception as error:
+        # A round may fail in as many ways as the network and the API server; none may leave a service without a status.
+        logger.warning("%s/%s: will try again: %s", namespace, name, one_line(error))
+        logger.debug("%s/%s", namespace, name, exc_info=True)
+        obstacle = Obstacle(
+            TROUBLE, one_line(error), valid=True, stalls=False, carried_out=conditions.is_carried_out(body)
+        )
+    await _tell(cluster, seen, obstacle)
+    return _outcome(seen, obstacle)
 
 
-async def _observe(cluster: Cluster, namespace: str, name: str) -> Observed:
-    owned = resources.names(name)
-    found = await asyncio.gather(*(cluster.get(kind, namespace, child) for kind, child in owned))
-    return dict(zip(owned, found, strict=True))
+def one_line(error: Exception) -> str:
+    """What happened, in words; of an error that was not thought of, its kind too."""
+    words = " ".join(str(error).split())[:600]
+    return words if type(error).__module__.startswith("octavo_") and words else f"{type(error).__name__}: {words}"
 
 
-def _conflict(service: LLMService, observed: Observed) -> Obstacle | None:
-    """The first object that stands where the service's own would go."""
-    for (kind, name), live in observed.items():
-        if live is None or _owns(service.uid, live):
-            continue
-        owners = live["metadata"].get("ownerReferences", [])
-        whose = f"{owners[0]['kind']} {owners[0]['name']}" if owners else "another"
-        if any(owner["kind"] == KIND and owner["name"] == service.name for owner in owners):
-            message = f"{kind} {name} of a former LLMService {service.name} is still being removed"
-        else:
-            message = f"{kind} {name} exists and is {whose}'s; delete it or give the LLMService another name"
-        return Obstacle(NAME_CONFLICT, message, valid=True)
-    return None
+async def _carry_out(cluster: Cluster, settings: Settings, seen: _Round) -> Obstacle | None:
+    """See, and write what differs; what stands in the way, if that is no error of the API server's."""
+    namespace = seen.body["metadata"]["namespace"]
+    owned = resources.names(seen.name)
+    found, pods = await asyncio.gather(
+        asyncio.gather(*(cluster.get(kind, namespace, child) for kind, child in owned)),
+        cluster.pods(namespace, seen.name),
+    )
+    seen.observed = dict(zip(owned, found, strict=True))
+    live = seen.own("Deployment", seen.name)
+    if live is not None:
+        seen.pods = [pod for pod in pods if ownership.is_of_deployment(pod, seen.name)]
+    seen.service = parse(seen.body)
+    if replicas.may_have_a_rival(seen.service, live):
+        seen.rival = replicas.rival(seen.name, await cluster.autoscalers(namespace))
+    count = replicas.decide(seen.service, live, seen.rival, seen.own("HorizontalPodAutoscaler", seen.name))
+    wanted = {
+        (item["kind"], item["metadata"]["name"]): stamp(item) for item in resources.build(seen.service, settings, count)
+    }
+    obstacle = ownership.conflict(seen.body, {key: seen.observed[key] for key in wanted})
+    if obstacle is None:
+        await _apply(cluster, seen, wanted)
+    await _ask_for_events(cluster, seen)
+    return obstacle
 
 
-def _owns(uid: str, live: Object) -> bool:
-    return any(owner["uid"] == uid for owner in live["metadata"].get("ownerReferences", []))
-
-
-async def _apply(
-    cluster: Cluster, service: LLMService, settings: Settings, observed: Observed, notices: list[Notice]
-) -> None:
-    """Write what differs. `observed` and `notices` grow with what was done, also when the API server refuses one."""
-    wanted = {(item["kind"], item["metadata"]["name"]): stamp(item) for item in resources.build(service, settings)}
+async def _apply(cluster: Cluster, seen: _Round, wanted: dict[tuple[str, str], Object]) -> None:
+    """Write what differs. `seen` grows with what was done, also when the API server refuses one."""
+    assert seen.service is not None
     for key, desired in wanted.items():
-        live = observed[key]
+        live = seen.observed[key]
+        if live is not None and (content := repaired(live, desired, FIELD_MANAGER)) is not None:
+            live = await _repair(cluster, seen, key, live, content)
+        if key[0] == "Deployment" and live is not None:
+            start = replicas.to_hand_over(seen.service, live)
+            if start is not None:
+                await cluster.hand_over_replicas(live, start)
+                live = seen.observed[key] = await cluster.get(key[0], live["metadata"]["namespace"], key[1])
         if live is not None and holds(live, desired):
             continue
-        if live is not None and service.spec.autoscaling is not None and _holds_replicas(live):
-            await cluster.hand_over_replicas(live, _replicas_to_start_from(service, live))
         try:
             applied = await cluster.apply(desired, live)
         except Refused as error:
-            raise Refused(f"{key[0]} {key[1]}: {error}") from None
-        observed[key] = applied.object
+            raise type(error)(f"{key[0]} {key[1]}: {error}") from None
+        seen.observed[key] = applied.object
         if applied.change:
-            notices.append(Notice(applied.change, f"{applied.change.lower()} {key[0]} {key[1]}"))
-    for key, live in observed.items():
-        if key not in wanted and live is not None and "deletionTimestamp" not in live["metadata"]:
+            seen.notices.append(Notice(applied.change, f"{applied.change.lower()} {key[0]} {key[1]}"))
+    for key, live in seen.observed.items():
+        if key not in wanted and live is not None and seen.own(*key) and "deletionTimestamp" not in live["metadata"]:
             await cluster.delete(live)
-            notices.append(Notice("Deleted", f"deleted {key[0]} {key[1]}"))
+            seen.notices.append(Notice("Deleted", f"deleted {key[0]} {key[1]}"))
 
 
-def _holds_replicas(live: Object) -> bool:
-    """Whether the operator is who says how many replicas a Deployment has."""
-    return live["kind"] == "Deployment" and any(
-        entry["manager"] == FIELD_MANAGER and "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
-        for entry in live["metadata"].get("managedFields", [])
-    )
+async def _repair(cluster: Cluster, seen: _Round, key: tuple[str, str], live: Object, content: Object) -> Object | None:
+    """Take away what others wrote into an object; the object as it then is."""
+    try:
+        await cluster.repair(live, content)
+    except Refused as error:
+        raise type(error)(f"{key[0]} {key[1]}: what others wrote into it cannot be taken away: {error}") from None
+    seen.repaired = True
+    seen.notices.append(Notice("Repaired", f"took away what others wrote into {key[0]} {key[1]}"))
+    seen.observed[key] = await cluster.get(key[0], live["metadata"]["namespace"], key[1])
+    return seen.observed[key]
 
 
-def _replicas_to_start_from(service: LLMService, live: Object) -> int:
-    """Where the autoscaler takes over; it stays away from a Deployment of 0 replicas."""
-    assert service.spec.autoscaling is not None
-    bounds = service.spec.autoscaling
-    present: int = live["spec"].get("replicas", 1)
-    return max(bounds.min_replicas, min(bounds.max_replicas, present))
+async def _ask_for_events(cluster: Cluster, seen: _Round) -> None:
+    """Events of the newest pods that do not answer. A chart of an earlier version gives no right to list them."""
+    newest_first = sorted(seen.pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
+    for pod in [pod for pod in newest_first if errors.wants_events(pod)][:_PODS_ASKED_FOR]:
+        try:
+            seen.events[pod["metadata"]["name"]] = await cluster.events(
+                pod["metadata"]["namespace"], pod["metadata"]["name"]
+            )
+        except Forbidden as error:
+            logger.debug("%s: %s", pod["metadata"]["name"], error)
+            return
+
+
+async def _tell(cluster: Cluster, seen: _Round, obstacle: Obstacle | None) -> None:
+    """Write the status where it changed, and an event of each thing that happened."""
+    body = seen.body
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    deployment = seen.own("Deployment", seen.name)
+    try:
+        status = conditions.status(
+            body,
+            seen.service,
+            obstacle,
+            deployment,
+            seen.pods,
+            now,
+            events=seen.events,
+            autoscaler=seen.own("HorizontalPodAutoscaler", seen.name),
+            rival=seen.rival if seen.service and seen.service.replicas_said else None,
+        )
+    except Exception as error:
+        logger.exception("%s/%s: its pods cannot be read", body["metadata"]["namespace"], seen.name)
+        obstacle = obstacle or Obstacle(
+            TROUBLE, f"its pods cannot be read: {one_line(error)}", valid=True, stalls=False
+        )
+        status = conditions.status(body, seen.service, obstacle, None, [], now)
+    seen.notices += _turn(body.get("status", {}), status)
+    if status != body.get("status"):
+        await cluster.write_status(body, status)
+    for notice in seen.notices:
+        logger.info("%s/%s: %s: %s", body["metadata"]["namespace"], seen.name, notice.reason, notice.message)
+        try:
+            await cluster.notify(body, notice)
+        except Refused as error:
+            logger.warning("%s/%s: no event: %s", body["metadata"]["namespace"], seen.name, error)
+
+
+def _outcome(seen: _Round, obstacle: Obstacle | None) -> Outcome:
+    if obstacle is not None:
+        outcomes = {conditions.INVALID_SPEC: Outcome.SETTLED, TROUBLE: Outcome.FAILED}
+        return outcomes.get(obstacle.reason, Outcome.BLOCKED)
+    if seen.repaired:
+        return Outcome.REPAIRED
+    return Outcome.WAITING if _anyone_on_the_way(seen.pods) else Outcome.SETTLED
+
+
+def _anyone_on_the_way(pods: Sequence[Object]) -> bool:
+    return any(errors.wants_events(pod) for pod in pods)
 
 
 def _turn(former: Object, status: Object) -> list[Notice]:
@@ -143,5 +237,4 @@ def _turn(former: Object, status: Object) -> list[Notice]:
     assert after is not None
     if before is not None and (before["status"], before["reason"]) == (after["status"], after["reason"]):
         return []
-    warning = after["reason"] != SERVING and after["reason"] not in PASSING
-    return [Notice(after["reason"], after["message"], warning=warning)]
+    return [Notice(after["reason"], after["message"], warning=after["reason"] not in PASSING)]

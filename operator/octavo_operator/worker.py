@@ -13,16 +13,29 @@ from collections.abc import Awaitable, Callable
 
 from octavo_operator import metrics_endpoint
 from octavo_operator.cluster import Stale
-from octavo_operator.reconcile import Outcome
+from octavo_operator.reconcile import Outcome, one_line
 
 logger = logging.getLogger(__name__)
 
 Key = tuple[str, str]  # namespace, name
 
-_FIRST_RETRY = 0.2
+# Seconds to the next look, unless something wakes it, after the first such outcome; twice that after the second, and so
+# on. None: the round failed.
+_AGAIN: dict[Outcome | None, float] = {None: 0.2, Outcome.FAILED: 0.2, Outcome.BLOCKED: 1.0, Outcome.WAITING: 3.0}
 _LAST_RETRY = 30.0
-_BLOCKED_FIRST = 1.0
+_REPAIRS_AT_ONCE = 5
 _GATHER = 0.1  # events come in bursts: a rollout changes pods, ReplicaSets and endpoints within milliseconds
+
+
+# As the metric names them.
+_RESULTS = {
+    Outcome.GONE: "gone",
+    Outcome.SETTLED: "settled",
+    Outcome.WAITING: "settled",
+    Outcome.REPAIRED: "settled",
+    Outcome.BLOCKED: "blocked",
+    Outcome.FAILED: "error",
+}
 
 
 class Workers:
@@ -42,6 +55,12 @@ class Workers:
             self._tasks[key] = asyncio.create_task(self._work(key), name=f"llmservice {namespace}/{name}")
         self._awake[key].set()
 
+    def forget(self, namespace: str | None) -> None:
+        """The namespace is not served any more, or none is: end the tasks of its services."""
+        for key, task in self._tasks.items():
+            if namespace in (None, key[0]):
+                task.cancel()
+
     async def stop(self) -> None:
         """End every task; a round that is cut short is made good by the next start."""
         tasks = list(self._tasks.values())
@@ -51,7 +70,7 @@ class Workers:
 
     async def _work(self, key: Key) -> None:
         awake = self._awake[key]
-        failures = 0
+        tries, repairs = 0, 0.0
         pause = self._resync
         try:
             while True:
@@ -61,13 +80,14 @@ class Workers:
                 outcome = await self._round(key)
                 if outcome is Outcome.GONE and not awake.is_set():
                     return
-                failures = 0 if outcome in (Outcome.SETTLED, Outcome.GONE) else failures + 1
-                if outcome is None:
-                    pause = min(_FIRST_RETRY * 2 ** (failures - 1), _LAST_RETRY) * random.uniform(0.8, 1.2)
-                elif outcome is Outcome.BLOCKED:
-                    pause = min(_BLOCKED_FIRST * 2 ** (failures - 1), _LAST_RETRY)
-                else:
-                    pause = self._resync * random.uniform(0.8, 1.2)
+                tries = tries + 1 if outcome in _AGAIN else 0
+                repairs = repairs + 1 if outcome is Outcome.REPAIRED else max(0.0, repairs - 0.5)
+                if repairs > _REPAIRS_AT_ONCE:
+                    # Somebody writes it again and again: at this pace neither side is kept from its other work.
+                    await asyncio.sleep(min(2 ** (repairs - _REPAIRS_AT_ONCE), _LAST_RETRY))
+                first = _AGAIN.get(outcome)
+                pause = min(first * 2 ** (tries - 1), _LAST_RETRY) if first else self._resync
+                pause = min(pause * random.uniform(0.8, 1.2), self._resync)
         finally:
             self._tasks.pop(key, None)
             self._awake.pop(key, None)
@@ -78,14 +98,14 @@ class Workers:
         began, result = time.monotonic(), "error"
         try:
             outcome = await self._reconcile(namespace, name)
-            result = outcome.name.lower()
+            result = _RESULTS[outcome]
             return outcome
         except Stale as error:
             result = "stale"
             logger.debug("%s/%s: %s", namespace, name, error)
         except Exception as error:
-            # A round may fail in as many ways as the network and the API server; none may end the task.
-            logger.warning("%s/%s: will try again: %s", namespace, name, _one_line(error))
+            # The service itself cannot be read or told; nothing may end the task.
+            logger.warning("%s/%s: will try again: %s", namespace, name, one_line(error))
             logger.debug("%s/%s", namespace, name, exc_info=True)
         finally:
             metrics_endpoint.reconciled(result, time.monotonic() - began)
@@ -97,7 +117,3 @@ async def _until(awake: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(awake.wait(), seconds)
     except TimeoutError:
         return
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo_operator import conditions
-from octavo_operator.cluster import Applied, Notice, Refused
+from octavo_operator.cluster import Applied, Forbidden, Notice, Refused, Trouble
 from octavo_operator.drift import holds, stamp
 from octavo_operator.reconcile import Outcome, reconcile
 from octavo_operator.settings import Settings
@@ -26,7 +26,8 @@ class FakeCluster:
         self.running: list[Object] = []
         self.writes: list[str] = []
         self.notices: list[Notice] = []
-        self.refuses: dict[str, str] = {}
+        self.said: dict[str, list[Object]] = {}  # events, by pod
+        self.refuses: dict[str, Exception] = {}
         self._version = 0
 
     def put(self, kind: str, name: str, **content: Any) -> Object:
@@ -43,17 +44,31 @@ class FakeCluster:
     async def pods(self, namespace: str, service_name: str) -> list[Object]:
         return copy.deepcopy(self.running)
 
+    async def events(self, namespace: str, pod: str) -> list[Object]:
+        return copy.deepcopy(self.said.get(pod, []))
+
+    async def autoscalers(self, namespace: str) -> list[Object]:
+        return [copy.deepcopy(item) for (kind, _), item in self.objects.items() if kind == "HorizontalPodAutoscaler"]
+
+    async def repair(self, live: Object, content: Object) -> None:
+        self.writes.append(f"repair {live['kind']} {live['metadata']['name']}")
+        stored = self.objects[live["kind"], live["metadata"]["name"]]
+        stored |= copy.deepcopy(content)
+        entries = stored["metadata"].get("managedFields", [])
+        stored["metadata"]["managedFields"] = [entry for entry in entries if entry["manager"] == "octavo"]
+
     async def apply(self, desired: Object, live: Object | None) -> Applied:
         kind, name = desired["kind"], desired["metadata"]["name"]
         if kind in self.refuses:
-            raise Refused(self.refuses[kind])
+            raise self.refuses[kind]
         self.writes.append(f"apply {kind} {name}")
         former = self.objects.get((kind, name), {})
-        managers = [{"manager": "octavo", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]
+        managers = [{"manager": "octavo", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]
         kept = {"uid": former["metadata"]["uid"]} if former else {}
         if kind == "Deployment" and "replicas" not in desired["spec"]:
             desired = desired | {"spec": desired["spec"] | {"replicas": former.get("spec", {}).get("replicas", 1)}}
-            managers = []
+            others = former.get("metadata", {}).get("managedFields", [])
+            managers = [entry for entry in others if entry["manager"] != "octavo"]
         content = {key: copy.deepcopy(desired[key]) for key in desired.keys() - {"kind", "metadata"}}
         metadata = copy.deepcopy(desired["metadata"]) | {"managedFields": managers} | kept
         status = {"status": former["status"]} if "status" in former else {}
@@ -139,8 +154,10 @@ def test_twice_is_once_whatever_came_before(history: list[dict[str, Any]]) -> No
         assert set(fresh.objects) == set(cluster.objects)
         for key, item in fresh.objects.items():
             if key[0] == "Deployment":
-                item["spec"].pop("replicas")
-                cluster.objects[key]["spec"].pop("replicas")
+                # How many there are, and by that how they roll, is the history's.
+                for field in ("replicas", "strategy"):
+                    item["spec"].pop(field)
+                    cluster.objects[key]["spec"].pop(field)
             if key[0] != "LLMService":
                 assert cluster.objects[key].get("spec") == item.get("spec")
 
@@ -224,7 +241,7 @@ def test_object_of_someone_else_is_never_touched() -> None:
 
 def test_what_the_api_server_refuses_is_told() -> None:
     cluster = cluster_with()
-    cluster.refuses["Deployment"] = 'Deployment "chat" is invalid: spec.template.spec.containers[1].image: Required'
+    cluster.refuses["Deployment"] = Refused('Deployment "chat" is invalid: spec.template.spec.containers[1].image')
     assert run(cluster) is Outcome.BLOCKED
     valid = condition(cluster, "Valid")
     assert (valid["status"], valid["reason"]) == ("False", "Refused")
@@ -271,3 +288,216 @@ def test_defaults_and_notation_are_no_drift() -> None:
 def test_digest_tells_a_field_that_is_no_longer_wanted() -> None:
     with_selector = stamp({"metadata": {}, "spec": {"nodeSelector": {"a": "b"}}})
     assert not holds(with_selector, stamp({"metadata": {}, "spec": {}}))
+
+
+SCALE = {"manager": "kube-controller-manager", "operation": "Update", "subresource": "scale"}
+
+
+def scaled_by(cluster: FakeCluster, replicas: int, manager: str = "kube-controller-manager") -> None:
+    """What an autoscaler does to the Deployment by its scale subresource."""
+    live = cluster.objects["Deployment", "chat"]
+    live["spec"]["replicas"] = replicas
+    entry = SCALE | {"manager": manager, "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    live["metadata"]["managedFields"] = [entry]
+
+
+def foreign_autoscaler(cluster: FakeCluster, name: str = "theirs", **metadata: Any) -> None:
+    target = {"kind": "Deployment", "name": "chat"}
+    cluster.put("HorizontalPodAutoscaler", name, metadata=metadata, spec={"scaleTargetRef": target})
+
+
+def replicas(cluster: FakeCluster) -> int:
+    return int(cluster.objects["Deployment", "chat"]["spec"]["replicas"])
+
+
+def test_an_autoscaler_of_another_decides_where_replicas_is_left_out() -> None:
+    cluster = cluster_with()
+    run(cluster)
+    foreign_autoscaler(cluster)
+    scaled_by(cluster, 3)
+    run(cluster)
+    assert replicas(cluster) == 3
+    change(cluster, engine={"maxModelLen": 512})
+    run(cluster)
+    assert "apply Deployment chat" in cluster.writes
+    assert replicas(cluster) == 3
+    assert condition(cluster, "Ready")["reason"] == "Starting"
+
+
+def test_an_autoscaler_of_another_is_named_where_replicas_is_said() -> None:
+    cluster = cluster_with(replicas=1)
+    run(cluster)
+    foreign_autoscaler(cluster, ownerReferences=[{"kind": "ScaledObject", "name": "queue", "uid": "k"}])
+    scaled_by(cluster, 3)
+    cluster.objects["Deployment", "chat"]["status"] = {
+        "observedGeneration": 1,
+        "replicas": 3,
+        "updatedReplicas": 3,
+        "readyReplicas": 3,
+    }
+    run(cluster)
+    assert replicas(cluster) == 3, "two that write one field in turns help nobody"
+    ready = condition(cluster, "Ready")
+    assert (ready["status"], ready["reason"]) == ("True", "ScaledByAnother")
+    assert "ScaledObject queue" in ready["message"]
+    assert cluster.notices[-1].warning
+
+
+def test_a_hand_that_scales_the_deployment_is_put_right() -> None:
+    cluster = cluster_with()
+    run(cluster)
+    scaled_by(cluster, 4, manager="kubectl")
+    run(cluster)
+    assert replicas(cluster) == 1
+
+
+def test_turning_autoscaling_off_keeps_the_present_number() -> None:
+    cluster = cluster_with(autoscaling={"maxReplicas": 5})
+    run(cluster)
+    scaled_by(cluster, 3)
+    change(cluster, autoscaling=None)
+    run(cluster)
+    assert replicas(cluster) == 3
+    assert "delete HorizontalPodAutoscaler chat" in cluster.writes
+    cluster.objects["Deployment", "chat"]["spec"]["replicas"] = 7
+    run(cluster)
+    assert replicas(cluster) == 3
+    change(cluster, replicas=2)
+    run(cluster)
+    assert replicas(cluster) == 2
+
+
+def test_an_autoscaled_service_at_zero_comes_up_again() -> None:
+    cluster = cluster_with(autoscaling={"minReplicas": 2, "maxReplicas": 5})
+    run(cluster)
+    scaled_by(cluster, 0, manager="kubectl")
+    run(cluster)
+    assert replicas(cluster) == 2
+
+
+@pytest.mark.parametrize(("replicas", "surge"), [(1, 1), (2, 0)])
+def test_the_present_number_decides_how_pods_on_gpus_are_replaced(replicas: int, surge: int) -> None:
+    cluster = cluster_with(accelerator={"type": "nvidia"}, autoscaling={"minReplicas": 1, "maxReplicas": 4})
+    run(cluster)
+    scaled_by(cluster, replicas)
+    run(cluster)
+    strategy = cluster.objects["Deployment", "chat"]["spec"]["strategy"]
+    assert strategy["rollingUpdate"]["maxSurge"] == surge
+
+
+@pytest.mark.parametrize(("kind", "name"), [("HorizontalPodAutoscaler", "chat"), ("ConfigMap", "chat-dashboard")])
+def test_an_object_that_is_not_wanted_is_no_conflict_and_stays(kind: str, name: str) -> None:
+    cluster = cluster_with(observability={"dashboard": False})
+    cluster.put(kind, name, spec={"scaleTargetRef": {"kind": "LLMService", "name": "chat"}})
+    assert run(cluster) is Outcome.SETTLED
+    assert condition(cluster, "Ready")["reason"] == "Starting"
+    assert (kind, name) in cluster.objects
+
+
+def test_all_conflicts_are_named_at_once_and_orphans_can_be_adopted() -> None:
+    cluster = cluster_with()
+    run(cluster)
+    owned = [key for key in cluster.objects if key[0] != "LLMService"]
+    for key in owned:
+        del cluster.objects[key]["metadata"]["ownerReferences"]
+    run(cluster)
+    message = condition(cluster, "Ready")["message"]
+    assert [key for key in owned if f"{key[0]} {key[1]} exists" not in message] == []
+    assert "kubectl annotate llmservice chat serving.octavo.dev/adopt=true" in message
+    cluster.objects["LLMService", "chat"]["metadata"]["annotations"] = {"serving.octavo.dev/adopt": "true"}
+    assert run(cluster) is Outcome.SETTLED
+    for key in owned:
+        assert cluster.objects[key]["metadata"]["ownerReferences"][0]["name"] == "chat"
+
+
+def test_what_others_wrote_is_taken_away_and_told() -> None:
+    cluster = cluster_with()
+    run(cluster)
+    service = cluster.objects["Service", "chat"]
+    service["spec"]["sessionAffinity"] = "ClientIP"
+    written = {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:sessionAffinity": {}}}}
+    service["metadata"]["managedFields"].append(written)
+    assert run(cluster) is Outcome.REPAIRED
+    assert "sessionAffinity" not in cluster.objects["Service", "chat"]["spec"]
+    assert "took away what others wrote into Service chat" in [notice.message for notice in cluster.notices]
+    assert run(cluster) is Outcome.SETTLED
+    assert cluster.writes == []
+
+
+def test_a_quota_is_no_mistake_in_the_spec() -> None:
+    cluster = cluster_with()
+    cluster.refuses["Deployment"] = Forbidden("exceeded quota: count/deployments.apps=1")
+    assert run(cluster) is Outcome.BLOCKED
+    assert condition(cluster, "Valid")["status"] == "True"
+    ready = condition(cluster, "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "Refused")
+    assert ready["message"].startswith("Deployment chat: exceeded quota")
+
+
+@pytest.mark.parametrize("trouble", [Trouble("etcdserver: request timed out"), KeyError("surprise")])
+def test_trouble_of_any_kind_ends_in_a_status_at_the_present_generation_and_one_event(trouble: Exception) -> None:
+    cluster = cluster_with()
+    cluster.refuses["Deployment"] = trouble
+    for _ in range(3):
+        assert run(cluster) is Outcome.FAILED
+    status = cluster.objects["LLMService", "chat"]["status"]
+    assert status["observedGeneration"] == 1
+    ready = condition(cluster, "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "Trouble")
+    assert str(trouble) in ready["message"]
+    assert len([notice for notice in cluster.notices if notice.reason == "Trouble"]) == 1
+
+
+def serving() -> FakeCluster:
+    cluster = cluster_with()
+    run(cluster)
+    counts = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}
+    cluster.objects["Deployment", "chat"]["status"] = counts
+    run(cluster)
+    assert condition(cluster, "Ready")["status"] == "True"
+    return cluster
+
+
+def test_trouble_after_an_edit_leaves_no_former_ready() -> None:
+    cluster = serving()
+    change(cluster, engine={"maxModelLen": 512})
+    cluster.refuses["Deployment"] = Trouble("internal error")
+    run(cluster)
+    ready = condition(cluster, "Ready")
+    assert (ready["status"], ready["reason"], ready["observedGeneration"]) == ("False", "Trouble", 2)
+
+
+def test_trouble_with_what_was_carried_out_already_does_not_say_that_pods_no_longer_answer() -> None:
+    cluster = serving()
+    del cluster.objects["PodDisruptionBudget", "chat"]
+    cluster.refuses["PodDisruptionBudget"] = Trouble("internal error")
+    for _ in range(2):
+        run(cluster)
+        ready = condition(cluster, "Ready")
+        assert (ready["status"], ready["reason"]) == ("True", "Trouble")
+
+
+def test_pods_of_strangers_are_not_the_services() -> None:
+    cluster = serving()
+    status = {"containerStatuses": [{"name": "x", "image": "x", "state": {"waiting": {"reason": "ImagePullBackOff"}}}]}
+    cluster.running = [
+        {"metadata": {"name": "stranger", "creationTimestamp": "2026-01-01T00:00:00Z"}, "status": status}
+    ]
+    cluster.objects["Deployment", "chat"]["status"]["readyReplicas"] = 0
+    run(cluster)
+    assert condition(cluster, "Ready")["reason"] == "Starting"
+
+
+def test_events_of_a_pod_that_does_not_start_are_asked_for() -> None:
+    cluster = serving()
+    cluster.objects["Deployment", "chat"]["status"]["readyReplicas"] = 0
+    owner = {"kind": "ReplicaSet", "name": "chat-abc", "uid": "r"}
+    metadata = {"name": "chat-abc-1", "namespace": "default", "labels": {"pod-template-hash": "abc"}}
+    metadata |= {"creationTimestamp": "2026-01-01T00:00:00Z", "ownerReferences": [owner]}
+    cluster.running = [{"metadata": metadata, "spec": {"nodeName": "n"}, "status": {}}]
+    cluster.said["chat-abc-1"] = [{"reason": "FailedMount", "message": 'volume "tls" : secret "absent" not found'}]
+    assert run(cluster) is Outcome.WAITING
+    ready = condition(cluster, "Ready")
+    assert ready["reason"] == "FailedMount"
+    assert 'secret "absent" not found' in ready["message"]
+    assert "spec.endpoint.tlsSecret" in ready["message"]

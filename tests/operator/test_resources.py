@@ -217,8 +217,9 @@ def test_rolling_update(spec: dict[str, Any], unavailable: int, surge: int) -> N
 def test_autoscaler() -> None:
     spec = built("HorizontalPodAutoscaler", autoscaling={"maxReplicas": 3, "targets": {"cpuUtilization": 70}})["spec"]
     assert (spec["minReplicas"], spec["maxReplicas"]) == (1, 3)
-    assert spec["metrics"][0]["resource"] == {
+    assert spec["metrics"][0]["containerResource"] == {
         "name": "cpu",
+        "container": "engine",
         "target": {"type": "Utilization", "averageUtilization": 70},
     }
     assert spec["behavior"]["scaleUp"] == {

@@ -15,11 +15,33 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
 {{- define "octavo.image" -}}
-{{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
+{{ printf "%s:%s" .Values.image.repository (include "octavo.text" .Values.image.tag | default .Chart.AppVersion) }}
 {{- end }}
 
 {{- define "octavo.runtimeImage" -}}
-{{ printf "%s:%s" .Values.runtime.repository (.Values.runtime.tag | default .Chart.AppVersion) }}
+{{ printf "%s:%s" .Values.runtime.repository (include "octavo.text" .Values.runtime.tag | default .Chart.AppVersion) }}
+{{- end }}
+
+{{- /* A value as it was written: Helm reads a tag such as 20261128 as a number, and would write 2.0261128e+07. */}}
+{{- define "octavo.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
+{{- end }}
+
+{{- /* A map whose values are text, whatever they were written as. */}}
+{{- define "octavo.texts" -}}
+{{- range $key, $value := . }}
+{{ $key | quote }}: {{ include "octavo.text" $value | quote }}
+{{- end }}
+{{- end }}
+
+{{- /* The namespaces of a list that are there, separated by spaces; all of them where Helm sees none: it may not look, or
+     renders without a cluster. */}}
+{{- define "octavo.namespaces" -}}
+{{- $found := list }}
+{{- range .Values.namespaces }}
+{{- if lookup "v1" "Namespace" "" . }}{{ $found = append $found . }}{{ end }}
+{{- end }}
+{{- join " " ($found | default .Values.namespaces) }}
 {{- end }}
 
 {{- define "octavo.containerSecurity" -}}
@@ -64,5 +86,5 @@ seccompProfile: {type: RuntimeDefault}
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [events]
-  verbs: [get, create, patch]
+  verbs: [get, list, create, patch]
 {{- end }}

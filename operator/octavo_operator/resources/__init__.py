@@ -11,6 +11,7 @@ from octavo_operator.resources import (
     service_account,
 )
 from octavo_operator.resources import service as service_resource
+from octavo_operator.resources.deployment import FRESH, Replicas
 from octavo_operator.settings import Settings
 
 
@@ -26,15 +27,16 @@ def names(service_name: str) -> list[tuple[str, str]]:
     ]
 
 
-def build(service: LLMService, settings: Settings) -> list[dict[str, Any]]:
-    """Every object that the service is to own now, in the order in which they are applied."""
+def build(service: LLMService, settings: Settings, replicas: Replicas = FRESH) -> list[dict[str, Any]]:
+    """Every object that the service is to own now, in the order in which they are applied. `replicas`: of the
+    Deployment, as they are and as they are to be."""
     objects = [service_account.build(service)]
     if service.spec.observability.dashboard:
         objects.append(dashboard.build(service))
     objects += [
         service_resource.build(service),
         pod_disruption_budget.build(service),
-        deployment.build(service, settings),
+        deployment.build(service, settings, replicas),
     ]
     if service.spec.autoscaling is not None:
         objects.append(horizontal_pod_autoscaler.build(service, service.spec.autoscaling))

@@ -4,6 +4,7 @@ from typing import Any
 
 from octavo_operator.api import AutoscalingSpec, LLMService
 from octavo_operator.resources import metadata
+from octavo_operator.resources.pod_template import CONTAINER
 
 _BEHAVIOR = {
     "scaleUp": {
@@ -28,9 +29,11 @@ def build(service: LLMService, autoscaling: AutoscalingSpec) -> dict[str, Any]:
             "maxReplicas": autoscaling.max_replicas,
             "metrics": [
                 {
-                    "type": "Resource",
-                    "resource": {
+                    # Of the engine alone: a sidecar that is promised no CPU would make a sum of all unknown.
+                    "type": "ContainerResource",
+                    "containerResource": {
                         "name": "cpu",
+                        "container": CONTAINER,
                         "target": {
                             "type": "Utilization",
                             "averageUtilization": autoscaling.targets.cpu_utilization,

@@ -4,7 +4,9 @@ import math
 from typing import Any
 
 from octavo_operator.api import LLMService
+from octavo_operator.quantities import in_runtime_notation
 from octavo_operator.resources import metadata
+from octavo_operator.resources.overlay import merge
 from octavo_operator.settings import Settings
 from octavo_runtime.config import engine_flags, flag, parse_duration
 
@@ -37,23 +39,9 @@ def build(service: LLMService, settings: Settings) -> dict[str, Any]:
         "spec": _pod_spec(service, settings),
     }
     merged: dict[str, Any] = merge(template, service.spec.pod_template.model_dump())
-    merged["metadata"]["labels"] |= metadata.selector(service.name)  # else the Deployment would not own its pods
+    labels = merged.setdefault("metadata", {}).setdefault("labels", {})
+    labels |= metadata.selector(service.name)  # else the Deployment would not own its pods
     return merged
-
-
-def merge(base: Any, over: Any) -> Any:
-    """`over` laid on `base`: objects merge by key, lists of named things by name; all else is replaced."""
-    if isinstance(base, dict) and isinstance(over, dict):
-        return base | {key: merge(base[key], value) if key in base else value for key, value in over.items()}
-    if _is_named(base) and _is_named(over):
-        replaced = {item["name"]: item for item in over}
-        kept = [merge(item, replaced.pop(item["name"])) if item["name"] in replaced else item for item in base]
-        return kept + list(replaced.values())
-    return over
-
-
-def _is_named(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) and "name" in item for item in value)
 
 
 def _pod_spec(service: LLMService, settings: Settings) -> dict[str, Any]:
@@ -150,7 +138,10 @@ def _arguments(service: LLMService) -> list[str]:
         arguments += ["--tls-cert", f"{TLS}/tls.crt", "--tls-key", f"{TLS}/tls.key"]
     for name, limit in spec.endpoint.rate_limit.model_dump(exclude_none=True).items():
         arguments += [flag(name), str(limit)]
-    return arguments + engine_flags(spec.engine.model_dump(by_alias=True, exclude_defaults=True))
+    engine = spec.engine.model_dump(by_alias=True, exclude_defaults=True)
+    if "kvCacheMemory" in engine:
+        engine["kvCacheMemory"] = in_runtime_notation(engine["kvCacheMemory"])
+    return arguments + engine_flags(engine)
 
 
 def _model(service: LLMService) -> str:

@@ -1,0 +1,77 @@
+"""What the kubelet and the scheduler say of a pod in events alone: volumes that cannot be mounted, sandboxes that
+cannot be made, probes that fail."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from octavo_operator.resources.pod_template import CONTAINER
+
+Event = dict[str, Any]
+
+_OBSTACLES = (
+    "FailedMount",
+    "FailedAttachVolume",
+    "FailedMapVolume",
+    "FailedCreatePodSandBox",
+    "FailedCreatePodContainer",
+    "NetworkNotReady",
+    "NetworkFailed",
+    "FailedToRetrieveImagePullSecret",
+)
+# Says only that another of these events holds.
+_ECHO = "Unable to attach or mount volumes"
+
+# Volume of the pod template -> what to do where it cannot be mounted.
+_VOLUMES = {
+    "api-keys": "create the Secret that spec.endpoint.apiKeysSecret names, in the service's namespace",
+    "tls": "create the Secret that spec.endpoint.tlsSecret names, in the service's namespace",
+    "model": "check the claim that spec.model.uri names",
+}
+_KILLING = re.compile(r"Container (\S+) failed (liveness|startup) probe")
+
+
+@dataclass(frozen=True)
+class Cause:
+    reason: str
+    said: str
+    remedies: list[str]
+
+
+def obstacle_to_start(events: Sequence[Event]) -> Cause | None:
+    """Why the containers of a pod are not created, by the last event that says; `events` oldest first."""
+    told = [event for event in events if event.get("reason") in _OBSTACLES and event.get("message")]
+    told.sort(key=lambda event: not event["message"].startswith(_ECHO))
+    if not told:
+        return None
+    event = told[-1]
+    return Cause(event["reason"], event["message"], _remedies(event["message"]))
+
+
+def _remedies(message: str) -> list[str]:
+    found = [remedy for volume, remedy in _VOLUMES.items() if re.search(rf'volume "{volume}"|\[{volume}\]', message)]
+    if "Multi-Attach" in message:
+        found.append("only one node at a time may have that volume: set spec.rollout.strategy: recreate")
+    if not found and re.search(r'(secret|configmap) "[^"]+" not found', message):
+        found.append("create it in the service's namespace, or correct spec.podTemplate")
+    return found
+
+
+def killed_by_probe(events: Sequence[Event], container: str) -> Cause | None:
+    """The probe for which the kubelet ended a container, and what that probe met."""
+    for event in reversed(events):
+        match = _KILLING.match(event.get("message", ""))
+        if match is None or match[1].rstrip(",") != container:
+            continue
+        probe = match[2]
+        met = [
+            each["message"]
+            for each in events
+            if each.get("reason") == "Unhealthy" and each.get("message", "").lower().startswith(f"{probe} probe failed")
+        ]
+        remedy = "kubectl logs --previous shows its last words"
+        if container == CONTAINER:
+            remedy += "; a server that is too busy to answer wants more spec.resources.cpu"
+        return Cause("ProbeFailed", met[-1] if met else f"its {probe} probe failed", [remedy])
+    return None

@@ -1,0 +1,92 @@
+"""Who says how many pods there are. One party: the spec, its own autoscaler, or one that somebody else made."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from octavo_operator.api import LLMService
+from octavo_operator.cluster import FIELD_MANAGER, REPLICAS_MANAGER
+from octavo_operator.resources.deployment import KEPT, Replicas
+
+Object = dict[str, Any]
+
+# A person at the command line scales once; everybody else who writes a scale goes on doing so.
+_PEOPLE = ("kubectl",)
+
+
+def decide(
+    service: LLMService, deployment: Object | None, rival: str | None, own_autoscaler: Object | None
+) -> Replicas:
+    """How many pods there are, and what the operator writes. `deployment` and `own_autoscaler`: what there is of the
+    service's own; `rival`: another autoscaler of the Deployment."""
+    if deployment is None:
+        return Replicas()
+    present = _present(deployment)
+    if service.spec.autoscaling is not None:
+        start = to_hand_over(service, deployment)
+        return Replicas(present=present if start is None else start)
+    if rival is not None:
+        return Replicas(present=present)
+    if service.replicas_said:
+        return Replicas(present=present, wanted=service.spec.replicas)
+    kept = deployment["metadata"].get("annotations", {}).get(KEPT)
+    if kept is not None and kept.isdecimal():
+        return Replicas(present=present, wanted=int(kept), kept=True)
+    if own_autoscaler is not None or _scaled_by_another(deployment):
+        wanted = max(present, 1)
+        return Replicas(present=present, wanted=wanted, kept=wanted != service.spec.replicas)
+    return Replicas(present=present, wanted=service.spec.replicas)
+
+
+def to_hand_over(service: LLMService, deployment: Object) -> int | None:
+    """The number from which the service's autoscaler goes on; None where it holds the number already. It stays away
+    from a Deployment of 0 replicas for ever, so it is given the fewest that it may have."""
+    bounds = service.spec.autoscaling
+    if bounds is None or not (_present(deployment) == 0 or FIELD_MANAGER in _writers(deployment)):
+        return None
+    return max(bounds.min_replicas, min(bounds.max_replicas, _present(deployment)))
+
+
+def may_have_a_rival(service: LLMService, deployment: Object | None) -> bool:
+    """Whether somebody other than a person or the operator has scaled the Deployment."""
+    return service.spec.autoscaling is None and deployment is not None and _scaled_by_another(deployment)
+
+
+def rival(name: str, autoscalers: Sequence[Object]) -> str | None:
+    """What else scales the Deployment of this name, named by who made it, such as a ScaledObject."""
+    for autoscaler in autoscalers:
+        target = autoscaler["spec"]["scaleTargetRef"]
+        if (target["kind"], target["name"]) != ("Deployment", name):
+            continue
+        owners = autoscaler["metadata"].get("ownerReferences", [])
+        if any(owner["kind"] == "LLMService" for owner in owners):
+            continue
+        if owners:
+            return f"{owners[0]['kind']} {owners[0]['name']}"
+        return f"HorizontalPodAutoscaler {autoscaler['metadata']['name']}"
+    return None
+
+
+def _present(deployment: Object) -> int:
+    return int(deployment["spec"].get("replicas", 1))
+
+
+def _scaled_by_another(deployment: Object) -> bool:
+    return any(
+        entry.get("subresource") == "scale"
+        and not entry["manager"].startswith(_PEOPLE)
+        and entry["manager"] not in (FIELD_MANAGER, REPLICAS_MANAGER)
+        for entry in _entries(deployment)
+    )
+
+
+def _writers(deployment: Object) -> set[str]:
+    return {entry["manager"] for entry in _entries(deployment)}
+
+
+def _entries(deployment: Object) -> list[Object]:
+    """The records of who wrote spec.replicas."""
+    return [
+        entry
+        for entry in deployment["metadata"].get("managedFields", [])
+        if "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
+    ]
