@@ -33,9 +33,11 @@ _LISTING = 1.0
 
 
 async def watch(workers: Workers, namespace: str | None, stop: asyncio.Event, watching: asyncio.Event) -> None:
-    """Wake the workers of one namespace's services, or of all, until `stop`; raises what ends a watch before."""
+    """Wake the workers of one namespace's services, or of all, until `stop`; raises what ends a watch before.
+
+    kopf's own way to run these tasks ends every task of the loop with them, those of other namespaces too."""
     place: dict[str, Any] = {"clusterwide": True} if namespace is None else {"namespaces": [namespace]}
-    await kopf.operator(
+    tasks = await kopf.spawn_tasks(
         registry=_registry(workers),
         settings=_settings(watch_cluster=namespace is None),
         standalone=True,
@@ -43,6 +45,15 @@ async def watch(workers: Workers, namespace: str | None, stop: asyncio.Event, wa
         ready_flag=watching,
         **place,
     )
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
 
 
 def _registry(workers: Workers) -> kopf.OperatorRegistry:

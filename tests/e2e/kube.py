@@ -16,12 +16,18 @@ Found = TypeVar("Found")
 SERVICE_LABEL = "serving.octavo.dev/service"
 
 
+# Seconds that what waits for Kubernetes' own controllers waits: they take their time on a busy machine.
+PATIENCE = 120.0
+
+
 def eventually(look: Callable[[], Found], seconds: float, what: str | Callable[[], str]) -> Found:
-    """The first true answer of `look()`, asked every 0.1 s; fails with `what` was missed after `seconds`."""
+    """The first true answer of `look()`, asked every 0.1 s; fails after `seconds`, with what was missed and what was
+    seen last."""
     end = time.monotonic() + seconds
     while not (found := look()):
         if time.monotonic() > end:
-            pytest.fail(f"not within {seconds:g} s: {what if isinstance(what, str) else what()}")
+            missed = what if isinstance(what, str) else what()
+            pytest.fail(f"not within {seconds:g} s: {missed}; last seen: {found!r}")
         time.sleep(0.1)
     return found
 
@@ -93,7 +99,7 @@ class Kube:
         status = (self.get("llmservice", name) or {}).get("status", {})
         return next((item for item in status.get("conditions", []) if item["type"] == type_), {})
 
-    def wait_ready(self, name: str, seconds: float = 120) -> None:
+    def wait_ready(self, name: str, seconds: float = PATIENCE) -> None:
         """Wait until an LLMService is Ready by its present spec."""
         eventually(lambda: self.settled(name), seconds, lambda: f"{name} is Ready: {self.condition(name)}")
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kube import Kube, Object, eventually
+from kube import PATIENCE, Kube, Object, eventually
 
 CHART = Path(__file__).parents[2] / "charts" / "octavo"
 NAME = "octavo-e2e"
@@ -38,7 +38,7 @@ class Release:
     def scale_operator(self, replicas: int) -> None:
         """Stop (0) or start (1) the operator; returns when it is gone or ready."""
         self.kube.kubectl("scale", f"deployment/{OPERATOR}", f"--replicas={replicas}")
-        eventually(lambda: len(self.operators()) == replicas, 60, f"{replicas} operators")
+        eventually(lambda: len(self.operators()) == replicas, PATIENCE, f"{replicas} operators")
         if replicas:
             self.wait_operator()
 

@@ -2,7 +2,7 @@
 
 import pytest
 from client import Client
-from kube import Kube, eventually, llmservice
+from kube import PATIENCE, Kube, eventually, llmservice
 
 pytestmark = pytest.mark.cluster
 
@@ -15,12 +15,12 @@ def test_load_brings_a_second_pod(kube: Kube, client: Client, name: str) -> None
         """CPU use as the autoscaler sees it, in percent of what a pod is promised; None while it is unknown."""
         status = (kube.get("horizontalpodautoscaler", name) or {}).get("status", {})
         for metric in status.get("currentMetrics") or []:
-            found: int | None = metric.get("resource", {}).get("current", {}).get("averageUtilization")
+            found: int | None = metric.get("containerResource", {}).get("current", {}).get("averageUtilization")
             return found
         return None
 
     with client.load(f"http://{name}.{kube.namespace}.svc/v1", "smollm2", workers=2, tokens=64):
-        eventually(lambda: (utilization() or 0) > 200, 90, lambda: kube.kubectl("describe", "hpa", name))
+        eventually(lambda: (utilization() or 0) > 200, PATIENCE, lambda: kube.kubectl("describe", "hpa", name))
         assert "<unknown>" not in kube.kubectl("get", "hpa", name)
         eventually(lambda: len(kube.pods(name)) == 2, 120, lambda: kube.kubectl("describe", "hpa", name))
     kube.wait_ready(name)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from client import Client
-from kube import Kube, eventually, llmservice
+from kube import PATIENCE, Kube, eventually, llmservice
 
 pytestmark = pytest.mark.cluster
 
@@ -28,7 +28,9 @@ def test_edit_rolls_the_pods_without_a_failed_request(kube: Kube, client: Client
         load.wait(5)
         edited = time.time()
         kube.patch(chat, {"engine": {"maxModelLen": length}})
-        eventually(lambda: kube.get("pod", before) is None, 90, lambda: f"{before} is replaced: {kube.condition(chat)}")
+        eventually(
+            lambda: kube.get("pod", before) is None, PATIENCE, lambda: f"{before} is replaced: {kube.condition(chat)}"
+        )
         load.wait(5)
         requests = load.stop()
     kube.wait_ready(chat)
@@ -52,7 +54,7 @@ def test_deleted_children_are_back_within_two_seconds(kube: Kube, client: Client
 
         start = time.monotonic()
         kube.kubectl("delete", kind, child, "--wait=false")
-        eventually(is_back, 10, f"{kind} {child} is back")
+        eventually(is_back, PATIENCE, f"{kind} {child} is back")
         took[kind] = time.monotonic() - start
     print({kind: round(seconds, 2) for kind, seconds in took.items()})
     assert max(took.values()) < 2, took

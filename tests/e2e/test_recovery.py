@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from client import Client
-from kube import Kube, eventually, llmservice
+from kube import PATIENCE, Kube, eventually, llmservice
 from release import Release
 
 pytestmark = pytest.mark.cluster
@@ -38,16 +38,18 @@ def test_operator_killed_in_mid_reconcile(release: Release, kube: Kube, name: st
             wanted = [llmservice(each, replicas=0, engine={"maxModelLen": length}) for each in names]
             with ThreadPoolExecutor() as aside:
                 applying = aside.submit(kube.apply, *wanted)
-                eventually(lambda length=length: finished(length) > 2, 30, "the operator is at work")
+                eventually(lambda length=length: finished(length) > 2, PATIENCE, "the operator is at work")
                 kill(release.kube, operator)
                 left = MANY - finished(length)
                 applying.result()
             print(f"killed with {left} of {MANY} services to do")
             assert left > 0, "it had finished before it died: nothing is shown"
-            eventually(lambda length=length: finished(length) == MANY, 60, f"the other {left} of {MANY}")
+            eventually(lambda length=length: finished(length) == MANY, PATIENCE, f"the other {left} of {MANY}")
             release.wait_operator()
         eventually(
-            lambda: all(kube.condition(each).get("reason") == "ScaledToZero" for each in names), 30, "each says so"
+            lambda: all(kube.condition(each).get("reason") == "ScaledToZero" for each in names),
+            PATIENCE,
+            "each says so",
         )
     finally:
         kube.delete("llmservice", *names)
@@ -59,7 +61,7 @@ def test_pod_killed_under_load(kube: Kube, client: Client, chat: str) -> None:
         load.wait(5)
         killed = time.time()
         kill(kube, victim)
-        eventually(lambda: kube.condition(chat)["status"] == "False", 10, "the status tells")
+        eventually(lambda: kube.condition(chat)["status"] == "False", PATIENCE, "the status tells")
         said = kube.condition(chat)
         kube.wait_ready(chat)
         load.wait(20)
@@ -83,7 +85,7 @@ def test_engine_killed_in_its_pod(kube: Kube, client: Client, chat: str) -> None
         "        os.kill(int(folder.name), signal.SIGKILL)\n"
     )
     kube.kubectl("exec", pod, "--", "python", "-c", find_and_kill)
-    eventually(lambda: kube.condition(chat)["status"] == "False", 20, "the status tells")
+    eventually(lambda: kube.condition(chat)["status"] == "False", PATIENCE, "the status tells")
     kube.wait_ready(chat)
     (after,) = kube.pods(chat)
     assert after["metadata"]["name"] == pod

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
-from kube import Kube, eventually, llmservice
+from kube import PATIENCE, Kube, eventually, llmservice
 
 pytestmark = pytest.mark.cluster
 
@@ -40,7 +40,7 @@ def test_root_causes(kube: Kube, name: str) -> None:
         for each, (_, reason, words) in troubles.items():
             eventually(
                 lambda each=each, reason=reason: kube.condition(each).get("reason") == reason,
-                60,
+                PATIENCE,
                 lambda each=each, reason=reason: f"{reason}: {kube.condition(each)}",
             )
             message = kube.condition(each)["message"]
@@ -72,14 +72,16 @@ def say_gpus(kube: Kube) -> Iterator[Callable[[str | None], str]]:
 def test_gpu_is_waited_for_and_asked_of_the_scheduler(kube: Kube, name: str, say_gpus: Callable[[str], str]) -> None:
     """A node that only says it has a GPU: the pod gets it, and cannot use it."""
     kube.apply(llmservice(name, accelerator={"type": "nvidia"}))
-    eventually(lambda: kube.condition(name).get("reason") == "Unschedulable", 20, "no node has one")
+    eventually(lambda: kube.condition(name).get("reason") == "Unschedulable", PATIENCE, "no node has one")
     assert f"Insufficient {GPU}; free a GPU, or add a node with one" in kube.condition(name)["message"]
 
     node = say_gpus("1")
-    eventually(lambda: kube.pods(name)[0]["spec"].get("nodeName") == node, 30, "it is scheduled")
+    eventually(lambda: kube.pods(name)[0]["spec"].get("nodeName") == node, PATIENCE, "it is scheduled")
     assert kube.pods(name)[0]["spec"]["containers"][0]["resources"]["limits"][GPU] == "1"
     eventually(
-        lambda: kube.condition(name).get("reason") == "CrashLoopBackOff", 60, lambda: f"told: {kube.condition(name)}"
+        lambda: kube.condition(name).get("reason") == "CrashLoopBackOff",
+        PATIENCE,
+        lambda: f"told: {kube.condition(name)}",
     )
     print(kube.condition(name)["message"])
     assert "cuda" in kube.condition(name)["message"].lower()

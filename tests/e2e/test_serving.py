@@ -5,7 +5,7 @@ import time
 
 import pytest
 from client import Client
-from kube import Kube, eventually
+from kube import PATIENCE, Kube, eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -36,11 +36,11 @@ def test_stream_finishes_on_a_pod_that_is_told_to_end(kube: Kube, client: Client
         (short,) = load.stop()
     ten_seconds = round(10 * short.tokens / (short.end - short.start))
     with client.load(url, chat, requests=1, tokens=ten_seconds) as load:
-        eventually(one_runs, 20, "the stream runs")
+        eventually(one_runs, PATIENCE, "the stream runs")
         kube.kubectl("delete", "pod", pod, "--wait=false")
         told = time.time()
         (stream,) = load.stop()
     assert stream.error is None
     assert stream.end > told + ENDPOINTS_SETTLE + 1, "too short a stream to show anything"
-    eventually(lambda: kube.get("pod", pod) is None, 15, "the pod ends once its last stream has")
+    eventually(lambda: kube.get("pod", pod) is None, PATIENCE, "the pod ends once its last stream has")
     kube.wait_ready(chat)

@@ -153,7 +153,7 @@ def operator(api_server: Any, kubernetes: Kubernetes) -> Iterator[Operator]:
     yield running
     assert running.stop() < 5
     assert "Traceback" not in running.log()
-    assert "orbidden" not in running.log()
+    assert "forbidden: User" not in running.log(), "it lacks a right"
 
 
 @pytest.fixture
