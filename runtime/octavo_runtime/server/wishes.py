@@ -121,6 +121,12 @@ def without_server_tools(fields: dict[str, Any], kinds: tuple[str, ...]) -> dict
     return {**fields, "tools": kept}
 
 
+def check_number(place: str, value: Any, most: int) -> None:
+    """ValueError where a list is too long, before anybody looks through it."""
+    if isinstance(value, list) and len(value) > most:
+        raise ValueError(f"{place}: must have at most {most} items, got {len(value)}")
+
+
 def without_nulls(value: Any, values: frozenset[str]) -> Any:
     """`value` without fields that are null, at every level; values: names of fields in which null is a value."""
     if isinstance(value, dict):
@@ -138,7 +144,10 @@ def _without(value: Any, path: str, rest: list[str], place: str, wish: Wish) -> 
     if name == "*":
         if not isinstance(value, list):
             return value
-        return [_without(one, path, further, f"{place}{number}.", wish) for number, one in enumerate(value)]
+        return [
+            _without(one, path, further, f"{place}{number}.", wish) if isinstance(one, dict) else one
+            for number, one in enumerate(value)
+        ]
     if not isinstance(value, dict) or name not in value:
         return value
     given = value[name]

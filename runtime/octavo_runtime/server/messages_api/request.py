@@ -10,8 +10,9 @@ from octavo_runtime.server.answer_form import Schema
 from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.messages_api.blocks import Messages, TextBlocks
 from octavo_runtime.server.text import Text
+from octavo_runtime.server.tools.tool import MOST_TOOLS
 from octavo_runtime.server.unsupported import without_unsupported
-from octavo_runtime.server.wishes import set_aside, without_nulls, without_server_tools
+from octavo_runtime.server.wishes import check_number, set_aside, without_nulls, without_server_tools
 
 _WITHOUT_EFFECT = frozenset(
     {"metadata", "cache_control", "diagnostics", "inference_geo", "user_profile_id", "workspace_id"}
@@ -101,6 +102,7 @@ class CountTokensRequest(BaseModel):
     def _without_unsupported(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
+        check_number("tools", value.get("tools"), MOST_TOOLS)
         given = without_unsupported(without_nulls(value, _VALUES), _WITHOUT_EFFECT, {})
         return without_server_tools(set_aside(given, wishes.MESSAGES), wishes.TOOLS_OF_ANTHROPICS_SERVERS)
 

@@ -12,8 +12,9 @@ from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.responses_api.items import Input
 from octavo_runtime.server.responses_api.tools import AllowedTools, CustomTool, NamedTool, Tool, offered
 from octavo_runtime.server.text import Text, valid_value
+from octavo_runtime.server.tools.tool import MOST_TOOLS
 from octavo_runtime.server.unsupported import without_unsupported
-from octavo_runtime.server.wishes import set_aside, without_nulls, without_server_tools
+from octavo_runtime.server.wishes import check_number, set_aside, without_nulls, without_server_tools
 
 _LOGPROBS = "message.output_text.logprobs"
 
@@ -124,6 +125,7 @@ class ResponsesRequest(BaseModel):
     def _without_unsupported(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
+        check_number("tools", value.get("tools"), MOST_TOOLS)
         given = without_unsupported(without_nulls(value, _VALUES), _WITHOUT_EFFECT, _NEUTRAL)
         return without_server_tools(set_aside(given, wishes.RESPONSES), wishes.TOOLS_OF_OPENAIS_SERVERS)
 
