@@ -12,6 +12,7 @@ from octavo_runtime.model.config_json import spec_from_folder
 from octavo_runtime.model.files import locate
 from octavo_runtime.model.safetensors_folder import SafetensorsFolder
 from octavo_runtime.model.spec import UnsupportedModel
+from octavo_runtime.model.weights import load_weights, tensor_shapes
 from octavo_runtime.sampling_params import SamplingParams
 
 SMALL = {
@@ -118,3 +119,16 @@ def test_dummy_weights_serve_a_shape_without_a_checkpoint(tmp_path):
     while engine.has_work:
         outputs += engine.step()
     assert len(outputs) == 5
+
+
+@pytest.mark.parametrize("family", ["llama, tied embeddings", "llama, biases"])
+def test_the_tensors_that_are_checked_are_those_that_are_read(family, tmp_path):
+    save(FAMILIES[family], tmp_path)
+    spec, read = spec_from_folder(tmp_path), {}
+
+    def note(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        read[name] = shape
+        return torch.zeros(shape)
+
+    load_weights(spec, note, torch.device("cpu"), torch.float32)
+    assert tensor_shapes(spec) == read

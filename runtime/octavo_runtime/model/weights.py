@@ -11,6 +11,9 @@ from octavo_runtime.model.spec import ModelSpec
 from octavo_runtime.quant.groups import Groups, concatenate
 from octavo_runtime.quant.linear import DenseLinear, Linear, build_head, build_linear, pack_groups, packs
 
+_EMBEDDING, _NORM, _HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+_LAYER_NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
+
 StoredTensor = torch.Tensor | Groups
 ReadTensor = Callable[[str, tuple[int, ...]], StoredTensor]
 
@@ -51,6 +54,15 @@ class Weights:
         return self.embedding.nbytes + self.norm.nbytes + head + layers
 
 
+class _Fused(NamedTuple):
+    """Projections of one input that run as one, their outputs side by side."""
+
+    prefix: str
+    columns: int
+    rows: dict[str, int]  # by the projection's name
+    has_bias: bool
+
+
 class _Stored(NamedTuple):
     """A projection as its checkpoint has it."""
 
@@ -64,58 +76,70 @@ def load_weights(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype:
     def place(name: str, *shape: int) -> torch.Tensor:
         return _dense(read(name, shape)).to(device=device, dtype=dtype)
 
-    def fuse(prefix: str, columns: int, rows: dict[str, int], bias: bool) -> _Stored:
-        """The named projections as one, their outputs side by side."""
-        weight = _fuse([read(f"{prefix}{name}.weight", (count, columns)) for name, count in rows.items()])
-        biases = [place(f"{prefix}{name}.bias", count) for name, count in rows.items()] if bias else None
+    def fuse(at: str, part: _Fused) -> _Stored:
+        prefix, rows = at + part.prefix, part.rows.items()
+        weight = _fuse([read(f"{prefix}{name}.weight", (count, part.columns)) for name, count in rows])
+        biases = [place(f"{prefix}{name}.bias", count) for name, count in rows] if part.has_bias else None
         return _Stored(weight, torch.cat(biases) if biases else None)
 
-    hidden, inner = spec.hidden_size, spec.intermediate_size
-    q_rows, kv_rows = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
+    hidden = spec.hidden_size
     layers, packed = [], []
     for index in range(spec.num_layers):
-        at = f"model.layers.{index}."
-        attention, mlp = at + "self_attn.", at + "mlp."
-        input_norm = place(at + "input_layernorm.weight", hidden)
-        mlp_norm = place(at + "post_attention_layernorm.weight", hidden)
-        projections = (
-            fuse(attention, hidden, {"q_proj": q_rows, "k_proj": kv_rows, "v_proj": kv_rows}, spec.attention_bias),
-            fuse(attention, q_rows, {"o_proj": hidden}, spec.attention_bias),
-            fuse(mlp, hidden, {"gate_proj": inner, "up_proj": inner}, spec.mlp_bias),
-            fuse(mlp, inner, {"down_proj": hidden}, spec.mlp_bias),
-        )
+        at = _layer(index)
+        input_norm, mlp_norm = (place(at + name, hidden) for name in _LAYER_NORMS)
+        projections = [fuse(at, part) for part in _projections(spec)]
         qkv, output, gate_up, down = (build_linear(*stored, device, dtype) for stored in projections)
         layers.append(LayerWeights(input_norm, qkv, output, mlp_norm, gate_up, down))
         if packs(device, dtype):
             qkv_groups, output_groups, gate_up_groups, down_groups = map(_pack, projections)
             if qkv_groups and output_groups and gate_up_groups and down_groups:
                 packed.append(PackedLayer(input_norm, qkv_groups, output_groups, mlp_norm, gate_up_groups, down_groups))
-    embedded = read("model.embed_tokens.weight", (spec.vocab_size, hidden))
+    embedded = read(_EMBEDDING, (spec.vocab_size, hidden))
     embedding = _dense(embedded).to(device=device, dtype=dtype)
     if spec.tie_embeddings:
         head = build_head(embedded, embedding, device, dtype)
     else:
-        head = build_head(read("lm_head.weight", (spec.vocab_size, hidden)), None, device, dtype)
+        head = build_head(read(_HEAD, (spec.vocab_size, hidden)), None, device, dtype)
     return Weights(
         embedding=embedding,
         layers=tuple(layers),
-        norm=place("model.norm.weight", hidden),
+        norm=place(_NORM, hidden),
         head=head,
         packed_layers=tuple(packed) if len(packed) == spec.num_layers else None,
     )
 
 
 def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all tensors that load_weights reads, without a byte of them."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    nowhere = torch.device("meta")
-
-    def read(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        shapes[name] = shape
-        return torch.empty(shape, device=nowhere)
-
-    load_weights(spec, read, nowhere, torch.float32)
+    """Names and shapes of all tensors that load_weights reads."""
+    hidden = spec.hidden_size
+    shapes: dict[str, tuple[int, ...]] = {_EMBEDDING: (spec.vocab_size, hidden), _NORM: (hidden,)}
+    if not spec.tie_embeddings:
+        shapes[_HEAD] = spec.vocab_size, hidden
+    for at in map(_layer, range(spec.num_layers)):
+        shapes |= {at + name: (hidden,) for name in _LAYER_NORMS}
+        for part in _projections(spec):
+            for name, count in part.rows.items():
+                shapes[f"{at}{part.prefix}{name}.weight"] = count, part.columns
+                if part.has_bias:
+                    shapes[f"{at}{part.prefix}{name}.bias"] = (count,)
     return shapes
+
+
+def _layer(index: int) -> str:
+    return f"model.layers.{index}."
+
+
+def _projections(spec: ModelSpec) -> tuple[_Fused, _Fused, _Fused, _Fused]:
+    """What a layer multiplies by, in its order."""
+    hidden, inner = spec.hidden_size, spec.intermediate_size
+    q_rows, kv_rows = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
+    qkv = {"q_proj": q_rows, "k_proj": kv_rows, "v_proj": kv_rows}
+    return (
+        _Fused("self_attn.", hidden, qkv, spec.attention_bias),
+        _Fused("self_attn.", q_rows, {"o_proj": hidden}, spec.attention_bias),
+        _Fused("mlp.", hidden, {"gate_proj": inner, "up_proj": inner}, spec.mlp_bias),
+        _Fused("mlp.", inner, {"down_proj": hidden}, spec.mlp_bias),
+    )
 
 
 def _dense(stored: StoredTensor) -> torch.Tensor:
