@@ -33,8 +33,6 @@ class ScriptedEngine:
     before all else; [refuse KIND] ends this request with an error of that kind before any token, [error KIND] after 2;
     [die] ends the engine after 2 tokens; [hang] makes the engine look hung."""
 
-    refused = False
-
     def __init__(self, program: str = "") -> None:
         self.ready: Ready | None = None
         self.aborted: set[tuple[str, int]] = set()

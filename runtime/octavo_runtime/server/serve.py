@@ -18,7 +18,7 @@ import uvloop
 from octavo_runtime import logs
 from octavo_runtime.chat_template import ChatTemplate, load_chat_template
 from octavo_runtime.config import EngineConfig, ServerConfig, parse_duration
-from octavo_runtime.engine_client import EngineClient, EngineFailure
+from octavo_runtime.engine_client import EngineClient, EngineFailure, EngineRefused
 from octavo_runtime.messages import Ready
 from octavo_runtime.model.files import ModelFiles, default_name, locate
 from octavo_runtime.sampling_defaults import describe, load_sampling_defaults
@@ -179,11 +179,11 @@ async def _run_model(
             model = ServedModel(tokenizer, template, ready.max_model_len, ready.vocab_size, style, defaults)
             with metrics.startup("warm_up"):
                 await _warm_up(state.engine, model)
-    except ValueError as error:
-        return str(error), BAD_ARGUMENT
     except EngineFailure as error:
         # Of several API processes, their supervisor tells what was refused.
-        return str(error), BAD_ARGUMENT if state.engine.refused and not supervised else FAILED
+        return str(error), BAD_ARGUMENT if isinstance(error, EngineRefused) and not supervised else FAILED
+    except ValueError as error:
+        return str(error), BAD_ARGUMENT
     state.model = model
     if supervised:
         supervised.tell_ready()
