@@ -15,6 +15,7 @@ BODIES = {
     "/v1/chat/completions": {"model": "smollm2", "messages": ASKED, "max_tokens": 8},
     "/v1/completions": {"model": "smollm2", "prompt": "Once upon a time", "max_tokens": 8},
     "/v1/responses": {"model": "smollm2", "input": "Tell a tale of the sea.", "max_output_tokens": 16, "store": False},
+    "/v1/responses/input_tokens": {"model": "smollm2", "input": "A tale of the sea."},
     "/v1/messages": {"model": "smollm2", "messages": ASKED, "max_tokens": 8},
     "/v1/messages/count_tokens": {"model": "smollm2", "messages": ASKED},
     "/v1/embeddings": {"model": "smollm2", "input": "A tale of the sea."},

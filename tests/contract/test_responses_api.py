@@ -340,6 +340,7 @@ def test_a_custom_tool_there_and_back(client, scripted):
         kinds = [event.type for event in stream]
         [streamed] = stream.get_final_response().output
     assert streamed.input == item.input
+    assert kinds == [event["type"] for event in events(scripted, **asked)]
     assert kinds[-4:-1] == [
         "response.custom_tool_call_input.delta",
         "response.custom_tool_call_input.done",

@@ -62,8 +62,7 @@ class ResponseStream:
                 yield from self._close("completed")
                 yield from self._open(output_call(self._response, piece.id, piece.name, "", "in_progress"))
             case Argued():
-                assert self._item is not None, "arguments come behind the call that they belong to"
-                yield from self._grow(type(self._item), piece.json)
+                yield from self._argue(piece.json)
             case Ended():
                 cut = piece.finish_reason == "length"
                 yield from self._close("incomplete" if cut else "completed")
@@ -92,8 +91,14 @@ class ResponseStream:
                 )
             case OutputReasoning():
                 yield events.ReasoningDelta(sequence_number=number, item_id=place, output_index=index, delta=text)
-            case OutputCall():
-                yield events.ArgumentsDelta(sequence_number=number, item_id=place, output_index=index, delta=text)
+
+    def _argue(self, json: str) -> Iterator[events.Event]:
+        self._text.append(json)
+        if isinstance(self._item, OutputCall):  # a custom tool's input comes once its JSON is whole
+            index = len(self._response.output)
+            yield events.ArgumentsDelta(
+                sequence_number=self._next(), item_id=self._item.id, output_index=index, delta=json
+            )
 
     def _open(self, item: OutputItem) -> Iterator[events.Event]:
         self._item, self._text, self._logprobs = item, [], []
