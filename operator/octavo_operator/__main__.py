@@ -25,6 +25,9 @@ def main() -> int:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("kopf", "aiohttp.access"):
         logging.getLogger(chatty).setLevel(max(logging.getLogger().level, logging.WARNING))
+    # A traceback for every watch that fails, of every kind: places.py tells what they come to.
+    for tiresome in ("kopf._cogs.clients", "kopf._core.reactor"):
+        logging.getLogger(tiresome).setLevel(logging.CRITICAL)
     try:
         metrics_endpoint.serve(settings.metrics_port)
     except OSError as error:

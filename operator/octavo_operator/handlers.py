@@ -84,6 +84,7 @@ def _settings(*, watch_cluster: bool) -> kopf.OperatorSettings:
     # is not given.
     settings.scanning.disabled = not watch_cluster
     settings.watching.server_timeout = 300
+    settings.networking.error_backoffs = (1, 2, 4, 8)  # then the place is told as not served, and tried again
     for _, _, plural in _CHILDREN:
         settings.watching.label_selectors[plural] = SERVICE_LABEL
     return settings

@@ -51,7 +51,7 @@ class Places:
                 return
             except Exception as error:
                 self._take_signals()
-                trouble = " ".join(str(error).split())[:300] or type(error).__name__
+                trouble = _words(error)
             finally:
                 told.cancel()
             if self._stop.is_set():
@@ -59,7 +59,7 @@ class Places:
             self._lost(place)
             if loop.time() - began > _STEADY:
                 pause = _FIRST_PAUSE
-            if self._troubles.get(place) != trouble:
+            if place not in self._troubles:
                 logger.warning("%s cannot be served, and is looked at again: %s", _name(place), trouble)
             self._troubles[place] = trouble
             with contextlib.suppress(TimeoutError):
@@ -76,6 +76,12 @@ class Places:
         """kopf lets a signal end but the operator that started last; here one signal ends all of them."""
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+
+
+def _words(error: Exception) -> str:
+    """What happened; kopf's errors bear the API server's whole answer beside its words."""
+    said = error.args[0] if error.args else ""
+    return " ".join(str(said).split())[:300] or type(error).__name__
 
 
 def _name(place: Place) -> str:
