@@ -3,7 +3,8 @@
 import pytest
 
 from octavo_runtime.server.request_record import RequestRecord, begin_request
-from octavo_runtime.server.wishes import Wish, set_aside, without_nulls, without_server_tools
+from octavo_runtime.server.nulls import without_nulls
+from octavo_runtime.server.wishes import Wish, set_aside, without_server_tools
 
 WISHES = {
     "hurry": Wish("all are in a hurry", ("no", False)),

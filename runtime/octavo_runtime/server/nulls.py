@@ -5,6 +5,17 @@ from typing import Any
 from pydantic import model_validator
 
 
+def without_nulls(value: Any, values: frozenset[str]) -> Any:
+    """`value` without fields that are null, at every level; values: names of fields in which null is a value."""
+    if isinstance(value, dict):
+        return {
+            name: one if name in values else without_nulls(one, values)
+            for name, one in value.items()
+            if one is not None
+        }
+    return [without_nulls(one, values) for one in value] if isinstance(value, list) else value
+
+
 def _without_nulls(value: Any) -> Any:
     return {name: one for name, one in value.items() if one is not None} if isinstance(value, dict) else value
 

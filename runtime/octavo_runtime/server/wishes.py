@@ -127,17 +127,6 @@ def check_number(place: str, value: Any, most: int) -> None:
         raise ValueError(f"{place}: must have at most {most} items, got {len(value)}")
 
 
-def without_nulls(value: Any, values: frozenset[str]) -> Any:
-    """`value` without fields that are null, at every level; values: names of fields in which null is a value."""
-    if isinstance(value, dict):
-        return {
-            name: one if name in values else without_nulls(one, values)
-            for name, one in value.items()
-            if one is not None
-        }
-    return [without_nulls(one, values) for one in value] if isinstance(value, list) else value
-
-
 def _without(value: Any, path: str, rest: list[str], place: str, wish: Wish) -> Any:
     """`value` without what the rest of the path leads to. place: where `value` stands, with a dot behind it."""
     name, *further = rest

@@ -9,10 +9,11 @@ from octavo_runtime.server import wishes
 from octavo_runtime.server.answer_form import Schema
 from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.messages_api.blocks import Messages, TextBlocks
+from octavo_runtime.server.nulls import without_nulls
 from octavo_runtime.server.text import Text
 from octavo_runtime.server.tools.tool import MOST_TOOLS
 from octavo_runtime.server.unsupported import without_unsupported
-from octavo_runtime.server.wishes import check_number, set_aside, without_nulls, without_server_tools
+from octavo_runtime.server.wishes import check_number, set_aside, without_server_tools
 
 _WITHOUT_EFFECT = frozenset(
     {"metadata", "cache_control", "diagnostics", "inference_geo", "user_profile_id", "workspace_id"}

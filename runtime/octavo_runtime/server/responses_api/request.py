@@ -9,12 +9,13 @@ from octavo_runtime.server import wishes
 from octavo_runtime.server.answer_form import Schema
 from octavo_runtime.server.generation_request import MOST_TOP_LOGPROBS
 from octavo_runtime.server.json_list import ListOf
+from octavo_runtime.server.nulls import without_nulls
 from octavo_runtime.server.responses_api.items import Input
 from octavo_runtime.server.responses_api.tools import AllowedTools, CustomTool, NamedTool, Tool, offered
 from octavo_runtime.server.text import Text, valid_value
 from octavo_runtime.server.tools.tool import MOST_TOOLS
 from octavo_runtime.server.unsupported import without_unsupported
-from octavo_runtime.server.wishes import check_number, set_aside, without_nulls, without_server_tools
+from octavo_runtime.server.wishes import check_number, set_aside, without_server_tools
 
 _LOGPROBS = "message.output_text.logprobs"
 
