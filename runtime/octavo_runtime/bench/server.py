@@ -38,7 +38,8 @@ def serving(
     arguments.
 
     BadOption, with the server's own line, where it cannot start."""
-    command = [*program, model, "--port", "0", "--no-access-log", *flags]
+    # Strict: what the server cannot do as asked would be measured as something else.
+    command = [*program, model, "--port", "0", "--no-access-log", "--strict", *flags]
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
