@@ -51,7 +51,9 @@ class _Reader(asyncio.Protocol):
     def __init__(self, done: asyncio.Future[Stream], path: str, body: dict[str, object]) -> None:
         self.done = done
         data = msgspec.json.encode(body)
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
+        )
         self._request = head.encode() + b"\r\n\r\n" + data
         self._stream = Stream()
         self._rest = b""
