@@ -91,13 +91,14 @@ class Kubernetes:
 class Operator:
     """The operator as a process of its own."""
 
-    def __init__(self, kubeconfig: Path, log: Path) -> None:
+    def __init__(self, kubeconfig: Path, log: Path, **environment: str) -> None:
         self._environment = os.environ | {
             "KUBECONFIG": str(kubeconfig),
             "OCTAVO_RUNTIME_IMAGE": "octavo.local/demo:1",
             "OCTAVO_HEALTH_PORT": "18081",
             "OCTAVO_METRICS_PORT": "18082",
             "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'runtime'}",
+            **environment,
         }
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -127,13 +128,18 @@ class Operator:
         return self._log.read_text()
 
 
-@pytest.fixture(scope="module")
-def kubernetes(api_server: Any) -> Kubernetes:
-    helm = shutil.which(
-        "helm", path=f"{os.environ.get('OCTAVO_BIN', '')}:{Path.home() / '.cache/octavo/bin'}:{os.environ['PATH']}"
-    )
+def helm_program() -> str:
+    """Helm; skips where there is none."""
+    folders = f"{os.environ.get('OCTAVO_BIN', '')}:{Path.home() / '.cache/octavo/bin'}:{os.environ['PATH']}"
+    helm = shutil.which("helm", path=folders)
     if helm is None:
         pytest.skip("no helm (set OCTAVO_BIN to its folder)")
+    return helm
+
+
+@pytest.fixture(scope="module")
+def kubernetes(api_server: Any) -> Kubernetes:
+    helm = helm_program()
     api_server.kubectl("create", "namespace", "octavo-system")
     installed = subprocess.run(
         [helm, "install", "octavo", ROOT / "charts/octavo", "--namespace=octavo-system"],
@@ -554,3 +560,56 @@ def test_merge_keys_are_those_of_kubernetes(kubernetes: Kubernetes) -> None:
     ours = {field: keys for field, keys in KEYS.items() if field in found}
     assert ours == {field: found[field] for field in ours}
     assert set(found) - set(KEYS) <= {"ephemeralContainers"}
+
+
+def test_a_namespace_that_goes_does_not_take_the_others_along(api_server: Any, kubernetes: Kubernetes) -> None:
+    """An operator with the rights that the chart gives for two namespaces, told to serve a third that is not there."""
+    served = ("team-a", "team-b")
+    for namespace in served:
+        kubernetes.kubectl("create", "namespace", namespace)
+    settings = [f"--set=namespaces={{{','.join(served)}}}", "--set=crds.enabled=false", "--namespace=octavo-system"]
+    rendered = subprocess.run(
+        [helm_program(), "template", "apart", ROOT / "charts/octavo", *settings],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    kinds = ("Role", "RoleBinding", "ServiceAccount")
+    rights = [item for item in yaml.safe_load_all(rendered) if item and item["kind"] in kinds]
+    kubernetes.kubectl("apply", "-f", "-", document=yaml.safe_dump_all(rights))
+    token = kubernetes.kubectl("create", "token", "apart-operator", "--namespace=octavo-system").strip()
+    running = Operator(
+        api_server.kubeconfig("apart", token),
+        api_server.folder / "apart.log",
+        OCTAVO_NAMESPACES=",".join((*served, "absent")),
+        OCTAVO_HEALTH_PORT="18083",
+        OCTAVO_METRICS_PORT="18084",
+    )
+
+    def reported(namespace: str, name: str) -> bool:
+        reason = '--output=jsonpath={.status.conditions[?(@.type=="Ready")].reason}'
+        return kubernetes.kubectl("get", "llmservice", name, "--namespace", namespace, reason) == "Starting"
+
+    def apply(namespace: str, name: str) -> None:
+        kubernetes.kubectl("apply", "--namespace", namespace, "-f", "-", document=anywhere(name))
+
+    def anywhere(name: str) -> str:
+        document = json.loads(llmservice(name, SMALLEST))
+        del document["metadata"]["namespace"]
+        return json.dumps(document)
+
+    running.start()
+    try:
+        for namespace in served:
+            apply(namespace, "before")
+        for namespace in served:
+            eventually(lambda namespace=namespace: reported(namespace, "before"), what=running.log)
+        kubernetes.kubectl("delete", "namespace", "team-b", "--timeout=60s")
+        eventually(lambda: "namespace absent cannot be served" in running.log(), what=running.log)
+        apply("team-a", "after")
+        eventually(lambda: reported("team-a", "after"), what=running.log)
+        assert "Traceback" not in running.log()
+    finally:
+        took = running.stop()
+        kubernetes.kubectl("delete", "namespace", "team-a", "--wait=false")
+    assert took < 5

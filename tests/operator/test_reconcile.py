@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import os
 from typing import Any
 
 import pytest
@@ -501,3 +502,43 @@ def test_events_of_a_pod_that_does_not_start_are_asked_for() -> None:
     assert ready["reason"] == "FailedMount"
     assert 'secret "absent" not found' in ready["message"]
     assert "spec.endpoint.tlsSecret" in ready["message"]
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["name", "containers", "env", "volumes", "labels", "args", "emptyDir", "resources", "x"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+named = {
+    "containers": st.lists(st.fixed_dictionaries({"name": st.just("engine")}, optional={"env": anything})) | anything
+}
+templates = st.fixed_dictionaries(
+    {},
+    optional={
+        "metadata": st.dictionaries(st.sampled_from(["labels", "annotations", "x"]), anything, max_size=3),
+        "spec": st.fixed_dictionaries(
+            {}, optional=named | {"volumes": anything, "tolerations": anything, "nodeSelector": anything}
+        ),
+    },
+)
+
+
+@given(templates)
+@settings(max_examples=int(os.environ.get("OCTAVO_EXAMPLES", "100")), deadline=None)
+def test_no_template_leaves_a_service_without_a_status_of_its_generation(template: Any) -> None:
+    cluster = serving()
+    change(cluster, podTemplate=template)
+    run(cluster)
+    status = cluster.objects["LLMService", "chat"]["status"]
+    assert status["observedGeneration"] == 2
+    assert {item["observedGeneration"] for item in status["conditions"]} == {2}
+    assert condition(cluster, "Ready")["reason"] in ("InvalidSpec", "Serving", "RollingOut"), condition(
+        cluster, "Ready"
+    )
