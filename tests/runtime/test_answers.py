@@ -7,7 +7,7 @@ import tokenizers
 from tokenizers import decoders, models
 
 from octavo_runtime.answers import Answers
-from octavo_runtime.messages import Output
+from octavo_runtime.messages import Output, RequestError
 from octavo_runtime.sampling_params import SamplingParams
 from octavo_runtime.step import TokenLogprobs
 from octavo_runtime.tokenizer import Tokenizer
@@ -78,6 +78,22 @@ def test_the_stop_token_is_the_reason_and_an_end_of_sequence_token_is_none(token
     ended = Answers(tokenizer, SamplingParams(stop_token_ids=[99]))
     ended.add(Output("r", [*ids("a"), END], "stop"))
     assert [(one.text, one.stop_reason) for one in stopped.best() + ended.best()] == [("a", 99), ("a", None)]
+
+
+def test_an_error_ends_the_answers_that_still_grow(tokenizer):
+    answers = Answers(tokenizer, SamplingParams(n=3, stop=("bcd",)))
+    answers.add(Output("r", ids("a"), "length", index=0))
+    answers.add(Output("r", ids("ab"), index=1))
+    error = RequestError("deadline", "too late")
+    answers.fail(error)
+    assert answers.finished
+    result = answers.request_output(None, [1])
+    assert [(one.text, one.finish_reason) for one in result.outputs] == [
+        ("a", "length"),
+        ("ab", "error"),
+        ("", "error"),
+    ]
+    assert result.error is error
 
 
 def test_best_of_keeps_those_of_highest_mean_log_probability(tokenizer):

@@ -16,7 +16,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from octavo_runtime.__main__ import main
-from octavo_runtime.bench import batching, chunked_prefill, concurrency, kv_cache, memory, prefix
+from octavo_runtime.bench import batching, chunked_prefill, concurrency, kv_cache, memory, prefix, scheduler
 from octavo_runtime.bench.drive import configure, drive, open_engine
 from octavo_runtime.bench.jobs import Job, lognormal_lengths, poisson_arrivals
 from octavo_runtime.bench.machine import machine
@@ -141,6 +141,17 @@ def test_batching(model, tmp_path, capsys):
     told = check_picture(report, tmp_path / "batching.png", capsys)
     assert told["static"]["output_tokens"] == told["continuous"]["output_tokens"] == sum(told["output_lengths"])
     assert "throughput" in told["finding"]
+
+
+def test_scheduler(model, tmp_path, capsys):
+    report = scheduler.run(model, 3, "0,40", "4,8", 5, 0)
+    told = check_picture(report, tmp_path / "scheduler.png", capsys)
+    assert [queue["waiting"] for queue in told["queues"]] == [0, 40]
+    assert [batch["prompts"] for batch in told["offline"]] == [4, 8]
+    times = [queue[name] for queue in told["queues"] for name in ("step", "first_step", "first_step_shared")]
+    assert min(*times, *(batch["prompt"] for batch in told["offline"])) > 0
+    with pytest.raises(BadOption, match="waiting: must be from 0 to 1,000,000, got -1"):
+        scheduler.run(model, 3, "-1", "4", 5, 0)
 
 
 def test_batching_with_arrivals_over_time(model):

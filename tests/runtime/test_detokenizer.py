@@ -102,6 +102,17 @@ def test_the_stop_token_counts_but_shows_no_text(byte_level):
     assert detokenizer.add([*ids, 2], finished=True, stopped_by_token=True) == "Paris."
 
 
+def test_the_stop_token_shows_its_text_where_stops_are_included(byte_fallback):
+    ids = [1 + ord(c) for c in "ab"]
+    for include, text in ((False, "a"), (True, "ab")):
+        detokenizer = Detokenizer(byte_fallback, include_stop=include)
+        assert detokenizer.add(ids, finished=True, stopped_by_token=True) == text
+    special = Detokenizer(byte_fallback, include_stop=True)
+    assert special.add([*ids, 0], finished=True, stopped_by_token=True) == "ab", (
+        "a special token is skipped all the same"
+    )
+
+
 def test_an_unfinished_character_shows_as_replacement_at_the_end_only(byte_fallback):
     half = [1 + byte for byte in "é".encode()[:1]]
     detokenizer = Detokenizer(byte_fallback)

@@ -1,6 +1,7 @@
 """The engine's own behaviour on a small random model: queue and time limits, priorities, aborts, bad requests."""
 
 import math
+from concurrent.futures import Future
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,8 @@ from small_models import EOS, SHAPES, make_engine, random_prompts, run, save, to
 from octavo_runtime.admission import QueueFull
 from octavo_runtime.config import EngineConfig
 from octavo_runtime.engine import Engine
-from octavo_runtime.sampling_params import InvalidParameter, SamplingParams
+from octavo_runtime.sampling_params import InvalidParameter, SamplingParams, StructuredOutput
+from octavo_runtime.structured.grammars import Grammars
 
 LONG = SamplingParams(temperature=0.0, max_tokens=30, ignore_eos=True)
 
@@ -214,6 +216,22 @@ def test_hostile_handling_is_refused_and_loses_nothing(folder, handling, words):
     with pytest.raises(InvalidParameter, match=words):
         engine.add_request("r", [1], LONG, **handling)
     assert len(drain(engine)) == 30
+
+
+def test_requests_whose_grammars_compile_wait_and_can_be_ended(folder, monkeypatch):
+    monkeypatch.setattr(Grammars, "compile", lambda _, __: Future())
+    engine = make_engine(folder, max_queue_len=2)
+    formed = SamplingParams(structured_outputs=StructuredOutput(regex="[ab]+"), max_tokens=4)
+    engine.add_request("a", [5, 6], formed)
+    engine.add_request("b", [5, 6], formed)
+    with pytest.raises(QueueFull, match="at most 2 requests may wait, 2 do"):
+        engine.add_request("c", [5, 6], LONG)
+    engine.abort("a", 1)
+    assert "a" in engine, "it has no such answer"
+    engine.abort("a", 0)
+    engine.abort("b")
+    assert not engine.has_work
+    assert engine.load.waiting == 0
 
 
 def test_ids_are_not_used_twice_at_a_time(folder):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo_runtime.config import EngineConfig
-from octavo_runtime.engine_client import EngineClient, EngineFailure, _joined
+from octavo_runtime.engine_client import EngineClient, EngineFailure, EngineRefused, _joined
 from octavo_runtime.messages import Output, RequestError
 from octavo_runtime.sampling_params import SamplingParams
 
@@ -227,6 +227,7 @@ async def test_a_busy_engine_is_told_from_one_whose_loop_never_ends(monkeypatch)
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"kv_cache_memory": "900Ti"}, "kv_cache_memory: must be at most"),
         ({"max_model_len": 100_000}, "max_model_len: must be at most 8192, the model's own limit, got 100000"),
         ({"kv_cache_memory": "1Mi"}, "max_model_len: must be at most 32, the tokens that the KV cache holds, got 512"),
         ({"model": "/nowhere/model"}, "/nowhere/model"),
@@ -234,7 +235,7 @@ async def test_a_busy_engine_is_told_from_one_whose_loop_never_ends(monkeypatch)
     ],
 )
 async def test_an_engine_that_cannot_start_says_why_in_one_line(changes, words):
-    with pytest.raises(EngineFailure) as caught:
+    with pytest.raises(EngineRefused) as caught:  # octavo serve ends with exit code 2, not 1
         async with started(CONFIG.model_copy(update=changes)):
             pass
     assert words in str(caught.value)

@@ -105,6 +105,13 @@ def test_an_answer_keeps_to_its_form_and_a_bad_form_is_named(llm):
     assert not llm._engine.has_work
 
 
+def test_messages_need_a_role(llm):
+    for wrong in ({"content": "hi"}, {"role": 3, "content": "hi"}):
+        with pytest.raises(InvalidParameter, match="messages must each have a role and a content, got"):
+            llm.chat([{"role": "user", "content": "a"}, wrong])
+    assert not llm._engine.has_work
+
+
 def test_nothing_runs_when_one_prompt_is_refused(llm):
     with pytest.raises(InvalidParameter, match="prompt must have at least 1 token"):
         llm.generate([[1, 2], []], GREEDY)

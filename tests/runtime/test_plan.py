@@ -149,6 +149,22 @@ def test_engine_settles_on_what_is_planned(tmp_path, fields):
         assert ready.num_host_blocks == planned.num_host_blocks
 
 
+def test_the_engine_refuses_a_cache_beyond_what_is_free_as_planned(tmp_path, monkeypatch):
+    """Before a byte of it is touched: the machine's OOM killer would decide else."""
+    (tmp_path / "config.json").write_text(json.dumps(TINY))
+    free = 100_000_000
+    monkeypatch.setattr("octavo_runtime.executor.cpu.free_host_memory", lambda: free)
+    asked = EngineConfig(model=str(tmp_path), device="cpu", load_format="dummy", kv_cache_memory="512Mi")
+    with pytest.raises(plan.DoesNotFit) as refused:
+        CpuExecutor(asked, locate(str(tmp_path)))
+    assert str(refused.value).startswith(
+        "kv_cache_memory: must be at most 0.10 GB, which weights and reserves leave of"
+    )
+    swap = asked.model_copy(update={"kv_cache_memory": "1Mi", "swap_space": "512Mi"})
+    with pytest.raises(plan.DoesNotFit, match=r"^swap_space: must be at most 0\.10 GB, the host memory left"):
+        CpuExecutor(swap, locate(str(tmp_path)))
+
+
 @pytest.mark.parametrize(
     ("fields", "device", "cache", "free", "expected"),
     [

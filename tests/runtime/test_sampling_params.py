@@ -241,3 +241,7 @@ def test_a_word_of_spaces_is_banned_as_it_is(smollm2):
 def test_params_without_bad_words_are_returned_as_they_are(smollm2):
     params = SamplingParams(bad_word_ids=((5,),))
     assert resolve_params(params, smollm2) is params
+
+
+def test_one_stop_string_needs_no_list():
+    assert SamplingParams(stop="END") == SamplingParams(stop=("END",))
