@@ -24,7 +24,7 @@ from octavo_runtime.preemption import PreemptionCost
 from octavo_runtime.request import Request, Sequence, finish_reason
 from octavo_runtime.sampling_params import InvalidParameter, SamplingParams, StructuredOutput
 from octavo_runtime.scheduler import Schedule, Scheduler
-from octavo_runtime.step import Sample, StepPlan, TokenLogprobs
+from octavo_runtime.step import Sample, TokenLogprobs
 from octavo_runtime.step_pace import StepPace
 from octavo_runtime.structured.grammars import Grammar, GrammarFailed, Grammars, GrammarsBusy
 from octavo_runtime.structured.pending import PendingGrammars
@@ -219,7 +219,7 @@ class Engine:
         masks = self._masks(schedule)
         now, started = self._clock(), time.perf_counter()
         result = self._executor.run(schedule.plan, masks)
-        self._observe(schedule.plan, time.perf_counter() - started)
+        self._observe(schedule, time.perf_counter() - started)
         self._scheduler.commit(schedule)
         for sequence, item, samples, scores in zip(
             schedule.sequences, schedule.plan.slices, result.samples, result.prompt_logprobs, strict=True
@@ -315,11 +315,10 @@ class Engine:
                 self._watch(life, life.request.deadline)
         return outputs
 
-    def _observe(self, plan: StepPlan, seconds: float) -> None:
+    def _observe(self, schedule: Schedule, seconds: float) -> None:
         """Learns from how long a step took."""
-        counts = [len(item.token_ids) for item in plan.slices]
-        self._cost.observe(sum(counts), seconds)
-        self._pace.observe(sum(counts), sum(count for count in counts if count > 1), seconds)
+        self._cost.observe(schedule.num_tokens, seconds)
+        self._pace.observe(schedule.num_tokens, schedule.num_prompt_tokens, seconds)
 
     def _masks(self, schedule: Schedule) -> Callable[[], npt.NDArray[np.int32] | None]:
         """Works out the tokens that grammars allow while the device computes."""

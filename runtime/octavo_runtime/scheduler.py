@@ -36,11 +36,13 @@ class Preemptions:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A planned step. `sequences` stand behind the plan's slices, one for one; `num_tokens`: those of all slices."""
+    """A planned step. `sequences` stand behind the plan's slices, one for one. `num_tokens`: those of all slices;
+    `num_prompt_tokens`: those of slices with more than one, which are pieces of prompts."""
 
     plan: StepPlan = field(default_factory=StepPlan)
     sequences: tuple[Sequence, ...] = ()
     num_tokens: int = 0
+    num_prompt_tokens: int = 0
 
 
 class Scheduler:
@@ -116,7 +118,8 @@ class Scheduler:
             if sequence.synced < len(sequence.block_table):
                 tables.append(TableUpdate(sequence.row, sequence.synced, sequence.block_table[sequence.synced :]))
                 sequence.synced = len(sequence.block_table)
-        return Schedule(StepPlan(moves, new_rows, tables, slices), tuple(counts), sum(counts.values()))
+        plan, numbers = StepPlan(moves, new_rows, tables, slices), list(counts.values())
+        return Schedule(plan, tuple(counts), sum(numbers), sum(numbers) - numbers.count(1))
 
     def commit(self, schedule: Schedule) -> None:
         """The step has run: its tokens are computed."""
@@ -168,10 +171,12 @@ class Scheduler:
     def _admit(self, counts: dict[Sequence, int], allowance: int) -> None:
         """Moves sequences from waiting to running while budget, rows and blocks last. allowance: most tokens of
         prompts in this step."""
+        if not (self.waiting and (self._free_rows or not counts)):
+            return
         budget = min(
             self._max_num_batched_tokens - sum(counts.values()), allowance - sum(map(_of_prompt, counts.values()))
         )
-        if not (budget and self.waiting and (self._free_rows or not counts)):
+        if not budget:
             return
         upcoming = self.tables.upcoming(counts)
         passed: list[Sequence] = []

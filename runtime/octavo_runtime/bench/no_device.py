@@ -11,8 +11,8 @@ _TOKEN = Sample(7)
 
 
 class NoDevice:
-    """See `Executor`. Each draw brings the same token. `seconds`: CPU time that went here, which is not the
-    engine's."""
+    """See `Executor`. Each draw brings the same token, and answers may be as long as the blocks hold. `seconds`: CPU
+    time that went here, which is not the engine's."""
 
     def __init__(self, spec: ModelSpec, *, num_blocks: int, block_size: int, max_num_batched_tokens: int) -> None:
         self.spec = spec
@@ -21,7 +21,7 @@ class NoDevice:
         self.swap_bytes_per_second = 1.0
         self.seconds = 0.0
         self.ready = Ready(
-            max_model_len=spec.max_position,
+            max_model_len=num_blocks * block_size,
             vocab_size=spec.vocab_size,
             block_size=block_size,
             num_blocks=num_blocks,

@@ -26,6 +26,7 @@ from octavo_runtime.tokenizer import Tokenizer, load_tokenizer
 from octavo_runtime.tokenizer_conversion import tokenizer_files
 
 _BLOCK, _BUDGET = 16, 8192
+_LONGEST = 16_384  # tokens of a request, of which none ends in a measurement
 _PROMPT_TOKENS = 32
 _SHARED_TOKENS = 480
 _OFFLINE_PROMPT_TOKENS, _OFFLINE_TOKENS = 4, 4
@@ -60,7 +61,7 @@ def run(model: str, running: int, waiting: str, prompts: str, steps: int, seed: 
     tokenizer = load_tokenizer(tokenizer_files(config, files))
 
     def make() -> tuple[Engine, NoDevice]:
-        blocks = running * (-(-spec.max_position // _BLOCK)) + 1
+        blocks = running * _LONGEST // _BLOCK
         device = NoDevice(spec, num_blocks=blocks, block_size=_BLOCK, max_num_batched_tokens=max(_BUDGET, running))
         return Engine(configure(model, max_num_seqs=running), files, executor=device), device
 
