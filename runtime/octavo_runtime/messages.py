@@ -66,7 +66,7 @@ class RequestError(msgspec.Struct, frozen=True, array_like=True):
     field: str | None = None
 
 
-class Output(msgspec.Struct, frozen=True, array_like=True):
+class Output(msgspec.Struct, frozen=True, array_like=True, gc=False):  # gc: see step
     """New tokens of one answer of a request; `index` tells the answers of a request (n, best_of, beams) apart.
 
     With finish_reason "stop" the last token is the end-of-sequence or stop token itself: counted in the usage, never

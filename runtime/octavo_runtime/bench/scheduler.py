@@ -179,7 +179,7 @@ def _draw(queues: list[Queue], batches: list[Batch], running: int, context: str)
     waiting, milliseconds = [queue.waiting for queue in queues], [queue.step * 1e3 for queue in queues]
     left.plot(waiting, milliseconds, "o-", color=OCTAVO)
     left.axhline(0.5, color=BASELINE, linestyle="--", linewidth=1)
-    label(left, 0, 0.5, "goal", BASELINE)
+    label(left, waiting[-1], 0.5, "goal", BASELINE)
     left.set_ylim(0, max(1.0, 1.3 * max(milliseconds)))
     quiet(left, x="requests that wait", y=f"a step of {running}, ms")
     sizes, microseconds = [batch.prompts for batch in batches], [batch.prompt * 1e6 for batch in batches]
