@@ -1,8 +1,13 @@
-"""null in the body of a request."""
+"""null in the bodies of requests and answers."""
 
 from typing import Any
 
 from pydantic import model_validator
+
+
+def is_null(value: object) -> bool:
+    """For `exclude_if` of a field that an answer leaves out rather than sends as null."""
+    return value is None
 
 
 def without_nulls(value: Any, values: frozenset[str]) -> Any:

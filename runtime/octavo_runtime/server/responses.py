@@ -7,15 +7,12 @@ from pydantic import BaseModel, Field
 
 from octavo_runtime import __version__
 from octavo_runtime.messages import FinishReason
+from octavo_runtime.server.nulls import is_null
 
 SYSTEM_FINGERPRINT = f"octavo-{__version__}"
 
 ChatFinishReason = FinishReason | Literal["tool_calls"]
 """Why a chat answer ended. tool_calls: it stopped, by itself or at a stop string, behind calls that are all whole."""
-
-
-def _is_null(value: object) -> bool:
-    return value is None
 
 
 class PromptTokensDetails(BaseModel):
@@ -105,8 +102,8 @@ class AssistantMessage(BaseModel):
     role: Literal["assistant"] = "assistant"
     content: str | None
     refusal: None = None
-    reasoning: str | None = Field(None, exclude_if=_is_null)
-    reasoning_content: str | None = Field(None, exclude_if=_is_null)
+    reasoning: str | None = Field(None, exclude_if=is_null)
+    reasoning_content: str | None = Field(None, exclude_if=is_null)
     tool_calls: list[ToolCall] = Field(default_factory=list, exclude_if=lambda calls: not calls)
 
 
@@ -117,8 +114,8 @@ class ChatChoice(BaseModel):
     message: AssistantMessage
     logprobs: ChatLogprobs | None = None
     finish_reason: ChatFinishReason
-    stop_reason: str | int | None = Field(None, exclude_if=_is_null)
-    token_ids: list[int] | None = Field(None, exclude_if=_is_null)
+    stop_reason: str | int | None = Field(None, exclude_if=is_null)
+    token_ids: list[int] | None = Field(None, exclude_if=is_null)
 
 
 class ChatCompletion(BaseModel):
@@ -131,8 +128,8 @@ class ChatCompletion(BaseModel):
     choices: list[ChatChoice]
     usage: Usage
     system_fingerprint: str
-    prompt_logprobs: PromptLogprobs | None = Field(None, exclude_if=_is_null)
-    prompt_token_ids: list[int] | None = Field(None, exclude_if=_is_null)
+    prompt_logprobs: PromptLogprobs | None = Field(None, exclude_if=is_null)
+    prompt_token_ids: list[int] | None = Field(None, exclude_if=is_null)
 
 
 class CompletionChoice(BaseModel):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from octavo_runtime.server.nulls import is_null
 from octavo_runtime.server.responses import ChosenTokenLogprob, Usage
 from octavo_runtime.server.responses_api.request import (
     ReasoningConfig,
@@ -16,11 +17,6 @@ from octavo_runtime.server.responses_api.request import (
 )
 from octavo_runtime.server.responses_api.tools import CustomTool, Tool, custom_input, offered
 from octavo_runtime.server.tools import arguments
-
-
-def _missing(value: object) -> bool:
-    return value is None
-
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
@@ -68,7 +64,7 @@ class OutputCall(BaseModel):
     type: Literal["function_call"] = "function_call"
     id: str
     call_id: str
-    namespace: str | None = Field(None, exclude_if=_missing)
+    namespace: str | None = Field(None, exclude_if=is_null)
     name: str
     arguments: str
     status: ItemStatus
@@ -80,7 +76,7 @@ class OutputCustomCall(BaseModel):
     type: Literal["custom_tool_call"] = "custom_tool_call"
     id: str
     call_id: str
-    namespace: str | None = Field(None, exclude_if=_missing)
+    namespace: str | None = Field(None, exclude_if=is_null)
     name: str
     input: str
     status: ItemStatus

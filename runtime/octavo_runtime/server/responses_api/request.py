@@ -9,7 +9,7 @@ from octavo_runtime.server import wishes
 from octavo_runtime.server.answer_form import Schema
 from octavo_runtime.server.generation_request import MOST_TOP_LOGPROBS
 from octavo_runtime.server.json_list import ListOf
-from octavo_runtime.server.nulls import without_nulls
+from octavo_runtime.server.nulls import is_null, without_nulls
 from octavo_runtime.server.responses_api.items import Input
 from octavo_runtime.server.responses_api.tools import AllowedTools, CustomTool, NamedTool, Tool, offered
 from octavo_runtime.server.text import Text, valid_value
@@ -42,20 +42,16 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 _VALUES = frozenset({"chat_template_kwargs", "metadata", "parameters", "schema"})
 
 
-def _missing(value: object) -> bool:
-    return value is None
-
-
 class TextFormat(BaseModel):
     """The form that the answer must have. Every answer keeps to the schema, whatever `strict` says."""
 
     model_config = ConfigDict(extra="forbid", strict=True, serialize_by_alias=True)
 
     type: Literal["text", "json_object", "json_schema"]
-    name: Text | None = Field(None, exclude_if=_missing)
-    description: Text | None = Field(None, exclude_if=_missing)
-    strict: bool | None = Field(None, exclude_if=_missing)
-    schema_: Schema | None = Field(None, alias="schema", exclude_if=_missing)
+    name: Text | None = Field(None, exclude_if=is_null)
+    description: Text | None = Field(None, exclude_if=is_null)
+    strict: bool | None = Field(None, exclude_if=is_null)
+    schema_: Schema | None = Field(None, alias="schema", exclude_if=is_null)
 
     @model_validator(mode="after")
     def _schema_with_its_type(self) -> "TextFormat":
