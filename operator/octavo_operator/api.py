@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from octavo_operator import pod_schema
 from octavo_operator.quantities import MIN_MEMORY, Cpu, Memory, PodMemory, parse_memory
-from octavo_runtime.config import (
+from octavo_runtime.config.settings import (
     KNOWN_QUANTIZATION,
     PRESET_FIELDS,
     Duration,

@@ -4,7 +4,7 @@ import socket
 
 from prometheus_client import CollectorRegistry, Histogram, start_http_server
 
-from octavo_runtime.metrics import OPERATOR_RECONCILE_SECONDS
+from octavo_runtime.protocol.metrics import OPERATOR_RECONCILE_SECONDS
 
 _REGISTRY = CollectorRegistry()
 _RECONCILE = Histogram(

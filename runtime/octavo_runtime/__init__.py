@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from octavo_runtime.async_engine import AsyncEngine
-    from octavo_runtime.config import EngineConfig
-    from octavo_runtime.engine import Engine
+    from octavo_runtime.config.settings import EngineConfig
+    from octavo_runtime.engine.engine import Engine
     from octavo_runtime.llm import LLM
-    from octavo_runtime.sampling_params import SamplingParams
+    from octavo_runtime.protocol.sampling_params import SamplingParams
 
 __all__ = ["LLM", "AsyncEngine", "Engine", "EngineConfig", "SamplingParams"]
 __version__ = "0.1.0"
@@ -21,10 +21,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _HOMES = {
     "AsyncEngine": "async_engine",
-    "Engine": "engine",
-    "EngineConfig": "config",
+    "Engine": "engine.engine",
+    "EngineConfig": "config.settings",
     "LLM": "llm",
-    "SamplingParams": "sampling_params",
+    "SamplingParams": "protocol.sampling_params",
 }
 
 

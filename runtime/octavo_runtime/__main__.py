@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from octavo_runtime.bench.commands import bench
-from octavo_runtime.config import EngineConfig, ServerConfig
-from octavo_runtime.options import with_model_first, with_options
-from octavo_runtime.vllm_arguments import spelled
+from octavo_runtime.cli.vllm_arguments import spelled
+from octavo_runtime.config.options import with_model_first, with_options
+from octavo_runtime.config.settings import EngineConfig, ServerConfig
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(bench, name="bench")
@@ -22,7 +22,7 @@ app.add_typer(debug, name="debug")
 @with_options(EngineConfig, ServerConfig)
 def serve(context: typer.Context, engine: EngineConfig, server: ServerConfig) -> int:
     """Serve a model behind an OpenAI-compatible HTTP API. Takes vLLM's spelling of flags too."""
-    from octavo_runtime import logs
+    from octavo_runtime.protocol import logs
     from octavo_runtime.server.serve import serve as run
 
     logs.configure(server.log_format, server.log_level)
@@ -40,7 +40,7 @@ def chat(
     ] = "",
 ) -> int:
     """Talk to a model in the terminal."""
-    from octavo_runtime.chat import chat as run
+    from octavo_runtime.cli.chat import chat as run
 
     return run(model, base_url, api_key)
 
@@ -48,8 +48,8 @@ def chat(
 @app.command()
 def prepare(model: Annotated[str, typer.Argument(help="A model in GGUF form, such as builtin://smollm2.")]) -> int:
     """Convert a GGUF model's tokenizer once and store it beside the file, so that serving starts faster."""
-    from octavo_runtime.model.files import locate
-    from octavo_runtime.tokenizer_conversion import prepare as run
+    from octavo_runtime.models.loading.files import locate
+    from octavo_runtime.text.tokenizer_conversion import prepare as run
 
     run(locate(model))
     return 0
@@ -113,7 +113,7 @@ def blocks(
     api_key: Annotated[str, typer.Option(envvar="OPENAI_API_KEY", help="Key; others see it in the process list.")] = "",
 ) -> int:
     """Draw the KV cache of a server, block by block."""
-    from octavo_runtime.debug_blocks import run
+    from octavo_runtime.cli.debug_blocks import run
 
     return run(url, api_key)
 

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from octavo_runtime.answers import Answers, RequestFailed, RequestOutput, request_exception
-from octavo_runtime.config import engine_config
-from octavo_runtime.engine_client import EngineClient, EngineFailure
-from octavo_runtime.model.files import locate
-from octavo_runtime.pooling_params import Pooling, PoolingParams
-from octavo_runtime.prompt import Prompt, prompt_ids
-from octavo_runtime.sampling_defaults import load_sampling_defaults
-from octavo_runtime.sampling_params import SamplingParams
-from octavo_runtime.tokenizer import Tokenizer, load_tokenizer, resolve_params
-from octavo_runtime.tokenizer_conversion import tokenizer_files
+from octavo_runtime.config.settings import engine_config
+from octavo_runtime.engine_process.client import EngineClient, EngineFailure
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.protocol.pooling_params import Pooling, PoolingParams
+from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.text.answers import Answers, RequestFailed, RequestOutput, request_exception
+from octavo_runtime.text.prompt import Prompt, prompt_ids
+from octavo_runtime.text.sampling_defaults import load_sampling_defaults
+from octavo_runtime.text.tokenizer import Tokenizer, load_tokenizer, resolve_params
+from octavo_runtime.text.tokenizer_conversion import tokenizer_files
 
 
 class AsyncEngine:

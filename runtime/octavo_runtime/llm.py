@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from octavo_runtime.answers import RequestOutput
-from octavo_runtime.chat_template import load_chat_template
-from octavo_runtime.config import engine_config
-from octavo_runtime.engine import Engine
-from octavo_runtime.model.files import locate
-from octavo_runtime.offline import answer_all, embed_all
-from octavo_runtime.pooling_params import Pooling, PoolingParams
-from octavo_runtime.prompt import Prompt, listed, prompt_ids
-from octavo_runtime.sampling_defaults import load_sampling_defaults
-from octavo_runtime.sampling_params import InvalidParameter, SamplingParams
-from octavo_runtime.tokenizer import load_tokenizer
-from octavo_runtime.tokenizer_conversion import tokenizer_files
+from octavo_runtime.config.settings import engine_config
+from octavo_runtime.engine.engine import Engine
+from octavo_runtime.engine.offline import answer_all, embed_all
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.protocol.pooling_params import Pooling, PoolingParams
+from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams
+from octavo_runtime.text.answers import RequestOutput
+from octavo_runtime.text.chat_template import load_chat_template
+from octavo_runtime.text.prompt import Prompt, listed, prompt_ids
+from octavo_runtime.text.sampling_defaults import load_sampling_defaults
+from octavo_runtime.text.tokenizer import load_tokenizer
+from octavo_runtime.text.tokenizer_conversion import tokenizer_files
 
 Message = Mapping[str, Any]
 

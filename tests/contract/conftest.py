@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from octavo_runtime.model.files import locate
-from octavo_runtime.tokenizer_conversion import tokenizer_folder
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.text.tokenizer_conversion import tokenizer_folder
 
 MODEL = "builtin://smollm2"
 SCRIPTED = [sys.executable, str(Path(__file__).with_name("scripted_server.py")), "serve"]

@@ -6,14 +6,14 @@ import re
 import struct
 from collections.abc import AsyncGenerator
 
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.engine_client import EngineFailure
-from octavo_runtime.messages import BlockMap, Load, Output, Ready, RequestError
-from octavo_runtime.model.files import locate
-from octavo_runtime.pooling_params import PoolingParams
-from octavo_runtime.sampling_params import SamplingParams
-from octavo_runtime.step import TokenLogprobs
-from octavo_runtime.tokenizer import load_tokenizer
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.engine_process.client import EngineFailure
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.protocol.messages import BlockMap, Load, Output, Ready, RequestError
+from octavo_runtime.protocol.pooling_params import PoolingParams
+from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.protocol.step import TokenLogprobs
+from octavo_runtime.text.tokenizer import load_tokenizer
 
 ANSWER = "The capital of France is Paris. It lies on the Seine, in the north of the country; voilà ✨."
 MAX_MODEL_LEN = 2048

@@ -28,14 +28,14 @@ import pytest
 import octavo_kernels
 import octavo_operator
 import octavo_runtime
-from octavo_runtime.block_pool import BlockPool
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.executor.cpu import CpuExecutor
-from octavo_runtime.model.files import locate
-from octavo_runtime.prefix_hash import block_hash, root_hash
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.engine.kv_cache.block_pool import BlockPool
+from octavo_runtime.engine.kv_cache.prefix_hash import block_hash, root_hash
+from octavo_runtime.models.loading.files import locate
 from octavo_runtime.server.reasoning import ReasoningSplitter
 from octavo_runtime.server.tools.call_parser import CallParser, Content
 from octavo_runtime.server.tools.syntax import SYNTAXES
+from octavo_runtime.worker.device.cpu import CpuExecutor
 
 pytestmark = pytest.mark.slow
 

@@ -96,7 +96,7 @@ def health(server, which: str) -> int:
 
 def engine_of(server) -> psutil.Process:
     children = psutil.Process(server.process.pid).children(recursive=True)
-    [engine] = [child for child in children if "octavo_runtime.engine_process" in child.cmdline()]
+    [engine] = [child for child in children if "octavo_runtime.engine_process.process" in child.cmdline()]
     return engine
 
 

@@ -12,8 +12,8 @@ import yaml
 from octavo_operator import api, resources
 from octavo_operator.resources import dashboard, pod_template
 from octavo_operator.settings import Settings
-from octavo_runtime.config import EngineConfig, ServerConfig
-from octavo_runtime.metrics import METRICS
+from octavo_runtime.config.settings import EngineConfig, ServerConfig
+from octavo_runtime.protocol.metrics import METRICS
 
 SETTINGS = Settings(runtime_image="octavo/runtime:1")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from octavo_runtime.model.files import locate
+from octavo_runtime.models.loading.files import locate
 
 
 @pytest.fixture(scope="session")

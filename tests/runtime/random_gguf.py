@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from octavo_runtime.model.gguf_file import gguf_name
+from octavo_runtime.models.loading.gguf_file import gguf_name
 
 CONFIG = LlamaConfig(
     vocab_size=160,

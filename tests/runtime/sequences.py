@@ -1,11 +1,11 @@
 """Sequences and block tables for tests of the pure logic, and what the engine does with a plan, model left out."""
 
-from octavo_runtime.block_pool import BlockPool
-from octavo_runtime.block_tables import BlockTables
-from octavo_runtime.pooling_params import PoolingParams
-from octavo_runtime.request import Request, Sequence
-from octavo_runtime.sampling_params import SamplingParams
-from octavo_runtime.scheduler import Schedule, Scheduler
+from octavo_runtime.engine.kv_cache.block_pool import BlockPool
+from octavo_runtime.engine.kv_cache.block_tables import BlockTables
+from octavo_runtime.engine.request import Request, Sequence
+from octavo_runtime.engine.scheduler import Schedule, Scheduler
+from octavo_runtime.protocol.pooling_params import PoolingParams
+from octavo_runtime.protocol.sampling_params import SamplingParams
 
 BLOCK = 8
 

@@ -3,8 +3,8 @@ what the slots of all earlier positions hold, so a lost copy, a block used twice
 
 from collections.abc import Sequence
 
-from octavo_runtime.pooling_params import PoolingParams
-from octavo_runtime.step import Move, MoveKind, NewRow, Sample, StepPlan, StepResult
+from octavo_runtime.protocol.pooling_params import PoolingParams
+from octavo_runtime.protocol.step import Move, MoveKind, NewRow, Sample, StepPlan, StepResult
 
 BLANK = -1
 VOCAB = 50

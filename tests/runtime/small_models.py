@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.engine import Engine
-from octavo_runtime.messages import Output
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.engine.engine import Engine
+from octavo_runtime.protocol.messages import Output
+from octavo_runtime.protocol.sampling_params import SamplingParams
 
 EOS = 299
 

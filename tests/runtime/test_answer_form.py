@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from octavo_runtime.sampling_params import InvalidParameter, StructuredOutput
+from octavo_runtime.protocol.sampling_params import InvalidParameter, StructuredOutput
 from octavo_runtime.server.answer_form import AnswerForm, guided
 from octavo_runtime.server.protocol import CompletionRequest
 

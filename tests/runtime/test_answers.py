@@ -6,11 +6,11 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models
 
-from octavo_runtime.answers import Answers
-from octavo_runtime.messages import Output, RequestError
-from octavo_runtime.sampling_params import SamplingParams
-from octavo_runtime.step import TokenLogprobs
-from octavo_runtime.tokenizer import Tokenizer
+from octavo_runtime.protocol.messages import Output, RequestError
+from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.protocol.step import TokenLogprobs
+from octavo_runtime.text.answers import Answers
+from octavo_runtime.text.tokenizer import Tokenizer
 
 END = 0
 

@@ -5,8 +5,8 @@ from itertools import product
 
 import pytest
 
-from octavo_runtime.beam_search import BeamSearch, num_candidates
-from octavo_runtime.step import TokenLogprobs
+from octavo_runtime.engine.beam_search import BeamSearch, num_candidates
+from octavo_runtime.protocol.step import TokenLogprobs
 
 VOCAB, END = 4, 3
 

@@ -21,7 +21,7 @@ from octavo_runtime.bench.drive import configure, drive, open_engine
 from octavo_runtime.bench.jobs import Job, lognormal_lengths, poisson_arrivals
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.report import picture_path, publish
-from octavo_runtime.options import BadOption
+from octavo_runtime.config.options import BadOption
 
 pytestmark = pytest.mark.slow
 

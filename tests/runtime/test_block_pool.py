@@ -3,7 +3,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from octavo_runtime.block_pool import BlockPool, IntegrityError, OutOfBlocks
+from octavo_runtime.engine.kv_cache.block_pool import BlockPool, IntegrityError, OutOfBlocks
 
 
 def test_allocate_takes_all_or_nothing():

@@ -9,14 +9,14 @@ import time
 
 import pytest
 
-from octavo_runtime.chat_template import ChatTemplate, Conversation, load_chat_template
-from octavo_runtime.model.files import ModelFiles, locate
-from octavo_runtime.sampling_params import InvalidParameter
-from octavo_runtime.template_process import TemplateProcess, TemplateRefusal
-from octavo_runtime.template_sandbox import MOST_CHARACTERS
-from octavo_runtime.tokenizer import Tokenizer, load_tokenizer
-from octavo_runtime.tokenizer_conversion import tokenizer_folder
-from octavo_runtime.tokenizer_files import TokenizerUnavailable
+from octavo_runtime.models.loading.files import ModelFiles, locate
+from octavo_runtime.protocol.sampling_params import InvalidParameter
+from octavo_runtime.text.chat_template import ChatTemplate, Conversation, load_chat_template
+from octavo_runtime.text.template_process import TemplateProcess, TemplateRefusal
+from octavo_runtime.text.template_sandbox import MOST_CHARACTERS
+from octavo_runtime.text.tokenizer import Tokenizer, load_tokenizer
+from octavo_runtime.text.tokenizer_conversion import tokenizer_folder
+from octavo_runtime.text.tokenizer_files import TokenizerUnavailable
 
 
 @pytest.fixture(scope="session")
@@ -328,7 +328,7 @@ def test_many_threads_share_a_process():
 def test_ctrl_c_is_the_parents_alone():
     code = (
         "import os, signal\n"
-        "from octavo_runtime.chat_template import ChatTemplate\n"
+        "from octavo_runtime.text.chat_template import ChatTemplate\n"
         "signal.signal(signal.SIGINT, lambda *_: None)\n"
         "template = ChatTemplate('{{ messages[0].content }}', {})\n"
         "template.render([{'role': 'user', 'content': 'a'}])\n"

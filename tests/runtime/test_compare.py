@@ -4,8 +4,8 @@ import pytest
 
 from octavo_runtime.bench import compare, llama_cpp
 from octavo_runtime.bench.workloads import equal, mixed
-from octavo_runtime.model.files import locate
-from octavo_runtime.options import BadOption
+from octavo_runtime.config.options import BadOption
+from octavo_runtime.models.loading.files import locate
 
 
 def test_the_mixed_workload_is_the_one_that_its_figures_were_measured_on():

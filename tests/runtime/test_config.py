@@ -5,9 +5,16 @@ import pytest
 import typer
 from pydantic import ValidationError
 
-from octavo_runtime.config import EngineConfig, ServerConfig, engine_flags, explain, parse_duration, parse_quantity
-from octavo_runtime.options import BadOption, with_options
-from octavo_runtime.presets import PRESET_FIELDS, PRESETS
+from octavo_runtime.config.options import BadOption, with_options
+from octavo_runtime.config.presets import PRESET_FIELDS, PRESETS
+from octavo_runtime.config.settings import (
+    EngineConfig,
+    ServerConfig,
+    engine_flags,
+    explain,
+    parse_duration,
+    parse_quantity,
+)
 
 
 @pytest.mark.parametrize(
@@ -158,9 +165,9 @@ def test_bad_command_lines_end_with_one_line_and_exit_code_2(arguments, words):
 
 def test_importing_the_package_imports_no_torch():
     code = (
-        "import sys, octavo_runtime, octavo_runtime.config, octavo_runtime.plan, octavo_runtime.scheduler, "
-        "octavo_runtime.engine_client, octavo_runtime.tokenizer, octavo_runtime.chat_template, "
-        "octavo_runtime.planning.tables, octavo_runtime.model.gguf_spec; "
+        "import sys, octavo_runtime, octavo_runtime.config.settings, octavo_runtime.engine.scheduler, "
+        "octavo_runtime.engine_process.client, octavo_runtime.models.loading.gguf_spec, "
+        "octavo_runtime.planning.memory, octavo_runtime.planning.tables, octavo_runtime.text.chat_template; "
         "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

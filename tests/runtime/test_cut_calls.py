@@ -7,8 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from octavo_runtime.answers import Answer, Delta
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.server.answer_style import AnswerStyle
 from octavo_runtime.server.chat import ChatTurn, chunks, complete
 from octavo_runtime.server.chat_prompt import ChatPrompt
@@ -21,6 +20,7 @@ from octavo_runtime.server.responses_api.objects import new_response
 from octavo_runtime.server.responses_api.request import ResponsesRequest
 from octavo_runtime.server.responses_api.stream import ResponseStream
 from octavo_runtime.server.tools.syntax import SYNTAXES
+from octavo_runtime.text.answers import Answer, Delta
 
 TOOLS = [{"type": "function", "function": {"name": name}} for name in ("weather", "now")]
 PARIS, NOW = '{"a": "}<é", "b": [{}]}', "{}"

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from octavo_runtime.debug_blocks import fetch, show
-from octavo_runtime.messages import BlockMap
+from octavo_runtime.cli.debug_blocks import fetch, show
+from octavo_runtime.protocol.messages import BlockMap
 
 MAP = BlockMap(
     block_size=16,

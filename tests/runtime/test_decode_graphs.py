@@ -8,9 +8,9 @@ import pytest
 import torch
 from small_models import SHAPES, make_engine, random_prompts, run, save, tokens_of
 
-from octavo_runtime.engine import Engine
-from octavo_runtime.executor.decode_graphs import DecodeGraphs, padded_size
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.engine.engine import Engine
+from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.worker.decode_graphs import DecodeGraphs, padded_size
 
 LENGTHS = (1, 5, 16, 17, 60, 150, 33)
 PARAMS = {
@@ -86,7 +86,7 @@ def test_steps_are_padded_to_few_sizes(count, size):
 
 def test_a_table_longer_than_the_step_is_written_before_it():
     """More entries than the step has sequences, one of them changed twice."""
-    from octavo_runtime.step import TableUpdate
+    from octavo_runtime.protocol.step import TableUpdate
 
     kv_cache = torch.zeros(1, 2, 8, 16, 1, 16)
     graphs = DecodeGraphs(SimpleNamespace(), kv_cache, torch.zeros(3, dtype=torch.int32), 2, 6)

@@ -8,14 +8,14 @@ import pytest
 import torch
 from random_gguf import CONFIG, random_model, write
 
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.executor.batch import Batch, build_batch
-from octavo_runtime.model.decoder import Decoder
-from octavo_runtime.model.files import locate
-from octavo_runtime.model.loading import load_model
-from octavo_runtime.model.rope import rope_table
-from octavo_runtime.quant.linear import FEW_ROWS
-from octavo_runtime.step import Slice
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.layers.linear import FEW_ROWS
+from octavo_runtime.layers.rope import rope_table
+from octavo_runtime.models.decoder import Decoder
+from octavo_runtime.models.loading.checkpoint import load_model
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.protocol.step import Slice
+from octavo_runtime.worker.batch import Batch, build_batch
 
 CPU = torch.device("cpu")
 BLOCK = 16

@@ -10,9 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from tokenizers import decoders, models
 
-from octavo_runtime.detokenizer import Detokenizer
-from octavo_runtime.model.files import locate
-from octavo_runtime.tokenizer import Tokenizer, load_tokenizer
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.text.detokenizer import Detokenizer
+from octavo_runtime.text.tokenizer import Tokenizer, load_tokenizer
 
 
 @pytest.fixture(scope="session")

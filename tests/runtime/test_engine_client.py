@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.engine_client import EngineClient, EngineFailure, EngineRefused, _joined
-from octavo_runtime.messages import Output, RequestError
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.engine_process.client import EngineClient, EngineFailure, EngineRefused, _joined
+from octavo_runtime.protocol.messages import Output, RequestError
+from octavo_runtime.protocol.sampling_params import SamplingParams
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ LONG = SamplingParams(temperature=0.0, max_tokens=400, ignore_eos=True)
 
 
 @contextlib.asynccontextmanager
-async def started(config: EngineConfig = CONFIG, program: str = "octavo_runtime.engine_process"):
+async def started(config: EngineConfig = CONFIG, program: str = "octavo_runtime.engine_process.process"):
     client = EngineClient(program)
     try:
         await client.start(config)
@@ -34,7 +34,9 @@ async def started(config: EngineConfig = CONFIG, program: str = "octavo_runtime.
 
 
 def engine_pid() -> int:
-    children = [child for child in psutil.Process().children() if "octavo_runtime.engine_process" in child.cmdline()]
+    children = [
+        child for child in psutil.Process().children() if "octavo_runtime.engine_process.process" in child.cmdline()
+    ]
     assert len(children) == 1
     return children[0].pid
 

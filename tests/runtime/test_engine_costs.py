@@ -9,19 +9,19 @@ from types import SimpleNamespace
 import pytest
 from work import lines_run
 
-from octavo_runtime import request
 from octavo_runtime.bench.no_device import NoDevice
-from octavo_runtime.block_pool import IntegrityError
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.engine import Engine
-from octavo_runtime.engine_process import _loop
-from octavo_runtime.messages import Add, Step
-from octavo_runtime.model.files import locate
-from octavo_runtime.offline import answer_all
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.engine import request
+from octavo_runtime.engine.engine import Engine
+from octavo_runtime.engine.kv_cache.block_pool import IntegrityError
+from octavo_runtime.engine.offline import answer_all
+from octavo_runtime.engine_process.process import _loop
+from octavo_runtime.models.loading.files import locate
 from octavo_runtime.planning.known_models import find_spec
-from octavo_runtime.sampling_params import SamplingParams, StructuredOutput
+from octavo_runtime.protocol.messages import Add, Step
+from octavo_runtime.protocol.sampling_params import SamplingParams, StructuredOutput
 from octavo_runtime.structured.grammars import Grammars
-from octavo_runtime.tokenizer import Tokenizer, load_tokenizer
+from octavo_runtime.text.tokenizer import Tokenizer, load_tokenizer
 
 MODEL = "builtin://smollm2"
 read_spec = cache(find_spec)

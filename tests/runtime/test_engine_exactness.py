@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_models import EOS, SHAPES, make_engine, random_prompts, run, save, tokens_of
 
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.protocol.sampling_params import SamplingParams
 
 TIE = 1e-3
 NEW_TOKENS = 20

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.engine import Engine
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.engine.engine import Engine
+from octavo_runtime.protocol.sampling_params import SamplingParams
 
 pytestmark = pytest.mark.slow
 

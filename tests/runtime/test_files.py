@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from octavo_runtime.model.files import ModelNotFound, locate
+from octavo_runtime.models.loading.files import ModelNotFound, locate
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORIES = {
@@ -101,7 +101,7 @@ def hub():
 def _locate(endpoint: str, home: Path, model: str, **environment: str) -> dict[str, object]:
     """locate() in a process of its own: huggingface_hub reads its settings once, at import."""
     code = (
-        "import sys, json\nfrom octavo_runtime.model.files import locate, ModelNotFound\n"
+        "import sys, json\nfrom octavo_runtime.models.loading.files import locate, ModelNotFound\n"
         "try:\n    f = locate(sys.argv[1])\n"
         "    found = {'name': f.name, 'gguf': f.gguf and f.gguf.name, 'files': sorted(\n"
         "        str(p.relative_to(f.folder)) for p in f.folder.rglob('*') if not p.is_dir())}\n"

@@ -6,15 +6,15 @@ import pytest
 import torch
 from random_gguf import CONFIG, random_model, write
 
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.engine import Engine
-from octavo_runtime.model.files import locate
-from octavo_runtime.model.gguf_file import GGUFFile
-from octavo_runtime.model.loading import load_model
-from octavo_runtime.model.rope import rope_table
-from octavo_runtime.model.spec import UnsupportedModel
-from octavo_runtime.quant.groups import Groups
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.engine.engine import Engine
+from octavo_runtime.layers.rope import rope_table
+from octavo_runtime.models.loading.checkpoint import load_model
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.models.loading.gguf_file import GGUFFile
+from octavo_runtime.models.spec import UnsupportedModel
+from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.quantization.groups import Groups
 
 LLAMA3_ROPE = {
     "rope_type": "llama3",

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from octavo_runtime.model.files import locate
-from octavo_runtime.tokenizer_conversion import tokenizer_folder
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.text.tokenizer_conversion import tokenizer_folder
 
 LLAMA_8B = {
     "architectures": ["LlamaForCausalLM"],

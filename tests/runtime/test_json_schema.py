@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
-from octavo_runtime.sampling_params import InvalidParameter, StructuredOutput
+from octavo_runtime.protocol.sampling_params import InvalidParameter, StructuredOutput
 from octavo_runtime.structured.alternatives import Definitions, disjoint
 from octavo_runtime.structured.compiler import Vocabulary, build_tokenizer, compile_matcher, grammar_text
 from octavo_runtime.structured.json_schema import MAX_OPTIONAL, UnsupportedSchema, adapt

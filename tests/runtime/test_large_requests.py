@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.server import generation
 from octavo_runtime.server.errors import ApiError
 from octavo_runtime.server.generation import Ask, check_prompt_logprobs, check_text, render

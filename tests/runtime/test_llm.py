@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from octavo_runtime import LLM, SamplingParams
-from octavo_runtime.sampling_params import InvalidParameter, StructuredOutput
+from octavo_runtime.protocol.sampling_params import InvalidParameter, StructuredOutput
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo_runtime import engine_process
-from octavo_runtime.logs import ConsoleFormatter, JsonLinesFormatter, printable
-from octavo_runtime.messages import Load, Output
+from octavo_runtime.engine_process import process as engine_process
+from octavo_runtime.protocol.logs import ConsoleFormatter, JsonLinesFormatter, printable
+from octavo_runtime.protocol.messages import Load, Output
 
 
 def record(message: str, level: int = logging.INFO, error: BaseException | None = None, **extra) -> logging.LogRecord:
@@ -67,7 +67,7 @@ def test_last_words_stand_alone():
 
 SCRIPT = """
 import logging, os, subprocess, sys
-from octavo_runtime import logs
+from octavo_runtime.protocol import logs
 if len(sys.argv) > 1:
     logs.configure("json", "debug")
     subprocess.run([sys.executable, __file__], check=True)
@@ -88,7 +88,7 @@ def test_a_child_process_logs_as_its_parent_does(tmp_path):
 
 
 def test_a_terminal_that_knows_few_characters_is_no_error(tmp_path):
-    code = "from octavo_runtime import logs; import logging; logs.configure('console', 'info')\n"
+    code = "from octavo_runtime.protocol import logs; import logging; logs.configure('console', 'info')\n"
     code += "logging.getLogger('octavo_runtime').info('voil\\u00e0')"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONIOENCODING": "ascii"}
@@ -104,13 +104,13 @@ def test_the_engine_process_logs_its_speed(caplog, monkeypatch):
         stats.count([], Load(blocks_total=1))
         stats.count([Output("r", [1, 2])], Load(running=1, blocks_used=1, blocks_total=4))
     [line] = caplog.records
-    assert line.name == "octavo_runtime.engine_process"
+    assert line.name == "octavo_runtime.engine_process.process"
     assert "tokens/s, 1 running, 0 waiting, KV cache 25% used" in line.getMessage()
 
 
 @pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
 def test_levels(level):
-    code = f"from octavo_runtime import logs; import logging; logs.configure('console', {level!r})\n"
+    code = f"from octavo_runtime.protocol import logs; import logging; logs.configure('console', {level!r})\n"
     code += (
         "for name in ('debug', 'info', 'warning', 'error'): getattr(logging.getLogger('octavo_runtime'), name)(name)"
     )

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from octavo_runtime import metrics
-from octavo_runtime.messages import Load, Ready
+from octavo_runtime.protocol import metrics
+from octavo_runtime.protocol.messages import Load, Ready
 from octavo_runtime.server.metrics_endpoint import ServerMetrics, Stages
 from octavo_runtime.server.token_rate import TokenRate
 
@@ -200,6 +200,9 @@ def test_the_token_rate_is_that_of_the_last_ten_seconds(gaps, then):
 
 
 def test_the_table_needs_nothing_but_the_standard_library():
-    code = "import sys, octavo_runtime.metrics\nprint('prometheus_client' in sys.modules, 'pydantic' in sys.modules)"
+    code = (
+        "import sys, octavo_runtime.protocol.metrics\n"
+        "print('prometheus_client' in sys.modules, 'pydantic' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

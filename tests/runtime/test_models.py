@@ -6,14 +6,14 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.engine import Engine
-from octavo_runtime.model.config_json import spec_from_folder
-from octavo_runtime.model.files import locate
-from octavo_runtime.model.safetensors_folder import SafetensorsFolder
-from octavo_runtime.model.spec import UnsupportedModel
-from octavo_runtime.model.weights import load_weights, tensor_shapes
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.engine.engine import Engine
+from octavo_runtime.models.loading.config_json import spec_from_folder
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
+from octavo_runtime.models.spec import UnsupportedModel
+from octavo_runtime.models.weights import load_weights, tensor_shapes
+from octavo_runtime.protocol.sampling_params import SamplingParams
 
 SMALL = {
     "vocab_size": 300,

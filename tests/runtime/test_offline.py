@@ -6,17 +6,17 @@ from functools import cache
 import numpy as np
 import pytest
 
-from octavo_runtime.admission import Handling
 from octavo_runtime.bench.no_device import NoDevice
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.engine import Engine
-from octavo_runtime.model.files import locate
-from octavo_runtime.offline import answer_all
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.engine.admission import Handling
+from octavo_runtime.engine.engine import Engine
+from octavo_runtime.engine.offline import answer_all
+from octavo_runtime.models.loading.files import locate
 from octavo_runtime.planning.known_models import find_spec
-from octavo_runtime.prompt import listed, prompt_ids
-from octavo_runtime.sampling_params import InvalidParameter, SamplingParams, StructuredOutput
-from octavo_runtime.step import StepPlan
-from octavo_runtime.tokenizer import Tokenizer, load_tokenizer
+from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams, StructuredOutput
+from octavo_runtime.protocol.step import StepPlan
+from octavo_runtime.text.prompt import listed, prompt_ids
+from octavo_runtime.text.tokenizer import Tokenizer, load_tokenizer
 
 MODEL = "builtin://smollm2"
 PLAIN = SamplingParams(max_tokens=5, ignore_eos=True)

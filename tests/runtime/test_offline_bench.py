@@ -12,7 +12,7 @@ from octavo_runtime.__main__ import main
 from octavo_runtime.bench.jobs import Job
 from octavo_runtime.bench.offline_requests import equal_lengths, shared_prefix, sharegpt, workload
 from octavo_runtime.bench.rows import find_peer
-from octavo_runtime.options import BadOption
+from octavo_runtime.config.options import BadOption
 
 
 def digest(jobs: list[Job]) -> str:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from work import lines_run
 
-from octavo_runtime.ordered_queue import OrderedQueue
+from octavo_runtime.engine.ordered_queue import OrderedQueue
 
 
 @given(st.lists(st.tuples(st.sampled_from(["add", "pop", "remove"]), st.integers(0, 200), st.integers(0, 5))))

@@ -9,19 +9,19 @@ import typer.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo_runtime import plan
 from octavo_runtime.__main__ import app
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.executor.cpu import CpuExecutor
-from octavo_runtime.model.files import ModelNotFound, locate
-from octavo_runtime.model.rope import rope_table
-from octavo_runtime.model.weights import load_weights
-from octavo_runtime.plan import DoesNotFit, plan_memory
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.layers.rope import rope_table
+from octavo_runtime.models.loading.files import ModelNotFound, locate
+from octavo_runtime.models.weights import load_weights
+from octavo_runtime.planning import memory as plan
 from octavo_runtime.planning.advice import recommend, remedies, tuned_config
 from octavo_runtime.planning.gpus import GPUS, UnknownGpu, find_gpu, parse_memory
 from octavo_runtime.planning.known_models import KNOWN_MODELS, find_model, find_spec, serving_name
+from octavo_runtime.planning.memory import DoesNotFit, plan_memory
 from octavo_runtime.planning.report import as_data, make_report
 from octavo_runtime.planning.roofline import decode_cost, prefill_cost
+from octavo_runtime.worker.device.cpu import CpuExecutor
 
 LLAMA_13B = find_spec("Llama-2-13b")
 GB, GIB = 10**9, 2**30
@@ -153,7 +153,7 @@ def test_the_engine_refuses_a_cache_beyond_what_is_free_as_planned(tmp_path, mon
     """Before a byte of it is touched: the machine's OOM killer would decide else."""
     (tmp_path / "config.json").write_text(json.dumps(TINY))
     free = 100_000_000
-    monkeypatch.setattr("octavo_runtime.executor.cpu.free_host_memory", lambda: free)
+    monkeypatch.setattr("octavo_runtime.worker.device.cpu.free_host_memory", lambda: free)
     asked = EngineConfig(model=str(tmp_path), device="cpu", load_format="dummy", kv_cache_memory="512Mi")
     with pytest.raises(plan.DoesNotFit) as refused:
         CpuExecutor(asked, locate(str(tmp_path)))

@@ -5,10 +5,10 @@ import subprocess
 
 import pytest
 
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.engine import Engine
-from octavo_runtime.model.config_json import spec_from_config
-from octavo_runtime.plan import plan_memory
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.engine.engine import Engine
+from octavo_runtime.models.loading.config_json import spec_from_config
+from octavo_runtime.planning.memory import plan_memory
 
 LLAMA_8B = {
     "architectures": ["LlamaForCausalLM"],

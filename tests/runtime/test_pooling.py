@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from small_models import SHAPES, make_engine, random_prompts, save, tokens_of
 
 from octavo_runtime import LLM, AsyncEngine
-from octavo_runtime.admission import QueueFull
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.engine import Engine
-from octavo_runtime.engine_client import EngineClient
-from octavo_runtime.pooling_params import PoolingParams
-from octavo_runtime.sampling_params import InvalidParameter, SamplingParams
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.engine.admission import QueueFull
+from octavo_runtime.engine.engine import Engine
+from octavo_runtime.engine_process.client import EngineClient
+from octavo_runtime.protocol.pooling_params import PoolingParams
+from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams
 
 pytestmark = pytest.mark.slow
 
@@ -288,7 +288,9 @@ async def test_over_the_process_border(model):
 
 async def test_cancelling_aborts(model):
     async with started(model[0]) as client:
-        [engine] = [one for one in psutil.Process().children() if "octavo_runtime.engine_process" in one.cmdline()]
+        [engine] = [
+            one for one in psutil.Process().children() if "octavo_runtime.engine_process.process" in one.cmdline()
+        ]
         engine.suspend()
         leaving = asyncio.create_task(client.embed("l", [1] * 100, LAST))
         await asyncio.sleep(0.05)  # it is on its way

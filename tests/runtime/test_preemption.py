@@ -3,7 +3,7 @@
 import pytest
 from sequences import BLOCK, make_sequence
 
-from octavo_runtime.preemption import PreemptionCost
+from octavo_runtime.engine.preemption import PreemptionCost
 
 
 def cost(setting: str = "auto", *, swap: float = 1e9, prefill: float | None = 1000.0) -> PreemptionCost:

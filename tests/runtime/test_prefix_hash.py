@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo_runtime.prefix_hash import block_hash, root_hash
+from octavo_runtime.engine.kv_cache.prefix_hash import block_hash, root_hash
 
 TOKENS = st.lists(st.integers(0, 2**31), min_size=8, max_size=8)
 

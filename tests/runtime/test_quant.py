@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo_runtime.quant.groups import Groups, concatenate
-from octavo_runtime.quant.linear import (
+from octavo_runtime.layers.linear import (
     FEW_ROWS,
     FEW_WIDE_ROWS,
     DenseLinear,
@@ -15,6 +14,7 @@ from octavo_runtime.quant.linear import (
     build_linear,
     padded_rows,
 )
+from octavo_runtime.quantization.groups import Groups, concatenate
 
 CPU = torch.device("cpu")
 # bfloat16 keeps 8 bits: weights, inputs and results are rounded to 2**-9 of themselves.

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import tokenizers
 
-from octavo_runtime.chat_template import load_chat_template
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.executor.cpu import CpuExecutor
-from octavo_runtime.model.files import locate
-from octavo_runtime.tokenizer import load_tokenizer
-from octavo_runtime.tokenizer_conversion import tokenizer_files
-from octavo_runtime.tokenizer_files import TokenizerUnavailable
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.text.chat_template import load_chat_template
+from octavo_runtime.text.tokenizer import load_tokenizer
+from octavo_runtime.text.tokenizer_conversion import tokenizer_files
+from octavo_runtime.text.tokenizer_files import TokenizerUnavailable
+from octavo_runtime.worker.device.cpu import CpuExecutor
 
 pytestmark = pytest.mark.slow
 

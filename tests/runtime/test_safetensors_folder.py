@@ -13,9 +13,9 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from octavo_runtime.llm import LLM
-from octavo_runtime.model.safetensors_folder import SafetensorsFolder
-from octavo_runtime.model.spec import UnsupportedModel
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
+from octavo_runtime.models.spec import UnsupportedModel
+from octavo_runtime.protocol.sampling_params import SamplingParams
 
 [PROMPT] = random_prompts(20)
 FIRST = "model.layers.0"

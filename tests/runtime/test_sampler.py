@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.protocol.step import NewRow
 from octavo_runtime.sampling import sampler as sampler_module
 from octavo_runtime.sampling.logprobs import prompt_logprobs, token_logprobs
 from octavo_runtime.sampling.sampler import Draw, Sampler
-from octavo_runtime.sampling_params import SamplingParams
-from octavo_runtime.step import NewRow
 
 VOCAB = 100
 EOS = 7

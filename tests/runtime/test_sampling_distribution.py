@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.protocol.step import NewRow
 from octavo_runtime.sampling.race import Race
 from octavo_runtime.sampling.sampler import Draw, Sampler
-from octavo_runtime.sampling_params import SamplingParams
-from octavo_runtime.step import NewRow
 
 LOGITS = [2.0, 1.1, 0.9, 0.2, -0.3, -0.9, -1.6, -2.4, 1.5, -0.1]
 HISTORY = [8, 0, 3, 3, 1, 1, 1]

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo_runtime.model.files import locate
-from octavo_runtime.sampling_params import (
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.protocol.sampling_params import (
     MAX_LOGPROBS,
     MAX_SEQUENCES,
     InvalidParameter,
@@ -14,7 +14,7 @@ from octavo_runtime.sampling_params import (
     StructuredOutput,
     check_token_ids,
 )
-from octavo_runtime.tokenizer import Tokenizer, load_tokenizer, resolve_params
+from octavo_runtime.text.tokenizer import Tokenizer, load_tokenizer, resolve_params
 
 REFUSED = [
     ("n", 0, f"n must be from 1 to {MAX_SEQUENCES}, got 0"),

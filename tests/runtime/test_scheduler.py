@@ -5,7 +5,7 @@ from itertools import count
 import pytest
 from sequences import BLOCK, counts, make_scheduler, make_sequence, run_step
 
-from octavo_runtime.scheduler import Scheduler
+from octavo_runtime.engine.scheduler import Scheduler
 
 
 def run_all(scheduler: Scheduler, steps: int = 1000) -> None:

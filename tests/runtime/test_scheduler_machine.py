@@ -18,9 +18,9 @@ from hypothesis.stateful import (
 from sequences import BLOCK, make_sequence, make_tables
 from simulated_device import VOCAB, SimulatedDevice, chain, embedding
 
-from octavo_runtime.pooling_params import PoolingParams
-from octavo_runtime.request import Sequence
-from octavo_runtime.scheduler import Scheduler
+from octavo_runtime.engine.request import Sequence
+from octavo_runtime.engine.scheduler import Scheduler
+from octavo_runtime.protocol.pooling_params import PoolingParams
 
 SOAK = "OCTAVO_SOAK" in os.environ
 MOST_TOKENS = 6 * BLOCK

@@ -13,9 +13,9 @@ from itertools import pairwise
 import psutil
 import pytest
 
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.engine import Engine
-from octavo_runtime.sampling_params import SamplingParams, StructuredOutput
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.engine.engine import Engine
+from octavo_runtime.protocol.sampling_params import SamplingParams, StructuredOutput
 
 pytestmark = pytest.mark.slow
 

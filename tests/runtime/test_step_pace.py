@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sequences import counts, make_scheduler, make_sequence
 
-from octavo_runtime.step_pace import StepPace
+from octavo_runtime.engine.step_pace import StepPace
 
 
 @dataclass

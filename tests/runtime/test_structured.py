@@ -13,13 +13,13 @@ import jsonschema
 import numpy as np
 import pytest
 
-from octavo_runtime.model.files import locate
-from octavo_runtime.sampling_params import InvalidParameter, StructuredOutput
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.protocol.sampling_params import InvalidParameter, StructuredOutput
 from octavo_runtime.structured import grammars as structured_module
 from octavo_runtime.structured.compiler import MAX_BYTES, Vocabulary, grammar_text
 from octavo_runtime.structured.grammars import GrammarFailed, Grammars, GrammarsBusy
 from octavo_runtime.structured.trial import GrammarTrial
-from octavo_runtime.tokenizer import load_tokenizer
+from octavo_runtime.text.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from octavo_runtime.executor.threads import available_cpus
+from octavo_runtime.worker.threads import available_cpus
 
 
 @pytest.fixture(autouse=True)

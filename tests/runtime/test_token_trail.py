@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, models
 
-from octavo_runtime.detokenizer import Detokenizer
+from octavo_runtime.protocol.step import TokenLogprobs
 from octavo_runtime.server.logprobs import TokenTrail, chat_logprobs, completion_logprobs, place_prompt
-from octavo_runtime.step import TokenLogprobs
-from octavo_runtime.tokenizer import Tokenizer
+from octavo_runtime.text.detokenizer import Detokenizer
+from octavo_runtime.text.tokenizer import Tokenizer
 
 END = 0
 

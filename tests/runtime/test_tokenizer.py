@@ -15,10 +15,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
-from octavo_runtime.model.files import ModelFiles, locate
-from octavo_runtime.tokenizer import Tokenizer, load_tokenizer
-from octavo_runtime.tokenizer_conversion import prepare, tokenizer_folder
-from octavo_runtime.tokenizer_files import TokenizerUnavailable
+from octavo_runtime.models.loading.files import ModelFiles, locate
+from octavo_runtime.text.tokenizer import Tokenizer, load_tokenizer
+from octavo_runtime.text.tokenizer_conversion import prepare, tokenizer_folder
+from octavo_runtime.text.tokenizer_files import TokenizerUnavailable
 
 ODD_TEXTS = [
     "",
@@ -203,7 +203,7 @@ def test_prepare_writes_beside_the_file_once(tmp_path: Path):
 
 def test_the_api_process_needs_neither_torch_nor_transformers():
     code = (
-        "import sys, octavo_runtime.server.serve, octavo_runtime.chat_template, octavo_runtime.detokenizer\n"
+        "import sys, octavo_runtime.server.serve, octavo_runtime.text.chat_template, octavo_runtime.text.detokenizer\n"
         "print([name for name in ('torch', 'transformers', 'gguf', 'huggingface_hub') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)

@@ -6,11 +6,11 @@ import pytest
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
-from octavo_runtime.chat_template import Conversation, load_chat_template
-from octavo_runtime.model.files import ModelFiles
-from octavo_runtime.sampling_params import InvalidParameter
-from octavo_runtime.tokenizer import load_tokenizer
-from octavo_runtime.tokenizer_files import TokenizerUnavailable
+from octavo_runtime.models.loading.files import ModelFiles
+from octavo_runtime.protocol.sampling_params import InvalidParameter
+from octavo_runtime.text.chat_template import Conversation, load_chat_template
+from octavo_runtime.text.tokenizer import load_tokenizer
+from octavo_runtime.text.tokenizer_files import TokenizerUnavailable
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 TOOLS = [{"type": "function", "function": {"name": "f"}}]

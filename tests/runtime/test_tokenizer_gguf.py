@@ -6,12 +6,12 @@ import json
 import gguf
 import pytest
 
-from octavo_runtime.chat_template import load_chat_template
-from octavo_runtime.model.files import ModelFiles, locate
-from octavo_runtime.tokenizer import load_tokenizer
-from octavo_runtime.tokenizer_conversion import prepare, tokenizer_folder
-from octavo_runtime.tokenizer_files import TokenizerUnavailable
-from octavo_runtime.tokenizer_gguf import VERSION, VERSION_KEY, build, convert
+from octavo_runtime.models.loading.files import ModelFiles, locate
+from octavo_runtime.text.chat_template import load_chat_template
+from octavo_runtime.text.tokenizer import load_tokenizer
+from octavo_runtime.text.tokenizer_conversion import prepare, tokenizer_folder
+from octavo_runtime.text.tokenizer_files import TokenizerUnavailable
+from octavo_runtime.text.tokenizer_gguf import VERSION, VERSION_KEY, build, convert
 
 FIRST_VERSION = ("bos_token", "eos_token", "unk_token", "pad_token", "chat_template")
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6

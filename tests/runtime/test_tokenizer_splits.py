@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo_runtime.tokenizer import _BYTE_OF_CHARACTER
-from octavo_runtime.tokenizer_splits import DEFAULT, SPLITS, Split
+from octavo_runtime.text.tokenizer import _BYTE_OF_CHARACTER
+from octavo_runtime.text.tokenizer_splits import DEFAULT, SPLITS, Split
 
 TEXT = "Hi!\n\n1. I'S 12345\n  don't XyzAbc $9"
 EXPECTED = [

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from octavo_runtime.messages import RequestError
+from octavo_runtime.protocol.messages import RequestError
 from octavo_runtime.server.chat_prompt import chat_form_field
 from octavo_runtime.server.generation import refusal
 from octavo_runtime.server.protocol import ChatCompletionRequest

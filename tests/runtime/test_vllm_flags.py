@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from octavo_runtime.config import EngineConfig, ServerConfig, flag
-from octavo_runtime.options import BadOption, with_model_first
-from octavo_runtime.vllm_arguments import spelled
-from octavo_runtime.vllm_flags import ALIASES, FLAGS
+from octavo_runtime.cli.vllm_arguments import spelled
+from octavo_runtime.cli.vllm_flags import ALIASES, FLAGS
+from octavo_runtime.config.options import BadOption, with_model_first
+from octavo_runtime.config.settings import EngineConfig, ServerConfig, flag
 
 PAGE = Path(__file__).parents[2] / "docs" / "vllm-flags.md"
 OWN = {flag(name) for name in EngineConfig.model_fields | ServerConfig.model_fields}

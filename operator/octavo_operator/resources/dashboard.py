@@ -7,8 +7,8 @@ from typing import Any
 
 from octavo_operator.api import LLMService
 from octavo_operator.resources import metadata
-from octavo_runtime import metrics
-from octavo_runtime.metrics import Metric
+from octavo_runtime.protocol import metrics
+from octavo_runtime.protocol.metrics import Metric
 
 _WIDTH = 8
 _HEIGHT = 8

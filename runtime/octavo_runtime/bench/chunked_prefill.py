@@ -14,9 +14,9 @@ from octavo_runtime.bench.figure import BASELINE, INK, OCTAVO, figure, quiet
 from octavo_runtime.bench.jobs import percentile, random_prompt
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.report import Report
-from octavo_runtime.engine import Engine
-from octavo_runtime.options import BadOption
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.config.options import BadOption
+from octavo_runtime.engine.engine import Engine
+from octavo_runtime.protocol.sampling_params import SamplingParams
 
 _RUNNING_PROMPT_TOKENS = 16
 _QUIET_STEPS = 20  # before the long prompt comes, and after its first token

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octavo_runtime.options import BadOption
+from octavo_runtime.config.options import BadOption
 
 if TYPE_CHECKING:
     from octavo_runtime.bench.report import Report

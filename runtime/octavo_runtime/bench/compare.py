@@ -24,8 +24,8 @@ from octavo_runtime.bench import llama_cpp, server
 from octavo_runtime.bench.jobs import Job
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.workloads import Workload, equal, mixed
-from octavo_runtime.model.files import ModelFiles, default_name, locate
-from octavo_runtime.options import BadOption
+from octavo_runtime.config.options import BadOption
+from octavo_runtime.models.loading.files import ModelFiles, default_name, locate
 
 SLOTS = 16  # of llama.cpp's server
 _TOKENS_PER_SLOT = 1040  # the longest request of `mixed` has 1,024

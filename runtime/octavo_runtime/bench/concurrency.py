@@ -17,8 +17,8 @@ from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.report import Report
 from octavo_runtime.bench.server import serving
 from octavo_runtime.bench.transformers_generate import one_by_one
-from octavo_runtime.model.files import default_name, locate
-from octavo_runtime.options import BadOption
+from octavo_runtime.config.options import BadOption
+from octavo_runtime.models.loading.files import default_name, locate
 
 _PROMPT_TOKENS = 64
 _MOST_CLIENTS = 256

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from octavo_runtime.bench.jobs import Job
-from octavo_runtime.config import EngineConfig, explain
-from octavo_runtime.engine import Engine
-from octavo_runtime.messages import Load
-from octavo_runtime.options import BadOption
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.config.options import BadOption
+from octavo_runtime.config.settings import EngineConfig, explain
+from octavo_runtime.engine.engine import Engine
+from octavo_runtime.protocol.messages import Load
+from octavo_runtime.protocol.sampling_params import SamplingParams
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from octavo_runtime.bench.jobs import percentile
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.report import Report
 from octavo_runtime.bench.server import serving
-from octavo_runtime.model.files import default_name
-from octavo_runtime.options import BadOption
+from octavo_runtime.config.options import BadOption
+from octavo_runtime.models.loading.files import default_name
 
 _PROMPT_WORDS = 4000  # of one token each, before the template's
 _PROMPT_REQUESTS = 20

@@ -12,7 +12,7 @@ from octavo_runtime.bench.figure import BASELINE, OCTAVO, figure, label, quiet
 from octavo_runtime.bench.jobs import Job, percentile, random_prompt
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.report import Report
-from octavo_runtime.engine import Engine
+from octavo_runtime.engine.engine import Engine
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from octavo_runtime.bench.offline import fitted, seconds, settle, tell
 from octavo_runtime.bench.offline_requests import equal_lengths
 from octavo_runtime.bench.profile import profiled
 from octavo_runtime.bench.rows import Row, find_peer
-from octavo_runtime.engine import Engine
-from octavo_runtime.options import BadOption
+from octavo_runtime.config.options import BadOption
+from octavo_runtime.engine.engine import Engine
 
 _POINT = re.compile(r"([1-9]\d{0,3})@([1-9]\d{0,6})")
 _TOKENS = 129

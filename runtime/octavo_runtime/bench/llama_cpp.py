@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from octavo_runtime.options import BadOption
+from octavo_runtime.config.options import BadOption
 
 VERSION = "0.3.36"  # of llama-cpp-python
 _START_SECONDS = 60.0

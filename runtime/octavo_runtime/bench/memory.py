@@ -14,13 +14,13 @@ from octavo_runtime.bench.figure import INK, OCTAVO, WASTE, figure, quiet
 from octavo_runtime.bench.jobs import Job, lognormal_lengths, random_prompt
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.report import Report
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.messages import Ready
-from octavo_runtime.model.config_json import spec_from_folder
-from octavo_runtime.model.files import locate
-from octavo_runtime.model.gguf_file import GGUFFile
-from octavo_runtime.options import BadOption
-from octavo_runtime.plan import element_size, kv_bytes_per_block
+from octavo_runtime.config.options import BadOption
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.models.loading.config_json import spec_from_folder
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.models.loading.gguf_file import GGUFFile
+from octavo_runtime.planning.memory import element_size, kv_bytes_per_block
+from octavo_runtime.protocol.messages import Ready
 
 _BLOCK_SIZE = 16
 _SHORTEST = 2  # tokens: one of prompt, one of answer

@@ -2,10 +2,10 @@
 
 import time
 
-from octavo_runtime.executor import Masks
-from octavo_runtime.messages import Ready
-from octavo_runtime.model.spec import ModelSpec
-from octavo_runtime.step import Sample, StepPlan, StepResult
+from octavo_runtime.models.spec import ModelSpec
+from octavo_runtime.protocol.messages import Ready
+from octavo_runtime.protocol.step import Sample, StepPlan, StepResult
+from octavo_runtime.worker.executor import Masks
 
 _TOKEN = Sample(7)
 

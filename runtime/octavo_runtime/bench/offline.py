@@ -11,9 +11,9 @@ from octavo_runtime.bench.model_shape import served
 from octavo_runtime.bench.offline_requests import equal_lengths, within, workload
 from octavo_runtime.bench.profile import profiled
 from octavo_runtime.bench.rows import Peer, Row, find_peer, publish, save
-from octavo_runtime.engine import Engine
-from octavo_runtime.options import BadOption
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.config.options import BadOption
+from octavo_runtime.engine.engine import Engine
+from octavo_runtime.protocol.sampling_params import SamplingParams
 
 SETTLE_SEED = 9
 

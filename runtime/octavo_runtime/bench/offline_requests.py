@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from octavo_runtime.bench.jobs import Job
-from octavo_runtime.options import BadOption
+from octavo_runtime.config.options import BadOption
 
 _VOCABULARY = 128_000  # ids are drawn from 1,000 to 126,999, which Llama 3's vocabulary has
 _FIXED = re.compile(r"(?P<prompt>[1-9]\d{0,6})x(?P<output>[1-9]\d{0,4})")

@@ -11,7 +11,7 @@ from octavo_runtime.bench.figure import BASELINE, OCTAVO, figure, label, quiet
 from octavo_runtime.bench.jobs import Job, percentile, random_prompt
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.report import Report
-from octavo_runtime.messages import Ready
+from octavo_runtime.protocol.messages import Ready
 
 _HEADINGS = ("prefix cache", "hit rate", "TTFT first, ms", "TTFT later p50, ms", "TTFT later p99, ms", "all done, s")
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from octavo_runtime.options import BadOption
+from octavo_runtime.config.options import BadOption
 
 
 @dataclass(frozen=True)

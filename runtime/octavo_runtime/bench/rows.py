@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from octavo_runtime.options import BadOption
+from octavo_runtime.config.options import BadOption
 
 # Figures, and whether more of it is better. The first of these that a row has is the one it is judged by.
 _MORE_IS_BETTER = {"out_tok_s": True, "itl_ms": False, "ttft_ms": False, "req_s": True, "seconds": False}

@@ -15,15 +15,15 @@ from octavo_runtime.bench.jobs import percentile, random_prompt
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.no_device import NoDevice
 from octavo_runtime.bench.report import Report
-from octavo_runtime.engine import Engine
-from octavo_runtime.model.files import locate
-from octavo_runtime.model.spec import ModelSpec
-from octavo_runtime.offline import answer_all
-from octavo_runtime.options import BadOption
+from octavo_runtime.config.options import BadOption
+from octavo_runtime.engine.engine import Engine
+from octavo_runtime.engine.offline import answer_all
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.known_models import find_spec
-from octavo_runtime.sampling_params import SamplingParams
-from octavo_runtime.tokenizer import Tokenizer, load_tokenizer
-from octavo_runtime.tokenizer_conversion import tokenizer_files
+from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.text.tokenizer import Tokenizer, load_tokenizer
+from octavo_runtime.text.tokenizer_conversion import tokenizer_files
 
 _BLOCK, _BUDGET = 16, 8192
 _LONGEST = 16_384  # tokens of a request, of which none ends in a measurement

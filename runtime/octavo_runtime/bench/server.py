@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from octavo_runtime.options import BadOption
+from octavo_runtime.config.options import BadOption
 
 _STOP_SECONDS = 20.0
 

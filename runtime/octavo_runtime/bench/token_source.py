@@ -1,6 +1,6 @@
 """A stand-in for the engine process that has its tokens ready: what limits them is who reads them.
 
-Run by EngineClient in the place of octavo_runtime.engine_process. Every request gets the same token until its
+Run by EngineClient in the place of octavo_runtime.engine_process.process. Every request gets the same token until its
 max_tokens. RATE in the environment: tokens a second, all requests together; 0: as fast as they are read. RECORD: a file
 for the times at which the tokens left, as JSON {seed of the request: [seconds on the monotonic clock, ...]}."""
 
@@ -14,11 +14,11 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.messages import Abort, Add, Command, FinishReason, Hello, Load, Output, Ready, Step
-from octavo_runtime.model.files import locate
-from octavo_runtime.pulse import Pulse
-from octavo_runtime.tokenizer import load_tokenizer
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.engine_process.pulse import Pulse
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.protocol.messages import Abort, Add, Command, FinishReason, Hello, Load, Output, Ready, Step
+from octavo_runtime.text.tokenizer import load_tokenizer
 
 RATE = "OCTAVO_BENCH_TOKEN_RATE"
 RECORD = "OCTAVO_BENCH_TOKEN_RECORD"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from octavo_runtime.model.files import ModelFiles
+from octavo_runtime.models.loading.files import ModelFiles
 
 
 def one_by_one(files: ModelFiles, dtype: str, prompts: Sequence[list[int]], tokens: int) -> list[float]:

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from octavo_runtime.config import EngineConfig
-from octavo_runtime.model.spec import ModelSpec
-from octavo_runtime.plan import MIN_TOKENS, MemoryPlan, plan_memory
+from octavo_runtime.config.presets import PRESETS
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.gpus import GPUS, Gpu
-from octavo_runtime.presets import PRESETS
+from octavo_runtime.planning.memory import MIN_TOKENS, MemoryPlan, plan_memory
 
 Workload = Literal["throughput", "latency"]
 WORKLOADS: tuple[Workload, ...] = ("throughput", "latency")

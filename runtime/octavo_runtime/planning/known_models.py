@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from octavo_runtime.model.config_json import spec_from_config, spec_from_folder
-from octavo_runtime.model.files import BUILTIN_MODELS, ModelFiles, ModelNotFound, locate
-from octavo_runtime.model.spec import ModelSpec
+from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
+from octavo_runtime.models.loading.files import BUILTIN_MODELS, ModelFiles, ModelNotFound, locate
+from octavo_runtime.models.spec import ModelSpec
 
 
 def _config(
@@ -126,8 +126,8 @@ def _of_files(files: ModelFiles) -> FoundModel:
     if files.gguf is None:
         return FoundModel(spec_from_folder(files.folder), 0)
     # Imported here: it takes some tenths of a second, which other models need not pay.
-    from octavo_runtime.model.gguf_parts import open_parts
-    from octavo_runtime.model.gguf_spec import gguf_spec
+    from octavo_runtime.models.loading.gguf_parts import open_parts
+    from octavo_runtime.models.loading.gguf_spec import gguf_spec
     from octavo_runtime.planning.packed_weights import packed_bytes
 
     parts = open_parts(files.gguf)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
-from octavo_runtime.config import EngineConfig, engine_flags
-from octavo_runtime.model.spec import ModelSpec
-from octavo_runtime.plan import MemoryPlan, plan_memory
+from octavo_runtime.config.settings import EngineConfig, engine_flags
+from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.advice import WORKLOADS, Advice, Workload, recommend, remedies, tuned_config
 from octavo_runtime.planning.gpus import MIN_CAPABILITY, Gpu, find_gpu
 from octavo_runtime.planning.known_models import find_model, serving_name
+from octavo_runtime.planning.memory import MemoryPlan, plan_memory
 from octavo_runtime.planning.roofline import Cost, decode_cost, prefill_cost
 
 DOES_NOT_FIT = 1

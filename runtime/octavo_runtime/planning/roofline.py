@@ -4,9 +4,9 @@ operations / peak and bytes / bandwidth. Free of torch."""
 from dataclasses import dataclass
 from typing import Literal
 
-from octavo_runtime.model.spec import ModelSpec
-from octavo_runtime.plan import kv_bytes_per_token, weight_bytes
+from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.gpus import Gpu
+from octavo_runtime.planning.memory import kv_bytes_per_token, weight_bytes
 
 
 @dataclass(frozen=True)

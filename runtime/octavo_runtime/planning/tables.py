@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from octavo_runtime.plan import element_size, token_budget
 from octavo_runtime.planning.advice import Advice
+from octavo_runtime.planning.memory import element_size, token_budget
 from octavo_runtime.planning.report import Report
 from octavo_runtime.planning.roofline import Cost
 

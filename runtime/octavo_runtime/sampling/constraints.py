@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.protocol.sampling_params import SamplingParams
 
 
 class Constraints:

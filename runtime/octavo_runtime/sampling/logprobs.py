@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from octavo_runtime.step import TokenLogprobs
+from octavo_runtime.protocol.step import TokenLogprobs
 
 _SLICE = 2**22  # scores at a time
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.protocol.sampling_params import SamplingParams
 
 
 class Penalties:

@@ -10,14 +10,14 @@ import numpy.typing as npt
 import torch
 
 from octavo_kernels.draw_tokens import draw_tokens
-from octavo_runtime.beam_search import num_candidates
+from octavo_runtime.engine.beam_search import num_candidates
+from octavo_runtime.protocol.sampling_params import GREEDY_BELOW, SamplingParams
+from octavo_runtime.protocol.step import NewRow, Sample
 from octavo_runtime.sampling.constraints import Constraints, apply_masks, has_constraints, revive
 from octavo_runtime.sampling.logprobs import token_logprobs
 from octavo_runtime.sampling.penalties import Penalties, has_penalties, penalize
 from octavo_runtime.sampling.race import Race, race_keys
 from octavo_runtime.sampling.truncation import Truncation, floor, inspect
-from octavo_runtime.sampling_params import GREEDY_BELOW, SamplingParams
-from octavo_runtime.step import NewRow, Sample
 
 # Scores drawn from at a time. On a CPU the few tensors of a pass over them stay in the cache of its cores.
 _SCORES_AT_A_TIME = {"cpu": 2**17, "cuda": 2**26}

@@ -8,7 +8,7 @@ from octavo_runtime.server.reasoning import ReasoningSplitter, tokens_within
 from octavo_runtime.server.responses import AssistantMessage, FunctionCall, ToolCall
 from octavo_runtime.server.tools import arguments
 from octavo_runtime.server.tools.call_parser import CallParser, CallStart, Content, Event
-from octavo_runtime.tokenizer import Tokenizer
+from octavo_runtime.text.tokenizer import Tokenizer
 
 
 class AnswerReader:

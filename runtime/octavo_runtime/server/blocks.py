@@ -3,7 +3,7 @@
 import msgspec
 from fastapi import APIRouter, Response
 
-from octavo_runtime.engine_client import EngineFailure
+from octavo_runtime.engine_process.client import EngineFailure
 from octavo_runtime.server.errors import unavailable
 from octavo_runtime.server.state import ServerState
 

@@ -11,8 +11,7 @@ from contextlib import aclosing
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from octavo_runtime.answers import Answer, Delta
-from octavo_runtime.messages import FinishReason
+from octavo_runtime.protocol.messages import FinishReason
 from octavo_runtime.server.answer_reader import AnswerReader
 from octavo_runtime.server.chat_prompt import ChatPrompt, chat_form_field, chat_params, chat_prompt
 from octavo_runtime.server.chunks import ChatAnswer, ChatChunkChoice, ChatCompletionChunk, ChatDelta, encode
@@ -32,6 +31,7 @@ from octavo_runtime.server.state import ServedModel, ServerState
 from octavo_runtime.server.streaming import EventStream, whole_answer
 from octavo_runtime.server.threads import in_thread
 from octavo_runtime.server.tools.call_parser import CallParser
+from octavo_runtime.text.answers import Answer, Delta
 
 
 @dataclasses.dataclass(frozen=True)

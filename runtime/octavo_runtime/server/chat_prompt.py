@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from octavo_runtime.chat_template import Conversation
-from octavo_runtime.sampling_params import InvalidParameter, SamplingParams, StructuredOutput
+from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams, StructuredOutput
 from octavo_runtime.server.answer_form import AnswerForm
 from octavo_runtime.server.errors import invalid
 from octavo_runtime.server.generation import check_text
@@ -19,6 +18,7 @@ from octavo_runtime.server.tools import grammar, prompt
 from octavo_runtime.server.tools.syntax import Syntax
 from octavo_runtime.server.tools.tool import Tool
 from octavo_runtime.structured.json_schema import UnsupportedSchema, adapt
+from octavo_runtime.text.chat_template import Conversation
 
 _LAST_TOKENS = 16  # of a prompt, in which it may open the reasoning
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 from pydantic import BaseModel
 
-from octavo_runtime.messages import FinishReason
+from octavo_runtime.protocol.messages import FinishReason
 from octavo_runtime.server.responses import (
     ChatChoice,
     ChatFinishReason,

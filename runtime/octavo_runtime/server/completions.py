@@ -8,7 +8,6 @@ from contextlib import aclosing
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from octavo_runtime.answers import Answer, Delta
 from octavo_runtime.server.chunks import CompletionChunk, CompletionChunkChoice, encode
 from octavo_runtime.server.generation import (
     Generation,
@@ -26,6 +25,7 @@ from octavo_runtime.server.responses import SYSTEM_FINGERPRINT, Completion, Usag
 from octavo_runtime.server.state import ServedModel, ServerState
 from octavo_runtime.server.streaming import EventStream, whole_answer
 from octavo_runtime.server.threads import in_thread
+from octavo_runtime.text.answers import Answer, Delta
 
 _DEFAULT_MAX_TOKENS = 16  # OpenAI's
 

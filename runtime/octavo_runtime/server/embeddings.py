@@ -11,9 +11,9 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from octavo_runtime.engine_client import EngineFailure
-from octavo_runtime.messages import PRIORITY_LIMIT
-from octavo_runtime.pooling_params import Pooling, PoolingParams
+from octavo_runtime.engine_process.client import EngineFailure
+from octavo_runtime.protocol.messages import PRIORITY_LIMIT
+from octavo_runtime.protocol.pooling_params import Pooling, PoolingParams
 from octavo_runtime.server.errors import engine_failed, invalid
 from octavo_runtime.server.generation import check_text, check_tokens, refusal
 from octavo_runtime.server.nulls import null_is_absent

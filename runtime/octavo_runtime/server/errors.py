@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from octavo_runtime.sampling_params import InvalidParameter
+from octavo_runtime.protocol.sampling_params import InvalidParameter
 from octavo_runtime.server.messages_api.error_shape import PATHS, anthropic_error
 from octavo_runtime.server.request_record import current_request
 from octavo_runtime.server.text import encodable

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from pydantic import ValidationError
 
-from octavo_runtime.sampling_params import InvalidParameter
+from octavo_runtime.protocol.sampling_params import InvalidParameter
 from octavo_runtime.server.errors import ApiError, explain, invalid
 from octavo_runtime.server.request_record import current_request
 

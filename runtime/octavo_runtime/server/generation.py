@@ -11,11 +11,9 @@ from typing import ParamSpec, TypeVar
 
 import msgspec
 
-from octavo_runtime.answers import Answers, Delta
-from octavo_runtime.detokenizer import Preamble
-from octavo_runtime.engine_client import EngineFailure
-from octavo_runtime.messages import RequestError
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.engine_process.client import EngineFailure
+from octavo_runtime.protocol.messages import RequestError
+from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.server.errors import ApiError, deadline_exceeded, engine_failed, invalid, overloaded, unavailable
 from octavo_runtime.server.generation_request import GenerationRequest
 from octavo_runtime.server.progress import Progress
@@ -24,7 +22,9 @@ from octavo_runtime.server.request_record import current_request
 from octavo_runtime.server.responses import CompletionTokensDetails, PromptTokensDetails, Usage
 from octavo_runtime.server.state import ServedModel, ServerState
 from octavo_runtime.server.threads import in_thread
-from octavo_runtime.tokenizer import resolve_params
+from octavo_runtime.text.answers import Answers, Delta
+from octavo_runtime.text.detokenizer import Preamble
+from octavo_runtime.text.tokenizer import resolve_params
 
 _RETRY_SECONDS = 1  # a queue moves on quickly
 _MOST_PROMPT_LOGPROBS = 2**20  # of one request

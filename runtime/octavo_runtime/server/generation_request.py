@@ -6,15 +6,15 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from octavo_runtime.messages import PRIORITY_LIMIT
-from octavo_runtime.sampling_defaults import SamplingDefaults
-from octavo_runtime.sampling_params import MAX_SEQUENCES, InvalidParameter, SamplingParams
+from octavo_runtime.protocol.messages import PRIORITY_LIMIT
+from octavo_runtime.protocol.sampling_params import MAX_SEQUENCES, InvalidParameter, SamplingParams
 from octavo_runtime.server.answer_form import AnswerForm, ResponseFormat, Schema, StructuredOutputs, guided
 from octavo_runtime.server.json_list import ListOf
 from octavo_runtime.server.nulls import null_is_absent
 from octavo_runtime.server.text import Text, valid_unicode
 from octavo_runtime.server.unsupported import WITHOUT_EFFECT, without_unsupported
 from octavo_runtime.server.wishes import Wishes, set_aside
+from octavo_runtime.text.sampling_defaults import SamplingDefaults
 
 MOST_TOP_LOGPROBS = 20
 _MOST_ID_DIGITS = 10

@@ -7,7 +7,7 @@ from typing import Any
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from octavo_runtime import metrics
+from octavo_runtime.protocol import metrics
 
 
 class GpuMetrics(Collector):

@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from octavo_runtime.messages import FinishReason
+from octavo_runtime.protocol.messages import FinishReason
+from octavo_runtime.protocol.step import TokenLogprobs
 from octavo_runtime.server.responses import (
     ChatLogprobs,
     ChosenTokenLogprob,
     CompletionLogprobs,
     TokenLogprob,
 )
-from octavo_runtime.step import TokenLogprobs
-from octavo_runtime.tokenizer import Tokenizer
+from octavo_runtime.text.tokenizer import Tokenizer
 
 # JSON has no infinity; this is what OpenAI reports for a token that is as good as impossible.
 _LEAST = -9999.0

@@ -1,4 +1,4 @@
-"""GET /metrics: the table of octavo_runtime.metrics, filled by the server and read by Prometheus."""
+"""GET /metrics: the table of octavo_runtime.protocol.metrics, filled by the server and read by Prometheus."""
 
 import os
 import time
@@ -14,8 +14,8 @@ from prometheus_client.metrics_core import Metric as MetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from octavo_runtime import metrics
-from octavo_runtime.engine_client import EngineClient
+from octavo_runtime.engine_process.client import EngineClient
+from octavo_runtime.protocol import metrics
 from octavo_runtime.server.gpu_metrics import GpuMetrics
 from octavo_runtime.server.token_rate import TokenRate
 from octavo_runtime.server.vllm_metric_names import VllmNames

@@ -2,7 +2,7 @@
 
 import time
 
-from octavo_runtime.messages import Output
+from octavo_runtime.protocol.messages import Output
 from octavo_runtime.server.caller import caller
 from octavo_runtime.server.metrics_endpoint import ServerMetrics, Stages
 from octavo_runtime.server.request_record import current_request

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from octavo_runtime.server.redaction import redact
-from octavo_runtime.tokenizer import Tokenizer
+from octavo_runtime.text.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
 _MAX_READ = 8192

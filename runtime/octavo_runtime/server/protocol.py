@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from octavo_runtime.chat_template import RESERVED_VARIABLES, Conversation
 from octavo_runtime.server import wishes
 from octavo_runtime.server.chat_message import ChatMessage, require_known_fields
 from octavo_runtime.server.generation_request import MOST_TOP_LOGPROBS, GenerationRequest
@@ -13,6 +12,7 @@ from octavo_runtime.server.prompts import Prompts, at_most, listed
 from octavo_runtime.server.text import valid_value
 from octavo_runtime.server.tools.tool import MOST_TOOLS, NamedToolChoice, Tool, ToolChoice
 from octavo_runtime.server.unsupported import NEUTRAL_FOR_CHAT, NEUTRAL_FOR_COMPLETIONS
+from octavo_runtime.text.chat_template import RESERVED_VARIABLES, Conversation
 
 _MOST_PROMPTS = 128
 _MOST_DOCUMENTS = 128

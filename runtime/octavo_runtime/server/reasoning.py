@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from octavo_runtime.tokenizer import Tokenizer
+from octavo_runtime.text.tokenizer import Tokenizer
 
 OPEN = "<think>"
 CLOSE = "</think>"

@@ -5,7 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from octavo_runtime import logs
+from octavo_runtime.protocol import logs
 
 if TYPE_CHECKING:
     from octavo_runtime.server.errors import ApiError  # errors tell the request's id

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from octavo_runtime import __version__
-from octavo_runtime.messages import FinishReason
+from octavo_runtime.protocol.messages import FinishReason
 from octavo_runtime.server.nulls import is_null
 
 SYSTEM_FINGERPRINT = f"octavo-{__version__}"

@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING
 import uvicorn
 import uvloop
 
-from octavo_runtime import logs
-from octavo_runtime.chat_template import ChatTemplate, load_chat_template
-from octavo_runtime.config import EngineConfig, ServerConfig, parse_duration
-from octavo_runtime.engine_client import EngineClient, EngineFailure, EngineRefused
-from octavo_runtime.messages import Ready
-from octavo_runtime.model.files import ModelFiles, default_name, locate
-from octavo_runtime.sampling_defaults import describe, load_sampling_defaults
-from octavo_runtime.sampling_params import SamplingParams
+from octavo_runtime.config.settings import EngineConfig, ServerConfig, parse_duration
+from octavo_runtime.engine_process.client import EngineClient, EngineFailure, EngineRefused
+from octavo_runtime.models.loading.files import ModelFiles, default_name, locate
+from octavo_runtime.protocol import logs
+from octavo_runtime.protocol.messages import Ready
+from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.server.answer_style import answer_style
 from octavo_runtime.server.api_keys import ENVIRONMENT, ApiKeys
 from octavo_runtime.server.app import create_app
@@ -35,8 +33,10 @@ from octavo_runtime.server.signals import Signals
 from octavo_runtime.server.state import ServedModel, ServerState
 from octavo_runtime.server.tls import load_tls
 from octavo_runtime.server.tracing import Tracing, start_tracing
-from octavo_runtime.tokenizer import Tokenizer, load_tokenizer
-from octavo_runtime.tokenizer_conversion import tokenizer_files
+from octavo_runtime.text.chat_template import ChatTemplate, load_chat_template
+from octavo_runtime.text.sampling_defaults import describe, load_sampling_defaults
+from octavo_runtime.text.tokenizer import Tokenizer, load_tokenizer
+from octavo_runtime.text.tokenizer_conversion import tokenizer_files
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -61,7 +61,9 @@ class Supervised:
     all_serve: Callable[[], bool]
 
 
-def serve(engine: EngineConfig, server: ServerConfig, *, engine_program: str = "octavo_runtime.engine_process") -> int:
+def serve(
+    engine: EngineConfig, server: ServerConfig, *, engine_program: str = "octavo_runtime.engine_process.process"
+) -> int:
     """Serves a model until a signal or the engine's end. Returns the exit code: 0 after SIGTERM or SIGINT, 1 when the
     engine fails, 2 when the model cannot be found, read or served. engine_program: see EngineClient."""
     if server.api_workers > 1:

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric as MetricFamily
 from prometheus_client.registry import Collector
 
-from octavo_runtime import metrics
+from octavo_runtime.protocol import metrics
 
 
 class VllmNames(Collector):

@@ -8,9 +8,9 @@ import socket
 import sys
 from collections.abc import Awaitable
 
-from octavo_runtime.config import EngineConfig, ServerConfig
-from octavo_runtime.engine_client import EngineClient
-from octavo_runtime.messages import Ready
+from octavo_runtime.config.settings import EngineConfig, ServerConfig
+from octavo_runtime.engine_process.client import EngineClient
+from octavo_runtime.protocol.messages import Ready
 from octavo_runtime.server.serve import Supervised, serve_in_process
 from octavo_runtime.server.workers import READY
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import uvloop
 
-from octavo_runtime import logs
-from octavo_runtime.config import EngineConfig, ServerConfig
-from octavo_runtime.engine_client import EngineClient, EngineFailure
-from octavo_runtime.model.files import default_name, locate
+from octavo_runtime.config.settings import EngineConfig, ServerConfig
+from octavo_runtime.engine_process.client import EngineClient, EngineFailure
+from octavo_runtime.models.loading.files import default_name, locate
+from octavo_runtime.protocol import logs
 from octavo_runtime.server.api_keys import ENVIRONMENT, ApiKeys
 from octavo_runtime.server.listener import address, listen
 from octavo_runtime.server.metrics_endpoint import METRICS_FOLDER

@@ -10,7 +10,7 @@ import msgspec
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper, regex_to_lark
 from llguidance.gbnf_to_lark import any_to_lark
 
-from octavo_runtime.sampling_params import InvalidParameter, StructuredOutput
+from octavo_runtime.protocol.sampling_params import InvalidParameter, StructuredOutput
 from octavo_runtime.structured.json_schema import UnsupportedSchema, adapt
 
 MAX_BYTES = 512 * 1024  # of a source; what it costs is bounded where it is tried, see structured.trial

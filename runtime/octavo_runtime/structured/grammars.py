@@ -11,10 +11,10 @@ from llguidance import LLExecutor, LLMatcher, LLTokenizer
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask_par
 from numpy.typing import NDArray
 
-from octavo_runtime.sampling_params import InvalidParameter, StructuredOutput
+from octavo_runtime.protocol.sampling_params import InvalidParameter, StructuredOutput
 from octavo_runtime.structured.compiler import Vocabulary, build_tokenizer, check_size, compile_matcher
 from octavo_runtime.structured.trial import GrammarTrial
-from octavo_runtime.tokenizer import Tokenizer
+from octavo_runtime.text.tokenizer import Tokenizer
 
 MAX_COMPILED = 64
 MAX_PENDING = 64

@@ -13,7 +13,7 @@ from typing import IO
 import msgspec
 from llguidance import LLTokenizer
 
-from octavo_runtime.sampling_params import InvalidParameter, StructuredOutput
+from octavo_runtime.protocol.sampling_params import InvalidParameter, StructuredOutput
 from octavo_runtime.structured.compiler import Vocabulary, build_tokenizer, compile_matcher, grammar_text, refusal
 
 MAX_CPU_SECONDS = 1

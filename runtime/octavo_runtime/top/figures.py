@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from octavo_runtime import metrics
-from octavo_runtime.metrics import Metric
+from octavo_runtime.protocol import metrics
+from octavo_runtime.protocol.metrics import Metric
 from octavo_runtime.top.sample import Sample
 
 LATENCIES = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from octavo_runtime import metrics
+from octavo_runtime.protocol import metrics
 
 Series = dict[str, list[tuple[dict[str, str], float]]]
 """From a series' name to its labels and value, once for each set of labels."""

@@ -14,7 +14,7 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from octavo_runtime.model.files import locate
+from octavo_runtime.models.loading.files import locate
 
 NEW_TOKENS = 64
 OUTPUT = Path(__file__).with_name("smollm2_greedy.json")

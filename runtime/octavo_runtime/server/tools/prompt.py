@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from octavo_runtime.chat_template import Conversation, Message
+from octavo_runtime.text.chat_template import Conversation, Message
 
 _INTRODUCTION = """You can call functions to help with the user's request. These are the functions, one JSON object a \
 line, inside <tools></tools>:

@@ -1,0 +1,1 @@
+"""The `octavo` command: its sub-commands, and the flags that they take."""

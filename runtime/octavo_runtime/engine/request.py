@@ -1,0 +1,107 @@
+"""A request and the answers that it grows, on their way through the engine."""
+
+from dataclasses import dataclass, field
+
+from octavo_runtime.engine.kv_cache.prefix_hash import block_hash, root_hash
+from octavo_runtime.protocol.messages import FinishReason
+from octavo_runtime.protocol.pooling_params import PoolingParams
+from octavo_runtime.protocol.sampling_params import SamplingParams
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """What was asked. `order`: place in the scheduler's queue, lower first; `max_tokens`: most tokens to generate for
+    each answer, within the model's length; `end_tokens`: those that end an answer. With `pooling` it is the prompt's
+    embedding: nothing is generated, and `params` mean nothing."""
+
+    id: str
+    prompt_len: int
+    params: SamplingParams
+    order: tuple[float, int]
+    max_tokens: int
+    end_tokens: frozenset[int] = frozenset()
+    seed: int = 0
+    cache_salt: str = ""
+    arrived: float = 0.0  # by the engine's clock
+    queue_deadline: float = float("inf")  # when it must have started, by the engine's clock
+    deadline: float = float("inf")  # when it must have ended
+    pooling: PoolingParams | None = None
+
+    @property
+    def averages(self) -> bool:
+        """Whether the answer is a mean over all tokens: its sum lies with the row, so none may be skipped, nor computed
+        in another row."""
+        return self.pooling is not None and self.pooling.pooling == "mean"
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """One answer in the making. `tokens` holds the prompt and all that was generated since; the KV cache holds the
+    first `computed` of them, in the blocks of `block_table`, or in host memory while it is swapped out."""
+
+    request: Request
+    tokens: list[int]
+    index: int = 0  # which of the request's answers
+    draws: list[int] = field(default_factory=lambda: [0])
+    """Sample indices drawn at the next token. The first sequence of a request draws for all answers and then forks; one
+    that is pooled draws none."""
+    computed: int = 0
+    block_table: list[int] = field(default_factory=list)
+    host_blocks: list[int] = field(default_factory=list)
+    published: int = 0  # leading blocks of the table that the prefix cache was told of
+    synced: int = 0  # leading entries of the table that the executor knows
+    row: int | None = None  # in the executor's state, while it runs
+    started: bool = False  # whether it ever ran
+    paused: bool = False  # a beam whose successors wait for the other beams
+    cached_tokens: int = 0  # prompt tokens found in the prefix cache when it first started
+    _hashes: list[bytes] = field(default_factory=list)
+
+    @property
+    def order(self) -> tuple[float, int, int]:
+        """Place among all sequences, lower first."""
+        return (*self.request.order, self.index)
+
+    @property
+    def known(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def generated(self) -> int:
+        return len(self.tokens) - self.request.prompt_len
+
+    @property
+    def is_swapped(self) -> bool:
+        return bool(self.host_blocks)
+
+    @property
+    def num_hashed(self) -> int:
+        """How many of its blocks have a hash already."""
+        return len(self._hashes)
+
+    def block_hash(self, entry: int, block_size: int) -> bytes:
+        """The hash of a full block of its known tokens, by its place; each is worked out once."""
+        while len(self._hashes) <= entry:
+            start = len(self._hashes) * block_size
+            parent = self._hashes[-1] if self._hashes else root_hash(self.request.cache_salt)
+            self._hashes.append(block_hash(parent, self.tokens[start : start + block_size]))
+        return self._hashes[entry]
+
+    def fork(self, index: int) -> "Sequence":
+        """Another answer that goes on from the same tokens. It holds no blocks yet."""
+        return Sequence(
+            self.request,
+            list(self.tokens),
+            index,
+            [index],
+            started=self.started,
+            cached_tokens=self.cached_tokens,
+            _hashes=list(self._hashes),
+        )
+
+
+def finish_reason(sequence: Sequence) -> FinishReason | None:
+    """Whether the newest token ends the answer: as one of its end tokens, or as the last that it may have."""
+    request = sequence.request
+    if sequence.tokens[-1] in request.end_tokens:
+        return "stop"
+    return "length" if len(sequence.tokens) - request.prompt_len >= request.max_tokens else None

@@ -1,0 +1,270 @@
+"""Who runs in the next step, with how many tokens. Pure Python: it counts tokens and never looks at their values.
+
+There is one kind of work: "compute n more tokens of this sequence". A prompt, a chunk of a prompt and a decode differ
+in n alone (Yu et al. 2022, iteration-level scheduling; Agrawal et al. 2024, chunked prefill)."""
+
+import heapq
+from bisect import insort
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from octavo_runtime.engine.kv_cache.block_tables import BlockTables
+from octavo_runtime.engine.ordered_queue import OrderedQueue
+from octavo_runtime.engine.request import Sequence
+from octavo_runtime.protocol.step import NewRow, Slice, StepPlan, TableUpdate
+
+PreemptionMode = Literal["recompute", "swap"]
+
+# What one step spends on looking for those that may pass others, however many wait: sequences that it finds waiting for
+# a block which another computes, and blocks that it hashes. The next step goes on.
+_MOST_AWAITING = 32
+_MOST_HASHED = 512
+
+
+@dataclass
+class Preemptions:
+    """How often a running sequence gave its blocks to another, by how it resumes."""
+
+    recompute: int = 0
+    swap: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.recompute + self.swap
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A planned step. `sequences` stand behind the plan's slices, one for one. `num_tokens`: those of all slices;
+    `num_prompt_tokens`: those of slices with more than one, which are pieces of prompts."""
+
+    plan: StepPlan = field(default_factory=StepPlan)
+    sequences: tuple[Sequence, ...] = ()
+    num_tokens: int = 0
+    num_prompt_tokens: int = 0
+
+
+class Scheduler:
+    """Continuous batching under a token budget, in the sequences' order.
+
+    Each step serves decodes first, then prompts under way, then those that wait, until the budget of
+    `max_num_batched_tokens` or the `max_num_seqs` rows are spent. A sequence enters only when there is room for all its
+    known tokens; while another computes the very block that it needs next, it lets others pass. When a running sequence
+    needs a block and none is free, the last one in order gives its blocks back and resumes later, by computing them
+    anew or from host memory. The first in order never gives way, and nobody that fits passes it, so every one ends.
+    What a step costs depends on those that run, not on how many wait."""
+
+    def __init__(
+        self,
+        tables: BlockTables,
+        *,
+        max_num_seqs: int,
+        max_num_batched_tokens: int,
+        preemption_mode: Callable[[Sequence], PreemptionMode] = lambda _: "recompute",
+    ) -> None:
+        self.tables = tables
+        self.waiting: OrderedQueue[Sequence] = OrderedQueue()
+        self.running: list[Sequence] = []  # in the sequences' order
+        self.num_swapped = 0  # of those that wait
+        self.preemptions = Preemptions()
+        self._max_num_batched_tokens = max_num_batched_tokens
+        self._preemption_mode = preemption_mode
+        self._free_rows = list(range(max_num_seqs))
+        self._new_rows: list[Sequence] = []
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.waiting or self.running)
+
+    def add(self, sequence: Sequence) -> None:
+        """Puts a sequence without blocks into the queue."""
+        self.waiting.add(sequence.order, sequence)
+
+    def fork(self, parent: Sequence, child: Sequence) -> None:
+        """The child goes on beside its parent, sharing its blocks; it waits where no row is free or the parent itself
+        does not run."""
+        if self._free_rows and parent.row is not None:
+            self.tables.fork(parent, child)
+            self._take_row(child)
+        else:
+            self.add(child)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Ends a sequence in any state and frees its blocks."""
+        if sequence.row is not None:
+            self._leave_row(sequence)
+        else:
+            self.waiting.remove(sequence)
+            self.num_swapped -= sequence.is_swapped
+        self.tables.release(sequence)
+
+    def plan(self, prompt_tokens: int | None = None) -> Schedule:
+        """The next step's work. Blocks for all of it are in the sequences' block tables. `prompt_tokens`: at most so
+        many tokens of prompts, where a slow device cannot take the whole budget in good time."""
+        preempted = self.preemptions.total
+        allowance = prompt_tokens or self._max_num_batched_tokens
+        counts = self._serve_running(allowance)
+        if self.preemptions.total == preempted:
+            self._admit(counts, allowance)
+        moves, new_rows = self.tables.take_moves(), self._take_new_rows()
+        tables: list[TableUpdate] = []
+        slices: list[Slice] = []
+        for sequence, count in counts.items():
+            assert sequence.row is not None
+            tokens, start = sequence.tokens, sequence.computed
+            end = start + count
+            slices.append(Slice(sequence.row, start, tokens[start:end], sequence.draws if end == len(tokens) else []))
+            if sequence.synced < len(sequence.block_table):
+                tables.append(TableUpdate(sequence.row, sequence.synced, sequence.block_table[sequence.synced :]))
+                sequence.synced = len(sequence.block_table)
+        plan, numbers = StepPlan(moves, new_rows, tables, slices), list(counts.values())
+        return Schedule(plan, tuple(counts), sum(numbers), sum(numbers) - numbers.count(1))
+
+    def commit(self, schedule: Schedule) -> None:
+        """The step has run: its tokens are computed."""
+        for sequence, item in zip(schedule.sequences, schedule.plan.slices, strict=True):
+            sequence.computed += len(item.token_ids)
+        self.tables.commit(schedule.sequences)
+
+    def check_integrity(self) -> None:
+        """Raises IntegrityError unless each block is free or held exactly as often as the tables name it."""
+        for _ in self.proof():
+            pass
+
+    def proof(self) -> Iterator[None]:
+        """What check_integrity proves, some blocks at a time. It holds only where nothing changes meanwhile."""
+        yield from self.tables.proof([*self.running, *self.waiting])
+
+    def _serve_running(self, allowance: int) -> dict[Sequence, int]:
+        """Continues what runs: how many tokens of which sequence. allowance: most tokens of prompts."""
+        counts: dict[Sequence, int] = {}
+        budget, extend = self._max_num_batched_tokens, self.tables.extend
+        decodes: list[Sequence] = []
+        prompts: list[Sequence] = []
+        for sequence in self.running:
+            (decodes if len(sequence.tokens) - sequence.computed <= 1 else prompts).append(sequence)
+        # Decodes first: a long prompt takes what budget they leave, so it never stalls them.
+        for sequence in (*decodes, *prompts):
+            count = len(sequence.tokens) - sequence.computed
+            if count > 1 and count > allowance:
+                count = allowance
+            if count > budget:
+                count = budget
+            if count == 0 or sequence.paused or sequence.row is None:
+                continue  # it waits for its other beams, or gave way in this very step
+            while not extend(sequence, count):
+                victim = self.running[-1]
+                given = counts.pop(victim, 0)
+                budget += given
+                allowance += _of_prompt(given)
+                self._preempt(victim)
+                if victim is sequence:
+                    break
+            else:
+                counts[sequence] = count
+                budget -= count
+                if count > 1:
+                    allowance -= count
+        return counts
+
+    def _admit(self, counts: dict[Sequence, int], allowance: int) -> None:
+        """Moves sequences from waiting to running while budget, rows and blocks last. allowance: most tokens of
+        prompts in this step."""
+        if not (self.waiting and (self._free_rows or not counts)):
+            return
+        budget = min(
+            self._max_num_batched_tokens - sum(counts.values()), allowance - sum(map(_of_prompt, counts.values()))
+        )
+        if not budget:
+            return
+        upcoming = self.tables.upcoming(counts)
+        passed: list[Sequence] = []
+        awaiting = hashed = 0
+        while budget and self.waiting and awaiting < _MOST_AWAITING and hashed < _MOST_HASHED:
+            sequence = self.waiting.pop()
+            hashed_before = sequence.num_hashed
+            if sequence.paused:
+                passed.append(sequence)
+            elif upcoming and self.tables.next_missing(sequence) in upcoming:
+                passed.append(sequence)
+                awaiting += 1
+            elif self._enter(sequence, alone=not counts):
+                counts[sequence] = min(sequence.known - sequence.computed, budget)
+                budget -= counts[sequence]
+                upcoming |= self.tables.upcoming([sequence])
+            else:
+                passed.append(sequence)
+                break
+            hashed += sequence.num_hashed - hashed_before
+        for sequence in passed:
+            self.add(sequence)
+
+    def _enter(self, sequence: Sequence, *, alone: bool) -> bool:
+        """Gives a sequence that has left the queue its blocks and a row; False where either is short. alone: nothing
+        else is computed in this step."""
+        swapped = sequence.is_swapped
+        while not (self._free_rows and self.tables.enter(sequence)):
+            # Beams that wait for this one may hold what it needs, and nothing else will ever free it.
+            if not (alone and self._preempt_paused()):
+                return False
+        self.num_swapped -= swapped
+        self._take_row(sequence)
+        return True
+
+    def _preempt_paused(self) -> bool:
+        """Sets the last paused sequence back; False where none runs, or something else runs that will end."""
+        if not self.running or not all(sequence.paused for sequence in self.running):
+            return False
+        self._preempt(self.running[-1])
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._leave_row(sequence)
+        if self._preemption_mode(sequence) == "swap" and self.tables.can_swap_out(sequence):
+            self.tables.swap_out(sequence)
+            self.num_swapped += 1
+            self.preemptions.swap += 1
+        else:
+            self.tables.release(sequence)
+            self.preemptions.recompute += 1
+        self.add(sequence)
+
+    def _take_row(self, sequence: Sequence) -> None:
+        sequence.row = heapq.heappop(self._free_rows)
+        sequence.started = True
+        insort(self.running, sequence, key=_order)
+        self._new_rows.append(sequence)
+
+    def _leave_row(self, sequence: Sequence) -> None:
+        assert sequence.row is not None
+        heapq.heappush(self._free_rows, sequence.row)
+        sequence.row = None
+        self.running.remove(sequence)
+        if sequence in self._new_rows:
+            self._new_rows.remove(sequence)
+
+    def _take_new_rows(self) -> list[NewRow]:
+        new_rows = [
+            NewRow(
+                one.row,
+                one.request.params,
+                list(one.tokens),
+                one.request.prompt_len,
+                one.request.seed,
+                one.request.pooling,
+            )
+            for one in self._new_rows
+            if one.row is not None
+        ]
+        self._new_rows = []
+        return new_rows
+
+
+def _of_prompt(count: int) -> int:
+    """Of so many tokens of a sequence: one alone is a decode."""
+    return count if count > 1 else 0
+
+
+def _order(sequence: Sequence) -> tuple[float, int, int]:
+    return sequence.order

@@ -1,0 +1,327 @@
+"""The API process's end of the engine: starts the engine process, sends requests, hands out tokens."""
+
+import asyncio
+import contextlib
+import itertools
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.engine_process.pulse import pulse_endpoint
+from octavo_runtime.protocol.messages import (
+    Abort,
+    Add,
+    Beat,
+    BlockMap,
+    Command,
+    Embed,
+    Event,
+    Failed,
+    Hello,
+    Inspect,
+    Load,
+    Output,
+    Ready,
+    Step,
+)
+from octavo_runtime.protocol.pooling_params import PoolingParams
+from octavo_runtime.protocol.sampling_params import SamplingParams
+
+# A process whose pulse is not heard for so long is taken for dead, however long its steps may take.
+SILENT_SECONDS = 8.0
+
+# After so many messages in a row the readers get their turn. What they find waiting then is joined, so that they cost
+# less the further they are behind.
+_EVENTS_AT_ONCE = 4
+
+# How glibc manages the memory of an engine on a CPU, whose speed is that of reading weights and KV cache: from one
+# heap in huge pages, which take fewer look-ups (docs/adr/0006), and without returning to the system what the next step
+# takes again. It is read when a process starts, so no Python code of the engine's own could set it.
+_CPU_MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=268435456"
+
+
+class EngineFailure(RuntimeError):
+    """The engine cannot start, or has died. One line for a person."""
+
+
+class EngineRefused(EngineFailure, ValueError):
+    """The engine cannot start with this configuration."""
+
+
+@dataclass
+class _Stream:
+    """The outputs of one request on their way; None after them: the engine is gone. `ended`: its answers that grow no
+    more. `joins`: whether what several steps brought to one answer may be handed out as one output."""
+
+    num_answers: int
+    joins: bool
+    ended: set[int] = field(default_factory=set)
+    _waiting: list[Output | None] = field(default_factory=list)
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def finished(self) -> bool:
+        return len(self.ended) == self.num_answers
+
+    def put(self, output: Output | None) -> None:
+        self._waiting.append(output)
+        self._arrived.set()
+
+    async def take(self) -> Sequence[Output | None]:
+        """All that waits, at least one. A reader that falls behind finds more tokens in each output, not more
+        outputs, and so catches up."""
+        await self._arrived.wait()
+        self._arrived.clear()
+        taken, self._waiting = self._waiting, []
+        return _joined(taken) if self.joins and len(taken) > 1 else taken
+
+
+class EngineClient:
+    """One engine process and the requests that wait for its tokens. Lives in one asyncio loop.
+
+    program: the module that the process runs; it is called with the configuration and the endpoint."""
+
+    def __init__(self, program: str = "octavo_runtime.engine_process.process") -> None:
+        self._program = program
+        self.ready: Ready | None = None
+        self.load = Load()
+        self._streams: dict[str, _Stream] = {}
+        self._block_maps: list[asyncio.Future[BlockMap]] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._started: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self._beat = Beat(0.0, math.inf)
+        self._beat_heard = time.monotonic()
+        self.refused = False  # whether the engine could not start for what was asked of it
+        self._tasks: list[asyncio.Task[None]] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="octavo-")
+        self.endpoint = f"ipc://{Path(self._folder.name) / 'engine'}"
+        self._context = zmq.asyncio.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.SNDHWM, 0)  # nobody waits for a hung engine to take an abort
+        self._pulse = self._context.socket(zmq.SUB)
+        self._pulse.setsockopt(zmq.LINGER, 0)
+        self._pulse.setsockopt(zmq.CONFLATE, 1)  # the latest beat alone counts
+        self._pulse.subscribe(b"")
+        self._encoder = msgspec.msgpack.Encoder()
+
+    async def start(self, config: EngineConfig) -> Ready:
+        """Starts the engine process and waits until it can serve; EngineFailure when it cannot."""
+        self._process = subprocess.Popen(  # not multiprocessing, whose start methods pickle
+            [sys.executable, "-m", self._program, config.model_dump_json(), self.endpoint],
+            stdin=subprocess.DEVNULL,
+            env=_environment(config),
+        )
+        return await self._greet(self.endpoint, self._watch(self._process))
+
+    async def join(self, endpoint: str, failed: Coroutine[Any, Any, str]) -> Ready:
+        """Waits until an engine process that another one started can serve; EngineFailure when it cannot. `failed`
+        waits for that engine's death and says why."""
+
+        async def watch() -> None:
+            self._fail(await failed)
+
+        return await self._greet(endpoint, watch())
+
+    async def _greet(self, endpoint: str, watching: Coroutine[Any, Any, None]) -> Ready:
+        self._socket.connect(endpoint)
+        self._pulse.connect(pulse_endpoint(endpoint))
+        self._tasks = [asyncio.create_task(task) for task in (self._receive(), self._listen(), watching)]
+        await self._send(Hello())
+        await asyncio.wait((self._started, self._failure), return_when=asyncio.FIRST_COMPLETED)
+        if not self._started.done():
+            raise (EngineRefused if self.refused else EngineFailure)(self._failure.result())
+        return self._started.result()
+
+    def generate(
+        self,
+        request_id: str,
+        prompt: list[int],
+        params: SamplingParams,
+        *,
+        priority: int = 0,
+        cache_salt: str = "",
+        timeout: float | None = None,
+    ) -> AsyncGenerator[Output, None]:
+        """Outputs of one request until all its answers have a finish_reason, or one has an error (arguments: see
+        messages.Add). Closing the generator early aborts the request."""
+        command = Add(request_id, prompt, params, priority, cache_salt, timeout)
+        # Tokens behind a stop string do not count, so each step's are looked at alone.
+        return self._outputs(command, _Stream(params.num_answers, joins=not params.stop))
+
+    async def embed(
+        self,
+        request_id: str,
+        prompt: list[int],
+        params: PoolingParams,
+        *,
+        priority: int = 0,
+        cache_salt: str = "",
+        timeout: float | None = None,
+    ) -> Output:
+        """The output that holds a prompt's embedding, or an error (arguments: see messages.Embed). Cancelling it aborts
+        the request."""
+        command = Embed(request_id, prompt, params, priority, cache_salt, timeout)
+        async with contextlib.aclosing(self._outputs(command, _Stream(1, joins=False))) as outputs:
+            return await anext(outputs)
+
+    async def _outputs(self, command: Add | Embed, stream: _Stream) -> AsyncGenerator[Output, None]:
+        request_id = command.request_id
+        self._streams[request_id] = stream
+        failed = False
+        try:
+            self._raise_if_failed()
+            await self._send(command)
+            while not (stream.finished or failed):
+                for output in await stream.take():
+                    if output is None:
+                        raise EngineFailure(self._failure.result())
+                    failed = output.error is not None
+                    if output.finish_reason is not None:
+                        stream.ended.add(output.index)
+                    yield output
+        finally:
+            del self._streams[request_id]
+            if not (stream.finished or failed or self._failure.done()):
+                await self._send(Abort(request_id))
+
+    async def abort_answer(self, request_id: str, index: int) -> None:
+        """Ends one answer of a request whose outputs are being read; the others go on."""
+        stream = self._streams.get(request_id)
+        if stream is not None and index not in stream.ended and not self._failure.done():
+            stream.ended.add(index)
+            await self._send(Abort(request_id, index))
+
+    async def block_map(self) -> BlockMap:
+        """Who holds which block of the KV cache now; EngineFailure when the engine is gone."""
+        self._raise_if_failed()
+        answer: asyncio.Future[BlockMap] = asyncio.get_running_loop().create_future()
+        self._block_maps.append(answer)
+        await self._send(Inspect())
+        await asyncio.wait((answer, self._failure), return_when=asyncio.FIRST_COMPLETED)
+        self._raise_if_failed()
+        return answer.result()
+
+    def problem(self) -> str | None:
+        """None while the engine lives and its loop turns; else one line that says what is wrong."""
+        if self._failure.done():
+            return self._failure.result()
+        if self.ready is None:
+            return None
+        silent = time.monotonic() - self._beat_heard
+        if silent > SILENT_SECONDS:
+            return f"the engine has not answered for {silent:.0f} s"
+        busy, patience = self._beat.busy, self._beat.patience
+        if busy > patience:
+            return f"the engine has been at one step for {busy:.0f} s, where {patience:.0f} s are the most to expect"
+        return None
+
+    async def wait_failed(self) -> str:
+        """Waits for the engine's death; one line that says why."""
+        return await asyncio.shield(self._failure)
+
+    async def stop(self) -> None:
+        """Ends the engine process and frees the socket."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._fail("the engine was stopped")
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self._process.wait, 5)
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)
+        self._socket.close()
+        self._pulse.close()
+        self._context.term()
+        self._folder.cleanup()
+
+    async def _send(self, command: Command) -> None:
+        await self._socket.send(self._encoder.encode(command))
+
+    async def _receive(self) -> None:
+        decoder = msgspec.msgpack.Decoder(Event)
+        for count in itertools.count(1):
+            if count % _EVENTS_AT_ONCE == 0:
+                await asyncio.sleep(0)  # receiving alone does not wait while messages do
+            event = decoder.decode(await self._socket.recv())
+            match event:
+                case Step(outputs=outputs, load=load):
+                    self.load = load
+                    for output in outputs:
+                        if output.request_id in self._streams:
+                            self._streams[output.request_id].put(output)
+                case BlockMap():
+                    asked = self._block_maps.pop(0)
+                    if not asked.cancelled():
+                        asked.set_result(event)
+                case Ready():
+                    self.ready, self._beat_heard = event, time.monotonic()
+                    self._started.set_result(event)
+                case Failed(message=message, refused=refused):
+                    self.refused = refused and self.ready is None
+                    self._fail(message)
+
+    async def _listen(self) -> None:
+        decoder = msgspec.msgpack.Decoder(Beat)
+        while True:
+            self._beat = decoder.decode(await self._pulse.recv())
+            self._beat_heard = time.monotonic()
+
+    async def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        code = await asyncio.to_thread(process.wait)
+        await asyncio.sleep(0.1)  # a last message may still be on its way
+        self._fail(f"the engine process ended with exit code {code}")
+
+    def _fail(self, message: str) -> None:
+        if not self._failure.done():
+            self._failure.set_result(message)
+            for stream in self._streams.values():
+                stream.put(None)
+
+    def _raise_if_failed(self) -> None:
+        if self._failure.done():
+            raise EngineFailure(self._failure.result())
+
+
+def _joined(outputs: Sequence[Output | None]) -> list[Output | None]:
+    """The same tokens in one output for each answer; errors and the engine's end stay where they are."""
+    joined: list[Output | None] = []
+    places: dict[int, int] = {}
+    for output in outputs:
+        place = None if output is None or output.error is not None else places.get(output.index)
+        if output is None or place is None:
+            if output is not None and output.error is None:
+                places[output.index] = len(joined)
+            joined.append(output)
+            continue
+        earlier = joined[place]
+        assert earlier is not None
+        joined[place] = msgspec.structs.replace(
+            earlier,
+            token_ids=earlier.token_ids + output.token_ids,
+            logprobs=None if earlier.logprobs is None else earlier.logprobs + (output.logprobs or []),
+            finish_reason=output.finish_reason,
+            score=output.score,
+        )
+    return joined
+
+
+def _environment(config: EngineConfig) -> dict[str, str]:
+    """The engine process's environment; what the surroundings already say stays."""
+    given = dict(os.environ)
+    return given if config.device == "cuda" else {"GLIBC_TUNABLES": _CPU_MALLOC, **given}

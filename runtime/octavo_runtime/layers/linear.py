@@ -1,0 +1,142 @@
+"""A projection of the decoder, in the form that is fastest for its weights and its device."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear, pad
+
+from octavo_kernels.grouped_linear import PackedGroups, grouped_linear, pack
+from octavo_kernels.wide_linear import wide_linear
+from octavo_runtime.quantization.groups import Groups
+
+# Up to this many rows a product on a CPU waits for its weights to come from memory, where fewer bits come faster; above
+# it their unpacking, which is done anew for every two rows, takes longer: docs/adr/0003.
+FEW_ROWS = 16
+# And up to this many where a tied head of 16 bits is summed in float32.
+FEW_WIDE_ROWS = 4
+
+
+class Linear(Protocol):
+    """y = x @ weight.T + bias for x [tokens, in], y [tokens, out]."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of memory that the weights take."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class DenseLinear:
+    """The weight as it is, [out, in]."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        return self.weight.nbytes + _bytes(self.bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+class PrepackedLinear:
+    """A 16-bit weight in the order of oneDNN's CPU kernels, which would else reorder it at every call."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight)
+        self._bias = bias
+        self.num_bytes = weight.nbytes + _bytes(bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows = x.shape[0]
+        padding = padded_rows(rows) - rows
+        if padding:
+            x = pad(x, (0, 0, 0, padding))
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
+        return y[:rows] if padding else y
+
+
+def padded_rows(rows: int) -> int:
+    """The number of rows that oneDNN is given for `rows`.
+
+    It keeps a kernel for every number it has met, of 0.6 MB for each projection's shape, and takes milliseconds to make
+    one. A few dozen numbers serve all batches."""
+    step = 1 if rows <= 16 else 4 if rows <= 64 else 32 if rows <= 512 else 128
+    return -(-rows // step) * step
+
+
+class Head:
+    """The projection of hidden states to the words' scores on a CPU in 16 bits, and of up to `few` rows in float32,
+    where that takes no longer: it keeps words apart whose scores round to the same 16-bit number."""
+
+    def __init__(
+        self,
+        many_rows: Linear,
+        dtype: torch.dtype,
+        few_rows: Callable[[Tensor], Tensor] | None = None,
+        few: int = 0,
+        few_bytes: int = 0,
+    ) -> None:
+        self._many_rows = many_rows
+        self._dtype = dtype
+        self._few_rows = few_rows
+        self._few = few
+        self.num_bytes = many_rows.num_bytes + few_bytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self._few_rows is None or x.shape[0] > self._few:
+            return self._many_rows(x.to(self._dtype))
+        return self._few_rows(x.float())
+
+
+def build_head(stored: Tensor | Groups, embedding: Tensor | None, device: torch.device, dtype: torch.dtype) -> Linear:
+    """The projection of a stored weight [vocab, hidden], computed in `dtype` on `device`. embedding: the same weight
+    where it lies already, if it is the embedding."""
+    linear = build_linear(stored if embedding is None else embedding, None, device, dtype)
+    if not packs(device, dtype):
+        return linear
+    if isinstance(stored, Groups):
+        packed = pack_groups(stored)
+        return Head(linear, dtype, lambda x: grouped_linear(x, packed), FEW_ROWS, packed.data.nbytes)
+    if embedding is not None:
+        return Head(linear, dtype, lambda x: wide_linear(x, embedding), FEW_WIDE_ROWS)
+    return Head(linear, dtype)
+
+
+def build_linear(weight: Tensor | Groups, bias: Tensor | None, device: torch.device, dtype: torch.dtype) -> Linear:
+    """The projection of a stored weight [out, in] and its bias [out], computed in `dtype` on `device`."""
+    stored = weight.dequantize() if isinstance(weight, Groups) else weight
+    placed = stored.to(device=device, dtype=dtype)
+    if bias is not None:
+        bias = bias.to(device=device, dtype=dtype)
+    return PrepackedLinear(placed, bias) if device.type == "cpu" and _prepacks(dtype) else DenseLinear(placed, bias)
+
+
+def packs(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether weights in groups are kept as such too, for few rows. float32 computes from what they dequantise to, as
+    the references of the exactness tests do."""
+    return device.type == "cpu" and dtype != torch.float32
+
+
+def pack_groups(weight: Groups) -> PackedGroups:
+    """In the order in which a CPU reads it."""
+    return pack(weight.values, weight.scales, weight.minimums)
+
+
+def _prepacks(dtype: torch.dtype) -> bool:
+    """Whether this CPU computes with prepacked weights of a type; float32 keeps torch's own product, which the
+    exactness tests are about."""
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if dtype == torch.float16:
+        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    return False
+
+
+def _bytes(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.nbytes

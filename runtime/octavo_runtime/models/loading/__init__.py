@@ -1,0 +1,1 @@
+"""The files that a model comes in, and what is read of them."""

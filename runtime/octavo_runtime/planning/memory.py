@@ -1,0 +1,248 @@
+"""The engine's memory arithmetic, free of torch: what the weights, a step and the KV cache cost, how many blocks that
+leaves, and how long a request may be. The engine, `octavo plan` and the operator reckon with these same functions."""
+
+from dataclasses import dataclass
+
+from octavo_runtime.config.settings import EngineConfig, parse_quantity
+from octavo_runtime.models.spec import ModelSpec
+
+CUDA_CONTEXT_BYTES = 2**30
+"""What the driver and the CUDA context take of a GPU's memory, as nvidia-smi counts it, before the first tensor."""
+
+CUDA_GRAPH_BYTES = 2**28
+"""What the captured decode graphs hold."""
+
+MIN_TOKENS = 16
+"""The least that a KV cache must hold."""
+
+_WORKSPACE_BYTES = 2**28  # cuBLAS's and the kernels' own buffers
+_SAMPLED_ROWS = 256
+_TOKEN_BUDGETS = {"cuda": 8192, "cpu": 512}
+_ELEMENT_BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "float32": 4}
+_CPU_CACHE_LIMIT = 2**30
+_GPU_SWAP_LIMIT = 2**32
+
+
+class DoesNotFit(ValueError):
+    """The configuration asks for more than the memory holds; one line with the field, the bound and the value."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Where a device's memory goes. All sizes in bytes.
+
+    device_memory: on a GPU all of it, on a CPU what the process may use. budget: the share of it that the engine uses.
+    kv_cache_bytes: what is left for the KV cache, negative where the rest alone is too much. swap_bytes: host memory
+    for the blocks of preempted requests, on a CPU out of the same memory, on a GPU the most that it may take.
+    max_model_len: tokens of the longest request; 0 with a problem, which is one line that says why the engine would not
+    start."""
+
+    device_memory: int
+    budget: int
+    parameters: int
+    weight_bytes: int
+    context_bytes: int
+    activation_bytes: int
+    graph_bytes: int
+    kv_cache_bytes: int
+    kv_bytes_per_token: int
+    block_size: int
+    num_blocks: int
+    swap_bytes: int
+    num_host_blocks: int
+    max_model_len: int
+    problem: str | None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the KV cache holds."""
+        return self.num_blocks * self.block_size
+
+    def num_sequences(self, length: int) -> int:
+        """Sequences of `length` tokens that the KV cache holds at once."""
+        return self.num_blocks // -(-length // self.block_size)
+
+    def num_sequences_before_reserves(self, length: int) -> int:
+        """The same by the rule of thumb: budget less weights, over the bytes of one sequence."""
+        return max(self.budget - self.weight_bytes, 0) // (length * self.kv_bytes_per_token)
+
+
+def plan_memory(
+    spec: ModelSpec, config: EngineConfig, device_memory: int, device: str = "cuda", packed_bytes: int = 0
+) -> MemoryPlan:
+    """What the engine would settle on with `device_memory` bytes of a "cuda" or "cpu" device. packed_bytes: of the
+    weights that a CPU keeps packed beside those of 16 bits. Raises DoesNotFit where the configuration breaks a bound
+    that is no question of memory."""
+    check_model_limit(config, spec.max_position)
+    element_bytes = element_size(config)
+    tokens = token_budget(config, device)
+    on_gpu = device == "cuda"
+    weights = weight_bytes(spec, element_bytes, device)
+    if not on_gpu and element_bytes == 2:
+        weights += packed_bytes
+    context = CUDA_CONTEXT_BYTES if on_gpu else 0
+    activations = activation_bytes(spec, tokens, config.max_num_seqs) if on_gpu else 0
+    graphs = CUDA_GRAPH_BYTES if on_gpu else 0
+    budget = int(device_memory * config.gpu_memory_utilization) if on_gpu else device_memory
+    needed = weights + context + activations + graphs
+    if config.kv_cache_memory is not None:
+        cache = parse_quantity(config.kv_cache_memory)
+    else:
+        cache = budget - needed if on_gpu else cpu_cache_bytes(budget - needed)
+    blocks = num_blocks(spec, config, cache)
+    problem, longest, swap = cache_problem(config, device_memory - needed, device_memory), 0, 0
+    if problem is None and needed > budget:
+        problem = f"memory: must be at least {_gb(needed)} for weights and reserves, got {_gb(budget)} to use"
+    if problem is None:
+        # Of a GPU's host nothing is known here: what is asked for is there.
+        asked = parse_quantity(config.swap_space or "0")
+        free = asked + 8 * _GPU_SWAP_LIMIT if on_gpu else device_memory - needed - cache
+        try:
+            swap = swap_bytes(config, device, cache, free)
+            longest = settle_max_model_len(config, spec.max_position, blocks)
+        except DoesNotFit as error:
+            problem = str(error)
+    return MemoryPlan(
+        device_memory=device_memory,
+        budget=budget,
+        parameters=parameter_count(spec),
+        weight_bytes=weights,
+        context_bytes=context,
+        activation_bytes=activations,
+        graph_bytes=graphs,
+        kv_cache_bytes=cache,
+        kv_bytes_per_token=kv_bytes_per_token(spec, element_bytes),
+        block_size=config.block_size,
+        num_blocks=blocks,
+        swap_bytes=swap,
+        num_host_blocks=num_blocks(spec, config, swap),
+        max_model_len=longest,
+        problem=problem,
+    )
+
+
+def element_size(config: EngineConfig) -> int:
+    """Bytes of one weight, activation or KV element."""
+    return _ELEMENT_BYTES[config.dtype]
+
+
+def parameter_count(spec: ModelSpec) -> int:
+    """Parameters of the model, a tied embedding counted once."""
+    hidden, inner = spec.hidden_size, spec.intermediate_size
+    attended = spec.num_heads * spec.head_dim
+    layer = 2 * hidden + hidden * spec.qkv_size + attended * hidden + 3 * hidden * inner
+    layer += (spec.qkv_size + hidden) * spec.attention_bias + (2 * inner + hidden) * spec.mlp_bias
+    embeddings = spec.vocab_size * hidden * (1 if spec.tie_embeddings else 2)
+    return spec.num_layers * layer + embeddings + hidden
+
+
+def weight_bytes(spec: ModelSpec, element_bytes: int, device: str = "cuda") -> int:
+    """Bytes of the weights in memory, all of them in one type. On a CPU the output head in 16 bits is a tensor of its
+    own even where it is tied to the embedding; packed weights are kept beside these (see planning.packed_weights)."""
+    copied_head = device == "cpu" and element_bytes == 2 and spec.tie_embeddings
+    return (parameter_count(spec) + copied_head * spec.vocab_size * spec.hidden_size) * element_bytes
+
+
+def kv_bytes_per_token(spec: ModelSpec, element_bytes: int) -> int:
+    """Bytes of one token over all layers: a key and a value per layer, KV head and dimension."""
+    return spec.num_layers * 2 * spec.num_kv_heads * spec.head_dim * element_bytes
+
+
+def kv_bytes_per_block(spec: ModelSpec, block_size: int, element_bytes: int) -> int:
+    """Bytes of one block over all layers."""
+    return block_size * kv_bytes_per_token(spec, element_bytes)
+
+
+def num_blocks(spec: ModelSpec, config: EngineConfig, cache_bytes: int) -> int:
+    """Whole blocks in `cache_bytes`; 0 where that is negative."""
+    return max(cache_bytes, 0) // kv_bytes_per_block(spec, config.block_size, element_size(config))
+
+
+def activation_bytes(spec: ModelSpec, tokens: int, sequences: int) -> int:
+    """Upper bound of the temporary tensors of a step of `tokens`, of which `sequences` draw a token: the MLP's inner
+    state and the sampled rows' float32 scores live at once."""
+    per_token = 4 * spec.hidden_size + spec.qkv_size + 3 * spec.intermediate_size
+    rows = min(tokens, max(sequences, _SAMPLED_ROWS))
+    return tokens * per_token * 4 + 4 * 4 * spec.vocab_size * rows + _WORKSPACE_BYTES
+
+
+def reserve_bytes(spec: ModelSpec, config: EngineConfig) -> int:
+    """What a GPU must keep free of weights and KV cache: a step's temporary tensors, and the captured graphs."""
+    return activation_bytes(spec, token_budget(config, "cuda"), config.max_num_seqs) + CUDA_GRAPH_BYTES
+
+
+def cpu_cache_bytes(free: int) -> int:
+    """Default size of the KV cache on a CPU, with `free` bytes left beside the weights: 1 GiB, or a quarter of them
+    where that is less."""
+    return min(_CPU_CACHE_LIMIT, max(free, 0) // 4)
+
+
+def cache_problem(config: EngineConfig, left: int, memory: int) -> str | None:
+    """Why the KV cache that is asked for does not fit, where weights and reserves leave `left` bytes of `memory`."""
+    if config.kv_cache_memory is None or parse_quantity(config.kv_cache_memory) <= left:
+        return None
+    return (
+        f"kv_cache_memory: must be at most {_gb(max(left, 0))}, which weights and reserves leave of {_gb(memory)}, "
+        f"got {config.kv_cache_memory}"
+    )
+
+
+def asked_cache_bytes(config: EngineConfig, left: int, memory: int) -> int | None:
+    """Size of the KV cache that is asked for, if one is; arguments as in cache_problem. Raises DoesNotFit."""
+    if (problem := cache_problem(config, left, memory)) is not None:
+        raise DoesNotFit(problem)
+    return None if config.kv_cache_memory is None else parse_quantity(config.kv_cache_memory)
+
+
+def swap_bytes(config: EngineConfig, device: str, cache_bytes: int, free: int) -> int:
+    """Host memory for swapped blocks, with `free` bytes of it left and a KV cache of `cache_bytes`. Raises DoesNotFit
+    where more is asked for than is free."""
+    if config.preemption_mode == "recompute":
+        return 0
+    if config.swap_space is not None:
+        asked = parse_quantity(config.swap_space)
+        if asked > free:
+            left = _gb(max(free, 0))
+            raise DoesNotFit(f"swap_space: must be at most {left}, the host memory left, got {config.swap_space}")
+        return asked
+    return min(max(free, 0) // 8, _GPU_SWAP_LIMIT if device == "cuda" else cache_bytes // 2)
+
+
+def token_budget(config: EngineConfig, device: str) -> int:
+    """Most tokens of one step on a device of that type, and at least one for each row."""
+    budget = config.max_num_batched_tokens or max(_TOKEN_BUDGETS[device], config.max_num_seqs)
+    if budget < config.max_num_seqs:
+        raise DoesNotFit(f"max_num_batched_tokens: must be at least max_num_seqs ({config.max_num_seqs}), got {budget}")
+    return budget
+
+
+def check_model_limit(config: EngineConfig, max_position: int) -> None:
+    """Raises DoesNotFit where longer requests are asked for than the model was made for."""
+    asked = config.max_model_len
+    if asked is not None and asked > max_position:
+        raise DoesNotFit(f"max_model_len: must be at most {max_position}, the model's own limit, got {asked}")
+
+
+def settle_max_model_len(config: EngineConfig, max_position: int, num_blocks: int) -> int:
+    """The longest request that the engine takes: what was asked for, checked against the model's limit and the KV
+    cache, or as much as fits."""
+    room = num_blocks * config.block_size
+    if room < MIN_TOKENS:
+        raise DoesNotFit(
+            f"kv_cache_memory: must hold at least {MIN_TOKENS} tokens, got room for {max(room, 0)}; "
+            "give the KV cache more, or use a smaller model"
+        )
+    check_model_limit(config, max_position)
+    asked = config.max_model_len
+    if asked is None:
+        return min(max_position, room)
+    if asked > room:
+        raise DoesNotFit(
+            f"max_model_len: must be at most {room}, the tokens that the KV cache holds, got {asked}; "
+            "raise kv_cache_memory"
+        )
+    return asked
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

@@ -1,0 +1,99 @@
+"""One step of the engine as a message: what the scheduler tells every worker, and what comes back.
+
+Plain numbers alone, so that workers in other processes or on other machines can receive it. A *row* is a place in the
+executor's state: a sequence keeps its row from the moment it starts to run until it ends or is preempted.
+
+Nothing in these messages refers back to them, so the garbage collector need not look at them: gc=False."""
+
+from enum import IntEnum
+
+import msgspec
+
+from octavo_runtime.protocol.pooling_params import PoolingParams
+from octavo_runtime.protocol.sampling_params import SamplingParams
+
+
+class NewRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A sequence takes `row`. Sent before its first slice, and again after a preemption.
+
+    `token_ids`: all that is known, the prompt first; `prompt_len` of them are the prompt. `seed` is never None here;
+    randomness is a function of (seed, sample index, position). With `pooling` the prompt becomes an embedding, and
+    nothing is drawn."""
+
+    row: int
+    params: SamplingParams
+    token_ids: list[int]
+    prompt_len: int
+    seed: int
+    pooling: PoolingParams | None = None
+
+
+class TableUpdate(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The block table of `row` continues, from entry `first` on, with `blocks`."""
+
+    row: int
+    first: int
+    blocks: list[int]
+
+
+class MoveKind(IntEnum):
+    """Where a block's content goes: within the KV cache, out to host memory, or back in."""
+
+    COPY = 0
+    SWAP_OUT = 1
+    SWAP_IN = 2
+
+
+class Move(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Content of block `source` goes to `target`; host blocks are numbered apart from the KV cache's."""
+
+    kind: MoveKind
+    source: int
+    target: int
+
+
+class Slice(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Compute `token_ids` at positions `start`, `start + 1`, ... of `row`; then draw one token for each entry of
+    `draws`, which names the sample index (no entry: a chunk in the middle of a prompt, or a prompt that is pooled;
+    several: the row forks)."""
+
+    row: int
+    start: int
+    token_ids: list[int]
+    draws: list[int] = []
+
+
+class StepPlan(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One step, in this order: moves (one after another, as listed), new rows, table updates, slices."""
+
+    moves: list[Move] = []
+    new_rows: list[NewRow] = []
+    tables: list[TableUpdate] = []
+    slices: list[Slice] = []
+
+
+class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Log-probabilities at one position, of the model's own distribution (before penalties, temperature and masks):
+    first the token that stands there, with its rank (1: the likeliest), then the top ones in order."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+    ranks: list[int]
+
+
+class Sample(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One drawn token. `logprobs` where the parameters ask for them."""
+
+    token_id: int
+    logprobs: TokenLogprobs | None = None
+
+
+class StepResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a step brought: for each slice, in the plan's order, one sample a draw; and for slices of rows that ask for
+    prompt_logprobs, an entry for each position of the slice whose successor is a prompt token: that successor's.
+    `embeddings`: by the index of their slice, those of the pooled prompts that end in this step, little-endian
+    float32."""
+
+    samples: list[list[Sample]]
+    prompt_logprobs: list[list[TokenLogprobs]]
+    embeddings: dict[int, bytes] = {}

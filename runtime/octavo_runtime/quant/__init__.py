@@ -1,1 +1,0 @@
-"""Weights in fewer bits, and the projections that compute with them."""

@@ -1,0 +1,205 @@
+"""Decode steps as CUDA graphs: one launch for all that a step of one new token a sequence computes, from its inputs to
+the drawn tokens."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from octavo_kernels.decode_inputs import BLOCK, ROW, SEQ_LEN, TABLE_ENTRY, TOKEN, DecodeTensors, decode_inputs
+from octavo_kernels.draw_tokens import draw_tokens
+from octavo_runtime.models.decoder import Decoder
+from octavo_runtime.protocol.step import Slice, TableUpdate
+from octavo_runtime.worker.batch import Batch, DecodeInputs
+
+# Steps of more sequences keep the GPU busy for longer than their launches take.
+MOST_SEQUENCES = 512
+
+_KEY, _TEMPERATURE = BLOCK + 1, BLOCK + 2
+_FIELDS = BLOCK + 3
+_FEW = (1, 2, 4, 8)
+
+
+class Drawn(NamedTuple):
+    """What a step computed, valid until the next one: scores [sequences, vocab] and the tokens drawn from them
+    [sequences] int64."""
+
+    logits: torch.Tensor
+    tokens: torch.Tensor
+
+
+class _Step(NamedTuple):
+    """The memory of the step of one batch size: a graph reads and writes the same addresses every time."""
+
+    host: npt.NDArray[np.int32]  # [fields, sequences], pinned
+    pinned: torch.Tensor  # the same memory
+    packed: torch.Tensor  # [fields, sequences] int32 on the device
+    inputs: DecodeTensors
+    drawn: Drawn
+    graph: torch.cuda.CUDAGraph | None
+
+
+class DecodeGraphs:
+    """The decode steps of a decoder over its KV cache, for up to MOST_SEQUENCES sequences.
+
+    A step is padded to the next of a few sizes, each of which is captured when it is first needed. The rows' block
+    tables lie on the device: a step brings what changed. Without CUDA the same operations run one by one."""
+
+    def __init__(
+        self, decoder: Decoder, kv_cache: torch.Tensor, hashes: torch.Tensor, max_rows: int, max_blocks: int
+    ) -> None:
+        """hashes: see `draw_tokens`. kv_cache: see `Decoder.forward`."""
+        self.most_sequences = min(MOST_SEQUENCES, max_rows)
+        self._decoder = decoder
+        self._kv_cache = kv_cache
+        self._hashes = hashes
+        self._device = kv_cache.device
+        self._block_size = kv_cache.shape[3]
+        self._padding_row = max_rows
+        self._tables = torch.zeros(max_rows + 1, max_blocks, dtype=torch.int32, device=self._device)
+        self._newest = torch.zeros(max_rows + 1, dtype=torch.int64, device=self._device)
+        shape = padded_size(self.most_sequences), max_blocks
+        self._block_tables = torch.zeros(shape, dtype=torch.int32, device=self._device)
+        self._changes: list[TableUpdate] = []
+        self._steps: dict[int, _Step] = {}
+        self._arena: torch.cuda.CUDAGraph | None = None
+        if self._device.type == "cuda":
+            # One stream for all captures: cuBLAS keeps a workspace for each stream that it has met.
+            self._stream = torch.cuda.Stream(self._device)
+            self._arena = self._reserve()
+
+    def note(self, tables: Sequence[TableUpdate]) -> None:
+        """Block tables went on; the next step needs to know."""
+        self._changes += tables
+
+    def run(self, slices: Sequence[Slice], temperatures: npt.NDArray[np.float32], keys: npt.NDArray[np.int32]) -> Drawn:
+        """Computes slices of one token and one draw each. temperatures, keys: see `draw_tokens`."""
+        count = len(slices)
+        step = self._step(count)
+        host = step.host
+        entries, blocks = self._take_changes(host.shape[1])
+        host[ROW, :count] = [item.row for item in slices]
+        host[SEQ_LEN, :count] = [item.start for item in slices]
+        host[SEQ_LEN, :count] += 1
+        host[TOKEN, :count] = [item.token_ids[0] for item in slices]
+        host[TABLE_ENTRY, : len(entries)], host[TABLE_ENTRY, len(entries) :] = entries, -1
+        host[BLOCK, : len(blocks)] = blocks
+        host[_KEY, :count] = keys
+        host[_TEMPERATURE, :count] = temperatures.view(np.int32)
+        host[ROW, count:], host[SEQ_LEN, count:], host[TOKEN, count:] = self._padding_row, 0, 0
+        host[_TEMPERATURE, count:] = 0
+        step.packed.copy_(step.pinned, non_blocking=True)
+        if step.graph is None:
+            logits = self._compute(step)
+        else:
+            step.graph.replay()
+            logits = step.drawn.logits
+        return Drawn(logits[:count], step.drawn.tokens[:count])
+
+    def _take_changes(self, room: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Flat entries of the tables that changed and their new blocks, at most `room`; what is more is written at
+        once. Of changes to one entry the last counts."""
+        if not self._changes:
+            none = np.empty(0, dtype=np.int64)
+            return none, none
+        width = self._tables.shape[1]
+        changed = {
+            item.row * width + entry: block
+            for item in self._changes
+            for entry, block in enumerate(item.blocks, start=item.first)
+        }
+        self._changes = []
+        entries = np.fromiter(changed.keys(), np.int64, len(changed))
+        blocks = np.fromiter(changed.values(), np.int64, len(changed))
+        if len(changed) <= room:
+            return entries, blocks
+        both = torch.from_numpy(np.stack([entries, blocks]))
+        where, content = (both.pin_memory() if self._device.type == "cuda" else both).to(self._device).unbind()
+        self._tables.view(-1)[where] = content.int()
+        return entries[:0], blocks[:0]
+
+    def _step(self, count: int) -> _Step:
+        size = padded_size(count)
+        if size not in self._steps:
+            self._steps[size] = self._capture(self._allocate(size))
+        return self._steps[size]
+
+    def _allocate(self, size: int) -> _Step:
+        def zeros(dtype: torch.dtype) -> torch.Tensor:
+            return torch.zeros(size, dtype=dtype, device=self._device)
+
+        pinned = torch.zeros(_FIELDS, size, dtype=torch.int32, pin_memory=self._device.type == "cuda")
+        host = pinned.numpy()
+        host[ROW], host[TABLE_ENTRY] = self._padding_row, -1
+        inputs = DecodeTensors(
+            token_ids=zeros(torch.int64),
+            positions=zeros(torch.int64),
+            slots=zeros(torch.int64),
+            seq_lens=zeros(torch.int32),
+            block_tables=self._block_tables[:size],
+        )
+        packed = pinned.to(self._device, copy=True)
+        tokens = zeros(torch.int64)
+        return _Step(host, pinned, packed, inputs, Drawn(tokens, tokens), None)
+
+    def _capture(self, step: _Step) -> _Step:
+        """The step with its graph. It runs once before, on padding alone, so that all kernels are there."""
+        if self._arena is None:
+            return step
+        torch.cuda.synchronize(self._device)
+        with torch.cuda.stream(self._stream):
+            self._compute(step)
+            self._stream.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            graph.capture_begin(pool=self._arena.pool())
+            logits = self._compute(step)
+            graph.capture_end()
+        return step._replace(drawn=Drawn(logits, step.drawn.tokens), graph=graph)
+
+    def _reserve(self) -> torch.cuda.CUDAGraph:
+        """A graph that only holds the memory that all graphs' temporary tensors share. Each graph has the GPU for
+        itself while it runs; captured one by one, each larger one would else take memory of its own."""
+        spec = self._decoder.spec
+        row = spec.vocab_size + 4 * spec.hidden_size + spec.qkv_size + 3 * spec.intermediate_size
+        shape = padded_size(self.most_sequences), row
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize(self._device)
+        with torch.cuda.stream(self._stream):
+            graph.capture_begin()
+            torch.empty(shape, dtype=self._kv_cache.dtype, device=self._device)[0, 0].zero_()
+            graph.capture_end()
+        return graph
+
+    def _compute(self, step: _Step) -> torch.Tensor:
+        """The scores [size, vocab]; all else lands in the step's own memory."""
+        inputs = step.inputs
+        decode_inputs(step.packed, self._tables, self._newest, self._block_size, inputs)
+        decodes = Batch(
+            token_ids=inputs.token_ids,
+            positions=inputs.positions,
+            slots=inputs.slots,
+            num_decodes=len(inputs.slots),
+            decode=DecodeInputs(inputs.block_tables, inputs.seq_lens),
+            prefill=None,
+            first_tokens=_NO_SLICES,
+            last_tokens=_NO_SLICES,
+        )
+        logits = self._decoder.scores(self._decoder.forward(decodes, self._kv_cache))
+        temperatures = step.packed[_TEMPERATURE].view(torch.float32)
+        step.drawn.tokens.copy_(draw_tokens(logits, temperatures, step.packed[_KEY], self._hashes))
+        self._newest[step.packed[ROW].long()] = step.drawn.tokens
+        return logits
+
+
+_NO_SLICES = np.empty(0, dtype=np.int64)
+
+
+def padded_size(count: int) -> int:
+    """The number of sequences that a step of `count` is computed with."""
+    for size in _FEW:
+        if count <= size:
+            return size
+    step = 8 if count <= 64 else 16 if count <= 256 else 32
+    return -(-count // step) * step

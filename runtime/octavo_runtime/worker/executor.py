@@ -1,0 +1,47 @@
+"""Runs the scheduler's plans on a device: one interface, one implementation for CPUs and one for a CUDA GPU."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.models.loading.files import ModelFiles
+from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
+from octavo_runtime.protocol.messages import Ready
+from octavo_runtime.protocol.step import StepPlan, StepResult
+
+Masks = Callable[[], npt.NDArray[np.int32] | None]
+"""Asked for once the model's forward pass is under way: bits of the allowed tokens [draws, ceil(vocab / 32)], one row
+for each draw of the plan in order; None where everything is allowed."""
+
+
+class Executor(Protocol):
+    """A loaded model on its device, with its KV cache. `ready` says what it settled on."""
+
+    ready: Ready
+    spec: ModelSpec
+    max_num_batched_tokens: int
+    block_bytes: int
+    swap_bytes_per_second: float
+
+    def run(self, plan: StepPlan, masks: Masks) -> StepResult:
+        """Carries out one step."""
+        ...
+
+
+def make_executor(config: EngineConfig, files: ModelFiles) -> Executor:
+    """The executor for the device that the configuration asks for. Raises ValueError: a model that cannot be served, a
+    device that is not there, or a configuration that does not fit."""
+    available = torch.cuda.is_available()
+    if config.device == "cuda" and not available:
+        raise UnsupportedModel("device: cuda was asked for, but this machine has no CUDA device that PyTorch can use")
+    if config.device != "cpu" and available:
+        from octavo_runtime.worker.device.cuda import GpuExecutor
+
+        return GpuExecutor(config, files)
+    from octavo_runtime.worker.device.cpu import CpuExecutor
+
+    return CpuExecutor(config, files)
