@@ -33,14 +33,14 @@ $(READY): constraints.txt pyproject.toml
 	touch $@; echo "  $$(( $$(date +%s) - start ))s install the pinned packages into $(VENV)"
 
 demo: ## Cluster, images, operator, a model, an answer: the whole path (repeat it at will)
-	@bash tests/cluster/prepare.sh
+	@bash tools/cluster/prepare.sh
 	@$(BIN)/python demo/demo.py up
 
 demo-down: ## Remove what the demo made, the cluster included
 	@$(BIN)/python demo/demo.py down
 
 test: ## All tests that this machine can run, on a real cluster where it has one
-	@bash tests/cluster/prepare.sh
+	@bash tools/cluster/prepare.sh
 	@$(MAKE) --no-print-directory verify lint
 	$(BIN)/python -m pytest -m "not gpu"
 
@@ -59,7 +59,7 @@ lint: $(READY) ## Style, types, layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	MYPYPATH=tests/cluster $(BIN)/mypy demo/*.py $(filter-out tests/cluster/test_% tests/cluster/conftest.py,$(wildcard tests/cluster/*.py))
+	MYPYPATH=tools/cluster $(BIN)/mypy demo/*.py tools/cluster/*.py
 	$(BIN)/lint-imports --no-logo
 
 generate: $(READY) ## Write the generated files: CRD, chart schema, reference
@@ -72,10 +72,10 @@ bench: $(READY) ## Measure the engine on this machine
 	for name in compare frontend scheduler memory batching chunked-prefill prefix kv-cache concurrency; do $(BIN)/octavo bench $$name || exit 1; done
 
 cluster-up: ## Start the project's own Kubernetes cluster (Linux, root)
-	@$(PYTHON) tests/cluster/cluster.py up
+	@$(PYTHON) tools/cluster/cluster.py up
 
 cluster-down: ## End that cluster and remove its traces
-	@$(PYTHON) tests/cluster/cluster.py down
+	@$(PYTHON) tools/cluster/cluster.py down
 
 clean: ## Remove the virtual environment and caches of this folder
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY / "tests" / "cluster"))
+sys.path.insert(0, str(REPOSITORY / "tools" / "cluster"))
 
 import target  # noqa: E402 - found by the line above
 from commands import run  # noqa: E402

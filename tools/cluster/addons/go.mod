@@ -1,4 +1,4 @@
-module octavo.dev/tests/cluster/addons
+module octavo.dev/tools/cluster/addons
 
 go 1.26.4
 

@@ -1,4 +1,4 @@
-module octavo.dev/tests/cluster/kubernetes
+module octavo.dev/tools/cluster/kubernetes
 
 go 1.26
 

@@ -1,4 +1,4 @@
-"""The project's own single-node Kubernetes cluster, on Linux as root: `python tests/cluster/cluster.py --help`."""
+"""The project's own single-node Kubernetes cluster, on Linux as root: `python tools/cluster/cluster.py --help`."""
 
 import argparse
 import fcntl
@@ -140,7 +140,7 @@ def _clean(*, keep_state: bool) -> None:
 
 def _must_run() -> None:
     if not processes.running("containerd"):
-        raise StepFailed("the cluster is not up", "run: python tests/cluster/cluster.py up")
+        raise StepFailed("the cluster is not up", "run: python tools/cluster/cluster.py up")
 
 
 @contextmanager

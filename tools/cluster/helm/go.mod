@@ -1,4 +1,4 @@
-module octavo.dev/tests/cluster/helm
+module octavo.dev/tools/cluster/helm
 
 go 1.26.0
 

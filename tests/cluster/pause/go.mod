@@ -1,3 +1,0 @@
-module octavo.dev/tests/cluster/pause
-
-go 1.26

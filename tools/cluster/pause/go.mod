@@ -1,0 +1,3 @@
+module octavo.dev/tools/cluster/pause
+
+go 1.26
