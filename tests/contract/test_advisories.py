@@ -1,13 +1,13 @@
 """Classes of vulnerability that advisories about servers like this one tell of, each with what shows that it is not
 here. Some are shown where their part is tested:
 
-- code in a chat template, templates without end: tests/runtime/test_chat_template.py
-- `auto_map`, code that comes with a model: tests/runtime/test_remote_code.py
+- code in a chat template, templates without end: tests/unit/runtime/text/test_chat_template.py
+- `auto_map`, code that comes with a model: tests/unit/runtime/text/test_remote_code.py
 - timing of keys: test_api_keys.py; tenants that share a cache: test_sampling.py
 - heads, nesting, lists, numbers without bound, slow clients, path traversal: test_bounds.py
 - requests smuggled by a proxy in front: test_nginx.py, and by two readings of one request: test_bounds.py
 - schemas and expressions that do not compile, tokens that do not exist: test_bad_requests.py; those that never end:
-  tests/runtime/test_structured.py
+  tests/unit/runtime/structured/test_structured.py
 - forged log lines: test_logs.py; markup in the page: test_ui.py
 """
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from paths import BIN
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CONTROLLERS = (
     "deployment-controller,replicaset-controller,garbage-collector-controller,namespace-controller,"
     "serviceaccount-controller,horizontal-pod-autoscaler-controller,disruption-controller"

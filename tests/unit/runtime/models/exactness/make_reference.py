@@ -1,6 +1,6 @@
 """Writes smollm2_greedy.json: what transformers generates greedily in float32, for the engine to be compared with.
 
-    python tests/runtime/exactness/make_reference.py
+    python tests/unit/runtime/models/exactness/make_reference.py
 
 50 prompts from 3 to about 700 tokens, 64 new tokens each, one prompt at a time, end-of-sequence ignored. `gaps` holds
 the distance between the two best scores of each step: where it is tiny, two correct engines may differ."""

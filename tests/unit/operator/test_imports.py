@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 PODS_ONLY = ("torch", "transformers", "numpy", "fastapi", "uvicorn", "zmq", "msgspec", "typer")
-OPERATOR = Path(__file__).parents[2] / "operator" / "octavo_operator"
+OPERATOR = Path(__file__).parents[3] / "operator" / "octavo_operator"
 
 
 def test_no_module_of_the_operator_loads_what_pods_need() -> None:

@@ -20,7 +20,7 @@ from octavo_operator.resources.overlay import KEYS
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BAD_SPECS = yaml.safe_load((Path(__file__).parent / "bad_specs.yaml").read_text())
 SMALLEST = {"model": {"uri": "builtin://smollm2"}}
 CHILDREN = ("deployment", "service", "serviceaccount", "poddisruptionbudget", "configmap", "horizontalpodautoscaler")

@@ -11,7 +11,7 @@ from octavo_runtime.cli.vllm_flags import ALIASES, FLAGS
 from octavo_runtime.config.options import BadOption, with_model_first
 from octavo_runtime.config.settings import EngineConfig, ServerConfig, flag
 
-PAGE = Path(__file__).parents[2] / "docs" / "vllm-flags.md"
+PAGE = Path(__file__).parents[4] / "docs" / "vllm-flags.md"
 OWN = {flag(name) for name in EngineConfig.model_fields | ServerConfig.model_fields}
 WORDS = {"same": "the same", "renamed": "becomes", "needless": "needs nothing", "refused": "refused"}
 

@@ -211,7 +211,9 @@ async def test_an_engine_that_stands_still_is_seen():
 
 
 async def test_a_busy_engine_is_told_from_one_whose_loop_never_ends(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    )
     async with started(program="faulty_engine") as client:
         await collect(client, "warm-up", SamplingParams(temperature=0.0, max_tokens=60, ignore_eos=True))
         slow = asyncio.create_task(collect(client, "slow", SamplingParams(max_tokens=1)))

@@ -13,7 +13,7 @@ from octavo_runtime.server.tools.tool import MOST_TOOLS
 from octavo_runtime.structured.compiler import MAX_BYTES
 from octavo_runtime.structured.json_schema import adapt
 
-SCHEMAS = json.loads((Path(__file__).parent / "schemas" / "realistic.json").read_text())
+SCHEMAS = json.loads((Path(__file__).parents[1] / "structured" / "schemas" / "realistic.json").read_text())
 TOOLS = [{"type": "function", "function": {"name": f"tool_{number}"}} for number in range(4)]
 
 
