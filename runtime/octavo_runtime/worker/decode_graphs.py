@@ -10,9 +10,9 @@ import torch
 
 from octavo_kernels.decode_inputs import BLOCK, ROW, SEQ_LEN, TABLE_ENTRY, TOKEN, DecodeTensors, decode_inputs
 from octavo_kernels.draw_tokens import draw_tokens
+from octavo_runtime.layers.batch import Batch, DecodeInputs
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.protocol.step import Slice, TableUpdate
-from octavo_runtime.worker.batch import Batch, DecodeInputs
 
 # Steps of more sequences keep the GPU busy for longer than their launches take.
 MOST_SEQUENCES = 512

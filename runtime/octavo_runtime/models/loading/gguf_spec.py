@@ -10,9 +10,10 @@ import gguf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from octavo_runtime.config.settings import explain
+from octavo_runtime.layers.rope_scaling import DividedRope, LinearRope, RopeScaling
 from octavo_runtime.models.loading.end_tokens import gguf_end_tokens
 from octavo_runtime.models.loading.gguf_parts import metadata, spellings
-from octavo_runtime.models.spec import DividedRope, LinearRope, ModelSpec, RopeScaling, UnsupportedModel, check_shape
+from octavo_runtime.models.spec import ModelSpec, UnsupportedModel, check_shape
 
 ROPE_DIVISORS = "rope_freqs.weight"
 

@@ -11,8 +11,8 @@ from octavo_runtime.engine.engine import Engine
 from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
+from octavo_runtime.models.loading.weights import build_decoder, tensor_shapes
 from octavo_runtime.models.spec import UnsupportedModel
-from octavo_runtime.models.weights import load_weights, tensor_shapes
 from octavo_runtime.protocol.sampling_params import SamplingParams
 
 SMALL = {
@@ -130,5 +130,5 @@ def test_the_tensors_that_are_checked_are_those_that_are_read(family, tmp_path):
         read[name] = shape
         return torch.zeros(shape)
 
-    load_weights(spec, note, torch.device("cpu"), torch.float32)
+    build_decoder(spec, note, torch.device("cpu"), torch.float32)
     assert tensor_shapes(spec) == read

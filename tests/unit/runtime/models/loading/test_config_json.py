@@ -5,8 +5,9 @@ import json
 import pytest
 from transformers import LlamaConfig, MistralConfig
 
+from octavo_runtime.layers.rope_scaling import LinearRope, Llama3Rope
 from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
-from octavo_runtime.models.spec import LinearRope, Llama3Rope, UnsupportedModel
+from octavo_runtime.models.spec import UnsupportedModel
 
 LLAMA = {"architectures": ["LlamaForCausalLM"]}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}

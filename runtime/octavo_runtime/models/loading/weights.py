@@ -1,57 +1,27 @@
-"""The decoder's weights on their device: projections that run together are stored fused."""
+"""From named tensors to a decoder: projections that run together are stored fused."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
 from octavo_kernels.decode_layers import PackedLayer, PackedProjection
-from octavo_runtime.layers.linear import DenseLinear, Linear, build_head, build_linear, pack_groups, packs
+from octavo_runtime.layers.attention import Attention
+from octavo_runtime.layers.embedding import Embedding
+from octavo_runtime.layers.linear import build_linear, pack_groups, packs
+from octavo_runtime.layers.lm_head import build_lm_head
+from octavo_runtime.layers.mlp import MLP
+from octavo_runtime.layers.norm import RMSNorm
+from octavo_runtime.layers.rotary import RotaryEmbedding
+from octavo_runtime.models.decoder import Decoder, DecoderLayer
 from octavo_runtime.models.spec import ModelSpec
-from octavo_runtime.quantization.groups import Groups, concatenate
+from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix, concatenate
 
 _EMBEDDING, _NORM, _HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
-_LAYER_NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
+_ATTENTION_NORM, _MLP_NORM = "input_layernorm.weight", "post_attention_layernorm.weight"
 
-StoredTensor = torch.Tensor | Groups
+StoredTensor = torch.Tensor | QuantizedMatrix
 ReadTensor = Callable[[str, tuple[int, ...]], StoredTensor]
-
-
-@dataclass(frozen=True)
-class LayerWeights:
-    """One decoder layer."""
-
-    input_norm: torch.Tensor  # [hidden]
-    qkv: Linear  # hidden -> (heads + 2 * kv_heads) * head_dim
-    output: Linear  # heads * head_dim -> hidden
-    mlp_norm: torch.Tensor  # [hidden]
-    gate_up: Linear  # hidden -> 2 * intermediate
-    down: Linear  # intermediate -> hidden
-
-    @property
-    def num_bytes(self) -> int:
-        projections = (self.qkv, self.output, self.gate_up, self.down)
-        return self.input_norm.nbytes + self.mlp_norm.nbytes + sum(linear.num_bytes for linear in projections)
-
-
-@dataclass(frozen=True)
-class Weights:
-    """All weights of a decoder, computing in one dtype on one device."""
-
-    embedding: torch.Tensor  # [vocab, hidden]
-    layers: tuple[LayerWeights, ...]
-    norm: torch.Tensor  # [hidden]
-    head: Linear  # hidden -> vocab
-    packed_layers: tuple[PackedLayer, ...] | None = None  # the layers for few rows, where they are kept so
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of memory; a head that is the embedding itself counts once."""
-        shared = isinstance(self.head, DenseLinear) and self.head.weight is self.embedding
-        head = 0 if shared else self.head.num_bytes
-        layers = sum(layer.num_bytes for layer in self.layers) + sum(layer.nbytes for layer in self.packed_layers or ())
-        return self.embedding.nbytes + self.norm.nbytes + head + layers
 
 
 class _Fused(NamedTuple):
@@ -70,11 +40,14 @@ class _Stored(NamedTuple):
     bias: torch.Tensor | None  # [out]
 
 
-def load_weights(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype: torch.dtype) -> Weights:
+def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype: torch.dtype) -> Decoder:
     """Reads every tensor by its Hugging Face name, fuses and places it."""
 
     def place(name: str, *shape: int) -> torch.Tensor:
         return _dense(read(name, shape)).to(device=device, dtype=dtype)
+
+    def norm(name: str) -> RMSNorm:
+        return RMSNorm(place(name, spec.hidden_size), spec.rms_norm_eps)
 
     def fuse(at: str, part: _Fused) -> _Stored:
         prefix, rows = at + part.prefix, part.rows.items()
@@ -82,41 +55,48 @@ def load_weights(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype:
         biases = [place(f"{prefix}{name}.bias", count) for name, count in rows] if part.has_bias else None
         return _Stored(weight, torch.cat(biases) if biases else None)
 
-    hidden = spec.hidden_size
+    rotary = RotaryEmbedding(spec.head_dim, spec.rope_theta, spec.rope_scaling, device)
     layers, packed = [], []
-    for index in range(spec.num_layers):
-        at = _layer(index)
-        input_norm, mlp_norm = (place(at + name, hidden) for name in _LAYER_NORMS)
+    for at in map(_layer, range(spec.num_layers)):
+        attention_norm, mlp_norm = norm(at + _ATTENTION_NORM), norm(at + _MLP_NORM)
         projections = [fuse(at, part) for part in _projections(spec)]
         qkv, output, gate_up, down = (build_linear(*stored, device, dtype) for stored in projections)
-        layers.append(LayerWeights(input_norm, qkv, output, mlp_norm, gate_up, down))
+        attention = Attention(qkv, output, rotary, spec.num_heads, spec.num_kv_heads, spec.head_dim)
+        layers.append(DecoderLayer(attention_norm, attention, mlp_norm, MLP(gate_up, down)))
         if packs(device, dtype):
-            qkv_groups, output_groups, gate_up_groups, down_groups = map(_pack, projections)
-            if qkv_groups and output_groups and gate_up_groups and down_groups:
-                packed.append(PackedLayer(input_norm, qkv_groups, output_groups, mlp_norm, gate_up_groups, down_groups))
-    embedded = read(_EMBEDDING, (spec.vocab_size, hidden))
-    embedding = _dense(embedded).to(device=device, dtype=dtype)
+            packed_qkv, packed_output, packed_gate_up, packed_down = map(_pack, projections)
+            if packed_qkv and packed_output and packed_gate_up and packed_down:
+                packed.append(
+                    PackedLayer(
+                        attention_norm.weight, packed_qkv, packed_output, mlp_norm.weight, packed_gate_up, packed_down
+                    )
+                )
+    shape = spec.vocab_size, spec.hidden_size
+    embedded = read(_EMBEDDING, shape)
+    embedding = Embedding(_dense(embedded).to(device=device, dtype=dtype))
     if spec.tie_embeddings:
-        head = build_head(embedded, embedding, device, dtype)
+        head = build_lm_head(embedded, embedding.weight, device, dtype)
     else:
-        head = build_head(read(_HEAD, (spec.vocab_size, hidden)), None, device, dtype)
-    return Weights(
+        head = build_lm_head(read(_HEAD, shape), None, device, dtype)
+    return Decoder(
+        spec=spec,
         embedding=embedding,
         layers=tuple(layers),
-        norm=place(_NORM, hidden),
+        norm=norm(_NORM),
         head=head,
+        rotary=rotary,
         packed_layers=tuple(packed) if len(packed) == spec.num_layers else None,
     )
 
 
 def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all tensors that load_weights reads."""
+    """Names and shapes of all tensors that build_decoder reads."""
     hidden = spec.hidden_size
     shapes: dict[str, tuple[int, ...]] = {_EMBEDDING: (spec.vocab_size, hidden), _NORM: (hidden,)}
     if not spec.tie_embeddings:
         shapes[_HEAD] = spec.vocab_size, hidden
     for at in map(_layer, range(spec.num_layers)):
-        shapes |= {at + name: (hidden,) for name in _LAYER_NORMS}
+        shapes |= {at + name: (hidden,) for name in (_ATTENTION_NORM, _MLP_NORM)}
         for part in _projections(spec):
             for name, count in part.rows.items():
                 shapes[f"{at}{part.prefix}{name}.weight"] = count, part.columns
@@ -143,18 +123,18 @@ def _projections(spec: ModelSpec) -> tuple[_Fused, _Fused, _Fused, _Fused]:
 
 
 def _dense(stored: StoredTensor) -> torch.Tensor:
-    return stored.dequantize() if isinstance(stored, Groups) else stored
+    return stored.dequantize() if isinstance(stored, QuantizedMatrix) else stored
 
 
 def _fuse(parts: list[StoredTensor]) -> StoredTensor:
     """The parts' rows, one part under another; in groups while all parts are of one kind of them."""
-    groups = [part for part in parts if isinstance(part, Groups)]
+    groups = [part for part in parts if isinstance(part, QuantizedMatrix)]
     fused = concatenate(groups) if len(groups) == len(parts) else None
     return torch.cat([_dense(part) for part in parts]) if fused is None else fused
 
 
 def _pack(stored: _Stored) -> PackedProjection | None:
-    if not isinstance(stored.weight, Groups):
+    if not isinstance(stored.weight, QuantizedMatrix):
         return None
     return PackedProjection(pack_groups(stored.weight), stored.bias)
 

@@ -10,7 +10,7 @@ from octavo_kernels.grouped_linear import GROUP
 
 
 @dataclass(frozen=True)
-class Groups:
+class QuantizedMatrix:
     """[rows, columns] where each row's groups of 32 columns share a scale, and of 4 bits a minimum:
     scale * value + minimum."""
 
@@ -30,18 +30,18 @@ class Groups:
             scaled += self.minimums.unsqueeze(-1)
         return scaled.flatten(1)
 
-    def rows(self, order: Tensor) -> "Groups":
+    def rows(self, order: Tensor) -> "QuantizedMatrix":
         """The rows that `order` [rows] int64 names."""
         minimums = None if self.minimums is None else self.minimums[order]
-        return Groups(self.values[order], self.scales[order], minimums)
+        return QuantizedMatrix(self.values[order], self.scales[order], minimums)
 
 
-def concatenate(parts: Sequence[Groups]) -> Groups | None:
+def concatenate(parts: Sequence[QuantizedMatrix]) -> QuantizedMatrix | None:
     """The parts' rows, one part under another; None where some have minimums and others have none."""
     minimums = [part.minimums for part in parts if part.minimums is not None]
     if len(minimums) not in (0, len(parts)):
         return None
-    return Groups(
+    return QuantizedMatrix(
         torch.cat([part.values for part in parts]),
         torch.cat([part.scales for part in parts]),
         torch.cat(minimums) if minimums else None,
