@@ -13,7 +13,8 @@ from octavo_operator.places import Places
 from octavo_operator.reconcile import reconcile
 from octavo_operator.settings import Settings
 from octavo_operator.worker import Workers
-from octavo_runtime.config.settings import explain, parse_duration
+from octavo_runtime.config.explain import explain
+from octavo_runtime.config.units import parse_duration
 
 
 def main() -> int:

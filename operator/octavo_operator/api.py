@@ -15,15 +15,10 @@ from pydantic.alias_generators import to_camel
 
 from octavo_operator import pod_schema
 from octavo_operator.quantities import MIN_MEMORY, Cpu, Memory, PodMemory, parse_memory
-from octavo_runtime.config.settings import (
-    KNOWN_QUANTIZATION,
-    PRESET_FIELDS,
-    Duration,
-    EngineConfig,
-    Quantity,
-    explain,
-    parse_duration,
-)
+from octavo_runtime.config.engine import KNOWN_QUANTIZATION, EngineConfig
+from octavo_runtime.config.explain import explain
+from octavo_runtime.config.presets import PRESET_FIELDS
+from octavo_runtime.config.units import Duration, Quantity, parse_duration
 
 GROUP = "serving.octavo.dev"
 VERSION = "v1alpha1"

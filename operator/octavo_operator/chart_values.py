@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from octavo_runtime.config.settings import DURATION_PATTERN
+from octavo_runtime.config.units import DURATION_PATTERN
 
 _STRICT = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 # What `--set` and YAML take for a number where it has no letter in it.

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from octavo_operator.crd import object_schema, spec_schema
-from octavo_runtime.config.settings import PRESETS
+from octavo_runtime.config.presets import PRESETS
 
 _INTRODUCTION = """\
 # LLMService

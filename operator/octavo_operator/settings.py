@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from octavo_runtime.config.settings import Duration, parse_duration
+from octavo_runtime.config.units import Duration, parse_duration
 
 
 def _at_least_a_second(text: str) -> str:

@@ -8,7 +8,8 @@ from octavo_operator.quantities import in_runtime_notation
 from octavo_operator.resources import metadata
 from octavo_operator.resources.overlay import merge
 from octavo_operator.settings import Settings
-from octavo_runtime.config.settings import engine_flags, flag, parse_duration
+from octavo_runtime.config.flags import engine_flags, flag
+from octavo_runtime.config.units import parse_duration
 
 PORT = 8000
 CONTAINER = "engine"

@@ -9,8 +9,9 @@ import typer
 
 from octavo_runtime.bench.commands import bench
 from octavo_runtime.cli.vllm_arguments import spelled
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.options import with_model_first, with_options
-from octavo_runtime.config.settings import EngineConfig, ServerConfig
+from octavo_runtime.config.server import ServerConfig
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(bench, name="bench")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from octavo_runtime.config.settings import explain
+from octavo_runtime.config.explain import explain
 from octavo_runtime.layers.rope_scaling import LinearRope, Llama3Rope, RopeScaling
 from octavo_runtime.models.spec import UnsupportedModel
 

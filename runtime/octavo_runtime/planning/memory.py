@@ -3,7 +3,8 @@ leaves, and how long a request may be. The engine, `octavo plan` and the operato
 
 from dataclasses import dataclass
 
-from octavo_runtime.config.settings import EngineConfig, parse_quantity
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.config.units import parse_quantity
 from octavo_runtime.models.spec import ModelSpec
 
 CUDA_CONTEXT_BYTES = 2**30

@@ -2,7 +2,7 @@
 
 import socket
 
-from octavo_runtime.config.settings import ServerConfig
+from octavo_runtime.config.server import ServerConfig
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.planning.memory import num_blocks, settle_max_model_len

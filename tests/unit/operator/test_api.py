@@ -9,7 +9,7 @@ import yaml
 
 from octavo_operator import api, crd
 from octavo_operator.quantities import parse_cpu
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 
 HERE = Path(__file__).parent
 BAD_SPECS = yaml.safe_load((HERE / "bad_specs.yaml").read_text())

@@ -12,7 +12,8 @@ import yaml
 from octavo_operator import api, resources
 from octavo_operator.resources import dashboard, pod_template
 from octavo_operator.settings import Settings
-from octavo_runtime.config.settings import EngineConfig, ServerConfig
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.config.server import ServerConfig
 from octavo_runtime.protocol.metrics import METRICS
 
 SETTINGS = Settings(runtime_image="octavo/runtime:1")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.files import ModelFiles

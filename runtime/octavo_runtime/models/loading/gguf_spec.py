@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import gguf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from octavo_runtime.config.settings import explain
+from octavo_runtime.config.explain import explain
 from octavo_runtime.layers.rope_scaling import DividedRope, LinearRope, RopeScaling
 from octavo_runtime.models.loading.end_tokens import gguf_end_tokens
 from octavo_runtime.models.loading.gguf_parts import metadata, spellings

@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.loading.checkpoint import DTYPES, load_model
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.spec import ModelSpec

@@ -8,7 +8,7 @@ import pytest
 import torch
 from random_gguf import CONFIG, random_model, write
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.layers.linear import FEW_ROWS
 from octavo_runtime.models.decoder import Decoder

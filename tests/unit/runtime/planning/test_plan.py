@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo_runtime.cli.app import app
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.loading.files import ModelNotFound, locate
 from octavo_runtime.models.loading.weights import build_decoder

@@ -6,7 +6,7 @@ import pytest
 import torch
 from random_gguf import CONFIG, random_model, write
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.loading.checkpoint import load_model
