@@ -3,8 +3,8 @@
 from pydantic import ValidationError
 
 
-def explain(error: ValidationError) -> str:
-    """One line that names each field, its bound and the value it got."""
+def explain(error: ValidationError, prefix: str = "") -> str:
+    """One line that names each field, its bound and the value it got. prefix: of the fields' names."""
     parts = []
     for item in error.errors():
         field = ".".join(str(part) for part in item["loc"]) or "value"
@@ -14,5 +14,5 @@ def explain(error: ValidationError) -> str:
             message = "unknown field"
         elif item["type"] != "missing" and "got " not in message:
             message += f", got {item['input']!r}"
-        parts.append(f"{field}: {message}")
+        parts.append(f"{prefix}{field}: {message}")
     return "; ".join(parts)

@@ -1,6 +1,5 @@
 """Rotary grouped-query attention (Ainslie et al. 2023) over a paged KV cache."""
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +11,7 @@ from octavo_kernels.paged_decode import plan_decode
 from octavo_kernels.paged_prefill import PrefillPlan, plan_prefill
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.layers.linear import Linear
+from octavo_runtime.layers.norm import RMSNorm
 from octavo_runtime.layers.rotary import RotaryEmbedding
 
 if TYPE_CHECKING:
@@ -41,21 +41,28 @@ class Attention:
 
     qkv: Linear  # hidden -> (heads + 2 * kv_heads) * head_dim
     output: Linear  # heads * head_dim -> hidden
-    rotary: RotaryEmbedding
+    rotary: RotaryEmbedding | None
     num_heads: int
     num_kv_heads: int
     head_dim: int
+    scale: float
+    q_norm: RMSNorm | None = None
+    k_norm: RMSNorm | None = None
 
     @property
     def num_bytes(self) -> int:
-        return self.qkv.num_bytes + self.output.num_bytes
+        norms = sum(norm.num_bytes for norm in (self.q_norm, self.k_norm) if norm is not None)
+        return self.qkv.num_bytes + self.output.num_bytes + norms
 
     def __call__(self, hidden: Tensor, batch: Batch, plan: AttentionPlan, kv_cache: Tensor) -> Tensor:
         """[tokens, hidden]. kv_cache: this layer's, [2, block, slot, kv_head, head_dim]; the keys and values of the
         batch's tokens are written to it."""
         heads = self.num_heads, self.num_kv_heads, self.num_kv_heads
         q, k, v = self.qkv(hidden).view(-1, sum(heads), self.head_dim).split(heads, dim=1)
-        self.rotary(q, k, batch.positions)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm.heads(q), self.k_norm.heads(k)
+        if self.rotary is not None:
+            self.rotary(q, k, batch.positions)
         write_kv(k, v, kv_cache[0], kv_cache[1], batch.slots)
         if batch.prefill is None:
             attended = self._decode(q, batch, plan, kv_cache, None)
@@ -72,8 +79,9 @@ class Attention:
         inputs = batch.decode
         assert inputs is not None
         keys, values = kv_cache.unbind()
-        scale = 1 / math.sqrt(self.head_dim)
-        return paged_decode(q, keys, values, inputs.block_tables, inputs.seq_lens, scale, out=out, plan=plan.decode)
+        return paged_decode(
+            q, keys, values, inputs.block_tables, inputs.seq_lens, self.scale, out=out, plan=plan.decode
+        )
 
     def _prefill(self, q: Tensor, batch: Batch, plan: AttentionPlan, kv_cache: Tensor, out: Tensor | None) -> Tensor:
         inputs = batch.prefill
@@ -87,7 +95,7 @@ class Attention:
             inputs.seq_lens,
             inputs.query_start,
             inputs.max_query_len,
-            1 / math.sqrt(self.head_dim),
+            self.scale,
             out=out,
             plan=plan.prefill,
         )

@@ -8,9 +8,10 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Embedding:
-    """weight: [vocab, hidden]."""
+    """weight: [vocab, hidden]. multiplier: of what is looked up."""
 
     weight: Tensor
+    multiplier: float = 1.0
 
     @property
     def num_bytes(self) -> int:
@@ -20,4 +21,5 @@ class Embedding:
         """[tokens, hidden], the beginning of the residual stream. On a CPU it is float32: adding to the stream in 16
         bits costs most of the accuracy (docs/adr/0001)."""
         embedded = functional.embedding(token_ids, self.weight)
-        return embedded.float() if embedded.device.type == "cpu" else embedded
+        embedded = embedded.float() if embedded.device.type == "cpu" else embedded
+        return embedded if self.multiplier == 1.0 else embedded * self.multiplier

@@ -24,3 +24,7 @@ class RMSNorm:
         if residual is None:
             return rms_norm(hidden, self.weight, self.eps), hidden
         return add_rms_norm(hidden, residual, self.weight, self.eps)
+
+    def heads(self, states: Tensor) -> Tensor:
+        """Queries or keys [tokens, heads, head_dim], each head normalised by itself; weight: [head_dim]."""
+        return rms_norm(states.reshape(-1, states.shape[-1]), self.weight, self.eps).view(states.shape)

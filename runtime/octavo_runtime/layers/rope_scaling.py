@@ -21,10 +21,24 @@ class Llama3Rope:
 
 
 @dataclass(frozen=True)
+class YarnRope:
+    """Long waves divided by `factor`, short ones kept, a ramp between; queries and keys times `attention_factor`
+    (YaRN, Peng et al. 2023). beta_fast, beta_slow: turns within the original context at which the ramp begins and
+    ends; `truncate` rounds its ends to whole dimensions."""
+
+    factor: float
+    original_max_position: int
+    beta_fast: float
+    beta_slow: float
+    attention_factor: float
+    truncate: bool
+
+
+@dataclass(frozen=True)
 class DividedRope:
     """Each frequency divided by a number of its own, head_dim / 2 of them: rope_freqs.weight of a GGUF file."""
 
     divisors: tuple[float, ...]
 
 
-RopeScaling = LinearRope | Llama3Rope | DividedRope
+RopeScaling = LinearRope | Llama3Rope | YarnRope | DividedRope

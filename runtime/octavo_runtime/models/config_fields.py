@@ -1,6 +1,7 @@
 """The fields of a config.json that are read, with their bounds, and transformers' defaults where all families share
 them. Free of torch."""
 
+import math
 import textwrap
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
@@ -8,10 +9,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from octavo_runtime.config.explain import explain
-from octavo_runtime.layers.rope_scaling import LinearRope, Llama3Rope, RopeScaling
+from octavo_runtime.layers.rope_scaling import LinearRope, Llama3Rope, RopeScaling, YarnRope
 from octavo_runtime.models.spec import UnsupportedModel
 
-SUPPORTED_ROPE = ("default", "linear", "llama3")
+SUPPORTED_ROPE = ("default", "linear", "llama3", "yarn")
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -45,7 +46,14 @@ class ConfigFields(BaseModel):
     hidden_act: str = "silu"
     tie_word_embeddings: bool = False
     attention_bias: bool = False
+    attention_out_bias: bool = False
     mlp_bias: bool = False
+    no_rope_layers: list[int] | None = None
+    no_rope_layer_interval: _Layers = 4
+    attention_multiplier: _Positive = 1.0
+    embedding_multiplier: _Positive = 1.0
+    residual_multiplier: _Positive = 1.0
+    logits_scaling: _Positive = 1.0
 
 
 class _Rope(BaseModel):
@@ -61,6 +69,12 @@ class _Rope(BaseModel):
     factor: _Positive | None = None
     low_freq_factor: _Positive | None = None
     high_freq_factor: _Positive | None = None
+    beta_fast: _Positive | None = None
+    beta_slow: _Positive | None = None
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    attention_factor: _Positive | None = None
+    truncate: bool = True
 
 
 def rope(fields: ConfigFields) -> tuple[float, RopeScaling | None]:
@@ -80,11 +94,33 @@ def rope(fields: ConfigFields) -> tuple[float, RopeScaling | None]:
         raise UnsupportedModel(f"{where}.factor must be given for rope type {named}")
     if named == "linear":
         return theta, LinearRope(found.factor)
+    original = fields.original_max_position_embeddings or found.original_max_position_embeddings
+    original = original or fields.max_position_embeddings
+    if named == "yarn":
+        return theta, _yarn(found, found.factor, original)
     low, high = found.low_freq_factor, found.high_freq_factor
     if low is None or high is None or low >= high:
         raise UnsupportedModel(f"{where}.low_freq_factor must be below high_freq_factor, got {low} and {high}")
-    original = fields.original_max_position_embeddings or found.original_max_position_embeddings
-    return theta, Llama3Rope(found.factor, low, high, original or fields.max_position_embeddings)
+    return theta, Llama3Rope(found.factor, low, high, original)
+
+
+def _yarn(found: _Rope, factor: float, original: int) -> YarnRope:
+    """With transformers' defaults (modeling_rope_utils)."""
+
+    def amplitude(mscale: float) -> float:
+        return 0.1 * mscale * math.log(factor) + 1 if factor > 1 else 1.0
+
+    implied = amplitude(1.0)
+    if found.mscale and found.mscale_all_dim:
+        implied = amplitude(found.mscale) / amplitude(found.mscale_all_dim)
+    return YarnRope(
+        factor=factor,
+        original_max_position=original,
+        beta_fast=found.beta_fast or 32.0,
+        beta_slow=found.beta_slow or 1.0,
+        attention_factor=found.attention_factor or implied,
+        truncate=found.truncate,
+    )
 
 
 def validated(model: type[_Model], values: Mapping[str, Any], where: str = "") -> _Model:

@@ -62,9 +62,9 @@ class Decoder:
         plan = plan_attention(batch, kv_cache, self.spec.num_heads)
         for layer, layer_cache in zip(self.layers, kv_cache.unbind(), strict=True):
             hidden, residual = layer.attention_norm(hidden, residual)
-            hidden = layer.attention(hidden, batch, plan, layer_cache)
+            hidden = self._branch(layer.attention(hidden, batch, plan, layer_cache))
             hidden, residual = layer.mlp_norm(hidden, residual)
-            hidden = layer.mlp(hidden)
+            hidden = self._branch(layer.mlp(hidden))
         return self.norm(hidden, residual)[0]
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -73,7 +73,13 @@ class Decoder:
 
     def scores(self, hidden: Tensor) -> Tensor:
         """The same in the type in which they are computed."""
-        return self.head(hidden)
+        scores, divisor = self.head(hidden), self.spec.logits_divisor
+        return scores if divisor == 1.0 else scores / divisor
+
+    def _branch(self, hidden: Tensor) -> Tensor:
+        """What attention or MLP adds to the residual stream."""
+        multiplier = self.spec.residual_multiplier
+        return hidden if multiplier == 1.0 else hidden * multiplier
 
     @cached_property
     def _few_rows(self) -> Callable[[Tensor, Batch, Tensor], Tensor] | None:

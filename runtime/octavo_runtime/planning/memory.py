@@ -132,7 +132,8 @@ def parameter_count(spec: ModelSpec) -> int:
     hidden, inner = spec.hidden_size, spec.intermediate_size
     attended = spec.num_heads * spec.head_dim
     layer = 2 * hidden + hidden * spec.qkv_size + attended * hidden + 3 * hidden * inner
-    layer += (spec.qkv_size + hidden) * spec.attention_bias + (2 * inner + hidden) * spec.mlp_bias
+    layer += spec.qkv_size * spec.qkv_bias + hidden * spec.output_bias + (2 * inner + hidden) * spec.mlp_bias
+    layer += 2 * spec.head_dim * spec.qk_norm
     embeddings = spec.vocab_size * hidden * (1 if spec.tie_embeddings else 2)
     return spec.num_layers * layer + embeddings + hidden
 

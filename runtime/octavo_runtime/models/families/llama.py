@@ -1,7 +1,7 @@
 """Llama 2 and 3: transformers' LlamaConfig."""
 
 from octavo_runtime.models.config_fields import ConfigFields, rope
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 
 
@@ -27,7 +27,8 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
         rope_theta=theta,
         rope_scaling=scaling,
         tie_embeddings=fields.tie_word_embeddings,
-        attention_bias=fields.attention_bias,
+        qkv_bias=fields.attention_bias,
+        output_bias=fields.attention_bias,
         mlp_bias=fields.mlp_bias,
         eos_token_ids=eos_token_ids,
     )
@@ -40,4 +41,10 @@ def _max_position(fields: ConfigFields) -> int:
     return min(fields.max_position_embeddings, fields.sliding_window)
 
 
-FAMILY = Family("LlamaForCausalLM", "llama", {"intermediate_size": 11008, "max_position_embeddings": 2048}, spec)
+FAMILY = Family(
+    "LlamaForCausalLM",
+    "llama",
+    {"intermediate_size": 11008, "max_position_embeddings": 2048},
+    spec,
+    gguf=GGUFForm("llama", interleaved=True),
+)

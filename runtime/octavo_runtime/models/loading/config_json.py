@@ -60,7 +60,7 @@ def spec_from_folder(folder: Path) -> ModelSpec:
 def spec_from_config(config: Mapping[str, Any], eos_token_ids: tuple[int, ...] = ()) -> ModelSpec:
     """ModelSpec of a config.json's content; UnsupportedModel where the decoder cannot compute it."""
     family = _family(config)
-    _refuse_other_arithmetic(config)
+    _refuse_other_arithmetic(config, family)
     fields = validated(ConfigFields, {**family.defaults, **config})
     return check_shape(family.spec(fields, eos_token_ids))
 
@@ -69,15 +69,16 @@ def _family(config: Mapping[str, Any]) -> Family:
     by_type = {family.model_type: family.architecture for family in FAMILIES.values()}
     named = config.get("architectures") or by_type.get(str(config.get("model_type")), "unknown")
     architecture = named[0] if isinstance(named, list) else named
-    if architecture not in FAMILIES:
+    family = FAMILIES.get(architecture) if isinstance(architecture, str) else None
+    if family is None:
         raise UnsupportedModel(f"architecture must be one of {', '.join(FAMILIES)}, got {shown(architecture)}")
-    return FAMILIES[architecture]
+    return family
 
 
-def _refuse_other_arithmetic(config: Mapping[str, Any]) -> None:
+def _refuse_other_arithmetic(config: Mapping[str, Any], family: Family) -> None:
     for name, neutral in _OTHER_ARITHMETIC.items():
         value = config.get(name)
-        if value is None or value in neutral:
+        if value is None or value in neutral or name in family.reads:
             continue
         if name in _QUANTIZED:
             method = value.get("quant_method") if isinstance(value, dict) else value

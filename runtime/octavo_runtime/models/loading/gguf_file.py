@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 
 from octavo_kernels.grouped_linear import GROUP
-from octavo_runtime.models.loading.gguf_parts import open_parts
-from octavo_runtime.models.loading.gguf_spec import ROPE_DIVISORS, gguf_spec
+from octavo_runtime.models.loading.gguf_parts import metadata, open_parts
+from octavo_runtime.models.loading.gguf_spec import FORMS, ROPE_DIVISORS, gguf_spec
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 
@@ -26,6 +26,8 @@ _NAMES = {
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "post_attention_layernorm": "ffn_norm",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
@@ -51,6 +53,7 @@ class GGUFFile:
             self._tensors[tensor.name] = tensor
         try:
             self.spec: ModelSpec = gguf_spec(parts)
+            self._form = FORMS[str(metadata(parts[0], "general.architecture"))]
         except UnsupportedModel as error:
             raise UnsupportedModel(f"{path}: {error}") from None
 
@@ -74,9 +77,9 @@ class GGUFFile:
         if self._is_no_bias(name):
             return torch.zeros(shape)
         stored = _stored(self._check(gguf_name(name), shape))
-        if ".q_proj." in name:
+        if self._form.interleaved and ".q_proj." in name:
             return _unpermute(stored, self.spec.num_heads)
-        if ".k_proj." in name:
+        if self._form.interleaved and ".k_proj." in name:
             return _unpermute(stored, self.spec.num_kv_heads)
         return stored
 

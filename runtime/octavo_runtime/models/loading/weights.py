@@ -1,5 +1,6 @@
 """From named tensors to a decoder: projections that run together are stored fused."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,7 +19,8 @@ from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix, concatenate
 
 _EMBEDDING, _NORM, _HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
-_ATTENTION_NORM, _MLP_NORM = "input_layernorm.weight", "post_attention_layernorm.weight"
+_LAYER_NORMS = "input_layernorm.weight", "post_attention_layernorm.weight"
+_Q_NORM, _K_NORM = "self_attn.q_norm.weight", "self_attn.k_norm.weight"
 
 StoredTensor = torch.Tensor | QuantizedMatrix
 ReadTensor = Callable[[str, tuple[int, ...]], StoredTensor]
@@ -46,8 +48,8 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
     def place(name: str, *shape: int) -> torch.Tensor:
         return _dense(read(name, shape)).to(device=device, dtype=dtype)
 
-    def norm(name: str) -> RMSNorm:
-        return RMSNorm(place(name, spec.hidden_size), spec.rms_norm_eps)
+    def norm(name: str, width: int) -> RMSNorm:
+        return RMSNorm(place(name, width), spec.rms_norm_eps)
 
     def fuse(at: str, part: _Fused) -> _Stored:
         prefix, rows = at + part.prefix, part.rows.items()
@@ -57,13 +59,24 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
 
     rotary = RotaryEmbedding(spec.head_dim, spec.rope_theta, spec.rope_scaling, device)
     layers, packed = [], []
-    for at in map(_layer, range(spec.num_layers)):
-        attention_norm, mlp_norm = norm(at + _ATTENTION_NORM), norm(at + _MLP_NORM)
+    for index in range(spec.num_layers):
+        at = _layer(index)
+        attention_norm, mlp_norm = (norm(at + name, spec.hidden_size) for name in _LAYER_NORMS)
         projections = [fuse(at, part) for part in _projections(spec)]
         qkv, output, gate_up, down = (build_linear(*stored, device, dtype) for stored in projections)
-        attention = Attention(qkv, output, rotary, spec.num_heads, spec.num_kv_heads, spec.head_dim)
+        attention = Attention(
+            qkv=qkv,
+            output=output,
+            rotary=None if index in spec.unrotated_layers else rotary,
+            num_heads=spec.num_heads,
+            num_kv_heads=spec.num_kv_heads,
+            head_dim=spec.head_dim,
+            scale=spec.attention_scale or 1 / math.sqrt(spec.head_dim),
+            q_norm=norm(at + _Q_NORM, spec.head_dim) if spec.qk_norm else None,
+            k_norm=norm(at + _K_NORM, spec.head_dim) if spec.qk_norm else None,
+        )
         layers.append(DecoderLayer(attention_norm, attention, mlp_norm, MLP(gate_up, down)))
-        if packs(device, dtype):
+        if packs(device, dtype) and spec.is_plain:
             packed_qkv, packed_output, packed_gate_up, packed_down = map(_pack, projections)
             if packed_qkv and packed_output and packed_gate_up and packed_down:
                 packed.append(
@@ -73,7 +86,7 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
                 )
     shape = spec.vocab_size, spec.hidden_size
     embedded = read(_EMBEDDING, shape)
-    embedding = Embedding(_dense(embedded).to(device=device, dtype=dtype))
+    embedding = Embedding(_dense(embedded).to(device=device, dtype=dtype), spec.embedding_multiplier)
     if spec.tie_embeddings:
         head = build_lm_head(embedded, embedding.weight, device, dtype)
     else:
@@ -82,7 +95,7 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
         spec=spec,
         embedding=embedding,
         layers=tuple(layers),
-        norm=norm(_NORM),
+        norm=norm(_NORM, spec.hidden_size),
         head=head,
         rotary=rotary,
         packed_layers=tuple(packed) if len(packed) == spec.num_layers else None,
@@ -96,7 +109,9 @@ def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     if not spec.tie_embeddings:
         shapes[_HEAD] = spec.vocab_size, hidden
     for at in map(_layer, range(spec.num_layers)):
-        shapes |= {at + name: (hidden,) for name in (_ATTENTION_NORM, _MLP_NORM)}
+        shapes |= {at + name: (hidden,) for name in _LAYER_NORMS}
+        if spec.qk_norm:
+            shapes |= {at + name: (spec.head_dim,) for name in (_Q_NORM, _K_NORM)}
         for part in _projections(spec):
             for name, count in part.rows.items():
                 shapes[f"{at}{part.prefix}{name}.weight"] = count, part.columns
@@ -115,8 +130,8 @@ def _projections(spec: ModelSpec) -> tuple[_Fused, _Fused, _Fused, _Fused]:
     q_rows, kv_rows = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
     qkv = {"q_proj": q_rows, "k_proj": kv_rows, "v_proj": kv_rows}
     return (
-        _Fused("self_attn.", hidden, qkv, spec.attention_bias),
-        _Fused("self_attn.", q_rows, {"o_proj": hidden}, spec.attention_bias),
+        _Fused("self_attn.", hidden, qkv, spec.qkv_bias),
+        _Fused("self_attn.", q_rows, {"o_proj": hidden}, spec.output_bias),
         _Fused("mlp.", hidden, {"gate_proj": inner, "up_proj": inner}, spec.mlp_bias),
         _Fused("mlp.", inner, {"down_proj": hidden}, spec.mlp_bias),
     )

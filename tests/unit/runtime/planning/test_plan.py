@@ -81,7 +81,9 @@ def test_weight_bytes_are_those_that_loading_makes(tied, biased):
         vocab_size=50,
         head_dim=16,
         tie_embeddings=tied,
-        attention_bias=biased,
+        qkv_bias=biased,
+        output_bias=biased,
+        qk_norm=biased,
         mlp_bias=biased,
     )
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from random_gguf import CONFIG, random_model, write
+from transformers import Qwen2Config, Qwen3Config
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
@@ -52,6 +53,16 @@ def test_tokens_equal_transformers_on_the_same_weights(kind, tmp_path):
     model = random_model()
     write(tmp_path / "model.gguf", model, gguf.GGMLQuantizationType[kind])
     assert_answers_as(model, tmp_path / "model.gguf", [5, 9, 100, 159, 7, 0, 42])
+
+
+@pytest.mark.parametrize("kind", ["F32", "Q8_0", "Q4_1"])
+@pytest.mark.parametrize(
+    ("family", "changes"), [(Qwen2Config, {}), (Qwen3Config, {"head_dim": 16}), (Qwen3Config, {"head_dim": 32})]
+)
+def test_tokens_of_other_families_equal_transformers(kind, family, changes, tmp_path):
+    model = random_model(family, **changes)
+    write(tmp_path / "model.gguf", model, gguf.GGMLQuantizationType[kind])
+    assert_answers_as(model, tmp_path / "model.gguf", LONG)
 
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0"])
