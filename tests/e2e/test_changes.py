@@ -24,7 +24,7 @@ def test_edit_rolls_the_pods_without_a_failed_request(kube: Kube, client: Client
     (before,) = (pod["metadata"]["name"] for pod in kube.pods(chat))
     engine = (kube.get("llmservice", chat) or {})["spec"]["engine"]
     length = 4096 if engine.get("maxModelLen") == 2048 else 2048
-    with client.load(f"http://{chat}.{kube.namespace}.svc/v1", chat) as load:
+    with client.load(kube.endpoint(chat), chat) as load:
         load.wait(5)
         edited = time.time()
         kube.patch(chat, {"engine": {"maxModelLen": length}})
