@@ -1,6 +1,8 @@
 """The operator's own metrics, for Prometheus."""
 
 import socket
+import threading
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Histogram, start_http_server
 
@@ -16,9 +18,9 @@ _RECONCILE = Histogram(
 )
 
 
-def serve(port: int) -> None:
-    """Answers GET /metrics on `port`, of IPv4 and IPv6, from a thread of its own."""
-    start_http_server(port, addr="::" if socket.has_dualstack_ipv6() else "0.0.0.0", registry=_REGISTRY)  # noqa: S104
+def serve(port: int) -> tuple[WSGIServer, threading.Thread]:
+    """Answers GET /metrics on `port`, of IPv4 and IPv6, from a thread of its own; returns both, to be ended."""
+    return start_http_server(port, addr="::" if socket.has_dualstack_ipv6() else "0.0.0.0", registry=_REGISTRY)  # noqa: S104
 
 
 def reconciled(result: str, seconds: float) -> None:

@@ -67,7 +67,7 @@ def test_container_runs_the_spec() -> None:
         rollout={"drain": "90s"},
     )["args"]
     assert " ".join(arguments) == (
-        "serve hf://owner/name --host 0.0.0.0 --port 8000 --device cpu --served-name a --served-name b --drain 90s "
+        "serve hf://owner/name --host :: --port 8000 --device cpu --served-name a --served-name b --drain 90s "
         "--log-format json "
         "--max-model-len 512 --kv-cache-memory 256Mi"
     )
