@@ -423,8 +423,11 @@ class LLMServiceStatus(BaseModel):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     url: str | None = Field(None, description="Base URL for OpenAI clients inside the cluster.")
-    replicas: int = Field(0, description="Pods that exist.")
+    replicas: int = Field(
+        0, description="Pods that exist, those of a rollout's former spec among them; an autoscaler reads it."
+    )
     ready_replicas: int = Field(0, description="Pods that answer requests.")
+    readiness: str | None = Field(None, description="Pods that answer, of those wanted, such as 1/2.")
     selector: str | None = Field(None, description="Label selector of the pods.")
 
 

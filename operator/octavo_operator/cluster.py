@@ -36,6 +36,7 @@ _KINDS = {
     "Deployment": ("apps", "v1", "deployments"),
     "HorizontalPodAutoscaler": ("autoscaling", "v2", "horizontalpodautoscalers"),
     "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
+    "Lease": ("coordination.k8s.io", "v1", "leases"),
 }
 
 
@@ -168,6 +169,25 @@ class Cluster:
             field_manager=REPLICAS_MANAGER,
             force_conflicts=True,
         )
+
+    async def create(self, content: Object) -> None:
+        """Make an object that is not there; Stale if it is by now."""
+        path = self._path(content["kind"], content["metadata"]["namespace"])
+        await self._request("post", path, body=content, field_manager=FIELD_MANAGER)
+
+    async def merge(self, live: Object, content: Object) -> None:
+        """Merge fields into this very version of an object; None removes one."""
+        metadata = live["metadata"]
+        version = {key: metadata[key] for key in ("uid", "resourceVersion")}
+        done = await self._request(
+            "patch",
+            self._path(live["kind"], metadata["namespace"], metadata["name"]),
+            body=content | {"metadata": content.get("metadata", {}) | version},
+            content_type="application/merge-patch+json",
+            field_manager=FIELD_MANAGER,
+        )
+        if done is None:
+            raise Stale(f"{live['kind']} {metadata['name']} is gone")
 
     async def delete(self, live: Object) -> None:
         """Delete this very object; it may already be gone."""

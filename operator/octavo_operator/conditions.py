@@ -35,6 +35,7 @@ NO_POD_READY = "NoPodReady"
 POD_READY = "PodReady"
 AUTOSCALING_FAILED = "AutoscalingFailed"
 SCALED_BY_ANOTHER = "ScaledByAnother"
+CONTENDED = "Contended"
 
 # Reasons of Ready that are as asked for, or pass by themselves; every other one wants a person.
 PASSING = {SERVING, SCALED_TO_ZERO, STARTING, ROLLING_OUT, SCALING, errors.SCHEDULING_GATED}
@@ -104,14 +105,18 @@ def status(
     events: Mapping[str, Sequence[Object]] | None = None,
     autoscaler: Object | None = None,
     rival: str | None = None,
+    contention: str | None = None,
 ) -> Object:
     """The whole status. `body` is the stored LLMService, `service` its parsed form (None if the spec is invalid),
     `now` an RFC 3339 time; a condition whose status did not change keeps its time. `events`: of pods, by name;
-    `autoscaler`: the service's own; `rival`: what else scales the Deployment, against spec.replicas."""
+    `autoscaler`: the service's own; `rival`: what else scales the Deployment, against spec.replicas; `contention`: that
+    two operators would serve the namespace, in words."""
     rollout = Rollout.of(deployment)
     ready = _ready(obstacle, rollout, pods, events or {}, body["metadata"]["name"], deployment)
     if ready[0] and obstacle is None:
         ready = _with_scaling(ready, service, autoscaler, rival, now)
+        if contention is not None:
+            ready = True, CONTENDED, f"{ready[2]}; {contention}"
     holds = {
         "Valid": _valid(obstacle),
         "Available": _available(rollout),
@@ -141,6 +146,7 @@ def status(
         "conditions": conditions,
         "replicas": rollout.existing,
         "readyReplicas": rollout.ready,
+        "readiness": f"{rollout.ready}/{rollout.wanted}",
         "selector": ",".join(f"{key}={value}" for key, value in labels.items()),
     }
     url = service.url if service else former.get("url")

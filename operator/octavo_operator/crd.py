@@ -23,7 +23,8 @@ _KEEP = (
 _COLUMNS = [
     {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
     {"name": "Reason", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].reason'},
-    {"name": "Replicas", "type": "integer", "jsonPath": ".status.replicas"},
+    # As kubectl shows a Deployment: pods that answer, of those wanted.
+    {"name": "Replicas", "type": "string", "jsonPath": ".status.readiness"},
     {"name": "URL", "type": "string", "jsonPath": ".status.url"},
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
 ]

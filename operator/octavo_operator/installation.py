@@ -2,8 +2,10 @@
 
 import argparse
 import asyncio
+import datetime
 import sys
 
+from octavo_operator import claims
 from octavo_operator.api import KIND, PLURAL
 from octavo_operator.cluster import Cluster, Refused, connect
 
@@ -23,10 +25,22 @@ async def defects(cluster: Cluster, namespace: str, deployment: str, serves: lis
             found.append(f"{KIND} is not served: install the chart with crds.enabled=true")
         else:
             print(f"{len(services)} {PLURAL} {where}")
+            found += await _contended(cluster, {service["metadata"]["namespace"] for service in services})
     operator = await cluster.get("Deployment", namespace, deployment)
     available = (operator or {}).get("status", {}).get("availableReplicas", 0)
     if not available:
         found.append(f"the operator is not up: kubectl --namespace {namespace} describe deployment {deployment}")
+    return found
+
+
+async def _contended(cluster: Cluster, namespaces: set[str]) -> list[str]:
+    now = datetime.datetime.now(datetime.UTC)
+    found = []
+    for namespace in sorted(namespaces):
+        lease = await cluster.get("Lease", namespace, claims.NAME)
+        claim = claims.read(lease, now) if lease is not None else None
+        if claim is not None and claim.contention is not None:
+            found.append(f"namespace {namespace}: {claim.contention}")
     return found
 
 

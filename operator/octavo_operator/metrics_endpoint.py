@@ -24,5 +24,5 @@ def serve(port: int) -> tuple[WSGIServer, threading.Thread]:
 
 
 def reconciled(result: str, seconds: float) -> None:
-    """A round ended; result: settled, blocked, gone, stale, error."""
+    """A round ended; result: settled, blocked, gone, elsewhere, stale, error."""
     _RECONCILE.labels(result).observe(seconds)

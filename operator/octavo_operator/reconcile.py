@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from octavo_operator import conditions, errors, ownership, replicas, resources
 from octavo_operator.api import KIND, InvalidSpec, LLMService, parse
+from octavo_operator.claims import Claims
 from octavo_operator.cluster import FIELD_MANAGER, Applied, Forbidden, Notice, Refused, Stale
 from octavo_operator.conditions import PASSING, REFUSED, TROUBLE, Obstacle
 from octavo_operator.drift import holds, repaired, stamp
@@ -42,6 +43,7 @@ class Outcome(Enum):
     GONE = "the service is gone; its objects go with it"
     SETTLED = "nothing to do until something changes"
     WAITING = "pods are on their way, and what holds them up may be told in events, which are not watched"
+    ELSEWHERE = "another installation of the operator serves its namespace"
     BLOCKED = "something that is not watched must change first: look again soon"
     REPAIRED = "what others wrote was taken away; they may write it again"
     FAILED = "the API server did not do as asked: try again"
@@ -57,6 +59,7 @@ class _Round:
     pods: list[Object] = field(default_factory=list)
     events: dict[str, list[Object]] = field(default_factory=dict)
     rival: str | None = None
+    contention: str | None = None
     notices: list[Notice] = field(default_factory=list)
     repaired: bool = False
 
@@ -70,14 +73,17 @@ class _Round:
         return live if live is not None and ownership.owns(self.body["metadata"]["uid"], live) else None
 
 
-async def reconcile(cluster: Cluster, settings: Settings, namespace: str, name: str) -> Outcome:
+async def reconcile(cluster: Cluster, claims: Claims, settings: Settings, namespace: str, name: str) -> Outcome:
     """One round: read everything, write what differs, say how it stands. Whatever trouble it meets stands in the
     status; only where that cannot be read or written, or the world changed meanwhile, does it raise. The next round
     starts from what is then there."""
     body = await cluster.get(KIND, namespace, name)
     if body is None or "deletionTimestamp" in body["metadata"]:
         return Outcome.GONE
-    seen = _Round(body)
+    claim = await claims.of(namespace)
+    if claim.holder != claims.installation:
+        return Outcome.ELSEWHERE  # its status too is the other's: two that write one in turns help nobody
+    seen = _Round(body, contention=claim.contention)
     obstacle: Obstacle | None = None
     try:
         obstacle = await _carry_out(cluster, settings, seen)
@@ -200,6 +206,7 @@ async def _tell(cluster: Cluster, seen: _Round, obstacle: Obstacle | None) -> No
             events=seen.events,
             autoscaler=seen.own("HorizontalPodAutoscaler", seen.name),
             rival=seen.rival if seen.service and seen.service.replicas_said else None,
+            contention=seen.contention,
         )
     except Exception as error:
         logger.exception("%s/%s: its pods cannot be read", body["metadata"]["namespace"], seen.name)

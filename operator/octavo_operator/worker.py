@@ -33,6 +33,7 @@ _RESULTS = {
     Outcome.SETTLED: "settled",
     Outcome.WAITING: "settled",
     Outcome.REPAIRED: "settled",
+    Outcome.ELSEWHERE: "elsewhere",
     Outcome.BLOCKED: "blocked",
     Outcome.FAILED: "error",
 }
@@ -54,6 +55,16 @@ class Workers:
             self._awake[key] = asyncio.Event()
             self._tasks[key] = asyncio.create_task(self._work(key), name=f"llmservice {namespace}/{name}")
         self._awake[key].set()
+
+    def namespaces(self) -> set[str]:
+        """Where there are services."""
+        return {namespace for namespace, _ in self._tasks}
+
+    def wake_all(self, namespace: str) -> None:
+        """Something about every service of a namespace may have changed."""
+        for key in list(self._tasks):
+            if key[0] == namespace:
+                self.wake(*key)
 
     def forget(self, namespace: str | None) -> None:
         """The namespace is not served any more, or none is: end the tasks of its services."""

@@ -69,6 +69,7 @@ def test_operator_is_locked_down_and_configured() -> None:
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     environment = {item["name"]: item["value"] for item in container["env"]}
     assert environment["OCTAVO_RUNTIME_IMAGE"] == "here/demo:v7"
+    assert environment["OCTAVO_INSTALLATION"] == "octavo-system/octavo"
 
 
 @pytest.mark.parametrize(

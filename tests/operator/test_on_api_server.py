@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +216,7 @@ def test_from_apply_to_ready(operator: Operator, kubernetes: Kubernetes, name: s
     assert [key for key in service["metadata"]["annotations"] if "kubectl" not in key] == []
     columns = kubernetes.kubectl("get", "llmservice", name).splitlines()
     assert columns[0].split() == ["NAME", "READY", "REASON", "REPLICAS", "URL", "AGE"]
-    assert columns[1].split()[:5] == [name, "True", "Serving", "1", f"http://{name}.default.svc/v1"]
+    assert columns[1].split()[:5] == [name, "True", "Serving", "1/1", f"http://{name}.default.svc/v1"]
     told = {event["message"] for event in kubernetes.events(name)}
     assert {f"created Deployment {name}", f"created Service {name}", "1 of 1 replicas answer"} <= told
 
@@ -562,14 +562,14 @@ def test_merge_keys_are_those_of_kubernetes(kubernetes: Kubernetes) -> None:
     assert set(found) - set(KEYS) <= {"ephemeralContainers"}
 
 
-def test_a_namespace_that_goes_does_not_take_the_others_along(api_server: Any, kubernetes: Kubernetes) -> None:
-    """An operator with the rights that the chart gives for two namespaces, told to serve a third that is not there."""
-    served = ("team-a", "team-b")
-    for namespace in served:
-        kubernetes.kubectl("create", "namespace", namespace)
-    settings = [f"--set=namespaces={{{','.join(served)}}}", "--set=crds.enabled=false", "--namespace=octavo-system"]
+def namespaced_operator(
+    api_server: Any, kubernetes: Kubernetes, release: str, namespaces: Sequence[str], **environment: str
+) -> Operator:
+    """An operator, not started yet, with the rights that the chart gives a release for these namespaces."""
+    served = ",".join(namespaces)
+    settings = [f"--set=namespaces={{{served}}}", "--set=crds.enabled=false", "--namespace=octavo-system"]
     rendered = subprocess.run(
-        [helm_program(), "template", "apart", ROOT / "charts/octavo", *settings],
+        [helm_program(), "template", release, ROOT / "charts/octavo", *settings],
         capture_output=True,
         text=True,
         check=True,
@@ -577,14 +577,72 @@ def test_a_namespace_that_goes_does_not_take_the_others_along(api_server: Any, k
     kinds = ("Role", "RoleBinding", "ServiceAccount")
     rights = [item for item in yaml.safe_load_all(rendered) if item and item["kind"] in kinds]
     kubernetes.kubectl("apply", "-f", "-", document=yaml.safe_dump_all(rights))
-    token = kubernetes.kubectl("create", "token", "apart-operator", "--namespace=octavo-system").strip()
-    running = Operator(
-        api_server.kubeconfig("apart", token),
-        api_server.folder / "apart.log",
-        OCTAVO_NAMESPACES=",".join((*served, "absent")),
-        OCTAVO_HEALTH_PORT="18083",
-        OCTAVO_METRICS_PORT="18084",
+    token = kubernetes.kubectl("create", "token", f"{release}-operator", "--namespace=octavo-system").strip()
+    own = {"OCTAVO_NAMESPACES": served, "OCTAVO_HEALTH_PORT": "18083", "OCTAVO_METRICS_PORT": "18084"}
+    return Operator(api_server.kubeconfig(release, token), api_server.folder / f"{release}.log", **(own | environment))
+
+
+def test_two_installations_over_one_namespace_do_not_fight(
+    api_server: Any, operator: Operator, kubernetes: Kubernetes
+) -> None:
+    """The second is told of, and leaves the services alone until the first is gone."""
+    within = "--namespace=contested"
+    kubernetes.kubectl("create", "namespace", "contested")
+    second = namespaced_operator(
+        api_server,
+        kubernetes,
+        "second",
+        ["contested"],
+        OCTAVO_INSTALLATION="team/second",
+        OCTAVO_RUNTIME_IMAGE="octavo.local/other:2",
     )
+
+    def get(kind: str, field: str) -> str:
+        return kubernetes.kubectl("get", kind, "chat", within, f"--output=jsonpath={{{field}}}", check=False)
+
+    def image() -> str:
+        return get("deployment", ".spec.template.spec.containers[0].image")
+
+    def reason() -> str:
+        return get("llmservice", '.status.conditions[?(@.type=="Ready")].reason')
+
+    document = json.loads(llmservice("chat", SMALLEST))
+    document["metadata"]["namespace"] = "contested"
+    kubernetes.kubectl("apply", "-f", "-", document=json.dumps(document))
+    eventually(lambda: image() == "octavo.local/demo:1", what="the first serves")
+    (pod,) = eventually(
+        lambda: json.loads(kubernetes.kubectl("get", "pods", within, "--output=json"))["items"], what="a pod"
+    )
+    ready = json.dumps({"status": READY})
+    kubernetes.kubectl("patch", "pod", pod["metadata"]["name"], within, "--subresource=status", "-p", ready)
+    eventually(lambda: reason() == "Serving", what="Serving")
+    generation = get("deployment", ".metadata.generation")
+    second.start()
+    try:
+        eventually(lambda: reason() == "Contended", what=lambda: f"the second is told of: {reason()} {second.log()}")
+        message = get("llmservice", '.status.conditions[?(@.type=="Ready")].message')
+        assert "installation team/second of the operator would serve this namespace too" in message
+        arguments = ["--namespace=octavo-system", "--deployment=octavo-operator", "--serves=contested"]
+        assert "installation team/second" in operator.run("octavo_operator.installation", *arguments)
+        assert (image(), get("deployment", ".metadata.generation")) == ("octavo.local/demo:1", generation)
+
+        operator.stop(signal.SIGKILL)
+        eventually(lambda: image() == "octavo.local/other:2", 2 * PATIENCE, what=second.log)
+        generation = get("deployment", ".metadata.generation")
+        operator.start()
+        eventually(lambda: "team/second serves it" in operator.log(), what=operator.log)
+        assert (image(), get("deployment", ".metadata.generation")) == ("octavo.local/other:2", generation)
+    finally:
+        second.stop()
+        kubernetes.kubectl("delete", "namespace", "contested", "--wait=false")
+
+
+def test_a_namespace_that_goes_does_not_take_the_others_along(api_server: Any, kubernetes: Kubernetes) -> None:
+    """An operator with the rights that the chart gives for two namespaces, told to serve a third that is not there."""
+    served = ("team-a", "team-b")
+    for namespace in served:
+        kubernetes.kubectl("create", "namespace", namespace)
+    running = namespaced_operator(api_server, kubernetes, "apart", served, OCTAVO_NAMESPACES="team-a,team-b,absent")
 
     def reported(namespace: str, name: str) -> bool:
         reason = '--output=jsonpath={.status.conditions[?(@.type=="Ready")].reason}'

@@ -2,7 +2,9 @@
 
 import asyncio
 import copy
+import datetime
 import os
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo_operator import conditions
+from octavo_operator.claims import Claims
 from octavo_operator.cluster import Applied, Forbidden, Notice, Refused, Trouble
 from octavo_operator.drift import holds, stamp
 from octavo_operator.reconcile import Outcome, reconcile
@@ -29,7 +32,9 @@ class FakeCluster:
         self.notices: list[Notice] = []
         self.said: dict[str, list[Object]] = {}  # events, by pod
         self.refuses: dict[str, Exception] = {}
+        self.lease: Object | None = None
         self._version = 0
+        self.claims = Claims(self, SETTINGS.installation, partial(datetime.datetime.now, datetime.UTC))
 
     def put(self, kind: str, name: str, **content: Any) -> Object:
         """What someone else writes."""
@@ -40,6 +45,8 @@ class FakeCluster:
         return self.objects[kind, name]
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        if kind == "Lease":
+            return copy.deepcopy(self.lease)
         return copy.deepcopy(self.objects.get((kind, name)))
 
     async def pods(self, namespace: str, service_name: str) -> list[Object]:
@@ -79,6 +86,12 @@ class FakeCluster:
         self.writes.append(f"hand over {replicas}")
         self.objects["Deployment", deployment["metadata"]["name"]]["spec"]["replicas"] = replicas
 
+    async def create(self, content: Object) -> None:
+        self.lease = content
+
+    async def merge(self, live: Object, content: Object) -> None:
+        self.lease = live | content
+
     async def delete(self, live: Object) -> None:
         self.writes.append(f"delete {live['kind']} {live['metadata']['name']}")
         del self.objects[live["kind"], live["metadata"]["name"]]
@@ -105,7 +118,7 @@ def change(cluster: FakeCluster, **spec: Any) -> None:
 
 def run(cluster: FakeCluster) -> Outcome:
     cluster.writes.clear()
-    return asyncio.run(reconcile(cluster, SETTINGS, "default", "chat"))
+    return asyncio.run(reconcile(cluster, cluster.claims, SETTINGS, "default", "chat"))
 
 
 def condition(cluster: FakeCluster, type_: str) -> Object:
@@ -265,7 +278,7 @@ def test_ready_when_the_deployment_is() -> None:
     assert cluster.notices[-1] == Notice("Serving", "1 of 1 replicas answer")
     assert condition(cluster, "Valid")["lastTransitionTime"] == since
     status = cluster.objects["LLMService", "chat"]["status"]
-    assert (status["replicas"], status["readyReplicas"]) == (1, 1)
+    assert (status["replicas"], status["readyReplicas"], status["readiness"]) == (1, 1, "1/1")
     assert status["selector"] == "serving.octavo.dev/service=chat"
     assert status["url"] == "http://chat.default.svc/v1"
 
@@ -457,6 +470,35 @@ def serving() -> FakeCluster:
     run(cluster)
     assert condition(cluster, "Ready")["status"] == "True"
     return cluster
+
+
+def held(by: str, **annotations: str) -> Object:
+    """A Lease that was renewed just now."""
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    metadata = {"name": "serving.octavo.dev", "annotations": annotations}
+    return {"metadata": metadata, "spec": {"holderIdentity": by, "renewTime": now, "leaseDurationSeconds": 60}}
+
+
+def test_services_of_a_namespace_that_another_installation_serves_are_left_alone() -> None:
+    cluster = cluster_with()
+    cluster.lease = held("octavo-system/octavo")
+    assert run(cluster) is Outcome.ELSEWHERE
+    assert cluster.writes == []
+    assert set(cluster.objects) == {("LLMService", "chat")}
+
+
+def test_another_installation_is_named_by_the_one_that_serves() -> None:
+    cluster = serving()
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    contends = {"serving.octavo.dev/contender": "team/second", "serving.octavo.dev/contended-at": now}
+    cluster.lease = held(SETTINGS.installation, **contends)
+    cluster.claims = Claims(cluster, SETTINGS.installation, partial(datetime.datetime.now, datetime.UTC))
+    run(cluster)
+    ready = condition(cluster, "Ready")
+    assert (ready["status"], ready["reason"]) == ("True", "Contended")
+    assert "installation team/second of the operator would serve this namespace too" in ready["message"]
+    assert cluster.notices[-1].warning
+    assert cluster.writes == ["status"]
 
 
 def test_trouble_after_an_edit_leaves_no_former_ready() -> None:
