@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_TYPES: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("pod_template.json").read_text())
-_ROOT = "V1PodTemplateSpec"
+TYPES: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("pod_template.json").read_text())
+ROOT = "V1PodTemplateSpec"
 _MAX_SHOWN = 80
 
 
@@ -20,7 +20,7 @@ def fitted(template: dict[str, Any], where: str) -> dict[str, Any]:
     """A pod template with every value of the type that Kubernetes wants; Misfit where a value can be of none. `where`:
     how messages name the template. A null stays: it takes a field away. A field that is not known stays too: the
     cluster may be newer than this operator, and says so itself if it is not."""
-    result: dict[str, Any] = _fit(template, _ROOT, where)
+    result: dict[str, Any] = _fit(template, ROOT, where)
     return result
 
 
@@ -31,8 +31,8 @@ def _fit(value: Any, type_: str, where: str) -> Any:
         if not isinstance(value, list):
             raise _misfit(where, "a list", value)
         return [_fit_item(item, type_[:-2], f"{where}[{index}]") for index, item in enumerate(value)]
-    if type_ in _TYPES:
-        fields = _TYPES[type_]
+    if type_ in TYPES:
+        fields = TYPES[type_]
         return {
             name: _fit(item, fields[name], f"{where}.{name}") if name in fields else item
             for name, item in _map(value, where).items()

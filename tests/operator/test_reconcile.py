@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_templates import templates
 
 from octavo_operator import conditions
 from octavo_operator.claims import Claims
@@ -544,32 +545,6 @@ def test_events_of_a_pod_that_does_not_start_are_asked_for() -> None:
     assert ready["reason"] == "FailedMount"
     assert 'secret "absent" not found' in ready["message"]
     assert "spec.endpoint.tlsSecret" in ready["message"]
-
-
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["name", "containers", "env", "volumes", "labels", "args", "emptyDir", "resources", "x"]),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=12,
-)
-named = {
-    "containers": st.lists(st.fixed_dictionaries({"name": st.just("engine")}, optional={"env": anything})) | anything
-}
-templates = st.fixed_dictionaries(
-    {},
-    optional={
-        "metadata": st.dictionaries(st.sampled_from(["labels", "annotations", "x"]), anything, max_size=3),
-        "spec": st.fixed_dictionaries(
-            {}, optional=named | {"volumes": anything, "tolerations": anything, "nodeSelector": anything}
-        ),
-    },
-)
 
 
 @given(templates)
