@@ -148,9 +148,10 @@ class Cluster:
         )
         if after is None:
             raise Stale(f"{desired['kind']} {metadata['name']} is gone")
-        version = live and live["metadata"]["resourceVersion"]
-        change = None if version == after["metadata"]["resourceVersion"] else "Updated" if live else "Created"
-        return Applied(after, change)
+        if live is None:
+            return Applied(after, "Created")
+        same = live["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]
+        return Applied(after, None if same else "Updated")
 
     async def hand_over_replicas(self, deployment: Object, replicas: int) -> None:
         """Make another manager an owner of spec.replicas: server-side apply would reset it to 1 if its only owner
