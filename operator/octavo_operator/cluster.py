@@ -281,7 +281,12 @@ class Cluster:
 
 
 # How server-side apply words what does not fit a kind's types.
-_UNTYPED = ("failed to create typed patch object", "field not declared in schema", "expected string, got")
+_UNTYPED = (
+    "failed to create typed patch object",
+    "failed to convert new object",
+    "field not declared in schema",
+    "expected string, got",
+)
 
 
 def _message(error: ApiException) -> str:

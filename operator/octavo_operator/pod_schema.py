@@ -4,6 +4,7 @@ another type where that can mean one thing only: `scrape: false` among annotatio
 import json
 import math
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,15 @@ def _quantity(value: Any, where: str) -> str:
     return str(value)
 
 
+def _time(value: Any, where: str) -> str:
+    try:
+        if isinstance(value, str) and "T" in value and datetime.fromisoformat(value).tzinfo is not None:
+            return value
+    except ValueError:
+        pass
+    raise _misfit(where, "a time such as 2026-01-31T12:00:00Z", value)
+
+
 def _integer(value: Any, where: str) -> int:
     if isinstance(value, str):
         try:
@@ -100,7 +110,7 @@ def _int_or_string(value: Any, where: str) -> int | str:
 
 _SCALARS: dict[str, Callable[[Any, str], Any]] = {
     "str": _string,
-    "datetime": _string,
+    "datetime": _time,
     "int": _integer,
     "bool": _boolean,
     "intOrString": _int_or_string,

@@ -34,7 +34,7 @@ _wild = st.fixed_dictionaries(
 _words = st.sampled_from(
     ["engine", "cache", "tmp", "a", "A", "/tmp", "/x", "Always", "Exists", "NoSchedule", "http", "10Mi", "1", "", "-v"]
 )
-_numbers = st.sampled_from([0, 1, 2, 8000, 10001, 65536, -1])
+_numbers = st.sampled_from([0, 1, 2, 8000, 10001, 65536, 2**31, 2**64, -1])
 _names = st.sampled_from(["a", "cpu", "memory", "nvidia.com/gpu", "example.com/x", "A b"])
 _quantities = st.sampled_from(["1", 1, 0.5, "100m", "1Gi", "x", "-1"])
 _SCALARS: dict[str, st.SearchStrategy[Any]] = {

@@ -56,6 +56,10 @@ def test_what_can_mean_one_thing_only_is_taken_so(written: dict[str, Any], meant
         ({"spec": {"containers": ["engine"]}}, ["spec.podTemplate.spec.containers[0]", "a map", '"engine"']),
         ({"spec": {"containers": [None]}}, ["spec.podTemplate.spec.containers[0]", "null"]),
         ({"spec": {"containers": [{"command": "true"}]}}, ["spec.podTemplate.spec.containers[0].command", "a list"]),
+        (
+            {"metadata": {"creationTimestamp": "2026-01-31"}},
+            ["spec.podTemplate.metadata.creationTimestamp", "a time such as 2026-01-31T12:00:00Z", '"2026-01-31"'],
+        ),
         ({"spec": {"hostNetwork": 1}}, ["spec.podTemplate.spec.hostNetwork", "true or false", "1"]),
         (
             {"spec": {"containers": [{"livenessProbe": {"httpGet": {"port": True}}}]}},
