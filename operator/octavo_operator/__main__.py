@@ -10,13 +10,13 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from octavo_operator import handlers, health, metrics_endpoint
-from octavo_operator.claims import Claims
 from octavo_operator.cluster import connect
-from octavo_operator.places import Places
-from octavo_operator.reconcile import reconcile
+from octavo_operator.control import handlers, health, metrics_endpoint
+from octavo_operator.control.claims import Claims
+from octavo_operator.control.places import Places
+from octavo_operator.control.reconcile import reconcile
+from octavo_operator.control.worker import Workers
 from octavo_operator.settings import Settings
-from octavo_operator.worker import Workers
 from octavo_runtime.config import explain, parse_duration
 
 

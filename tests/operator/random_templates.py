@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from octavo_operator.pod_schema import ROOT, TYPES
+from octavo_operator.api.pod_schema import ROOT, TYPES
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),

@@ -7,8 +7,9 @@ import jsonschema
 import pytest
 import yaml
 
-from octavo_operator import api, crd
-from octavo_operator.quantities import parse_cpu
+from octavo_operator import api
+from octavo_operator.api.quantities import parse_cpu
+from octavo_operator.generate import crd
 from octavo_runtime.config import EngineConfig
 
 HERE = Path(__file__).parent

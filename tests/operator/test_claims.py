@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from octavo_operator import claims
-from octavo_operator.claims import Claim, Claims
 from octavo_operator.cluster import Forbidden, Stale
+from octavo_operator.control import claims
+from octavo_operator.control.claims import Claim, Claims
 
 Object = dict[str, Any]
 NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from octavo_operator import api, conditions
+from octavo_operator import api
+from octavo_operator.status import conditions
 
 BODY = {
     "metadata": {"namespace": "default", "name": "chat", "uid": "u1", "generation": 3},

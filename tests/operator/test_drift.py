@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from octavo_operator.drift import repaired
+from octavo_operator.control.drift import repaired
 
 DESIRED = {
     "kind": "Deployment",

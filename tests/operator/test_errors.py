@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from octavo_operator.errors import diagnose, last_line, root_cause, starting
+from octavo_operator.status.diagnosis import diagnose, last_line, root_cause, starting
 
 
 def pod(

@@ -6,8 +6,8 @@ import jsonschema
 import pytest
 import yaml
 
-from octavo_operator import chart_values
-from octavo_operator.generate import generated_files
+from octavo_operator.generate import chart_values
+from octavo_operator.generate.__main__ import generated_files
 
 ROOT = Path(__file__).parents[2]
 

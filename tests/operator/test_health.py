@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from octavo_operator import health, metrics_endpoint
+from octavo_operator.control import health, metrics_endpoint
 
 ADDRESSES = ["127.0.0.1"] + (["[::1]"] if socket.has_dualstack_ipv6() else [])
 

@@ -24,9 +24,9 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient
 from random_templates import templates
 
-from octavo_operator.claims import Claims
 from octavo_operator.cluster import Cluster, Notice
-from octavo_operator.reconcile import reconcile
+from octavo_operator.control.claims import Claims
+from octavo_operator.control.reconcile import reconcile
 from octavo_operator.resources.overlay import KEYS
 from octavo_operator.settings import Settings
 
@@ -419,7 +419,7 @@ def test_nothing_is_written_when_nothing_changes(operator: Operator, kubernetes:
 def test_installation_check(operator: Operator, kubernetes: Kubernetes) -> None:
     """What `helm test` runs, as the operator's account; the operator's Deployment has no node to run on here."""
     arguments = ["--namespace", "default", "--deployment", "octavo-operator"]
-    said = operator.run("octavo_operator.installation", *arguments)
+    said = operator.run("octavo_operator.control.installation", *arguments)
     assert "llmservices in all namespaces" in said
     assert "the operator is not up: kubectl --namespace default describe deployment octavo-operator" in said
 
@@ -740,7 +740,7 @@ def test_two_installations_over_one_namespace_do_not_fight(
         message = get("llmservice", '.status.conditions[?(@.type=="Ready")].message')
         assert "installation team/second of the operator would serve this namespace too" in message
         arguments = ["--namespace=octavo-system", "--deployment=octavo-operator", "--serves=contested"]
-        assert "installation team/second" in operator.run("octavo_operator.installation", *arguments)
+        assert "installation team/second" in operator.run("octavo_operator.control.installation", *arguments)
         assert (image(), get("deployment", ".metadata.generation")) == ("octavo.local/demo:1", generation)
 
         operator.stop(signal.SIGKILL)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from octavo_operator import places
-from octavo_operator.places import Places
+from octavo_operator.control import places
+from octavo_operator.control.places import Places
 
 
 async def until(holds: Callable[[], bool], seconds: float = 30) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from octavo_operator import api
-from octavo_operator.pod_schema import Misfit, fitted
+from octavo_operator.api.pod_schema import Misfit, fitted
 
 
 def parsed(template: dict[str, Any]) -> api.LLMService:

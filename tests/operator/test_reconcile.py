@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_templates import templates
 
-from octavo_operator import conditions
-from octavo_operator.claims import Claims
 from octavo_operator.cluster import Applied, Forbidden, Notice, Refused, Trouble
-from octavo_operator.drift import holds, stamp
-from octavo_operator.reconcile import Outcome, reconcile
+from octavo_operator.control.claims import Claims
+from octavo_operator.control.drift import holds, stamp
+from octavo_operator.control.reconcile import Outcome, reconcile
 from octavo_operator.settings import Settings
+from octavo_operator.status import conditions
 
 SETTINGS = Settings(runtime_image="octavo/runtime:1")
 Object = dict[str, Any]

@@ -6,10 +6,10 @@ import socket
 import urllib.request
 from collections.abc import Callable
 
-from octavo_operator import metrics_endpoint
 from octavo_operator.cluster import Stale
-from octavo_operator.reconcile import Outcome
-from octavo_operator.worker import Workers
+from octavo_operator.control import metrics_endpoint
+from octavo_operator.control.reconcile import Outcome
+from octavo_operator.control.worker import Workers
 
 
 class Rounds:

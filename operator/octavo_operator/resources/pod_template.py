@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from octavo_operator.api import LLMService
-from octavo_operator.quantities import in_runtime_notation
+from octavo_operator.api.quantities import in_runtime_notation
 from octavo_operator.resources import metadata
 from octavo_operator.resources.overlay import merge
 from octavo_operator.settings import Settings

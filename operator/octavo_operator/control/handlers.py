@@ -12,8 +12,8 @@ from typing import Any
 import kopf
 
 from octavo_operator.api import GROUP, PLURAL, VERSION
+from octavo_operator.control.worker import Workers
 from octavo_operator.resources.metadata import SERVICE_LABEL
-from octavo_operator.worker import Workers
 
 # (group, version, plural) of what belongs to a service
 _CHILDREN = (

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from octavo_operator.api import GROUP, KIND
-from octavo_operator.conditions import NAME_CONFLICT, Obstacle
 from octavo_operator.resources.metadata import SERVICE_LABEL
+from octavo_operator.status.conditions import NAME_CONFLICT, Obstacle
 
 Object = dict[str, Any]
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from octavo_operator.api import GROUP
-from octavo_operator.quantities import amount
+from octavo_operator.api.quantities import amount
 
 DIGEST = f"{GROUP}/digest"
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from octavo_operator.crd import object_schema, spec_schema
+from octavo_operator.generate.crd import object_schema, spec_schema
 from octavo_runtime.config import PRESETS
 
 _INTRODUCTION = """\

@@ -11,9 +11,9 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 
-from octavo_operator import metrics_endpoint
 from octavo_operator.cluster import Stale
-from octavo_operator.reconcile import Outcome, one_line
+from octavo_operator.control import metrics_endpoint
+from octavo_operator.control.reconcile import Outcome, one_line
 
 logger = logging.getLogger(__name__)
 

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
-from octavo_operator import conditions, errors, ownership, replicas, resources
+from octavo_operator import resources
 from octavo_operator.api import KIND, InvalidSpec, LLMService, parse
-from octavo_operator.claims import Claims
 from octavo_operator.cluster import FIELD_MANAGER, Applied, Forbidden, Notice, Refused, Stale
-from octavo_operator.conditions import PASSING, REFUSED, TROUBLE, Obstacle
-from octavo_operator.drift import holds, repaired, stamp
+from octavo_operator.control import ownership, replicas
+from octavo_operator.control.claims import Claims
+from octavo_operator.control.drift import holds, repaired, stamp
 from octavo_operator.settings import Settings
+from octavo_operator.status import conditions, diagnosis
+from octavo_operator.status.conditions import PASSING, REFUSED, TROUBLE, Obstacle
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +182,7 @@ async def _repair(cluster: Cluster, seen: _Round, key: tuple[str, str], live: Ob
 async def _ask_for_events(cluster: Cluster, seen: _Round) -> None:
     """Events of the newest pods that do not answer. A chart of an earlier version gives no right to list them."""
     newest_first = sorted(seen.pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
-    for pod in [pod for pod in newest_first if errors.wants_events(pod)][:_PODS_ASKED_FOR]:
+    for pod in [pod for pod in newest_first if diagnosis.wants_events(pod)][:_PODS_ASKED_FOR]:
         try:
             seen.events[pod["metadata"]["name"]] = await cluster.events(
                 pod["metadata"]["namespace"], pod["metadata"]["name"]
@@ -235,7 +237,7 @@ def _outcome(seen: _Round, obstacle: Obstacle | None) -> Outcome:
 
 
 def _anyone_on_the_way(pods: Sequence[Object]) -> bool:
-    return any(errors.wants_events(pod) for pod in pods)
+    return any(diagnosis.wants_events(pod) for pod in pods)
 
 
 def _turn(former: Object, status: Object) -> list[Notice]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from octavo_operator.pod_events import Cause, killed_by_probe, obstacle_to_start
 from octavo_operator.resources.pod_template import CONTAINER, GPU
+from octavo_operator.status.pod_events import Cause, killed_by_probe, obstacle_to_start
 
 Pod = dict[str, Any]
 Event = dict[str, Any]

@@ -9,10 +9,10 @@ from pathlib import Path
 import yaml
 
 from octavo_operator import api
-from octavo_operator.chart_values import values_schema, values_yaml
-from octavo_operator.crd import custom_resource_definition
-from octavo_operator.kubernetes_types import pod_template_types
-from octavo_operator.reference import reference
+from octavo_operator.generate.chart_values import values_schema, values_yaml
+from octavo_operator.generate.crd import custom_resource_definition
+from octavo_operator.generate.kubernetes_types import pod_template_types
+from octavo_operator.generate.reference import reference
 
 _NOTE = "# Made by `make generate`; do not edit.\n"
 
@@ -30,7 +30,7 @@ def generated_files() -> dict[str, str]:
         "charts/octavo/values.yaml": _NOTE + values_yaml(),
         "charts/octavo/values.schema.json": json.dumps(values_schema(), indent=2) + "\n",
         "docs/llmservice.md": reference(),
-        "operator/octavo_operator/pod_template.json": pod_template_types(),
+        "operator/octavo_operator/api/pod_template.json": pod_template_types(),
     }
 
 

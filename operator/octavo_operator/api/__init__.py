@@ -13,8 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic import model_validator as validates
 from pydantic.alias_generators import to_camel
 
-from octavo_operator import pod_schema
-from octavo_operator.quantities import MIN_MEMORY, Cpu, Memory, PodMemory, parse_memory
+from octavo_operator.api import pod_schema
+from octavo_operator.api.quantities import MIN_MEMORY, Cpu, Memory, PodMemory, parse_memory
 from octavo_runtime.config import (
     KNOWN_QUANTIZATION,
     PRESET_FIELDS,

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from octavo_operator import errors
 from octavo_operator.api import LLMService
 from octavo_operator.resources.metadata import selector
+from octavo_operator.status import diagnosis
 
 Object = dict[str, Any]
 Verdict = tuple[bool, str, str]  # holds, reason, message
@@ -38,7 +38,7 @@ SCALED_BY_ANOTHER = "ScaledByAnother"
 CONTENDED = "Contended"
 
 # Reasons of Ready that are as asked for, or pass by themselves; every other one wants a person.
-PASSING = {SERVING, SCALED_TO_ZERO, STARTING, ROLLING_OUT, SCALING, errors.SCHEDULING_GATED}
+PASSING = {SERVING, SCALED_TO_ZERO, STARTING, ROLLING_OUT, SCALING, diagnosis.SCHEDULING_GATED}
 
 _HPA_SETTLES = 120  # seconds; before that an autoscaler has no figures of new pods
 
@@ -224,7 +224,7 @@ def _ready(
     problem = _problem(rollout, pods, events)
     if problem is not None and (rollout.ready < max(rollout.wanted, rollout.existing) or not rollout.settled):
         return answers, problem.reason, f"{counted}; {problem.message}"
-    doing = errors.starting(pods)
+    doing = diagnosis.starting(pods)
     if answers:
         return True, SERVING, counted if doing is None else f"{counted}; {doing}"
     if rollout.ready:
@@ -232,15 +232,15 @@ def _ready(
     return False, STARTING, f"{counted}; {doing or 'pods are being created'}"
 
 
-def _problem(rollout: Rollout, pods: list[Object], events: Mapping[str, Sequence[Object]]) -> errors.Problem | None:
+def _problem(rollout: Rollout, pods: list[Object], events: Mapping[str, Sequence[Object]]) -> diagnosis.Problem | None:
     """What keeps pods from answering, or a rollout from going on."""
-    problem = errors.root_cause(pods, events)
+    problem = diagnosis.root_cause(pods, events)
     if problem is None and rollout.refusal:
-        return errors.Problem(PODS_REFUSED, f"the API server refuses pods: {rollout.refusal}")
+        return diagnosis.Problem(PODS_REFUSED, f"the API server refuses pods: {rollout.refusal}")
     stands = rollout.ready > 0 and not rollout.settled and not rollout.makes_room
-    if problem is not None and problem.reason == errors.UNSCHEDULABLE and stands:
+    if problem is not None and problem.reason == diagnosis.UNSCHEDULABLE and stands:
         way = "or set spec.rollout.strategy: recreate, and the old pod makes room for it, and does not answer meanwhile"
-        return errors.Problem(problem.reason, f"{problem.message}; {way}")
+        return diagnosis.Problem(problem.reason, f"{problem.message}; {way}")
     return problem
 
 

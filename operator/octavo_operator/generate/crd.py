@@ -3,7 +3,7 @@
 from typing import Any
 
 from octavo_operator import api
-from octavo_operator.quantities import CPU_PATTERN, MEMORY_PATTERN
+from octavo_operator.api.quantities import CPU_PATTERN, MEMORY_PATTERN
 from octavo_runtime.config import DURATION_PATTERN, QUANTITY_PATTERN
 
 # What people write, instead of a regular expression; int-or-string where Kubernetes itself takes `cpu: 4`.

@@ -1,13 +1,13 @@
-"""`python -m octavo_operator.installation`: does this installation work? `helm test` runs it as the operator."""
+"""`python -m octavo_operator.control.installation`: does this installation work? `helm test` runs it so."""
 
 import argparse
 import asyncio
 import datetime
 import sys
 
-from octavo_operator import claims
 from octavo_operator.api import KIND, PLURAL
 from octavo_operator.cluster import Cluster, Refused, connect
+from octavo_operator.control import claims
 
 
 async def defects(cluster: Cluster, namespace: str, deployment: str, serves: list[str]) -> list[str]:
@@ -53,7 +53,7 @@ async def _main(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m octavo_operator.installation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m octavo_operator.control.installation", description=__doc__)
     parser.add_argument("--namespace", required=True, help="where the chart is installed")
     parser.add_argument("--deployment", required=True, help="name of the operator's Deployment")
     parser.add_argument("--serves", action="append", default=[], help="a namespace that it serves; repeatable")
