@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition of the LLMService, made from the models in api.py."""
+"""The CustomResourceDefinition of the LLMService, made from the models of api."""
 
 from typing import Any
 
