@@ -13,8 +13,8 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, ApiException
 from kubernetes.aio.dynamic import DynamicClient, Resource
 
-from octavo_operator.api import GROUP, KIND, PLURAL, VERSION
-from octavo_operator.resources.metadata import SERVICE_LABEL
+from octavo_operator.api import KIND
+from octavo_operator.kinds import KINDS, SERVICE_LABEL
 
 FIELD_MANAGER = "octavo"
 # Takes away what others wrote into owned objects. Not FIELD_MANAGER: what it writes there for a moment is to be told
@@ -24,20 +24,6 @@ REPAIR_MANAGER = "octavo-repair"
 REPLICAS_MANAGER = "octavo-autoscaling"
 
 Object = dict[str, Any]
-
-# kind -> (group, version, plural)
-_KINDS = {
-    KIND: (GROUP, VERSION, PLURAL),
-    "ServiceAccount": ("", "v1", "serviceaccounts"),
-    "ConfigMap": ("", "v1", "configmaps"),
-    "Service": ("", "v1", "services"),
-    "Pod": ("", "v1", "pods"),
-    "Event": ("", "v1", "events"),
-    "Deployment": ("apps", "v1", "deployments"),
-    "HorizontalPodAutoscaler": ("autoscaling", "v2", "horizontalpodautoscalers"),
-    "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
-    "Lease": ("coordination.k8s.io", "v1", "leases"),
-}
 
 
 class Refused(RuntimeError):
@@ -73,23 +59,23 @@ class Notice:
     warning: bool = False
 
 
-class Cluster:
-    """Reads and writes, each one request; objects are plain dicts as the API server writes them."""
+class Connection:
+    """To the API server: reads and writes, each one request; objects are plain dicts as the API server writes them."""
 
     def __init__(self, api: ApiClient) -> None:
         # The kinds are known, so the client needs no discovery (and no cache of it on disk).
         self._client = DynamicClient(api)
         self._resources = {
-            kind: Resource(
-                prefix="apis" if group else "api",
-                group=group,
-                api_version=version,
-                kind=kind,
-                name=plural,
+            kind.name: Resource(
+                prefix="apis" if kind.group else "api",
+                group=kind.group,
+                api_version=kind.version,
+                kind=kind.name,
+                name=kind.plural,
                 namespaced=True,
                 client=self._client,
             )
-            for kind, (group, version, plural) in _KINDS.items()
+            for kind in KINDS
         }
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
@@ -299,11 +285,11 @@ def _message(error: ApiException) -> str:
 
 
 @asynccontextmanager
-async def connect() -> AsyncIterator[Cluster]:
+async def connect() -> AsyncIterator[Connection]:
     """A connection with the pod's own service account, or with KUBECONFIG outside of a cluster."""
     try:
         config.load_incluster_config()
     except config.ConfigException:
         await config.load_kube_config()
     async with ApiClient() as api:
-        yield Cluster(api)
+        yield Connection(api)

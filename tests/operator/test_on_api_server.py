@@ -24,7 +24,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient
 from random_templates import templates
 
-from octavo_operator.cluster import Cluster, Notice
+from octavo_operator.cluster import Connection, Notice
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.reconcile import reconcile
 from octavo_operator.resources.overlay import KEYS
@@ -557,7 +557,7 @@ def test_a_service_at_zero_on_request_is_settled(operator: Operator, kubernetes:
     assert {event["type"] for event in kubernetes.events(name)} == {"Normal"}
 
 
-class DryRun(Cluster):
+class DryRun(Connection):
     """One service, made anew at each round: every write is a dry run, but the status, which is kept here."""
 
     def __init__(self, api: Any) -> None:

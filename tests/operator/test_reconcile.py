@@ -1,4 +1,4 @@
-"""Reconciling against an in-memory stand-in for cluster.Cluster."""
+"""Reconciling against an in-memory stand-in for cluster.Connection."""
 
 import asyncio
 import copy

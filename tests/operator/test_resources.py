@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from octavo_operator import api, resources
+from octavo_operator.kinds import KINDS, owned
 from octavo_operator.resources import dashboard, pod_template
 from octavo_operator.settings import Settings
 from octavo_runtime.config import EngineConfig, ServerConfig
@@ -57,7 +58,13 @@ def test_every_object_is_owned_labelled_and_observed() -> None:
         (owner,) = item["metadata"]["ownerReferences"]
         assert (owner["kind"], owner["uid"], owner["controller"]) == ("LLMService", "u1", True)
         assert item["metadata"]["labels"]["serving.octavo.dev/service"] == "chat"
-    assert {(item["kind"], item["metadata"]["name"]) for item in objects} == set(resources.names("chat"))
+    assert [(item["kind"], item["metadata"]["name"]) for item in objects] == owned("chat"), "in this order"
+
+
+def test_every_object_is_of_the_version_that_is_watched_and_asked_for() -> None:
+    versions = {kind.name: f"{kind.group}/{kind.version}".removeprefix("/") for kind in KINDS}
+    for item in resources.build(service(autoscaling={"maxReplicas": 3}), SETTINGS):
+        assert item["apiVersion"] == versions[item["kind"]]
 
 
 def test_container_runs_the_spec() -> None:

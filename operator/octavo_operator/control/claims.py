@@ -13,12 +13,13 @@ from typing import Any, Protocol
 
 from octavo_operator.api import GROUP
 from octavo_operator.cluster import Refused, Stale
+from octavo_operator.kinds import LEASE
 
 logger = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
-NAME = GROUP  # of the Lease, one in each namespace that has services
+NAME = str(LEASE.only)  # one in each namespace that has services
 CONTENDER = f"{GROUP}/contender"  # annotation: the other installation
 CONTENDED = f"{GROUP}/contended-at"  # annotation: when it last wished for the namespace
 
@@ -27,7 +28,7 @@ RENEWAL = 15.0  # seconds from one renewal to the next
 
 
 class Leases(Protocol):
-    """What claiming needs of cluster.Cluster."""
+    """What claiming needs of a connection to the API server."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None: ...
     async def create(self, content: Object) -> None: ...

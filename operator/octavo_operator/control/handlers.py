@@ -11,21 +11,8 @@ from typing import Any
 
 import kopf
 
-from octavo_operator.api import GROUP, PLURAL, VERSION
 from octavo_operator.control.worker import Workers
-from octavo_operator.resources.metadata import SERVICE_LABEL
-
-# (group, version, plural) of what belongs to a service
-_CHILDREN = (
-    ("", "v1", "pods"),
-    ("", "v1", "services"),
-    ("", "v1", "configmaps"),
-    ("", "v1", "serviceaccounts"),
-    ("apps", "v1", "deployments"),
-    ("autoscaling", "v2", "horizontalpodautoscalers"),
-    ("policy", "v1", "poddisruptionbudgets"),
-)
-
+from octavo_operator.kinds import LLM_SERVICE, SERVICE_LABEL, watched
 
 # At start each kind is listed (events without a type), one after the other: what belongs to one service then arrives
 # over a second or so, and is looked at once.
@@ -60,13 +47,14 @@ def _registry(workers: Workers) -> kopf.OperatorRegistry:
     handlers = kopf.OperatorRegistry()
     kopf.on.login(registry=handlers)(kopf.login_via_client)
 
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
+    @kopf.on.event(LLM_SERVICE.group, LLM_SERVICE.version, LLM_SERVICE.plural, registry=handlers)
     async def service_changed(namespace: str | None, name: str, **_: Any) -> None:
         workers.wake(str(namespace), name)
 
-    for child in _CHILDREN:
+    for kind in watched():
+        labels = {SERVICE_LABEL: kopf.PRESENT}
 
-        @kopf.on.event(*child, registry=handlers, id=child[2], labels={SERVICE_LABEL: kopf.PRESENT})
+        @kopf.on.event(kind.group, kind.version, kind.plural, registry=handlers, id=kind.plural, labels=labels)
         async def child_changed(type: str | None, namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
             wake = partial(workers.wake, str(namespace), labels[SERVICE_LABEL])
             if type is None:
@@ -85,6 +73,6 @@ def _settings(*, watch_cluster: bool) -> kopf.OperatorSettings:
     settings.scanning.disabled = not watch_cluster
     settings.watching.server_timeout = 300
     settings.networking.error_backoffs = (1, 2, 4, 8)  # then the place is told as not served, and tried again
-    for _, _, plural in _CHILDREN:
-        settings.watching.label_selectors[plural] = SERVICE_LABEL
+    for kind in watched():
+        settings.watching.label_selectors[kind.plural] = SERVICE_LABEL
     return settings

@@ -6,11 +6,11 @@ import datetime
 import sys
 
 from octavo_operator.api import KIND, PLURAL
-from octavo_operator.cluster import Cluster, Refused, connect
+from octavo_operator.cluster import Connection, Refused, connect
 from octavo_operator.control import claims
 
 
-async def defects(cluster: Cluster, namespace: str, deployment: str, serves: list[str]) -> list[str]:
+async def defects(cluster: Connection, namespace: str, deployment: str, serves: list[str]) -> list[str]:
     """What is wrong, one line each. `serves`: the namespaces that the operator serves; empty: all."""
     found = []
     places: list[str | None] = [*serves] or [None]
@@ -33,7 +33,7 @@ async def defects(cluster: Cluster, namespace: str, deployment: str, serves: lis
     return found
 
 
-async def _contended(cluster: Cluster, namespaces: set[str]) -> list[str]:
+async def _contended(cluster: Connection, namespaces: set[str]) -> list[str]:
     now = datetime.datetime.now(datetime.UTC)
     found = []
     for namespace in sorted(namespaces):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from octavo_operator.api import GROUP, KIND
-from octavo_operator.resources.metadata import SERVICE_LABEL
+from octavo_operator.kinds import SERVICE_LABEL
 from octavo_operator.status.conditions import NAME_CONFLICT, Obstacle
 
 Object = dict[str, Any]

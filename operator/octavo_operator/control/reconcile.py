@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
-from octavo_operator import resources
+from octavo_operator import kinds, resources
 from octavo_operator.api import KIND, InvalidSpec, LLMService, parse
 from octavo_operator.cluster import FIELD_MANAGER, Applied, Forbidden, Notice, Refused, Stale
 from octavo_operator.control import ownership, replicas
@@ -27,7 +27,7 @@ _PODS_ASKED_FOR = 3  # events are asked for of so many pods at most: one cause i
 
 
 class Cluster(Protocol):
-    """What reconciling needs of cluster.Cluster."""
+    """What reconciling needs of a connection to the API server."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None: ...
     async def pods(self, namespace: str, service_name: str) -> list[Object]: ...
@@ -117,7 +117,7 @@ def one_line(error: Exception) -> str:
 async def _carry_out(cluster: Cluster, settings: Settings, seen: _Round) -> Obstacle | None:
     """See, and write what differs; what stands in the way, if that is no error of the API server's."""
     namespace = seen.body["metadata"]["namespace"]
-    owned = resources.names(seen.name)
+    owned = kinds.owned(seen.name)
     found, pods = await asyncio.gather(
         asyncio.gather(*(cluster.get(kind, namespace, child) for kind, child in owned)),
         cluster.pods(namespace, seen.name),

@@ -13,6 +13,7 @@ from octavo_operator.generate.chart_values import values_schema, values_yaml
 from octavo_operator.generate.crd import custom_resource_definition
 from octavo_operator.generate.kubernetes_types import pod_template_types
 from octavo_operator.generate.reference import reference
+from octavo_operator.generate.rights import rights
 
 _NOTE = "# Made by `make generate`; do not edit.\n"
 
@@ -27,6 +28,7 @@ def generated_files() -> dict[str, str]:
     return {
         f"crds/{api.PLURAL}.{api.GROUP}.yaml": _NOTE + _yaml(definition),
         "charts/octavo/templates/crds.yaml": guarded,
+        "charts/octavo/templates/_rights.tpl": "{{- /* Made by `make generate`; do not edit. */}}\n" + rights(),
         "charts/octavo/values.yaml": _NOTE + values_yaml(),
         "charts/octavo/values.schema.json": json.dumps(values_schema(), indent=2) + "\n",
         "docs/llmservice.md": reference(),
