@@ -33,7 +33,7 @@ from octavo_operator.settings import Settings
 pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).parents[2]
-BAD_SPECS = yaml.safe_load((Path(__file__).parent / "bad_specs.yaml").read_text())
+BAD_SPECS = yaml.safe_load((Path(__file__).parent / "api/bad_specs.yaml").read_text())
 SMALLEST = {"model": {"uri": "builtin://smollm2"}}
 CHILDREN = ("deployment", "service", "serviceaccount", "poddisruptionbudget", "configmap", "horizontalpodautoscaler")
 
