@@ -73,3 +73,10 @@ def test_ports_are_told_apart_by_number_and_protocol() -> None:
         ports=[{"name": "web", "containerPort": 8000}, {"name": "dns", "containerPort": 8000, "protocol": "UDP"}]
     )
     assert [port["name"] for port in ports["ports"]] == ["web", "dns"]
+
+
+def test_merge_replaces_what_has_no_name() -> None:
+    assert merge({"a": [1, 2], "b": {"c": 1}}, {"a": [3], "b": {"d": 2}}) == {
+        "a": [3],
+        "b": {"c": 1, "d": 2},
+    }

@@ -1,70 +1,11 @@
-"""The builders: what a service becomes."""
+"""The template of the pods."""
 
-import json
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from built import built, engine, pod
 
-from octavo_operator import api, resources
-from octavo_operator.kinds import KINDS, owned
-from octavo_operator.resources import dashboard, pod_template
-from octavo_operator.settings import Settings
 from octavo_runtime.config import EngineConfig, ServerConfig
-from octavo_runtime.metrics import METRICS
-
-SETTINGS = Settings(runtime_image="octavo/runtime:1")
-
-
-def service(name: str = "chat", **spec: Any) -> api.LLMService:
-    metadata = {"namespace": "default", "name": name, "uid": "u1", "generation": 1}
-    return api.parse({"metadata": metadata, "spec": {"model": {"uri": "builtin://smollm2"}} | spec})
-
-
-def built(kind: str, **spec: Any) -> dict[str, Any]:
-    found: dict[str, Any] = next(item for item in resources.build(service(**spec), SETTINGS) if item["kind"] == kind)
-    return found
-
-
-def pod(**spec: Any) -> dict[str, Any]:
-    found: dict[str, Any] = built("Deployment", **spec)["spec"]["template"]["spec"]
-    return found
-
-
-def engine(**spec: Any) -> dict[str, Any]:
-    found: dict[str, Any] = pod(**spec)["containers"][0]
-    return found
-
-
-def kinds(**spec: Any) -> set[str]:
-    return {item["kind"] for item in resources.build(service(**spec), SETTINGS)}
-
-
-ALWAYS = {"ServiceAccount", "Service", "PodDisruptionBudget", "Deployment"}
-
-
-def test_features_decide_which_objects_there_are() -> None:
-    assert kinds() == ALWAYS | {"ConfigMap"}
-    assert kinds(observability={"dashboard": False}) == ALWAYS
-    assert kinds(autoscaling={"maxReplicas": 3}) == ALWAYS | {"ConfigMap", "HorizontalPodAutoscaler"}
-
-
-def test_every_object_is_owned_labelled_and_observed() -> None:
-    objects = resources.build(service(autoscaling={"maxReplicas": 3}), SETTINGS)
-    for item in objects:
-        (owner,) = item["metadata"]["ownerReferences"]
-        assert (owner["kind"], owner["uid"], owner["controller"]) == ("LLMService", "u1", True)
-        assert item["metadata"]["labels"]["serving.octavo.dev/service"] == "chat"
-    assert [(item["kind"], item["metadata"]["name"]) for item in objects] == owned("chat"), "in this order"
-
-
-def test_every_object_is_of_the_version_that_is_watched_and_asked_for() -> None:
-    versions = {kind.name: f"{kind.group}/{kind.version}".removeprefix("/") for kind in KINDS}
-    for item in resources.build(service(autoscaling={"maxReplicas": 3}), SETTINGS):
-        assert item["apiVersion"] == versions[item["kind"]]
 
 
 def test_container_runs_the_spec() -> None:
@@ -199,46 +140,6 @@ def test_probes_restart_a_dead_engine_but_not_a_loading_one() -> None:
     assert container["readinessProbe"]["httpGet"]["path"] == "/health/ready"
 
 
-def test_replicas_are_left_to_the_autoscaler() -> None:
-    assert built("Deployment")["spec"]["replicas"] == 1
-    assert built("Deployment", replicas=0)["spec"]["replicas"] == 0
-    assert "replicas" not in built("Deployment", autoscaling={"maxReplicas": 3})["spec"]
-
-
-@pytest.mark.parametrize(
-    ("spec", "unavailable", "surge"),
-    [
-        ({}, 0, 1),
-        ({"replicas": 4}, 0, 1),
-        ({"accelerator": {"type": "nvidia"}}, 0, 1),
-        ({"accelerator": {"type": "nvidia"}, "replicas": 2}, 1, 0),
-        ({"accelerator": {"type": "nvidia"}, "autoscaling": {"maxReplicas": 4}}, 0, 1),
-        ({"accelerator": {"type": "nvidia"}, "autoscaling": {"minReplicas": 2, "maxReplicas": 4}}, 1, 0),
-    ],
-)
-def test_rolling_update(spec: dict[str, Any], unavailable: int, surge: int) -> None:
-    update = built("Deployment", **spec)["spec"]["strategy"]["rollingUpdate"]
-    assert update == {"maxUnavailable": unavailable, "maxSurge": surge}
-
-
-def test_autoscaler() -> None:
-    spec = built("HorizontalPodAutoscaler", autoscaling={"maxReplicas": 3, "targets": {"cpuUtilization": 70}})["spec"]
-    assert (spec["minReplicas"], spec["maxReplicas"]) == (1, 3)
-    assert spec["metrics"][0]["containerResource"] == {
-        "name": "cpu",
-        "container": "engine",
-        "target": {"type": "Utilization", "averageUtilization": 70},
-    }
-    assert spec["behavior"]["scaleUp"] == {
-        "stabilizationWindowSeconds": 60,
-        "policies": [{"type": "Percent", "value": 100, "periodSeconds": 30}],
-    }
-    assert spec["behavior"]["scaleDown"] == {
-        "stabilizationWindowSeconds": 300,
-        "policies": [{"type": "Percent", "value": 50, "periodSeconds": 60}],
-    }
-
-
 def test_pod_template_is_laid_over() -> None:
     over = {
         "metadata": {"labels": {"team": "search", "serving.octavo.dev/service": "stolen"}},
@@ -259,52 +160,3 @@ def test_pod_template_is_laid_over() -> None:
     assert sidecar == {"name": "sidecar", "image": "proxy:1"}
     assert template["spec"]["nodeSelector"] == {"gpu": "h200"}
     assert container["image"] == "octavo/runtime:1"
-
-
-def test_merge_replaces_what_has_no_name() -> None:
-    assert pod_template.merge({"a": [1, 2], "b": {"c": 1}}, {"a": [3], "b": {"d": 2}}) == {
-        "a": [3],
-        "b": {"c": 1, "d": 2},
-    }
-
-
-def test_dashboard_shows_this_service_alone() -> None:
-    config = built("ConfigMap")
-    assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
-    (content,) = config["data"].values()
-    board = json.loads(content)
-    expressions = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
-    assert expressions
-    for expression in expressions:
-        assert '{namespace="default",pod=~"chat-[^-]+-[^-]+"}' in expression
-        assert expression.count("(") == expression.count(")")
-    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in board["panels"]]
-    assert len(set(places)) == len(places)
-
-
-def test_dashboard_queries_fit_the_type_of_the_metric() -> None:
-    board = dashboard.dashboard(service())
-    expressions = " ".join(target["expr"] for panel in board["panels"] for target in panel["targets"])
-    for metric in METRICS:
-        if metric.name not in expressions:
-            continue
-        if metric.type == "counter":
-            assert f"rate({metric.name}{{" in expressions
-        elif metric.type == "histogram":
-            assert f"rate({metric.name}_bucket{{" in expressions
-        else:
-            assert f"rate({metric.name}" not in expressions
-
-
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian: prometheus)")
-def test_dashboard_queries_are_promql(tmp_path: Path) -> None:
-    board = dashboard.dashboard(service())
-    expressions = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
-    rules = [
-        {"record": f"panel:{index}", "expr": expression.replace("$__rate_interval", "1m")}
-        for index, expression in enumerate(expressions)
-    ]
-    path = tmp_path / "rules.yaml"
-    path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
-    checked = subprocess.run(["promtool", "check", "rules", path], capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
