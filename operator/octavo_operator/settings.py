@@ -1,5 +1,6 @@
 """Settings of the operator, read from environment variables that start with OCTAVO_."""
 
+import socket
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
@@ -23,6 +24,13 @@ class Settings(BaseSettings):
     )
     namespaces: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="Namespaces to serve, separated by commas. Default: all."
+    )
+    installation: str = Field(
+        default_factory=socket.gethostname,
+        min_length=1,
+        max_length=253,
+        description="Name of this installation, unique in the cluster: no two serve one namespace. Default: the host's "
+        "name.",
     )
     resync: Annotated[Duration, AfterValidator(_at_least_a_second)] = Field(
         "10m", description="How often a service is looked at when nothing happens. Default 10m."

@@ -4,6 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = {
     "octavo_operator": "operator",
@@ -30,8 +32,9 @@ def test_the_drawing_is_the_contract():
     assert [set(line.split()) for line in drawing.splitlines()] == contract()
 
 
-def test_every_room_of_the_runtime_is_on_a_floor():
-    package = ROOT / "runtime" / "octavo_runtime"
-    rooms = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    drawn = {one.removeprefix("runtime/") for floor in contract() for one in floor if one.startswith("runtime/")}
+@pytest.mark.parametrize("package", ["octavo_operator", "octavo_runtime"])
+def test_every_room_is_on_a_floor(package):
+    folder = ROOT / FOLDERS[package] / package
+    rooms = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    drawn = {one.rpartition("/")[2] for floor in contract() for one in floor if one.startswith(f"{FOLDERS[package]}/")}
     assert rooms - {"__init__", "__main__"} == drawn

@@ -18,7 +18,10 @@ class ServerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = Field("127.0.0.1", description="Address to listen on. Default 127.0.0.1.")
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on; :: is every one of this machine, of IPv6 and of IPv4. Default 127.0.0.1.",
+    )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one. Default 8000.")
     served_name: list[str] = Field(
         default_factory=list, description="Names that clients call the model by. Default: the model's own name."

@@ -79,7 +79,7 @@ def test_presets_set_only_what_is_supported():
     assert not PRESET_FIELDS & {"model", "preset", "quantization", "tensor_parallel_size", "pipeline_parallel_size"}
 
 
-@pytest.mark.parametrize("field", set(EngineConfig.model_fields) - {"model"})
+@pytest.mark.parametrize("field", sorted(set(EngineConfig.model_fields) - {"model"}))
 def test_every_description_states_its_default(field):
     description = EngineConfig.model_fields[field].description
     default = EngineConfig.model_fields[field].default
