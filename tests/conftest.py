@@ -20,9 +20,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For pytest-xdist: the tests of a file share servers, and those on the one cluster wait for each other. These come
-    first, for they take longest."""
-    items.sort(key=lambda item: "e2e" not in item.path.parts)
+    """For pytest-xdist: the tests of a file share servers, and those of a folder their cluster. These come first, for
+    they take longest."""
+    items.sort(key=lambda item: item.get_closest_marker("cluster") is None)
     for item in items:
-        group = "cluster" if "e2e" in item.path.parts else item.location[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+        together = item.path.parent if item.get_closest_marker("cluster") else item.path
+        item.add_marker(pytest.mark.xdist_group(str(together)))

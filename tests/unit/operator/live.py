@@ -28,7 +28,7 @@ def llmservice(name: str, spec: dict[str, Any]) -> str:
 
 
 # What waits for Kubernetes' own controllers waits so long: they take their time on a busy machine.
-PATIENCE = 90.0
+PATIENCE = 300.0
 
 
 def eventually(holds: Callable[[], Any], seconds: float = PATIENCE, *, what: str | Callable[[], str] = "") -> Any:
