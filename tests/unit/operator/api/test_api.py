@@ -127,7 +127,7 @@ def test_strings_and_lists_are_bounded() -> None:
     assert unbounded(crd.spec_schema(), "spec") == []
 
 
-@pytest.mark.parametrize("path", sorted((HERE.parents[2] / "examples").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((HERE.parents[3] / "examples").glob("*.yaml")), ids=lambda path: path.name)
 def test_examples_are_valid(path: Path) -> None:
     for document in yaml.safe_load_all(path.read_text()):
         jsonschema.validate(document, strict_schema(crd.object_schema()) | {"additionalProperties": True})

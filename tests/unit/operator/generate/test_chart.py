@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-CHART = Path(__file__).parents[3] / "charts" / "octavo"
+CHART = Path(__file__).parents[4] / "charts" / "octavo"
 FOLDERS = [os.environ.get("OCTAVO_BIN", ""), str(Path.home() / ".cache/octavo/bin"), os.environ["PATH"]]
 HELM = shutil.which("helm", path=os.pathsep.join(FOLDERS))
 

@@ -9,7 +9,7 @@ import yaml
 from octavo_operator.generate import chart_values
 from octavo_operator.generate.__main__ import generated_files
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.mark.parametrize("name", sorted(generated_files()))
