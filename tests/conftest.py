@@ -20,9 +20,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For pytest-xdist: the tests of a file share servers, and those on the one cluster wait for each other. These come
-    first, for they take longest."""
+    """For pytest-xdist: the tests of a file share servers, and those on one cluster or one API server wait for each
+    other. The cluster's come first, for they take longest."""
     items.sort(key=lambda item: "e2e" not in item.path.parts)
     for item in items:
-        group = "cluster" if "e2e" in item.path.parts else item.location[0]
+        shared = [folder for folder in ("e2e", "on_api_server") if folder in item.path.parts]
+        group = shared[0] if shared else item.location[0]
         item.add_marker(pytest.mark.xdist_group(group))
