@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from kube import PATIENCE, Kube, eventually, llmservice
+from stand_in import stand_in
 
 pytestmark = pytest.mark.cluster
 
@@ -85,3 +86,19 @@ def test_gpu_is_waited_for_and_asked_of_the_scheduler(kube: Kube, name: str, say
     )
     print(kube.condition(name)["message"])
     assert "cuda" in kube.condition(name)["message"].lower()
+
+
+def test_a_rollout_without_a_spare_gpu_has_a_way(kube: Kube, name: str, say_gpus: Callable[[str], str]) -> None:
+    say_gpus("1")
+    kube.apply(stand_in(name, accelerator={"type": "nvidia"}))
+    kube.wait_ready(name)
+    kube.patch(name, {"engine": {"maxNumSeqs": 4}})
+    eventually(
+        lambda: kube.condition(name).get("reason") == "Unschedulable",
+        PATIENCE,
+        lambda: f"the new pod finds no GPU: {kube.condition(name)}",
+    )
+    assert "rollout.strategy" in kube.condition(name)["message"]
+    assert kube.condition(name, "Available")["status"] == "True", "the old pod answers"
+    kube.patch(name, {"rollout": {"strategy": "recreate"}})
+    kube.wait_ready(name)

@@ -7,6 +7,7 @@ Lease, the clocks of the nodes must agree to within some seconds."""
 import asyncio
 import datetime
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -63,14 +64,16 @@ class Claims:
         self._leases = leases
         self._clock = clock
         self._known: dict[str, tuple[Claim, datetime.datetime]] = {}
+        self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def of(self, namespace: str) -> Claim:
         """The claim on a namespace, as of late; made if nobody holds it. Raises Trouble or Stale where that is
         not to be learnt now."""
-        known = self._known.get(namespace)
-        if known is not None and (self._clock() - known[1]).total_seconds() < 2 * RENEWAL:
-            return known[0]
-        return await self._renew(namespace)
+        async with self._asking[namespace]:  # at the start all services of a namespace ask at once
+            known = self._known.get(namespace)
+            if known is not None and (self._clock() - known[1]).total_seconds() < 2 * RENEWAL:
+                return known[0]
+            return await self._renew(namespace)
 
     def troubles(self) -> dict[str, str]:
         """What keeps namespaces from being served by this installation, by their names."""
@@ -88,10 +91,12 @@ class Claims:
             wanted = set(namespaces())
             for namespace in self._known.keys() - wanted:
                 del self._known[namespace]
+                self._asking.pop(namespace, None)
             for namespace in sorted(wanted):
                 former = self._known.get(namespace)
                 try:
-                    claim = await self._renew(namespace)
+                    async with self._asking[namespace]:
+                        claim = await self._renew(namespace)
                 except Stale:
                     continue  # somebody wrote it at the same time; there are several tries to a Lease's length
                 except Exception as error:

@@ -4,7 +4,6 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from live import free_port
 from paths import BIN
 
 ROOT = Path(__file__).parents[3]
@@ -65,12 +65,6 @@ def _binary(name: str) -> str | None:
     return shutil.which(name, path=os.environ.get("OCTAVO_BIN") or BIN) or shutil.which(name)
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def kstatus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program that says what kstatus makes of objects; skips where Go cannot build it."""
@@ -95,7 +89,7 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     if missing := [name for name, path in programs.items() if path is None]:
         pytest.skip(f"no {', '.join(missing)} (make cluster-up, or set OCTAVO_BIN to their folder)")
     folder = tmp_path_factory.mktemp("api-server")
-    client, peer, secure, controllers = (_free_port() for _ in range(4))
+    client, peer, secure, controllers = (free_port() for _ in range(4))
     server = ApiServer(f"https://127.0.0.1:{secure}", secrets.token_hex(16), folder)
     (folder / "tokens.csv").write_text(f"{server.token},admin,admin,system:masters\n")
     admin = server.kubeconfig("admin", server.token)

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -42,6 +43,13 @@ def eventually(holds: Callable[[], Any], seconds: float = PATIENCE, *, what: str
             missed = what() if callable(what) else what
             pytest.fail(f"not within {seconds} s: {missed or holds}; last seen: {found!r}")
         time.sleep(0.1)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 class Kubernetes:
@@ -89,8 +97,8 @@ class Operator:
         self._environment = os.environ | {
             "KUBECONFIG": str(kubeconfig),
             "OCTAVO_RUNTIME_IMAGE": "octavo.local/demo:1",
-            "OCTAVO_HEALTH_PORT": "18081",
-            "OCTAVO_METRICS_PORT": "18082",
+            "OCTAVO_HEALTH_PORT": str(free_port()),
+            "OCTAVO_METRICS_PORT": str(free_port()),
             "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'runtime'}",
             **environment,
         }
@@ -159,5 +167,5 @@ def namespaced_operator(
     rights = [item for item in yaml.safe_load_all(rendered) if item and item["kind"] in kinds]
     kubernetes.kubectl("apply", "-f", "-", document=yaml.safe_dump_all(rights))
     token = kubernetes.kubectl("create", "token", f"{release}-operator", "--namespace=octavo-system").strip()
-    own = {"OCTAVO_NAMESPACES": served, "OCTAVO_HEALTH_PORT": "18083", "OCTAVO_METRICS_PORT": "18084"}
+    own = {"OCTAVO_NAMESPACES": served}
     return Operator(api_server.kubeconfig(release, token), api_server.folder / f"{release}.log", **(own | environment))

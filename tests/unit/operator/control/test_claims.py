@@ -26,6 +26,7 @@ class Lease:
         if self.trouble is not None:
             raise self.trouble
         assert (kind, namespace, name) == ("Lease", "team", claims.NAME)
+        await asyncio.sleep(0)
         return copy.deepcopy(self.live)
 
     async def create(self, content: Object) -> None:
@@ -104,6 +105,16 @@ def test_a_second_that_has_gone_is_told_no_longer() -> None:
     assert claim(two.first) == Claim("octavo-system/octavo")
     assert two.lease.live is not None
     assert two.lease.live["metadata"]["annotations"] == {}
+
+
+async def test_all_services_of_a_namespace_may_ask_at_once() -> None:
+    two = Two()
+    for _ in range(2):
+        found = await asyncio.gather(*(two.first.of("team") for _ in range(20)))
+        assert set(found) == {Claim("octavo-system/octavo")}
+        two.wait(2 * claims.RENEWAL)
+    assert two.lease.live is not None
+    assert two.lease.live["metadata"]["resourceVersion"] == 2, "made once, renewed once"
 
 
 def test_of_two_that_claim_at_once_one_gets_it() -> None:

@@ -6,16 +6,11 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from live import free_port
 
 from octavo_operator.control import health, metrics_endpoint
 
 ADDRESSES = ["127.0.0.1"] + (["[::1]"] if socket.has_dualstack_ipv6() else [])
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def fetched(address: str, port: int, path: str) -> str:
