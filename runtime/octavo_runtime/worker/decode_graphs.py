@@ -12,7 +12,7 @@ from octavo_kernels.decode_inputs import BLOCK, ROW, SEQ_LEN, TABLE_ENTRY, TOKEN
 from octavo_kernels.draw_tokens import draw_tokens
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.protocol.step import Slice, TableUpdate
-from octavo_runtime.worker.batch import Batch, DecodeInputs
+from octavo_runtime.worker.batch import Batch, DecodeInputs, send
 
 # Steps of more sequences keep the GPU busy for longer than their launches take.
 MOST_SEQUENCES = 512
@@ -33,7 +33,7 @@ class Drawn(NamedTuple):
 class _Step(NamedTuple):
     """The memory of the step of one batch size: a graph reads and writes the same addresses every time."""
 
-    host: npt.NDArray[np.int32]  # [fields, sequences], pinned
+    hosts: npt.NDArray[np.int32]  # [2, fields, sequences], pinned: the step before may not have read its own yet
     pinned: torch.Tensor  # the same memory
     packed: torch.Tensor  # [fields, sequences] int32 on the device
     inputs: DecodeTensors
@@ -45,7 +45,9 @@ class DecodeGraphs:
     """The decode steps of a decoder over its KV cache, for up to MOST_SEQUENCES sequences.
 
     A step is padded to the next of a few sizes, each of which is captured when it is first needed. The rows' block
-    tables lie on the device: a step brings what changed. Without CUDA the same operations run one by one."""
+    tables lie on the device: a step brings what changed. Without CUDA the same operations run one by one.
+
+    newest: [rows + 1] int64 on the device, the token last drawn for each row by a step that led (see `Launched`)."""
 
     def __init__(
         self, decoder: Decoder, kv_cache: torch.Tensor, hashes: torch.Tensor, max_rows: int, max_blocks: int
@@ -59,7 +61,8 @@ class DecodeGraphs:
         self._block_size = kv_cache.shape[3]
         self._padding_row = max_rows
         self._tables = torch.zeros(max_rows + 1, max_blocks, dtype=torch.int32, device=self._device)
-        self._newest = torch.zeros(max_rows + 1, dtype=torch.int64, device=self._device)
+        self.newest = torch.zeros(max_rows + 1, dtype=torch.int64, device=self._device)
+        self._turn = 0
         shape = padded_size(self.most_sequences), max_blocks
         self._block_tables = torch.zeros(shape, dtype=torch.int32, device=self._device)
         self._changes: list[TableUpdate] = []
@@ -75,10 +78,12 @@ class DecodeGraphs:
         self._changes += tables
 
     def run(self, slices: Sequence[Slice], temperatures: npt.NDArray[np.float32], keys: npt.NDArray[np.int32]) -> Drawn:
-        """Computes slices of one token and one draw each. temperatures, keys: see `draw_tokens`."""
+        """Computes slices of one token and one draw each. temperatures, keys: see `draw_tokens`. At most one step
+        may be under way."""
         count = len(slices)
         step = self._step(count)
-        host = step.host
+        self._turn ^= 1
+        host = step.hosts[self._turn]
         entries, blocks = self._take_changes(host.shape[1])
         host[ROW, :count] = [item.row for item in slices]
         host[SEQ_LEN, :count] = [item.start for item in slices]
@@ -90,7 +95,7 @@ class DecodeGraphs:
         host[_TEMPERATURE, :count] = temperatures.view(np.int32)
         host[ROW, count:], host[SEQ_LEN, count:], host[TOKEN, count:] = self._padding_row, 0, 0
         host[_TEMPERATURE, count:] = 0
-        step.packed.copy_(step.pinned, non_blocking=True)
+        step.packed.copy_(step.pinned[self._turn], non_blocking=True)
         if step.graph is None:
             logits = self._compute(step)
         else:
@@ -115,8 +120,8 @@ class DecodeGraphs:
         blocks = np.fromiter(changed.values(), np.int64, len(changed))
         if len(changed) <= room:
             return entries, blocks
-        both = torch.from_numpy(np.stack([entries, blocks]))
-        where, content = (both.pin_memory() if self._device.type == "cuda" else both).to(self._device).unbind()
+        both = np.stack([entries, blocks])
+        where, content = send(both, self._device)
         self._tables.view(-1)[where] = content.int()
         return entries[:0], blocks[:0]
 
@@ -130,9 +135,9 @@ class DecodeGraphs:
         def zeros(dtype: torch.dtype) -> torch.Tensor:
             return torch.zeros(size, dtype=dtype, device=self._device)
 
-        pinned = torch.zeros(_FIELDS, size, dtype=torch.int32, pin_memory=self._device.type == "cuda")
-        host = pinned.numpy()
-        host[ROW], host[TABLE_ENTRY] = self._padding_row, -1
+        pinned = torch.zeros(2, _FIELDS, size, dtype=torch.int32, pin_memory=self._device.type == "cuda")
+        hosts = pinned.numpy()
+        hosts[:, ROW], hosts[:, TABLE_ENTRY] = self._padding_row, -1
         inputs = DecodeTensors(
             token_ids=zeros(torch.int64),
             positions=zeros(torch.int64),
@@ -140,9 +145,9 @@ class DecodeGraphs:
             seq_lens=zeros(torch.int32),
             block_tables=self._block_tables[:size],
         )
-        packed = pinned.to(self._device, copy=True)
+        packed = pinned[0].to(self._device, copy=True)
         tokens = zeros(torch.int64)
-        return _Step(host, pinned, packed, inputs, Drawn(tokens, tokens), None)
+        return _Step(hosts, pinned, packed, inputs, Drawn(tokens, tokens), None)
 
     def _capture(self, step: _Step) -> _Step:
         """The step with its graph. It runs once before, on padding alone, so that all kernels are there."""
@@ -175,7 +180,7 @@ class DecodeGraphs:
     def _compute(self, step: _Step) -> torch.Tensor:
         """The scores [size, vocab]; all else lands in the step's own memory."""
         inputs = step.inputs
-        decode_inputs(step.packed, self._tables, self._newest, self._block_size, inputs)
+        decode_inputs(step.packed, self._tables, self.newest, self._block_size, inputs)
         decodes = Batch(
             token_ids=inputs.token_ids,
             positions=inputs.positions,
@@ -189,7 +194,7 @@ class DecodeGraphs:
         logits = self._decoder.scores(self._decoder.forward(decodes, self._kv_cache))
         temperatures = step.packed[_TEMPERATURE].view(torch.float32)
         step.drawn.tokens.copy_(draw_tokens(logits, temperatures, step.packed[_KEY], self._hashes))
-        self._newest[step.packed[ROW].long()] = step.drawn.tokens
+        self.newest[step.packed[ROW].long()] = step.drawn.tokens
         return logits
 
 

@@ -1,6 +1,7 @@
 """A step of decodes alone, made from what lies on the device, draws the tokens that the step from packed tensors draws.
 On a CPU the same operations run one by one; on a GPU they are captured."""
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -68,6 +69,38 @@ def test_the_tokens_are_the_same(make, folder, params, settings):
         outputs = run(engine, prompts, PARAMS[params])
         answers.append([[tokens_of(one, index) for index in range(PARAMS[params].n)] for one in outputs])
     assert answers[0] == answers[1]
+
+
+def test_a_crowd_of_all_kinds_draws_the_same_tokens(make, folder):
+    """Steps that lead and steps that do not take turns."""
+    kinds = [*PARAMS.values(), SamplingParams(beam_width=2, max_tokens=8)]
+    answers = []
+    for turn in (with_graphs, without_graphs):
+        engine, found = turn(make(folder, max_num_batched_tokens=64, max_num_seqs=12)), {}
+        for index, prompt in enumerate(random_prompts(*LENGTHS * 4)):
+            engine.add_request(str(index), prompt, kinds[index % len(kinds)] if index % 2 else PARAMS["greedy"])
+        while engine.has_work:
+            for output in engine.step():
+                found.setdefault((output.request_id, output.index), []).extend(output.token_ids)
+            engine.check_integrity()
+        answers.append(found)
+    assert answers[0] == answers[1]
+
+
+def test_plain_steps_are_launched_before_the_last_one_is_known(make, folder, monkeypatch):
+    engine = with_graphs(make(folder, max_num_batched_tokens=16, max_num_seqs=8))
+    happened, one = [], runner(engine)
+    launch = one.launch
+
+    def watched(plan, masks):
+        launched, step = launch(plan, masks), len(plan.slices)
+        happened.append(("launched", step))
+        return replace(launched, result=lambda: happened.append(("known", step)) or launched.result())
+
+    monkeypatch.setattr(one, "launch", watched)
+    run(engine, random_prompts(4, 30), SamplingParams(temperature=0.5, max_tokens=4, ignore_eos=True))
+    order = [what for what, _ in happened]
+    assert order == ["launched", *["launched", "known"] * (len(order) // 2 - 1), "known"]
 
 
 def test_decodes_alone_take_this_way(make, folder, monkeypatch):
