@@ -57,7 +57,7 @@ class HopperPlan:
     arrived: Tensor  # [batch * kv_heads] int32, all 0 between two layers
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch"])
 def plan_kernel(seq_lens, records, batch, workers, KV_HEADS: tl.constexpr, TILE: tl.constexpr, PADDED: tl.constexpr):
     """Worker w of W begins at unit floor(w * units / W). Behind the records: the units before each sequence."""
     worker = tl.program_id(0)

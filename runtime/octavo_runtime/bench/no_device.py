@@ -41,3 +41,7 @@ class NoDevice:
         result = StepResult([[_TOKEN for _ in item.draws] for item in plan.slices], [[] for _ in plan.slices])
         self.seconds += time.thread_time() - began
         return Launched(lambda: result)
+
+    def prepare(self) -> bool:
+        """Nothing is to be prepared."""
+        return False

@@ -247,6 +247,11 @@ class Engine:
             self._proof = None
         return self._proof is not None
 
+    def prepare_some(self) -> bool:
+        """Does a part of what later steps would else wait for, in a loop that has nothing else to do; whether there was
+        one left."""
+        return self._flight is None and self._executor.prepare()
+
     @property
     def _num_waiting(self) -> int:
         return len(self._scheduler.waiting) + len(self._compiling)

@@ -1,6 +1,7 @@
 """Decode steps as CUDA graphs: one launch for all that a step of one new token a sequence computes, from its inputs to
 the drawn tokens."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,15 +12,15 @@ import torch
 from octavo_kernels.decode_inputs import BLOCK, ROW, SEQ_LEN, TABLE_ENTRY, TOKEN, DecodeTensors, decode_inputs
 from octavo_kernels.draw_tokens import draw_tokens
 from octavo_runtime.models.decoder import Decoder
+from octavo_runtime.planning.memory import MOST_CAPTURED, inner_size
 from octavo_runtime.protocol.step import Slice, TableUpdate
 from octavo_runtime.worker.batch import Batch, DecodeInputs, send
 
-# Steps of more sequences keep the GPU busy for longer than their launches take.
-MOST_SEQUENCES = 512
+SIZES = (1, 2, 4, *range(8, 64, 8), *range(64, 256, 16), *range(256, 512, 32), *range(512, MOST_CAPTURED + 1, 64))
+"""The numbers of sequences that steps are computed with."""
 
 _KEY, _TEMPERATURE = BLOCK + 1, BLOCK + 2
 _FIELDS = BLOCK + 3
-_FEW = (1, 2, 4, 8)
 
 
 class Drawn(NamedTuple):
@@ -42,9 +43,9 @@ class _Step(NamedTuple):
 
 
 class DecodeGraphs:
-    """The decode steps of a decoder over its KV cache, for up to MOST_SEQUENCES sequences.
+    """The decode steps of a decoder over its KV cache, for up to MOST_CAPTURED sequences.
 
-    A step is padded to the next of a few sizes, each of which is captured when it is first needed. The rows' block
+    A step is padded to the next of SIZES, each of which is captured ahead or when it is first needed. The rows' block
     tables lie on the device: a step brings what changed. Without CUDA the same operations run one by one.
 
     newest: [rows + 1] int64 on the device, the token last drawn for each row by a step that led (see `Launched`)."""
@@ -53,7 +54,7 @@ class DecodeGraphs:
         self, decoder: Decoder, kv_cache: torch.Tensor, hashes: torch.Tensor, max_rows: int, max_blocks: int
     ) -> None:
         """hashes: see `draw_tokens`. kv_cache: see `Decoder.forward`."""
-        self.most_sequences = min(MOST_SEQUENCES, max_rows)
+        self.most_sequences = min(MOST_CAPTURED, max_rows)
         self._decoder = decoder
         self._kv_cache = kv_cache
         self._hashes = hashes
@@ -76,6 +77,14 @@ class DecodeGraphs:
     def note(self, tables: Sequence[TableUpdate]) -> None:
         """Block tables went on; the next step needs to know."""
         self._changes += tables
+
+    def capture_next(self) -> bool:
+        """Captures the smallest size that is not captured yet; whether there was one. Only between steps."""
+        size = next((one for one in SIZES if one not in self._steps), SIZES[-1])
+        if size in self._steps or size > padded_size(self.most_sequences):
+            return False
+        self._step(size)
+        return True
 
     def run(self, slices: Sequence[Slice], temperatures: npt.NDArray[np.float32], keys: npt.NDArray[np.int32]) -> Drawn:
         """Computes slices of one token and one draw each. temperatures, keys: see `draw_tokens`. At most one step
@@ -167,8 +176,7 @@ class DecodeGraphs:
         """A graph that only holds the memory that all graphs' temporary tensors share. Each graph has the GPU for
         itself while it runs; captured one by one, each larger one would else take memory of its own."""
         spec = self._decoder.spec
-        row = spec.vocab_size + 4 * spec.hidden_size + spec.qkv_size + 3 * spec.intermediate_size
-        shape = padded_size(self.most_sequences), row
+        shape = padded_size(self.most_sequences), spec.vocab_size + inner_size(spec)
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(self._device)
         with torch.cuda.stream(self._stream):
@@ -203,8 +211,4 @@ _NO_SLICES = np.empty(0, dtype=np.int64)
 
 def padded_size(count: int) -> int:
     """The number of sequences that a step of `count` is computed with."""
-    for size in _FEW:
-        if count <= size:
-            return size
-    step = 8 if count <= 64 else 16 if count <= 256 else 32
-    return -(-count // step) * step
+    return SIZES[bisect_left(SIZES, count)]

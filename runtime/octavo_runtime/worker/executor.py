@@ -43,6 +43,11 @@ class Executor(Protocol):
         """Starts one step, behind those that are under way. masks: None where everything is allowed."""
         ...
 
+    def prepare(self) -> bool:
+        """Does a part of what steps would else wait for when it is first needed; whether there was one left. Only
+        while no step is under way."""
+        ...
+
 
 def make_executor(config: EngineConfig, files: ModelFiles) -> Executor:
     """The executor for the device that the configuration asks for. Raises ValueError: a model that cannot be served, a

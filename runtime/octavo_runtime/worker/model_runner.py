@@ -99,6 +99,11 @@ class ModelRunner:
             return Launched(partial(_tell, slices, self._draw_newest(slices, batch, hidden, newest)), leads=True)
         return Launched(partial(self._finish, plan, batch, hidden, masks))
 
+    @torch.inference_mode()
+    def prepare(self) -> bool:
+        """See `Executor.prepare`."""
+        return self._graphs is not None and self._graphs.capture_next()
+
     def _scores_or_pools(self, slices: list[Slice]) -> bool:
         """Whether more is wanted of any slice than the tokens that it draws."""
         return (

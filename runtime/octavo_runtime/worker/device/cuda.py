@@ -41,3 +41,7 @@ class GpuExecutor:
     def launch(self, plan: StepPlan, masks: Masks | None) -> Launched:
         """See `Executor.launch`."""
         return self._runner.launch(plan, masks)
+
+    def prepare(self) -> bool:
+        """See `Executor.prepare`."""
+        return self._runner.prepare()

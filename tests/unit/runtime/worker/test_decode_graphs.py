@@ -112,7 +112,22 @@ def test_decodes_alone_take_this_way(make, folder, monkeypatch):
     assert counts == [3] * 19
 
 
-@pytest.mark.parametrize(("count", "size"), [(1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (64, 64), (65, 80), (257, 288)])
+def test_sizes_are_captured_ahead_one_at_a_time_smallest_first(make, folder):
+    engine = with_graphs(make(folder, max_num_seqs=13))
+    graphs, seen = runner(engine)._graphs, []
+    while engine.prepare_some():
+        seen.append(max(graphs._steps))
+    assert seen == [1, 2, 4, 8, 16]
+    prompts = random_prompts(*LENGTHS)
+    expected = run(without_graphs(make(folder)), prompts, PARAMS["greedy"])
+    assert list(map(tokens_of, run(engine, prompts, PARAMS["greedy"]))) == list(map(tokens_of, expected))
+    assert len(graphs._steps) == 5
+
+
+@pytest.mark.parametrize(
+    ("count", "size"),
+    [(1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (64, 64), (65, 80), (257, 288), (513, 576), (1024, 1024)],
+)
 def test_steps_are_padded_to_few_sizes(count, size):
     assert padded_size(count) == size
 
