@@ -24,10 +24,10 @@ _FIELDS = BLOCK + 3
 
 
 class Drawn(NamedTuple):
-    """What a step computed, valid until the next one: scores [sequences, vocab] and the tokens drawn from them
-    [sequences] int64."""
+    """What a step computed, valid until the next one: hidden states [sequences, hidden] and the tokens drawn from their
+    scores [sequences] int64. The scores are not kept: those of all sizes would fill gigabytes."""
 
-    logits: torch.Tensor
+    hidden: torch.Tensor
     tokens: torch.Tensor
 
 
@@ -106,11 +106,11 @@ class DecodeGraphs:
         host[_TEMPERATURE, count:] = 0
         step.packed.copy_(step.pinned[self._turn], non_blocking=True)
         if step.graph is None:
-            logits = self._compute(step)
+            hidden = self._compute(step)
         else:
             step.graph.replay()
-            logits = step.drawn.logits
-        return Drawn(logits[:count], step.drawn.tokens[:count])
+            hidden = step.drawn.hidden
+        return Drawn(hidden[:count], step.drawn.tokens[:count])
 
     def _take_changes(self, room: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Flat entries of the tables that changed and their new blocks, at most `room`; what is more is written at
@@ -168,9 +168,9 @@ class DecodeGraphs:
             self._stream.synchronize()
             graph = torch.cuda.CUDAGraph()
             graph.capture_begin(pool=self._arena.pool())
-            logits = self._compute(step)
+            hidden = self._compute(step)
             graph.capture_end()
-        return step._replace(drawn=Drawn(logits, step.drawn.tokens), graph=graph)
+        return step._replace(drawn=Drawn(hidden, step.drawn.tokens), graph=graph)
 
     def _reserve(self) -> torch.cuda.CUDAGraph:
         """A graph that only holds the memory that all graphs' temporary tensors share. Each graph has the GPU for
@@ -186,7 +186,7 @@ class DecodeGraphs:
         return graph
 
     def _compute(self, step: _Step) -> torch.Tensor:
-        """The scores [size, vocab]; all else lands in the step's own memory."""
+        """The hidden states [size, hidden]; all else lands in the step's own memory."""
         inputs = step.inputs
         decode_inputs(step.packed, self._tables, self.newest, self._block_size, inputs)
         decodes = Batch(
@@ -199,11 +199,12 @@ class DecodeGraphs:
             first_tokens=_NO_SLICES,
             last_tokens=_NO_SLICES,
         )
-        logits = self._decoder.scores(self._decoder.forward(decodes, self._kv_cache))
+        hidden = self._decoder.forward(decodes, self._kv_cache)
+        logits = self._decoder.scores(hidden)
         temperatures = step.packed[_TEMPERATURE].view(torch.float32)
         step.drawn.tokens.copy_(draw_tokens(logits, temperatures, step.packed[_KEY], self._hashes))
         self.newest[step.packed[ROW].long()] = step.drawn.tokens
-        return logits
+        return hidden
 
 
 _NO_SLICES = np.empty(0, dtype=np.int64)

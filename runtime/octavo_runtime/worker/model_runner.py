@@ -91,7 +91,7 @@ class ModelRunner:
             drawn = self._decode(slices, graphs)
             if leads:
                 return Launched(partial(_tell, slices, fetch(drawn.tokens)), leads=True)
-            return Launched(partial(self._draw_again, slices, drawn.logits, masks))
+            return Launched(partial(self._draw_again, slices, drawn.hidden, masks))
         cache, newest = self._kv_cache.device, None if graphs is None else graphs.newest
         batch = build_batch(slices, self._rows.block_tables, self._kv_cache.block_size, cache.device, newest)
         hidden = self._decoder.forward(batch, cache)
@@ -123,10 +123,10 @@ class ModelRunner:
         return graphs.run(slices, *self._sampler.race(rows, draws, [item.start + 1 for item in slices]))
 
     @torch.inference_mode()
-    def _draw_again(self, slices: list[Slice], logits: torch.Tensor, masks: Masks | None) -> StepResult:
-        """Draws from a graph's scores, where some rows draw by more than those."""
+    def _draw_again(self, slices: list[Slice], hidden: torch.Tensor, masks: Masks | None) -> StepResult:
+        """Draws from a graph's hidden states, where some rows draw by more than their scores."""
         draws = [Draw(item.row, item.start + 1, item.draws[0]) for item in slices]
-        samples = self._sampler.sample(logits.float(), draws, _bits(masks, logits.device))
+        samples = self._sampler.sample(self._decoder.logits(hidden), draws, _bits(masks, hidden.device))
         return StepResult([[one] for one in samples], [[] for _ in slices])
 
     def _draw_newest(
