@@ -9,7 +9,7 @@ from torch.nn.functional import embedding
 from octavo_kernels import add_rms_norm, paged_decode, paged_prefill, rms_norm, rotary, silu_mul, write_kv
 from octavo_kernels.decode_layers import PackedDecoder
 from octavo_kernels.paged_decode import plan_decode
-from octavo_kernels.paged_prefill import PrefillPlan, plan_prefill
+from octavo_kernels.paged_prefill import plan_prefill
 from octavo_runtime.layers.linear import FEW_ROWS
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.weights import LayerWeights, Weights
@@ -18,13 +18,15 @@ from octavo_runtime.worker.batch import Batch
 if TYPE_CHECKING:
     from octavo_kernels.paged_decode.cpu import DecodePlan
     from octavo_kernels.paged_decode.hopper import HopperPlan
+    from octavo_kernels.paged_prefill.cpu import PrefillPlan
+    from octavo_kernels.paged_prefill.hopper import HopperPrefillPlan
 
 
 class _AttentionPlan(NamedTuple):
     """What attention computes of a batch's tables and lengths, once for all layers."""
 
     decode: "DecodePlan | HopperPlan | None"
-    prefill: PrefillPlan | None
+    prefill: "PrefillPlan | HopperPrefillPlan | None"
 
 
 class Decoder:
@@ -147,5 +149,9 @@ def _plan_attention(batch: Batch, k_cache: torch.Tensor, q_heads: int) -> _Atten
     decode, prefill = batch.decode, batch.prefill
     return _AttentionPlan(
         None if decode is None else plan_decode(decode.block_tables, decode.seq_lens, k_cache, q_heads),
-        None if prefill is None else plan_prefill(prefill.block_tables, prefill.seq_lens, prefill.query_start, k_cache),
+        None
+        if prefill is None
+        else plan_prefill(
+            prefill.block_tables, prefill.seq_lens, prefill.query_start, k_cache, q_heads, prefill.lengths
+        ),
     )

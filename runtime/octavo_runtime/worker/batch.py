@@ -27,6 +27,7 @@ class PrefillInputs:
     seq_lens: torch.Tensor  # [sequences] int32, the new tokens included
     query_start: torch.Tensor  # [sequences + 1] int32
     max_query_len: int
+    lengths: npt.NDArray[np.int64]  # [sequences, 2]: new tokens and all tokens, on the host
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,11 @@ def build_batch(
     if split < len(ordered):
         query_start = np.concatenate(([0], counts[split:].cumsum())).astype(np.int32)
         prefill = PrefillInputs(
-            tables(slice(split, None)), to_device(seq_lens[split:]), to_device(query_start), int(counts[split:].max())
+            tables(slice(split, None)),
+            to_device(seq_lens[split:]),
+            to_device(query_start),
+            int(counts[split:].max()),
+            np.stack([counts[split:], lengths[order][split:]], axis=1),
         )
     back = np.argsort(order)
     token_ids = np.fromiter(chain.from_iterable(item.token_ids for item in ordered), np.int64, int(ends[-1]))

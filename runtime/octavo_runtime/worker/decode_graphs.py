@@ -79,12 +79,13 @@ class DecodeGraphs:
         self._changes += tables
 
     def capture_next(self) -> bool:
-        """Captures the smallest size that is not captured yet; whether there was one. Only between steps."""
-        size = next((one for one in SIZES if one not in self._steps), SIZES[-1])
-        if size in self._steps or size > padded_size(self.most_sequences):
-            return False
-        self._step(size)
-        return True
+        """Captures the largest size that is not captured yet; whether there was one. Only between steps. The memory
+        that a size takes while it is captured serves all smaller ones."""
+        largest = padded_size(self.most_sequences)
+        size = next((one for one in reversed(SIZES) if one <= largest and one not in self._steps), None)
+        if size is not None:
+            self._step(size)
+        return size is not None
 
     def run(self, slices: Sequence[Slice], temperatures: npt.NDArray[np.float32], keys: npt.NDArray[np.int32]) -> Drawn:
         """Computes slices of one token and one draw each. temperatures, keys: see `draw_tokens`. At most one step

@@ -112,12 +112,12 @@ def test_decodes_alone_take_this_way(make, folder, monkeypatch):
     assert counts == [3] * 19
 
 
-def test_sizes_are_captured_ahead_one_at_a_time_smallest_first(make, folder):
+def test_sizes_are_captured_ahead_one_at_a_time_largest_first(make, folder):
     engine = with_graphs(make(folder, max_num_seqs=13))
     graphs, seen = runner(engine)._graphs, []
     while engine.prepare_some():
-        seen.append(max(graphs._steps))
-    assert seen == [1, 2, 4, 8, 16]
+        seen.append(min(graphs._steps))
+    assert seen == [16, 8, 4, 2, 1]
     prompts = random_prompts(*LENGTHS)
     expected = run(without_graphs(make(folder)), prompts, PARAMS["greedy"])
     assert list(map(tokens_of, run(engine, prompts, PARAMS["greedy"]))) == list(map(tokens_of, expected))
