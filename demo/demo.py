@@ -53,7 +53,7 @@ def env() -> None:
         words = {"KUBECONFIG": str(target.KIND_KUBECONFIG)}
     else:
         words = {"KUBECONFIG": os.environ["KUBECONFIG"]}
-    say(f"export {' '.join(f'{key}={shlex.quote(value)}' for key, value in words.items())}")
+    print(f"export {' '.join(f'{key}={shlex.quote(value)}' for key, value in words.items())}")
 
 
 def down() -> None:
@@ -114,7 +114,7 @@ def _ask(place: target.Target, url: str) -> None:
 
 def _what_next(url: str, place: target.Target) -> None:
     say(f"\nThe endpoint, inside the cluster: {url}\n\nThree things to try:")
-    if place.name == "own":
+    if place.name != "KUBECONFIG":
         say('  eval "$(python3 demo/demo.py env)"')
     say(f"  1. kubectl port-forward service/{SERVICE} 8000:80   # then: curl http://127.0.0.1:8000/v1/models")
     say(f"  2. kubectl edit llmservice {SERVICE}                # engine.maxModelLen: 2048, and watch the pods roll")

@@ -1,7 +1,10 @@
-"""What holds for every test: which examples are drawn, and which signals children start with."""
+"""What holds for every test: which examples are drawn, which signals children start with, and which tests stay together
+where several processes share them out."""
 
 import os
 import signal
+
+import pytest
 
 try:
     from hypothesis import settings
@@ -14,3 +17,12 @@ else:
 
 # A shell starts what runs in the background with SIGINT ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For pytest-xdist: the tests of a file share servers, and those on the one cluster wait for each other. These come
+    first, for they take longest."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
+    for item in items:
+        group = "cluster" if "e2e" in item.path.parts else item.location[0]
+        item.add_marker(pytest.mark.xdist_group(group))

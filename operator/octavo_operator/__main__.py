@@ -1,19 +1,24 @@
 """`python -m octavo_operator`: run the operator until it is told to end."""
 
 import asyncio
+import contextlib
+import datetime
 import logging
 import sys
+from collections.abc import AsyncIterator
 from functools import partial
 
 from pydantic import ValidationError
 
-from octavo_operator import handlers, health, metrics_endpoint
 from octavo_operator.cluster import connect
-from octavo_operator.places import Places
-from octavo_operator.reconcile import reconcile
+from octavo_operator.control import handlers, health, metrics_endpoint
+from octavo_operator.control.claims import Claims
+from octavo_operator.control.places import Places
+from octavo_operator.control.reconcile import reconcile
+from octavo_operator.control.worker import Workers
 from octavo_operator.settings import Settings
-from octavo_operator.worker import Workers
-from octavo_runtime.config.settings import explain, parse_duration
+from octavo_runtime.config.explain import explain
+from octavo_runtime.config.units import parse_duration
 
 
 def main() -> int:
@@ -43,13 +48,28 @@ def main() -> int:
 
 async def _run(settings: Settings) -> None:
     async with connect() as cluster:
-        workers = Workers(partial(reconcile, cluster, settings), parse_duration(settings.resync))
+        claims = Claims(cluster, settings.installation, partial(datetime.datetime.now, datetime.UTC))
+        workers = Workers(partial(reconcile, cluster, claims, settings), parse_duration(settings.resync))
         places = Places(settings.namespaces, partial(handlers.watch, workers), workers.forget)
         try:
-            async with health.answering(settings.health_port, places.troubles):
+            async with (
+                health.answering(settings.health_port, lambda: places.troubles() | claims.troubles()),
+                _kept(claims, workers),
+            ):
                 await places.serve()
         finally:
             await workers.stop()
+
+
+@contextlib.asynccontextmanager
+async def _kept(claims: Claims, workers: Workers) -> AsyncIterator[None]:
+    """Renew the claims meanwhile."""
+    keeping = asyncio.create_task(claims.keep(workers.namespaces, workers.wake_all))
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
 
 
 if __name__ == "__main__":

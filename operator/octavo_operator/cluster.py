@@ -13,8 +13,8 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, ApiException
 from kubernetes.aio.dynamic import DynamicClient, Resource
 
-from octavo_operator.api import GROUP, KIND, PLURAL, VERSION
-from octavo_operator.resources.metadata import SERVICE_LABEL
+from octavo_operator.api import KIND
+from octavo_operator.kinds import KINDS, SERVICE_LABEL
 
 FIELD_MANAGER = "octavo"
 # Takes away what others wrote into owned objects. Not FIELD_MANAGER: what it writes there for a moment is to be told
@@ -24,19 +24,6 @@ REPAIR_MANAGER = "octavo-repair"
 REPLICAS_MANAGER = "octavo-autoscaling"
 
 Object = dict[str, Any]
-
-# kind -> (group, version, plural)
-_KINDS = {
-    KIND: (GROUP, VERSION, PLURAL),
-    "ServiceAccount": ("", "v1", "serviceaccounts"),
-    "ConfigMap": ("", "v1", "configmaps"),
-    "Service": ("", "v1", "services"),
-    "Pod": ("", "v1", "pods"),
-    "Event": ("", "v1", "events"),
-    "Deployment": ("apps", "v1", "deployments"),
-    "HorizontalPodAutoscaler": ("autoscaling", "v2", "horizontalpodautoscalers"),
-    "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
-}
 
 
 class Refused(RuntimeError):
@@ -72,23 +59,23 @@ class Notice:
     warning: bool = False
 
 
-class Cluster:
-    """Reads and writes, each one request; objects are plain dicts as the API server writes them."""
+class Connection:
+    """To the API server: reads and writes, each one request; objects are plain dicts as the API server writes them."""
 
     def __init__(self, api: ApiClient) -> None:
         # The kinds are known, so the client needs no discovery (and no cache of it on disk).
         self._client = DynamicClient(api)
         self._resources = {
-            kind: Resource(
-                prefix="apis" if group else "api",
-                group=group,
-                api_version=version,
-                kind=kind,
-                name=plural,
+            kind.name: Resource(
+                prefix="apis" if kind.group else "api",
+                group=kind.group,
+                api_version=kind.version,
+                kind=kind.name,
+                name=kind.plural,
                 namespaced=True,
                 client=self._client,
             )
-            for kind, (group, version, plural) in _KINDS.items()
+            for kind in KINDS
         }
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
@@ -147,9 +134,10 @@ class Cluster:
         )
         if after is None:
             raise Stale(f"{desired['kind']} {metadata['name']} is gone")
-        version = live and live["metadata"]["resourceVersion"]
-        change = None if version == after["metadata"]["resourceVersion"] else "Updated" if live else "Created"
-        return Applied(after, change)
+        if live is None:
+            return Applied(after, "Created")
+        same = live["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]
+        return Applied(after, None if same else "Updated")
 
     async def hand_over_replicas(self, deployment: Object, replicas: int) -> None:
         """Make another manager an owner of spec.replicas: server-side apply would reset it to 1 if its only owner
@@ -168,6 +156,25 @@ class Cluster:
             field_manager=REPLICAS_MANAGER,
             force_conflicts=True,
         )
+
+    async def create(self, content: Object) -> None:
+        """Make an object that is not there; Stale if it is by now."""
+        path = self._path(content["kind"], content["metadata"]["namespace"])
+        await self._request("post", path, body=content, field_manager=FIELD_MANAGER)
+
+    async def merge(self, live: Object, content: Object) -> None:
+        """Merge fields into this very version of an object; None removes one."""
+        metadata = live["metadata"]
+        version = {key: metadata[key] for key in ("uid", "resourceVersion")}
+        done = await self._request(
+            "patch",
+            self._path(live["kind"], metadata["namespace"], metadata["name"]),
+            body=content | {"metadata": content.get("metadata", {}) | version},
+            content_type="application/merge-patch+json",
+            field_manager=FIELD_MANAGER,
+        )
+        if done is None:
+            raise Stale(f"{live['kind']} {metadata['name']} is gone")
 
     async def delete(self, live: Object) -> None:
         """Delete this very object; it may already be gone."""
@@ -260,7 +267,12 @@ class Cluster:
 
 
 # How server-side apply words what does not fit a kind's types.
-_UNTYPED = ("failed to create typed patch object", "field not declared in schema", "expected string, got")
+_UNTYPED = (
+    "failed to create typed patch object",
+    "failed to convert new object",
+    "field not declared in schema",
+    "expected string, got",
+)
 
 
 def _message(error: ApiException) -> str:
@@ -273,11 +285,11 @@ def _message(error: ApiException) -> str:
 
 
 @asynccontextmanager
-async def connect() -> AsyncIterator[Cluster]:
+async def connect() -> AsyncIterator[Connection]:
     """A connection with the pod's own service account, or with KUBECONFIG outside of a cluster."""
     try:
         config.load_incluster_config()
     except config.ConfigException:
         await config.load_kube_config()
     async with ApiClient() as api:
-        yield Cluster(api)
+        yield Connection(api)

@@ -1,11 +1,12 @@
 """Settings of the operator, read from environment variables that start with OCTAVO_."""
 
+import socket
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from octavo_runtime.config.settings import Duration, parse_duration
+from octavo_runtime.config.units import Duration, parse_duration
 
 
 def _at_least_a_second(text: str) -> str:
@@ -23,6 +24,13 @@ class Settings(BaseSettings):
     )
     namespaces: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="Namespaces to serve, separated by commas. Default: all."
+    )
+    installation: str = Field(
+        default_factory=socket.gethostname,
+        min_length=1,
+        max_length=253,
+        description="Name of this installation, unique in the cluster: no two serve one namespace. Default: the host's "
+        "name.",
     )
     resync: Annotated[Duration, AfterValidator(_at_least_a_second)] = Field(
         "10m", description="How often a service is looked at when nothing happens. Default 10m."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from octavo_runtime.async_engine import AsyncEngine
-    from octavo_runtime.config.settings import EngineConfig
+    from octavo_runtime.config.engine import EngineConfig
     from octavo_runtime.engine.engine import Engine
     from octavo_runtime.llm import LLM
     from octavo_runtime.protocol.sampling_params import SamplingParams
@@ -22,7 +22,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 _HOMES = {
     "AsyncEngine": "async_engine",
     "Engine": "engine.engine",
-    "EngineConfig": "config.settings",
+    "EngineConfig": "config.engine",
     "LLM": "llm",
     "SamplingParams": "protocol.sampling_params",
 }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from octavo_runtime.config.settings import engine_config
+from octavo_runtime.config.engine import engine_config
 from octavo_runtime.engine_process.client import EngineClient, EngineFailure
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.protocol.pooling_params import Pooling, PoolingParams

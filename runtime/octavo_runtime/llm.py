@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from octavo_runtime.config.settings import engine_config
+from octavo_runtime.config.engine import engine_config
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.engine.offline import answer_all, embed_all
 from octavo_runtime.models.loading.files import locate

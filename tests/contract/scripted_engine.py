@@ -6,7 +6,7 @@ import re
 import struct
 from collections.abc import AsyncGenerator
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine_process.client import EngineFailure
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.protocol.messages import BlockMap, Load, Output, Ready, RequestError

@@ -5,7 +5,7 @@ import sys
 from scripted_engine import ScriptedEngine
 
 import octavo_runtime.server.serve
-from octavo_runtime.__main__ import main
+from octavo_runtime.cli.app import main
 
 octavo_runtime.server.serve.EngineClient = ScriptedEngine
 sys.argv[0] = "octavo"

@@ -28,7 +28,7 @@ import pytest
 import octavo_kernels
 import octavo_operator
 import octavo_runtime
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.kv_cache.block_pool import BlockPool
 from octavo_runtime.engine.kv_cache.prefix_hash import block_hash, root_hash
 from octavo_runtime.models.loading.files import locate

@@ -12,9 +12,9 @@ import openai
 import pytest
 from typer.testing import CliRunner
 
-from octavo_runtime.__main__ import app
+from octavo_runtime.cli.app import app
 from octavo_runtime.cli.debug_blocks import fetch
-from octavo_runtime.config.settings import ServerConfig
+from octavo_runtime.config.server import ServerConfig
 from octavo_runtime.server.api_keys import MAX_KEYS, ApiKeys
 
 pytestmark = pytest.mark.slow
@@ -234,11 +234,11 @@ def test_unusable_files_are_refused_unseen(tmp_path, content, words):
 
 
 def test_the_command_line_refuses_in_one_line(monkeypatch):
-    from octavo_runtime import __main__
+    from octavo_runtime.cli.app import main
 
     monkeypatch.setattr("sys.argv", ["octavo", "serve", "builtin://smollm2", "--port", "0", "--api-key", "hush"])
     with pytest.raises(SystemExit) as end:
-        __main__.main()
+        main()
     assert end.value.code == 2
     assert "hush" not in CliRunner().invoke(app, ["serve", "m", "--max-body", "x", "--api-key", "hush"]).output
     assert "hush" not in repr(ServerConfig(api_key=["hush"]))

@@ -11,7 +11,7 @@ import httpx
 import openai
 import pytest
 
-from octavo_runtime.config.settings import ServerConfig
+from octavo_runtime.config.server import ServerConfig
 from octavo_runtime.server.tls import load_tls
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ SERVICE_LABEL = "serving.octavo.dev/service"
 
 
 # Seconds that what waits for Kubernetes' own controllers waits: they take their time on a busy machine.
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 def eventually(look: Callable[[], Found], seconds: float, what: str | Callable[[], str]) -> Found:
@@ -89,6 +89,12 @@ class Kube:
         selector = [f"--selector={SERVICE_LABEL}={service}"] if service else []
         found: list[Object] = json.loads(self.kubectl("get", kinds, *selector, "--output=json"))["items"]
         return found
+
+    def endpoint(self, service: str) -> str:
+        """Where a service's API is, by address: on a busy machine a name would try the cluster's DNS too."""
+        found = self.get("service", service)
+        assert found is not None, f"service {service}"
+        return f"http://{found['spec']['clusterIP']}/v1"
 
     def pods(self, service: str) -> list[Object]:
         """The pods of an LLMService that are not being deleted."""

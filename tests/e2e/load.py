@@ -31,6 +31,8 @@ def request() -> dict[str, object]:
             finished = finished or any(choice.finish_reason == "length" for choice in chunk.choices)
     except Exception as problem:  # whatever it is, it is what the client met
         error = f"{type(problem).__name__}: {problem}"
+        if problem.__cause__ is not None:
+            error += f" ({problem.__cause__})"
     if error is None and not finished:
         error = f"the stream ended after {tokens} tokens"
     return {"start": start, "end": time.time(), "tokens": tokens, "error": error}

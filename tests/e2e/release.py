@@ -7,7 +7,8 @@ from pathlib import Path
 
 from kube import PATIENCE, Kube, Object, eventually
 
-CHART = Path(__file__).parents[2] / "charts" / "octavo"
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "octavo"
 NAME = "octavo-e2e"
 OPERATOR = f"{NAME}-operator"
 DEFINITION = "llmservices.serving.octavo.dev"

@@ -57,7 +57,7 @@ def test_operator_killed_in_mid_reconcile(release: Release, kube: Kube, name: st
 
 def test_pod_killed_under_load(kube: Kube, client: Client, chat: str) -> None:
     (victim,) = (pod["metadata"]["name"] for pod in kube.pods(chat))
-    with client.load(f"http://{chat}.{kube.namespace}.svc/v1", chat, workers=2) as load:
+    with client.load(kube.endpoint(chat), chat, workers=2) as load:
         load.wait(5)
         killed = time.time()
         kill(kube, victim)

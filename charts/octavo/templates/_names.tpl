@@ -56,35 +56,3 @@ runAsUser: 10001
 runAsGroup: 10001
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
-
-{{- /* What the operator may do where it serves; every verb is one that cluster.py or a watch uses. */}}
-{{- define "octavo.rules" -}}
-- apiGroups: [serving.octavo.dev]
-  resources: [llmservices]
-  verbs: [get, list, watch]
-- apiGroups: [serving.octavo.dev]
-  resources: [llmservices/status]
-  verbs: [patch]
-- apiGroups: [""]
-  resources: [pods]
-  verbs: [list, watch]
-- apiGroups: [""]
-  resources: [services, serviceaccounts]
-  verbs: [get, list, watch, create, patch]
-- apiGroups: [apps]
-  resources: [deployments]
-  verbs: [get, list, watch, create, patch]
-- apiGroups: [policy]
-  resources: [poddisruptionbudgets]
-  verbs: [get, list, watch, create, patch]
-# Deleted when a service turns its dashboard or its autoscaling off.
-- apiGroups: [""]
-  resources: [configmaps]
-  verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [autoscaling]
-  resources: [horizontalpodautoscalers]
-  verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [""]
-  resources: [events]
-  verbs: [get, list, create, patch]
-{{- end }}

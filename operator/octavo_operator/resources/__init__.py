@@ -15,18 +15,6 @@ from octavo_operator.resources.deployment import FRESH, Replicas
 from octavo_operator.settings import Settings
 
 
-def names(service_name: str) -> list[tuple[str, str]]:
-    """(kind, name) of every object that a service may own, in the order in which they are applied."""
-    return [
-        ("ServiceAccount", service_name),
-        ("ConfigMap", dashboard.name(service_name)),
-        ("Service", service_name),
-        ("PodDisruptionBudget", service_name),
-        ("Deployment", service_name),
-        ("HorizontalPodAutoscaler", service_name),
-    ]
-
-
 def build(service: LLMService, settings: Settings, replicas: Replicas = FRESH) -> list[dict[str, Any]]:
     """Every object that the service is to own now, in the order in which they are applied. `replicas`: of the
     Deployment, as they are and as they are to be."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from octavo_operator.api import LLMService
+from octavo_operator.kinds import CONFIG_MAP
 from octavo_operator.resources import metadata
 from octavo_runtime.protocol import metrics
 from octavo_runtime.protocol.metrics import Metric
@@ -76,7 +77,7 @@ PANELS = (
 
 
 def name(service_name: str) -> str:
-    return f"{service_name}-dashboard"
+    return f"{service_name}{CONFIG_MAP.suffix}"
 
 
 def build(service: LLMService) -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from octavo_operator.api import API_VERSION, GROUP, KIND, LLMService
-
-SERVICE_LABEL = f"{GROUP}/service"
+from octavo_operator.api import API_VERSION, KIND, LLMService
+from octavo_operator.kinds import SERVICE_LABEL
 
 
 def selector(service_name: str) -> dict[str, str]:

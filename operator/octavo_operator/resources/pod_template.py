@@ -4,11 +4,12 @@ import math
 from typing import Any
 
 from octavo_operator.api import LLMService
-from octavo_operator.quantities import in_runtime_notation
+from octavo_operator.api.quantities import in_runtime_notation
 from octavo_operator.resources import metadata
 from octavo_operator.resources.overlay import merge
 from octavo_operator.settings import Settings
-from octavo_runtime.config.settings import engine_flags, flag, parse_duration
+from octavo_runtime.config.flags import engine_flags, flag
+from octavo_runtime.config.units import parse_duration
 
 PORT = 8000
 CONTAINER = "engine"
@@ -128,7 +129,7 @@ def _secrets(service: LLMService) -> list[tuple[str, str, str]]:
 def _arguments(service: LLMService) -> list[str]:
     spec = service.spec
     device = "cuda" if spec.accelerator.type == "nvidia" else "cpu"
-    arguments = ["serve", _model(service), "--host", "0.0.0.0", "--port", str(PORT), "--device", device]  # noqa: S104
+    arguments = ["serve", _model(service), "--host", "::", "--port", str(PORT), "--device", device]
     for name in spec.model.served_names:
         arguments += ["--served-name", name]
     arguments += ["--drain", spec.rollout.drain, "--log-format", "json"]

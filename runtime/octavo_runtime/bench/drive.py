@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from octavo_runtime.bench.jobs import Job
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.config.explain import explain
 from octavo_runtime.config.options import BadOption
-from octavo_runtime.config.settings import EngineConfig, explain
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.protocol.messages import Load
 from octavo_runtime.protocol.sampling_params import SamplingParams

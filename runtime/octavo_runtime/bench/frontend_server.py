@@ -5,8 +5,9 @@ import sys
 import typer
 
 from octavo_runtime.bench import token_source
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.options import with_options
-from octavo_runtime.config.settings import EngineConfig, ServerConfig
+from octavo_runtime.config.server import ServerConfig
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -14,8 +14,8 @@ from octavo_runtime.bench.figure import INK, OCTAVO, WASTE, figure, quiet
 from octavo_runtime.bench.jobs import Job, lognormal_lengths, random_prompt
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.report import Report
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.options import BadOption
-from octavo_runtime.config.settings import EngineConfig
 from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.gguf_file import GGUFFile

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine_process.pulse import Pulse
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.protocol.messages import Abort, Add, Command, FinishReason, Hello, Load, Output, Ready, Step

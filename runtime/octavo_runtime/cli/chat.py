@@ -11,7 +11,7 @@ from contextlib import aclosing, asynccontextmanager
 from rich.console import Console
 from rich.markup import escape
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine_process.client import EngineClient, EngineFailure
 from octavo_runtime.models.loading.files import default_name, locate
 from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams

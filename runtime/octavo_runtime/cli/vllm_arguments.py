@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from octavo_runtime.cli.vllm_flags import ALIASES, FLAGS, Flag
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.config.flags import flag, is_boolean
 from octavo_runtime.config.options import BadOption, with_model_first
-from octavo_runtime.config.settings import EngineConfig, ServerConfig, flag, is_boolean
+from octavo_runtime.config.server import ServerConfig
 
 _TRUTH = {"true": True, "false": False}
 _FIELDS = EngineConfig.model_fields | ServerConfig.model_fields

@@ -7,7 +7,8 @@ from typing import Any, get_origin
 import typer
 from pydantic import BaseModel, ValidationError
 
-from octavo_runtime.config.settings import explain, flag, is_boolean
+from octavo_runtime.config.explain import explain
+from octavo_runtime.config.flags import flag, is_boolean
 
 
 class BadOption(ValueError):

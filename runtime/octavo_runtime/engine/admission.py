@@ -5,7 +5,8 @@ from itertools import count
 from random import Random
 from typing import NamedTuple
 
-from octavo_runtime.config.settings import EngineConfig, parse_duration
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.config.units import parse_duration
 from octavo_runtime.engine.request import Request
 from octavo_runtime.protocol.messages import PRIORITY_LIMIT, Ready
 from octavo_runtime.protocol.pooling_params import PoolingParams

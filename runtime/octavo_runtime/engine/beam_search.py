@@ -10,12 +10,6 @@ from dataclasses import dataclass, field
 from octavo_runtime.protocol.step import TokenLogprobs
 
 
-def num_candidates(width: int, num_end_tokens: int) -> int:
-    """How many of a beam's likeliest tokens a step needs, so that `width` beams live on even where each end token is
-    among them."""
-    return max(2, 1 + num_end_tokens) * width
-
-
 @dataclass(frozen=True)
 class Candidate:
     """A beam (its place among the live ones) with one more token. `log_prob`: the sum over its answer."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.admission import Admission, Handling
 from octavo_runtime.engine.beam_search import BeamSearch
 from octavo_runtime.engine.beams import Beams

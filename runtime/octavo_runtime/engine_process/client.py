@@ -18,7 +18,7 @@ import msgspec
 import zmq
 import zmq.asyncio
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine_process.pulse import pulse_endpoint
 from octavo_runtime.protocol.messages import (
     Abort,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import zmq
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.admission import QueueFull
 from octavo_runtime.engine_process.pulse import Pulse
 from octavo_runtime.protocol import logs

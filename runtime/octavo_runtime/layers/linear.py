@@ -1,6 +1,5 @@
 """A projection of the decoder, in the form that is fastest for its weights and its device."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,15 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
-from octavo_kernels.grouped_linear import PackedGroups, grouped_linear, pack
-from octavo_kernels.wide_linear import wide_linear
-from octavo_runtime.quantization.groups import Groups
+from octavo_kernels.grouped_linear import PackedGroups, pack
+from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 
 # Up to this many rows a product on a CPU waits for its weights to come from memory, where fewer bits come faster; above
 # it their unpacking, which is done anew for every two rows, takes longer: docs/adr/0003.
 FEW_ROWS = 16
-# And up to this many where a tied head of 16 bits is summed in float32.
-FEW_WIDE_ROWS = 4
 
 
 class Linear(Protocol):
@@ -70,47 +66,11 @@ def padded_rows(rows: int) -> int:
     return -(-rows // step) * step
 
 
-class Head:
-    """The projection of hidden states to the words' scores on a CPU in 16 bits, and of up to `few` rows in float32,
-    where that takes no longer: it keeps words apart whose scores round to the same 16-bit number."""
-
-    def __init__(
-        self,
-        many_rows: Linear,
-        dtype: torch.dtype,
-        few_rows: Callable[[Tensor], Tensor] | None = None,
-        few: int = 0,
-        few_bytes: int = 0,
-    ) -> None:
-        self._many_rows = many_rows
-        self._dtype = dtype
-        self._few_rows = few_rows
-        self._few = few
-        self.num_bytes = many_rows.num_bytes + few_bytes
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if self._few_rows is None or x.shape[0] > self._few:
-            return self._many_rows(x.to(self._dtype))
-        return self._few_rows(x.float())
-
-
-def build_head(stored: Tensor | Groups, embedding: Tensor | None, device: torch.device, dtype: torch.dtype) -> Linear:
-    """The projection of a stored weight [vocab, hidden], computed in `dtype` on `device`. embedding: the same weight
-    where it lies already, if it is the embedding."""
-    linear = build_linear(stored if embedding is None else embedding, None, device, dtype)
-    if not packs(device, dtype):
-        return linear
-    if isinstance(stored, Groups):
-        packed = pack_groups(stored)
-        return Head(linear, dtype, lambda x: grouped_linear(x, packed), FEW_ROWS, packed.data.nbytes)
-    if embedding is not None:
-        return Head(linear, dtype, lambda x: wide_linear(x, embedding), FEW_WIDE_ROWS)
-    return Head(linear, dtype)
-
-
-def build_linear(weight: Tensor | Groups, bias: Tensor | None, device: torch.device, dtype: torch.dtype) -> Linear:
+def build_linear(
+    weight: Tensor | QuantizedMatrix, bias: Tensor | None, device: torch.device, dtype: torch.dtype
+) -> Linear:
     """The projection of a stored weight [out, in] and its bias [out], computed in `dtype` on `device`."""
-    stored = weight.dequantize() if isinstance(weight, Groups) else weight
+    stored = weight.dequantize() if isinstance(weight, QuantizedMatrix) else weight
     placed = stored.to(device=device, dtype=dtype)
     if bias is not None:
         bias = bias.to(device=device, dtype=dtype)
@@ -123,7 +83,7 @@ def packs(device: torch.device, dtype: torch.dtype) -> bool:
     return device.type == "cpu" and dtype != torch.float32
 
 
-def pack_groups(weight: Groups) -> PackedGroups:
+def pack_groups(weight: QuantizedMatrix) -> PackedGroups:
     """In the order in which a CPU reads it."""
     return pack(weight.values, weight.scales, weight.minimums)
 

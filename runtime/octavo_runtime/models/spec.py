@@ -2,36 +2,11 @@
 
 from dataclasses import dataclass
 
+from octavo_runtime.layers.rope_scaling import DividedRope, RopeScaling
+
 
 class UnsupportedModel(ValueError):
     """The model cannot be served; one line that says which property, and what is supported."""
-
-
-@dataclass(frozen=True)
-class LinearRope:
-    """Positions divided by `factor`."""
-
-    factor: float
-
-
-@dataclass(frozen=True)
-class Llama3Rope:
-    """Long waves slowed down by `factor`, short ones kept, those between blended; config.json's `llama3`."""
-
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_max_position: int
-
-
-@dataclass(frozen=True)
-class DividedRope:
-    """Each frequency divided by a number of its own, head_dim / 2 of them: rope_freqs.weight of a GGUF file."""
-
-    divisors: tuple[float, ...]
-
-
-RopeScaling = LinearRope | Llama3Rope | DividedRope
 
 
 @dataclass(frozen=True)
@@ -50,14 +25,31 @@ class ModelSpec:
     rope_theta: float
     rope_scaling: RopeScaling | None  # None: plain rotary embedding
     tie_embeddings: bool
-    attention_bias: bool
+    qkv_bias: bool
+    output_bias: bool  # of the attention's output projection
     mlp_bias: bool
     eos_token_ids: tuple[int, ...]
+    qk_norm: bool = False  # queries and keys are normalised, each head by itself, before they are turned
+    unrotated_layers: frozenset[int] = frozenset()  # layers without a rotary embedding
+    attention_scale: float | None = None  # of the scores of queries and keys; None: 1 / sqrt(head_dim)
+    embedding_multiplier: float = 1.0
+    residual_multiplier: float = 1.0  # of what attention and MLP add to the residual stream
+    logits_divisor: float = 1.0
 
     @property
     def qkv_size(self) -> int:
         """Rows of the fused query, key and value projection."""
         return (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its layers compute as Llama's do."""
+        return (
+            not self.qk_norm
+            and not self.unrotated_layers
+            and self.attention_scale is None
+            and self.residual_multiplier == 1.0
+        )
 
 
 def check_shape(spec: ModelSpec) -> ModelSpec:

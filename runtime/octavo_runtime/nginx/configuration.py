@@ -7,7 +7,7 @@ from ipaddress import IPv6Address
 
 from jinja2 import Environment, StrictUndefined
 
-from octavo_runtime.config.settings import parse_duration
+from octavo_runtime.config.units import parse_duration
 
 _LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.presets import PRESETS
-from octavo_runtime.config.settings import EngineConfig
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.gpus import GPUS, Gpu
 from octavo_runtime.planning.memory import MIN_TOKENS, MemoryPlan, plan_memory

@@ -3,7 +3,8 @@ leaves, and how long a request may be. The engine, `octavo plan` and the operato
 
 from dataclasses import dataclass
 
-from octavo_runtime.config.settings import EngineConfig, parse_quantity
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.config.units import parse_quantity
 from octavo_runtime.models.spec import ModelSpec
 
 CUDA_CONTEXT_BYTES = 2**30
@@ -132,7 +133,8 @@ def parameter_count(spec: ModelSpec) -> int:
     hidden, inner = spec.hidden_size, spec.intermediate_size
     attended = spec.num_heads * spec.head_dim
     layer = 2 * hidden + hidden * spec.qkv_size + attended * hidden + 3 * hidden * inner
-    layer += (spec.qkv_size + hidden) * spec.attention_bias + (2 * inner + hidden) * spec.mlp_bias
+    layer += spec.qkv_size * spec.qkv_bias + hidden * spec.output_bias + (2 * inner + hidden) * spec.mlp_bias
+    layer += 2 * spec.head_dim * spec.qk_norm
     embeddings = spec.vocab_size * hidden * (1 if spec.tie_embeddings else 2)
     return spec.num_layers * layer + embeddings + hidden
 

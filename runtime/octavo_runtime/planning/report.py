@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
-from octavo_runtime.config.settings import EngineConfig, engine_flags
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.config.flags import engine_flags
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.advice import WORKLOADS, Advice, Workload, recommend, remedies, tuned_config
 from octavo_runtime.planning.gpus import MIN_CAPABILITY, Gpu, find_gpu

@@ -231,7 +231,7 @@ OPERATOR_RECONCILE_SECONDS = Metric(
     "octavo_operator_reconcile_seconds",
     "histogram",
     "How long the operator looked at one LLMService, by result: settled, blocked (it waits for something that is not "
-    "watched), gone, stale (another write came first), error.",
+    "watched), gone, elsewhere (another installation serves its namespace), stale (another write came first), error.",
     ("result",),
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0),
 )

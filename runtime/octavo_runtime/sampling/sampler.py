@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 
 from octavo_kernels.draw_tokens import draw_tokens
-from octavo_runtime.engine.beam_search import num_candidates
 from octavo_runtime.protocol.sampling_params import GREEDY_BELOW, SamplingParams
 from octavo_runtime.protocol.step import NewRow, Sample
 from octavo_runtime.sampling.constraints import Constraints, apply_masks, has_constraints, revive
@@ -204,3 +203,9 @@ def _top_logprobs(params: SamplingParams, num_eos: int) -> int:
     if params.logprobs is not None:
         return params.logprobs
     return 0 if params.best_of is not None and params.best_of > params.n else _NO_LOGPROBS
+
+
+def num_candidates(width: int, num_end_tokens: int) -> int:
+    """How many of a beam's likeliest tokens a step needs, so that `width` beams live on even where each end token is
+    among them."""
+    return max(2, 1 + num_end_tokens) * width

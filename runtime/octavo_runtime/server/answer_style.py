@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from octavo_runtime.config.settings import ServerConfig
+from octavo_runtime.config.server import ServerConfig
 from octavo_runtime.server.reasoning import OPEN
 from octavo_runtime.server.tools.syntax import SYNTAXES, Syntax, recognise
 from octavo_runtime.text.chat_template import ChatTemplate

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from octavo_runtime.config.settings import ServerConfig
+from octavo_runtime.config.server import ServerConfig
 from octavo_runtime.server.caller import ANONYMOUS
 from octavo_runtime.server.rate_limits import NO_LIMITS, Account, Limits
 from octavo_runtime.server.watched_files import WatchedFiles, folder_files

@@ -5,7 +5,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from octavo_runtime import __version__
-from octavo_runtime.config.settings import ServerConfig, parse_duration, parse_quantity
+from octavo_runtime.config.server import ServerConfig
+from octavo_runtime.config.units import parse_duration, parse_quantity
 from octavo_runtime.server import (
     blocks,
     chat,

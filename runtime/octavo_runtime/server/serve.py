@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 import uvicorn
 import uvloop
 
-from octavo_runtime.config.settings import EngineConfig, ServerConfig, parse_duration
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.config.server import ServerConfig
+from octavo_runtime.config.units import parse_duration
 from octavo_runtime.engine_process.client import EngineClient, EngineFailure, EngineRefused
 from octavo_runtime.models.loading.files import ModelFiles, default_name, locate
 from octavo_runtime.protocol import logs

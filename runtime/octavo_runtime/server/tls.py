@@ -3,7 +3,7 @@
 import ssl
 from pathlib import Path
 
-from octavo_runtime.config.settings import ServerConfig
+from octavo_runtime.config.server import ServerConfig
 from octavo_runtime.server.watched_files import WatchedFiles
 
 

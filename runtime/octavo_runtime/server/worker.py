@@ -8,7 +8,8 @@ import socket
 import sys
 from collections.abc import Awaitable
 
-from octavo_runtime.config.settings import EngineConfig, ServerConfig
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.config.server import ServerConfig
 from octavo_runtime.engine_process.client import EngineClient
 from octavo_runtime.protocol.messages import Ready
 from octavo_runtime.server.serve import Supervised, serve_in_process

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 import uvloop
 
-from octavo_runtime.config.settings import EngineConfig, ServerConfig
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.config.server import ServerConfig
 from octavo_runtime.engine_process.client import EngineClient, EngineFailure
 from octavo_runtime.models.loading.files import default_name, locate
 from octavo_runtime.protocol import logs

@@ -3,6 +3,7 @@
 Grammar format: github.com/guidance-ai/llguidance, docs/syntax.md and docs/json_schema.md. Needs no torch."""
 
 import json
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper,
 from llguidance.gbnf_to_lark import any_to_lark
 
 from octavo_runtime.protocol.sampling_params import InvalidParameter, StructuredOutput
+from octavo_runtime.structured.fault import fault
 from octavo_runtime.structured.json_schema import UnsupportedSchema, adapt
 
 MAX_BYTES = 512 * 1024  # of a source; what it costs is bounded where it is tried, see structured.trial
@@ -30,6 +32,9 @@ LIMITS = LLParserLimits(
 # One space, or a new line with its indentation: enough for compact and for pretty-printed JSON, while a model cannot
 # go on with blanks until its limit.
 _WHITESPACE = r"\x20|\r?\n[\x20\t]{0,40}"
+
+# A parser's drawing of the place, below its message.
+_DRAWING = re.compile(r"\n +\d+ \| .*", re.DOTALL)
 
 # Forcing would call back into Python for each literal, once a step and over all of the literal.
 _ROOT = '%llguidance {"no_forcing": true}\nstart: @answer\n'
@@ -106,8 +111,34 @@ def compile_matcher(tokenizer: LLTokenizer, structured: StructuredOutput, text: 
             raise refusal(structured, "is too complex")
         if reason.startswith("NoExtension"):
             raise refusal(structured, "allows no answer")
-        raise refusal(structured, f"does not compile: {reason}")
+        raise refusal(structured, f"does not compile: {_with_its_place(tokenizer, text, reason)}")
     return matcher
+
+
+def _with_its_place(tokenizer: LLTokenizer, text: str, reason: str) -> str:
+    """The reason, with the place in the JSON schema that it is about."""
+
+    def reason_of(schema: dict[str, Any]) -> str | None:
+        alone = LLMatcher(tokenizer, json.dumps({"grammars": [{"json_schema": schema}]}), log_level=0, limits=LIMITS)
+        return alone.get_error() if alone.is_error() else None
+
+    answer = json.loads(text)["grammars"][1]
+    about = re.match(r"at (\d+)\(\d+\): failed to compile JSON schema: ", reason)
+    said = "" if about is None else about[0]
+    schema = answer.get("json_schema") if about is None else _schema_at(answer["lark_grammar"], int(about[1]))
+    if not isinstance(schema, dict):
+        return reason
+    place, found = fault(schema, _DRAWING.sub("", reason.removeprefix(said)), reason_of)
+    return f"{said}{place}: {found}" if place else reason
+
+
+def _schema_at(lark: str, line: int) -> Any:
+    """The JSON schema that begins in a line of a grammar, counted from 1; None where none does."""
+    _, found, rest = "".join(lark.splitlines(keepends=True)[line - 1 :]).partition("%json")
+    try:
+        return json.JSONDecoder().raw_decode(rest.lstrip())[0] if found else None
+    except ValueError:
+        return None
 
 
 def _answer(kind: str, structured: StructuredOutput) -> dict[str, Any]:

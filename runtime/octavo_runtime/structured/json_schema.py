@@ -6,6 +6,7 @@ What cannot be broken by leaving it out is left out, what can be spelt out is, a
 import itertools
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from octavo_runtime.structured.alternatives import Definitions, disjoint, values
@@ -59,6 +60,18 @@ class Adapted(NamedTuple):
 
     schema: dict[str, Any]
     ignored: list[str]
+
+
+def subschemas(node: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The schemas directly inside of a schema, each with its steps joined by dots."""
+    for name in _ONE:
+        if name in node and not isinstance(node[name], list):
+            yield name, node[name]
+    for name in _MANY:
+        if isinstance(many := node.get(name), list):
+            yield from ((_at(name, number), one) for number, one in enumerate(many))
+    for name in _NAMED:
+        yield from ((_at(name, key), one) for key, one in node.get(name, {}).items())
 
 
 def adapt(schema: dict[str, Any]) -> Adapted:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams
 from octavo_runtime.text.tokenizer_files import read_json

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.loading.files import TOKENIZER_PATTERNS, ModelFiles, locate
 from octavo_runtime.text.tokenizer_files import TokenizerUnavailable, read_json
 from octavo_runtime.text.tokenizer_gguf import VERSION, VERSION_KEY, convert

@@ -1,47 +1,14 @@
 """The tensors of one step, packed from the plan's slices and the rows' state."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from octavo_runtime.layers.batch import Batch, DecodeInputs, PrefillInputs
 from octavo_runtime.protocol.step import UNKNOWN, Slice
-
-
-@dataclass(frozen=True)
-class DecodeInputs:
-    """Sequences with one new token each."""
-
-    block_tables: torch.Tensor  # [sequences, blocks] int32
-    seq_lens: torch.Tensor  # [sequences] int32, the new token included
-
-
-@dataclass(frozen=True)
-class PrefillInputs:
-    """Sequences with several new tokens each, their queries packed one after another."""
-
-    block_tables: torch.Tensor  # [sequences, blocks] int32
-    seq_lens: torch.Tensor  # [sequences] int32, the new tokens included
-    query_start: torch.Tensor  # [sequences + 1] int32
-    max_query_len: int
-    lengths: npt.NDArray[np.int64]  # [sequences, 2]: new tokens and all tokens, on the host
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One step's tokens: first the sequences with a single new token, from long to short, then the others."""
-
-    token_ids: torch.Tensor  # [tokens] int64
-    positions: torch.Tensor  # [tokens] int64
-    slots: torch.Tensor  # [tokens] int64: where each token's key and value go, block * block_size + offset
-    num_decodes: int
-    decode: DecodeInputs | None
-    prefill: PrefillInputs | None
-    first_tokens: npt.NDArray[np.int64]  # [slices]: where each slice of the plan, in its order, begins
-    last_tokens: npt.NDArray[np.int64]  # [slices]: and its last token
 
 
 def build_batch(

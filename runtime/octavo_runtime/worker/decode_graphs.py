@@ -11,12 +11,21 @@ import torch
 
 from octavo_kernels.decode_inputs import BLOCK, ROW, SEQ_LEN, TABLE_ENTRY, TOKEN, DecodeTensors, decode_inputs
 from octavo_kernels.draw_tokens import draw_tokens
+from octavo_runtime.layers.batch import Batch, DecodeInputs
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.planning.memory import MOST_CAPTURED, inner_size
 from octavo_runtime.protocol.step import Slice, TableUpdate
-from octavo_runtime.worker.batch import Batch, DecodeInputs, send
+from octavo_runtime.worker.batch import send
 
-SIZES = (1, 2, 4, *range(8, 64, 8), *range(64, 256, 16), *range(256, 512, 32), *range(512, MOST_CAPTURED + 1, 64))
+SIZES: tuple[int, ...] = (
+    1,
+    2,
+    4,
+    *range(8, 64, 8),
+    *range(64, 256, 16),
+    *range(256, 512, 32),
+    *range(512, MOST_CAPTURED + 1, 64),
+)
 """The numbers of sequences that steps are computed with."""
 
 _KEY, _TEMPERATURE = BLOCK + 1, BLOCK + 2

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.protocol.messages import Ready

@@ -7,17 +7,15 @@ import numpy as np
 import torch
 
 from octavo_kernels.draw_tokens import draw_tokens
-from octavo_runtime.config.settings import EngineConfig
-from octavo_runtime.layers.rope import rope_table
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.layers.batch import Batch
 from octavo_runtime.models.decoder import Decoder
-from octavo_runtime.models.spec import ModelSpec
-from octavo_runtime.models.weights import Weights
 from octavo_runtime.planning.memory import num_blocks, settle_max_model_len
 from octavo_runtime.protocol.messages import Ready
 from octavo_runtime.protocol.step import Sample, Slice, StepPlan, StepResult, TokenLogprobs
 from octavo_runtime.sampling.logprobs import prompt_logprobs
 from octavo_runtime.sampling.sampler import Draw, Sampler
-from octavo_runtime.worker.batch import Batch, build_batch, send
+from octavo_runtime.worker.batch import build_batch, send
 from octavo_runtime.worker.decode_graphs import DecodeGraphs, Drawn
 from octavo_runtime.worker.executor import Launched, Masks
 from octavo_runtime.worker.kv_cache import KVCache
@@ -53,7 +51,7 @@ class ModelRunner:
         self.block_bytes = kv_cache.block_bytes
         self.swap_bytes_per_second = kv_cache.swap_bytes_per_second()
 
-    def describe(self, device: str, weight_bytes: int, load_seconds: float) -> Ready:
+    def describe(self, device: str, load_seconds: float) -> Ready:
         """What the engine settled on, with what only the executor knows."""
         cache = self._kv_cache.device
         return Ready(
@@ -64,7 +62,7 @@ class ModelRunner:
             num_host_blocks=self._kv_cache.host.shape[2],
             device=device,
             dtype=str(cache.dtype).removeprefix("torch."),
-            weight_bytes=weight_bytes,
+            weight_bytes=self._decoder.num_bytes,
             load_seconds=load_seconds,
             hidden_size=self._decoder.spec.hidden_size,
         )
@@ -219,24 +217,17 @@ def _only_decodes(slices: list[Slice], most: int) -> bool:
     return len(slices) <= most and all(len(item.token_ids) == 1 and len(item.draws) == 1 for item in slices)
 
 
-def make_runner(
-    config: EngineConfig,
-    spec: ModelSpec,
-    weights: Weights,
-    device: torch.device,
-    dtype: torch.dtype,
-    cache_bytes: int,
-    swap_bytes: int,
-) -> ModelRunner:
+def make_runner(config: EngineConfig, decoder: Decoder, cache_bytes: int, swap_bytes: int) -> ModelRunner:
     """A runner with a KV cache of `cache_bytes` and room for `swap_bytes` of swapped blocks. Raises DoesNotFit."""
+    spec, weight = decoder.spec, decoder.embedding.weight
     blocks = num_blocks(spec, config, cache_bytes)
     max_model_len = settle_max_model_len(config, spec.max_position, blocks)
     host_blocks = num_blocks(spec, config, swap_bytes)
     max_blocks = -(-max_model_len // config.block_size)
-    decoder = Decoder(spec, weights, rope_table(spec, max_model_len, device))
-    kv_cache = KVCache(spec, blocks, host_blocks, config.block_size, device, dtype)
-    sampler = Sampler(config.max_num_seqs, spec.vocab_size, spec.eos_token_ids, device)
+    decoder.rotary.reach(max_model_len)
+    kv_cache = KVCache(spec, blocks, host_blocks, config.block_size, weight.device, weight.dtype)
+    sampler = Sampler(config.max_num_seqs, spec.vocab_size, spec.eos_token_ids, weight.device)
     graphs = None
-    if device.type == "cuda":
+    if weight.device.type == "cuda":
         graphs = DecodeGraphs(decoder, kv_cache.device, sampler.hashes, config.max_num_seqs, max_blocks)
     return ModelRunner(decoder, kv_cache, Rows(config.max_num_seqs, max_blocks), sampler, max_model_len, graphs)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import normalize
 
+from octavo_runtime.layers.batch import Batch
 from octavo_runtime.protocol.pooling_params import PoolingParams
 from octavo_runtime.protocol.step import NewRow, Slice
-from octavo_runtime.worker.batch import Batch
 
 
 @dataclass

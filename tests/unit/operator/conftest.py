@@ -1,6 +1,7 @@
 """A real API server for tests marked `cluster`: etcd, kube-apiserver and kube-controller-manager, without a node."""
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -68,6 +69,23 @@ def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def kstatus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that says what kstatus makes of objects; skips where Go cannot build it."""
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("no go, which builds kstatus")
+    program = tmp_path_factory.mktemp("kstatus") / "kstatus"
+    folder = Path(__file__).parent / "kstatus"
+    flags = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local"}
+    command = [go, "build", "-buildvcs=false", "-o", str(program), "."]
+    built = subprocess.run(command, cwd=folder, env=os.environ | flags, capture_output=True, text=True, timeout=900)
+    if built.returncode and re.search(r"requires go >=|dial tcp|no such host|proxyconnect", built.stderr):
+        pytest.skip(f"go cannot build kstatus here: {built.stderr.strip().splitlines()[-1]}")
+    assert built.returncode == 0, built.stderr
+    return program
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ OPERATOR = Path(__file__).parents[3] / "operator" / "octavo_operator"
 def test_no_module_of_the_operator_loads_what_pods_need() -> None:
     files = [path.relative_to(OPERATOR.parent).with_suffix("") for path in OPERATOR.rglob("*.py")]
     modules = sorted(".".join(path.parts).removesuffix(".__init__") for path in files)
-    assert "octavo_operator.handlers" in modules
+    assert "octavo_operator.control.handlers" in modules
     program = (
         "import importlib, sys\n"
         f"for name in {modules!r}: importlib.import_module(name)\n"

@@ -1,4 +1,4 @@
-"""Random Llama models, and GGUF files of them."""
+"""Random models of the families that GGUF files come of, and such files of them."""
 
 from collections.abc import Callable, Container, Mapping
 from typing import Any
@@ -6,20 +6,21 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel
 
 from octavo_runtime.models.loading.gguf_file import gguf_name
 
-CONFIG = LlamaConfig(
-    vocab_size=160,
-    hidden_size=64,
-    intermediate_size=96,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=128,
-    eos_token_id=3,
-)
+_SMALL: dict[str, Any] = {
+    "vocab_size": 160,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "eos_token_id": 3,
+}
+CONFIG = LlamaConfig(**_SMALL)
 
 
 def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
@@ -31,7 +32,7 @@ def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
 
 def write(
     path,
-    model: LlamaForCausalLM,
+    model: PreTrainedModel,
     kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
     *,
     tied: bool = False,
@@ -43,7 +44,8 @@ def write(
     """Writes the model as GGUF, and rounds its own weights in memory to what the file holds. metadata: adds to it.
     tensors: more of them, by GGUF's names. leave_out: some of the model's, by its own names. writing: what GGUFWriter
     takes."""
-    writer = gguf.GGUFWriter(path, "llama", **writing)
+    family = model.config.model_type
+    writer = gguf.GGUFWriter(path, family, **writing)
     writer.add_context_length(CONFIG.max_position_embeddings)
     writer.add_embedding_length(CONFIG.hidden_size)
     writer.add_feed_forward_length(CONFIG.intermediate_size)
@@ -52,9 +54,13 @@ def write(
     writer.add_head_count_kv(CONFIG.num_key_value_heads)
     writer.add_layer_norm_rms_eps(CONFIG.rms_norm_eps)
     writer.add_rope_freq_base(10000.0)
+    if family == "qwen3":
+        writer.add_key_length(model.config.head_dim)
     writer.add_eos_token_id(3)
     metadata(writer)
-    heads = {".q_proj.": CONFIG.num_attention_heads, ".k_proj.": CONFIG.num_key_value_heads}
+    heads = {}
+    if family == "llama":
+        heads = {".q_proj.": CONFIG.num_attention_heads, ".k_proj.": CONFIG.num_key_value_heads}
     for name, parameter in model.named_parameters():
         values = parameter.detach().numpy()
         kept = kind if values.ndim == 2 else gguf.GGMLQuantizationType.F32
@@ -72,10 +78,10 @@ def write(
     writer.close()
 
 
-def random_model(**changes: Any) -> LlamaForCausalLM:
+def random_model(family: type[PreTrainedConfig] = LlamaConfig, **changes: Any) -> PreTrainedModel:
     """changes: to the fields of CONFIG."""
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**{**CONFIG.to_dict(), **changes})).float().eval()
+    model = AutoModelForCausalLM.from_config(family(**{**_SMALL, **changes})).float().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)

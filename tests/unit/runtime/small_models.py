@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.protocol.messages import Output
 from octavo_runtime.protocol.sampling_params import SamplingParams

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 
 from octavo_kernels.grouped_linear import GROUP
-from octavo_runtime.models.loading.gguf_parts import open_parts
-from octavo_runtime.models.loading.gguf_spec import ROPE_DIVISORS, gguf_spec
+from octavo_runtime.models.loading.gguf_parts import metadata, open_parts
+from octavo_runtime.models.loading.gguf_spec import FORMS, ROPE_DIVISORS, gguf_spec
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
-from octavo_runtime.quantization.groups import Groups
+from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 
 SUPPORTED_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1")
 _NAMES = {
@@ -26,6 +26,8 @@ _NAMES = {
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "post_attention_layernorm": "ffn_norm",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
@@ -51,6 +53,7 @@ class GGUFFile:
             self._tensors[tensor.name] = tensor
         try:
             self.spec: ModelSpec = gguf_spec(parts)
+            self._form = FORMS[str(metadata(parts[0], "general.architecture"))]
         except UnsupportedModel as error:
             raise UnsupportedModel(f"{path}: {error}") from None
 
@@ -68,15 +71,15 @@ class GGUFFile:
                 + (f" and {len(unread) - 3} more" if len(unread) > 3 else "")
             )
 
-    def read(self, name: str, shape: tuple[int, ...]) -> torch.Tensor | Groups:
+    def read(self, name: str, shape: tuple[int, ...]) -> torch.Tensor | QuantizedMatrix:
         """The tensor of a Hugging Face name, checked against the shape that the model needs: types of 4 and 8 bits as
         they are, others in float32 or float16."""
         if self._is_no_bias(name):
             return torch.zeros(shape)
         stored = _stored(self._check(gguf_name(name), shape))
-        if ".q_proj." in name:
+        if self._form.interleaved and ".q_proj." in name:
             return _unpermute(stored, self.spec.num_heads)
-        if ".k_proj." in name:
+        if self._form.interleaved and ".k_proj." in name:
             return _unpermute(stored, self.spec.num_kv_heads)
         return stored
 
@@ -107,7 +110,7 @@ def gguf_name(name: str) -> str:
     return f"{_NAMES[stem]}.{kind}"
 
 
-def _stored(tensor: gguf.ReaderTensor) -> torch.Tensor | Groups:
+def _stored(tensor: gguf.ReaderTensor) -> torch.Tensor | QuantizedMatrix:
     kind = tensor.tensor_type.name
     if kind in ("Q4_0", "Q4_1"):
         return _4_bit_groups(tensor.data, has_minimum=kind == "Q4_1")
@@ -117,7 +120,7 @@ def _stored(tensor: gguf.ReaderTensor) -> torch.Tensor | Groups:
     return torch.from_numpy(np.require(values, requirements=["C", "W"]))
 
 
-def _4_bit_groups(data: npt.NDArray[np.uint8], *, has_minimum: bool) -> Groups:
+def _4_bit_groups(data: npt.NDArray[np.uint8], *, has_minimum: bool) -> QuantizedMatrix:
     """Blocks of 32 weights: a float16 scale, in Q4_1 a float16 minimum, then 16 bytes with the first 16 weights in
     their low halves and the others in their high ones. Q4_0's weights are scale * (value - 8)."""
     head = 4 if has_minimum else 2
@@ -126,19 +129,19 @@ def _4_bit_groups(data: npt.NDArray[np.uint8], *, has_minimum: bool) -> Groups:
     halves = torch.from_numpy(blocks[..., head:].copy())
     values = torch.cat((halves & 15, halves >> 4), dim=-1).flatten(1)
     scales = factors[..., 0].contiguous()
-    return Groups(values, scales, factors[..., 1].contiguous() if has_minimum else -8 * scales)
+    return QuantizedMatrix(values, scales, factors[..., 1].contiguous() if has_minimum else -8 * scales)
 
 
-def _8_bit_groups(data: npt.NDArray[np.uint8]) -> Groups:
+def _8_bit_groups(data: npt.NDArray[np.uint8]) -> QuantizedMatrix:
     """Blocks of 32 weights: a float16 scale and 32 signed bytes."""
     blocks = data.reshape(len(data), -1, 2 + GROUP)
     scales = torch.from_numpy(blocks[..., :2].copy().view(np.float16).astype(np.float32))
     values = torch.from_numpy(blocks[..., 2:].copy().view(np.int8))
-    return Groups(values.flatten(1), scales.squeeze(-1), None)
+    return QuantizedMatrix(values.flatten(1), scales.squeeze(-1), None)
 
 
-def _unpermute(weight: torch.Tensor | Groups, heads: int) -> torch.Tensor | Groups:
+def _unpermute(weight: torch.Tensor | QuantizedMatrix, heads: int) -> torch.Tensor | QuantizedMatrix:
     """GGUF's llama files interleave the two halves of each query and key head for its own rotary form; undo it."""
     rows = weight.shape[0]
     order = torch.arange(rows).view(heads, rows // heads // 2, 2).transpose(1, 2).flatten()
-    return weight.rows(order) if isinstance(weight, Groups) else weight[order]
+    return weight.rows(order) if isinstance(weight, QuantizedMatrix) else weight[order]

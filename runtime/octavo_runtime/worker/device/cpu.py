@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.loading.checkpoint import DTYPES, load_model
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.spec import ModelSpec
@@ -28,15 +28,16 @@ class CpuExecutor:
         torch.set_num_threads(config.cpu_threads or available_cpus())
         device, dtype = torch.device("cpu"), DTYPES[config.dtype]
         self.max_num_batched_tokens = token_budget(config, "cpu")
-        self.spec, weights = load_model(config, files, device, dtype)
+        decoder = load_model(config, files, device, dtype)
+        self.spec = decoder.spec
         free = free_host_memory()
-        asked = asked_cache_bytes(config, free, free + weights.num_bytes)
+        asked = asked_cache_bytes(config, free, free + decoder.num_bytes)
         cache = cpu_cache_bytes(free) if asked is None else asked
         swap = swap_bytes(config, "cpu", cache, free - cache)
-        self._runner: ModelRunner = make_runner(config, self.spec, weights, device, dtype, cache, swap)
+        self._runner: ModelRunner = make_runner(config, decoder, cache, swap)
         self.block_bytes = self._runner.block_bytes
         self.swap_bytes_per_second = self._runner.swap_bytes_per_second
-        self.ready = self._runner.describe("cpu", weights.num_bytes, time.perf_counter() - started)
+        self.ready = self._runner.describe("cpu", time.perf_counter() - started)
 
     def launch(self, plan: StepPlan, masks: Masks | None) -> Launched:
         """See `Executor.launch`."""

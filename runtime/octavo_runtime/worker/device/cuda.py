@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.loading.checkpoint import DTYPES, load_model
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.spec import ModelSpec
@@ -27,16 +27,17 @@ class GpuExecutor:
         started = time.perf_counter()
         device, dtype = torch.device("cuda"), DTYPES[config.dtype]
         self.max_num_batched_tokens = token_budget(config, "cuda")
-        self.spec, weights = load_model(config, files, device, dtype)
+        decoder = load_model(config, files, device, dtype)
+        self.spec = decoder.spec
         reserve, memory = reserve_bytes(self.spec, config), torch.cuda.mem_get_info(device)[1]
         asked = asked_cache_bytes(config, gpu_cache_bytes(device, 1.0, reserve), memory)
         cache = gpu_cache_bytes(device, config.gpu_memory_utilization, reserve) if asked is None else asked
         swap = swap_bytes(config, "cuda", cache, free_host_memory())
-        self._runner: ModelRunner = make_runner(config, self.spec, weights, device, dtype, cache, swap)
+        self._runner: ModelRunner = make_runner(config, decoder, cache, swap)
         self.block_bytes = self._runner.block_bytes
         self.swap_bytes_per_second = self._runner.swap_bytes_per_second
         name = torch.cuda.get_device_name(device)
-        self.ready = self._runner.describe(name, weights.num_bytes, time.perf_counter() - started)
+        self.ready = self._runner.describe(name, time.perf_counter() - started)
 
     def launch(self, plan: StepPlan, masks: Masks | None) -> Launched:
         """See `Executor.launch`."""

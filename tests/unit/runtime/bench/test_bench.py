@@ -15,12 +15,12 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from octavo_runtime.__main__ import main
 from octavo_runtime.bench import batching, chunked_prefill, concurrency, kv_cache, memory, prefix, scheduler
 from octavo_runtime.bench.drive import configure, drive, open_engine
 from octavo_runtime.bench.jobs import Job, lognormal_lengths, poisson_arrivals
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.report import picture_path, publish
+from octavo_runtime.cli.app import main
 from octavo_runtime.config.options import BadOption
 
 pytestmark = pytest.mark.slow

@@ -8,10 +8,10 @@ import sys
 import pytest
 from small_models import SHAPES, save
 
-from octavo_runtime.__main__ import main
 from octavo_runtime.bench.jobs import Job
 from octavo_runtime.bench.offline_requests import equal_lengths, shared_prefix, sharegpt, workload
 from octavo_runtime.bench.rows import find_peer
+from octavo_runtime.cli.app import main
 from octavo_runtime.config.options import BadOption
 
 

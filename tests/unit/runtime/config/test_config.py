@@ -5,16 +5,13 @@ import pytest
 import typer
 from pydantic import ValidationError
 
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.config.explain import explain
+from octavo_runtime.config.flags import engine_flags
 from octavo_runtime.config.options import BadOption, with_options
 from octavo_runtime.config.presets import PRESET_FIELDS, PRESETS
-from octavo_runtime.config.settings import (
-    EngineConfig,
-    ServerConfig,
-    engine_flags,
-    explain,
-    parse_duration,
-    parse_quantity,
-)
+from octavo_runtime.config.server import ServerConfig
+from octavo_runtime.config.units import parse_duration, parse_quantity
 
 
 @pytest.mark.parametrize(
@@ -82,7 +79,7 @@ def test_presets_set_only_what_is_supported():
     assert not PRESET_FIELDS & {"model", "preset", "quantization", "tensor_parallel_size", "pipeline_parallel_size"}
 
 
-@pytest.mark.parametrize("field", set(EngineConfig.model_fields) - {"model"})
+@pytest.mark.parametrize("field", sorted(set(EngineConfig.model_fields) - {"model"}))
 def test_every_description_states_its_default(field):
     description = EngineConfig.model_fields[field].description
     default = EngineConfig.model_fields[field].default
@@ -165,7 +162,7 @@ def test_bad_command_lines_end_with_one_line_and_exit_code_2(arguments, words):
 
 def test_importing_the_package_imports_no_torch():
     code = (
-        "import sys, octavo_runtime, octavo_runtime.config.settings, octavo_runtime.engine.scheduler, "
+        "import sys, octavo_runtime, octavo_runtime.config.server, octavo_runtime.engine.scheduler, "
         "octavo_runtime.engine_process.client, octavo_runtime.models.loading.gguf_spec, "
         "octavo_runtime.planning.memory, octavo_runtime.planning.tables, octavo_runtime.text.chat_template; "
         "print(sorted({'torch', 'transformers'} & set(sys.modules)))"

@@ -5,8 +5,9 @@ from itertools import product
 
 import pytest
 
-from octavo_runtime.engine.beam_search import BeamSearch, num_candidates
+from octavo_runtime.engine.beam_search import BeamSearch
 from octavo_runtime.protocol.step import TokenLogprobs
+from octavo_runtime.sampling.sampler import num_candidates
 
 VOCAB, END = 4, 3
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import EOS, SHAPES, make_engine, random_prompts, run, save, tokens_of
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.admission import QueueFull
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams, StructuredOutput

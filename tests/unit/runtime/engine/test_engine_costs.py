@@ -10,7 +10,7 @@ import pytest
 from work import lines_run
 
 from octavo_runtime.bench.no_device import NoDevice
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine import request
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.engine.kv_cache.block_pool import IntegrityError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from octavo_runtime.bench.no_device import NoDevice
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.admission import Handling
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.engine.offline import answer_all

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from simulated_device import VOCAB, SimulatedDevice
 
 from octavo_runtime.bench.no_device import NoDevice
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.planning.known_models import find_spec

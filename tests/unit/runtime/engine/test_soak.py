@@ -13,7 +13,7 @@ from itertools import pairwise
 import psutil
 import pytest
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.protocol.sampling_params import SamplingParams, StructuredOutput
 

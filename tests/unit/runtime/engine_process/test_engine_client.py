@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine_process.client import EngineClient, EngineFailure, EngineRefused, _joined
 from octavo_runtime.protocol.messages import Output, RequestError
 from octavo_runtime.protocol.sampling_params import SamplingParams

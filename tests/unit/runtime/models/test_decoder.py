@@ -8,14 +8,14 @@ import pytest
 import torch
 from random_gguf import CONFIG, random_model, write
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.layers.batch import Batch
 from octavo_runtime.layers.linear import FEW_ROWS
-from octavo_runtime.layers.rope import rope_table
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.protocol.step import Slice
-from octavo_runtime.worker.batch import Batch, build_batch
+from octavo_runtime.worker.batch import build_batch
 
 CPU = torch.device("cpu")
 BLOCK = 16
@@ -23,8 +23,9 @@ PROMPTS = [[(7 * row + 5 * place) % CONFIG.vocab_size for place in range(3 + 3 *
 
 
 def decoder(path: Path, dtype: torch.dtype) -> Decoder:
-    spec, weights = load_model(EngineConfig(model=str(path)), locate(str(path)), CPU, dtype)
-    return Decoder(spec, weights, rope_table(spec, CONFIG.max_position_embeddings, CPU))
+    model = load_model(EngineConfig(model=str(path)), locate(str(path)), CPU, dtype)
+    model.rotary.reach(CONFIG.max_position_embeddings)
+    return model
 
 
 def batch(rows: int, *, decodes: bool) -> Batch:
@@ -39,7 +40,7 @@ def batch(rows: int, *, decodes: bool) -> Batch:
 
 def next_scores(model: Decoder, rows: int) -> torch.Tensor:
     """[rows, vocab], of a step in which each of the first prompts brings its last token."""
-    spec, dtype = model.spec, model.weights.embedding.dtype
+    spec, dtype = model.spec, model.embedding.weight.dtype
     cache = torch.zeros(spec.num_layers, 2, len(PROMPTS) * 4, BLOCK, spec.num_kv_heads, spec.head_dim, dtype=dtype)
     model.forward(batch(rows, decodes=False), cache)
     step = batch(rows, decodes=True)
@@ -53,7 +54,7 @@ def test_few_rows_score_as_many_do(kind: str, tied: bool, tmp_path: Path) -> Non
     write(path, random_model(), gguf.GGMLQuantizationType[kind], tied=tied)
     exact = next_scores(decoder(path, torch.float32), len(PROMPTS))
     model = decoder(path, torch.bfloat16)
-    assert model.weights.packed_layers is not None
+    assert model.packed_layers is not None
     margin = 0.05 * float(exact.abs().max())
     for rows in (1, 2, 3, FEW_ROWS, FEW_ROWS + 1):
         found = next_scores(model, rows)
@@ -65,20 +66,20 @@ def test_few_rows_score_as_many_do(kind: str, tied: bool, tmp_path: Path) -> Non
 def test_weights_of_16_bits_and_more_are_not_packed(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     write(path, random_model(), gguf.GGMLQuantizationType[kind])
-    assert decoder(path, torch.bfloat16).weights.packed_layers is None
+    assert decoder(path, torch.bfloat16).packed_layers is None
     write(path, random_model(), gguf.GGMLQuantizationType.Q4_1)
-    assert decoder(path, torch.float32).weights.packed_layers is None
+    assert decoder(path, torch.float32).packed_layers is None
 
 
 def test_packed_layers_count_as_weights(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     write(path, random_model(), gguf.GGMLQuantizationType.Q4_1)
-    weights = decoder(path, torch.bfloat16).weights
-    assert weights.packed_layers is not None
+    model = decoder(path, torch.bfloat16)
+    assert model.packed_layers is not None
     [columns, inner, layers] = CONFIG.hidden_size, CONFIG.intermediate_size, CONFIG.num_hidden_layers
     numbers = layers * (columns * columns * 3 + 3 * columns * inner)
     packed = numbers * 5 // 8  # 4 bits a weight, and a scale and a minimum of 16 bits for 32 of them
-    assert sum(layer.nbytes for layer in weights.packed_layers) == packed
+    assert sum(layer.nbytes for layer in model.packed_layers) == packed
     vocabulary = CONFIG.vocab_size * columns
-    rest = weights.num_bytes - packed - numbers * 2
+    rest = model.num_bytes - packed - numbers * 2
     assert rest == vocabulary * (2 + 2) + vocabulary * 5 // 8 + (2 * layers + 1) * columns * 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.protocol.sampling_params import SamplingParams
 

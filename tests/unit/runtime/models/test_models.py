@@ -4,15 +4,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    GraniteConfig,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+    SeedOssConfig,
+    SmolLM3Config,
+)
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
+from octavo_runtime.models.loading.weights import build_decoder, tensor_shapes
 from octavo_runtime.models.spec import UnsupportedModel
-from octavo_runtime.models.weights import load_weights, tensor_shapes
 from octavo_runtime.protocol.sampling_params import SamplingParams
 
 SMALL = {
@@ -33,6 +43,12 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+YARN_ROPE = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
 FAMILIES = {
     "llama": LlamaConfig(**SMALL, tie_word_embeddings=False),
     "llama, tied embeddings": LlamaConfig(**SMALL, tie_word_embeddings=True),
@@ -45,14 +61,32 @@ FAMILIES = {
     "llama, linear rope": LlamaConfig(
         **SMALL, rope_parameters={"rope_type": "linear", "rope_theta": 5000.0, "factor": 2.0}
     ),
+    "llama, yarn": LlamaConfig(**SMALL, rope_parameters=YARN_ROPE),
+    "llama, yarn with scales": LlamaConfig(
+        **SMALL, rope_parameters={**YARN_ROPE, "mscale": 1.2, "mscale_all_dim": 0.7, "truncate": False}
+    ),
     "mistral": MistralConfig(**SMALL, sliding_window=None, head_dim=16),
+    "qwen 2": Qwen2Config(**SMALL),
+    "qwen 2, tied embeddings": Qwen2Config(**SMALL, tie_word_embeddings=True),
+    "qwen 3": Qwen3Config(**SMALL, head_dim=32),
+    "qwen 3, biases": Qwen3Config(**SMALL, head_dim=80, attention_bias=True),
+    "seed-oss": SeedOssConfig(**SMALL, head_dim=32),
+    "seed-oss, output bias": SeedOssConfig(**SMALL, head_dim=32, attention_bias=False, attention_out_bias=True),
+    "smollm 3": SmolLM3Config(**{**SMALL, "num_hidden_layers": 5}, pad_token_id=0),
+    "smollm 3, chosen layers": SmolLM3Config(**SMALL, no_rope_layers=[0, 1, 0], pad_token_id=0),
+    "granite": GraniteConfig(
+        **SMALL, embedding_multiplier=6.0, attention_multiplier=0.1, residual_multiplier=0.22, logits_scaling=4.0
+    ),
+    "granite, biases": GraniteConfig(
+        **SMALL, attention_bias=True, mlp_bias=True, attention_multiplier=0.25, tie_word_embeddings=True
+    ),
 }
 
 
-def save(config: LlamaConfig | MistralConfig, folder: Path) -> torch.nn.Module:
+def save(config: PretrainedConfig, folder: Path) -> torch.nn.Module:
     """A random model on disk and in memory; biases and norms are random too, so that none can be left out unseen."""
     torch.manual_seed(0)
-    model = (MistralForCausalLM if config.model_type == "mistral" else LlamaForCausalLM)(config).float().eval()
+    model = AutoModelForCausalLM.from_config(config).float().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -130,5 +164,5 @@ def test_the_tensors_that_are_checked_are_those_that_are_read(family, tmp_path):
         read[name] = shape
         return torch.zeros(shape)
 
-    load_weights(spec, note, torch.device("cpu"), torch.float32)
+    build_decoder(spec, note, torch.device("cpu"), torch.float32)
     assert tensor_shapes(spec) == read

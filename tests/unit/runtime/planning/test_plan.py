@@ -9,11 +9,11 @@ import typer.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo_runtime.__main__ import app
-from octavo_runtime.config.settings import EngineConfig
-from octavo_runtime.layers.rope import rope_table
+from octavo_runtime.cli.app import app
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.loading.files import ModelNotFound, locate
-from octavo_runtime.models.weights import load_weights
+from octavo_runtime.models.loading.weights import build_decoder
 from octavo_runtime.planning import memory as plan
 from octavo_runtime.planning.advice import recommend, remedies, tuned_config
 from octavo_runtime.planning.gpus import GPUS, UnknownGpu, find_gpu, parse_memory
@@ -81,13 +81,14 @@ def test_weight_bytes_are_those_that_loading_makes(tied, biased):
         vocab_size=50,
         head_dim=16,
         tie_embeddings=tied,
-        attention_bias=biased,
+        qkv_bias=biased,
+        output_bias=biased,
+        qk_norm=biased,
         mlp_bias=biased,
     )
 
     def loaded(device, dtype):
-        weights = load_weights(small, lambda _, shape: torch.zeros(shape), torch.device(device), dtype)
-        return weights.num_bytes
+        return build_decoder(small, lambda _, shape: torch.zeros(shape), torch.device(device), dtype).num_bytes
 
     assert loaded("meta", torch.bfloat16) == plan.weight_bytes(small, 2), "as on a GPU"
     assert loaded("cpu", torch.float32) == plan.weight_bytes(small, 4, "cpu")
@@ -403,7 +404,8 @@ def test_command_refuses_in_one_line(arguments, words):
 
 
 def test_rope_table_fits_in_the_reserve():
-    spec = replace(find_spec("Llama-3.1-8B"), rope_scaling=None)
-    table = rope_table(spec, 1024, torch.device("cpu"))
-    bytes_per_position = table.numel() * table.element_size() // 1024
+    spec = find_spec("Llama-3.1-8B")
+    rotary = RotaryEmbedding(spec.head_dim, spec.rope_theta, None, torch.device("cpu"))
+    rotary.reach(1024)
+    bytes_per_position = rotary.table.nbytes // 1024
     assert bytes_per_position * spec.max_position < plan.reserve_bytes(spec, config()) // 4

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import torch
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.models.loading.config_json import spec_from_config
 from octavo_runtime.planning.memory import plan_memory

@@ -5,16 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo_runtime.layers.linear import (
-    FEW_ROWS,
-    FEW_WIDE_ROWS,
-    DenseLinear,
-    PrepackedLinear,
-    build_head,
-    build_linear,
-    padded_rows,
-)
-from octavo_runtime.quantization.groups import Groups, concatenate
+from octavo_runtime.layers.linear import FEW_ROWS, DenseLinear, PrepackedLinear, build_linear, padded_rows
+from octavo_runtime.layers.lm_head import FEW_WIDE_ROWS, build_lm_head
+from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix, concatenate
 
 CPU = torch.device("cpu")
 # bfloat16 keeps 8 bits: weights, inputs and results are rounded to 2**-9 of themselves.
@@ -25,19 +18,19 @@ prepacks = pytest.mark.skipif(
 )
 
 
-def random_groups(rows: int, columns: int, seed: int = 0) -> Groups:
+def random_groups(rows: int, columns: int, seed: int = 0) -> QuantizedMatrix:
     generator = torch.Generator().manual_seed(seed)
-    return Groups(
+    return QuantizedMatrix(
         torch.randint(0, 16, (rows, columns), generator=generator, dtype=torch.uint8),
         (torch.rand(rows, columns // 32, generator=generator) * 0.02 + 0.001).half().float(),
         (-torch.rand(rows, columns // 32, generator=generator) * 0.1).half().float(),
     )
 
 
-def random_8_bit_groups(rows: int, columns: int) -> Groups:
+def random_8_bit_groups(rows: int, columns: int) -> QuantizedMatrix:
     generator = torch.Generator().manual_seed(4)
     values = torch.randint(-128, 128, (rows, columns), generator=generator, dtype=torch.int8)
-    return Groups(values, (torch.rand(rows, columns // 32, generator=generator) * 0.002).half().float(), None)
+    return QuantizedMatrix(values, (torch.rand(rows, columns // 32, generator=generator) * 0.002).half().float(), None)
 
 
 def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
@@ -132,7 +125,7 @@ def test_a_head_keeps_words_apart_that_16_bits_would_not(bits: int, tied: bool, 
         stored = torch.randn(300, 64, generator=generator).bfloat16()
     dense = stored if isinstance(stored, torch.Tensor) else stored.dequantize()
     embedding = dense.bfloat16() if tied else None
-    head = build_head(stored, embedding, CPU, torch.bfloat16)
+    head = build_lm_head(stored, embedding, CPU, torch.bfloat16)
     x = 30 * torch.randn(FEW_ROWS + 1, 64, generator=generator).bfloat16()
     exact = x.double() @ dense.double().T
     rows = (FEW_ROWS if bits < 16 else FEW_WIDE_ROWS if tied else 0) if many else 1
@@ -147,6 +140,6 @@ def test_a_head_keeps_words_apart_that_16_bits_would_not(bits: int, tied: bool, 
 
 
 def test_a_heads_bytes_count_both_forms():
-    head = build_head(random_8_bit_groups(32, 64), torch.zeros(32, 64).bfloat16(), CPU, torch.bfloat16)
+    head = build_lm_head(random_8_bit_groups(32, 64), torch.zeros(32, 64).bfloat16(), CPU, torch.bfloat16)
     assert head.num_bytes == 32 * 64 * 2 + 32 * 64 + 32 * 2 * 2  # a byte each, and a scale of 16 bits for each group
-    assert build_head(random_groups(32, 64), None, CPU, torch.float32).num_bytes == 32 * 64 * 4
+    assert build_lm_head(random_groups(32, 64), None, CPU, torch.float32).num_bytes == 32 * 64 * 4

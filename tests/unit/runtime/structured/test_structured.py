@@ -193,6 +193,45 @@ def test_malformed_sources_are_refused_in_one_line(grammars, source, field, word
     assert len(str(caught.value)) < 500
 
 
+INNER = [
+    ({"type": "foo"}, "Invalid type: foo"),
+    ({"type": "string", "pattern": "["}, "unclosed character class"),
+    ({"type": "integer", "minimum": 3.2, "maximum": 3.5}, "contains no integer"),
+    ({"allOf": [{"type": "string"}, {"type": "integer"}]}, "incompatible types"),
+    ({"$ref": "#/$defs/nowhere"}, "does not exist"),
+]
+AROUND = {
+    "properties.a": lambda inner: {"type": "object", "properties": {"ok": {"$ref": "#/$defs/x"}, "a": inner}},
+    "properties.a.items.anyOf.0": lambda inner: {
+        "type": "object",
+        "properties": {"a": {"type": "array", "minItems": 1, "items": {"anyOf": [inner]}}},
+    },
+    "properties.a.prefixItems.1": lambda inner: {
+        "type": "object",
+        "properties": {"a": {"type": "array", "minItems": 2, "prefixItems": [{"type": "null"}, inner]}},
+    },
+}
+
+
+@pytest.mark.parametrize("form", ["json", "grammar"])
+@pytest.mark.parametrize("place", AROUND)
+@pytest.mark.parametrize(("inner", "words"), INNER)
+def test_what_does_not_compile_is_told_by_its_place(grammars, inner, words, place, form):
+    schema = json.dumps({**AROUND[place](inner), "required": ["a"], "$defs": {"x": {"type": "string"}}})
+    source = schema if form == "json" else f"start: answer\nanswer: %json {schema}\n"
+    with pytest.raises(InvalidParameter) as caught:
+        compiled(grammars, **{form: source})
+    assert f"{place}: " in str(caught.value)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("spelling", ["%json{}", "%json\n{}", "%json {} | %json {}"])
+def test_the_place_is_found_however_a_grammar_spells_its_schema(grammars, spelling):
+    schema = '{"type": "object",\n"properties": {"a": {"type": "foo"}}}'
+    with pytest.raises(InvalidParameter, match=r"Invalid type: foo"):
+        compiled(grammars, grammar="start: answer\nanswer: " + spelling.replace("{}", schema))
+
+
 def nested(depth):
     return '{"properties":{"a":' * depth + "{}" + "}}" * depth
 

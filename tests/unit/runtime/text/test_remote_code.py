@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tokenizers
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.text.chat_template import load_chat_template
 from octavo_runtime.text.tokenizer import load_tokenizer

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.llm import LLM
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.protocol.sampling_params import SamplingParams

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small_models import SHAPES, make_engine, random_prompts, save, tokens_of
 
 from octavo_runtime import LLM, AsyncEngine
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.admission import QueueFull
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.engine_process.client import EngineClient

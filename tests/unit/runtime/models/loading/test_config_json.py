@@ -3,29 +3,53 @@
 import json
 
 import pytest
-from transformers import LlamaConfig, MistralConfig
+from transformers import (
+    GraniteConfig,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+    SeedOssConfig,
+    SmolLM3Config,
+)
 
+from octavo_runtime.layers.rope_scaling import LinearRope, Llama3Rope
 from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
-from octavo_runtime.models.spec import LinearRope, Llama3Rope, UnsupportedModel
+from octavo_runtime.models.spec import UnsupportedModel
 
 LLAMA = {"architectures": ["LlamaForCausalLM"]}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
 
-@pytest.mark.parametrize("theirs", [LlamaConfig(), MistralConfig()])
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        LlamaConfig(),
+        MistralConfig(),
+        Qwen2Config(),
+        Qwen3Config(),
+        SeedOssConfig(),
+        SmolLM3Config(),
+        GraniteConfig(),
+    ],
+)
 def test_what_is_left_out_has_transformers_default(theirs):
     spec = spec_from_config({"model_type": theirs.model_type})
-    assert spec.max_position == min(theirs.max_position_embeddings, getattr(theirs, "sliding_window", 10**9))
-    assert (spec.vocab_size, spec.hidden_size, spec.head_dim) == (
-        theirs.vocab_size,
-        theirs.hidden_size,
-        theirs.head_dim,
-    )
+    window = getattr(theirs, "sliding_window", None) or 10**9
+    assert spec.max_position == min(theirs.max_position_embeddings, window)
+    assert (spec.vocab_size, spec.hidden_size) == (theirs.vocab_size, theirs.hidden_size)
+    assert spec.head_dim == (getattr(theirs, "head_dim", None) or theirs.hidden_size // theirs.num_attention_heads)
     assert spec.intermediate_size == theirs.intermediate_size
     assert spec.num_layers == theirs.num_hidden_layers
     assert (spec.num_heads, spec.num_kv_heads) == (theirs.num_attention_heads, theirs.num_key_value_heads)
     assert (spec.rms_norm_eps, spec.rope_theta) == (theirs.rms_norm_eps, theirs.rope_parameters["rope_theta"])
-    assert (spec.tie_embeddings, spec.attention_bias, spec.mlp_bias) == (False, False, False)
+    assert spec.tie_embeddings == theirs.tie_word_embeddings
+    assert spec.qkv_bias == getattr(theirs, "attention_bias", theirs.model_type == "qwen2")
+    assert spec.output_bias == (spec.qkv_bias and theirs.model_type not in ("qwen2", "seed_oss"))
+    assert spec.mlp_bias == getattr(theirs, "mlp_bias", False)
+    assert spec.unrotated_layers == {
+        layer for layer, turns in enumerate(getattr(theirs, "no_rope_layers", None) or ()) if not turns
+    }
     assert spec.rope_scaling is None
 
 
@@ -62,7 +86,7 @@ def test_fields_that_change_nothing_are_passed_over():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"architectures": ["GPT2LMHeadModel"]}, "architecture must be one of LlamaForCausalLM, .* got GPT2LM"),
+        ({"architectures": ["GPT2LMHeadModel"]}, "architecture must be one of .*LlamaForCausalLM, .* got GPT2LM"),
         ({"architectures": None}, "architecture must be one of .*, got unknown"),
         ({"architectures": [[1]]}, r"architecture must be one of .*, got \[1\]"),
         ({"hidden_act": "gelu"}, "hidden_act must be silu, got gelu"),
@@ -85,7 +109,8 @@ def test_fields_that_change_nothing_are_passed_over():
         ({"rope_theta": 0}, "rope_theta: .*greater than 0, got 0"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings: .*valid boolean, got 'yes'"),
         ({"rope_parameters": "linear"}, "rope_parameters: .*dictionary, got 'linear'"),
-        ({"rope_scaling": {"rope_type": "yarn"}}, "rope type must be one of default, linear, llama3, got yarn"),
+        ({"rope_scaling": {"rope_type": "dynamic"}}, "rope type must be one of default, .*yarn, got dynamic"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, "rope_scaling.factor must be given for rope type yarn"),
         ({"rope_scaling": {"type": "linear"}}, "rope_scaling.factor must be given for rope type linear"),
         ({"rope_scaling": {"type": "linear", "factor": 0}}, "rope_scaling.factor: .*greater than 0, got 0"),
         ({"rope_scaling": {"type": "default", "mrope_section": [1]}}, "rope_scaling.mrope_section: unknown field"),
@@ -149,3 +174,9 @@ def test_end_tokens_are_those_of_the_configuration_and_the_tokenizers_own(
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     (tmp_path / "tokenizer.json").write_text(json.dumps(TOKENS))
     assert spec_from_folder(tmp_path).eos_token_ids == ends
+
+
+def test_layers_without_a_rotary_embedding_are_as_many_as_layers():
+    config = {"architectures": ["SmolLM3ForCausalLM"], "num_hidden_layers": 2, "no_rope_layers": [1]}
+    with pytest.raises(UnsupportedModel, match=r"no_rope_layers must have num_hidden_layers \(2\) entries, got 1"):
+        spec_from_config(config)

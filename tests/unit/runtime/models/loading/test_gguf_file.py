@@ -5,16 +5,17 @@ import numpy as np
 import pytest
 import torch
 from random_gguf import CONFIG, random_model, write
+from transformers import Qwen2Config, Qwen3Config
 
-from octavo_runtime.config.settings import EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
-from octavo_runtime.layers.rope import rope_table
+from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.gguf_file import GGUFFile
 from octavo_runtime.models.spec import UnsupportedModel
 from octavo_runtime.protocol.sampling_params import SamplingParams
-from octavo_runtime.quantization.groups import Groups
+from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 
 LLAMA3_ROPE = {
     "rope_type": "llama3",
@@ -54,6 +55,16 @@ def test_tokens_equal_transformers_on_the_same_weights(kind, tmp_path):
     assert_answers_as(model, tmp_path / "model.gguf", [5, 9, 100, 159, 7, 0, 42])
 
 
+@pytest.mark.parametrize("kind", ["F32", "Q8_0", "Q4_1"])
+@pytest.mark.parametrize(
+    ("family", "changes"), [(Qwen2Config, {}), (Qwen3Config, {"head_dim": 16}), (Qwen3Config, {"head_dim": 32})]
+)
+def test_tokens_of_other_families_equal_transformers(kind, family, changes, tmp_path):
+    model = random_model(family, **changes)
+    write(tmp_path / "model.gguf", model, gguf.GGMLQuantizationType[kind])
+    assert_answers_as(model, tmp_path / "model.gguf", LONG)
+
+
 @pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0"])
 @pytest.mark.parametrize("name", ["mlp.down_proj", "self_attn.q_proj", "self_attn.k_proj"])
 def test_tensors_in_groups_stay_so_and_mean_what_gguf_says(kind, name, tmp_path):
@@ -61,7 +72,7 @@ def test_tensors_in_groups_stay_so_and_mean_what_gguf_says(kind, name, tmp_path)
     write(tmp_path / "model.gguf", model, gguf.GGMLQuantizationType[kind])
     weight = dict(model.named_parameters())[f"model.layers.1.{name}.weight"].detach()  # as gguf's own code unpacks it
     stored = GGUFFile(tmp_path / "model.gguf").read(f"model.layers.1.{name}.weight", tuple(weight.shape))
-    assert isinstance(stored, Groups)
+    assert isinstance(stored, QuantizedMatrix)
     assert (stored.minimums is None) == (kind == "Q8_0")
     torch.testing.assert_close(stored.dequantize(), weight, rtol=0, atol=1e-7)
 
@@ -92,9 +103,11 @@ def test_rope_freqs_turn_as_llama3_does_in_transformers(tmp_path):
     assert divisors.max() == 8
     write(tmp_path / "model.gguf", model, tensors={"rope_freqs.weight": divisors})
     assert_answers_as(model, tmp_path / "model.gguf", LONG)
-    table = rope_table(GGUFFile(tmp_path / "model.gguf").spec, 128, torch.device("cpu"))
+    spec = GGUFFile(tmp_path / "model.gguf").spec
+    rotary = RotaryEmbedding(spec.head_dim, spec.rope_theta, spec.rope_scaling, torch.device("cpu"))
+    rotary.reach(128)
     angles = torch.outer(torch.arange(128).float(), model.model.rotary_emb.inv_freq)
-    torch.testing.assert_close(table, torch.cat((angles.cos(), angles.sin()), -1), rtol=0, atol=1e-4)
+    torch.testing.assert_close(rotary.table, torch.cat((angles.cos(), angles.sin()), -1), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,52 @@
+"""spec.endpoint: where clients connect, and who may."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from octavo_operator.api.rules import STRICT
+from octavo_operator.api.secrets import SecretName
+
+
+class RateLimitSpec(BaseModel):
+    model_config = STRICT
+
+    requests_per_minute: int | None = Field(
+        None, ge=1, le=10**9, description="Most POST requests a minute of one key on one replica. Default: no limit."
+    )
+    tokens_per_minute: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="Most tokens a minute of one key on one replica, prompts and answers together. Default: no limit.",
+    )
+    max_concurrent_requests: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="Most POST requests under way at a time of one key on one replica. Default: no limit.",
+    )
+
+
+class EndpointSpec(BaseModel):
+    model_config = STRICT
+
+    port: int = Field(80, ge=1, le=65535, description="Port of the Service. Default 80.")
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = Field(
+        "ClusterIP", description="Who reaches the Service: ClusterIP, NodePort or LoadBalancer. Default ClusterIP."
+    )
+    api_keys_secret: SecretName | None = Field(
+        None,
+        description="API keys: each entry of the Secret is a name and the API key that opens the endpoint. Changes are "
+        "taken over within a minute or two, without a restart. Default: none, everybody may call.",
+    )
+    tls_secret: SecretName | None = Field(
+        None,
+        description="Certificate of the endpoint, in a Secret of type kubernetes.io/tls: serve by HTTPS, on port as "
+        "elsewhere. A new one is taken over without a restart. Default: none, plain HTTP.",
+    )
+    rate_limit: RateLimitSpec = Field(
+        default_factory=RateLimitSpec,
+        description="Limits of each API key on each replica; of all callers together where there are no keys. Default: "
+        "none.",
+    )

@@ -1,0 +1,44 @@
+"""spec.engine: every knob of the engine, as its own configuration has them."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, create_model
+
+from octavo_operator.api.quantities import Memory
+from octavo_operator.api.rules import cel, strict
+from octavo_runtime.config.engine import KNOWN_QUANTIZATION, EngineConfig
+from octavo_runtime.config.presets import PRESET_FIELDS
+from octavo_runtime.config.units import Quantity
+
+if TYPE_CHECKING:
+    EngineSpec = EngineConfig
+else:
+
+    def _engine_field(name: str) -> tuple[Any, Any]:
+        """A field of EngineConfig as one of the LLMService."""
+        field = EngineConfig.model_fields[name]
+        if field.annotation == Quantity | None:
+            return Memory | None, field
+        if name in PRESET_FIELDS:
+            # No default in the schema: it could not be told from a value that the user wrote beside a preset.
+            return Annotated[field.annotation | None, *field.metadata], Field(None, description=field.description)
+        return field.annotation, field
+
+    # The model and the device are said elsewhere in the spec; every other knob of the engine is one here.
+    EngineSpec = create_model(
+        "EngineSpec",
+        __config__=strict(
+            cel(
+                "!has(self.blockSize) || self.blockSize in [8, 16, 32, 64, 128, 256]",
+                "'must be a power of two from 8 to 256, got %d'.format([self.blockSize])",
+                ".blockSize",
+            ),
+            cel(
+                "!has(self.quantization)",
+                f"'must be unset: weights are served in dtype, and {', '.join(KNOWN_QUANTIZATION)} are not supported, "
+                "got ' + self.quantization",
+                ".quantization",
+            ),
+        ),
+        **{name: _engine_field(name) for name in EngineConfig.model_fields if name not in ("model", "device")},
+    )

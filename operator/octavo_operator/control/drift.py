@@ -1,0 +1,115 @@
+"""Whether a live object still is what the operator last applied, and what others have written into it."""
+
+import copy
+import hashlib
+import json
+from typing import Any
+
+from octavo_operator.api import GROUP
+from octavo_operator.api.quantities import amount
+
+DIGEST = f"{GROUP}/digest"
+
+Object = dict[str, Any]
+Path = tuple[str, ...]
+
+# The parts of an object that are the operator's whole; labels, annotations and finalizers may be anybody's.
+_OURS = ("spec", "data", "binaryData")
+# What in them is somebody else's right: an autoscaler's number, a restart's mark, and what the API server allots.
+_RIGHTS: set[Path] = {
+    ("spec", "replicas"),
+    ("spec", "template", "metadata", "annotations", "kubectl.kubernetes.io/restartedAt"),
+    ("spec", "clusterIP"),
+    ("spec", "clusterIPs"),
+    ("spec", "ipFamilies"),
+    ("spec", "ipFamilyPolicy"),
+    ("spec", "healthCheckNodePort"),
+}
+
+
+def stamp(desired: dict[str, Any]) -> dict[str, Any]:
+    """The object with a digest of itself as an annotation: tells a field that is no longer wanted, which a comparison
+    of the wanted fields cannot see."""
+    digest = hashlib.sha256(json.dumps(desired, sort_keys=True).encode()).hexdigest()[:16]
+    annotations = desired["metadata"].get("annotations", {}) | {DIGEST: digest}
+    return desired | {"metadata": desired["metadata"] | {"annotations": annotations}}
+
+
+def holds(live: Any, desired: Any) -> bool:
+    """Whether every wanted field has its wanted value. The API server adds defaults and writes quantities its own way;
+    neither is a difference."""
+    if isinstance(desired, dict):
+        return isinstance(live, dict) and all(key in live and holds(live[key], desired[key]) for key in desired)
+    if isinstance(desired, list):
+        return (
+            isinstance(live, list)
+            and len(live) == len(desired)
+            and all(holds(has, wants) for has, wants in zip(live, desired, strict=True))
+        )
+    return bool(live == desired) or (
+        isinstance(live, str) and isinstance(desired, str) and _same_quantity(live, desired)
+    )
+
+
+def _same_quantity(one: str, other: str) -> bool:
+    try:
+        return amount(one) == amount(other)
+    except ValueError:
+        return False
+
+
+def repaired(live: Object, desired: Object, manager: str) -> Object | None:
+    """The parts of an object without what others wrote into them; None where there is no such thing. `manager`: who
+    applies. Items of keyed lists that are wanted and missing are put in, since a list without any may be refused.
+
+    Who wrote what stands in metadata.managedFields, as a tree of fields: `f:NAME`, a field; `k:{...}`, the item of a
+    list that has these keys; `v:...`, an item that is its own key. Defaults are nobody's, and stay."""
+    mended = {part: copy.deepcopy(live[part]) for part in _OURS if part in live}
+    for entry in live["metadata"].get("managedFields", []):
+        if entry.get("subresource") or (entry["manager"] == manager and entry.get("operation") == "Apply"):
+            continue
+        for part in mended.keys() & desired.keys():
+            _prune(mended[part], desired[part], entry.get("fieldsV1", {}).get(f"f:{part}", {}), (part,))
+    changed = {part: value for part, value in mended.items() if value != live[part]}
+    return changed or None
+
+
+def _prune(live: Any, desired: Any, written: Object, path: Path) -> None:
+    """Take out of `live` what is `written` and not `desired`."""
+    for step, below in written.items():
+        kind, _, name = step.partition(":")
+        if kind == "f" and isinstance(live, dict) and isinstance(desired, dict):
+            here = (*path, name)
+            if name not in live or here in _RIGHTS:
+                continue
+            if name in desired:
+                _prune(live[name], desired[name], below, here)
+            elif not any(right[: len(here)] == here for right in _RIGHTS):
+                del live[name]
+            else:
+                _prune(live[name], {}, below, here)
+        elif kind == "k" and isinstance(live, list) and isinstance(desired, list):
+            _prune_item(live, desired, json.loads(name), below, path)
+        elif kind == "v" and isinstance(live, list) and isinstance(desired, list):
+            value = json.loads(name)
+            if value in live and value not in desired:
+                live.remove(value)
+
+
+def _prune_item(live: list[Any], desired: list[Any], keys: Object, below: Object, path: Path) -> None:
+    item = next((each for each in live if _has(each, keys)), None)
+    if item is None:
+        return
+    wanted = next((each for each in desired if _has(each, keys)), None)
+    if wanted is not None:
+        _prune(item, wanted, below, path)
+        return
+    live.remove(item)
+    for each in desired:
+        its_keys = {key: each[key] for key in keys if key in each}
+        if not any(_has(other, its_keys) for other in live):
+            live.append(copy.deepcopy(each))
+
+
+def _has(item: Any, keys: Object) -> bool:
+    return isinstance(item, dict) and all(item.get(key) == value for key, value in keys.items())

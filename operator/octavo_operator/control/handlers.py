@@ -1,0 +1,78 @@
+"""What the operator watches: any event on a service, or on an object that is labelled as a service's, wakes its worker.
+
+Only event handlers: kopf's other kinds write annotations and a finalizer, and `kubectl delete` would hang once the
+operator is gone.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import kopf
+
+from octavo_operator.control.worker import Workers
+from octavo_operator.kinds import LLM_SERVICE, SERVICE_LABEL, watched
+
+# At start each kind is listed (events without a type), one after the other: what belongs to one service then arrives
+# over a second or so, and is looked at once.
+_LISTING = 1.0
+
+
+async def watch(workers: Workers, namespace: str | None, stop: asyncio.Event, watching: asyncio.Event) -> None:
+    """Wake the workers of one namespace's services, or of all, until `stop`; raises what ends a watch before.
+
+    kopf's own way to run these tasks ends every task of the loop with them, those of other namespaces too."""
+    place: dict[str, Any] = {"clusterwide": True} if namespace is None else {"namespaces": [namespace]}
+    tasks = await kopf.spawn_tasks(
+        registry=_registry(workers),
+        settings=_settings(watch_cluster=namespace is None),
+        standalone=True,
+        stop_flag=stop,
+        ready_flag=watching,
+        **place,
+    )
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+
+
+def _registry(workers: Workers) -> kopf.OperatorRegistry:
+    handlers = kopf.OperatorRegistry()
+    kopf.on.login(registry=handlers)(kopf.login_via_client)
+
+    @kopf.on.event(LLM_SERVICE.group, LLM_SERVICE.version, LLM_SERVICE.plural, registry=handlers)
+    async def service_changed(namespace: str | None, name: str, **_: Any) -> None:
+        workers.wake(str(namespace), name)
+
+    for kind in watched():
+        labels = {SERVICE_LABEL: kopf.PRESENT}
+
+        @kopf.on.event(kind.group, kind.version, kind.plural, registry=handlers, id=kind.plural, labels=labels)
+        async def child_changed(type: str | None, namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
+            wake = partial(workers.wake, str(namespace), labels[SERVICE_LABEL])
+            if type is None:
+                asyncio.get_running_loop().call_later(_LISTING, wake)
+            else:
+                wake()
+
+    return handlers
+
+
+def _settings(*, watch_cluster: bool) -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    # Noticing that the CRD comes or changes takes rights on the whole cluster, which an operator for a few namespaces
+    # is not given.
+    settings.scanning.disabled = not watch_cluster
+    settings.watching.server_timeout = 300
+    settings.networking.error_backoffs = (1, 2, 4, 8)  # then the place is told as not served, and tried again
+    for kind in watched():
+        settings.watching.label_selectors[kind.plural] = SERVICE_LABEL
+    return settings

@@ -1,0 +1,249 @@
+"""Makes the cluster hold what an LLMService asks for. Idempotent: run again, it finds nothing to do."""
+
+import asyncio
+import datetime
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from octavo_operator import kinds, resources
+from octavo_operator.api import KIND, InvalidSpec, LLMService, parse
+from octavo_operator.cluster import FIELD_MANAGER, Applied, Forbidden, Notice, Refused, Stale
+from octavo_operator.control import ownership, replicas
+from octavo_operator.control.claims import Claims
+from octavo_operator.control.drift import holds, repaired, stamp
+from octavo_operator.settings import Settings
+from octavo_operator.status import conditions, diagnosis
+from octavo_operator.status.conditions import PASSING, REFUSED, TROUBLE, Obstacle
+
+logger = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+Observed = dict[tuple[str, str], Object | None]  # (kind, name) -> the live object
+
+_PODS_ASKED_FOR = 3  # events are asked for of so many pods at most: one cause is told
+
+
+class Cluster(Protocol):
+    """What reconciling needs of a connection to the API server."""
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object | None: ...
+    async def pods(self, namespace: str, service_name: str) -> list[Object]: ...
+    async def events(self, namespace: str, pod: str) -> list[Object]: ...
+    async def autoscalers(self, namespace: str) -> list[Object]: ...
+    async def apply(self, desired: Object, live: Object | None) -> Applied: ...
+    async def repair(self, live: Object, content: Object) -> None: ...
+    async def hand_over_replicas(self, deployment: Object, replicas: int) -> None: ...
+    async def delete(self, live: Object) -> None: ...
+    async def write_status(self, service: Object, status: Object) -> None: ...
+    async def notify(self, service: Object, notice: Notice) -> None: ...
+
+
+class Outcome(Enum):
+    GONE = "the service is gone; its objects go with it"
+    SETTLED = "nothing to do until something changes"
+    WAITING = "pods are on their way, and what holds them up may be told in events, which are not watched"
+    ELSEWHERE = "another installation of the operator serves its namespace"
+    BLOCKED = "something that is not watched must change first: look again soon"
+    REPAIRED = "what others wrote was taken away; they may write it again"
+    FAILED = "the API server did not do as asked: try again"
+
+
+@dataclass
+class _Round:
+    """What a round has seen and done. It grows as the round goes on, so that whatever ends it can be told."""
+
+    body: Object
+    service: LLMService | None = None
+    observed: Observed = field(default_factory=dict)
+    pods: list[Object] = field(default_factory=list)
+    events: dict[str, list[Object]] = field(default_factory=dict)
+    rival: str | None = None
+    contention: str | None = None
+    notices: list[Notice] = field(default_factory=list)
+    repaired: bool = False
+
+    @property
+    def name(self) -> str:
+        return str(self.body["metadata"]["name"])
+
+    def own(self, kind: str, name: str) -> Object | None:
+        """A live object, None if there is none that is the service's."""
+        live = self.observed.get((kind, name))
+        return live if live is not None and ownership.owns(self.body["metadata"]["uid"], live) else None
+
+
+async def reconcile(cluster: Cluster, claims: Claims, settings: Settings, namespace: str, name: str) -> Outcome:
+    """One round: read everything, write what differs, say how it stands. Whatever trouble it meets stands in the
+    status; only where that cannot be read or written, or the world changed meanwhile, does it raise. The next round
+    starts from what is then there."""
+    body = await cluster.get(KIND, namespace, name)
+    if body is None or "deletionTimestamp" in body["metadata"]:
+        return Outcome.GONE
+    claim = await claims.of(namespace)
+    if claim.holder != claims.installation:
+        return Outcome.ELSEWHERE  # its status too is the other's: two that write one in turns help nobody
+    seen = _Round(body, contention=claim.contention)
+    obstacle: Obstacle | None = None
+    try:
+        obstacle = await _carry_out(cluster, settings, seen)
+    except Stale:
+        raise
+    except InvalidSpec as error:
+        obstacle = Obstacle(conditions.INVALID_SPEC, str(error))
+    except Forbidden as error:
+        obstacle = Obstacle(REFUSED, str(error), valid=True, stalls=False)
+    except Refused as error:
+        obstacle = Obstacle(REFUSED, str(error))
+    except Exception as error:
+        # A round may fail in as many ways as the network and the API server; none may leave a service without a status.
+        logger.warning("%s/%s: will try again: %s", namespace, name, one_line(error))
+        logger.debug("%s/%s", namespace, name, exc_info=True)
+        obstacle = Obstacle(
+            TROUBLE, one_line(error), valid=True, stalls=False, carried_out=conditions.is_carried_out(body)
+        )
+    await _tell(cluster, seen, obstacle)
+    return _outcome(seen, obstacle)
+
+
+def one_line(error: Exception) -> str:
+    """What happened, in words; of an error that was not thought of, its kind too."""
+    words = " ".join(str(error).split())[:600]
+    return words if type(error).__module__.startswith("octavo_") and words else f"{type(error).__name__}: {words}"
+
+
+async def _carry_out(cluster: Cluster, settings: Settings, seen: _Round) -> Obstacle | None:
+    """See, and write what differs; what stands in the way, if that is no error of the API server's."""
+    namespace = seen.body["metadata"]["namespace"]
+    owned = kinds.owned(seen.name)
+    found, pods = await asyncio.gather(
+        asyncio.gather(*(cluster.get(kind, namespace, child) for kind, child in owned)),
+        cluster.pods(namespace, seen.name),
+    )
+    seen.observed = dict(zip(owned, found, strict=True))
+    live = seen.own("Deployment", seen.name)
+    if live is not None:
+        seen.pods = [pod for pod in pods if ownership.is_of_deployment(pod, seen.name)]
+    seen.service = parse(seen.body)
+    if replicas.may_have_a_rival(seen.service, live):
+        seen.rival = replicas.rival(seen.name, await cluster.autoscalers(namespace))
+    count = replicas.decide(seen.service, live, seen.rival, seen.own("HorizontalPodAutoscaler", seen.name))
+    wanted = {
+        (item["kind"], item["metadata"]["name"]): stamp(item) for item in resources.build(seen.service, settings, count)
+    }
+    obstacle = ownership.conflict(seen.body, {key: seen.observed[key] for key in wanted})
+    if obstacle is None:
+        await _apply(cluster, seen, wanted)
+    await _ask_for_events(cluster, seen)
+    return obstacle
+
+
+async def _apply(cluster: Cluster, seen: _Round, wanted: dict[tuple[str, str], Object]) -> None:
+    """Write what differs. `seen` grows with what was done, also when the API server refuses one."""
+    assert seen.service is not None
+    for key, desired in wanted.items():
+        live = seen.observed[key]
+        if live is not None and (content := repaired(live, desired, FIELD_MANAGER)) is not None:
+            live = await _repair(cluster, seen, key, live, content)
+        if key[0] == "Deployment" and live is not None:
+            start = replicas.to_hand_over(seen.service, live)
+            if start is not None:
+                await cluster.hand_over_replicas(live, start)
+                live = seen.observed[key] = await cluster.get(key[0], live["metadata"]["namespace"], key[1])
+        if live is not None and holds(live, desired):
+            continue
+        try:
+            applied = await cluster.apply(desired, live)
+        except Refused as error:
+            raise type(error)(f"{key[0]} {key[1]}: {error}") from None
+        seen.observed[key] = applied.object
+        if applied.change:
+            seen.notices.append(Notice(applied.change, f"{applied.change.lower()} {key[0]} {key[1]}"))
+    for key, live in seen.observed.items():
+        if key not in wanted and live is not None and seen.own(*key) and "deletionTimestamp" not in live["metadata"]:
+            await cluster.delete(live)
+            seen.notices.append(Notice("Deleted", f"deleted {key[0]} {key[1]}"))
+
+
+async def _repair(cluster: Cluster, seen: _Round, key: tuple[str, str], live: Object, content: Object) -> Object | None:
+    """Take away what others wrote into an object; the object as it then is."""
+    try:
+        await cluster.repair(live, content)
+    except Refused as error:
+        raise type(error)(f"{key[0]} {key[1]}: what others wrote into it cannot be taken away: {error}") from None
+    seen.repaired = True
+    seen.notices.append(Notice("Repaired", f"took away what others wrote into {key[0]} {key[1]}"))
+    seen.observed[key] = await cluster.get(key[0], live["metadata"]["namespace"], key[1])
+    return seen.observed[key]
+
+
+async def _ask_for_events(cluster: Cluster, seen: _Round) -> None:
+    """Events of the newest pods that do not answer. A chart of an earlier version gives no right to list them."""
+    newest_first = sorted(seen.pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
+    for pod in [pod for pod in newest_first if diagnosis.wants_events(pod)][:_PODS_ASKED_FOR]:
+        try:
+            seen.events[pod["metadata"]["name"]] = await cluster.events(
+                pod["metadata"]["namespace"], pod["metadata"]["name"]
+            )
+        except Forbidden as error:
+            logger.debug("%s: %s", pod["metadata"]["name"], error)
+            return
+
+
+async def _tell(cluster: Cluster, seen: _Round, obstacle: Obstacle | None) -> None:
+    """Write the status where it changed, and an event of each thing that happened."""
+    body = seen.body
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    deployment = seen.own("Deployment", seen.name)
+    try:
+        status = conditions.status(
+            body,
+            seen.service,
+            obstacle,
+            deployment,
+            seen.pods,
+            now,
+            events=seen.events,
+            autoscaler=seen.own("HorizontalPodAutoscaler", seen.name),
+            rival=seen.rival if seen.service and seen.service.replicas_said else None,
+            contention=seen.contention,
+        )
+    except Exception as error:
+        logger.exception("%s/%s: its pods cannot be read", body["metadata"]["namespace"], seen.name)
+        obstacle = obstacle or Obstacle(
+            TROUBLE, f"its pods cannot be read: {one_line(error)}", valid=True, stalls=False
+        )
+        status = conditions.status(body, seen.service, obstacle, None, [], now)
+    seen.notices += _turn(body.get("status", {}), status)
+    if status != body.get("status"):
+        await cluster.write_status(body, status)
+    for notice in seen.notices:
+        logger.info("%s/%s: %s: %s", body["metadata"]["namespace"], seen.name, notice.reason, notice.message)
+        try:
+            await cluster.notify(body, notice)
+        except Refused as error:
+            logger.warning("%s/%s: no event: %s", body["metadata"]["namespace"], seen.name, error)
+
+
+def _outcome(seen: _Round, obstacle: Obstacle | None) -> Outcome:
+    if obstacle is not None:
+        outcomes = {conditions.INVALID_SPEC: Outcome.SETTLED, TROUBLE: Outcome.FAILED}
+        return outcomes.get(obstacle.reason, Outcome.BLOCKED)
+    if seen.repaired:
+        return Outcome.REPAIRED
+    return Outcome.WAITING if _anyone_on_the_way(seen.pods) else Outcome.SETTLED
+
+
+def _anyone_on_the_way(pods: Sequence[Object]) -> bool:
+    return any(diagnosis.wants_events(pod) for pod in pods)
+
+
+def _turn(former: Object, status: Object) -> list[Notice]:
+    """An event where Ready took another turn."""
+    before, after = conditions.of(former, "Ready"), conditions.of(status, "Ready")
+    assert after is not None
+    if before is not None and (before["status"], before["reason"]) == (after["status"], after["reason"]):
+        return []
+    return [Notice(after["reason"], after["message"], warning=after["reason"] not in PASSING)]

@@ -1,0 +1,124 @@
+"""The values of the Helm chart: the one source of values.yaml and values.schema.json."""
+
+import json
+import textwrap
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from octavo_runtime.config.units import DURATION_PATTERN
+
+_STRICT = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+# What `--set` and YAML take for a number where it has no letter in it.
+Text = str | int | float
+_WIDTH = 118
+
+
+class Image(BaseModel):
+    model_config = _STRICT
+
+    repository: str = Field("octavo/operator", min_length=1, description="Where the operator's image is.")
+    tag: Text = Field("", description="Its tag; empty: the chart's appVersion.")
+
+
+class RuntimeImage(BaseModel):
+    model_config = _STRICT
+
+    repository: str = Field("octavo/runtime", min_length=1, description="Image of services that name none.")
+    tag: Text = Field("", description="Its tag; empty: the chart's appVersion.")
+
+
+class Crds(BaseModel):
+    model_config = _STRICT
+
+    enabled: bool = Field(
+        True, description="Install the LLMService definition. It stays when the chart goes, and the services with it."
+    )
+
+
+class ServiceAccount(BaseModel):
+    model_config = _STRICT
+
+    annotations: dict[str, Text | bool] = Field(
+        default_factory=dict, description="Annotations of the operator's account."
+    )
+
+
+class Quantities(BaseModel):
+    model_config = _STRICT
+
+    cpu: Text | None = Field(None, description="CPUs, such as 50m.")
+    memory: Text | None = Field(None, description="Bytes, such as 128Mi.")
+
+
+class Resources(BaseModel):
+    model_config = _STRICT
+
+    requests: Quantities = Field(Quantities(cpu="50m", memory="128Mi"), description="What the operator is promised.")
+    limits: Quantities = Field(Quantities(memory="512Mi"), description="What it may use at most; no limit of CPU.")
+
+
+class Values(BaseModel):
+    model_config = _STRICT | {"title": "Values of the octavo chart"}
+
+    image: Image = Field(default_factory=Image, description="The operator's image.")
+    runtime: RuntimeImage = Field(default_factory=RuntimeImage, description="The image that serves models.")
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        "IfNotPresent", description="When nodes pull both images: Always, IfNotPresent or Never."
+    )
+    image_pull_secrets: list[dict[str, str]] = Field(
+        default_factory=list, description="Secrets to pull the operator's image with, as in [{name: registry}]."
+    )
+    namespaces: list[str] = Field(
+        default_factory=list,
+        description="Namespaces to serve; empty: all. With a list, the operator has rights in these namespaces only, "
+        "and none on the cluster. One that does not exist yet is left out: make it, and run helm upgrade.",
+    )
+    resync: str = Field(
+        "10m", pattern=DURATION_PATTERN, description="How often a service is looked at when nothing happens."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug, info, warning or error."
+    )
+    crds: Crds = Field(default_factory=Crds, description="The custom resource definition.")
+    service_account: ServiceAccount = Field(default_factory=ServiceAccount, description="The operator's identity.")
+    resources: Resources = Field(default_factory=Resources, description="Resources of the operator's pod.")
+    pod_annotations: dict[str, Text | bool] = Field(
+        default_factory=dict, description="Annotations of the operator's pod."
+    )
+    node_selector: dict[str, Text | bool] = Field(
+        default_factory=dict, description="Labels of nodes that it may run on."
+    )
+    tolerations: list[dict[str, Any]] = Field(default_factory=list, description="Taints that it tolerates.")
+    affinity: dict[str, Any] = Field(default_factory=dict, description="Which nodes it prefers.")
+
+
+def values_yaml() -> str:
+    """values.yaml: every default, under its description."""
+    return "# Values of the octavo chart.\n" + _render(Values(), 0)
+
+
+def values_schema() -> dict[str, Any]:
+    """values.schema.json: what `helm install` checks values against."""
+    schema = Values.model_json_schema(by_alias=True)
+    # Helm adds the values that every chart has.
+    schema["properties"]["global"] = {"type": "object"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
+
+
+def _render(model: BaseModel, depth: int) -> str:
+    indent = "  " * depth
+    lines = []
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if value is None:
+            continue
+        lines += textwrap.wrap(f"# {field.description}", _WIDTH, initial_indent=indent, subsequent_indent=indent + "# ")
+        if isinstance(value, BaseModel):
+            lines.append(f"{indent}{field.alias}:\n{_render(value, depth + 1).rstrip()}")
+        else:
+            lines.append(f"{indent}{field.alias}: {json.dumps(value)}")
+        if depth == 0:
+            lines.append("")
+    return "\n".join(lines).rstrip() + "\n"

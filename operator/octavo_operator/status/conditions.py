@@ -1,0 +1,271 @@
+"""The status of an LLMService: four conditions, one of which, Ready, says in words what is going on.
+
+Valid        the spec can be carried out
+Available    at least one pod answers
+Progressing  pods are being made, replaced or removed
+Ready        the endpoint answers, and every pod runs the present spec; or no pod is wanted, and there is none
+Stalled      only while it holds: nothing goes on before a person changes something
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from octavo_operator.api import LLMService
+from octavo_operator.resources.metadata import selector
+from octavo_operator.status import diagnosis
+
+Object = dict[str, Any]
+Verdict = tuple[bool, str, str]  # holds, reason, message
+
+ACCEPTED = "Accepted"
+INVALID_SPEC = "InvalidSpec"
+REFUSED = "Refused"
+NAME_CONFLICT = "NameConflict"
+TROUBLE = "Trouble"
+
+SERVING = "Serving"
+SCALED_TO_ZERO = "ScaledToZero"
+ROLLING_OUT = "RollingOut"
+SCALING = "Scaling"
+STARTING = "Starting"
+PODS_REFUSED = "PodsRefused"
+NO_POD_READY = "NoPodReady"
+POD_READY = "PodReady"
+AUTOSCALING_FAILED = "AutoscalingFailed"
+SCALED_BY_ANOTHER = "ScaledByAnother"
+CONTENDED = "Contended"
+
+# Reasons of Ready that are as asked for, or pass by themselves; every other one wants a person.
+PASSING = {SERVING, SCALED_TO_ZERO, STARTING, ROLLING_OUT, SCALING, diagnosis.SCHEDULING_GATED}
+
+_HPA_SETTLES = 120  # seconds; before that an autoscaler has no figures of new pods
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why the spec is not carried out.
+
+    Attributes:
+        valid: tells a sound spec that something else stands in the way of.
+        stalls: whether nothing but a change, of the spec or of what stands in its way, will help.
+        carried_out: the present spec was carried out before this came up: its pods are what they are to be.
+    """
+
+    reason: str
+    message: str
+    valid: bool = False
+    stalls: bool = True
+    carried_out: bool = False
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Where a Deployment stands. `settled`: no pod of a former template is left. `makes_room`: an old pod ends before
+    its successor starts."""
+
+    wanted: int
+    existing: int
+    ready: int
+    settled: bool
+    refusal: str | None
+    makes_room: bool = False
+
+    @staticmethod
+    def of(deployment: Object | None) -> "Rollout":
+        if deployment is None:
+            return Rollout(wanted=0, existing=0, ready=0, settled=False, refusal=None)
+        status = deployment.get("status", {})
+        existing = status.get("replicas", 0)
+        seen = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+        refusals = [
+            condition.get("message", "")
+            for condition in status.get("conditions", [])
+            if condition["type"] == "ReplicaFailure" and condition["status"] == "True"
+        ]
+        return Rollout(
+            wanted=deployment["spec"].get("replicas", 1),
+            existing=existing,
+            ready=status.get("readyReplicas", 0),
+            settled=seen and status.get("updatedReplicas", 0) == existing,
+            refusal=refusals[0] if refusals else None,
+            makes_room=deployment["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxSurge") == 0,
+        )
+
+
+def status(
+    body: Object,
+    service: LLMService | None,
+    obstacle: Obstacle | None,
+    deployment: Object | None,
+    pods: list[Object],
+    now: str,
+    *,
+    events: Mapping[str, Sequence[Object]] | None = None,
+    autoscaler: Object | None = None,
+    rival: str | None = None,
+    contention: str | None = None,
+) -> Object:
+    """The whole status. `body` is the stored LLMService, `service` its parsed form (None if the spec is invalid),
+    `now` an RFC 3339 time; a condition whose status did not change keeps its time. `events`: of pods, by name;
+    `autoscaler`: the service's own; `rival`: what else scales the Deployment, against spec.replicas; `contention`: that
+    two operators would serve the namespace, in words."""
+    rollout = Rollout.of(deployment)
+    ready = _ready(obstacle, rollout, pods, events or {}, body["metadata"]["name"], deployment)
+    if ready[0] and obstacle is None:
+        ready = _with_scaling(ready, service, autoscaler, rival, now)
+        if contention is not None:
+            ready = True, CONTENDED, f"{ready[2]}; {contention}"
+    holds = {
+        "Valid": _valid(obstacle),
+        "Available": _available(rollout),
+        "Progressing": _progressing(rollout, deployment, service, obstacle),
+        "Ready": ready,
+    }
+    if obstacle is not None and obstacle.stalls:
+        holds["Stalled"] = (True, obstacle.reason, obstacle.message)
+    former = body.get("status", {})
+    times = {(item["type"], item["status"]): item["lastTransitionTime"] for item in former.get("conditions", [])}
+    conditions = []
+    for type_, (holding, reason, message) in holds.items():
+        word = "True" if holding else "False"
+        conditions.append(
+            {
+                "type": type_,
+                "status": word,
+                "reason": reason,
+                "message": message,
+                "lastTransitionTime": times.get((type_, word), now),
+                "observedGeneration": body["metadata"]["generation"],
+            }
+        )
+    labels = selector(body["metadata"]["name"])
+    result = {
+        "observedGeneration": body["metadata"]["generation"],
+        "conditions": conditions,
+        "replicas": rollout.existing,
+        "readyReplicas": rollout.ready,
+        "readiness": f"{rollout.ready}/{rollout.wanted}",
+        "selector": ",".join(f"{key}={value}" for key, value in labels.items()),
+    }
+    url = service.url if service else former.get("url")
+    return result | ({"url": url} if url else {})
+
+
+def of(status_: Object, type_: str) -> Object | None:
+    """One condition of a status, None if it has none of that type."""
+    return next((item for item in status_.get("conditions", []) if item["type"] == type_), None)
+
+
+def is_carried_out(body: Object) -> bool:
+    """Whether the status says that the present generation was accepted, and nothing stood in its way."""
+    status_ = body.get("status", {})
+    valid, ready = of(status_, "Valid"), of(status_, "Ready")
+    return (
+        status_.get("observedGeneration") == body["metadata"]["generation"]
+        and valid is not None
+        and valid["status"] == "True"
+        and ready is not None
+        and ready["reason"] not in (REFUSED, NAME_CONFLICT)
+        and (ready["reason"] != TROUBLE or ready["status"] == "True")
+    )
+
+
+def _valid(obstacle: Obstacle | None) -> Verdict:
+    if obstacle is not None and not obstacle.valid:
+        return False, obstacle.reason, obstacle.message
+    return True, ACCEPTED, "the spec can be carried out"
+
+
+def _available(rollout: Rollout) -> Verdict:
+    if rollout.ready:
+        return True, POD_READY, f"{rollout.ready} of {rollout.wanted} replicas answer"
+    return False, NO_POD_READY, f"0 of {rollout.wanted} replicas answer"
+
+
+def _progressing(
+    rollout: Rollout, deployment: Object | None, service: LLMService | None, obstacle: Obstacle | None
+) -> Verdict:
+    if deployment is None:
+        if obstacle is not None:
+            return False, obstacle.reason, "nothing is made before Ready is"
+        return False, STARTING, "there is no Deployment yet"
+    if not rollout.settled:
+        how = (
+            "an old pod ends first, one at a time"
+            if rollout.makes_room
+            else "a new pod is ready before an old one ends"
+        )
+        asked = service.spec.rollout.strategy if service else "auto"
+        said = f"pods are being replaced by pods of the present spec: {how} (rollout.strategy {asked}"
+        return True, ROLLING_OUT, f"{said}, {rollout.wanted} replicas)"
+    if rollout.existing != rollout.wanted or rollout.ready != rollout.wanted:
+        return True, SCALING, f"{rollout.ready} of {rollout.wanted} replicas answer"
+    return False, SERVING if rollout.wanted else SCALED_TO_ZERO, "every replica runs the present spec"
+
+
+def _ready(
+    obstacle: Obstacle | None,
+    rollout: Rollout,
+    pods: list[Object],
+    events: Mapping[str, Sequence[Object]],
+    name: str,
+    deployment: Object | None,
+) -> Verdict:
+    answers = rollout.ready > 0 and rollout.settled
+    if obstacle is not None:
+        return obstacle.carried_out and answers, obstacle.reason, obstacle.message
+    if deployment is not None and rollout.wanted == 0 and rollout.existing == 0:
+        return True, SCALED_TO_ZERO, f"replicas is 0, as asked for; kubectl scale llmservice {name} --replicas=1"
+    counted = f"{rollout.ready} of {rollout.wanted} replicas answer"
+    if rollout.ready and not rollout.settled:
+        counted += ", some of them by the former spec"
+    problem = _problem(rollout, pods, events)
+    if problem is not None and (rollout.ready < max(rollout.wanted, rollout.existing) or not rollout.settled):
+        return answers, problem.reason, f"{counted}; {problem.message}"
+    doing = diagnosis.starting(pods)
+    if answers:
+        return True, SERVING, counted if doing is None else f"{counted}; {doing}"
+    if rollout.ready:
+        return False, ROLLING_OUT, counted + (f"; {doing}" if doing else "")
+    return False, STARTING, f"{counted}; {doing or 'pods are being created'}"
+
+
+def _problem(rollout: Rollout, pods: list[Object], events: Mapping[str, Sequence[Object]]) -> diagnosis.Problem | None:
+    """What keeps pods from answering, or a rollout from going on."""
+    problem = diagnosis.root_cause(pods, events)
+    if problem is None and rollout.refusal:
+        return diagnosis.Problem(PODS_REFUSED, f"the API server refuses pods: {rollout.refusal}")
+    stands = rollout.ready > 0 and not rollout.settled and not rollout.makes_room
+    if problem is not None and problem.reason == diagnosis.UNSCHEDULABLE and stands:
+        way = "or set spec.rollout.strategy: recreate, and the old pod makes room for it, and does not answer meanwhile"
+        return diagnosis.Problem(problem.reason, f"{problem.message}; {way}")
+    return problem
+
+
+def _with_scaling(
+    ready: Verdict, service: LLMService | None, autoscaler: Object | None, rival: str | None, now: str
+) -> Verdict:
+    """Ready, and what is wrong with the number of pods where nothing else is."""
+    _, reason, message = ready
+    if reason not in (SERVING, SCALED_TO_ZERO) or service is None:
+        return ready
+    if rival is not None:
+        remedy = "remove spec.replicas, or that autoscaler"
+        said = f"{rival} scales the Deployment, and spec.replicas says {service.spec.replicas}; {remedy}"
+        return True, SCALED_BY_ANOTHER, f"{message}; {said}"
+    if autoscaler is not None and (trouble := _cannot_scale(autoscaler, now)):
+        return True, AUTOSCALING_FAILED, f"{message}; autoscaling does not work: {trouble}"
+    return ready
+
+
+def _cannot_scale(autoscaler: Object, now: str) -> str | None:
+    """What an autoscaler says that it cannot do, once it has been so for a while."""
+    for condition in autoscaler.get("status", {}).get("conditions", []):
+        if condition["type"] not in ("AbleToScale", "ScalingActive") or condition["status"] != "False":
+            continue
+        since = datetime.fromisoformat(condition.get("lastTransitionTime", now))
+        if (datetime.fromisoformat(now) - since).total_seconds() >= _HPA_SETTLES:
+            return " ".join(str(condition.get("message", condition["reason"])).split())
+    return None

@@ -1,0 +1,155 @@
+"""The `octavo` command. Each sub-command imports what it needs when it runs."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from octavo_runtime.bench.commands import bench
+from octavo_runtime.cli.vllm_arguments import spelled
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.config.options import with_model_first, with_options
+from octavo_runtime.config.server import ServerConfig
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(bench, name="bench")
+debug = typer.Typer(no_args_is_help=True, help="Look into a running server.")
+app.add_typer(debug, name="debug")
+
+
+@app.command()
+@with_options(EngineConfig, ServerConfig)
+def serve(context: typer.Context, engine: EngineConfig, server: ServerConfig) -> int:
+    """Serve a model behind an OpenAI-compatible HTTP API. Takes vLLM's spelling of flags too."""
+    from octavo_runtime.protocol import logs
+    from octavo_runtime.server.serve import serve as run
+
+    logs.configure(server.log_format, server.log_level)
+    for note in context.obj or ():
+        logging.getLogger("octavo_runtime").info("%s", note)
+    return run(engine, server)
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="Model to load here, or to ask for at --base-url.")] = "",
+    base_url: Annotated[str, typer.Option(help="Talk to a server instead, such as http://localhost:8000/v1.")] = "",
+    api_key: Annotated[
+        str, typer.Option(envvar="OPENAI_API_KEY", help="Key for --base-url; others see it in the process list.")
+    ] = "",
+) -> int:
+    """Talk to a model in the terminal."""
+    from octavo_runtime.cli.chat import chat as run
+
+    return run(model, base_url, api_key)
+
+
+@app.command()
+def prepare(model: Annotated[str, typer.Argument(help="A model in GGUF form, such as builtin://smollm2.")]) -> int:
+    """Convert a GGUF model's tokenizer once and store it beside the file, so that serving starts faster."""
+    from octavo_runtime.models.loading.files import locate
+    from octavo_runtime.text.tokenizer_conversion import prepare as run
+
+    run(locate(model))
+    return 0
+
+
+@app.command()
+@with_options(EngineConfig)
+def plan(
+    model: Annotated[  # noqa: ARG001 - with a help of its own; it arrives in `engine`
+        str, typer.Argument(help="Folder with a config.json, .gguf file, builtin://NAME or a known name.")
+    ],
+    gpu: Annotated[str, typer.Option(help="GPU to plan for, such as h100-80gb.")] = "",
+    gpu_memory: Annotated[str, typer.Option(help="Memory of the device instead: 80GB (10^9) or 80GiB (2^30).")] = "",
+    lengths: Annotated[str, typer.Option(help="Tokens of a sequence, as in 1024,4096.")] = "",
+    workload: Annotated[str, typer.Option(help="Recommend a configuration: throughput or latency.")] = "",
+    costs: Annotated[bool, typer.Option("--costs", help="Show compute and memory time of prefill and decode.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    *,
+    engine: EngineConfig,
+) -> int:
+    """Say whether a model fits a GPU, how many sequences with it, and what to set. Needs no GPU."""
+    from octavo_runtime.planning.report import run
+
+    return run(engine, gpu=gpu, gpu_memory=gpu_memory, lengths=lengths, workload=workload, costs=costs, as_json=as_json)
+
+
+@app.command()
+def nginx(
+    backends: Annotated[str, typer.Option(help="The servers, as in 10.0.0.1:8000,10.0.0.2:8000.")],
+    listen: Annotated[str, typer.Option(help="PORT or ADDRESS:PORT to listen on.")] = "8080",
+    tls_cert: Annotated[str | None, typer.Option(help="Certificate chain in PEM, to listen with TLS.")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="Its private key in PEM.")] = None,
+    max_body: Annotated[str, typer.Option(help="Largest body of a request: bytes, or with k, m or g.")] = "16m",
+    read_timeout: Annotated[str, typer.Option(help="Longest wait for an answer, or its next piece.")] = "600s",
+    state: Annotated[
+        str | None, typer.Option(help="Folder for nginx's pid and temporary files; nginx's own if unset.")
+    ] = None,
+) -> int:
+    """Print a configuration of nginx in front of several servers."""
+    from octavo_runtime.nginx.configuration import run
+
+    return run(backends, listen, tls_cert, tls_key, max_body, read_timeout, state)
+
+
+@app.command()
+def top(
+    url: Annotated[str, typer.Argument(help="Address of the server.")] = "http://127.0.0.1:8000",
+    api_key: Annotated[str, typer.Option(envvar="OPENAI_API_KEY", help="Key; others see it in the process list.")] = "",
+    interval: Annotated[float, typer.Option(help="Seconds between two looks, from 0.2 to 60.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one view of one interval, and end.")] = False,
+) -> int:
+    """Watch a server's load, speed and latencies in the terminal."""
+    from octavo_runtime.top.live import run
+
+    return run(url, api_key, interval, once)
+
+
+@debug.command()
+def blocks(
+    url: Annotated[str, typer.Argument(help="Address of the server.")] = "http://127.0.0.1:8000",
+    api_key: Annotated[str, typer.Option(envvar="OPENAI_API_KEY", help="Key; others see it in the process list.")] = "",
+) -> int:
+    """Draw the KV cache of a server, block by block."""
+    from octavo_runtime.cli.debug_blocks import run
+
+    return run(url, api_key)
+
+
+def main() -> None:
+    """Runs a sub-command. What the user can mend ends as one line and exit code 2, never as a stack trace."""
+    try:
+        arguments, notes = _arguments(sys.argv[1:])
+        code = app(arguments, standalone_mode=False, obj=notes)
+    except typer.Exit as leave:
+        code = leave.exit_code
+    except typer.Abort:
+        code = 130
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's own errors: unknown option, missing argument
+            message = error.format_message()
+            code = _refuse(message) if message else 2  # help, shown in the place of an error, says all
+        elif isinstance(error, ValueError):
+            code = _refuse(str(error))
+        else:
+            raise
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _arguments(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The command line in Octavo's spelling, and lines about flags of vLLM's that need nothing."""
+    command, rest = given[:1], given[1:]
+    if command == ["serve"]:
+        words, notes = spelled(rest)
+        return [*command, *words], notes
+    if command == ["plan"]:
+        return [*command, *with_model_first(rest)], []
+    return list(given), []
+
+
+def _refuse(message: str) -> int:
+    print(f"octavo: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,214 @@
+"""Every setting of the engine, with its bounds: the one source for Python, the command line and the LLMService. Free of
+torch: the operator imports this module."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from octavo_runtime.config.explain import explain
+from octavo_runtime.config.presets import PRESETS, describe_presets
+from octavo_runtime.config.units import Duration, Quantity, parse_quantity
+
+
+def _power_of_two(value: int) -> int:
+    if value & (value - 1):
+        raise ValueError(f"must be a power of two, got {value}")
+    return value
+
+
+def _more_than_bytes(text: str) -> str:
+    # Elsewhere this setting is a number of GiB.
+    if 0 < parse_quantity(text) < 2**20:
+        raise ValueError(f"must be 0 or at least 1Mi, with its unit, such as 4Gi, got {text!r}")
+    return text
+
+
+KNOWN_QUANTIZATION = ("awq", "gptq", "int8", "fp8")
+
+
+def _not_quantized(value: str) -> str:
+    known = ", ".join(KNOWN_QUANTIZATION)
+    raise ValueError(f"must be unset: weights are served in dtype, and {known} are not supported, got {value!r}")
+
+
+_GENERATION_FIELDS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
+
+
+def _json_text(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+def _generation_fields(text: str) -> str:
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict):
+        raise ValueError(f'must be a JSON object such as {{"temperature": 0.5}}, got {text!r:.100}')
+    for name in given:
+        if name not in _GENERATION_FIELDS:
+            raise ValueError(f"may set {', '.join(_GENERATION_FIELDS)}, got {name!r:.100}")
+    return text
+
+
+class EngineConfig(BaseModel):
+    """What the engine runs and within which bounds. Python and the command line use the field names (`max_model_len`,
+    `--max-model-len`), the LLMService their camelCase form (`maxModelLen`)."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+    model: str = Field(
+        min_length=1, description="Model to serve: builtin://NAME, hf://OWNER/NAME@REVISION, file:///PATH or a path."
+    )
+    preset: Literal["small-gpu", "large-gpu", "throughput", "latency"] | None = Field(
+        None,
+        description=f"Defaults of other fields, which win where they are set: {describe_presets()}. Default: none.",
+    )
+    tokenizer: str | None = Field(
+        None,
+        min_length=1,
+        max_length=512,
+        description="Where the tokenizer and the chat template come from, named like a model. Default: the model.",
+    )
+    tokenizer_mode: Literal["auto"] = Field(
+        "auto", description="auto, the one there is: the tokenizers library reads tokenizer.json. Default auto."
+    )
+    trust_remote_code: bool = Field(
+        False,
+        description="Let a model folder without tokenizer.json run its own Python code, once, in a process apart, to "
+        "make one. Nothing else of a model is ever executed. Default false.",
+    )
+    generation_config: str = Field(
+        "auto",
+        min_length=1,
+        max_length=512,
+        description="Where the sampling defaults of requests come from: auto, the model's generation_config.json; vllm "
+        "or none, the API's own; or a folder with a generation_config.json. Default auto.",
+    )
+    override_generation_config: (
+        Annotated[str, BeforeValidator(_json_text), AfterValidator(_generation_fields)] | None
+    ) = Field(
+        None,
+        max_length=1024,
+        description=f"Sampling defaults that go before those, as a JSON object of {', '.join(_GENERATION_FIELDS)}. "
+        "Default: none.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where the model runs. Default auto: the GPU if there is one, else the CPU."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Type of weights, activations and KV cache. Default auto: bfloat16."
+    )
+    quantization: Annotated[str, AfterValidator(_not_quantized)] | None = Field(
+        None,
+        max_length=32,
+        description=f"Must be unset: {', '.join(KNOWN_QUANTIZATION)} are not supported. Default: none, weights are "
+        "served in dtype.",
+    )
+    load_format: Literal["auto", "dummy"] = Field(
+        "auto", description="dummy fills the weights with random values, to measure without a checkpoint. Default auto."
+    )
+    tensor_parallel_size: int = Field(
+        1, ge=1, le=1, description="GPUs that share each layer; one is supported. Default 1."
+    )
+    pipeline_parallel_size: int = Field(
+        1, ge=1, le=1, description="GPUs that share the layers between them; one is supported. Default 1."
+    )
+    max_model_len: int | None = Field(
+        None,
+        ge=16,
+        le=4_194_304,
+        description="Most tokens of one request, prompt and answer together. Default: the model's own limit, "
+        "or less where the KV cache is smaller.",
+    )
+    max_num_seqs: int = Field(
+        64, ge=1, le=4096, description="Most sequences computed in one step. Default: the preset's, else 64."
+    )
+    max_num_batched_tokens: int | None = Field(
+        None,
+        ge=16,
+        le=1_048_576,
+        description="Most tokens computed in one step; longer prompts run in chunks. Default: the preset's, else "
+        "8192 on a GPU, 512 on a CPU.",
+    )
+    block_size: Annotated[int, AfterValidator(_power_of_two)] = Field(
+        16, ge=8, le=256, description="Tokens in one block of the KV cache, a power of two. Default 16."
+    )
+    gpu_memory_utilization: float = Field(
+        0.9,
+        ge=0.05,
+        le=1.0,
+        description="Share of the GPU's memory to use, weights included. Default: the preset's, else 0.9.",
+    )
+    kv_cache_memory: Quantity | None = Field(
+        None,
+        description="Size of the KV cache, such as 4Gi. Default: on a GPU all that the memory share leaves, "
+        "on a CPU 1Gi or a quarter of the free memory, whichever is less.",
+    )
+    swap_space: Annotated[Quantity, AfterValidator(_more_than_bytes)] | None = Field(
+        None,
+        description="Host memory for the KV cache of preempted requests, such as 4Gi. Default: an eighth of the free "
+        "host memory, at most 4Gi on a GPU and half of the KV cache on a CPU; nothing where preemption recomputes.",
+    )
+    enable_prefix_caching: bool = Field(
+        True, description="Keep the KV cache of finished requests for prompts that begin alike. Default true."
+    )
+    scheduling_policy: Literal["fcfs", "priority"] = Field(
+        "fcfs",
+        description="Who goes first: fcfs, in order of arrival, or priority, the lower number. Default fcfs.",
+    )
+    priority_aging: Duration = Field(
+        "30s",
+        description="With the priority policy: by how much earlier a request counts as having arrived for each step of "
+        "priority, so that none waits for ever. Default 30s.",
+    )
+    preemption_mode: Literal["auto", "recompute", "swap"] = Field(
+        "auto",
+        description="What becomes of a running request when blocks run out: recompute it later, or swap its blocks to "
+        "host memory. Default auto: whichever costs less.",
+    )
+    max_queue_len: int | None = Field(
+        None, ge=1, le=1_048_576, description="Most requests that wait; further ones are refused. Default: no limit."
+    )
+    queue_timeout: Duration | None = Field(
+        None, description="Longest wait of a request for its turn, such as 30s; then it is refused. Default: no limit."
+    )
+    cpu_threads: int | None = Field(
+        None, ge=1, le=1024, description="Threads of the CPU device. Default: the CPUs that this process may use."
+    )
+    seed: int | None = Field(
+        None,
+        ge=0,
+        le=2**63 - 1,
+        description="Base of the randomness of requests that bring no seed. Default: another one at each start.",
+    )
+    log_stats: bool = Field(False, description="Log load and speed at regular times. Default false.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        """The preset's values where nothing else is said; an unknown preset is left for its field to refuse."""
+        preset = PRESETS.get(str(given.get("preset"))) if isinstance(given, dict) else None
+        if preset is None:
+            return given
+        said = {field_name(key) for key in given}
+        return given | {name: value for name, value in preset.values.items() if name not in said}
+
+
+def engine_config(model: str, **options: Any) -> EngineConfig:
+    """The configuration that a Python caller's keyword arguments make. ValueError: one line that names field, bound and
+    value."""
+    try:
+        return EngineConfig.model_validate({"model": model, **options})
+    except ValidationError as error:
+        raise ValueError(explain(error)) from None
+
+
+def field_name(key: str) -> str:
+    """`max_model_len` for maxModelLen and for itself."""
+    return _NAMES.get(key, key)
+
+
+_NAMES = {field.alias or name: name for name, field in EngineConfig.model_fields.items()}

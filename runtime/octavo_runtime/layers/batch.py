@@ -1,0 +1,40 @@
+"""What the layers are told of a step: its tokens, and the sequences that they belong to."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+
+@dataclass(frozen=True)
+class DecodeInputs:
+    """Sequences with one new token each."""
+
+    block_tables: torch.Tensor  # [sequences, blocks] int32
+    seq_lens: torch.Tensor  # [sequences] int32, the new token included
+
+
+@dataclass(frozen=True)
+class PrefillInputs:
+    """Sequences with several new tokens each, their queries packed one after another."""
+
+    block_tables: torch.Tensor  # [sequences, blocks] int32
+    seq_lens: torch.Tensor  # [sequences] int32, the new tokens included
+    query_start: torch.Tensor  # [sequences + 1] int32
+    max_query_len: int
+    lengths: npt.NDArray[np.int64]  # [sequences, 2]: new tokens and all tokens, on the host
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's tokens: first the sequences with a single new token, from long to short, then the others."""
+
+    token_ids: torch.Tensor  # [tokens] int64
+    positions: torch.Tensor  # [tokens] int64
+    slots: torch.Tensor  # [tokens] int64: where each token's key and value go, block * block_size + offset
+    num_decodes: int
+    decode: DecodeInputs | None
+    prefill: PrefillInputs | None
+    first_tokens: npt.NDArray[np.int64]  # [slices]: where each slice of the plan, in its order, begins
+    last_tokens: npt.NDArray[np.int64]  # [slices]: and its last token

@@ -1,0 +1,54 @@
+"""The output head: hidden states to the scores of all words."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from octavo_kernels.grouped_linear import grouped_linear
+from octavo_kernels.wide_linear import wide_linear
+from octavo_runtime.layers.linear import FEW_ROWS, Linear, build_linear, pack_groups, packs
+from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
+
+# Up to this many rows a tied head of 16 bits is summed in float32.
+FEW_WIDE_ROWS = 4
+
+
+class LMHead:
+    """The projection of hidden states to the words' scores on a CPU in 16 bits, and of up to `few` rows in float32,
+    where that takes no longer: it keeps words apart whose scores round to the same 16-bit number."""
+
+    def __init__(
+        self,
+        many_rows: Linear,
+        dtype: torch.dtype,
+        few_rows: Callable[[Tensor], Tensor] | None = None,
+        few: int = 0,
+        few_bytes: int = 0,
+    ) -> None:
+        self._many_rows = many_rows
+        self._dtype = dtype
+        self._few_rows = few_rows
+        self._few = few
+        self.num_bytes = many_rows.num_bytes + few_bytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self._few_rows is None or x.shape[0] > self._few:
+            return self._many_rows(x.to(self._dtype))
+        return self._few_rows(x.float())
+
+
+def build_lm_head(
+    stored: Tensor | QuantizedMatrix, embedding: Tensor | None, device: torch.device, dtype: torch.dtype
+) -> Linear:
+    """The projection of a stored weight [vocab, hidden], computed in `dtype` on `device`. embedding: the same weight
+    where it lies already, if it is the embedding."""
+    linear = build_linear(stored if embedding is None else embedding, None, device, dtype)
+    if not packs(device, dtype):
+        return linear
+    if isinstance(stored, QuantizedMatrix):
+        packed = pack_groups(stored)
+        return LMHead(linear, dtype, lambda x: grouped_linear(x, packed), FEW_ROWS, packed.data.nbytes)
+    if embedding is not None:
+        return LMHead(linear, dtype, lambda x: wide_linear(x, embedding), FEW_WIDE_ROWS)
+    return LMHead(linear, dtype)

@@ -1,0 +1,75 @@
+"""The rotary position embedding (Su et al. 2021), with the scalings that Llama-shaped models use."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from octavo_kernels import rotary
+from octavo_runtime.layers.rope_scaling import DividedRope, LinearRope, Llama3Rope, RopeScaling, YarnRope
+
+
+class RotaryEmbedding:
+    """Turns queries and keys by their positions. One serves all layers of a decoder.
+
+    table: [positions, head_dim] float32, the cosines in the first half of a row, the sines in the second."""
+
+    table: Tensor
+
+    def __init__(self, head_dim: int, theta: float, scaling: RopeScaling | None, device: torch.device) -> None:
+        self._frequencies = _inverse_frequencies(head_dim, theta, scaling)
+        self._amplitude = scaling.attention_factor if isinstance(scaling, YarnRope) else 1.0
+        self._device = device
+        self.reach(1)
+
+    def reach(self, positions: int) -> None:
+        """Makes the table for positions below `positions`: how long a sequence may become is known only when the
+        weights are loaded and the rest of the memory is shared out."""
+        angles = torch.outer(torch.arange(positions, dtype=torch.float32), self._frequencies)
+        table = torch.cat((angles.cos(), angles.sin()), dim=-1) * self._amplitude
+        self.table = table.to(self._device)
+
+    def __call__(self, q: Tensor, k: Tensor, positions: Tensor) -> None:
+        """In place. q, k: [tokens, heads, head_dim]; positions: [tokens] int64."""
+        rotary(q, k, positions, self.table)
+
+
+def _inverse_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> Tensor:
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
+    plain = 1.0 / (theta**exponents)
+    match scaling:
+        case None:
+            return plain
+        case LinearRope(factor):
+            return plain / factor
+        case DividedRope(divisors):
+            return plain / torch.tensor(divisors)
+        case Llama3Rope():
+            return _llama3(plain, scaling)
+        case YarnRope():
+            return _yarn(plain, head_dim, theta, scaling)
+
+
+def _llama3(plain: Tensor, scaling: Llama3Rope) -> Tensor:
+    low, high, old_context = scaling.low_freq_factor, scaling.high_freq_factor, scaling.original_max_position
+    wavelengths = 2 * math.pi / plain
+    blend = (old_context / wavelengths - low) / (high - low)
+    blended = (1 - blend) * plain / scaling.factor + blend * plain
+    scaled = torch.where(wavelengths > old_context / low, plain / scaling.factor, plain)
+    between = (wavelengths <= old_context / low) & (wavelengths >= old_context / high)
+    return torch.where(between, blended, scaled)
+
+
+def _yarn(plain: Tensor, head_dim: int, theta: float, scaling: YarnRope) -> Tensor:
+    def dimension(turns: float) -> float:
+        """The pair of dimensions, as a real number, that turns so often within the original context."""
+        return head_dim * math.log(scaling.original_max_position / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    low, high = dimension(scaling.beta_fast), dimension(scaling.beta_slow)
+    if scaling.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, head_dim - 1)
+    if low == high:
+        high += 0.001  # a ramp needs a width
+    ramp = ((torch.arange(head_dim // 2, dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
+    return plain * (1 - ramp) + plain / scaling.factor * ramp

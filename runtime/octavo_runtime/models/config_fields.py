@@ -1,0 +1,137 @@
+"""The fields of a config.json that are read, with their bounds, and transformers' defaults where all families share
+them. Free of torch."""
+
+import math
+import textwrap
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from octavo_runtime.config.explain import explain
+from octavo_runtime.layers.rope_scaling import LinearRope, Llama3Rope, RopeScaling, YarnRope
+from octavo_runtime.models.spec import UnsupportedModel
+
+SUPPORTED_ROPE = ("default", "linear", "llama3", "yarn")
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+# Bounds far beyond any model, below which the engine's arithmetic stays within what memory can hold.
+_Size = Annotated[int, Field(ge=1, le=2**24)]
+_Layers = Annotated[int, Field(ge=1, le=4096)]
+_Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
+_Token = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class ConfigFields(BaseModel):
+    """The fields of config.json that are read."""
+
+    model_config = ConfigDict(strict=True)
+
+    vocab_size: _Size = 32000
+    hidden_size: _Size = 4096
+    intermediate_size: _Size
+    num_hidden_layers: _Layers = 32
+    num_attention_heads: _Size = 32
+    num_key_value_heads: _Size | None = None
+    head_dim: _Size | None = None
+    max_position_embeddings: Annotated[int, Field(ge=1, lt=2**31)]
+    original_max_position_embeddings: _Size | None = None
+    sliding_window: Annotated[int, Field(ge=1)] | None = None
+    use_sliding_window: bool | None = None
+    rms_norm_eps: _Positive = 1e-6
+    rope_theta: _Positive | None = None
+    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: dict[str, Any] | None = None
+    hidden_act: str = "silu"
+    tie_word_embeddings: bool = False
+    attention_bias: bool = False
+    attention_out_bias: bool = False
+    mlp_bias: bool = False
+    no_rope_layers: list[int] | None = None
+    no_rope_layer_interval: _Layers = 4
+    attention_multiplier: _Positive = 1.0
+    embedding_multiplier: _Positive = 1.0
+    residual_multiplier: _Positive = 1.0
+    logits_scaling: _Positive = 1.0
+
+
+class _Rope(BaseModel):
+    """rope_parameters, or rope_scaling in older files. What else they hold would change the arithmetic."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    rope_type: str | None = None
+    type: str | None = None
+    rope_theta: _Positive | None = None
+    partial_rotary_factor: float | None = None
+    original_max_position_embeddings: _Size | None = None
+    factor: _Positive | None = None
+    low_freq_factor: _Positive | None = None
+    high_freq_factor: _Positive | None = None
+    beta_fast: _Positive | None = None
+    beta_slow: _Positive | None = None
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    attention_factor: _Positive | None = None
+    truncate: bool = True
+
+
+def rope(fields: ConfigFields) -> tuple[float, RopeScaling | None]:
+    """Base and scaling of the rotary embedding, from whichever fields hold them."""
+    where = "rope_parameters" if fields.rope_parameters else "rope_scaling"
+    given = fields.rope_parameters or fields.rope_scaling or {}
+    named = given.get("rope_type") or given.get("type") or "default"
+    if named not in SUPPORTED_ROPE:
+        raise UnsupportedModel(f"rope type must be one of {', '.join(SUPPORTED_ROPE)}, got {shown(named)}")
+    found = validated(_Rope, given, where)
+    if found.partial_rotary_factor not in (None, 1):
+        raise UnsupportedModel(f"{where}.partial_rotary_factor must be 1, got {found.partial_rotary_factor}")
+    theta = found.rope_theta or fields.rope_theta or 10000.0
+    if named == "default":
+        return theta, None
+    if found.factor is None:
+        raise UnsupportedModel(f"{where}.factor must be given for rope type {named}")
+    if named == "linear":
+        return theta, LinearRope(found.factor)
+    original = fields.original_max_position_embeddings or found.original_max_position_embeddings
+    original = original or fields.max_position_embeddings
+    if named == "yarn":
+        return theta, _yarn(found, found.factor, original)
+    low, high = found.low_freq_factor, found.high_freq_factor
+    if low is None or high is None or low >= high:
+        raise UnsupportedModel(f"{where}.low_freq_factor must be below high_freq_factor, got {low} and {high}")
+    return theta, Llama3Rope(found.factor, low, high, original)
+
+
+def _yarn(found: _Rope, factor: float, original: int) -> YarnRope:
+    """With transformers' defaults (modeling_rope_utils)."""
+
+    def amplitude(mscale: float) -> float:
+        return 0.1 * mscale * math.log(factor) + 1 if factor > 1 else 1.0
+
+    implied = amplitude(1.0)
+    if found.mscale and found.mscale_all_dim:
+        implied = amplitude(found.mscale) / amplitude(found.mscale_all_dim)
+    return YarnRope(
+        factor=factor,
+        original_max_position=original,
+        beta_fast=found.beta_fast or 32.0,
+        beta_slow=found.beta_slow or 1.0,
+        attention_factor=found.attention_factor or implied,
+        truncate=found.truncate,
+    )
+
+
+def validated(model: type[_Model], values: Mapping[str, Any], where: str = "") -> _Model:
+    """The values as a model. Raises UnsupportedModel, which names the field, below `where`."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problem = f"{where}.{explain(error)}" if where else explain(error)
+        raise UnsupportedModel(textwrap.shorten(problem, 300, placeholder=" ...")) from None
+
+
+def shown(value: object) -> str:
+    """A value for a message, at most some words of it."""
+    return textwrap.shorten(value if isinstance(value, str) else repr(value), 60, placeholder=" ...")

@@ -1,0 +1,28 @@
+"""Qwen 2 and 2.5: transformers' Qwen2Config. Biases of queries, keys and values."""
+
+from dataclasses import replace
+
+from octavo_runtime.models.config_fields import ConfigFields
+from octavo_runtime.models.families import llama
+from octavo_runtime.models.family import Family, GGUFForm
+from octavo_runtime.models.spec import ModelSpec
+
+
+def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
+    """Raises UnsupportedModel, which names field, bound and value."""
+    return replace(llama.spec(fields, eos_token_ids), qkv_bias=True, output_bias=False, mlp_bias=False)
+
+
+FAMILY = Family(
+    "Qwen2ForCausalLM",
+    "qwen2",
+    {
+        "vocab_size": 151_936,
+        "intermediate_size": 22_016,
+        "num_key_value_heads": 32,
+        "max_position_embeddings": 32_768,
+        "use_sliding_window": False,
+    },
+    spec,
+    gguf=GGUFForm("qwen2"),
+)

@@ -1,0 +1,32 @@
+"""A decoder family: what a config.json of one architecture means."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from octavo_runtime.models.config_fields import ConfigFields
+from octavo_runtime.models.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class GGUFForm:
+    """How llama.cpp's converter writes a family: general.architecture, whether the rows of queries and keys are stored
+    for a rotary embedding that turns neighbours instead of halves, and whether queries and keys have norms."""
+
+    architecture: str
+    interleaved: bool = False
+    qk_norm: bool = False
+
+
+@dataclass(frozen=True)
+class Family:
+    """architecture, model_type: as config.json names it. defaults: what transformers takes for fields that are left
+    out, where it is not the same for all families. spec: from the fields and the tokens that end an answer. reads: what
+    changes its arithmetic by fields that other families refuse. gguf: None where no GGUF file of it is read."""
+
+    architecture: str
+    model_type: str
+    defaults: Mapping[str, Any]
+    spec: Callable[[ConfigFields, tuple[int, ...]], ModelSpec]
+    reads: frozenset[str] = frozenset()
+    gguf: GGUFForm | None = None

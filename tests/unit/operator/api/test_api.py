@@ -1,0 +1,134 @@
+"""The LLMService's own rules: defaults, bounds, and refusals that name field, bound and value."""
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from octavo_operator import api
+from octavo_operator.api.quantities import parse_cpu
+from octavo_operator.generate import crd
+from octavo_runtime.config.engine import EngineConfig
+
+HERE = Path(__file__).parent
+BAD_SPECS = yaml.safe_load((HERE / "bad_specs.yaml").read_text())
+SMALLEST = {"model": {"uri": "builtin://smollm2"}}
+
+
+def llmservice(spec: dict[str, Any], name: str = "chat") -> dict[str, Any]:
+    metadata = {"namespace": "default", "name": name, "uid": "u1", "generation": 1}
+    return {"apiVersion": api.API_VERSION, "kind": api.KIND, "metadata": metadata, "spec": spec}
+
+
+def strict_schema(schema: Any) -> Any:
+    """The structural schema as strict field validation sees it: no field but the named ones."""
+    if isinstance(schema, list):
+        return [strict_schema(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict = {key: strict_schema(value) for key, value in schema.items()}
+    if "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        strict["additionalProperties"] = False
+    return strict
+
+
+@pytest.mark.parametrize("case", BAD_SPECS, ids=lambda case: yaml.safe_dump(case["spec"], default_flow_style=True)[:80])
+def test_bad_spec_is_refused_in_words(case: dict[str, Any]) -> None:
+    with pytest.raises(api.InvalidSpec) as refusal:
+        api.parse(llmservice(case["spec"], case.get("name", "chat")))
+    message = str(refusal.value)
+    assert [word for word in case["operator"] if word not in message] == [], message
+    assert "\n" not in message
+
+
+def test_smallest_service_has_every_default() -> None:
+    service = api.parse(llmservice(SMALLEST))
+    assert service.spec.resources.memory == "4Gi"
+    assert service.spec.engine.block_size == EngineConfig.model_fields["block_size"].default
+    assert service.url == "http://chat.default.svc/v1"
+
+
+def test_url_names_another_port() -> None:
+    assert api.parse(llmservice(SMALLEST | {"endpoint": {"port": 8080}})).url == "http://chat.default.svc:8080/v1"
+
+
+@pytest.mark.parametrize(
+    ("port", "url"), [(443, "https://chat.default.svc/v1"), (80, "https://chat.default.svc:80/v1")]
+)
+def test_url_of_a_certificate_is_https(port: int, url: str) -> None:
+    endpoint = {"port": port, "tlsSecret": {"name": "chat-tls"}}
+    assert api.parse(llmservice(SMALLEST | {"endpoint": endpoint})).url == url
+
+
+def test_numbers_are_taken_as_quantities() -> None:
+    service = api.parse(llmservice(SMALLEST | {"resources": {"cpu": 2, "memory": 4294967296}}))
+    assert (service.spec.resources.cpu, service.spec.resources.memory) == ("2", "4294967296")
+
+
+@pytest.mark.parametrize(("text", "cpus"), [("500m", 0.5), ("2", 2.0), ("1.5", 1.5)])
+def test_cpu_quantities(text: str, cpus: float) -> None:
+    assert parse_cpu(text) == cpus
+
+
+def test_every_engine_setting_is_in_the_schema_and_no_other() -> None:
+    engine = crd.spec_schema()["properties"]["engine"]["properties"]
+    settings = {field.alias for name, field in EngineConfig.model_fields.items() if name not in ("model", "device")}
+    assert set(engine) == settings
+
+
+def test_every_description_says_the_default() -> None:
+    def silent(schema: dict[str, Any], path: str) -> list[str]:
+        found = []
+        for name, field in schema.get("properties", {}).items():
+            here = f"{path}.{name}"
+            required = name in schema.get("required", [])
+            words = "Required" if required else "Default"
+            if words.lower() not in field.get("description", "").lower():
+                found.append(here)
+            if "default" in field and not isinstance(field["default"], dict):
+                shown = str(field["default"]).lower()
+                found += [] if shown in field["description"].lower() else [f"{here} is {shown}"]
+            found += silent(field, here)
+        return found
+
+    assert silent(crd.spec_schema(), "spec") == []
+
+
+def test_defaults_of_schema_and_models_are_the_same() -> None:
+    def filled(schema: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
+        """What the API server stores: defaults from the outside in."""
+        result = dict(value)
+        for name, field in schema.get("properties", {}).items():
+            if name not in result and "default" in field:
+                result[name] = field["default"]
+            if isinstance(result.get(name), dict):
+                result[name] = filled(field, result[name])
+        return result
+
+    stored = filled(crd.spec_schema(), SMALLEST)
+    assert api.parse(llmservice(stored)).spec == api.parse(llmservice(SMALLEST)).spec
+
+
+def test_strings_and_lists_are_bounded() -> None:
+    """CEL's cost is estimated from the bounds: a field without one would make a rule on it too dear."""
+
+    def unbounded(schema: dict[str, Any], path: str) -> list[str]:
+        found = []
+        if schema.get("type") == "string" and "maxLength" not in schema and "enum" not in schema:
+            found.append(path)
+        if schema.get("type") == "array" and "maxItems" not in schema:
+            found.append(path)
+        for name, field in schema.get("properties", {}).items():
+            found += unbounded(field, f"{path}.{name}")
+        return found + (unbounded(schema["items"], f"{path}[]") if "items" in schema else [])
+
+    assert unbounded(crd.spec_schema(), "spec") == []
+
+
+@pytest.mark.parametrize("path", sorted((HERE.parents[2] / "examples").glob("*.yaml")), ids=lambda path: path.name)
+def test_examples_are_valid(path: Path) -> None:
+    for document in yaml.safe_load_all(path.read_text()):
+        jsonschema.validate(document, strict_schema(crd.object_schema()) | {"additionalProperties": True})
+        api.parse(llmservice(document["spec"], document["metadata"]["name"]))

@@ -1,0 +1,81 @@
+"""The chart as Helm renders it."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CHART = Path(__file__).parents[3] / "charts" / "octavo"
+FOLDERS = [os.environ.get("OCTAVO_BIN", ""), str(Path.home() / ".cache/octavo/bin"), os.environ["PATH"]]
+HELM = shutil.which("helm", path=os.pathsep.join(FOLDERS))
+
+pytestmark = pytest.mark.skipif(HELM is None, reason="no helm (set OCTAVO_BIN to its folder)")
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(HELM), *arguments], capture_output=True, text=True)
+
+
+def rendered(*settings: str) -> list[dict[str, Any]]:
+    flags = [word for setting in settings for word in ("--set", setting)]
+    done = helm("template", "octavo", str(CHART), "--namespace=octavo-system", *flags)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def of_kind(documents: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [document for document in documents if document["kind"] == kind]
+
+
+def test_lint_is_clean() -> None:
+    done = helm("lint", "--strict", str(CHART))
+    assert done.returncode == 0, done.stdout
+    assert "WARNING" not in done.stdout
+
+
+def test_definition_is_kept_and_can_be_left_out() -> None:
+    (definition,) = of_kind(rendered(), "CustomResourceDefinition")
+    assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert of_kind(rendered("crds.enabled=false"), "CustomResourceDefinition") == []
+
+
+@pytest.mark.parametrize("settings", [(), ("namespaces={one,two}",)])
+def test_every_right_is_named(settings: tuple[str, ...]) -> None:
+    roles = [document for document in rendered(*settings) if document["kind"] in ("Role", "ClusterRole")]
+    rules = [rule for role in roles for rule in role["rules"]]
+    assert rules
+    for rule in rules:
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+        assert "secrets" not in rule["resources"]
+
+
+def test_operator_for_some_namespaces_has_no_right_on_the_cluster() -> None:
+    documents = rendered("namespaces={one,two}")
+    assert of_kind(documents, "ClusterRole") == of_kind(documents, "ClusterRoleBinding") == []
+    roles = [role for role in of_kind(documents, "Role") if "annotations" not in role["metadata"]]
+    assert {role["metadata"]["namespace"] for role in roles} == {"one", "two"}
+
+
+def test_operator_is_locked_down_and_configured() -> None:
+    (deployment,) = of_kind(rendered("runtime.repository=here/demo", "runtime.tag=v7"), "Deployment")
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    environment = {item["name"]: item["value"] for item in container["env"]}
+    assert environment["OCTAVO_RUNTIME_IMAGE"] == "here/demo:v7"
+    assert environment["OCTAVO_INSTALLATION"] == "octavo-system/octavo"
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"), [("replicas=2", "replicas"), ("resync=soon", "/resync"), ("logLevel=loud", "/logLevel")]
+)
+def test_wrong_value_is_refused(setting: str, words: str) -> None:
+    done = helm("template", "octavo", str(CHART), "--set", setting)
+    assert done.returncode != 0
+    assert words in done.stderr

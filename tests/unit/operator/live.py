@@ -1,0 +1,163 @@
+"""A live operator and its API server, as tests use them."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+SMALLEST = {"model": {"uri": "builtin://smollm2"}}
+CHILDREN = ("deployment", "service", "serviceaccount", "poddisruptionbudget", "configmap", "horizontalpodautoscaler")
+
+
+def llmservice(name: str, spec: dict[str, Any]) -> str:
+    metadata = {"name": name, "namespace": "default"}
+    return json.dumps(
+        {"apiVersion": "serving.octavo.dev/v1alpha1", "kind": "LLMService", "metadata": metadata, "spec": spec}
+    )
+
+
+# What waits for Kubernetes' own controllers waits so long: they take their time on a busy machine.
+PATIENCE = 90.0
+
+
+def eventually(holds: Callable[[], Any], seconds: float = PATIENCE, *, what: str | Callable[[], str] = "") -> Any:
+    """The first true value of `holds()`; fails after `seconds`, with `what` was missed and what was seen last."""
+    end = time.monotonic() + seconds
+    while True:
+        found = holds()
+        if found:
+            return found
+        if time.monotonic() > end:
+            missed = what() if callable(what) else what
+            pytest.fail(f"not within {seconds} s: {missed or holds}; last seen: {found!r}")
+        time.sleep(0.1)
+
+
+class Kubernetes:
+    """kubectl with JSON answers."""
+
+    def __init__(self, kubectl: Callable[..., str]) -> None:
+        self.kubectl = kubectl
+
+    def apply(self, name: str, spec: dict[str, Any]) -> None:
+        self.kubectl("apply", "-f", "-", document=llmservice(name, spec))
+
+    def get(self, kind: str, name: str) -> dict[str, Any] | None:
+        out = self.kubectl("get", kind, name, "-o", "json", "--show-managed-fields", check=False)
+        return json.loads(out) if out.startswith("{") else None
+
+    def labelled(self, kind: str, selector: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, "-l", selector, "-o", "json"))["items"]
+        return found
+
+    def condition(self, name: str, type_: str) -> dict[str, Any]:
+        service = self.get("llmservice", name) or {}
+        found = [item for item in service.get("status", {}).get("conditions", []) if item["type"] == type_]
+        return found[0] if found else {}
+
+    def reason(self, name: str) -> str:
+        return str(self.condition(name, "Ready").get("reason", ""))
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        out = self.kubectl("get", "events", "--field-selector", f"involvedObject.name={name}", "-o", "json")
+        return [item for item in json.loads(out)["items"] if item["involvedObject"]["kind"] == "LLMService"]
+
+    def writes(self) -> int:
+        """Write requests of the operator so far, from the API server's own count (leases and events left out)."""
+        text = self.kubectl("get", "--raw=/metrics")
+        counted = r'apiserver_request_total\{[^}]*code="20.",[^}]*resource="(\w+)"[^}]*verb="(?:APPLY|POST|DELETE)"'
+        pattern = counted + r"[^}]*\} (\d+)"
+        kinds = ("llmservices", "deployments", "services", "serviceaccounts", "configmaps", "poddisruptionbudgets")
+        return sum(int(count) for kind, count in re.findall(pattern, text) if kind in kinds)
+
+
+class Operator:
+    """The operator as a process of its own."""
+
+    def __init__(self, kubeconfig: Path, log: Path, **environment: str) -> None:
+        self._environment = os.environ | {
+            "KUBECONFIG": str(kubeconfig),
+            "OCTAVO_RUNTIME_IMAGE": "octavo.local/demo:1",
+            "OCTAVO_HEALTH_PORT": "18081",
+            "OCTAVO_METRICS_PORT": "18082",
+            "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'runtime'}",
+            **environment,
+        }
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("a") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "octavo_operator"], env=self._environment, stdout=log, stderr=log
+            )
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End it; returns its exit code."""
+        assert self._process is not None
+        self._process.send_signal(how)
+        return self._process.wait(PATIENCE)
+
+    def run(self, module: str, *arguments: str) -> str:
+        """Run another module as the operator's account; returns what it said."""
+        command = [sys.executable, "-m", module, *arguments]
+        return subprocess.run(
+            command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60
+        ).stdout
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+def helm_program() -> str:
+    """Helm; skips where there is none."""
+    folders = f"{os.environ.get('OCTAVO_BIN', '')}:{Path.home() / '.cache/octavo/bin'}:{os.environ['PATH']}"
+    helm = shutil.which("helm", path=folders)
+    if helm is None:
+        pytest.skip("no helm (set OCTAVO_BIN to its folder)")
+    return helm
+
+
+def set_pod_status(kubernetes: Kubernetes, name: str, status: dict[str, Any]) -> None:
+    pods = eventually(lambda: kubernetes.labelled("pods", f"serving.octavo.dev/service={name}"), what="a pod")
+    for pod in pods:
+        kubernetes.kubectl(
+            "patch", "pod", pod["metadata"]["name"], "--subresource=status", "-p", json.dumps({"status": status})
+        )
+
+
+READY = {
+    "phase": "Running",
+    "conditions": [{"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}],
+}
+
+
+def namespaced_operator(
+    api_server: Any, kubernetes: Kubernetes, release: str, namespaces: Sequence[str], **environment: str
+) -> Operator:
+    """An operator, not started yet, with the rights that the chart gives a release for these namespaces."""
+    served = ",".join(namespaces)
+    settings = [f"--set=namespaces={{{served}}}", "--set=crds.enabled=false", "--namespace=octavo-system"]
+    rendered = subprocess.run(
+        [helm_program(), "template", release, ROOT / "charts/octavo", *settings],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    kinds = ("Role", "RoleBinding", "ServiceAccount")
+    rights = [item for item in yaml.safe_load_all(rendered) if item and item["kind"] in kinds]
+    kubernetes.kubectl("apply", "-f", "-", document=yaml.safe_dump_all(rights))
+    token = kubernetes.kubectl("create", "token", f"{release}-operator", "--namespace=octavo-system").strip()
+    own = {"OCTAVO_NAMESPACES": served, "OCTAVO_HEALTH_PORT": "18083", "OCTAVO_METRICS_PORT": "18084"}
+    return Operator(api_server.kubeconfig(release, token), api_server.folder / f"{release}.log", **(own | environment))

@@ -1,0 +1,91 @@
+"""What a service owns stays as it is to be, and what it does not own is left alone."""
+
+import json
+import time
+
+import pytest
+from live import CHILDREN, SMALLEST, Kubernetes, Operator, eventually
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.mark.parametrize("kind", CHILDREN)
+def test_deleted_child_is_back(operator: Operator, kubernetes: Kubernetes, name: str, kind: str) -> None:
+    kubernetes.apply(name, SMALLEST | {"autoscaling": {"maxReplicas": 3}})
+    child = f"{name}-dashboard" if kind == "configmap" else name
+    live = eventually(lambda: kubernetes.get(kind, child), what=f"{kind} {child}")
+    eventually(lambda: kubernetes.get("horizontalpodautoscaler", name), what="everything")
+    kubernetes.kubectl("delete", kind, child, "--cascade=background")
+    eventually(
+        lambda: (kubernetes.get(kind, child) or live)["metadata"]["uid"] != live["metadata"]["uid"],
+        what=lambda: f"it is back: {kubernetes.condition(name, 'Ready')}",
+    )
+
+
+def test_edited_child_is_put_right(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
+    kubernetes.apply(name, SMALLEST)
+    eventually(lambda: kubernetes.get("deployment", name), what="the Deployment")
+    kubernetes.kubectl("set", "image", f"deployment/{name}", "engine=elsewhere:1")
+    kubernetes.kubectl("scale", f"deployment/{name}", "--replicas=4")
+
+    def restored() -> bool:
+        spec = (kubernetes.get("deployment", name) or {})["spec"]
+        return (spec["template"]["spec"]["containers"][0]["image"], spec["replicas"]) == ("octavo.local/demo:1", 1)
+
+    eventually(restored, what="image and replicas as before")
+
+
+def test_what_a_hand_wrote_is_taken_away(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
+    kubernetes.apply(name, SMALLEST)
+    eventually(lambda: kubernetes.get("deployment", name), what="the Deployment")
+    before = (kubernetes.get("deployment", name) or {})["spec"]
+    kubernetes.kubectl("set", "env", f"deployment/{name}", "ROGUE=1")
+    added = {"priorityClassName": "x", "containers": [{"name": "b", "image": "bad"}]}
+    kubernetes.kubectl("patch", "deployment", name, "-p", json.dumps({"spec": {"template": {"spec": added}}}))
+    kubernetes.kubectl("patch", "deployment", name, "-p", '{"spec": {"paused": true}}')
+    port = [{"op": "replace", "path": "/spec/ports/0/port", "value": 9999}]
+    kubernetes.kubectl("patch", "service", name, "--type=json", "-p", json.dumps(port))
+    eventually(
+        lambda: (kubernetes.get("deployment", name) or {})["spec"] == before,
+        what=lambda: f"as before: {(kubernetes.get('deployment', name) or {})['spec']}",
+    )
+    eventually(
+        lambda: [item["port"] for item in (kubernetes.get("service", name) or {})["spec"]["ports"]] == [80],
+        what="the port as before",
+    )
+    kubernetes.kubectl("rollout", "restart", f"deployment/{name}")
+    time.sleep(2)
+    template = (kubernetes.get("deployment", name) or {})["spec"]["template"]
+    assert "kubectl.kubernetes.io/restartedAt" in template["metadata"]["annotations"], "a restart is anybody's right"
+
+
+def test_name_conflict(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
+    kubernetes.kubectl("create", "service", "clusterip", name, "--tcp=80")
+    before = (kubernetes.get("service", name) or {})["metadata"]["resourceVersion"]
+    kubernetes.apply(name, SMALLEST)
+    eventually(lambda: kubernetes.reason(name) == "NameConflict", what="NameConflict")
+    assert f"Service {name} exists" in kubernetes.condition(name, "Ready")["message"]
+    assert kubernetes.get("deployment", name) is None
+    assert (kubernetes.get("service", name) or {})["metadata"]["resourceVersion"] == before
+    kubernetes.kubectl("delete", "service", name)
+    eventually(lambda: kubernetes.get("deployment", name), what="the conflict is over")
+
+
+def test_orphans_can_be_adopted(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
+    kubernetes.apply(name, SMALLEST)
+    eventually(lambda: kubernetes.reason(name) == "Starting", what="Starting")
+    uid = (kubernetes.get("deployment", name) or {})["metadata"]["uid"]
+    kubernetes.kubectl("delete", "llmservice", name, "--cascade=orphan", "--timeout=50s")
+    eventually(
+        lambda: "ownerReferences" not in (kubernetes.get("deployment", name) or {})["metadata"], what="an orphan"
+    )
+    kubernetes.apply(name, SMALLEST)
+    eventually(lambda: kubernetes.reason(name) == "NameConflict", what="NameConflict")
+    assert "serving.octavo.dev/adopt=true" in kubernetes.condition(name, "Ready")["message"]
+    kubernetes.kubectl("annotate", "llmservice", name, "serving.octavo.dev/adopt=true")
+    eventually(
+        lambda: kubernetes.reason(name) == "Starting", what=lambda: f"adopted: {kubernetes.condition(name, 'Ready')}"
+    )
+    deployment = kubernetes.get("deployment", name) or {}
+    assert deployment["metadata"]["uid"] == uid
+    assert deployment["metadata"]["ownerReferences"][0]["name"] == name

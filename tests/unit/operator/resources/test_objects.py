@@ -1,0 +1,29 @@
+"""Which objects a service becomes, and what they have in common."""
+
+from built import SETTINGS, kinds, service
+
+from octavo_operator import resources
+from octavo_operator.kinds import KINDS, owned
+
+ALWAYS = {"ServiceAccount", "Service", "PodDisruptionBudget", "Deployment"}
+
+
+def test_features_decide_which_objects_there_are() -> None:
+    assert kinds() == ALWAYS | {"ConfigMap"}
+    assert kinds(observability={"dashboard": False}) == ALWAYS
+    assert kinds(autoscaling={"maxReplicas": 3}) == ALWAYS | {"ConfigMap", "HorizontalPodAutoscaler"}
+
+
+def test_every_object_is_owned_labelled_and_observed() -> None:
+    objects = resources.build(service(autoscaling={"maxReplicas": 3}), SETTINGS)
+    for item in objects:
+        (owner,) = item["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["uid"], owner["controller"]) == ("LLMService", "u1", True)
+        assert item["metadata"]["labels"]["serving.octavo.dev/service"] == "chat"
+    assert [(item["kind"], item["metadata"]["name"]) for item in objects] == owned("chat"), "in this order"
+
+
+def test_every_object_is_of_the_version_that_is_watched_and_asked_for() -> None:
+    versions = {kind.name: f"{kind.group}/{kind.version}".removeprefix("/") for kind in KINDS}
+    for item in resources.build(service(autoscaling={"maxReplicas": 3}), SETTINGS):
+        assert item["apiVersion"] == versions[item["kind"]]

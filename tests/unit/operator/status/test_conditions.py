@@ -1,0 +1,158 @@
+"""Ready and its reason through a service's life."""
+
+from typing import Any
+
+import pytest
+
+from octavo_operator import api
+from octavo_operator.status import conditions
+
+BODY = {
+    "metadata": {"namespace": "default", "name": "chat", "uid": "u1", "generation": 3},
+    "spec": {"model": {"uri": "builtin://smollm2"}},
+}
+
+
+def deployment(wanted: int, existing: int, updated: int, ready: int, seen: int = 2, **status: Any) -> dict[str, Any]:
+    counts = {"replicas": existing, "updatedReplicas": updated, "readyReplicas": ready, "observedGeneration": seen}
+    return {"metadata": {"generation": 2}, "spec": {"replicas": wanted}, "status": counts | status}
+
+
+def status(live: dict[str, Any] | None, pods: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    return conditions.status(BODY, api.parse(BODY), None, live, pods or [], "2026-01-01T00:00:00Z")
+
+
+REFUSAL = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"}
+UNPULLED: dict[str, Any] = {
+    "metadata": {"name": "chat-2", "creationTimestamp": "2026-01-01T00:00:00Z"},
+    "spec": {"containers": []},
+    "status": {
+        "containerStatuses": [
+            {"name": "engine", "image": "x:1", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no"}}}
+        ]
+    },
+}
+CASES = [
+    ("nothing yet", None, [], "False", "Starting", "False"),
+    ("first pod starts", deployment(1, 1, 1, 0), [], "False", "Starting", "False"),
+    ("serves", deployment(1, 1, 1, 1), [], "True", "Serving", "True"),
+    ("new template not yet seen", deployment(1, 1, 1, 1, seen=1), [], "False", "RollingOut", "True"),
+    ("old pod still there", deployment(1, 2, 1, 1), [], "False", "RollingOut", "True"),
+    ("scaling up", deployment(3, 3, 3, 1), [], "True", "Serving", "True"),
+    ("scaled to zero", deployment(0, 0, 0, 0), [], "True", "ScaledToZero", "False"),
+    ("new image is missing, old pod serves", deployment(1, 2, 1, 1), [UNPULLED], "False", "ImagePullBackOff", "True"),
+    ("one of three is sick", deployment(3, 3, 3, 2), [UNPULLED], "True", "ImagePullBackOff", "True"),
+    ("pods are refused", deployment(1, 0, 0, 0, conditions=[REFUSAL]), [], "False", "PodsRefused", "False"),
+]
+
+
+@pytest.mark.parametrize(
+    ("live", "pods", "ready", "reason", "available"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+)
+def test_ready(live: Any, pods: list[dict[str, Any]], ready: str, reason: str, available: str) -> None:
+    result = status(live, pods)
+    found = conditions.of(result, "Ready")
+    assert found is not None
+    assert (found["status"], found["reason"]) == (ready, reason)
+    assert conditions.of(result, "Available")["status"] == available  # type: ignore[index]
+    assert all(item["observedGeneration"] == 3 for item in result["conditions"])
+
+
+def test_status_holds_to_its_own_schema() -> None:
+    result = status(deployment(1, 1, 1, 1))
+    assert api.LLMServiceStatus.model_validate(result).model_dump(by_alias=True) == result
+
+
+def test_times_change_with_the_status_alone() -> None:
+    first = status(deployment(1, 1, 1, 0))
+    second = conditions.status(
+        BODY | {"status": first}, api.parse(BODY), None, deployment(1, 1, 1, 1), [], "2026-01-02T00:00:00Z"
+    )
+    times = {item["type"]: item["lastTransitionTime"][:10] for item in second["conditions"]}
+    assert times == {
+        "Valid": "2026-01-01",
+        "Available": "2026-01-02",
+        "Progressing": "2026-01-02",
+        "Ready": "2026-01-02",
+    }
+
+
+def ready(result: dict[str, Any]) -> tuple[str, str, str]:
+    found = conditions.of(result, "Ready")
+    assert found is not None
+    return found["status"], found["reason"], found["message"]
+
+
+def told(live: dict[str, Any] | None, pods: list[dict[str, Any]] | None = None, **seen: Any) -> dict[str, Any]:
+    return conditions.status(BODY, api.parse(BODY), None, live, pods or [], "2026-01-01T00:10:00Z", **seen)
+
+
+def test_why_a_rollout_stands_still_is_told_while_the_old_pod_answers() -> None:
+    status_, reason, message = ready(status(deployment(1, 1, 0, 1, conditions=[REFUSAL])))
+    assert (status_, reason) == ("False", "PodsRefused")
+    assert message == (
+        "1 of 1 replicas answer, some of them by the former spec; the API server refuses pods: exceeded quota: pods"
+    )
+
+
+def test_a_rollout_without_a_spare_device_is_shown_the_way() -> None:
+    unscheduled = {
+        "metadata": {"name": "chat-2", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {},
+        "status": {
+            "conditions": [{"type": "PodScheduled", "status": "False", "message": "Insufficient nvidia.com/gpu"}]
+        },
+    }
+    assert "spec.rollout.strategy: recreate" in ready(status(deployment(1, 2, 1, 1), [unscheduled]))[2]
+    assert "spec.rollout.strategy" not in ready(status(deployment(1, 1, 1, 0), [unscheduled]))[2]
+
+
+@pytest.mark.parametrize(("surge", "words"), [(1, "a new pod is ready before"), (0, "an old pod ends first")])
+def test_how_pods_are_replaced_is_told(surge: int, words: str) -> None:
+    live = deployment(2, 3, 1, 2)
+    live["spec"]["strategy"] = {"rollingUpdate": {"maxSurge": surge}}
+    progressing = conditions.of(status(live), "Progressing")
+    assert progressing is not None
+    assert words in progressing["message"]
+    assert "rollout.strategy auto, 2 replicas" in progressing["message"]
+
+
+def hpa(since: str, **condition: Any) -> dict[str, Any]:
+    failed = {"type": "ScalingActive", "status": "False", "reason": "F", "message": "missing request for cpu"}
+    return {"status": {"conditions": [failed | {"lastTransitionTime": since} | condition]}}
+
+
+@pytest.mark.parametrize(
+    ("autoscaler", "reason"),
+    [
+        (hpa("2026-01-01T00:00:00Z"), "AutoscalingFailed"),
+        (hpa("2026-01-01T00:09:30Z"), "Serving"),
+        (hpa("2026-01-01T00:00:00Z", status="True"), "Serving"),
+        (hpa("2026-01-01T00:00:00Z", type="ScalingLimited"), "Serving"),
+    ],
+)
+def test_an_autoscaler_that_cannot_work_is_told_once_it_has_had_its_time(autoscaler: Any, reason: str) -> None:
+    status_, found, message = ready(told(deployment(1, 1, 1, 1), autoscaler=autoscaler))
+    assert (status_, found) == ("True", reason)
+    assert ("missing request for cpu" in message) == (reason == "AutoscalingFailed")
+
+
+def test_who_else_scales_is_named() -> None:
+    status_, reason, message = ready(told(deployment(3, 3, 3, 3), rival="ScaledObject queue"))
+    assert (status_, reason) == ("True", "ScaledByAnother")
+    assert "ScaledObject queue scales the Deployment, and spec.replicas says 1" in message
+
+
+def test_the_generation_stands_where_tools_look_for_it() -> None:
+    assert status(None)["observedGeneration"] == 3
+    stalled = conditions.status(BODY, None, conditions.Obstacle("InvalidSpec", "no"), None, [], "2026-01-01T00:00:00Z")
+    assert conditions.of(stalled, "Stalled")["status"] == "True"  # type: ignore[index]
+    assert conditions.of(status(deployment(1, 1, 1, 0)), "Stalled") is None
+
+
+def test_nothing_is_said_to_start_where_something_stands_in_the_way() -> None:
+    obstacle = conditions.Obstacle("NameConflict", "Deployment chat exists", valid=True)
+    result = conditions.status(BODY, api.parse(BODY), obstacle, None, [], "2026-01-01T00:00:00Z")
+    progressing = conditions.of(result, "Progressing")
+    assert progressing is not None
+    assert (progressing["status"], progressing["reason"]) == ("False", "NameConflict")
