@@ -360,7 +360,7 @@ def test_report_as_data():
     report = make_report(EngineConfig(model="Llama-3.1-8B"), **fields)
     data = json.loads(json.dumps(as_data(report)))
     assert data["fits"] is True
-    assert data["capacities"] == [{"length": 1024, "sequences": 10, "before_reserves": 42}]
+    assert data["capacities"] == [{"length": 1024, "sequences": 11, "before_reserves": 42}]
     assert data["command"] == "octavo serve hf://meta-llama/Llama-3.1-8B --preset latency"
     assert [cost["sequences"] for cost in data["costs"]["decode"]] == [1, 8]
 
