@@ -7,20 +7,32 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from octavo_kernels.dependent_launch import launch_options, wait_for_last
 from octavo_kernels.rms_norm.triton import normalise, warps
 
 
 @triton.jit
 def add_rms_norm_kernel(
-    normed, total, x, residual, weight, eps, stride_x, stride_residual, HIDDEN: tl.constexpr, PADDED: tl.constexpr
+    normed,
+    total,
+    x,
+    residual,
+    weight,
+    eps,
+    stride_x,
+    stride_residual,
+    HIDDEN: tl.constexpr,
+    PADDED: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
     token = tl.program_id(0).to(tl.int64)
     element = tl.arange(0, PADDED)
     mask = element < HIDDEN
+    scale = tl.load(weight + element, mask=mask, other=0.0)
+    wait_for_last(DEPENDENT)
     added = tl.load(x + token * stride_x + element, mask=mask, other=0.0).to(tl.float32)
     added += tl.load(residual + token * stride_residual + element, mask=mask, other=0.0).to(tl.float32)
     rounded = added.to(total.dtype.element_ty)
-    scale = tl.load(weight + element, mask=mask, other=0.0)
     tl.store(total + token * HIDDEN + element, rounded, mask=mask)
     tl.store(normed + token * HIDDEN + element, normalise(rounded.to(tl.float32), scale, eps, HIDDEN), mask=mask)
 
@@ -45,5 +57,6 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
         HIDDEN=hidden,
         PADDED=padded,
         num_warps=warps(padded),
+        **launch_options(x.device),
     )
     return normed, total

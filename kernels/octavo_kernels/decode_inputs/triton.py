@@ -11,7 +11,7 @@ from octavo_kernels.decode_inputs import DecodeTensors
 PIECE = 1024  # entries of a table that a program copies at a time
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch"])
 def update_kernel(packed, tables, batch, PADDED: tl.constexpr):
     sequence = tl.arange(0, PADDED)
     mask = sequence < batch
@@ -20,7 +20,7 @@ def update_kernel(packed, tables, batch, PADDED: tl.constexpr):
     tl.store(tables + entry, block, mask=entry >= 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch"])
 def inputs_kernel(
     token_ids,
     positions,

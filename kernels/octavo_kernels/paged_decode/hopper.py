@@ -19,8 +19,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from octavo_kernels.dependent_launch import wait_for_last
 from octavo_kernels.gpu import capability, gpu
 from octavo_kernels.online_softmax import HIDDEN, LOG2_E
 
@@ -31,7 +31,7 @@ RECORD = tl.constexpr(8)  # ints a worker: sequence, KV head, first tile, units,
 
 
 class Configuration(NamedTuple):
-    """How the work is cut. Tuned on an H200 for 32 query and 8 KV heads of 128, blocks of 16."""
+    """How the work is cut. Tuned for 32 query and 8 KV heads of 128, blocks of 16: FEW on an H200, MANY on an H100."""
 
     tile: int  # positions
     warps: int
@@ -42,7 +42,7 @@ class Configuration(NamedTuple):
 
 FEW_SEQUENCES = 8
 FEW = Configuration(tile=128, warps=4, stages=3, workers_per_processor=1, fused=False)
-MANY = Configuration(tile=64, warps=1, stages=2, workers_per_processor=4, fused=True)
+MANY = Configuration(tile=32, warps=1, stages=2, workers_per_processor=8, fused=True)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class HopperPlan:
     arrived: Tensor  # [batch * kv_heads] int32, all 0 between two layers
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["batch"])
 def plan_kernel(seq_lens, records, batch, workers, KV_HEADS: tl.constexpr, TILE: tl.constexpr, PADDED: tl.constexpr):
     """Worker w of W begins at unit floor(w * units / W). Behind the records: the units before each sequence."""
     worker = tl.program_id(0)
@@ -173,9 +173,7 @@ def decode_kernel(
     AT_ONCE: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
-    if DEPENDENT:
-        gdc_launch_dependents()
-        gdc_wait()
+    wait_for_last(DEPENDENT)
     worker = tl.program_id(0)
     total = tl.load(records)
     used = tl.load(records + 1)
@@ -285,9 +283,7 @@ def combine_kernel(
     DEPENDENT: tl.constexpr,
 ):
     """One program a query head: many small programs read the parts in one go."""
-    if DEPENDENT:
-        gdc_launch_dependents()
-        gdc_wait()
+    wait_for_last(DEPENDENT)
     head = tl.program_id(0)
     sequence = tl.program_id(1)
     kv_head = head // GROUP

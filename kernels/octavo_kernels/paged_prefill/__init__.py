@@ -1,11 +1,14 @@
 """Causal attention of runs of new tokens over the paged KV cache."""
 
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
-from octavo_kernels.paged_prefill import cpu
-from octavo_kernels.paged_prefill.cpu import PrefillPlan
-
-__all__ = ["PrefillPlan", "paged_prefill", "plan_prefill"]
+if TYPE_CHECKING:
+    from octavo_kernels.paged_prefill.cpu import PrefillPlan
+    from octavo_kernels.paged_prefill.hopper import HopperPrefillPlan
 
 
 def paged_prefill(
@@ -18,7 +21,7 @@ def paged_prefill(
     max_query_len: int,
     scale: float,
     out: Tensor | None = None,
-    plan: PrefillPlan | None = None,
+    plan: "PrefillPlan | HopperPrefillPlan | None" = None,
 ) -> Tensor:
     """Causal attention of the last tokens of each sequence over all its tokens up to each of them.
 
@@ -37,13 +40,35 @@ def paged_prefill(
         [tokens, q_heads, head_dim], in q's dtype.
     """
     if q.device.type == "cuda":
+        if plan is not None:
+            from octavo_kernels.paged_prefill import hopper
+
+            assert isinstance(plan, hopper.HopperPrefillPlan)
+            return hopper.paged_prefill(q, k_cache, v_cache, block_tables, seq_lens, query_start, scale, plan, out)
         from octavo_kernels.paged_prefill import triton
 
         return triton.paged_prefill(q, k_cache, v_cache, block_tables, seq_lens, query_start, max_query_len, scale, out)
+    from octavo_kernels.paged_prefill import cpu
+
+    assert plan is None or isinstance(plan, tuple)
     return cpu.paged_prefill(q, k_cache, v_cache, block_tables, seq_lens, query_start, max_query_len, scale, out, plan)
 
 
-def plan_prefill(block_tables: Tensor, seq_lens: Tensor, query_start: Tensor, k_cache: Tensor) -> PrefillPlan | None:
-    """What a step's layers share: which slots paged_prefill reads, and its masks. None on a GPU, which computes them
-    as it goes. Arguments as for paged_prefill; k_cache of any layer."""
-    return None if k_cache.device.type == "cuda" else cpu.plan(block_tables, seq_lens, query_start, k_cache)
+def plan_prefill(
+    block_tables: Tensor,
+    seq_lens: Tensor,
+    query_start: Tensor,
+    k_cache: Tensor,
+    q_heads: int,
+    lengths: npt.NDArray[np.int64],
+) -> "PrefillPlan | HopperPrefillPlan | None":
+    """What a step's layers share: on a CPU which slots paged_prefill reads, and its masks; on a Hopper GPU, for long
+    enough queries, its tiles; None where it computes that as it goes. Arguments as for paged_prefill; k_cache of any
+    layer. lengths: [batch, 2], queries and all tokens of each sequence, on the host."""
+    if k_cache.device.type == "cuda":
+        from octavo_kernels.paged_prefill import hopper
+
+        return hopper.plan(lengths, k_cache.device) if hopper.fits(q_heads, k_cache) else None
+    from octavo_kernels.paged_prefill import cpu
+
+    return cpu.plan(block_tables, seq_lens, query_start, k_cache)

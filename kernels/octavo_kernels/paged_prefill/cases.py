@@ -43,6 +43,8 @@ CASES = (
     Case(Batch("head of 80", (77, 300), 8, 8, 80), (77, 100)),
     Case(Batch("head of 96", (77, 300), 8, 2, 96, block_size=64), (77, 100)),
     Case(Batch("8B shape", (513, 64, 1000), 32, 8, 128), (513, 5, 128)),
+    Case(Batch("8B shape, ragged", (1, 300, 128, 999, 513, 2048), 32, 8, 128), (1, 5, 128, 200, 513, 64)),
+    Case(Batch("8B shape, blocks of 64", (700, 129), 8, 2, 128, block_size=64), (700, 129)),
     Case(Batch("group of 7", (100, 333), 14, 2, 64), (100, 33)),
     Case(Batch("one KV head", (100, 133), 71, 1, 64), (100, 33)),
     Case(Batch("head of 256", (100, 333), 8, 1, 256, block_size=128), (100, 33)),

@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from octavo_kernels.dependent_launch import launch_options, wait_for_last
+
 
 @triton.jit
 def normalise(x, weight, eps, HIDDEN: tl.constexpr):
@@ -16,12 +18,15 @@ def normalise(x, weight, eps, HIDDEN: tl.constexpr):
 
 
 @triton.jit
-def rms_norm_kernel(out, x, weight, eps, stride_out, stride_x, HIDDEN: tl.constexpr, PADDED: tl.constexpr):
+def rms_norm_kernel(
+    out, x, weight, eps, stride_out, stride_x, HIDDEN: tl.constexpr, PADDED: tl.constexpr, DEPENDENT: tl.constexpr
+):
     token = tl.program_id(0).to(tl.int64)
     element = tl.arange(0, PADDED)
     mask = element < HIDDEN
-    row = tl.load(x + token * stride_x + element, mask=mask, other=0.0).to(tl.float32)
     scale = tl.load(weight + element, mask=mask, other=0.0)
+    wait_for_last(DEPENDENT)
+    row = tl.load(x + token * stride_x + element, mask=mask, other=0.0).to(tl.float32)
     tl.store(out + token * stride_out + element, normalise(row, scale, eps, HIDDEN), mask=mask)
 
 
@@ -38,6 +43,15 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -
         return out
     padded = triton.next_power_of_2(hidden)
     rms_norm_kernel[(tokens,)](
-        out, x, weight, eps, out.stride(0), x.stride(0), HIDDEN=hidden, PADDED=padded, num_warps=warps(padded)
+        out,
+        x,
+        weight,
+        eps,
+        out.stride(0),
+        x.stride(0),
+        HIDDEN=hidden,
+        PADDED=padded,
+        num_warps=warps(padded),
+        **launch_options(x.device),
     )
     return out

@@ -6,6 +6,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from octavo_kernels.dependent_launch import launch_options, wait_for_last
+
 
 @triton.jit
 def rotate(heads, stride_head, cos, sin, HEADS: tl.constexpr, HALF: tl.constexpr, PADDED_HALF: tl.constexpr):
@@ -37,7 +39,9 @@ def rotary_kernel(
     KV_HEADS: tl.constexpr,
     HALF: tl.constexpr,
     PADDED_HALF: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    wait_for_last(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     row = cos_sin + tl.load(positions + token) * (2 * HALF)
     dim = tl.arange(0, PADDED_HALF)
@@ -63,4 +67,5 @@ def rotary(q: Tensor, k: Tensor, positions: Tensor, cos_sin: Tensor) -> None:
         KV_HEADS=k.shape[1],
         HALF=head_dim // 2,
         PADDED_HALF=triton.next_power_of_2(head_dim // 2),
+        **launch_options(q.device),
     )

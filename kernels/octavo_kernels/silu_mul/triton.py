@@ -7,11 +7,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from octavo_kernels.dependent_launch import launch_options, wait_for_last
+
 PIECE = 1024  # elements
 
 
 @triton.jit
-def silu_mul_kernel(out, gate_up, intermediate, stride_out, stride_gate_up, PIECE: tl.constexpr):
+def silu_mul_kernel(
+    out, gate_up, intermediate, stride_out, stride_gate_up, PIECE: tl.constexpr, DEPENDENT: tl.constexpr
+):
+    wait_for_last(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     element = tl.program_id(1) * PIECE + tl.arange(0, PIECE)
     mask = element < intermediate
@@ -31,6 +36,6 @@ def silu_mul(gate_up: Tensor, out: Tensor | None = None) -> Tensor:
     if tokens == 0:
         return out
     silu_mul_kernel[(tokens, triton.cdiv(intermediate, PIECE))](
-        out, gate_up, intermediate, out.stride(0), gate_up.stride(0), PIECE=PIECE
+        out, gate_up, intermediate, out.stride(0), gate_up.stride(0), PIECE=PIECE, **launch_options(gate_up.device)
     )
     return out

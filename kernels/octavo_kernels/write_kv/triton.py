@@ -6,6 +6,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from octavo_kernels.dependent_launch import launch_options, wait_for_last
+
 
 @triton.jit
 def write_kernel(
@@ -25,7 +27,9 @@ def write_kernel(
     HEAD_DIM: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
     PADDED: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    wait_for_last(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     slot = tl.load(slots + token)
     if slot < 0:
@@ -59,4 +63,5 @@ def write_kv(k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, slots: Tens
         HEAD_DIM=head_dim,
         BLOCK_SIZE=k_cache.shape[1],
         PADDED=triton.next_power_of_2(kv_heads * head_dim),
+        **launch_options(k.device),
     )

@@ -5,7 +5,7 @@ import time
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.protocol.messages import Ready
 from octavo_runtime.protocol.step import Sample, StepPlan, StepResult
-from octavo_runtime.worker.executor import Masks
+from octavo_runtime.worker.executor import Launched, Masks
 
 _TOKEN = Sample(7)
 
@@ -33,10 +33,15 @@ class NoDevice:
             hidden_size=spec.hidden_size,
         )
 
-    def run(self, plan: StepPlan, masks: Masks) -> StepResult:
+    def launch(self, plan: StepPlan, masks: Masks | None) -> Launched:
         """Carries out no step."""
         began = time.thread_time()
-        masks()
+        if masks is not None:
+            masks()
         result = StepResult([[_TOKEN for _ in item.draws] for item in plan.slices], [[] for _ in plan.slices])
         self.seconds += time.thread_time() - began
-        return result
+        return Launched(lambda: result)
+
+    def prepare(self) -> bool:
+        """Nothing is to be prepared."""
+        return False

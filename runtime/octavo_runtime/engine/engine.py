@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.admission import Admission, Handling
@@ -30,12 +29,22 @@ from octavo_runtime.structured.pending import PendingGrammars
 from octavo_runtime.text.tokenizer import load_tokenizer
 from octavo_runtime.text.tokenizer_conversion import tokenizer_files
 from octavo_runtime.text.tokenizer_files import TokenizerUnavailable
-from octavo_runtime.worker.executor import Executor, make_executor
+from octavo_runtime.worker.executor import Executor, Launched, Masks, make_executor
 
 # How long a step waits for grammars to compile when there is nothing else to do.
 _IDLE_WAIT_SECONDS = 0.005
 
 _PROVED = object()
+
+
+@dataclass(frozen=True)
+class _Flight:
+    """A step under way. `planned`: when, by the engine's clock; `started`: when, in seconds of `perf_counter`."""
+
+    schedule: Schedule
+    launched: Launched
+    planned: float
+    started: float
 
 
 @dataclass(eq=False)
@@ -99,10 +108,12 @@ class Engine:
         self._grammar_of: dict[Sequence, Grammar] = {}
         self._mask_thread = ThreadPoolExecutor(1, thread_name_prefix="masks")
         self._proof: Iterator[None] | None = self._scheduler.proof()
+        self._flight: _Flight | None = None  # the step that runs ahead
+        self._settled = 0.0  # when the last step ended, as _Flight.started
 
     @property
     def has_work(self) -> bool:
-        return bool(self._lives)
+        return bool(self._lives) or self._flight is not None
 
     def __contains__(self, request_id: str) -> bool:
         """Whether a request has not ended yet."""
@@ -210,39 +221,14 @@ class Engine:
             self._grammar_of.pop(sequence, None)
 
     def step(self) -> list[Output]:
-        """Computes one batch; outputs for the requests that got tokens or ended."""
+        """Waits for one step; outputs for the requests that got tokens or ended. Where it can, it launches the next
+        step first, so that the device need not wait for what is done with these outputs."""
         outputs = [*self._start_compiled(), *self._expire()]
-        schedule = self._scheduler.plan(self._pace.prompt_tokens)
-        if not schedule.plan.moves and not schedule.sequences:
+        flight = self._flight or self._launch()
+        if flight is None:
             return outputs
-        self._proof = self._scheduler.proof()
-        masks = self._masks(schedule)
-        now, started = self._clock(), time.perf_counter()
-        result = self._executor.run(schedule.plan, masks)
-        self._observe(schedule, time.perf_counter() - started)
-        self._scheduler.commit(schedule)
-        for sequence, item, samples, scores in zip(
-            schedule.sequences, schedule.plan.slices, result.samples, result.prompt_logprobs, strict=True
-        ):
-            life = self._lives.get(sequence.request.id)
-            if life is None:
-                continue
-            if life.queued is None:
-                life.queued = now - life.request.arrived
-            if scores and not life.told:
-                # A prompt that was preempted half-way is computed again from its start.
-                life.prompt_logprobs[item.start :] = scores
-            if not samples:
-                continue
-            if life.beams is not None:
-                outputs += self._grow_beams(life, life.beams, sequence, samples[0])
-            elif len(samples) == 1:
-                outputs.append(self._append(life, sequence, samples[0]))
-            else:
-                outputs += self._fork(life, sequence, samples)
-        for index, embedding in result.embeddings.items():
-            outputs.append(self._embedded(schedule.sequences[index], embedding))
-        return outputs
+        self._flight = self._launch() if flight.launched.leads else None
+        return outputs + self._settle(flight)
 
     def block_map(self) -> BlockMap:
         """Who holds which block now."""
@@ -260,6 +246,11 @@ class Engine:
         if next(self._proof, _PROVED) is _PROVED:
             self._proof = None
         return self._proof is not None
+
+    def prepare_some(self) -> bool:
+        """Does a part of what later steps would else wait for, in a loop that has nothing else to do; whether there was
+        one left."""
+        return self._flight is None and self._executor.prepare()
 
     @property
     def _num_waiting(self) -> int:
@@ -315,22 +306,64 @@ class Engine:
                 self._watch(life, life.request.deadline)
         return outputs
 
+    def _launch(self) -> _Flight | None:
+        """Plans the next step and starts it; None where there is nothing to do."""
+        schedule = self._scheduler.plan(self._pace.prompt_tokens)
+        if not schedule.plan.moves and not schedule.sequences:
+            return None
+        self._proof = self._scheduler.proof()
+        planned, started = self._clock(), time.perf_counter()
+        launched = self._executor.launch(schedule.plan, self._masks(schedule))
+        self._scheduler.commit(schedule, leads=launched.leads)
+        return _Flight(schedule, launched, planned, started)
+
+    def _settle(self, flight: _Flight) -> list[Output]:
+        """Waits for a step and takes in what it brought. Sequences that ended meanwhile get nothing of it."""
+        schedule, result = flight.schedule, flight.launched.result()
+        now = time.perf_counter()
+        self._observe(schedule, now - max(flight.started, self._settled))
+        self._settled = now
+        outputs: list[Output] = []
+        for sequence, item, samples, scores in zip(
+            schedule.sequences, schedule.plan.slices, result.samples, result.prompt_logprobs, strict=True
+        ):
+            if sequence.ended:
+                continue
+            life = self._lives[sequence.request.id]
+            if life.queued is None:
+                life.queued = flight.planned - life.request.arrived
+            if scores and not life.told:
+                # A prompt that was preempted half-way is computed again from its start.
+                life.prompt_logprobs[item.start :] = scores
+            if not samples:
+                continue
+            if life.beams is not None:
+                outputs += self._grow_beams(life, life.beams, sequence, samples[0])
+            elif len(samples) == 1:
+                outputs.append(self._append(life, sequence, samples[0], item.start + len(item.token_ids)))
+            else:
+                outputs += self._fork(life, sequence, samples)
+        for index, embedding in result.embeddings.items():
+            if not schedule.sequences[index].ended:
+                outputs.append(self._embedded(schedule.sequences[index], embedding))
+        return outputs
+
     def _observe(self, schedule: Schedule, seconds: float) -> None:
         """Learns from how long a step took."""
         self._cost.observe(schedule.num_tokens, seconds)
         self._pace.observe(schedule.num_tokens, schedule.num_prompt_tokens, seconds)
 
-    def _masks(self, schedule: Schedule) -> Callable[[], npt.NDArray[np.int32] | None]:
+    def _masks(self, schedule: Schedule) -> Masks | None:
         """Works out the tokens that grammars allow while the device computes."""
         if not self._grammar_of:
-            return lambda: None
+            return None
         drawing = [
             (self._grammar_of.get(sequence), len(item.draws))
             for sequence, item in zip(schedule.sequences, schedule.plan.slices, strict=True)
             if item.draws
         ]
         if not any(grammar for grammar, _ in drawing):
-            return lambda: None
+            return None
         # A sequence that is about to fork draws several tokens from one state.
         filled = self._mask_thread.submit(self._grammars.fill_masks, [grammar for grammar, _ in drawing])
         return lambda: np.repeat(filled.result(), [draws for _, draws in drawing], axis=0)
@@ -354,15 +387,15 @@ class Engine:
             life.sequences.append(child)
         outputs: list[Output] = []
         for one, sample in zip(grown, samples, strict=True):
-            outputs.append(self._append(life, one, sample))
+            outputs.append(self._append(life, one, sample, one.known))
             if outputs[-1].error is not None:
                 break  # it ended all of them
         return outputs
 
-    def _append(self, life: _Life, sequence: Sequence, sample: Sample) -> Output:
+    def _append(self, life: _Life, sequence: Sequence, sample: Sample, position: int) -> Output:
         token = sample.token_id
-        sequence.tokens.append(token)
-        reason = finish_reason(sequence)
+        sequence.learn(position, token)
+        reason = finish_reason(sequence.request, position, token)
         grammar = self._grammar_of.get(sequence)
         if grammar is not None:
             try:

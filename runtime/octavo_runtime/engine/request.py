@@ -36,8 +36,9 @@ class Request:
 
 @dataclass(eq=False, slots=True)
 class Sequence:
-    """One answer in the making. `tokens` holds the prompt and all that was generated since; the KV cache holds the
-    first `computed` of them, in the blocks of `block_table`, or in host memory while it is swapped out."""
+    """One answer in the making. `tokens` holds the prompt and all that was generated since, of which the last `unknown`
+    are still to come from the device (UNKNOWN). Once the steps under way are done, the KV cache holds the first
+    `computed` of them, in the blocks of `block_table`, or in host memory while it is swapped out."""
 
     request: Request
     tokens: list[int]
@@ -45,6 +46,7 @@ class Sequence:
     draws: list[int] = field(default_factory=lambda: [0])
     """Sample indices drawn at the next token. The first sequence of a request draws for all answers and then forks; one
     that is pooled draws none."""
+    unknown: int = 0
     computed: int = 0
     block_table: list[int] = field(default_factory=list)
     host_blocks: list[int] = field(default_factory=list)
@@ -53,6 +55,7 @@ class Sequence:
     row: int | None = None  # in the executor's state, while it runs
     started: bool = False  # whether it ever ran
     paused: bool = False  # a beam whose successors wait for the other beams
+    ended: bool = False  # it has left the scheduler, while the device may still compute for it
     cached_tokens: int = 0  # prompt tokens found in the prefix cache when it first started
     _hashes: list[bytes] = field(default_factory=list)
 
@@ -68,6 +71,14 @@ class Sequence:
     @property
     def generated(self) -> int:
         return len(self.tokens) - self.request.prompt_len
+
+    def learn(self, position: int, token: int) -> None:
+        """The token at a position, which was unknown or is new."""
+        if position < len(self.tokens):
+            self.tokens[position] = token
+            self.unknown -= 1
+        else:
+            self.tokens.append(token)
 
     @property
     def is_swapped(self) -> bool:
@@ -99,9 +110,8 @@ class Sequence:
         )
 
 
-def finish_reason(sequence: Sequence) -> FinishReason | None:
-    """Whether the newest token ends the answer: as one of its end tokens, or as the last that it may have."""
-    request = sequence.request
-    if sequence.tokens[-1] in request.end_tokens:
+def finish_reason(request: Request, position: int, token: int) -> FinishReason | None:
+    """Whether a token at this position ends the answer: as one of its end tokens, or as the last that it may have."""
+    if token in request.end_tokens:
         return "stop"
-    return "length" if len(sequence.tokens) - request.prompt_len >= request.max_tokens else None
+    return "length" if position + 1 - request.prompt_len >= request.max_tokens else None

@@ -12,14 +12,14 @@ from typing import Literal
 from octavo_runtime.engine.kv_cache.block_tables import BlockTables
 from octavo_runtime.engine.ordered_queue import OrderedQueue
 from octavo_runtime.engine.request import Sequence
-from octavo_runtime.protocol.step import NewRow, Slice, StepPlan, TableUpdate
+from octavo_runtime.protocol.step import UNKNOWN, NewRow, Slice, StepPlan, TableUpdate
 
 PreemptionMode = Literal["recompute", "swap"]
 
 # What one step spends on looking for those that may pass others, however many wait: sequences that it finds waiting for
 # a block which another computes, and blocks that it hashes. The next step goes on.
 _MOST_AWAITING = 32
-_MOST_HASHED = 512
+_MOST_HASHED = 4096
 
 
 @dataclass
@@ -91,7 +91,9 @@ class Scheduler:
             self.add(child)
 
     def remove(self, sequence: Sequence) -> None:
-        """Ends a sequence in any state and frees its blocks."""
+        """Ends a sequence in any state and frees its blocks. A step under way may still write into them: it does so
+        before what the next step does with them."""
+        sequence.ended = True
         if sequence.row is not None:
             self._leave_row(sequence)
         else:
@@ -121,10 +123,14 @@ class Scheduler:
         plan, numbers = StepPlan(moves, new_rows, tables, slices), list(counts.values())
         return Schedule(plan, tuple(counts), sum(numbers), sum(numbers) - numbers.count(1))
 
-    def commit(self, schedule: Schedule) -> None:
-        """The step has run: its tokens are computed."""
+    def commit(self, schedule: Schedule, *, leads: bool = False) -> None:
+        """The step is under way: for all that is planned behind it, its tokens are computed. leads: so are the tokens
+        that it draws drawn; sequences that may have more than that one can go on before anybody knows it."""
         for sequence, item in zip(schedule.sequences, schedule.plan.slices, strict=True):
             sequence.computed += len(item.token_ids)
+            if leads and item.draws and sequence.generated + 1 < sequence.request.max_tokens:
+                sequence.tokens.append(UNKNOWN)
+                sequence.unknown += 1
         self.tables.commit(schedule.sequences)
 
     def check_integrity(self) -> None:

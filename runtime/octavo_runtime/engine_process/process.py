@@ -122,7 +122,7 @@ def _loop(engine: "Engine", mailbox: Mailbox, pulse: Pulse, stats: Stats | None,
     greeted: set[ClientId] = set()
     next_load = 0.0
     while os.getppid() == parent:
-        busy = engine.has_work or engine.check_some()
+        busy = engine.has_work or engine.check_some() or engine.prepare_some()
         commands = mailbox.receive(0 if busy else LOAD_SECONDS)
         with pulse.turn():
             outputs = _obey(engine, mailbox, owners, commands)

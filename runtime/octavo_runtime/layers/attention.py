@@ -8,7 +8,7 @@ from torch import Tensor
 
 from octavo_kernels import paged_decode, paged_prefill, write_kv
 from octavo_kernels.paged_decode import plan_decode
-from octavo_kernels.paged_prefill import PrefillPlan, plan_prefill
+from octavo_kernels.paged_prefill import plan_prefill
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.layers.linear import Linear
 from octavo_runtime.layers.norm import RMSNorm
@@ -17,13 +17,15 @@ from octavo_runtime.layers.rotary import RotaryEmbedding
 if TYPE_CHECKING:
     from octavo_kernels.paged_decode.cpu import DecodePlan
     from octavo_kernels.paged_decode.hopper import HopperPlan
+    from octavo_kernels.paged_prefill.cpu import PrefillPlan
+    from octavo_kernels.paged_prefill.hopper import HopperPrefillPlan
 
 
 class AttentionPlan(NamedTuple):
     """What attention computes of a batch's tables and lengths, once for all layers."""
 
     decode: "DecodePlan | HopperPlan | None"
-    prefill: PrefillPlan | None
+    prefill: "PrefillPlan | HopperPrefillPlan | None"
 
 
 def plan_attention(batch: Batch, kv_cache: Tensor, num_heads: int) -> AttentionPlan:
@@ -31,7 +33,11 @@ def plan_attention(batch: Batch, kv_cache: Tensor, num_heads: int) -> AttentionP
     decode, prefill, keys = batch.decode, batch.prefill, kv_cache[0, 0]
     return AttentionPlan(
         None if decode is None else plan_decode(decode.block_tables, decode.seq_lens, keys, num_heads),
-        None if prefill is None else plan_prefill(prefill.block_tables, prefill.seq_lens, prefill.query_start, keys),
+        None
+        if prefill is None
+        else plan_prefill(
+            prefill.block_tables, prefill.seq_lens, prefill.query_start, keys, num_heads, prefill.lengths
+        ),
     )
 
 

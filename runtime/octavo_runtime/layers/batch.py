@@ -23,6 +23,7 @@ class PrefillInputs:
     seq_lens: torch.Tensor  # [sequences] int32, the new tokens included
     query_start: torch.Tensor  # [sequences + 1] int32
     max_query_len: int
+    lengths: npt.NDArray[np.int64]  # [sequences, 2]: new tokens and all tokens, on the host
 
 
 @dataclass(frozen=True)

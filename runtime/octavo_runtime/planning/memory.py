@@ -10,12 +10,13 @@ from octavo_runtime.models.spec import ModelSpec
 CUDA_CONTEXT_BYTES = 2**30
 """What the driver and the CUDA context take of a GPU's memory, as nvidia-smi counts it, before the first tensor."""
 
-CUDA_GRAPH_BYTES = 2**28
-"""What the captured decode graphs hold."""
+MOST_CAPTURED = 1024
+"""Sequences of the largest decode step that is captured as a CUDA graph."""
 
 MIN_TOKENS = 16
 """The least that a KV cache must hold."""
 
+_GRAPH_BYTES = 2**27  # of the graphs themselves
 _WORKSPACE_BYTES = 2**28  # cuBLAS's and the kernels' own buffers
 _SAMPLED_ROWS = 256
 _TOKEN_BUDGETS = {"cuda": 8192, "cpu": 512}
@@ -83,7 +84,7 @@ def plan_memory(
         weights += packed_bytes
     context = CUDA_CONTEXT_BYTES if on_gpu else 0
     activations = activation_bytes(spec, tokens, config.max_num_seqs) if on_gpu else 0
-    graphs = CUDA_GRAPH_BYTES if on_gpu else 0
+    graphs = graph_bytes(spec, config) if on_gpu else 0
     budget = int(device_memory * config.gpu_memory_utilization) if on_gpu else device_memory
     needed = weights + context + activations + graphs
     if config.kv_cache_memory is not None:
@@ -163,14 +164,24 @@ def num_blocks(spec: ModelSpec, config: EngineConfig, cache_bytes: int) -> int:
 def activation_bytes(spec: ModelSpec, tokens: int, sequences: int) -> int:
     """Upper bound of the temporary tensors of a step of `tokens`, of which `sequences` draw a token: the MLP's inner
     state and the sampled rows' float32 scores live at once."""
-    per_token = 4 * spec.hidden_size + spec.qkv_size + 3 * spec.intermediate_size
     rows = min(tokens, max(sequences, _SAMPLED_ROWS))
-    return tokens * per_token * 4 + 4 * 4 * spec.vocab_size * rows + _WORKSPACE_BYTES
+    return tokens * inner_size(spec) * 4 + 4 * 4 * spec.vocab_size * rows + _WORKSPACE_BYTES
+
+
+def inner_size(spec: ModelSpec) -> int:
+    """Upper bound of the elements of a step's temporary tensors, a token, the scores left out."""
+    return 4 * spec.hidden_size + spec.qkv_size + 3 * spec.intermediate_size
+
+
+def graph_bytes(spec: ModelSpec, config: EngineConfig) -> int:
+    """What the captured decode steps hold: the temporary tensors of the largest one, and the graphs."""
+    elements = min(config.max_num_seqs, MOST_CAPTURED) * (spec.vocab_size + inner_size(spec))
+    return elements * element_size(config) + _GRAPH_BYTES
 
 
 def reserve_bytes(spec: ModelSpec, config: EngineConfig) -> int:
     """What a GPU must keep free of weights and KV cache: a step's temporary tensors, and the captured graphs."""
-    return activation_bytes(spec, token_budget(config, "cuda"), config.max_num_seqs) + CUDA_GRAPH_BYTES
+    return activation_bytes(spec, token_budget(config, "cuda"), config.max_num_seqs) + graph_bytes(spec, config)
 
 
 def cpu_cache_bytes(free: int) -> int:

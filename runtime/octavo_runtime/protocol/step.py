@@ -12,6 +12,9 @@ import msgspec
 from octavo_runtime.protocol.pooling_params import PoolingParams
 from octavo_runtime.protocol.sampling_params import SamplingParams
 
+UNKNOWN = -1
+"""In a slice: the token that the step before draws for its row, which nobody but the device knows yet."""
+
 
 class NewRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A sequence takes `row`. Sent before its first slice, and again after a preemption.
@@ -55,7 +58,7 @@ class Move(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Slice(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Compute `token_ids` at positions `start`, `start + 1`, ... of `row`; then draw one token for each entry of
     `draws`, which names the sample index (no entry: a chunk in the middle of a prompt, or a prompt that is pooled;
-    several: the row forks)."""
+    several: the row forks). UNKNOWN stands alone: it is a slice's only token."""
 
     row: int
     start: int

@@ -1,6 +1,7 @@
 """Decode steps as CUDA graphs: one launch for all that a step of one new token a sequence computes, from its inputs to
 the drawn tokens."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,28 +13,37 @@ from octavo_kernels.decode_inputs import BLOCK, ROW, SEQ_LEN, TABLE_ENTRY, TOKEN
 from octavo_kernels.draw_tokens import draw_tokens
 from octavo_runtime.layers.batch import Batch, DecodeInputs
 from octavo_runtime.models.decoder import Decoder
+from octavo_runtime.planning.memory import MOST_CAPTURED, inner_size
 from octavo_runtime.protocol.step import Slice, TableUpdate
+from octavo_runtime.worker.batch import send
 
-# Steps of more sequences keep the GPU busy for longer than their launches take.
-MOST_SEQUENCES = 512
+SIZES: tuple[int, ...] = (
+    1,
+    2,
+    4,
+    *range(8, 64, 8),
+    *range(64, 256, 16),
+    *range(256, 512, 32),
+    *range(512, MOST_CAPTURED + 1, 64),
+)
+"""The numbers of sequences that steps are computed with."""
 
 _KEY, _TEMPERATURE = BLOCK + 1, BLOCK + 2
 _FIELDS = BLOCK + 3
-_FEW = (1, 2, 4, 8)
 
 
 class Drawn(NamedTuple):
-    """What a step computed, valid until the next one: scores [sequences, vocab] and the tokens drawn from them
-    [sequences] int64."""
+    """What a step computed, valid until the next one: hidden states [sequences, hidden] and the tokens drawn from their
+    scores [sequences] int64. The scores are not kept: those of all sizes would fill gigabytes."""
 
-    logits: torch.Tensor
+    hidden: torch.Tensor
     tokens: torch.Tensor
 
 
 class _Step(NamedTuple):
     """The memory of the step of one batch size: a graph reads and writes the same addresses every time."""
 
-    host: npt.NDArray[np.int32]  # [fields, sequences], pinned
+    hosts: npt.NDArray[np.int32]  # [2, fields, sequences], pinned: the step before may not have read its own yet
     pinned: torch.Tensor  # the same memory
     packed: torch.Tensor  # [fields, sequences] int32 on the device
     inputs: DecodeTensors
@@ -42,16 +52,18 @@ class _Step(NamedTuple):
 
 
 class DecodeGraphs:
-    """The decode steps of a decoder over its KV cache, for up to MOST_SEQUENCES sequences.
+    """The decode steps of a decoder over its KV cache, for up to MOST_CAPTURED sequences.
 
-    A step is padded to the next of a few sizes, each of which is captured when it is first needed. The rows' block
-    tables lie on the device: a step brings what changed. Without CUDA the same operations run one by one."""
+    A step is padded to the next of SIZES, each of which is captured ahead or when it is first needed. The rows' block
+    tables lie on the device: a step brings what changed. Without CUDA the same operations run one by one.
+
+    newest: [rows + 1] int64 on the device, the token last drawn for each row by a step that led (see `Launched`)."""
 
     def __init__(
         self, decoder: Decoder, kv_cache: torch.Tensor, hashes: torch.Tensor, max_rows: int, max_blocks: int
     ) -> None:
         """hashes: see `draw_tokens`. kv_cache: see `Decoder.forward`."""
-        self.most_sequences = min(MOST_SEQUENCES, max_rows)
+        self.most_sequences = min(MOST_CAPTURED, max_rows)
         self._decoder = decoder
         self._kv_cache = kv_cache
         self._hashes = hashes
@@ -59,7 +71,8 @@ class DecodeGraphs:
         self._block_size = kv_cache.shape[3]
         self._padding_row = max_rows
         self._tables = torch.zeros(max_rows + 1, max_blocks, dtype=torch.int32, device=self._device)
-        self._newest = torch.zeros(max_rows + 1, dtype=torch.int64, device=self._device)
+        self.newest = torch.zeros(max_rows + 1, dtype=torch.int64, device=self._device)
+        self._turn = 0
         shape = padded_size(self.most_sequences), max_blocks
         self._block_tables = torch.zeros(shape, dtype=torch.int32, device=self._device)
         self._changes: list[TableUpdate] = []
@@ -74,11 +87,22 @@ class DecodeGraphs:
         """Block tables went on; the next step needs to know."""
         self._changes += tables
 
+    def capture_next(self) -> bool:
+        """Captures the largest size that is not captured yet; whether there was one. Only between steps. The memory
+        that a size takes while it is captured serves all smaller ones."""
+        largest = padded_size(self.most_sequences)
+        size = next((one for one in reversed(SIZES) if one <= largest and one not in self._steps), None)
+        if size is not None:
+            self._step(size)
+        return size is not None
+
     def run(self, slices: Sequence[Slice], temperatures: npt.NDArray[np.float32], keys: npt.NDArray[np.int32]) -> Drawn:
-        """Computes slices of one token and one draw each. temperatures, keys: see `draw_tokens`."""
+        """Computes slices of one token and one draw each. temperatures, keys: see `draw_tokens`. At most one step
+        may be under way."""
         count = len(slices)
         step = self._step(count)
-        host = step.host
+        self._turn ^= 1
+        host = step.hosts[self._turn]
         entries, blocks = self._take_changes(host.shape[1])
         host[ROW, :count] = [item.row for item in slices]
         host[SEQ_LEN, :count] = [item.start for item in slices]
@@ -90,13 +114,13 @@ class DecodeGraphs:
         host[_TEMPERATURE, :count] = temperatures.view(np.int32)
         host[ROW, count:], host[SEQ_LEN, count:], host[TOKEN, count:] = self._padding_row, 0, 0
         host[_TEMPERATURE, count:] = 0
-        step.packed.copy_(step.pinned, non_blocking=True)
+        step.packed.copy_(step.pinned[self._turn], non_blocking=True)
         if step.graph is None:
-            logits = self._compute(step)
+            hidden = self._compute(step)
         else:
             step.graph.replay()
-            logits = step.drawn.logits
-        return Drawn(logits[:count], step.drawn.tokens[:count])
+            hidden = step.drawn.hidden
+        return Drawn(hidden[:count], step.drawn.tokens[:count])
 
     def _take_changes(self, room: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Flat entries of the tables that changed and their new blocks, at most `room`; what is more is written at
@@ -115,8 +139,8 @@ class DecodeGraphs:
         blocks = np.fromiter(changed.values(), np.int64, len(changed))
         if len(changed) <= room:
             return entries, blocks
-        both = torch.from_numpy(np.stack([entries, blocks]))
-        where, content = (both.pin_memory() if self._device.type == "cuda" else both).to(self._device).unbind()
+        both = np.stack([entries, blocks])
+        where, content = send(both, self._device)
         self._tables.view(-1)[where] = content.int()
         return entries[:0], blocks[:0]
 
@@ -130,9 +154,9 @@ class DecodeGraphs:
         def zeros(dtype: torch.dtype) -> torch.Tensor:
             return torch.zeros(size, dtype=dtype, device=self._device)
 
-        pinned = torch.zeros(_FIELDS, size, dtype=torch.int32, pin_memory=self._device.type == "cuda")
-        host = pinned.numpy()
-        host[ROW], host[TABLE_ENTRY] = self._padding_row, -1
+        pinned = torch.zeros(2, _FIELDS, size, dtype=torch.int32, pin_memory=self._device.type == "cuda")
+        hosts = pinned.numpy()
+        hosts[:, ROW], hosts[:, TABLE_ENTRY] = self._padding_row, -1
         inputs = DecodeTensors(
             token_ids=zeros(torch.int64),
             positions=zeros(torch.int64),
@@ -140,9 +164,9 @@ class DecodeGraphs:
             seq_lens=zeros(torch.int32),
             block_tables=self._block_tables[:size],
         )
-        packed = pinned.to(self._device, copy=True)
+        packed = pinned[0].to(self._device, copy=True)
         tokens = zeros(torch.int64)
-        return _Step(host, pinned, packed, inputs, Drawn(tokens, tokens), None)
+        return _Step(hosts, pinned, packed, inputs, Drawn(tokens, tokens), None)
 
     def _capture(self, step: _Step) -> _Step:
         """The step with its graph. It runs once before, on padding alone, so that all kernels are there."""
@@ -154,16 +178,15 @@ class DecodeGraphs:
             self._stream.synchronize()
             graph = torch.cuda.CUDAGraph()
             graph.capture_begin(pool=self._arena.pool())
-            logits = self._compute(step)
+            hidden = self._compute(step)
             graph.capture_end()
-        return step._replace(drawn=Drawn(logits, step.drawn.tokens), graph=graph)
+        return step._replace(drawn=Drawn(hidden, step.drawn.tokens), graph=graph)
 
     def _reserve(self) -> torch.cuda.CUDAGraph:
         """A graph that only holds the memory that all graphs' temporary tensors share. Each graph has the GPU for
         itself while it runs; captured one by one, each larger one would else take memory of its own."""
         spec = self._decoder.spec
-        row = spec.vocab_size + 4 * spec.hidden_size + spec.qkv_size + 3 * spec.intermediate_size
-        shape = padded_size(self.most_sequences), row
+        shape = padded_size(self.most_sequences), spec.vocab_size + inner_size(spec)
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(self._device)
         with torch.cuda.stream(self._stream):
@@ -173,9 +196,9 @@ class DecodeGraphs:
         return graph
 
     def _compute(self, step: _Step) -> torch.Tensor:
-        """The scores [size, vocab]; all else lands in the step's own memory."""
+        """The hidden states [size, hidden]; all else lands in the step's own memory."""
         inputs = step.inputs
-        decode_inputs(step.packed, self._tables, self._newest, self._block_size, inputs)
+        decode_inputs(step.packed, self._tables, self.newest, self._block_size, inputs)
         decodes = Batch(
             token_ids=inputs.token_ids,
             positions=inputs.positions,
@@ -186,11 +209,12 @@ class DecodeGraphs:
             first_tokens=_NO_SLICES,
             last_tokens=_NO_SLICES,
         )
-        logits = self._decoder.scores(self._decoder.forward(decodes, self._kv_cache))
+        hidden = self._decoder.forward(decodes, self._kv_cache)
+        logits = self._decoder.scores(hidden)
         temperatures = step.packed[_TEMPERATURE].view(torch.float32)
         step.drawn.tokens.copy_(draw_tokens(logits, temperatures, step.packed[_KEY], self._hashes))
-        self._newest[step.packed[ROW].long()] = step.drawn.tokens
-        return logits
+        self.newest[step.packed[ROW].long()] = step.drawn.tokens
+        return hidden
 
 
 _NO_SLICES = np.empty(0, dtype=np.int64)
@@ -198,8 +222,4 @@ _NO_SLICES = np.empty(0, dtype=np.int64)
 
 def padded_size(count: int) -> int:
     """The number of sequences that a step of `count` is computed with."""
-    for size in _FEW:
-        if count <= size:
-            return size
-    step = 8 if count <= 64 else 16 if count <= 256 else 32
-    return -(-count // step) * step
+    return SIZES[bisect_left(SIZES, count)]

@@ -1,6 +1,7 @@
 """Runs the scheduler's plans on a device: one interface, one implementation for CPUs and one for a CUDA GPU."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -13,9 +14,20 @@ from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.protocol.messages import Ready
 from octavo_runtime.protocol.step import StepPlan, StepResult
 
-Masks = Callable[[], npt.NDArray[np.int32] | None]
+Masks = Callable[[], npt.NDArray[np.int32]]
 """Asked for once the model's forward pass is under way: bits of the allowed tokens [draws, ceil(vocab / 32)], one row
-for each draw of the plan in order; None where everything is allowed."""
+for each draw of the plan in order."""
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A step under way. `result` waits for it, and is called once.
+
+    leads: the tokens that it draws lie on the device, one for each row that draws. The next step may be launched before
+    `result` is called, with UNKNOWN in their place; a step that does not lead must be waited for first."""
+
+    result: Callable[[], StepResult]
+    leads: bool = False
 
 
 class Executor(Protocol):
@@ -27,8 +39,13 @@ class Executor(Protocol):
     block_bytes: int
     swap_bytes_per_second: float
 
-    def run(self, plan: StepPlan, masks: Masks) -> StepResult:
-        """Carries out one step."""
+    def launch(self, plan: StepPlan, masks: Masks | None) -> Launched:
+        """Starts one step, behind those that are under way. masks: None where everything is allowed."""
+        ...
+
+    def prepare(self) -> bool:
+        """Does a part of what steps would else wait for when it is first needed; whether there was one left. Only
+        while no step is under way."""
         ...
 
 

@@ -1,8 +1,12 @@
 """One step on a device: moves of blocks, the forward pass, and the sampled tokens."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 
+from octavo_kernels.draw_tokens import draw_tokens
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.models.decoder import Decoder
@@ -11,9 +15,9 @@ from octavo_runtime.protocol.messages import Ready
 from octavo_runtime.protocol.step import Sample, Slice, StepPlan, StepResult, TokenLogprobs
 from octavo_runtime.sampling.logprobs import prompt_logprobs
 from octavo_runtime.sampling.sampler import Draw, Sampler
-from octavo_runtime.worker.batch import build_batch
-from octavo_runtime.worker.decode_graphs import DecodeGraphs
-from octavo_runtime.worker.executor import Masks
+from octavo_runtime.worker.batch import build_batch, send
+from octavo_runtime.worker.decode_graphs import DecodeGraphs, Drawn
+from octavo_runtime.worker.executor import Launched, Masks
 from octavo_runtime.worker.kv_cache import KVCache
 from octavo_runtime.worker.pooling import Pooler
 from octavo_runtime.worker.rows import Rows
@@ -24,7 +28,7 @@ _SCORED_AT_A_TIME = 256
 
 class ModelRunner:
     """A decoder with its KV cache, the state of its rows, its sampler and its pooler. The same for all devices, but
-    that a GPU's decode steps run as graphs.
+    that a GPU's decode steps run as graphs, and that its steps lead where every row draws plainly.
 
     block_bytes: size of one block of the KV cache. swap_bytes_per_second: measured speed of the way to host memory."""
 
@@ -64,8 +68,8 @@ class ModelRunner:
         )
 
     @torch.inference_mode()
-    def run(self, plan: StepPlan, masks: Masks) -> StepResult:
-        """See `Executor.run`."""
+    def launch(self, plan: StepPlan, masks: Masks | None) -> Launched:
+        """See `Executor.launch`."""
         self._kv_cache.apply(plan.moves)
         self._rows.update(plan)
         for new in plan.new_rows:
@@ -73,45 +77,86 @@ class ModelRunner:
             self._pooler.set_row(new)
         if self._graphs is not None:
             self._graphs.note(plan.tables)
-        if not plan.slices:
-            return StepResult([], [])
-        for item in plan.slices:
+        slices = plan.slices
+        if not slices:
+            return Launched(lambda: StepResult([], []))
+        for item in slices:
             self._sampler.extend(item.row, item.start, item.token_ids)
-        if self._graphs is not None and self._only_decodes(plan.slices, self._graphs.most_sequences):
-            return self._decode(plan.slices, self._graphs, masks)
-        cache = self._kv_cache.device
-        batch = build_batch(plan.slices, self._rows.block_tables, self._kv_cache.block_size, cache.device)
+        graphs = self._graphs
+        scores_plainly = not self._scores_or_pools(slices)
+        leads = graphs is not None and masks is None and scores_plainly and self._draws_plainly(slices)
+        if graphs is not None and scores_plainly and _only_decodes(slices, graphs.most_sequences):
+            drawn = self._decode(slices, graphs)
+            if leads:
+                return Launched(partial(_tell, slices, fetch(drawn.tokens)), leads=True)
+            return Launched(partial(self._draw_again, slices, drawn.hidden, masks))
+        cache, newest = self._kv_cache.device, None if graphs is None else graphs.newest
+        batch = build_batch(slices, self._rows.block_tables, self._kv_cache.block_size, cache.device, newest)
         hidden = self._decoder.forward(batch, cache)
+        if leads and newest is not None:
+            return Launched(partial(_tell, slices, self._draw_newest(slices, batch, hidden, newest)), leads=True)
+        return Launched(partial(self._finish, plan, batch, hidden, masks))
+
+    @torch.inference_mode()
+    def prepare(self) -> bool:
+        """See `Executor.prepare`."""
+        return self._graphs is not None and self._graphs.capture_next()
+
+    def _scores_or_pools(self, slices: list[Slice]) -> bool:
+        """Whether more is wanted of any slice than the tokens that it draws."""
+        return (
+            self._rows.scores_prompts
+            and any(self._rows.scored(one.row, one.start, len(one.token_ids)) is not None for one in slices)
+        ) or (self._pooler.is_busy and any(self._pooler.has(one.row) for one in slices))
+
+    def _draws_plainly(self, slices: list[Slice]) -> bool:
+        """Whether no row draws more than one token, and each by its scores and temperature alone."""
+        return all(len(item.draws) <= 1 for item in slices) and self._sampler.draws_plainly(
+            np.array([item.row for item in slices if item.draws], dtype=np.int64)
+        )
+
+    def _decode(self, slices: list[Slice], graphs: DecodeGraphs) -> Drawn:
+        rows = np.array([item.row for item in slices])
+        draws = [item.draws[0] for item in slices]
+        return graphs.run(slices, *self._sampler.race(rows, draws, [item.start + 1 for item in slices]))
+
+    @torch.inference_mode()
+    def _draw_again(self, slices: list[Slice], hidden: torch.Tensor, masks: Masks | None) -> StepResult:
+        """Draws from a graph's hidden states, where some rows draw by more than their scores."""
+        draws = [Draw(item.row, item.start + 1, item.draws[0]) for item in slices]
+        samples = self._sampler.sample(self._decoder.logits(hidden), draws, _bits(masks, hidden.device))
+        return StepResult([[one] for one in samples], [[] for _ in slices])
+
+    def _draw_newest(
+        self, slices: list[Slice], batch: Batch, hidden: torch.Tensor, newest: torch.Tensor
+    ) -> Callable[[], list[int]]:
+        """Draws the slices' tokens into the rows' newest, and fetches them."""
+        drawing = [(index, item) for index, item in enumerate(slices) if item.draws]
+        if not drawing:
+            return list
+        rows = np.array([item.row for _, item in drawing])
+        last = batch.last_tokens[[index for index, _ in drawing]]
+        temperatures, keys = self._sampler.race(
+            rows,
+            [item.draws[0] for _, item in drawing],
+            [item.start + len(item.token_ids) for _, item in drawing],
+        )
+        where, drawn_rows = send(np.stack([last, rows]), hidden.device)
+        parameters = send(np.stack([temperatures.view(np.int32), keys]), hidden.device)
+        logits = self._decoder.scores(hidden[where])
+        tokens = draw_tokens(logits, parameters[0].view(torch.float32), parameters[1], self._sampler.hashes)
+        newest[drawn_rows] = tokens
+        return fetch(tokens)
+
+    @torch.inference_mode()
+    def _finish(self, plan: StepPlan, batch: Batch, hidden: torch.Tensor, masks: Masks | None) -> StepResult:
         return StepResult(
             self._draw(plan, batch, hidden, masks),
             self._score_prompts(plan, batch, hidden),
             self._pooler.pool(plan.slices, batch, hidden),
         )
 
-    def _only_decodes(self, slices: list[Slice], most: int) -> bool:
-        """Whether each slice is one token from which one is drawn, and no prompt's token is looked at."""
-        return (
-            len(slices) <= most
-            and all(len(item.token_ids) == 1 and len(item.draws) == 1 for item in slices)
-            and not (self._rows.scores_prompts and any(self._rows.scored(one.row, one.start, 1) for one in slices))
-            and not (self._pooler.is_busy and any(self._pooler.has(one.row) for one in slices))
-        )
-
-    def _decode(self, slices: list[Slice], graphs: DecodeGraphs, masks: Masks) -> StepResult:
-        rows = np.array([item.row for item in slices])
-        draws = [item.draws[0] for item in slices]
-        temperatures, keys = self._sampler.race(rows, draws, [item.start + 1 for item in slices])
-        drawn = graphs.run(slices, temperatures, keys)
-        allowed = masks()
-        if allowed is None and self._sampler.draws_plainly(rows):
-            samples = [[Sample(token)] for token in drawn.tokens.tolist()]
-        else:
-            asked = [Draw(item.row, item.start + 1, draw) for item, draw in zip(slices, draws, strict=True)]
-            bits = None if allowed is None else torch.from_numpy(allowed).to(drawn.logits.device)
-            samples = [[one] for one in self._sampler.sample(drawn.logits.float(), asked, bits)]
-        return StepResult(samples, [[] for _ in slices])
-
-    def _draw(self, plan: StepPlan, batch: Batch, hidden: torch.Tensor, masks: Masks) -> list[list[Sample]]:
+    def _draw(self, plan: StepPlan, batch: Batch, hidden: torch.Tensor, masks: Masks | None) -> list[list[Sample]]:
         draws = [
             Draw(item.row, item.start + len(item.token_ids), sample_index)
             for item in plan.slices
@@ -121,12 +166,7 @@ class ModelRunner:
             return [[] for _ in plan.slices]
         last = [int(token) for item, token in zip(plan.slices, batch.last_tokens, strict=True) for _ in item.draws]
         logits = self._decoder.logits(hidden[torch.tensor(last, device=hidden.device)])
-        allowed = masks()
-        samples = iter(
-            self._sampler.sample(
-                logits, draws, None if allowed is None else torch.from_numpy(allowed).to(logits.device)
-            )
-        )
+        samples = iter(self._sampler.sample(logits, draws, _bits(masks, logits.device)))
         return [[next(samples) for _ in item.draws] for item in plan.slices]
 
     def _score_prompts(self, plan: StepPlan, batch: Batch, hidden: torch.Tensor) -> list[list[TokenLogprobs]]:
@@ -146,6 +186,35 @@ class ModelRunner:
             for part, states in zip(followers, hidden[: len(tokens)].split(_SCORED_AT_A_TIME), strict=True)
             for entry in prompt_logprobs(self._decoder.logits(states), part, top)
         ]
+
+
+def fetch(tokens: torch.Tensor) -> Callable[[], list[int]]:
+    """Copies tokens [n] to the host behind what their device has to do already; what is returned waits for them."""
+    if tokens.device.type == "cpu":
+        return tokens.clone().tolist
+    copied, done = tokens.to("cpu", non_blocking=True), torch.cuda.Event()
+    done.record()
+
+    def wait() -> list[int]:
+        done.synchronize()
+        return copied.tolist()
+
+    return wait
+
+
+def _tell(slices: list[Slice], fetched: Callable[[], list[int]]) -> StepResult:
+    """The result of a step that led."""
+    tokens = iter(fetched())
+    return StepResult([[Sample(next(tokens)) for _ in item.draws] for item in slices], [[] for _ in slices])
+
+
+def _bits(masks: Masks | None, device: torch.device) -> torch.Tensor | None:
+    return None if masks is None else torch.from_numpy(masks()).to(device)
+
+
+def _only_decodes(slices: list[Slice], most: int) -> bool:
+    """Whether there are at most so many slices, each of one token from which one is drawn."""
+    return len(slices) <= most and all(len(item.token_ids) == 1 and len(item.draws) == 1 for item in slices)
 
 
 def make_runner(config: EngineConfig, decoder: Decoder, cache_bytes: int, swap_bytes: int) -> ModelRunner:

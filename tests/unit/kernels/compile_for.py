@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import CompiledKernel
 from triton.runtime import JITFunction, driver
@@ -19,6 +20,7 @@ from triton.runtime import JITFunction, driver
 import octavo_kernels
 from octavo_kernels import gpu
 from octavo_kernels.paged_decode import hopper
+from octavo_kernels.paged_prefill import hopper as hopper_prefill
 
 # By compute capability: A100, L4, H100, B200.
 GPUS = {
@@ -33,6 +35,24 @@ def forms(op: str, capability: int) -> Iterator[Callable[..., Any]]:
     yield getattr(import_module(f"octavo_kernels.{op}.triton"), op)
     if op == "paged_decode" and capability == 90:
         yield hopper.paged_decode
+    if op == "paged_prefill" and capability == 90:
+        yield planned_prefill
+
+
+def planned_prefill(
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    block_tables: Tensor,
+    seq_lens: Tensor,
+    query_start: Tensor,
+    _: int,
+    scale: float,
+    out: Tensor,
+) -> None:
+    if hopper_prefill.fits(q.shape[1], k_cache):
+        plan = hopper_prefill.HopperPrefillPlan(torch.zeros(len(seq_lens), 2, dtype=torch.int32))
+        hopper_prefill.paged_prefill(q, k_cache, v_cache, block_tables, seq_lens, query_start, scale, plan, out)
 
 
 def main(capability: int, selections: list[str]) -> None:

@@ -1,5 +1,8 @@
 """paged_prefill: every form against the oracle."""
 
+from itertools import pairwise
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -29,7 +32,8 @@ def test_a_plan_made_beforehand_changes_nothing(case: Case) -> None:
         scale: float,
         out: Tensor,
     ) -> Tensor:
-        plan = plan_prefill(tables, seq_lens, query_start, k_cache)
+        lengths = np.stack([query_start.diff().numpy(), seq_lens.numpy()], axis=1)
+        plan = plan_prefill(tables, seq_lens, query_start, k_cache, q.shape[1], lengths)
         return paged_prefill(q, k_cache, v_cache, tables, seq_lens, query_start, max_query_len, scale, out, plan)
 
     assert error(planned, case, torch.float32, "cpu") <= TOLERANCES[torch.float32]
@@ -56,3 +60,58 @@ def test_triton_large_cache(case: Case) -> None:
     from octavo_kernels.paged_prefill import triton
 
     assert error(triton.paged_prefill, case, torch.bfloat16, "cuda") <= TOLERANCES[torch.bfloat16]
+
+
+def test_hopper_plans_every_tile_once_the_heaviest_first() -> None:
+    from octavo_kernels.paged_prefill import hopper
+
+    lengths = np.array([[300, 300], [128, 5000], [1024, 1024]])
+    plan = hopper.plan(lengths, torch.device("cpu"))
+    assert plan is not None
+    tiles = [tuple(tile) for tile in plan.tiles.tolist()]
+    assert sorted(tiles) == [*[(0, place) for place in range(3)], (1, 0), *[(2, place) for place in range(8)]]
+    work = [
+        min(total, total - queries + 128 * (place + 1)) for one, place in tiles for queries, total in [lengths[one]]
+    ]
+    assert all(one >= other for one, other in pairwise(work))
+
+
+def test_hopper_leaves_short_queries_to_the_other_form() -> None:
+    from octavo_kernels.paged_prefill import hopper
+
+    assert hopper.plan(np.array([[64, 2112]] * 9), torch.device("cpu")) is None
+    assert hopper.plan(np.array([[96, 2112]] * 9), torch.device("cpu")) is not None
+
+
+HOPPER_CASES = [case for case in (*CASES, *LARGE_CASES) if case.batch.head_dim == 128]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", HOPPER_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_hopper(case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    from octavo_kernels.paged_prefill import hopper
+
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
+    monkeypatch.setattr(hopper, "LEAST_FILLED", 0.0)
+
+    def planned(
+        q: Tensor,
+        k_cache: Tensor,
+        v_cache: Tensor,
+        tables: Tensor,
+        seq_lens: Tensor,
+        query_start: Tensor,
+        max_query_len: int,
+        scale: float,
+        out: Tensor,
+    ) -> Tensor:
+        assert hopper.fits(q.shape[1], k_cache)
+        lengths = torch.stack([query_start.diff(), seq_lens], 1).cpu().numpy()
+        plan = hopper.plan(lengths, q.device)
+        # Slots without a token hold numbers that would show.
+        k_cache, v_cache = k_cache.nan_to_num(1e4), v_cache.nan_to_num(1e4)
+        return hopper.paged_prefill(q, k_cache, v_cache, tables, seq_lens, query_start, scale, plan, out)
+
+    assert error(planned, case, dtype, "cuda") <= TOLERANCES[dtype]

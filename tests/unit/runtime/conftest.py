@@ -1,8 +1,18 @@
-"""transformers' own tokenizer of the built-in model, to compare with."""
+"""What the built-in model is compared with, and what a machine without it leaves out."""
 
 import pytest
 
-from octavo_runtime.models.loading.files import locate
+from octavo_runtime.models.loading.files import ModelNotFound, locate
+
+
+@pytest.fixture(scope="session")
+def builtin_model() -> str:
+    """For tests that also run where the package with the model's 98 MB is not installed: a machine with a GPU."""
+    try:
+        locate("builtin://smollm2")
+    except ModelNotFound as error:
+        pytest.skip(str(error))
+    return "builtin://smollm2"
 
 
 @pytest.fixture(scope="session")

@@ -36,11 +36,11 @@ pytest.importorskip("fastapi", reason="needs the server's packages", exc_type=Im
 
 
 @pytest.fixture(scope="module")
-def base_url(tmp_path_factory):
+def base_url(builtin_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("llama-8b")
     (folder / "config.json").write_text(json.dumps(LLAMA_8B))
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(Path(tokenizer_folder(locate("builtin://smollm2"))) / name, folder / name)
+        shutil.copy(Path(tokenizer_folder(locate(builtin_model))) / name, folder / name)
     started = time.monotonic()
     command = [sys.executable, "-m", "octavo_runtime", "serve", str(folder), "--load-format", "dummy"]
     command += ["--device", "cuda", "--port", "0", "--served-name", "llama", "--max-model-len", "32768"]

@@ -77,7 +77,7 @@ class BlockTables:
         if not self._prefix_caching:
             return
         for sequence in sequences:
-            full = sequence.computed // self.block_size
+            full = min(sequence.computed, sequence.known - sequence.unknown) // self.block_size
             if full > sequence.published:
                 for entry in range(sequence.published, full):
                     self.pool.publish(sequence.block_table[entry], sequence.block_hash(entry, self.block_size))
@@ -104,6 +104,8 @@ class BlockTables:
 
     def release(self, sequence: Sequence) -> None:
         """Gives back all blocks, those in host memory too; nothing of the sequence is computed then."""
+        if not sequence.is_swapped:
+            self.commit([sequence])  # tokens may have become known since
         self.pool.release(sequence.block_table)
         self.host_pool.release(sequence.host_blocks)
         sequence.block_table, sequence.host_blocks = [], []

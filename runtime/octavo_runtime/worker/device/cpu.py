@@ -10,8 +10,8 @@ from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.memory import asked_cache_bytes, cpu_cache_bytes, swap_bytes, token_budget
 from octavo_runtime.protocol.messages import Ready
-from octavo_runtime.protocol.step import StepPlan, StepResult
-from octavo_runtime.worker.executor import Masks
+from octavo_runtime.protocol.step import StepPlan
+from octavo_runtime.worker.executor import Launched, Masks
 from octavo_runtime.worker.memory import free_host_memory
 from octavo_runtime.worker.model_runner import ModelRunner, make_runner
 from octavo_runtime.worker.threads import available_cpus
@@ -39,6 +39,10 @@ class CpuExecutor:
         self.swap_bytes_per_second = self._runner.swap_bytes_per_second
         self.ready = self._runner.describe("cpu", time.perf_counter() - started)
 
-    def run(self, plan: StepPlan, masks: Masks) -> StepResult:
-        """Carries out one step."""
-        return self._runner.run(plan, masks)
+    def launch(self, plan: StepPlan, masks: Masks | None) -> Launched:
+        """See `Executor.launch`."""
+        return self._runner.launch(plan, masks)
+
+    def prepare(self) -> bool:
+        """See `Executor.prepare`."""
+        return self._runner.prepare()

@@ -10,8 +10,8 @@ from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.memory import asked_cache_bytes, reserve_bytes, swap_bytes, token_budget
 from octavo_runtime.protocol.messages import Ready
-from octavo_runtime.protocol.step import StepPlan, StepResult
-from octavo_runtime.worker.executor import Masks
+from octavo_runtime.protocol.step import StepPlan
+from octavo_runtime.worker.executor import Launched, Masks
 from octavo_runtime.worker.memory import free_host_memory, gpu_cache_bytes
 from octavo_runtime.worker.model_runner import ModelRunner, make_runner
 
@@ -39,6 +39,10 @@ class GpuExecutor:
         name = torch.cuda.get_device_name(device)
         self.ready = self._runner.describe(name, time.perf_counter() - started)
 
-    def run(self, plan: StepPlan, masks: Masks) -> StepResult:
-        """Carries out one step."""
-        return self._runner.run(plan, masks)
+    def launch(self, plan: StepPlan, masks: Masks | None) -> Launched:
+        """See `Executor.launch`."""
+        return self._runner.launch(plan, masks)
+
+    def prepare(self) -> bool:
+        """See `Executor.prepare`."""
+        return self._runner.prepare()

@@ -33,9 +33,9 @@ class CountingDevice(NoDevice):
 
     steps = 0
 
-    def run(self, plan: StepPlan, masks):
+    def launch(self, plan: StepPlan, masks):
         self.steps += 1
-        return super().run(plan, masks)
+        return super().launch(plan, masks)
 
 
 @pytest.fixture(scope="module")

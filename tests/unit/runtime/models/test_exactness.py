@@ -72,7 +72,7 @@ def test_tokens_equal_the_reference_on_cpu(name):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", SETTINGS)
-def test_tokens_equal_the_reference_on_gpu(name):
+def test_tokens_equal_the_reference_on_gpu(builtin_model, name):
     assert torch.cuda.is_available(), "make test-gpu runs on a machine with a CUDA device"
-    engine = Engine(EngineConfig(model="builtin://smollm2", device="cuda", dtype="float32", **SETTINGS[name]))
+    engine = Engine(EngineConfig(model=builtin_model, device="cuda", dtype="float32", **SETTINGS[name]))
     check(generate(engine, CASES), CASES)

@@ -1,9 +1,11 @@
 """The planner's blocks against those that the engine measures on a GPU: Llama-3.1-8B's shape with random weights."""
 
+import gc
 import json
 import subprocess
 
 import pytest
+import torch
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
@@ -36,6 +38,9 @@ def test_planned_and_measured_blocks_agree_within_a_percent(tmp_path, options):
         capture_output=True,
         text=True,
     ).stdout
+    # Of what earlier tests left, the planner knows nothing.
+    gc.collect()
+    torch.cuda.empty_cache()
     planned = plan_memory(spec_from_config(LLAMA_8B), config, int(total.split()[0]) * 2**20)
     measured = Engine(config).ready.num_blocks
     print(f"planned {planned.num_blocks} blocks, measured {measured} ({planned.num_blocks / measured - 1:+.2%})")

@@ -1,6 +1,7 @@
 """A step of decodes alone, made from what lies on the device, draws the tokens that the step from packed tensors draws.
 On a CPU the same operations run one by one; on a GPU they are captured."""
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -70,6 +71,38 @@ def test_the_tokens_are_the_same(make, folder, params, settings):
     assert answers[0] == answers[1]
 
 
+def test_a_crowd_of_all_kinds_draws_the_same_tokens(make, folder):
+    """Steps that lead and steps that do not take turns."""
+    kinds = [*PARAMS.values(), SamplingParams(beam_width=2, max_tokens=8)]
+    answers = []
+    for turn in (with_graphs, without_graphs):
+        engine, found = turn(make(folder, max_num_batched_tokens=64, max_num_seqs=12)), {}
+        for index, prompt in enumerate(random_prompts(*LENGTHS * 4)):
+            engine.add_request(str(index), prompt, kinds[index % len(kinds)] if index % 2 else PARAMS["greedy"])
+        while engine.has_work:
+            for output in engine.step():
+                found.setdefault((output.request_id, output.index), []).extend(output.token_ids)
+            engine.check_integrity()
+        answers.append(found)
+    assert answers[0] == answers[1]
+
+
+def test_plain_steps_are_launched_before_the_last_one_is_known(make, folder, monkeypatch):
+    engine = with_graphs(make(folder, max_num_batched_tokens=16, max_num_seqs=8))
+    happened, one = [], runner(engine)
+    launch = one.launch
+
+    def watched(plan, masks):
+        launched, step = launch(plan, masks), len(plan.slices)
+        happened.append(("launched", step))
+        return replace(launched, result=lambda: happened.append(("known", step)) or launched.result())
+
+    monkeypatch.setattr(one, "launch", watched)
+    run(engine, random_prompts(4, 30), SamplingParams(temperature=0.5, max_tokens=4, ignore_eos=True))
+    order = [what for what, _ in happened]
+    assert order == ["launched", *["launched", "known"] * (len(order) // 2 - 1), "known"]
+
+
 def test_decodes_alone_take_this_way(make, folder, monkeypatch):
     engine = with_graphs(make(folder))
     graphs, counts = runner(engine)._graphs, []
@@ -79,7 +112,22 @@ def test_decodes_alone_take_this_way(make, folder, monkeypatch):
     assert counts == [3] * 19
 
 
-@pytest.mark.parametrize(("count", "size"), [(1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (64, 64), (65, 80), (257, 288)])
+def test_sizes_are_captured_ahead_one_at_a_time_largest_first(make, folder):
+    engine = with_graphs(make(folder, max_num_seqs=13))
+    graphs, seen = runner(engine)._graphs, []
+    while engine.prepare_some():
+        seen.append(min(graphs._steps))
+    assert seen == [16, 8, 4, 2, 1]
+    prompts = random_prompts(*LENGTHS)
+    expected = run(without_graphs(make(folder)), prompts, PARAMS["greedy"])
+    assert list(map(tokens_of, run(engine, prompts, PARAMS["greedy"]))) == list(map(tokens_of, expected))
+    assert len(graphs._steps) == 5
+
+
+@pytest.mark.parametrize(
+    ("count", "size"),
+    [(1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (64, 64), (65, 80), (257, 288), (513, 576), (1024, 1024)],
+)
 def test_steps_are_padded_to_few_sizes(count, size):
     assert padded_size(count) == size
 

@@ -1,0 +1,187 @@
+"""A device that computes a step only when somebody waits for it: what the engine launches before that must not depend
+on the tokens. It draws what a device draws whose every step is waited for."""
+
+from collections import Counter, defaultdict
+from functools import cache
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simulated_device import VOCAB, SimulatedDevice
+
+from octavo_runtime.bench.no_device import NoDevice
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.engine.engine import Engine
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.planning.known_models import find_spec
+from octavo_runtime.protocol.pooling_params import PoolingParams
+from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.protocol.step import UNKNOWN, NewRow, Slice, StepPlan, StepResult
+from octavo_runtime.worker.executor import Launched
+
+MODEL = "builtin://smollm2"
+BLOCK = 8
+LONGEST = 5 * BLOCK  # tokens of a request
+read_spec = cache(find_spec)
+happened: Counter[str] = Counter()
+
+
+class LateDevice(NoDevice):
+    """Computes step by step on a simulated device. leads: whether its steps may, as far as their rows draw plainly."""
+
+    def __init__(self, blocks: int, host_blocks: int, budget: int, *, leads: bool) -> None:
+        super().__init__(read_spec(MODEL), num_blocks=blocks, block_size=BLOCK, max_num_batched_tokens=budget)
+        self.ready = msgspec.structs.replace(self.ready, num_host_blocks=host_blocks, max_model_len=LONGEST)
+        self.device = SimulatedDevice(blocks, host_blocks, BLOCK)
+        self.leads = leads
+        self.under_way: list[bool] = []  # of each step, whether it leads
+        self.rows: dict[int, NewRow] = {}
+        self.newest: dict[int, int] = {}
+
+    def launch(self, plan: StepPlan, masks: object) -> Launched:
+        assert masks is None
+        assert all(self.under_way), "a step that does not lead was not waited for"
+        assert len(self.under_way) <= 1
+        self.rows.update({new.row: new for new in plan.new_rows})
+        assert all(UNKNOWN not in new.token_ids for new in plan.new_rows)
+        leads = self.leads and all(self.is_plain(item) for item in plan.slices)
+        happened["ahead"] += bool(self.under_way)
+        self.under_way.append(leads)
+        return Launched(lambda: self.compute(plan), leads)
+
+    def is_plain(self, item: Slice) -> bool:
+        new = self.rows[item.row]
+        plain = len(item.draws) <= 1 and not new.params.presence_penalty and new.pooling is None
+        assert plain or UNKNOWN not in item.token_ids
+        return plain
+
+    def compute(self, plan: StepPlan) -> StepResult:
+        self.under_way.pop(0)
+        known = [
+            Slice(item.row, item.start, [self.newest[item.row]], item.draws) if item.token_ids == [UNKNOWN] else item
+            for item in plan.slices
+        ]
+        result = self.device.run(StepPlan(plan.moves, plan.new_rows, plan.tables, known))
+        for item, samples in zip(known, result.samples, strict=True):
+            if samples:
+                self.newest[item.row] = samples[0].token_id
+        return result
+
+
+requests = st.tuples(
+    st.integers(1, 3 * BLOCK),  # tokens of the prompt
+    st.integers(0, 1),  # whose beginning it shares
+    st.integers(1, 2 * BLOCK),  # max_tokens
+    st.lists(st.integers(0, VOCAB - 1), max_size=6),  # tokens that end it
+    st.sampled_from([{}, {}, {}, {"presence_penalty": 0.5}, {"n": 2}, {"pooling": "last"}]),
+)
+turns = st.lists(st.tuples(st.lists(requests, max_size=3), st.integers(0, 9)), min_size=1, max_size=12)
+
+
+def answer(device: LateDevice, history: list, rows: int, **config: object) -> tuple[dict, set[str]]:
+    """What each answer is and how it ends, by request and index; and the requests that were aborted. Between two steps
+    requests arrive, and one may be aborted."""
+    engine = Engine(
+        EngineConfig.model_validate({"model": MODEL, "device": "cpu", "max_num_seqs": rows, **config}),
+        locate(MODEL),
+        executor=device,
+    )
+    answers, aborted = defaultdict(list), set()
+    arrived = 0
+
+    def step() -> None:
+        outputs = engine.step()
+        engine.check_integrity()
+        for output in outputs:
+            assert output.error is None
+            assert output.request_id not in aborted, "an answer that nobody waits for"
+            given = answers[output.request_id, output.index]
+            assert given[-1:] in ([], [None]), "an answer goes on behind its end"
+            given[-2:] = [*output.token_ids, output.embedding, output.finish_reason]
+
+    for fresh, victim in history:
+        for length, family, most, ends, kind in fresh:
+            prompt = [family] * (length - 1) + [100 + arrived]
+            kind = {"max_tokens": most, "ignore_eos": True, "stop_token_ids": ends, **kind}
+            if "pooling" in kind:
+                engine.add_embedding(str(arrived), prompt, PoolingParams(pooling="last"))
+            else:
+                engine.add_request(str(arrived), prompt, SamplingParams(**kind))
+            arrived += 1
+        step()
+        if victim < 3 and str(arrived - 1 - victim) in engine:
+            engine.abort(str(arrived - 1 - victim))
+            aborted.add(str(arrived - 1 - victim))
+            engine.check_integrity()
+    while engine.has_work:
+        step()
+    load = engine.load
+    assert (load.blocks_used, load.running, load.waiting, device.under_way) == (0, 0, 0, [])
+    happened["preempted"] += load.recomputes + load.swaps
+    happened["found in the cache"] += load.prefix_hits
+    happened["stopped"] += sum(given[-1] == "stop" for given in answers.values())
+    happened["aborted"] += len(aborted)
+    return dict(answers), aborted
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    history=turns,
+    blocks=st.integers(6, 24),
+    host_blocks=st.integers(0, 8),
+    rows=st.integers(2, 6),
+    budget=st.integers(8, 40),
+    prefix_caching=st.booleans(),
+    mode=st.sampled_from(["swap", "recompute"]),
+)
+def compare(history, blocks, host_blocks, rows, budget, prefix_caching, mode):
+    config = {"enable_prefix_caching": prefix_caching, "preemption_mode": mode}
+    found, aborted = [], set()
+    for leads in (True, False):
+        device = LateDevice(blocks, host_blocks, budget, leads=leads)
+        answers, ended = answer(device, history, rows, **config)
+        found.append(answers)
+        aborted |= ended
+    ahead, waited = ({key: one for key, one in each.items() if key[0] not in aborted} for each in found)
+    assert ahead == waited
+    for key in found[0].keys() & found[1].keys():  # of those that were aborted, one may have come further
+        one, other = (each[key][:-2] for each in found)
+        assert all(a == b for a, b in zip(one, other, strict=False))
+
+
+def test_what_is_drawn_is_the_same():
+    happened.clear()
+    compare()
+    seen = ("ahead", "preempted", "found in the cache", "stopped", "aborted")
+    assert [what for what in seen if not happened[what]] == []
+
+
+def test_a_request_that_ends_by_its_length_is_not_launched_further():
+    device = LateDevice(16, 0, 64, leads=True)
+    answers, _ = answer(device, [([(5, 0, 3, [], {})], 9)], 2)
+    assert len(answers["0", 0]) == 3 + 2
+    assert device.device.contents(0, 7)[-1] != -1
+    assert device.device.contents(0, 8)[-1] == -1, "the last token was computed in vain"
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_outputs_come_with_the_step_that_drew_them(leads):
+    """Running ahead delays nobody: the first call brings the first token."""
+    device = LateDevice(16, 0, 64, leads=leads)
+    engine = Engine(EngineConfig(model=MODEL, device="cpu"), locate(MODEL), executor=device)
+    engine.add_request("0", [1, 2, 3], SamplingParams(max_tokens=3, ignore_eos=True))
+    assert [len(engine.step()) for _ in range(3)] == [1, 1, 1]
+    assert not engine.has_work
+
+
+def test_an_id_is_free_for_another_request_while_the_aborted_one_is_under_way():
+    device = LateDevice(16, 0, 64, leads=True)
+    engine = Engine(EngineConfig(model=MODEL, device="cpu"), locate(MODEL), executor=device)
+    engine.add_request("0", [1, 2, 3], SamplingParams(max_tokens=9, ignore_eos=True))
+    engine.step()
+    engine.abort("0")
+    engine.add_request("0", [4, 5], SamplingParams(max_tokens=2, ignore_eos=True))
+    tokens = [token for _ in range(4) for output in engine.step() for token in output.token_ids]
+    assert len(tokens) == 2
+    assert not engine.has_work
