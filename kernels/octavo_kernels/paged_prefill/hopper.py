@@ -42,6 +42,8 @@ COMPUTE_REGISTERS, COPY_REGISTERS = 240, 24
 REGISTERS = 168  # on the average of the 12 warps
 # Tiles that are mostly padding are better computed by the form that packs a group's heads into one tile.
 LEAST_FILLED = 0.75
+# A launch describes three tensors to the accelerator anew, which takes the host longer than a shorter step can hide.
+LEAST_QUERIES = 2048
 
 
 @dataclass(frozen=True)
@@ -445,11 +447,11 @@ def fits(q_heads: int, k_cache: Tensor) -> bool:
 
 
 def plan(lengths: npt.NDArray[np.int64], device: torch.device) -> HopperPrefillPlan | None:
-    """The tiles of sequences with lengths [batch, 2]: queries and all tokens; None where they would be padding too
-    much."""
+    """The tiles of sequences with lengths [batch, 2]: queries and all tokens; None where the other form is the better
+    one: for few queries, or tiles that would be padding too much."""
     queries, totals = lengths[:, 0], lengths[:, 1]
     counts = -(-queries // ROWS)
-    if queries.sum() < LEAST_FILLED * ROWS * counts.sum():
+    if queries.sum() < max(LEAST_QUERIES, LEAST_FILLED * ROWS * counts.sum()):
         return None
     sequence = np.repeat(np.arange(len(lengths)), counts)
     place = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)

@@ -59,7 +59,7 @@ def settle(engine: Engine) -> None:
         pass
     seconds(engine, fitted(engine, equal_lengths(8, 64, 16, SETTLE_SEED)))
     # Long prompts have kernels of their own.
-    longest = min(512, engine.ready.max_model_len - 2)
+    longest = min(2048, engine.ready.max_model_len - 2)
     for turn in range(2):
         seconds(engine, fitted(engine, equal_lengths(1, longest, 2, SETTLE_SEED + turn)))
 

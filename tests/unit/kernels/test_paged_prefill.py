@@ -65,11 +65,11 @@ def test_triton_large_cache(case: Case) -> None:
 def test_hopper_plans_every_tile_once_the_heaviest_first() -> None:
     from octavo_kernels.paged_prefill import hopper
 
-    lengths = np.array([[300, 300], [128, 5000], [1024, 1024]])
+    lengths = np.array([[300, 300], [128, 5000], [2048, 2048]])
     plan = hopper.plan(lengths, torch.device("cpu"))
     assert plan is not None
     tiles = [tuple(tile) for tile in plan.tiles.tolist()]
-    assert sorted(tiles) == [*[(0, place) for place in range(3)], (1, 0), *[(2, place) for place in range(8)]]
+    assert sorted(tiles) == [*[(0, place) for place in range(3)], (1, 0), *[(2, place) for place in range(16)]]
     work = [
         min(total, total - queries + 128 * (place + 1)) for one, place in tiles for queries, total in [lengths[one]]
     ]
@@ -79,8 +79,9 @@ def test_hopper_plans_every_tile_once_the_heaviest_first() -> None:
 def test_hopper_leaves_short_queries_to_the_other_form() -> None:
     from octavo_kernels.paged_prefill import hopper
 
-    assert hopper.plan(np.array([[64, 2112]] * 9), torch.device("cpu")) is None
-    assert hopper.plan(np.array([[96, 2112]] * 9), torch.device("cpu")) is not None
+    assert hopper.plan(np.array([[64, 2112]] * 90), torch.device("cpu")) is None
+    assert hopper.plan(np.array([[96, 2112]] * 90), torch.device("cpu")) is not None
+    assert hopper.plan(np.array([[2047, 2112]]), torch.device("cpu")) is None
 
 
 HOPPER_CASES = [case for case in (*CASES, *LARGE_CASES) if case.batch.head_dim == 128]
@@ -95,6 +96,7 @@ def test_hopper(case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch)
     if torch.cuda.get_device_capability() != (9, 0):
         pytest.skip("needs a Hopper GPU")
     monkeypatch.setattr(hopper, "LEAST_FILLED", 0.0)
+    monkeypatch.setattr(hopper, "LEAST_QUERIES", 0)
 
     def planned(
         q: Tensor,
