@@ -58,6 +58,10 @@ def settle(engine: Engine) -> None:
     while engine.prepare_some():
         pass
     seconds(engine, fitted(engine, equal_lengths(8, 64, 16, SETTLE_SEED)))
+    # Long prompts have kernels of their own.
+    longest = min(512, engine.ready.max_model_len - 2)
+    for turn in range(2):
+        seconds(engine, fitted(engine, equal_lengths(1, longest, 2, SETTLE_SEED + turn)))
 
 
 def seconds(engine: Engine, jobs: Sequence[Job]) -> float:
