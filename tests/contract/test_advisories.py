@@ -33,7 +33,7 @@ from octavo_runtime.config import EngineConfig
 from octavo_runtime.executor.cpu import CpuExecutor
 from octavo_runtime.model.files import locate
 from octavo_runtime.prefix_hash import block_hash, root_hash
-from octavo_runtime.server.reasoning import ReasoningSplitter
+from octavo_runtime.server.reasoning.splitter import ReasoningSplitter
 from octavo_runtime.server.tools.call_parser import CallParser, Content
 from octavo_runtime.server.tools.syntax import SYNTAXES
 

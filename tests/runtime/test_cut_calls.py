@@ -9,17 +9,17 @@ import pytest
 
 from octavo_runtime.answers import Answer, Delta
 from octavo_runtime.sampling_params import SamplingParams
-from octavo_runtime.server.answer_style import AnswerStyle
-from octavo_runtime.server.chat import ChatTurn, chunks, complete
-from octavo_runtime.server.chat_prompt import ChatPrompt
-from octavo_runtime.server.messages_api.objects import message_of
-from octavo_runtime.server.messages_api.stream import message_events
-from octavo_runtime.server.pieces import pieces
-from octavo_runtime.server.protocol import ChatCompletionRequest
-from octavo_runtime.server.responses_api.answer import answered
-from octavo_runtime.server.responses_api.objects import new_response
-from octavo_runtime.server.responses_api.request import ResponsesRequest
-from octavo_runtime.server.responses_api.stream import ResponseStream
+from octavo_runtime.server.anthropic.objects import message_of
+from octavo_runtime.server.anthropic.stream import message_events
+from octavo_runtime.server.generation.chat_prompt import ChatPrompt
+from octavo_runtime.server.generation.chat_request import ChatCompletionRequest
+from octavo_runtime.server.generation.pieces import pieces
+from octavo_runtime.server.openai.chat import ChatTurn, chunks, complete
+from octavo_runtime.server.responses.answer import answered
+from octavo_runtime.server.responses.objects import new_response
+from octavo_runtime.server.responses.request import ResponsesRequest
+from octavo_runtime.server.responses.stream import ResponseStream
+from octavo_runtime.server.tools.answer_style import AnswerStyle
 from octavo_runtime.server.tools.syntax import SYNTAXES
 
 TOOLS = [{"type": "function", "function": {"name": name}} for name in ("weather", "now")]

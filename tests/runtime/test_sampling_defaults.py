@@ -9,7 +9,7 @@ from octavo_runtime.llm import LLM
 from octavo_runtime.model.files import ModelFiles
 from octavo_runtime.sampling_defaults import describe, load_sampling_defaults
 from octavo_runtime.sampling_params import SamplingParams
-from octavo_runtime.server.protocol import ChatCompletionRequest, CompletionRequest
+from octavo_runtime.server.generation.chat_request import ChatCompletionRequest, CompletionRequest
 
 FILE = {
     "do_sample": True, "temperature": 0.6, "top_p": 0.9, "top_k": 40, "min_p": None, "repetition_penalty": 1.1,

@@ -17,7 +17,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from octavo_runtime.bench.token_source import WORD
-from octavo_runtime.server.chunks import ChatChunkChoice, ChatCompletionChunk, ChatDelta, encode
+from octavo_runtime.server.openai.chunks import ChatChunkChoice, ChatCompletionChunk, ChatDelta, encode
 
 PATHS = {"FastAPI StreamingResponse": "/fastapi", "bare ASGI with msgspec": "/asgi/"}
 

@@ -23,18 +23,18 @@ from octavo_runtime.messages import Ready
 from octavo_runtime.model.files import ModelFiles, default_name, locate
 from octavo_runtime.sampling_defaults import describe, load_sampling_defaults
 from octavo_runtime.sampling_params import SamplingParams
-from octavo_runtime.server.answer_style import answer_style
-from octavo_runtime.server.api_keys import ENVIRONMENT, ApiKeys
+from octavo_runtime.server.access.keys import ENVIRONMENT, ApiKeys
 from octavo_runtime.server.app import create_app
-from octavo_runtime.server.connection import ConnectionBounds, allow_open_files, connection_type
-from octavo_runtime.server.errors import ApiError, engine_failed
-from octavo_runtime.server.listener import address, listen
-from octavo_runtime.server.metrics_endpoint import ServerMetrics
-from octavo_runtime.server.request_log import RequestLog
+from octavo_runtime.server.http.connection import ConnectionBounds, allow_open_files, connection_type
+from octavo_runtime.server.http.errors import ApiError, engine_failed
+from octavo_runtime.server.http.listener import address, listen
+from octavo_runtime.server.http.tls import load_tls
+from octavo_runtime.server.observe.metrics import ServerMetrics
+from octavo_runtime.server.observe.request_log import RequestLog
+from octavo_runtime.server.observe.tracing import Tracing, start_tracing
 from octavo_runtime.server.signals import Signals
 from octavo_runtime.server.state import ServedModel, ServerState
-from octavo_runtime.server.tls import load_tls
-from octavo_runtime.server.tracing import Tracing, start_tracing
+from octavo_runtime.server.tools.answer_style import answer_style
 from octavo_runtime.tokenizer import Tokenizer, load_tokenizer
 from octavo_runtime.tokenizer_conversion import tokenizer_files
 
