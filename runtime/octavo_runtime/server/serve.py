@@ -35,6 +35,7 @@ from octavo_runtime.server.observe.tracing import Tracing, start_tracing
 from octavo_runtime.server.signals import Signals
 from octavo_runtime.server.state import ServedModel, ServerState
 from octavo_runtime.server.tools.answer_style import answer_style
+from octavo_runtime.server.workers import supervise
 from octavo_runtime.tokenizer import Tokenizer, load_tokenizer
 from octavo_runtime.tokenizer_conversion import tokenizer_files
 
@@ -65,8 +66,6 @@ def serve(engine: EngineConfig, server: ServerConfig, *, engine_program: str = "
     """Serves a model until a signal or the engine's end. Returns the exit code: 0 after SIGTERM or SIGINT, 1 when the
     engine fails, 2 when the model cannot be found, read or served. engine_program: see EngineClient."""
     if server.api_workers > 1:
-        from octavo_runtime.server.workers import supervise
-
         return supervise(engine, server, engine_program)
     return serve_in_process(engine, server, engine_program=engine_program)
 

@@ -10,6 +10,7 @@ from octavo_runtime.server.access.caller import ANONYMOUS, NOBODY, Caller, calle
 from octavo_runtime.server.access.keys import ApiKeys
 from octavo_runtime.server.access.limits import Account, Refusal
 from octavo_runtime.server.http.errors import ApiError, error_response, unauthorized
+from octavo_runtime.server.http.record import current_request
 from octavo_runtime.server.observe.metrics import ServerMetrics
 
 # The page and its files hold no secret, and a browser can send a key only once it has them.
@@ -51,6 +52,7 @@ class Guard:
                 await error_response(scope["path"], unauthorized())(scope, receive, send)
                 return
             name, account = key.name, key.account
+            current_request().key = name
         caller.set(
             Caller(
                 name, account, self._metrics.key_tokens(name, "prompt"), self._metrics.key_tokens(name, "generation")

@@ -3,20 +3,17 @@
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from octavo_runtime import logs
-
-if TYPE_CHECKING:
-    from octavo_runtime.server.http.errors import ApiError  # errors tell the request's id
 
 
 @dataclass
 class RequestRecord:
     """Filled in by whoever learns it. Counts are of all prompts and answers of the request together; seconds count from
     its arrival: to the first step and to the first token of any of its prompts. body_bytes, answer_bytes: how large the
-    request and its answer are, about, where that is known before. `cut`: what ended the answer from outside. `strict`:
-    whether wishes (see generation.wishes) are refused; `ignored`: the fields of those that were not."""
+    request and its answer are, about, where that is known before. `cut`: what ended the answer from outside. `key`: the
+    name of the caller's key, where keys are asked for. `strict`: whether wishes (see generation.wishes) are refused;
+    `ignored`: the fields of those that were not."""
 
     id: str = ""
     method: str = ""
@@ -33,7 +30,8 @@ class RequestRecord:
     trace_id: str | None = None
     body_bytes: int = 0
     answer_bytes: int = 0
-    cut: "ApiError | None" = None
+    cut: Exception | None = None
+    key: str | None = None
     strict: bool = False
     ignored: list[str] = field(default_factory=list)
 

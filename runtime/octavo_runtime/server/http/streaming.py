@@ -6,20 +6,28 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from fastapi import Request, Response
 from pydantic import BaseModel
 from starlette.types import Message, Receive, Scope, Send
 
+from octavo_runtime.server.http.encoding import encode
 from octavo_runtime.server.http.errors import ApiError, error_response
 from octavo_runtime.server.http.record import current_request
-from octavo_runtime.server.openai.chunks import encode
-from octavo_runtime.server.state import ServerState
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+
+
+class Answering(Protocol):
+    """What a server knows of the answers in the making. ping_seconds: how long a stream may be silent, 0 for any time;
+    answer: stands around the making of one."""
+
+    ping_seconds: float
+
+    def answer(self) -> contextlib.AbstractContextManager[None]: ...
 
 
 class Wire(NamedTuple):
@@ -71,7 +79,7 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, state: ServerState, events: AsyncGenerator[msgspec.Struct, None], wire: Wire = OPENAI_WIRE
+        self, state: Answering, events: AsyncGenerator[msgspec.Struct, None], wire: Wire = OPENAI_WIRE
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
@@ -136,7 +144,7 @@ class EventStream(Response):
 
 
 async def whole_answer(
-    state: ServerState, request: Request, making: Coroutine[Any, Any, BaseModel | msgspec.Struct | msgspec.Raw]
+    state: Answering, request: Request, making: Coroutine[Any, Any, BaseModel | msgspec.Struct | msgspec.Raw]
 ) -> Response:
     """The response that `making` makes; it is cancelled when the client goes away first."""
 

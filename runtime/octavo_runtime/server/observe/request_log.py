@@ -7,7 +7,6 @@ import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from octavo_runtime.server.access.caller import ANONYMOUS, caller
 from octavo_runtime.server.http.error_shapes import PATHS
 from octavo_runtime.server.http.record import RequestRecord, begin_request
 
@@ -68,7 +67,7 @@ def _request_id(scope: Scope) -> str:
 
 
 def _write(record: RequestRecord) -> None:
-    answered, key = record.prompt_tokens > 0, caller.get().name
+    answered = record.prompt_tokens > 0
     _log.log(
         logging.DEBUG if record.is_probe else logging.INFO,
         "request",
@@ -77,7 +76,7 @@ def _write(record: RequestRecord) -> None:
             "path": record.path,
             "status": record.status or _CLIENT_GONE,
             "duration": round(time.perf_counter() - record.arrival, 4),
-            "key": None if key == ANONYMOUS else key,
+            "key": record.key,
             "model": record.model,
             "prompt_tokens": record.prompt_tokens if answered else None,
             "completion_tokens": record.completion_tokens if answered else None,

@@ -19,8 +19,9 @@ from octavo_runtime.server.generation.generation import Generation, check_prompt
 from octavo_runtime.server.generation.logprobs import TokenTrail, chat_logprobs, prompt_logprobs
 from octavo_runtime.server.generation.reader import AnswerReader
 from octavo_runtime.server.generation.threads import in_thread
+from octavo_runtime.server.http.encoding import encode
 from octavo_runtime.server.http.streaming import EventStream, whole_answer
-from octavo_runtime.server.openai.chunks import ChatAnswer, ChatChunkChoice, ChatCompletionChunk, ChatDelta, encode
+from octavo_runtime.server.openai.chunks import ChatAnswer, ChatChunkChoice, ChatCompletionChunk, ChatDelta
 from octavo_runtime.server.openai.objects import (
     SYSTEM_FINGERPRINT,
     ChatChoice,

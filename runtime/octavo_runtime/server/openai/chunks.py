@@ -1,10 +1,9 @@
 """The events of a streamed answer: OpenAI's chunk objects, as structs, for a busy server encodes very many of them.
 What a whole answer has in common with them is in responses.py."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
-from pydantic import BaseModel
 
 from octavo_runtime.messages import FinishReason
 from octavo_runtime.server.openai.objects import (
@@ -104,13 +103,3 @@ class ChatAnswer(msgspec.Struct, kw_only=True):
     system_fingerprint: str
     prompt_logprobs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     prompt_token_ids: list[int] | None = None
-
-
-def _as_json(value: Any) -> msgspec.Raw:
-    if isinstance(value, BaseModel):
-        return msgspec.Raw(value.model_dump_json().encode())
-    raise NotImplementedError(f"cannot encode {type(value).__name__}")
-
-
-encode = msgspec.json.Encoder(enc_hook=_as_json).encode
-"""A chunk's JSON."""
