@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from octavo_runtime.server.openai.objects import ChatCompletion, ChatFinishReason, Usage
+from octavo_runtime.server.generation.pieces import AnswerFinishReason, WholeAnswer
+from octavo_runtime.server.generation.usage import Usage
 from octavo_runtime.server.tools import arguments
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
@@ -76,31 +77,30 @@ def tool_use_id(call_id: str) -> str:
     return f"toolu_{call_id.removeprefix('call_')}" if call_id.startswith("call_") else call_id
 
 
-def message_of(chat: ChatCompletion) -> MessageObject:
-    """The one answer of `chat`."""
-    [choice] = chat.choices
-    said, content = choice.message, list[Content]()
-    if said.reasoning:
-        content.append(ThinkingContent(thinking=said.reasoning))
-    if said.content:
-        content.append(TextContent(text=said.content))
+def message_of(model: str, answer: WholeAnswer, usage: Usage) -> MessageObject:
+    """A whole answer. model: the name that the client asked for."""
+    content = list[Content]()
+    if answer.reasoning:
+        content.append(ThinkingContent(thinking=answer.reasoning))
+    if answer.text:
+        content.append(TextContent(text=answer.text))
     # An input cannot be half there: a call that was cut is left out, or a client would make it with nothing.
     content += [
-        ToolUseContent(id=tool_use_id(call.id), name=call.function.name, input=given)
-        for call in said.tool_calls
-        if (given := arguments.whole(call.function.arguments)) is not None
+        ToolUseContent(id=tool_use_id(call.id), name=call.name, input=given)
+        for call in answer.calls
+        if (given := arguments.whole(call.arguments)) is not None
     ]
     return MessageObject(
         id=new_id(),
-        model=chat.model,
+        model=model,
         content=content,
-        stop_reason=stop_reason(choice.finish_reason, choice.stop_reason),
-        stop_sequence=stop_sequence(choice.finish_reason, choice.stop_reason),
-        usage=message_usage(chat.usage),
+        stop_reason=stop_reason(answer.finish_reason, answer.stop_reason),
+        stop_sequence=stop_sequence(answer.finish_reason, answer.stop_reason),
+        usage=message_usage(usage),
     )
 
 
-def stop_reason(finish_reason: ChatFinishReason, stop: str | int | None) -> StopReason:
+def stop_reason(finish_reason: AnswerFinishReason, stop: str | int | None) -> StopReason:
     """Why an answer ended. stop: the string or token id that ended it."""
     match finish_reason:
         case "tool_calls":
@@ -110,7 +110,7 @@ def stop_reason(finish_reason: ChatFinishReason, stop: str | int | None) -> Stop
     return "stop_sequence" if isinstance(stop, str) else "end_turn"
 
 
-def stop_sequence(finish_reason: ChatFinishReason, stop: str | int | None) -> str | None:
+def stop_sequence(finish_reason: AnswerFinishReason, stop: str | int | None) -> str | None:
     """The string that is the reason why an answer ended, if one is."""
     return stop if isinstance(stop, str) and finish_reason == "stop" else None
 

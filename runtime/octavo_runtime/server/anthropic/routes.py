@@ -12,10 +12,9 @@ from octavo_runtime.server.anthropic.stream import failure, message_events
 from octavo_runtime.server.anthropic.to_chat import chat_request, field_names
 from octavo_runtime.server.generation.chat_prompt import chat_prompt
 from octavo_runtime.server.generation.field_names import FieldNames, told_as
-from octavo_runtime.server.generation.pieces import pieces
 from octavo_runtime.server.generation.threads import in_thread
+from octavo_runtime.server.generation.turn import ChatTurn, begin, pieces, whole_answers
 from octavo_runtime.server.http.streaming import EventStream, named_events, whole_answer
-from octavo_runtime.server.openai.chat import ChatTurn, begin, chunks, complete
 from octavo_runtime.server.state import ServerState
 
 
@@ -46,11 +45,12 @@ def router(state: ServerState) -> APIRouter:
 
 async def _events(turn: ChatTurn, names: FieldNames) -> AsyncGenerator[Event, None]:
     with told_as(names):
-        async with aclosing(message_events(turn.body.model, pieces(chunks(turn)))) as events:
+        async with aclosing(message_events(turn.body.model, pieces(turn))) as events:
             async for event in events:
                 yield event
 
 
 async def _whole(turn: ChatTurn, names: FieldNames) -> MessageObject:
     with told_as(names):
-        return message_of(await complete(turn))
+        [answer], usage = await whole_answers(turn)
+        return message_of(turn.body.model, answer, usage)

@@ -1,4 +1,4 @@
-"""From a streamed chat answer to the events of a message."""
+"""From the pieces of an answer to the events of a message."""
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
@@ -16,11 +16,19 @@ from octavo_runtime.server.anthropic.objects import (
     stop_sequence,
     tool_use_id,
 )
-from octavo_runtime.server.generation.pieces import Argued, Began, Called, Ended, Piece, Said, Thought
+from octavo_runtime.server.generation.pieces import (
+    ArgumentsDelta,
+    Finish,
+    Piece,
+    ReasoningDelta,
+    Start,
+    TextDelta,
+    ToolCallStart,
+)
+from octavo_runtime.server.generation.usage import Usage
 from octavo_runtime.server.http.error_shapes import anthropic_error
 from octavo_runtime.server.http.errors import ApiError
 from octavo_runtime.server.http.record import current_request
-from octavo_runtime.server.openai.objects import Usage
 from octavo_runtime.server.tools import arguments
 
 
@@ -30,10 +38,10 @@ async def message_events(model: str, pieces: AsyncGenerator[Piece, None]) -> Asy
     async with aclosing(pieces):
         async for piece in pieces:
             match piece:
-                case Began():
+                case Start():
                     yield events.Start(_empty(model, piece.usage))
                     yield events.Ping()
-                case Ended():
+                case Finish():
                     for event in blocks.close():
                         yield event
                     ended = events.Stopped(
@@ -62,20 +70,20 @@ class _Blocks:
         self._index = 0
         self._input: list[str] = []  # of the open block, in pieces
 
-    def after(self, piece: Said | Thought | Called | Argued) -> Iterator[events.Event]:
+    def after(self, piece: TextDelta | ReasoningDelta | ToolCallStart | ArgumentsDelta) -> Iterator[events.Event]:
         match piece:
-            case Called():
+            case ToolCallStart():
                 yield from self.close()
                 yield from self._begin(ToolUseContent(id=tool_use_id(piece.id), name=piece.name, input={}))
-            case Argued():
+            case ArgumentsDelta():
                 self._input.append(piece.json)
                 yield events.BlockDelta(self._index, events.InputDelta(piece.json))
-            case Thought():
+            case ReasoningDelta():
                 if self._open is not ThinkingContent:
                     yield from self.close()
                     yield from self._begin(ThinkingContent(thinking=""))
                 yield events.BlockDelta(self._index, events.ThinkingDelta(piece.text))
-            case Said():
+            case TextDelta():
                 if self._open is not TextContent:
                     yield from self.close()
                     yield from self._begin(TextContent(text=""))

@@ -19,6 +19,7 @@ from octavo_runtime.sampling_params import SamplingParams
 from octavo_runtime.server.generation.progress import Progress
 from octavo_runtime.server.generation.request import GenerationRequest
 from octavo_runtime.server.generation.threads import in_thread
+from octavo_runtime.server.generation.usage import CompletionTokensDetails, PromptTokensDetails, Usage
 from octavo_runtime.server.http.errors import (
     ApiError,
     deadline_exceeded,
@@ -29,7 +30,6 @@ from octavo_runtime.server.http.errors import (
 )
 from octavo_runtime.server.http.record import current_request
 from octavo_runtime.server.observe.prompt_log import log_prompt
-from octavo_runtime.server.openai.objects import CompletionTokensDetails, PromptTokensDetails, Usage
 from octavo_runtime.server.state import ServedModel, ServerState
 from octavo_runtime.tokenizer import resolve_params
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from octavo_runtime.messages import FinishReason
-from octavo_runtime.server.openai.objects import (
+from octavo_runtime.server.generation.token_logprobs import (
     ChatLogprobs,
     ChosenTokenLogprob,
     CompletionLogprobs,

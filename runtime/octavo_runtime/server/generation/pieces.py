@@ -1,86 +1,110 @@
-"""What a streamed chat answer brings, one kind of thing at a time: for the APIs that stream items or blocks instead of
-OpenAI's chunks."""
+"""What an answer is made of, one kind of thing at a time; each API writes it in its own objects."""
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
-from octavo_runtime.server.openai.chunks import ChatCompletionChunk
-from octavo_runtime.server.openai.objects import ChatFinishReason, ChosenTokenLogprob, Usage
+from octavo_runtime.messages import FinishReason
+from octavo_runtime.server.generation.token_logprobs import ChosenTokenLogprob
+from octavo_runtime.server.generation.usage import Usage
+
+AnswerFinishReason = FinishReason | Literal["tool_calls"]
+"""Why an answer ended. tool_calls: it stopped, by itself or at a stop string, behind calls that are all whole."""
 
 
-class Began(msgspec.Struct):
-    """The first piece. usage: of the prompt."""
+class Start(msgspec.Struct):
+    """The first piece of a single answer. usage: of the prompt."""
 
     usage: Usage
 
 
-class Said(msgspec.Struct):
-    """Text of the answer, with the log-probabilities of its tokens where they were asked for; of the tokens of
-    reasoning there are none."""
+class TextDelta(msgspec.Struct):
+    """More text of the answer, with the log-probabilities of its tokens where they are told with the text."""
 
     text: str
     logprobs: Sequence[ChosenTokenLogprob] = ()
 
 
-class Thought(msgspec.Struct):
-    """Text of the reasoning."""
+class ReasoningDelta(msgspec.Struct):
+    """More text of the reasoning."""
 
     text: str
 
 
-class Called(msgspec.Struct):
-    """A call begins; its arguments follow."""
+class ToolCallStart(msgspec.Struct):
+    """A call begins; its arguments follow. call: its number in the answer."""
 
+    call: int
     id: str
     name: str
 
 
-class Argued(msgspec.Struct):
-    """More of the last call's arguments, as JSON text."""
+class ArgumentsDelta(msgspec.Struct):
+    """More of a call's arguments, as JSON text."""
 
+    call: int
     json: str
 
 
-class Ended(msgspec.Struct):
-    """The last piece. stop_reason: the stop string or token id that ended the answer."""
+class Finish(msgspec.Struct):
+    """The last piece of a single answer. stop_reason: the stop string or token id that ended it."""
 
-    finish_reason: ChatFinishReason
+    finish_reason: AnswerFinishReason
     stop_reason: str | int | None
     usage: Usage
 
 
-Piece = Began | Said | Thought | Called | Argued | Ended
+Delta = TextDelta | ReasoningDelta | ToolCallStart | ArgumentsDelta
+Piece = Start | Delta | Finish
 
 
-async def pieces(chunks: AsyncGenerator[ChatCompletionChunk, None]) -> AsyncGenerator[Piece, None]:
-    """The pieces of the one answer in `chunks`, which must carry usage throughout. Closing the generator closes
-    `chunks`."""
-    usage: Usage | None = None
-    ended: tuple[ChatFinishReason, str | int | None] | None = None
-    scores: list[ChosenTokenLogprob] = []  # of tokens whose text is still to come
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            if usage is None and chunk.usage is not None:
-                yield Began(chunk.usage)
-            usage = chunk.usage or usage
-            for choice in chunk.choices:
-                delta = choice.delta
-                scores += [] if choice.logprobs is None else choice.logprobs.content
-                if delta.reasoning:
-                    yield Thought(delta.reasoning)
-                    scores = []
-                if delta.content:
-                    yield Said(delta.content, scores)
-                    scores = []
-                for call in delta.tool_calls or ():
-                    if call.id is not None:
-                        yield Called(call.id, call.function.name or "")
-                    if call.function.arguments:
-                        yield Argued(call.function.arguments)
-                if choice.finish_reason is not None:
-                    ended = choice.finish_reason, choice.stop_reason
-    assert ended is not None
-    assert usage is not None
-    yield Ended(*ended, usage)
+class Growth(msgspec.Struct):
+    """What one output of the engine brings to the answer `index`. logprobs: of the tokens whose text is in it; None
+    where they were not asked for. finish_reason: where the answer ends here."""
+
+    index: int
+    deltas: list[Delta]
+    token_ids: Sequence[int]
+    logprobs: list[ChosenTokenLogprob] | None
+    finish_reason: AnswerFinishReason | None
+    stop_reason: str | int | None
+
+
+class Call(msgspec.Struct):
+    """A whole call, or what there is of one that was cut."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class WholeAnswer(msgspec.Struct):
+    """One answer, from its beginning to its end."""
+
+    index: int
+    text: str
+    reasoning: str
+    calls: list[Call]
+    logprobs: list[ChosenTokenLogprob] | None
+    finish_reason: AnswerFinishReason
+    stop_reason: str | int | None
+    token_ids: list[int]
+
+
+def joined(deltas: Sequence[Delta]) -> tuple[str, str, list[Call]]:
+    """The text, the reasoning and the calls that deltas come to."""
+    text, reasoning, calls, arguments = list[str](), list[str](), list[ToolCallStart](), list[list[str]]()
+    for delta in deltas:
+        match delta:
+            case TextDelta():
+                text.append(delta.text)
+            case ReasoningDelta():
+                reasoning.append(delta.text)
+            case ToolCallStart():
+                calls.append(delta)
+                arguments.append([])
+            case ArgumentsDelta():
+                arguments[-1].append(delta.json)
+    whole = [Call(call.id, call.name, "".join(parts)) for call, parts in zip(calls, arguments, strict=True)]
+    return "".join(text), "".join(reasoning), whole

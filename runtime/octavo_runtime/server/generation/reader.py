@@ -3,8 +3,7 @@
 import secrets
 from collections.abc import Sequence
 
-from octavo_runtime.server.openai.chunks import ChatDelta, FunctionDelta, ToolCallDelta
-from octavo_runtime.server.openai.objects import AssistantMessage, FunctionCall, ToolCall
+from octavo_runtime.server.generation.pieces import ArgumentsDelta, Delta, ReasoningDelta, TextDelta, ToolCallStart
 from octavo_runtime.server.reasoning.splitter import ReasoningSplitter, tokens_within
 from octavo_runtime.server.tools import arguments
 from octavo_runtime.server.tools.call_parser import CallParser, CallStart, Content, Event
@@ -44,39 +43,19 @@ class AnswerReader:
         """Whether there are calls so far, and each is whole."""
         return bool(self._arguments) and all(arguments.whole("".join(one)) is not None for one in self._arguments)
 
-    def add(self, text: str, token_ids: Sequence[int], *, finished: bool) -> list[ChatDelta]:
+    def add(self, text: str, token_ids: Sequence[int], *, finished: bool) -> list[Delta]:
         """What new text and tokens bring, in order; mostly one thing or nothing. finished: the answer ends here."""
-        deltas = []
+        deltas: list[Delta] = []
         if self._splitter is not None:
             reasoning, text = self._splitter.add(text, finished=finished)
             self._count(self._splitter, token_ids)
             if reasoning and self._show_reasoning:
-                deltas.append(ChatDelta(reasoning=reasoning, reasoning_content=reasoning))
-        events: list[Event] = [Content(text)] if text else []
+                deltas.append(ReasoningDelta(reasoning))
         if self._parser is not None:
-            events = self._parser.add(text, finished=finished)
-        for event in events:
-            self._write(event, deltas)
+            deltas += self._read(self._parser.add(text, finished=finished))
+        elif text:
+            deltas.append(TextDelta(text))
         return deltas
-
-    def message(self, text: str, token_ids: Sequence[int]) -> AssistantMessage:
-        """The message of a whole answer."""
-        deltas = self.add(text, token_ids, finished=True)
-        content = "".join(delta.content or "" for delta in deltas)
-        reasoning = "".join(delta.reasoning or "" for delta in deltas)
-        calls: list[ToolCall] = []
-        for piece in (call for delta in deltas for call in delta.tool_calls or ()):
-            if piece.id is not None:
-                function = FunctionCall(name=piece.function.name or "", arguments=piece.function.arguments or "")
-                calls.append(ToolCall(id=piece.id, function=function))
-            else:
-                calls[piece.index].function.arguments += piece.function.arguments or ""
-        return AssistantMessage(
-            content=content if content or not (reasoning or calls) else None,
-            reasoning=reasoning or None,
-            reasoning_content=reasoning or None,
-            tool_calls=calls,
-        )
 
     def _count(self, splitter: ReasoningSplitter, token_ids: Sequence[int]) -> None:
         if self._token_ids is None:
@@ -89,28 +68,28 @@ class AnswerReader:
             )
             self._token_ids = None
 
-    def _write(self, event: Event, deltas: list[ChatDelta]) -> None:
-        """Puts an event into the last delta, or into a new one where their order would be lost."""
-        if isinstance(event, Content):
-            if not deltas or deltas[-1].tool_calls is not None:
-                deltas.append(ChatDelta(content=""))
-            deltas[-1].content = (deltas[-1].content or "") + event.text
-            return
-        if event.call > 0 and not self._parallel:
-            return
-        if not deltas:
-            deltas.append(ChatDelta())
-        calls = deltas[-1].tool_calls = deltas[-1].tool_calls or []
-        if isinstance(event, CallStart):
-            function = FunctionDelta(name=event.name, arguments="")
-            calls.append(ToolCallDelta(event.call, function, id=self._new_id(), type="function"))
-            self._arguments.append([])
-            return
-        self._arguments[-1].append(event.text)
-        if calls and calls[-1].index == event.call:
-            calls[-1].function.arguments = (calls[-1].function.arguments or "") + event.text
-        else:
-            calls.append(ToolCallDelta(event.call, FunctionDelta(arguments=event.text)))
+    def _read(self, events: Sequence[Event]) -> list[Delta]:
+        """The parser's events, those of one kind in a row as one delta."""
+        deltas: list[Delta] = []
+        for event in events:
+            last = deltas[-1] if deltas else None
+            if isinstance(event, Content):
+                if isinstance(last, TextDelta):
+                    last.text += event.text
+                else:
+                    deltas.append(TextDelta(event.text))
+            elif event.call > 0 and not self._parallel:
+                continue
+            elif isinstance(event, CallStart):
+                self._arguments.append([])
+                deltas.append(ToolCallStart(event.call, self._new_id(), event.name))
+            else:
+                self._arguments[-1].append(event.text)
+                if isinstance(last, ArgumentsDelta):
+                    last.json += event.text
+                else:
+                    deltas.append(ArgumentsDelta(event.call, event.text))
+        return deltas
 
     def _new_id(self) -> str:
         if self._id_length is None:

@@ -6,13 +6,10 @@ from typing import Literal
 import msgspec
 
 from octavo_runtime.messages import FinishReason
-from octavo_runtime.server.openai.objects import (
-    ChatChoice,
-    ChatFinishReason,
-    ChatLogprobs,
-    CompletionLogprobs,
-    Usage,
-)
+from octavo_runtime.server.generation.pieces import AnswerFinishReason
+from octavo_runtime.server.generation.token_logprobs import ChatLogprobs, CompletionLogprobs
+from octavo_runtime.server.generation.usage import Usage
+from octavo_runtime.server.openai.objects import ChatChoice
 
 
 class FunctionDelta(msgspec.Struct, omit_defaults=True):
@@ -47,7 +44,7 @@ class ChatChunkChoice(msgspec.Struct, kw_only=True):
     index: int
     delta: ChatDelta
     logprobs: ChatLogprobs | None = None
-    finish_reason: ChatFinishReason | None = None
+    finish_reason: AnswerFinishReason | None = None
     stop_reason: str | int | None = None
     token_ids: list[int] | None = None
 

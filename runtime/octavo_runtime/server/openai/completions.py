@@ -22,10 +22,11 @@ from octavo_runtime.server.generation.generation import (
 )
 from octavo_runtime.server.generation.logprobs import TokenTrail, completion_logprobs, place_prompt, prompt_logprobs
 from octavo_runtime.server.generation.threads import in_thread
+from octavo_runtime.server.generation.usage import Usage
 from octavo_runtime.server.http.encoding import encode
 from octavo_runtime.server.http.streaming import EventStream, whole_answer
 from octavo_runtime.server.openai.chunks import CompletionChunk, CompletionChunkChoice
-from octavo_runtime.server.openai.objects import SYSTEM_FINGERPRINT, Completion, Usage
+from octavo_runtime.server.openai.objects import SYSTEM_FINGERPRINT, Completion
 from octavo_runtime.server.state import ServedModel, ServerState
 
 _DEFAULT_MAX_TOKENS = 16  # OpenAI's

@@ -8,64 +8,11 @@ from pydantic import BaseModel, Field
 from octavo_runtime import __version__
 from octavo_runtime.messages import FinishReason
 from octavo_runtime.server.fields.nulls import is_null
+from octavo_runtime.server.generation.pieces import AnswerFinishReason
+from octavo_runtime.server.generation.token_logprobs import ChatLogprobs, CompletionLogprobs
+from octavo_runtime.server.generation.usage import Usage
 
 SYSTEM_FINGERPRINT = f"octavo-{__version__}"
-
-ChatFinishReason = FinishReason | Literal["tool_calls"]
-"""Why a chat answer ended. tool_calls: it stopped, by itself or at a stop string, behind calls that are all whole."""
-
-
-class PromptTokensDetails(BaseModel):
-    """cached_tokens: prompt tokens that the prefix cache held."""
-
-    cached_tokens: int
-
-
-class CompletionTokensDetails(BaseModel):
-    """reasoning_tokens: generated tokens up to the end of the reasoning."""
-
-    reasoning_tokens: int
-
-
-class Usage(BaseModel):
-    """Token counts of a request, all its answers together; with best_of, those that were not returned too."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptTokensDetails
-    completion_tokens_details: CompletionTokensDetails
-
-
-class TokenLogprob(BaseModel):
-    """A token's text, log-probability (natural, at least -9999) and UTF-8 bytes."""
-
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class ChosenTokenLogprob(TokenLogprob):
-    """A token of the answer, and the likeliest tokens in its place."""
-
-    top_logprobs: list[TokenLogprob]
-
-
-class ChatLogprobs(BaseModel):
-    """One entry for each token that shows text."""
-
-    content: list[ChosenTokenLogprob]
-    refusal: None = None
-
-
-class CompletionLogprobs(BaseModel):
-    """Parallel lists, an entry for each token that shows text. text_offset: where it begins in the choice's text, in
-    characters. An echoed prompt's first token has no log-probability."""
-
-    tokens: list[str]
-    token_logprobs: list[float | None]
-    top_logprobs: list[dict[str, float] | None]
-    text_offset: list[int]
 
 
 class PromptLogprob(BaseModel):
@@ -113,7 +60,7 @@ class ChatChoice(BaseModel):
     index: int
     message: AssistantMessage
     logprobs: ChatLogprobs | None = None
-    finish_reason: ChatFinishReason
+    finish_reason: AnswerFinishReason
     stop_reason: str | int | None = Field(None, exclude_if=is_null)
     token_ids: list[int] | None = Field(None, exclude_if=is_null)
 

@@ -1,6 +1,7 @@
-"""From a whole chat answer to a response."""
+"""From a whole answer to a response."""
 
-from octavo_runtime.server.openai.objects import ChatCompletion
+from octavo_runtime.server.generation.pieces import WholeAnswer
+from octavo_runtime.server.generation.usage import Usage
 from octavo_runtime.server.responses.objects import (
     OutputCall,
     OutputCustomCall,
@@ -17,21 +18,18 @@ from octavo_runtime.server.responses.objects import (
 )
 
 
-def answered(response: ResponseObject, chat: ChatCompletion) -> ResponseObject:
-    """`response`, with the one answer of `chat` in it."""
-    [choice] = chat.choices
-    message, output = choice.message, list[OutputItem]()
-    if message.reasoning:
-        thoughts = [ReasoningText(text=message.reasoning)]
+def answered(response: ResponseObject, answer: WholeAnswer, usage: Usage) -> ResponseObject:
+    """`response`, with `answer` in it."""
+    output = list[OutputItem]()
+    if answer.reasoning:
+        thoughts = [ReasoningText(text=answer.reasoning)]
         output.append(OutputReasoning(id=new_id("rs"), content=thoughts, status="completed"))
-    if message.content or not (message.reasoning or message.tool_calls):
-        thought = chat.usage.completion_tokens_details.reasoning_tokens
-        logprobs = [] if choice.logprobs is None else choice.logprobs.content[thought:]
-        texts = [OutputText(text=message.content or "", logprobs=logprobs)]
+    if answer.text or not (answer.reasoning or answer.calls):
+        thought = usage.completion_tokens_details.reasoning_tokens
+        texts = [OutputText(text=answer.text, logprobs=(answer.logprobs or [])[thought:])]
         output.append(OutputMessage(id=new_id("msg"), content=texts, status="completed"))
-    for call in message.tool_calls:
-        name, arguments = call.function.name, call.function.arguments
-        output.append(output_call(response, call.id, name, arguments, call_status(arguments)))
-    if choice.finish_reason == "length" and not isinstance(output[-1], OutputCall | OutputCustomCall):
+    for call in answer.calls:
+        output.append(output_call(response, call.id, call.name, call.arguments, call_status(call.arguments)))
+    if answer.finish_reason == "length" and not isinstance(output[-1], OutputCall | OutputCustomCall):
         output[-1] = output[-1].model_copy(update={"status": "incomplete"})
-    return end_response(response, output, choice.finish_reason, chat.usage)
+    return end_response(response, output, answer.finish_reason, usage)

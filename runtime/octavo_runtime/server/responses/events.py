@@ -3,7 +3,7 @@ tells them apart; sequence_number counts from 0."""
 
 import msgspec
 
-from octavo_runtime.server.openai.objects import ChosenTokenLogprob
+from octavo_runtime.server.generation.token_logprobs import ChosenTokenLogprob
 from octavo_runtime.server.responses.objects import OutputItem, OutputText, ReasoningText, ResponseObject
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from octavo_runtime.server.fields.nulls import is_null
-from octavo_runtime.server.openai.objects import ChosenTokenLogprob, Usage
+from octavo_runtime.server.generation.token_logprobs import ChosenTokenLogprob
+from octavo_runtime.server.generation.usage import Usage
 from octavo_runtime.server.responses.request import (
     ReasoningConfig,
     ResponsesRequest,

@@ -8,9 +8,8 @@ from fastapi import APIRouter, Request, Response
 
 from octavo_runtime.server.generation.chat_prompt import chat_prompt
 from octavo_runtime.server.generation.field_names import FieldNames, told_as
-from octavo_runtime.server.generation.pieces import pieces
+from octavo_runtime.server.generation.turn import ChatTurn, begin, pieces, whole_answers
 from octavo_runtime.server.http.streaming import EventStream, named_events, whole_answer
-from octavo_runtime.server.openai.chat import ChatTurn, begin, chunks, complete
 from octavo_runtime.server.responses.answer import answered
 from octavo_runtime.server.responses.events import Event
 from octavo_runtime.server.responses.objects import InputTokens, ResponseObject, new_response
@@ -49,11 +48,12 @@ def router(state: ServerState) -> APIRouter:
 
 async def _events(stream: ResponseStream, turn: ChatTurn, names: FieldNames) -> AsyncGenerator[Event, None]:
     with told_as(names):
-        async with aclosing(stream.follow(pieces(chunks(turn)))) as events:
+        async with aclosing(stream.follow(pieces(turn))) as events:
             async for event in events:
                 yield event
 
 
 async def _whole(response: ResponseObject, turn: ChatTurn, names: FieldNames) -> ResponseObject:
     with told_as(names):
-        return answered(response, await complete(turn))
+        [answer], usage = await whole_answers(turn)
+        return answered(response, answer, usage)

@@ -1,11 +1,19 @@
-"""From a streamed chat answer to the events of a response."""
+"""From the pieces of an answer to the events of a response."""
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
-from octavo_runtime.server.generation.pieces import Argued, Began, Called, Ended, Piece, Said, Thought
+from octavo_runtime.server.generation.pieces import (
+    ArgumentsDelta,
+    Finish,
+    Piece,
+    ReasoningDelta,
+    Start,
+    TextDelta,
+    ToolCallStart,
+)
+from octavo_runtime.server.generation.token_logprobs import ChosenTokenLogprob
 from octavo_runtime.server.http.errors import ApiError
-from octavo_runtime.server.openai.objects import ChosenTokenLogprob
 from octavo_runtime.server.responses import events
 from octavo_runtime.server.responses.objects import (
     ItemStatus,
@@ -51,19 +59,19 @@ class ResponseStream:
 
     def _after(self, piece: Piece) -> Iterator[events.Event]:
         match piece:
-            case Began():
+            case Start():
                 yield events.Created(sequence_number=self._next(), response=self._response)
                 yield events.InProgress(sequence_number=self._next(), response=self._response)
-            case Thought():
+            case ReasoningDelta():
                 yield from self._grow(OutputReasoning, piece.text)
-            case Said():
+            case TextDelta():
                 yield from self._grow(OutputMessage, piece.text, list(piece.logprobs))
-            case Called():
+            case ToolCallStart():
                 yield from self._close("completed")
                 yield from self._open(output_call(self._response, piece.id, piece.name, "", "in_progress"))
-            case Argued():
+            case ArgumentsDelta():
                 yield from self._argue(piece.json)
-            case Ended():
+            case Finish():
                 cut = piece.finish_reason == "length"
                 yield from self._close("incomplete" if cut else "completed")
                 if not self._response.output:  # an answer without a word is a message too
