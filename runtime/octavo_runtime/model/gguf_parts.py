@@ -11,7 +11,6 @@ import numpy.typing as npt
 from octavo_runtime.model.files import gguf_parts
 from octavo_runtime.model.spec import UnsupportedModel
 
-
 _ARRAY = struct.Struct("<IQ")  # the type of its elements, and how many
 _LENGTH = struct.Struct("<Q")  # of a string, which follows
 
@@ -32,14 +31,15 @@ class Reader(gguf.GGUFReader):  # type: ignore[misc] # gguf is untyped
         """A field's size, its parts, which of them are its values, and its types. Arrays are read in one pass."""
         if raw_type != gguf.GGUFValueType.ARRAY.value or self.byte_order != "I":
             return super()._get_field_parts(orig_offs, raw_type)
-        kind, count = _ARRAY.unpack_from(self._data, orig_offs)
+        file = memoryview(self._data)
+        kind, count = _ARRAY.unpack_from(file, orig_offs)
         at = start = int(orig_offs) + _ARRAY.size
         types = [gguf.GGUFValueType.ARRAY, gguf.GGUFValueType(kind)]
         if kind == gguf.GGUFValueType.STRING.value:
             parts = []
             for _ in range(count):
                 start = at + _LENGTH.size
-                at = start + _LENGTH.unpack_from(self._data, at)[0]
+                at = start + _LENGTH.unpack_from(file, at)[0]
                 parts.append(self._data[start:at])
         elif types[1] in self.gguf_scalar_to_np:
             at += count * np.dtype(self.gguf_scalar_to_np[types[1]]).itemsize
