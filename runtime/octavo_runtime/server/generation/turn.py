@@ -79,7 +79,8 @@ async def whole_answers(turn: ChatTurn) -> tuple[list[WholeAnswer], Usage]:
 
 
 async def growths(turn: ChatTurn) -> AsyncGenerator[Growth, None]:
-    """That each answer begins, with nothing in it, and then what the engine's outputs bring. Raises ApiError; closing it aborts the answers."""
+    """That each answer begins, with nothing in it yet, and then what each of the engine's outputs brings. Raises
+    ApiError; closing it aborts the answers."""
     scores: dict[int, _Scores] = {}
     async with aclosing(turn.generation.deltas()) as deltas:
         async for delta in deltas:
