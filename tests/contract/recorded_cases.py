@@ -11,7 +11,6 @@ ODD_CALL = '<tool_call>\n{"arguments": {"zone": "CET"}, "name": "now"}\n</tool_c
 CUT_CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Par'
 STRANGE_CALL = '<tool_call>\n{"name": "nobody", "arguments": {}}\n</tool_call>'
 SAID = "It is fine. I shall look."
-LONG = THOUGHT.replace("voilà ✨", "step by step, " * 60) + "So it is: " + "on and on. " * 40 + (CALL + "\n") * 8
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
 ANSWERS = {
@@ -289,8 +288,3 @@ def cases() -> dict[str, tuple[str, Body]]:
             given = {name: one for name, one in (_plain(path) | body).items() if one is not None}
             found[f"{path} wrong {number}"] = path, given
     return found
-
-
-def long_cases() -> dict[str, tuple[str, Body]]:
-    """Answers of a thousand tokens of reasoning, text and calls."""
-    return {f"{path} long": (path, make(LONG, {"tools": True}) | {"stream": True}) for path, make in APIS.items()}
