@@ -40,7 +40,7 @@ def test_causes(release: Release, kube: Kube, name: str) -> None:
             ["by itself", "with exit code 0"],
         ),
         "probe": (
-            {"podTemplate": {"spec": {"containers": [dying], "terminationGracePeriodSeconds": 1}}},
+            {"podTemplate": {"spec": {"containers": [dying], "terminationGracePeriodSeconds": 6}}},
             "ProbeFailed",
             ["was restarted", "503"],
         ),
