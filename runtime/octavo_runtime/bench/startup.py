@@ -14,7 +14,7 @@ from rich.table import Table
 
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.server import Server, serving
-from octavo_runtime.metrics import STARTUP_SECONDS
+from octavo_runtime.protocol.metrics import STARTUP_SECONDS
 
 _ANSWER_SECONDS = 60.0
 
