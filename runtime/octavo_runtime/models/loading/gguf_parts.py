@@ -8,7 +8,7 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
-from octavo_runtime.models.loading.files import gguf_parts
+from octavo_runtime.model.files import gguf_parts
 from octavo_runtime.models.spec import UnsupportedModel
 
 _ARRAY = struct.Struct("<IQ")  # the type of its elements, and how many
@@ -31,7 +31,7 @@ class Reader(gguf.GGUFReader):  # type: ignore[misc] # gguf is untyped
         """A field's size, its parts, which of them are its values, and its types. Arrays are read in one pass."""
         if raw_type != gguf.GGUFValueType.ARRAY.value or self.byte_order != "I":
             return super()._get_field_parts(orig_offs, raw_type)
-        file = memoryview(self._data.data)
+        file = self._data.data
         kind, count = _ARRAY.unpack_from(file, orig_offs)
         at = start = int(orig_offs) + _ARRAY.size
         types = [gguf.GGUFValueType.ARRAY, gguf.GGUFValueType(kind)]
