@@ -8,7 +8,7 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
-from octavo_runtime.model.files import gguf_parts
+from octavo_runtime.models.loading.files import gguf_parts
 from octavo_runtime.models.spec import UnsupportedModel
 
 _ARRAY = struct.Struct("<IQ")  # the type of its elements, and how many
