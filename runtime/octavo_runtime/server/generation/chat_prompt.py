@@ -1,13 +1,13 @@
 """What the engine is asked for a chat request: the prompt, and the form that the answer must have."""
 
 import dataclasses
-import json
 from typing import Any, NamedTuple
 
 import msgspec
 
 from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams, StructuredOutput
 from octavo_runtime.server.generation.answer_form import AnswerForm
+from octavo_runtime.server.generation.answer_schema import adapted_form, adapted_schema
 from octavo_runtime.server.generation.chat_request import ChatCompletionRequest
 from octavo_runtime.server.generation.generation import check_text
 from octavo_runtime.server.http.errors import invalid
@@ -17,7 +17,6 @@ from octavo_runtime.server.state import ServedModel
 from octavo_runtime.server.tools import grammar, prompt
 from octavo_runtime.server.tools.syntax import Syntax
 from octavo_runtime.server.tools.tool import Tool
-from octavo_runtime.structured.json_schema import UnsupportedSchema, adapt
 from octavo_runtime.text.chat_template import Conversation
 
 _LAST_TOKENS = 16  # of a prompt, in which it may open the reasoning
@@ -56,7 +55,7 @@ def chat_params(model: ServedModel, body: ChatCompletionRequest) -> SamplingPara
     """The engine's parameters. Raises ApiError or InvalidParameter; schemas of many tools take a while."""
     params, form, syntax = body.sampling_params(None, model.defaults), body.answer_form(), model.style.calls
     if form is not None and form.output.json is not None:
-        _adapted(form.field, _schema(form))
+        adapted_form(form)
     if not body.offered_tools:
         return params
     if syntax is None:
@@ -96,9 +95,7 @@ def _calls(body: ChatCompletionRequest, syntax: Syntax, form: AnswerForm | None)
     assert form is not None
     if not syntax.written_open or syntax.prompted or not (form.output.json or form.output.json_object):
         raise InvalidParameter(form.field, "cannot be combined with tools here; send tool_choice none or no tools")
-    return grammar.calls(
-        syntax, _argument_schemas(body), parallel=parallel, otherwise=_adapted(form.field, _schema(form))
-    )
+    return grammar.calls(syntax, _argument_schemas(body), parallel=parallel, otherwise=adapted_form(form))
 
 
 def _of_grammar(body: ChatCompletionRequest) -> list[tuple[int, Tool]]:
@@ -112,37 +109,8 @@ def _argument_schemas(body: ChatCompletionRequest) -> dict[str, dict[str, Any]]:
     schemas = {}
     for number, tool in _of_grammar(body):
         field, name = f"tools.{number}.function.parameters", tool.function.name
-        schemas[name] = _adapted(field, tool.function.argument_schema(), f", in the tool {name!r}")
+        schemas[name] = adapted_schema(field, tool.function.argument_schema(), f", in the tool {name!r}")
     return schemas
-
-
-def _adapted(field: str, schema: dict[str, Any], where: str = "") -> dict[str, Any]:
-    """A schema as llguidance takes it; what of it an answer may break is ignored as wishes are."""
-    try:
-        adapted = adapt(schema)
-    except UnsupportedSchema as error:
-        place = f"{field}.{error.place}" if error.place else field
-        raise invalid(f"{place}: {error.reason}{where}", place) from None
-    except RecursionError:
-        raise invalid(f"{field}: must be nested less deep{where}", field) from None
-    record = current_request()
-    for place in adapted.ignored:
-        if record.strict:
-            raise invalid(f"{field}.{place}: no grammar keeps an answer to it; leave it out{where}", f"{field}.{place}")
-        record.ignore(f"{field}.{place}")
-    return adapted.schema
-
-
-def _schema(form: AnswerForm) -> dict[str, Any]:
-    if form.output.json is None:
-        return {"type": "object"}
-    try:
-        schema = json.loads(form.output.json)
-    except (ValueError, RecursionError) as error:
-        raise InvalidParameter(form.field, f"is malformed: {error}") from None
-    if not isinstance(schema, dict):
-        raise InvalidParameter(form.field, f"must be an object, got {type(schema).__name__}")
-    return schema
 
 
 def _conversation(model: ServedModel, body: ChatCompletionRequest) -> Conversation:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from octavo_runtime.server.generation.answer_schema import adapted_form
 from octavo_runtime.server.generation.chat_request import CompletionRequest
 from octavo_runtime.server.generation.generation import (
     Generation,
@@ -41,6 +42,9 @@ def router(state: ServerState) -> APIRouter:
         """How the model goes on from each prompt; several prompts run side by side."""
         model = state.model_for(body.model)
         params = body.sampling_params(_DEFAULT_MAX_TOKENS, model.defaults)
+        form = body.answer_form()
+        if form is not None and form.output.json is not None:
+            await in_thread(adapted_form, form)
         prompts = [await _token_ids(model, body, prompt) for prompt in body.prompts()]
         asks = [make_ask(model, body, prompt, params, "prompt") for prompt in prompts]
         check_prompt_logprobs(asks, params.n, "logprobs" if body.prompt_logprobs is None else "prompt_logprobs")
