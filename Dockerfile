@@ -35,9 +35,13 @@ extras = project['optional-dependencies']; \
 
 # Octavo itself, laid out as below /opt/octavo.
 FROM build AS octavo
+# The CPU's kernels are compiled here, for each kind of CPU that the image may come to.
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 RUN --mount=type=cache,target=/var/cache/pip pip install hatchling
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY operator operator
 COPY runtime runtime
 COPY kernels kernels

@@ -26,6 +26,11 @@ $(READY): constraints.txt pyproject.toml
 	  { apt-get update -qq && apt-get install -y -qq python3-venv; } >/dev/null || { \
 	    echo "FAILED: Python's venv module is missing"; \
 	    echo "What to do: install it (Debian: apt-get install python3-venv), then run this again"; exit 1; }; }
+	@command -v c++ g++ clang++ >/dev/null || { \
+	  echo "  ....... install Debian's g++, which compiles the CPU's kernels"; \
+	  { apt-get update -qq && apt-get install -y -qq g++; } >/dev/null || { \
+	    echo "FAILED: there is no C++ compiler"; \
+	    echo "What to do: install one (Debian: apt-get install g++), then run this again"; exit 1; }; }
 	@echo "  ....... install the pinned packages into $(VENV) (about 2 minutes and 5 GB at first)"; start=$$(date +%s); \
 	{ test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); } && \
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]' && \

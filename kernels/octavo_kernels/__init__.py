@@ -1,12 +1,12 @@
 """The engine's numeric kernels.
 
 Each op is a folder: `reference.py` is the oracle (slow, obvious), `triton.py` the GPU form, `cpu.py` the form for CPUs
-(torch, or loops that numba compiles), and `cases.py` the table of shapes, dtypes and tolerances that both are tested
+(torch, or loops in C++: `cpu.hpp`), and `cases.py` the table of shapes, dtypes and tolerances that both are tested
 on. A call runs the form that fits the device of its tensors, which is imported on its first call: Triton never on a CPU
-machine, numba never on a GPU.
+machine, the compiled loops never on a GPU.
 
 What serves few rows on a CPU has no GPU form: grouped_linear, wide_linear, and decode_layers, which consists of the
-others' loops. `vectors.py` and `compiled.py` are what those loops are written with. What serves a GPU's captured decode
+others' loops. `native/` is what those loops are written, compiled and called with. What serves a GPU's captured decode
 step has no CPU form but the oracle: decode_inputs and draw_tokens.
 """
 

@@ -32,7 +32,7 @@ from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.kv_cache.block_pool import BlockPool
 from octavo_runtime.engine.kv_cache.prefix_hash import block_hash, root_hash
 from octavo_runtime.models.loading.files import locate
-from octavo_runtime.server.reasoning import ReasoningSplitter
+from octavo_runtime.server.reasoning.splitter import ReasoningSplitter
 from octavo_runtime.server.tools.call_parser import CallParser, Content
 from octavo_runtime.server.tools.syntax import SYNTAXES
 from octavo_runtime.worker.device.cpu import CpuExecutor

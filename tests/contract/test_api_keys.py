@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from octavo_runtime.cli.app import app
 from octavo_runtime.cli.debug_blocks import fetch
 from octavo_runtime.config.server import ServerConfig
-from octavo_runtime.server.api_keys import MAX_KEYS, ApiKeys
+from octavo_runtime.server.access.keys import MAX_KEYS, ApiKeys
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ import pytest
 
 def talk(lines: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "octavo_runtime", "chat", *arguments]
-    return subprocess.run(command, input=lines, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, input=lines, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_plain_text_from_a_server(scripted, monkeypatch):

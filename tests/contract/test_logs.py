@@ -41,7 +41,7 @@ def test_json_lines(start_scripted):
             assert 0 < line.pop("duration") < 10
             assert line == {
                 "level": "info",
-                "logger": "octavo_runtime.server.request_log",
+                "logger": "octavo_runtime.server.observe.request_log",
                 "message": "request",
                 "request_id": name,
                 "method": "POST",

@@ -41,7 +41,9 @@ def test_chat_stream_is_the_same_answer_in_pieces(client):
     ends = [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices]
     assert ends == [None] * (len(ends) - 1) + [whole.choices[0].finish_reason]
     assert chunks[-1].choices == []
-    assert chunks[-1].usage == whole.usage
+    # How much of the prompt was found in the cache depends on what was asked before.
+    told, expected = (usage.model_dump(exclude={"prompt_tokens_details"}) for usage in (chunks[-1].usage, whole.usage))
+    assert told == expected
     assert len({chunk.id for chunk in chunks}) == 1
 
 

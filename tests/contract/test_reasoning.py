@@ -258,6 +258,26 @@ def test_a_wish_is_ignored_and_named_or_by_a_strict_server_refused(scripted, str
     assert "x-octavo-ignored" not in refused.headers
 
 
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [("/v1/chat/completions", {"messages": say("x")}), ("/v1/completions", {"prompt": "x", "max_tokens": 50})],
+)
+def test_what_no_grammar_keeps_to_is_named_or_by_a_strict_server_refused(scripted, strict, path, asked):
+    kept_to = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+    schema = {"type": "object", "properties": {"tags": kept_to}, "required": ["tags"]}
+    for wish, field in (
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "t", "schema": schema}}},
+         "response_format.json_schema.schema"),
+        ({"guided_json": schema}, "guided_json"),
+    ):  # fmt: skip
+        place = f"{field}.properties.tags.uniqueItems"
+        body = {"model": "smollm2", **asked, **wish}
+        answer = httpx.post(f"{scripted.url}{path}", json=body, trust_env=False)
+        assert (answer.status_code, answer.headers.get("x-octavo-ignored")) == (200, place), answer.text
+        refused = httpx.post(f"{strict.url}{path}", json=body, trust_env=False)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, place)
+
+
 def test_no_effort_is_a_wish_that_is_done(scripted, strict):
     for server in (scripted, strict):
         answer = post(server, messages=say("x"), reasoning_effort="none")

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from octavo_runtime.config.server import ServerConfig
-from octavo_runtime.server.tls import load_tls
+from octavo_runtime.server.http.tls import load_tls
 
 pytestmark = pytest.mark.slow
 

@@ -72,7 +72,7 @@ def release(place: target.Target) -> Iterator[Release]:
         yield installed
         log = kube.kubectl("logs", f"deployment/{OPERATOR}")
         assert "Traceback" not in log
-        assert "orbidden" not in log
+        assert "forbidden: User" not in log, "it lacks a right"
     finally:
         for served in (kube.within(FIRST), kube.within(SECOND)):
             _empty(served)

@@ -22,7 +22,7 @@ from steps import step
 
 TARGETS = ("operator", "runtime", "demo")
 # What the Dockerfile copies, and what decides how.
-INPUTS = ("Dockerfile", ".dockerignore", "pyproject.toml", "constraints.txt", "README.md", "LICENSE",
+INPUTS = ("Dockerfile", ".dockerignore", "pyproject.toml", "hatch_build.py", "constraints.txt", "README.md", "LICENSE",
           "operator", "runtime", "kernels")  # fmt: skip
 PIP_FOLDER = "/etc/xdg/pip"
 

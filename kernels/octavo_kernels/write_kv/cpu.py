@@ -1,27 +1,16 @@
 """write_kv for the CPU."""
 
-from typing import Any
-
-import numpy.typing as npt
 from torch import Tensor
 
-from octavo_kernels.compiled import as_array, compiled
+from octavo_kernels.native import loop
 
-_Array = npt.NDArray[Any]
+_write_kv = loop("write_kv", "piipiipppiii")
 
 
 def write_kv(k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, slots: Tensor) -> None:
-    """See `octavo_kernels.write_kv`."""
-    _write(as_array(k), as_array(v), as_array(k_cache), as_array(v_cache), as_array(slots))
-
-
-@compiled()
-def _write(k: _Array, v: _Array, k_cache: _Array, v_cache: _Array, slots: _Array) -> None:
-    block_size = k_cache.shape[1]
-    for token in range(len(slots)):
-        if slots[token] >= 0:
-            block, slot = slots[token] // block_size, slots[token] % block_size
-            for head in range(k.shape[1]):  # numba compiles an assignment of whole slices for seconds
-                for element in range(k.shape[2]):
-                    k_cache[block, slot, head, element] = k[token, head, element]
-                    v_cache[block, slot, head, element] = v[token, head, element]
+    """See `octavo_kernels.write_kv`. The blocks of a cache must lie one behind another."""
+    size = k.itemsize
+    _write_kv(
+        k.data_ptr(), k.stride(0) * size, k.stride(1) * size, v.data_ptr(), v.stride(0) * size, v.stride(1) * size,
+        k_cache.data_ptr(), v_cache.data_ptr(), slots.data_ptr(), len(slots), k.shape[1], k.shape[2] * size,
+    )  # fmt: skip

@@ -238,7 +238,7 @@ def _problem(rollout: Rollout, pods: list[Object], events: Mapping[str, Sequence
     if problem is None and rollout.refusal:
         return diagnosis.Problem(PODS_REFUSED, f"the API server refuses pods: {rollout.refusal}")
     stands = rollout.ready > 0 and not rollout.settled and not rollout.makes_room
-    if problem is not None and problem.reason == diagnosis.UNSCHEDULABLE and stands:
+    if problem is not None and problem.wants_room and stands:
         way = "or set spec.rollout.strategy: recreate, and the old pod makes room for it, and does not answer meanwhile"
         return diagnosis.Problem(problem.reason, f"{problem.message}; {way}")
     return problem

@@ -23,10 +23,12 @@ SCHEDULING_GATED = "SchedulingGated"
 
 @dataclass(frozen=True)
 class Problem:
-    """`reason`: one CamelCase word for the Reason column; `message`: cause and remedy."""
+    """`reason`: one CamelCase word for the Reason column; `message`: cause and remedy; `wants_room`: a pod that ends
+    would make it go away."""
 
     reason: str
     message: str
+    wants_room: bool = False
 
 
 # Why a container cannot be created -> the Reason column and what to do, for the engine and for any other container.
@@ -130,7 +132,8 @@ def _not_scheduled(pod: Pod, condition: dict[str, Any]) -> Problem:
     message = condition.get("message", "")
     text = re.split(r"\. (?:no new claims to deallocate, )?preemption:", message)[0].strip().rstrip(".")
     remedies = [remedy for sign, remedy in _MISSING.items() if sign in text]
-    return Problem(UNSCHEDULABLE, f"pod {name} fits on no node: {_short(text)}{_then(remedies)}")
+    message = f"pod {name} fits on no node: {_short(text)}{_then(remedies)}"
+    return Problem(UNSCHEDULABLE, message, wants_room="Insufficient" in text)
 
 
 def _diagnose_container(pod: Pod, container: Container, events: Sequence[Event], *, initial: bool) -> Problem | None:
@@ -169,7 +172,8 @@ def _ended_by_itself(what: str, container: Container, times: int, *, initial: bo
     running = "running" in container.get("state", {})
     if (initial and not running) or (running and times < 2):
         return None
-    said = f"{what} ends by itself after each start ({_times(times)}), with exit code 0"
+    does = f"ends by itself after each start ({_times(times)})" if times else "ended by itself"
+    said = f"{what} {does}, with exit code 0"
     return Problem("CrashLoopBackOff", f"{said}; a server must go on running: check command and args")
 
 
@@ -185,7 +189,8 @@ def _ended_badly(what: str, ended: Container, times: int, waiting: Container, *,
     elif times < 2 and not waiting and not ours:
         reason, said = "Restarted", f"{what} ended ({_times(times)}): {line}"
     else:
-        reason, said = "CrashLoopBackOff", f"{what} ends after each start ({_times(times)}): {line}"
+        does = f"ends after each start ({_times(times)})" if times else "ended at its start"
+        reason, said = "CrashLoopBackOff", f"{what} {does}: {line}"
     return Problem(reason, said + _then(remedies))
 
 

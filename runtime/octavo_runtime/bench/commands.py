@@ -296,6 +296,19 @@ def compare(
     return 0
 
 
+@bench.command()
+def startup(
+    model: Model = _BUILTIN,
+    starts: Annotated[int, _number("Starts, one after another.", 1, 100)] = 3,
+    as_json: Json = False,
+) -> int:
+    """From the start of a server's process to its first token: in a new container, and again."""
+    from octavo_runtime.bench.startup import run
+
+    run(model, starts, as_json=as_json)
+    return 0
+
+
 def _publish(name: str, measure: Callable[[], "Report"], out: str, as_json: bool) -> int:
     """Measures and shows. What can be refused is refused before anything runs."""
     _require_extra()

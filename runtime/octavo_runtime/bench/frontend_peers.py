@@ -17,7 +17,8 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from octavo_runtime.bench.token_source import WORD
-from octavo_runtime.server.chunks import ChatChunkChoice, ChatCompletionChunk, ChatDelta, encode
+from octavo_runtime.server.http.encoding import encode
+from octavo_runtime.server.openai.chunks import ChatChunkChoice, ChatCompletionChunk, ChatDelta
 
 PATHS = {"FastAPI StreamingResponse": "/fastapi", "bare ASGI with msgspec": "/asgi/"}
 

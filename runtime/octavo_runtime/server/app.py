@@ -7,28 +7,19 @@ from starlette.types import ASGIApp
 from octavo_runtime import __version__
 from octavo_runtime.config.server import ServerConfig
 from octavo_runtime.config.units import parse_duration, parse_quantity
-from octavo_runtime.server import (
-    blocks,
-    chat,
-    completions,
-    docs_page,
-    embeddings,
-    health,
-    load,
-    metrics_endpoint,
-    models,
-    tokenize,
-)
-from octavo_runtime.server.api_keys import ApiKeys
-from octavo_runtime.server.errors import add_error_handlers
-from octavo_runtime.server.guard import RATE_LIMIT_HEADERS, Guard
-from octavo_runtime.server.head import HeadLikeGet
-from octavo_runtime.server.host_names import HostNames
-from octavo_runtime.server.messages_api import routes as messages
-from octavo_runtime.server.request_bounds import RequestBounds
-from octavo_runtime.server.request_log import IGNORED_HEADER
-from octavo_runtime.server.responses_api import routes as responses
-from octavo_runtime.server.security_headers import SecurityHeaders
+from octavo_runtime.server.access.guard import RATE_LIMIT_HEADERS, Guard
+from octavo_runtime.server.access.host_names import HostNames
+from octavo_runtime.server.access.keys import ApiKeys
+from octavo_runtime.server.admin import blocks, docs_page, health, load, models
+from octavo_runtime.server.anthropic import routes as messages
+from octavo_runtime.server.http.bounds import RequestBounds
+from octavo_runtime.server.http.errors import add_error_handlers
+from octavo_runtime.server.http.head import HeadLikeGet
+from octavo_runtime.server.http.security_headers import SecurityHeaders
+from octavo_runtime.server.observe import metrics as metrics_endpoint
+from octavo_runtime.server.observe.request_log import IGNORED_HEADER
+from octavo_runtime.server.openai import chat, completions, embeddings, tokenize
+from octavo_runtime.server.responses import routes as responses
 from octavo_runtime.server.state import ServerState
 from octavo_runtime.server.ui import page
 

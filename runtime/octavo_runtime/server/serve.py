@@ -23,18 +23,19 @@ from octavo_runtime.models.loading.files import ModelFiles, default_name, locate
 from octavo_runtime.protocol import logs
 from octavo_runtime.protocol.messages import Ready
 from octavo_runtime.protocol.sampling_params import SamplingParams
-from octavo_runtime.server.answer_style import answer_style
-from octavo_runtime.server.api_keys import ENVIRONMENT, ApiKeys
+from octavo_runtime.server.access.keys import ENVIRONMENT, ApiKeys
 from octavo_runtime.server.app import create_app
-from octavo_runtime.server.connection import ConnectionBounds, allow_open_files, connection_type
-from octavo_runtime.server.errors import ApiError, engine_failed
-from octavo_runtime.server.listener import address, listen
-from octavo_runtime.server.metrics_endpoint import ServerMetrics
-from octavo_runtime.server.request_log import RequestLog
+from octavo_runtime.server.http.connection import ConnectionBounds, allow_open_files, connection_type
+from octavo_runtime.server.http.errors import ApiError, engine_failed
+from octavo_runtime.server.http.listener import address, listen
+from octavo_runtime.server.http.tls import load_tls
+from octavo_runtime.server.observe.metrics import ServerMetrics
+from octavo_runtime.server.observe.request_log import RequestLog
+from octavo_runtime.server.observe.tracing import Tracing, start_tracing
 from octavo_runtime.server.signals import Signals
 from octavo_runtime.server.state import ServedModel, ServerState
-from octavo_runtime.server.tls import load_tls
-from octavo_runtime.server.tracing import Tracing, start_tracing
+from octavo_runtime.server.tools.answer_style import answer_style
+from octavo_runtime.server.workers import supervise
 from octavo_runtime.text.chat_template import ChatTemplate, load_chat_template
 from octavo_runtime.text.sampling_defaults import describe, load_sampling_defaults
 from octavo_runtime.text.tokenizer import Tokenizer, load_tokenizer
@@ -69,8 +70,6 @@ def serve(
     """Serves a model until a signal or the engine's end. Returns the exit code: 0 after SIGTERM or SIGINT, 1 when the
     engine fails, 2 when the model cannot be found, read or served. engine_program: see EngineClient."""
     if server.api_workers > 1:
-        from octavo_runtime.server.workers import supervise
-
         return supervise(engine, server, engine_program)
     return serve_in_process(engine, server, engine_program=engine_program)
 

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from octavo_runtime.engine_process.client import EngineClient
-from octavo_runtime.server.answer_style import AnswerStyle
-from octavo_runtime.server.errors import ApiError, model_not_found, unavailable
-from octavo_runtime.server.metrics_endpoint import ServerMetrics
-from octavo_runtime.server.request_record import RequestRecord, current_request
+from octavo_runtime.server.http.errors import ApiError, model_not_found, unavailable
+from octavo_runtime.server.http.record import RequestRecord, current_request
+from octavo_runtime.server.observe.metrics import ServerMetrics
+from octavo_runtime.server.tools.answer_style import AnswerStyle
 from octavo_runtime.text.chat_template import ChatTemplate
 from octavo_runtime.text.sampling_defaults import SamplingDefaults
 from octavo_runtime.text.tokenizer import Tokenizer

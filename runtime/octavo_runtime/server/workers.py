@@ -23,11 +23,11 @@ from octavo_runtime.config.server import ServerConfig
 from octavo_runtime.engine_process.client import EngineClient, EngineFailure
 from octavo_runtime.models.loading.files import default_name, locate
 from octavo_runtime.protocol import logs
-from octavo_runtime.server.api_keys import ENVIRONMENT, ApiKeys
-from octavo_runtime.server.listener import address, listen
-from octavo_runtime.server.metrics_endpoint import METRICS_FOLDER
+from octavo_runtime.server.access.keys import ENVIRONMENT, ApiKeys
+from octavo_runtime.server.http.listener import address, listen
+from octavo_runtime.server.http.tls import load_tls
+from octavo_runtime.server.observe.metrics import METRICS_FOLDER
 from octavo_runtime.server.signals import Signals
-from octavo_runtime.server.tls import load_tls
 
 READY = b"ready"
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 
 from octavo_runtime.models.spec import ModelSpec
@@ -29,7 +30,7 @@ class KVCache:
 
         # Zeroed once: a stale NaN in a slot that attention masks would still spoil the sum (0 * NaN is NaN).
         self.device = torch.zeros(shape(num_blocks), dtype=dtype, device=device)
-        self.host = torch.zeros(shape(num_host_blocks), dtype=dtype, pin_memory=device.type == "cuda")
+        self.host = _host_memory(shape(num_host_blocks), dtype, pinned=device.type == "cuda")
         self.block_size = block_size
         self.block_bytes = self.device[:, :, :1].numel() * dtype.itemsize
 
@@ -60,6 +61,13 @@ class KVCache:
         if self.device.device.type == "cuda":
             torch.cuda.synchronize(self.device.device)
         return 2 * blocks * self.block_bytes / (time.perf_counter() - started)
+
+
+def _host_memory(shape: tuple[int, ...], dtype: torch.dtype, *, pinned: bool) -> torch.Tensor:
+    """Zeros. Memory that is not pinned comes from the system when it is first written: most services swap nothing."""
+    if pinned:
+        return torch.zeros(shape, dtype=dtype, pin_memory=True)
+    return torch.from_numpy(np.zeros(shape, f"i{dtype.itemsize}")).view(dtype)
 
 
 def _copy(source: torch.Tensor, source_blocks: torch.Tensor, target: torch.Tensor, target_blocks: torch.Tensor) -> None:

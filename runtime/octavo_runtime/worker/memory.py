@@ -1,28 +1,45 @@
 """How much memory this machine has left, for the KV cache and for swapped blocks."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import torch
 
-# cgroup v2, then v1: a container's limit, and what it uses of it.
-_CGROUPS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ),
+
+class _Controller(NamedTuple):
+    """A container's memory controller: files of its limit and usage, and of what the usage is made of."""
+
+    limit: str
+    usage: str
+    file_pages: tuple[str, str]  # keys of memory.stat
+
+
+_CONTROLLERS = (
+    _Controller("memory.max", "memory.current", ("inactive_file", "active_file")),  # cgroup v2
+    _Controller(
+        "memory/memory.limit_in_bytes",
+        "memory/memory.usage_in_bytes",
+        ("total_inactive_file", "total_active_file"),
+    ),  # cgroup v1
 )
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
-def free_host_memory() -> int:
-    """Bytes that this process may still take: the machine's free memory, or less where its container is limited."""
+def free_host_memory(cgroups: Path = _CGROUPS) -> int:
+    """Bytes that this process may still take: the machine's free memory, or less where its container is limited.
+
+    Pages of files count as free, as the machine's own do: the kernel gives them up before it ends a process. A new
+    container is charged for all that it reads of its image."""
     free = int(psutil.virtual_memory().available)
-    for limit, usage in _CGROUPS:
+    for controller in _CONTROLLERS:
+        limit, usage = cgroups / controller.limit, cgroups / controller.usage
         if limit.exists() and usage.exists():
             words = limit.read_text().strip()
             if words != "max":
-                free = min(free, int(words) - int(usage.read_text()))
+                stat = dict(line.split() for line in (usage.parent / "memory.stat").read_text().splitlines())
+                pages = sum(int(stat.get(key, 0)) for key in controller.file_pages)
+                free = min(free, int(words) - int(usage.read_text()) + pages)
     return max(free, 0)
 
 

@@ -63,10 +63,18 @@ def random_decoder(shape: Shape, bits: tuple[int, ...], biased: bool) -> PackedD
     return PackedDecoder(layers, norm(), torch.cat((angles.cos(), angles.sin()), dim=-1), shape.heads, 1e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float16], ids=str)
-@pytest.mark.parametrize(("bits", "biased"), [((4, 4, 4, 4), False), ((8, 4, 4, 8), True)])
-@pytest.mark.parametrize("lengths", [[1], [40], [3, 200], [5, 17, 1], [90, 33, 32, 31]], ids=str)
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+LENGTHS = ([1], [40], [3, 200], [5, 17, 1], [90, 33, 32, 31])
+DTYPES = (torch.bfloat16, torch.float32, torch.float16)
+WEIGHTS = (((4, 4, 4, 4), False), ((8, 4, 4, 8), True))  # bits of the projections; whether they have a bias
+# All shapes with all lengths, in each of which types and weights take turns.
+CASES = [
+    pytest.param(shape, lengths, *WEIGHTS[(row + column) % 2], DTYPES[(row + column) % 3], id=f"{name}-{lengths}")
+    for row, (name, shape) in enumerate(SHAPES.items())
+    for column, lengths in enumerate(LENGTHS)
+]
+
+
+@pytest.mark.parametrize(("shape", "lengths", "bits", "biased", "dtype"), CASES)
 def test_it_computes_what_the_ops_do(
     shape: Shape, lengths: list[int], bits: tuple[int, ...], biased: bool, dtype: torch.dtype
 ) -> None:

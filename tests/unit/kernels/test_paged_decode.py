@@ -1,7 +1,5 @@
 """paged_decode: every form against the oracle."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -48,7 +46,7 @@ def test_every_part_is_computed_however_the_work_is_cut(
         q: Tensor, k_cache: Tensor, v_cache: Tensor, tables: Tensor, seq_lens: Tensor, scale: float, out: Tensor
     ) -> Tensor:
         plan = cpu.plan(tables, seq_lens, k_cache, q.shape[1])
-        plan = replace(plan, workers=workers, parts=kv_heads if by_head else 1)
+        plan.attention.workers, plan.attention.parts = workers, kv_heads if by_head else 1
         return cpu.paged_decode(q, k_cache, v_cache, tables, seq_lens, scale, out, plan)
 
     assert error(cut, case, torch.float32, "cpu") <= TOLERANCES[torch.float32]

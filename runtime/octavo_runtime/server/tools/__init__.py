@@ -1,1 +1,1 @@
-"""Functions that a client offers to the model: how they are told to it, and how its calls are read."""
+"""Functions that a model may call: how they are offered, how models write calls, and how calls are read."""

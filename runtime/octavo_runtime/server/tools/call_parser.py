@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from octavo_runtime.server.reasoning import suffix_in
-from octavo_runtime.server.text import encodable
+from octavo_runtime.server.fields.text import encodable
+from octavo_runtime.server.reasoning.splitter import suffix_in
 from octavo_runtime.server.tools.json_span import JsonSpan
 from octavo_runtime.server.tools.syntax import JSON_HEAD, Syntax
 

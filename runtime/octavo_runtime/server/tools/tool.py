@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from octavo_runtime.server.text import Text, valid_value
+from octavo_runtime.server.fields.text import Text, valid_value
 
 MOST_TOOLS = 128
 

@@ -95,15 +95,18 @@ def test_why_a_rollout_stands_still_is_told_while_the_old_pod_answers() -> None:
     )
 
 
-def test_a_rollout_without_a_spare_device_is_shown_the_way() -> None:
+@pytest.mark.parametrize(
+    ("missing", "helps"),
+    [("1 Insufficient nvidia.com/gpu", True), ("1 node(s) didn't match Pod's node affinity/selector", False)],
+)
+def test_a_rollout_without_a_spare_device_is_shown_the_way_where_it_helps(missing: str, helps: bool) -> None:
     unscheduled = {
         "metadata": {"name": "chat-2", "creationTimestamp": "2026-01-01T00:00:00Z"},
         "spec": {},
-        "status": {
-            "conditions": [{"type": "PodScheduled", "status": "False", "message": "Insufficient nvidia.com/gpu"}]
-        },
+        "status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": missing}]},
     }
-    assert "spec.rollout.strategy: recreate" in ready(status(deployment(1, 2, 1, 1), [unscheduled]))[2]
+    said = ready(status(deployment(1, 2, 1, 1), [unscheduled]))[2]
+    assert ("spec.rollout.strategy: recreate" in said) == helps
     assert "spec.rollout.strategy" not in ready(status(deployment(1, 1, 1, 0), [unscheduled]))[2]
 
 

@@ -209,6 +209,16 @@ def test_a_probe_that_ends_the_container_is_named(code: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("restarts", "words"), [(0, "ended at its start: no model"), (2, "ends after each start (2 restarts)")]
+)
+def test_an_end_that_has_not_come_again_yet_is_not_told_as_one_that_has(restarts: int, words: str) -> None:
+    ended = {"exitCode": 2, "message": "no model"}
+    problem = diagnose(pod(containerStatuses=container(restarts, ended, terminated=ended)))
+    assert problem is not None
+    assert words in problem.message
+
+
+@pytest.mark.parametrize(
     "state",
     [{"waiting": {"reason": "CrashLoopBackOff"}}, {"running": {}}, {"terminated": {"exitCode": 0}}],
     ids=lambda state: next(iter(state)),

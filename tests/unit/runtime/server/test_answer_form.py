@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from octavo_runtime.protocol.sampling_params import InvalidParameter, StructuredOutput
-from octavo_runtime.server.answer_form import AnswerForm, guided
-from octavo_runtime.server.protocol import CompletionRequest
+from octavo_runtime.server.generation.answer_form import AnswerForm, guided
+from octavo_runtime.server.generation.chat_request import CompletionRequest
 
 
 def form(**asked: Any) -> AnswerForm | None:

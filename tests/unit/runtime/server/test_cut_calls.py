@@ -8,17 +8,17 @@ from types import SimpleNamespace
 import pytest
 
 from octavo_runtime.protocol.sampling_params import SamplingParams
-from octavo_runtime.server.answer_style import AnswerStyle
-from octavo_runtime.server.chat import ChatTurn, chunks, complete
-from octavo_runtime.server.chat_prompt import ChatPrompt
-from octavo_runtime.server.messages_api.objects import message_of
-from octavo_runtime.server.messages_api.stream import message_events
-from octavo_runtime.server.pieces import pieces
-from octavo_runtime.server.protocol import ChatCompletionRequest
-from octavo_runtime.server.responses_api.answer import answered
-from octavo_runtime.server.responses_api.objects import new_response
-from octavo_runtime.server.responses_api.request import ResponsesRequest
-from octavo_runtime.server.responses_api.stream import ResponseStream
+from octavo_runtime.server.anthropic.objects import message_of
+from octavo_runtime.server.anthropic.stream import message_events
+from octavo_runtime.server.generation.chat_prompt import ChatPrompt
+from octavo_runtime.server.generation.chat_request import ChatCompletionRequest
+from octavo_runtime.server.generation.turn import ChatTurn, pieces, whole_answers
+from octavo_runtime.server.openai.chat import chunks, complete
+from octavo_runtime.server.responses.answer import answered
+from octavo_runtime.server.responses.objects import new_response
+from octavo_runtime.server.responses.request import ResponsesRequest
+from octavo_runtime.server.responses.stream import ResponseStream
+from octavo_runtime.server.tools.answer_style import AnswerStyle
 from octavo_runtime.server.tools.syntax import SYNTAXES
 from octavo_runtime.text.answers import Answer, Delta
 
@@ -77,6 +77,16 @@ async def everything(stream):
     return [one async for one in stream]
 
 
+def whole(given):
+    """The whole answer, and its counts."""
+    [answer], usage = asyncio.run(whole_answers(turn(*given)))
+    return answer, usage
+
+
+def whole_message(given):
+    return message_of("m", *whole(given))
+
+
 def streamed_chat(made):
     """Content, the arguments of each call, and the reason of the end."""
     content, calls, reason = "", [], None
@@ -117,12 +127,12 @@ def check(text, finished, given):
 
 def check_messages(text, finished, given, chat):
     ended = chat.choices[0].finish_reason
-    whole = message_of(chat)
+    whole = whole_message(given)
     assert [block.input for block in whole.content if block.type == "tool_use"] == [json.loads(one) for one in finished]
     expected = {"tool_calls": "tool_use", "length": "max_tokens", "stop": "stop_sequence"}[ended]
     assert (whole.stop_reason, whole.stop_sequence) == (expected, "Rome" if ended == "stop" else None), text
     blocks, stopped, end = {}, [], None
-    for event in asyncio.run(everything(message_events("m", pieces(chunks(turn(*given)))))):
+    for event in asyncio.run(everything(message_events("m", pieces(turn(*given))))):
         match type(event).__name__:
             case "BlockStart" if event.content_block.type == "tool_use":
                 blocks[event.index] = ""
@@ -139,18 +149,18 @@ def check_messages(text, finished, given, chat):
 def check_responses(text, finished, given, chat, *, cut):
     reason = given[3]
     empty = new_response(ResponsesRequest(model="m", input="?"))
-    whole = answered(empty, chat)
-    calls = [item for item in whole.output if item.type == "function_call"]
+    response = answered(empty, *whole(given))
+    calls = [item for item in response.output if item.type == "function_call"]
     assert [call.arguments for call in calls if call.status == "completed"] == finished, text
     assert all(call.status == "incomplete" for call in calls[len(finished) :])
     expected = "max_output_tokens" if reason == "length" else "stop" if cut else None
-    assert whole.status == ("incomplete" if expected else "completed"), text
-    assert (whole.incomplete_details and whole.incomplete_details.reason) == expected
-    found = asyncio.run(everything(ResponseStream(empty).follow(pieces(chunks(turn(*given))))))
+    assert response.status == ("incomplete" if expected else "completed"), text
+    assert (response.incomplete_details and response.incomplete_details.reason) == expected
+    found = asyncio.run(everything(ResponseStream(empty).follow(pieces(turn(*given)))))
     assert [event.arguments for event in found if type(event).__name__ == "ArgumentsDone"] == finished, text
     last = found[-1]
     assert type(last).__name__ == ("Incomplete" if expected else "Completed")
-    assert last.response.incomplete_details == whole.incomplete_details
+    assert last.response.incomplete_details == response.incomplete_details
     told = [(item.arguments, item.status) for item in last.response.output if item.type == "function_call"]
     assert told == [(call.arguments, call.status) for call in calls]
 
@@ -159,8 +169,9 @@ def check_responses(text, finished, given, chat, *, cut):
 def test_what_is_no_json_is_no_whole_call(arguments):
     """The model ended by itself; on /v1/messages the call is not made with nothing."""
     text = f'<tool_call>\n{{"name": "now", "arguments": {arguments}}}\n</tool_call>'
-    chat = asyncio.run(complete(turn("hermes", False, text, "stop", None)))
+    given = ("hermes", False, text, "stop", None)
+    chat = asyncio.run(complete(turn(*given)))
     assert chat.choices[0].finish_reason == "stop"
     assert [call.function.arguments for call in chat.choices[0].message.tool_calls] == [arguments.rstrip("<")]
-    assert all(block.type == "text" for block in message_of(chat).content)
-    assert message_of(chat).stop_reason == "end_turn"
+    assert all(block.type == "text" for block in whole_message(given).content)
+    assert whole_message(given).stop_reason == "end_turn"

@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo_runtime.server import json_bounds
-from octavo_runtime.server.json_bounds import MAX_CONTAINERS, MAX_DEPTH, MAX_STRING_BYTES, MAX_STRINGS, broken_bound
+from octavo_runtime.server.http import json_bounds
+from octavo_runtime.server.http.json_bounds import (
+    MAX_CONTAINERS,
+    MAX_DEPTH,
+    MAX_STRING_BYTES,
+    MAX_STRINGS,
+    broken_bound,
+)
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text('ab"\\[]{},:\n\u00e9'),

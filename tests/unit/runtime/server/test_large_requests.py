@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from octavo_runtime.protocol.sampling_params import SamplingParams
-from octavo_runtime.server import generation
-from octavo_runtime.server.errors import ApiError
-from octavo_runtime.server.generation import Ask, check_prompt_logprobs, check_text, render
-from octavo_runtime.server.request_record import RequestRecord, begin_request
-from octavo_runtime.server.threads import in_thread
+from octavo_runtime.server.generation import generation
+from octavo_runtime.server.generation.generation import Ask, check_prompt_logprobs, check_text, render
+from octavo_runtime.server.generation.threads import in_thread
+from octavo_runtime.server.http.errors import ApiError
+from octavo_runtime.server.http.record import RequestRecord, begin_request
 
 SMALL, LARGE = 1000, 10_000_000
 

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from octavo_runtime.server.listener import listen
+from octavo_runtime.server.http.listener import listen
 
 needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this kernel has no IPv6")
 

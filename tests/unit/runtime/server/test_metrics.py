@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from octavo_runtime.protocol import metrics
 from octavo_runtime.protocol.messages import Load, Ready
-from octavo_runtime.server.metrics_endpoint import ServerMetrics, Stages
-from octavo_runtime.server.token_rate import TokenRate
+from octavo_runtime.server.observe.metrics import ServerMetrics, Stages
+from octavo_runtime.server.observe.token_rate import TokenRate
 
 
 class NvmlError(Exception):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from octavo_runtime.server.prompt_log import shown
-from octavo_runtime.server.redaction import is_card_number, redact
+from octavo_runtime.server.observe.prompt_log import shown
+from octavo_runtime.server.observe.redaction import is_card_number, redact
 
 # Words around a secret; a letter or digit directly before one would be a part of it.
 around = st.text(alphabet=st.sampled_from("ab Z.,\n\"'(é字-"), max_size=20)

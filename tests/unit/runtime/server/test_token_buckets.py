@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo_runtime.server.rate_limits import Account, Bucket, Limits
+from octavo_runtime.server.access.limits import Account, Bucket, Limits
 
 GAPS = st.lists(st.floats(0, 90, allow_nan=False), min_size=1, max_size=80)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models
 
 from octavo_runtime.protocol.step import TokenLogprobs
-from octavo_runtime.server.logprobs import TokenTrail, chat_logprobs, completion_logprobs, place_prompt
+from octavo_runtime.server.generation.logprobs import TokenTrail, chat_logprobs, completion_logprobs, place_prompt
 from octavo_runtime.text.detokenizer import Detokenizer
 from octavo_runtime.text.tokenizer import Tokenizer
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from octavo_runtime.server.reasoning import ReasoningSpan, ReasoningSplitter, left_open, tokens_within
+from octavo_runtime.server.reasoning.splitter import ReasoningSpan, ReasoningSplitter, left_open, tokens_within
 from octavo_runtime.server.tools.call_parser import CallArguments, CallParser, CallStart, Content
 from octavo_runtime.server.tools.json_span import JsonSpan
 from octavo_runtime.server.tools.syntax import SYNTAXES, recognise

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from octavo_runtime.protocol.messages import RequestError
-from octavo_runtime.server.chat_prompt import chat_form_field
-from octavo_runtime.server.generation import refusal
-from octavo_runtime.server.protocol import ChatCompletionRequest
+from octavo_runtime.server.generation.chat_prompt import chat_form_field
+from octavo_runtime.server.generation.chat_request import ChatCompletionRequest
+from octavo_runtime.server.generation.generation import refusal
 from octavo_runtime.server.tools.grammar import calls
 from octavo_runtime.server.tools.syntax import SYNTAXES
 from octavo_runtime.server.tools.tool import MOST_TOOLS

@@ -2,9 +2,9 @@
 
 import pytest
 
-from octavo_runtime.server.nulls import without_nulls
-from octavo_runtime.server.request_record import RequestRecord, begin_request
-from octavo_runtime.server.wishes import Wish, set_aside, without_server_tools
+from octavo_runtime.server.fields.nulls import without_nulls
+from octavo_runtime.server.generation.wishes import Wish, set_aside, without_server_tools
+from octavo_runtime.server.http.record import RequestRecord, begin_request
 
 WISHES = {
     "hurry": Wish("all are in a hurry", ("no", False)),

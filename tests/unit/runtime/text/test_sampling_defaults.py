@@ -8,7 +8,7 @@ from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.llm import LLM
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.protocol.sampling_params import SamplingParams
-from octavo_runtime.server.protocol import ChatCompletionRequest, CompletionRequest
+from octavo_runtime.server.generation.chat_request import ChatCompletionRequest, CompletionRequest
 from octavo_runtime.text.sampling_defaults import describe, load_sampling_defaults
 
 FILE = {

@@ -1,0 +1,13 @@
+// add_rms_norm of one row; `total` may be `residual` itself.
+#pragma once
+
+#include "../rms_norm/cpu.hpp"
+
+template <class X, class Residual>
+inline void add_and_normalise_row(const X* x, const Residual* residual, const X* weight, int64_t width, double eps,
+                                  X* normed, Residual* total) {
+    for (int64_t column = 0; column < width; column++)
+        total[column] =
+            static_cast<Residual>(static_cast<float>(x[column]) + static_cast<float>(residual[column]));
+    normalise_row(total, weight, width, eps, normed);
+}

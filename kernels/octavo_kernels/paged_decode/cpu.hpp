@@ -1,0 +1,141 @@
+// paged_decode: a sequence's blocks are read where they lie, once for the keys, once for the values.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "../native/vectors.hpp"
+
+// What octavo_kernels.paged_decode.cpu.DecodePlan holds, and the shape of the cache.
+struct Attention {
+    const int32_t* tables;   // [sequences, table_stride]
+    const int32_t* lengths;  // [sequences]
+    float* scores;           // [sequences, q_heads, longest]
+    float* attended;         // [sequences, q_heads, head_dim]
+    int64_t sequences, table_stride, longest, block_size, q_heads, kv_heads, head_dim;
+    int64_t parts;  // into how many parts of its KV heads the work on a sequence is cut
+    int64_t workers;
+};
+
+// tile [slots, width] = one head's numbers of a block's first slots.
+template <class T>
+inline void widen(const T* head, int64_t slots, int64_t slot_size, int64_t head_dim, int64_t width, float* tile) {
+    const int64_t whole = head_dim - head_dim % LANES;
+    for (int64_t slot = 0; slot < slots; slot++, head += slot_size, tile += width) {
+        for (int64_t element = 0; element < whole; element += LANES) store(tile + element, load(head + element));
+        for (int64_t element = whole; element < head_dim; element++) tile[element] = static_cast<float>(head[element]);
+    }
+}
+
+// The products of a query [width] with a block's keys [slots, width]. Four keys at a time: each part of the query is
+// fetched once for them.
+inline void score(const float* query, const float* keys, int64_t width, int64_t slots, float* scores) {
+    int64_t slot = 0;
+    for (; slot + 4 <= slots; slot += 4) {
+        const float* key = keys + slot * width;
+        floats first{}, second{}, third{}, fourth{};
+        for (int64_t element = 0; element < width; element += LANES) {
+            const floats x = load(query + element);
+            first += x * load(key + element);
+            second += x * load(key + width + element);
+            third += x * load(key + 2 * width + element);
+            fourth += x * load(key + 3 * width + element);
+        }
+        store(scores + slot, sums(first, second, third, fourth));
+    }
+    for (; slot < slots; slot++) {
+        floats products{};
+        for (int64_t element = 0; element < width; element += LANES)
+            products += load(query + element) * load(keys + slot * width + element);
+        scores[slot] = sum(products);
+    }
+}
+
+inline void softmax(float* scores, int64_t count) {
+    const int64_t whole = count - count % LANES;
+    floats tops = broadcast(scores[0]);
+    for (int64_t position = 0; position < whole; position += LANES) tops = greater(load(scores + position), tops);
+    float top = greatest(tops);
+    for (int64_t position = whole; position < count; position++) top = scores[position] > top ? scores[position] : top;
+    float total = 0;
+    for (int64_t position = 0; position < count; position++) {
+        scores[position] = exponential(scores[position] - top);
+        total += scores[position];
+    }
+    for (int64_t position = 0; position < count; position++) scores[position] /= total;
+}
+
+// Adds to sums [width] a block's values [slots, width], weighted by their scores.
+inline void weigh(const float* scores, const float* values, int64_t width, int64_t slots, float* sums) {
+    for (int64_t element = 0; element < width; element += LANES) {
+        floats even = load(sums + element), odd{};
+        int64_t slot = 0;
+        for (; slot + 2 <= slots; slot += 2) {
+            even += scores[slot] * load(values + slot * width + element);
+            odd += scores[slot + 1] * load(values + (slot + 1) * width + element);
+        }
+        if (slot < slots) even += scores[slot] * load(values + slot * width + element);
+        store(sums + element, even + odd);
+    }
+}
+
+// Calls `use` with each block of a sequence: its place in the cache, its first position, and how many of its slots are
+// in use. Asks for `numbers` numbers of each slot of the next block while this one is computed with: the CPU does not
+// foresee which block comes next.
+template <class T, class Use>
+inline void each_block(const T* cache, const int32_t* table, int64_t length, int64_t block_size, int64_t slot_size,
+                       int64_t numbers, Use use) {
+    for (int64_t position = 0; position < length; position += block_size, table++) {
+        if (position + block_size < length) {
+            const T* next = cache + table[1] * block_size * slot_size;
+            for (int64_t slot = 0; slot < block_size; slot++) {
+                const char* line = reinterpret_cast<const char*>(next + slot * slot_size);
+                for (size_t byte = 0; byte < numbers * sizeof(T); byte += CACHE_LINE) prefetch(line + byte);
+            }
+        }
+        use(cache + table[0] * block_size * slot_size, position, std::min(block_size, length - position));
+    }
+}
+
+// One part of a sequence's KV heads, with the query heads that read them.
+template <class T>
+void attend_part(const float* q, const T* k_cache, const T* v_cache, const Attention& with, int64_t sequence,
+                 int64_t first_head) {
+    const int64_t heads = with.kv_heads / with.parts, group = with.q_heads / with.kv_heads, rows = heads * group;
+    const int64_t head_dim = with.head_dim, slot_size = with.kv_heads * head_dim, length = with.lengths[sequence];
+    const int64_t width = (head_dim + LANES - 1) / LANES * LANES;  // a head's numbers in whole vectors
+    const int64_t first_row = sequence * with.q_heads + first_head * group;
+    float* scores = with.scores + first_row * with.longest;
+    std::vector<float> tile(with.block_size * width), queries(rows * width), sums(rows * width);
+    for (int64_t row = 0; row < rows; row++)
+        std::copy_n(q + (first_row + row) * head_dim, head_dim, &queries[row * width]);
+    const auto each_head = [&](const T* cache, auto use) {
+        const int32_t* table = with.tables + sequence * with.table_stride;
+        each_block(cache + first_head * head_dim, table, length, with.block_size, slot_size, heads * head_dim,
+                   [&](const T* block, int64_t position, int64_t slots) {
+                       for (int64_t row = 0; row < rows; row++) {
+                           if (row % group == 0)
+                               widen(block + row / group * head_dim, slots, slot_size, head_dim, width, tile.data());
+                           use(row, scores + row * with.longest + position, slots);
+                       }
+                   });
+    };
+    each_head(k_cache, [&](int64_t row, float* found, int64_t slots) {
+        score(&queries[row * width], tile.data(), width, slots, found);
+    });
+    for (int64_t row = 0; row < rows; row++) softmax(scores + row * with.longest, length);
+    each_head(v_cache, [&](int64_t row, const float* found, int64_t slots) {
+        weigh(found, tile.data(), width, slots, &sums[row * width]);
+    });
+    for (int64_t row = 0; row < rows; row++)
+        std::copy_n(&sums[row * width], head_dim, with.attended + (first_row + row) * head_dim);
+}
+
+// with.attended, of q [sequences, q_heads, head_dim], which is scaled already. A worker takes every `workers`-th part:
+// where sequences come in order of length, all have as much to do.
+template <class T>
+void attend(const float* q, const T* k_cache, const T* v_cache, const Attention& with) {
+#pragma omp parallel for num_threads(with.workers) schedule(static, 1)
+    for (int64_t part = 0; part < with.sequences * with.parts; part++)
+        attend_part(q, k_cache, v_cache, with, part / with.parts, part % with.parts * (with.kv_heads / with.parts));
+}

@@ -1,0 +1,1 @@
+"""OpenAI's Responses API, its stateless part: its requests to generations, pieces to its items and events."""

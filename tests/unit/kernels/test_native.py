@@ -1,0 +1,77 @@
+"""The compiled loops: for every kind of CPU, and where they come from."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from octavo_kernels import native
+from octavo_kernels.native import compilation
+
+_OPS = ("add_rms_norm", "decode_layers", "grouped_linear", "paged_decode", "rms_norm", "rotary", "silu_mul",
+        "wide_linear", "write_kv")  # fmt: skip
+_CAPABILITIES = {"default": "x86-64", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
+
+
+@pytest.mark.parametrize("capability", ["default", "avx2"])
+def test_lesser_cpus_compute_the_same(capability: str) -> None:
+    """All ops' loops as they are compiled for CPUs that lack what this one has."""
+    if native.level() not in _CAPABILITIES.values():
+        pytest.skip("this is no x86 CPU")
+    if compilation.LEVELS.index(_CAPABILITIES[capability]) <= compilation.LEVELS.index(native.level()):
+        pytest.skip("the other tests run at this CPU's own level")
+    tests = [str(Path(__file__).with_name(f"test_{op}.py")) for op in _OPS]
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            "-k",
+            "not triton and not hopper",
+            *tests,
+        ],
+        env={**os.environ, "ATEN_CPU_CAPABILITY": capability},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-3000:]
+
+
+def test_a_library_is_known_by_what_it_is_compiled_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len({compilation.digest(level) for level in compilation.LEVELS}) == len(compilation.LEVELS)
+    before = compilation.digest(compilation.LEVELS[0])
+    monkeypatch.setattr(compilation, "_FLAGS", [*compilation._FLAGS, "-g"])
+    assert compilation.digest(compilation.LEVELS[0]) != before
+
+
+def test_a_machine_without_a_compiler_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(compilation.NoCompiler, match="apt-get install g"):
+        compilation.build(compilation.LEVELS[-1], tmp_path / "loops.so")
+
+
+def test_a_compiler_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", "false")
+    with pytest.raises(compilation.NoCompiler, match="false cannot compile"):
+        compilation.build(compilation.LEVELS[-1], tmp_path / "loops.so")
+    assert not list(tmp_path.iterdir())
+
+
+def test_loops_are_compiled_where_no_folder_can_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By a compiler that copies the loops as they are."""
+    known, compiler = native._library(native.level())._name, tmp_path / "compiler"
+    compiler.write_text(f'#!/bin/sh\nfor last; do :; done\ncp {known} "$last"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("OCTAVO_CACHE", str(compiler))  # a file, in which no folder can be
+    library = native._library.__wrapped__(native.level())
+    assert library._name != known
+    assert library.octavo_lanes() in (4, 8, 16)
