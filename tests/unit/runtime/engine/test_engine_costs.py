@@ -11,7 +11,8 @@ from work import lines_run
 
 from octavo_runtime.bench.no_device import NoDevice
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.engine.engine import Engine, request
+from octavo_runtime.engine import request
+from octavo_runtime.engine.engine import Engine
 from octavo_runtime.engine.kv_cache.block_pool import IntegrityError
 from octavo_runtime.engine.offline import answer_all
 from octavo_runtime.engine_process.process import _loop

@@ -185,3 +185,15 @@ def test_an_id_is_free_for_another_request_while_the_aborted_one_is_under_way():
     tokens = [token for _ in range(4) for output in engine.step() for token in output.token_ids]
     assert len(tokens) == 2
     assert not engine.has_work
+
+
+def test_a_block_is_found_by_the_tokens_that_were_unknown_when_it_was_filled():
+    device = LateDevice(16, 0, 64, leads=True)
+    engine = Engine(EngineConfig(model=MODEL, device="cpu"), locate(MODEL), executor=device)
+    prompt, tokens = list(range(BLOCK - 3)), []
+    engine.add_request("0", prompt, SamplingParams(max_tokens=2 * BLOCK, ignore_eos=True))
+    while engine.has_work:
+        tokens += [token for output in engine.step() for token in output.token_ids]
+    engine.add_request("1", prompt + tokens, SamplingParams(max_tokens=1, ignore_eos=True))
+    engine.step()
+    assert engine.load.prefix_hits == (len(prompt + tokens) - 1) // BLOCK * BLOCK == 2 * BLOCK
