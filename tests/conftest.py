@@ -19,6 +19,7 @@ else:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For pytest-xdist: the tests of a file share servers, and those of a folder their cluster. These come first, for
     they take longest."""

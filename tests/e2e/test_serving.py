@@ -20,7 +20,7 @@ def test_answer_through_the_endpoint(kube: Kube, client: Client, chat: str) -> N
         assert "Paris" in client.ask(status["url"], served_name)
     columns, row = (line.split() for line in kube.kubectl("get", "llmservice", chat).splitlines())
     assert columns == ["NAME", "READY", "REASON", "REPLICAS", "URL", "AGE"]
-    assert row[:5] == [chat, "True", "Serving", "1", status["url"]]
+    assert row[:5] == [chat, "True", "Serving", "1/1", status["url"]]
     assert (status["replicas"], status["readyReplicas"]) == (1, 1)
 
 

@@ -4,7 +4,7 @@ import sys
 import time
 
 from octavo_runtime.engine.engine import Engine
-from octavo_runtime.engine_process.process import process as engine_process
+from octavo_runtime.engine_process import process as engine_process
 
 SLOW_SECONDS = 9.0
 

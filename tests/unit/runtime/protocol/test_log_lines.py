@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo_runtime.engine_process.process import process as engine_process
+from octavo_runtime.engine_process import process as engine_process
 from octavo_runtime.protocol.logs import ConsoleFormatter, JsonLinesFormatter, printable
 from octavo_runtime.protocol.messages import Load, Output
 
