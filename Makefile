@@ -9,8 +9,8 @@ READY := $(VENV)/.ready
 # The other files of tests import what a GPU machine need not have: the server's packages.
 GPU_TESTS = $(shell grep -rl --include='test_*.py' 'mark\.gpu' tests/unit)
 
-# Tests share the machine's processors out by file; a process takes about 2 GB.
-PARALLEL = -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+# Tests that need no cluster share the machine's processors out, file by file; a process takes about 2 GB.
+PARALLEL = -n logical --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup programs demo demo-down test test-fast test-gpu soak lint generate verify bench cluster-up cluster-down clean
@@ -50,7 +50,8 @@ demo-down: ## Remove what the demo made, the cluster included
 test: ## All tests that this machine can run, on a real cluster where it has one
 	@bash tools/cluster/prepare.sh
 	@$(MAKE) --no-print-directory verify lint
-	$(BIN)/python -m pytest $(PARALLEL) -m "not gpu"
+	$(BIN)/python -m pytest -m "cluster and not gpu"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not cluster and not gpu"
 
 test-fast: $(READY) verify lint ## Style, types, and the tests that need neither a cluster nor patience
 	$(BIN)/python -m pytest $(PARALLEL) -m "not gpu and not cluster and not slow"

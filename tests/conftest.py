@@ -1,10 +1,7 @@
-"""What holds for every test: which examples are drawn, which signals children start with, and which tests stay together
-where several processes share them out."""
+"""What holds for every test: which examples are drawn, and which signals children start with."""
 
 import os
 import signal
-
-import pytest
 
 try:
     from hypothesis import settings
@@ -17,13 +14,3 @@ else:
 
 # A shell starts what runs in the background with SIGINT ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For pytest-xdist: the tests of a file share servers, and those of a folder their cluster. These come first, for
-    they take longest."""
-    items.sort(key=lambda item: item.get_closest_marker("cluster") is None)
-    for item in items:
-        together = item.path.parent if item.get_closest_marker("cluster") else item.path
-        item.add_marker(pytest.mark.xdist_group(str(together)))
