@@ -35,7 +35,7 @@ from octavo_runtime.models.loading.files import locate
 from octavo_runtime.server.reasoning.splitter import ReasoningSplitter
 from octavo_runtime.server.tools.call_parser import CallParser, Content
 from octavo_runtime.server.tools.syntax import SYNTAXES
-from octavo_runtime.worker.device.cpu import CpuExecutor
+from octavo_runtime.worker.device.cpu import cpu_executor
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +87,7 @@ def test_pickled_weights_are_refused(tmp_path, name):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     (tmp_path / name).write_bytes(b"cos\nsystem\n(S'touch %b'\ntR." % str(mark).encode())
     with pytest.raises(ValueError, match="safetensors"):
-        CpuExecutor(EngineConfig(model=str(tmp_path), device="cpu", kv_cache_memory="1Mi"), locate(str(tmp_path)))
+        cpu_executor(EngineConfig(model=str(tmp_path), device="cpu", kv_cache_memory="1Mi"), locate(str(tmp_path)))
     assert not mark.exists()
 
 

@@ -1,4 +1,4 @@
-"""Runs the scheduler's plans on a device: one interface, one implementation for CPUs and one for a CUDA GPU."""
+"""What runs the scheduler's plans on a device, and the one for this machine."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,9 +56,9 @@ def make_executor(config: EngineConfig, files: ModelFiles) -> Executor:
     if config.device == "cuda" and not available:
         raise UnsupportedModel("device: cuda was asked for, but this machine has no CUDA device that PyTorch can use")
     if config.device != "cpu" and available:
-        from octavo_runtime.worker.device.cuda import GpuExecutor
+        from octavo_runtime.worker.device.cuda import cuda_executor
 
-        return GpuExecutor(config, files)
-    from octavo_runtime.worker.device.cpu import CpuExecutor
+        return cuda_executor(config, files)
+    from octavo_runtime.worker.device.cpu import cpu_executor
 
-    return CpuExecutor(config, files)
+    return cpu_executor(config, files)

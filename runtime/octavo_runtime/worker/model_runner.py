@@ -1,5 +1,6 @@
 """One step on a device: moves of blocks, the forward pass, and the sampled tokens."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -10,7 +11,7 @@ from octavo_kernels.draw_tokens import draw_tokens
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.models.decoder import Decoder
-from octavo_runtime.planning.memory import num_blocks, settle_max_model_len
+from octavo_runtime.planning.memory import num_blocks, settle_max_model_len, token_budget
 from octavo_runtime.protocol.messages import Ready
 from octavo_runtime.protocol.step import Sample, Slice, StepPlan, StepResult, TokenLogprobs
 from octavo_runtime.sampling.logprobs import prompt_logprobs
@@ -27,8 +28,9 @@ _SCORED_AT_A_TIME = 256
 
 
 class ModelRunner:
-    """A decoder with its KV cache, the state of its rows, its sampler and its pooler. The same for all devices, but
-    that a GPU's decode steps run as graphs, and that its steps lead where every row draws plainly.
+    """The Executor of one device: a decoder with its KV cache, the state of its rows, its sampler and its pooler. The
+    same for all devices, but that a GPU's decode steps run as graphs, and that its steps lead where every row draws
+    plainly.
 
     block_bytes: size of one block of the KV cache. swap_bytes_per_second: measured speed of the way to host memory."""
 
@@ -38,33 +40,35 @@ class ModelRunner:
         kv_cache: KVCache,
         rows: Rows,
         sampler: Sampler,
-        max_model_len: int,
         graphs: DecodeGraphs | None,
+        *,
+        max_model_len: int,
+        max_num_batched_tokens: int,
+        device: str,
+        started: float,
     ) -> None:
+        """device: its name. started: when loading began, in seconds of `perf_counter`."""
+        self.spec = decoder.spec
+        self.max_num_batched_tokens = max_num_batched_tokens
         self._decoder = decoder
         self._kv_cache = kv_cache
         self._rows = rows
         self._sampler = sampler
         self._pooler = Pooler()
-        self._max_model_len = max_model_len
         self._graphs = graphs
         self.block_bytes = kv_cache.block_bytes
         self.swap_bytes_per_second = kv_cache.swap_bytes_per_second()
-
-    def describe(self, device: str, load_seconds: float) -> Ready:
-        """What the engine settled on, with what only the executor knows."""
-        cache = self._kv_cache.device
-        return Ready(
-            max_model_len=self._max_model_len,
-            vocab_size=self._decoder.spec.vocab_size,
-            block_size=self._kv_cache.block_size,
-            num_blocks=cache.shape[2],
-            num_host_blocks=self._kv_cache.host.shape[2],
+        self.ready = Ready(
+            max_model_len=max_model_len,
+            vocab_size=self.spec.vocab_size,
+            block_size=kv_cache.block_size,
+            num_blocks=kv_cache.device.shape[2],
+            num_host_blocks=kv_cache.host.shape[2],
             device=device,
-            dtype=str(cache.dtype).removeprefix("torch."),
-            weight_bytes=self._decoder.num_bytes,
-            load_seconds=load_seconds,
-            hidden_size=self._decoder.spec.hidden_size,
+            dtype=str(kv_cache.device.dtype).removeprefix("torch."),
+            weight_bytes=decoder.num_bytes,
+            load_seconds=time.perf_counter() - started,
+            hidden_size=self.spec.hidden_size,
         )
 
     @torch.inference_mode()
@@ -217,8 +221,11 @@ def _only_decodes(slices: list[Slice], most: int) -> bool:
     return len(slices) <= most and all(len(item.token_ids) == 1 and len(item.draws) == 1 for item in slices)
 
 
-def make_runner(config: EngineConfig, decoder: Decoder, cache_bytes: int, swap_bytes: int) -> ModelRunner:
-    """A runner with a KV cache of `cache_bytes` and room for `swap_bytes` of swapped blocks. Raises DoesNotFit."""
+def make_runner(
+    config: EngineConfig, decoder: Decoder, cache_bytes: int, swap_bytes: int, *, device: str, started: float
+) -> ModelRunner:
+    """A runner with a KV cache of `cache_bytes` and room for `swap_bytes` of swapped blocks. device, started: see
+    ModelRunner. Raises DoesNotFit."""
     spec, weight = decoder.spec, decoder.embedding.weight
     blocks = num_blocks(spec, config, cache_bytes)
     max_model_len = settle_max_model_len(config, spec.max_position, blocks)
@@ -230,4 +237,14 @@ def make_runner(config: EngineConfig, decoder: Decoder, cache_bytes: int, swap_b
     graphs = None
     if weight.device.type == "cuda":
         graphs = DecodeGraphs(decoder, kv_cache.device, sampler.hashes, config.max_num_seqs, max_blocks)
-    return ModelRunner(decoder, kv_cache, Rows(config.max_num_seqs, max_blocks), sampler, max_model_len, graphs)
+    return ModelRunner(
+        decoder,
+        kv_cache,
+        Rows(config.max_num_seqs, max_blocks),
+        sampler,
+        graphs,
+        max_model_len=max_model_len,
+        max_num_batched_tokens=token_budget(config, weight.device.type),
+        device=device,
+        started=started,
+    )

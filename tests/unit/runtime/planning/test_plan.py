@@ -21,7 +21,7 @@ from octavo_runtime.planning.known_models import KNOWN_MODELS, find_model, find_
 from octavo_runtime.planning.memory import DoesNotFit, plan_memory
 from octavo_runtime.planning.report import as_data, make_report
 from octavo_runtime.planning.roofline import decode_cost, prefill_cost
-from octavo_runtime.worker.device.cpu import CpuExecutor
+from octavo_runtime.worker.device.cpu import cpu_executor
 
 LLAMA_13B = find_spec("Llama-2-13b")
 GB, GIB = 10**9, 2**30
@@ -141,7 +141,7 @@ def test_cpu_cache_is_a_gibibyte_or_a_quarter_of_what_is_left():
 def test_engine_settles_on_what_is_planned(tmp_path, fields):
     (tmp_path / "config.json").write_text(json.dumps(TINY))
     asked = EngineConfig(model=str(tmp_path), device="cpu", load_format="dummy", **fields)
-    ready = CpuExecutor(asked, locate(str(tmp_path))).ready
+    ready = cpu_executor(asked, locate(str(tmp_path))).ready
     planned = plan_memory(find_spec(str(tmp_path)), asked, 64 * 2**20, "cpu")
     assert (ready.num_blocks, ready.max_model_len) == (planned.num_blocks, planned.max_model_len)
     swap = plan.swap_bytes(asked, "cpu", planned.kv_cache_bytes, 64 * GIB)
@@ -157,13 +157,13 @@ def test_the_engine_refuses_a_cache_beyond_what_is_free_as_planned(tmp_path, mon
     monkeypatch.setattr("octavo_runtime.worker.device.cpu.free_host_memory", lambda: free)
     asked = EngineConfig(model=str(tmp_path), device="cpu", load_format="dummy", kv_cache_memory="512Mi")
     with pytest.raises(plan.DoesNotFit) as refused:
-        CpuExecutor(asked, locate(str(tmp_path)))
+        cpu_executor(asked, locate(str(tmp_path)))
     assert str(refused.value).startswith(
         "kv_cache_memory: must be at most 0.10 GB, which weights and reserves leave of"
     )
     swap = asked.model_copy(update={"kv_cache_memory": "1Mi", "swap_space": "512Mi"})
     with pytest.raises(plan.DoesNotFit, match=r"^swap_space: must be at most 0\.10 GB, the host memory left"):
-        CpuExecutor(swap, locate(str(tmp_path)))
+        cpu_executor(swap, locate(str(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_cpu_holds_packed_weights_too():
 def test_a_cpu_holds_what_is_planned():
     asked = EngineConfig(model="builtin://smollm2", device="cpu", kv_cache_memory="4Mi", swap_space="2Mi")
     found = find_model(asked.model)
-    ready = CpuExecutor(asked, locate(asked.model)).ready
+    ready = cpu_executor(asked, locate(asked.model)).ready
     planned = plan_memory(found.spec, asked, 16 * GIB, "cpu", found.packed_bytes)
     assert ready.weight_bytes == pytest.approx(planned.weight_bytes, rel=0.01)
 

@@ -13,7 +13,7 @@ from octavo_runtime.text.chat_template import load_chat_template
 from octavo_runtime.text.tokenizer import load_tokenizer
 from octavo_runtime.text.tokenizer_conversion import tokenizer_files
 from octavo_runtime.text.tokenizer_files import TokenizerUnavailable
-from octavo_runtime.worker.device.cpu import CpuExecutor
+from octavo_runtime.worker.device.cpu import cpu_executor
 
 pytestmark = pytest.mark.slow
 
@@ -73,7 +73,7 @@ def test_untrusted_code_never_runs(model):
     assert tokenizer_files(config, files) == files
     load_chat_template(files)
     loaded = EngineConfig(model=str(folder), device="cpu", load_format="dummy", kv_cache_memory="1Mi")
-    assert CpuExecutor(loaded, files).ready.vocab_size == 4
+    assert cpu_executor(loaded, files).ready.vocab_size == 4
     assert not mark.exists()
 
 

@@ -43,7 +43,7 @@ def make(request):
 
 
 def runner(engine: Engine) -> SimpleNamespace:
-    return engine._executor._runner
+    return engine._executor
 
 
 def with_graphs(engine: Engine) -> Engine:
