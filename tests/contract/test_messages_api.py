@@ -4,6 +4,7 @@ import json
 import time
 
 import anthropic
+import event_reader
 import httpx
 import pytest
 from pydantic import BaseModel
@@ -42,10 +43,9 @@ def post(server, path="/v1/messages", **body):
 
 def events(server, **body):
     """The events of a stream; each one's name must be its type."""
-    lines = post(server, stream=True, **body).text.splitlines()
-    names = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
-    found = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
-    assert [event["type"] for event in found] == names
+    read = event_reader.events(post(server, stream=True, **body).text)
+    found = [event.data for event in read]
+    assert [event["type"] for event in found] == [event.name for event in read]
     return found
 
 
