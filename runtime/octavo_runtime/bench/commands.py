@@ -302,7 +302,7 @@ def startup(
     starts: Annotated[int, _number("Starts, one after another.", 1, 100)] = 3,
     as_json: Json = False,
 ) -> int:
-    """From the start of a server's process to its first token: in a new container, and again."""
+    """From the start of a server's process to its first token: with an empty cache, and with what it kept."""
     from octavo_runtime.bench.startup import run
 
     run(model, starts, as_json=as_json)
