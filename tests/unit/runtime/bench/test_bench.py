@@ -15,7 +15,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from octavo_runtime.bench import batching, chunked_prefill, concurrency, kv_cache, memory, prefix, scheduler
+from octavo_runtime.bench import batching, chunked_prefill, concurrency, kv_cache, memory, prefix, scheduler, startup
 from octavo_runtime.bench.drive import configure, drive, open_engine
 from octavo_runtime.bench.jobs import Job, lognormal_lengths, poisson_arrivals
 from octavo_runtime.bench.machine import machine
@@ -200,6 +200,15 @@ def test_concurrency_over_http(model, tmp_path, capsys):
     for level in [*told["levels"], told["transformers"]]:
         assert 0 < level["latency_p50"] <= level["latency_p99"]
     assert told["setting"].endswith("float32")
+
+
+@pytest.mark.slow
+def test_startup_times_a_server_from_its_process_to_its_first_token(model, capsys):
+    startup.run(model, 2, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in told["rows"]] == ["empty cache", "filled cache"]
+    for row in told["rows"]:
+        assert 0 < row["phase engine"] < row["phase total"] < row["ready"] < row["first token"]
 
 
 def test_answers_longer_than_the_server_gives_are_refused_in_its_words(model):
