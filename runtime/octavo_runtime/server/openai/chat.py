@@ -52,14 +52,20 @@ def router(state: ServerState) -> APIRouter:
         """The model's next message in a conversation."""
         turn = await begin(state, body)
         if body.stream:
-            return EventStream(state, _chunks(turn))
+            return EventStream(state, chunks(turn))
         return await whole_answer(state, request, _whole(turn))
 
     return routes
 
 
+async def complete(turn: ChatTurn) -> ChatCompletion:
+    """The whole answer, but for the prompt's log-probabilities. Raises ApiError."""
+    answers, usage = await whole_answers(turn)
+    return _completion(turn, answers, usage)
+
+
 async def _whole(turn: ChatTurn) -> ChatCompletion | msgspec.Raw:
-    answer, params = _completion(turn, *await whole_answers(turn)), turn.generation.ask.params
+    answer, params = await complete(turn), turn.generation.ask.params
     if params.logprobs is None and params.prompt_logprobs is None:
         return answer
     return await render([turn.generation], _scored, turn, answer)
@@ -105,7 +111,7 @@ def _choice(turn: ChatTurn, answer: WholeAnswer) -> ChatChoice:
     )
 
 
-async def _chunks(turn: ChatTurn) -> AsyncGenerator[ChatCompletionChunk, None]:
+async def chunks(turn: ChatTurn) -> AsyncGenerator[ChatCompletionChunk, None]:
     """Of each answer the role first, then what comes and the reason of the end; and the usage where it is wanted.
     Raises ApiError; closing it aborts the answers."""
     body, generation = turn.body, turn.generation
