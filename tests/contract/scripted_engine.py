@@ -18,9 +18,7 @@ from octavo_runtime.text.tokenizer import load_tokenizer
 ANSWER = "The capital of France is Paris. It lies on the Seine, in the north of the country; voilà ✨."
 MAX_MODEL_LEN = 2048
 ERRORS = {
-    "invalid": RequestError(
-        "invalid", "structured_outputs.json does not compile: so it says", "structured_outputs.json"
-    ),
+    "invalid": RequestError("invalid", "does not compile: so it says", "structured_outputs.json"),
     "overloaded": RequestError("overloaded", "max_queue_len: at most 1 requests may wait, 1 do"),
     "queue_timeout": RequestError("queue_timeout", "queue_timeout: the request waited over 1s"),
     "deadline": RequestError("deadline", "timeout: the request did not end within its time limit"),

@@ -22,6 +22,7 @@ from octavo_runtime.engine.step_pace import StepPace
 from octavo_runtime.models.loading.files import ModelFiles, locate
 from octavo_runtime.protocol.messages import BlockMap, Load, Output, Ready, RequestError
 from octavo_runtime.protocol.pooling_params import PoolingParams
+from octavo_runtime.protocol.reason import as_text
 from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams, StructuredOutput
 from octavo_runtime.protocol.step import Sample, TokenLogprobs
 from octavo_runtime.structured.grammars import Grammar, GrammarFailed, Grammars, GrammarsBusy
@@ -451,7 +452,7 @@ def _refusal(error: InvalidParameter | GrammarsBusy | TokenizerUnavailable | Gra
         case GrammarsBusy():
             return RequestError("overloaded", str(error))
         case InvalidParameter():
-            return RequestError("invalid", str(error), error.field)
+            return RequestError("invalid", as_text(error.reason), error.field)
         case GrammarFailed():
             return _refusal(InvalidParameter("structured_outputs", f"cannot be met: {error}"))
         case _:

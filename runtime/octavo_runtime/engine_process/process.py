@@ -31,6 +31,7 @@ from octavo_runtime.protocol.messages import (
     RequestError,
     Step,
 )
+from octavo_runtime.protocol.reason import as_text
 from octavo_runtime.protocol.sampling_params import InvalidParameter
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _obey(
                     _add(engine, command)
                     owners[request_id] = client
                 except InvalidParameter as error:
-                    refusal = RequestError("invalid", str(error), error.field)
+                    refusal = RequestError("invalid", as_text(error.reason), error.field)
                     outputs[client].append(Output(request_id, [], "error", error=refusal))
                 except QueueFull as error:
                     refusal = RequestError("overloaded", str(error))

@@ -59,11 +59,17 @@ Command = Hello | Add | Embed | Abort | Inspect
 
 
 class RequestError(msgspec.Struct, frozen=True, array_like=True):
-    """Why a request ended without an answer. `field`: the parameter at fault, for kind "invalid"."""
+    """Why a request ended without an answer. `field`: the path of the parameter at fault, for kind "invalid"; the
+    reason is what stands behind it."""
 
     kind: ErrorKind
-    message: str
+    reason: str
     field: str | None = None
+
+    @property
+    def message(self) -> str:
+        """Both in one line."""
+        return self.reason if self.field is None else f"{self.field} {self.reason}"
 
 
 class Output(msgspec.Struct, frozen=True, array_like=True, gc=False):  # gc: see step

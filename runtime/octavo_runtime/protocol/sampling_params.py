@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from octavo_runtime.protocol.reason import Mention, Reason, as_text
+
 SEED_LIMIT = 2**63 - 1
 MAX_SEQUENCES = 64
 MAX_LOGPROBS = 64
@@ -27,11 +29,12 @@ _MAX_GRAMMAR = 2**20  # characters
 
 
 class InvalidParameter(ValueError):
-    """A request parameter out of bounds. `field` names it; the text says the bound and the value."""
+    """A request parameter out of bounds. `field`: its path; `reason`: the bound and the value. The text is both."""
 
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field} {message}")
+    def __init__(self, field: str, reason: Reason) -> None:
+        super().__init__(f"{field} {as_text(reason)}")
         self.field = field
+        self.reason = reason
 
 
 class StructuredOutput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -129,9 +132,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         if self.best_of is not None and self.best_of < self.n:
             raise InvalidParameter("best_of", f"must be at least n ({self.n}), got {self.best_of}")
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
-            raise InvalidParameter(
-                "min_tokens", f"must be at most max_tokens ({self.max_tokens}), got {self.min_tokens}"
-            )
+            bound = f" ({self.max_tokens}), got {self.min_tokens}"
+            raise InvalidParameter("min_tokens", ("must be at most ", Mention("max_tokens"), bound))
         if self.structured_outputs is not None and not isinstance(self.structured_outputs, StructuredOutput):
             raise InvalidParameter("structured_outputs", f"must be an object, got {_shown(self.structured_outputs)}")
         self._check_beams()
@@ -158,16 +160,17 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         if self.beam_width is None:
             for name, neutral in _BEAMS_ONLY.items():
                 if getattr(self, name) != neutral:
-                    raise InvalidParameter(name, f"needs beam_width, got {_shown(getattr(self, name))}")
+                    raise InvalidParameter(name, ("needs ", _BEAM_WIDTH, f", got {_shown(getattr(self, name))}"))
             return
         if self.n > self.beam_width:
-            raise InvalidParameter("n", f"must be at most beam_width ({self.beam_width}), got {self.n}")
+            raise InvalidParameter("n", ("must be at most ", _BEAM_WIDTH, f" ({self.beam_width}), got {self.n}"))
         if len(self.stop_token_ids) > _MAX_STOP_IDS_OF_BEAMS:
-            bound = f"must have at most {_MAX_STOP_IDS_OF_BEAMS} ids with beam_width"
-            raise InvalidParameter("stop_token_ids", f"{bound}, got {len(self.stop_token_ids)}")
+            bound = f"must have at most {_MAX_STOP_IDS_OF_BEAMS} ids with "
+            raise InvalidParameter("stop_token_ids", (bound, _BEAM_WIDTH, f", got {len(self.stop_token_ids)}"))
         for name, neutrals in _NOT_WITH_BEAMS.items():
             if getattr(self, name) not in neutrals:
-                raise InvalidParameter(name, f"cannot be combined with beam_width, got {_shown(getattr(self, name))}")
+                given = _shown(getattr(self, name))
+                raise InvalidParameter(name, ("cannot be combined with ", _BEAM_WIDTH, f", got {given}"))
 
 
 def check_token_ids(params: SamplingParams, vocab_size: int) -> None:
@@ -212,6 +215,7 @@ _NUMBERS = {
     "repetition_penalty": (0.01, 10.0),
     "length_penalty": (-10.0, 10.0),
 }
+_BEAM_WIDTH = Mention("beam_width")
 _BEAMS_ONLY: dict[str, Any] = {"length_penalty": 1.0, "early_stopping": False}
 _NOT_WITH_BEAMS: dict[str, tuple[Any, ...]] = {
     "best_of": (None,),

@@ -13,7 +13,7 @@ from octavo_runtime.server.access.keys import ApiKeys
 from octavo_runtime.server.admin import blocks, docs_page, health, load, models
 from octavo_runtime.server.anthropic import routes as messages
 from octavo_runtime.server.http.bounds import RequestBounds
-from octavo_runtime.server.http.errors import add_error_handlers
+from octavo_runtime.server.http.error_handlers import add_error_handlers
 from octavo_runtime.server.http.head import HeadLikeGet
 from octavo_runtime.server.http.security_headers import SecurityHeaders
 from octavo_runtime.server.observe import metrics as metrics_endpoint

@@ -13,6 +13,7 @@ from typing import IO
 import msgspec
 from llguidance import LLTokenizer
 
+from octavo_runtime.protocol.reason import as_text
 from octavo_runtime.protocol.sampling_params import InvalidParameter, StructuredOutput
 from octavo_runtime.structured.compiler import Vocabulary, build_tokenizer, compile_matcher, grammar_text, refusal
 
@@ -97,7 +98,7 @@ def _try(tokenizer: LLTokenizer, structured: StructuredOutput) -> Verdict:
         text = grammar_text(structured)
         compile_matcher(tokenizer, structured, text)
     except InvalidParameter as error:
-        return Verdict(field=error.field, reason=str(error).removeprefix(f"{error.field} "))
+        return Verdict(field=error.field, reason=as_text(error.reason))
     return Verdict(grammar=text)
 
 

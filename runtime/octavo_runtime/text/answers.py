@@ -1,7 +1,7 @@
 """From the engine's outputs to text: all the answers to one prompt, as they grow."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from octavo_runtime.protocol.messages import FinishReason, Output, RequestError
 from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams
@@ -161,16 +161,13 @@ class Answers:
         if self._params.num_answers == self._params.n or not self.finished:
             return answers
         ranked = sorted(answers, key=_mean_logprob, reverse=True)[: self._params.n]
-        for index, answer in enumerate(ranked):
-            answer.index = index
-        return ranked
+        return [replace(answer, index=index) for index, answer in enumerate(ranked)]
 
 
 def request_exception(error: RequestError) -> Exception:
     """InvalidParameter where the requester is at fault, else RequestFailed."""
     if error.kind == "invalid":
-        field = error.field or "request"
-        return InvalidParameter(field, error.message.removeprefix(f"{field} "))
+        return InvalidParameter(error.field or "request", error.reason)
     return RequestFailed(error)
 
 

@@ -12,6 +12,7 @@ from octavo_runtime.server.fields.text import Text
 from octavo_runtime.server.fields.unsupported import without_unsupported
 from octavo_runtime.server.generation import wishes
 from octavo_runtime.server.generation.answer_form import Schema
+from octavo_runtime.server.generation.bounds import AtLeastOne
 from octavo_runtime.server.generation.wishes import check_number, set_aside, without_server_tools
 from octavo_runtime.server.tools.tool import MOST_TOOLS
 
@@ -111,7 +112,7 @@ class CountTokensRequest(BaseModel):
 class MessagesRequest(CountTokensRequest):
     """POST /v1/messages."""
 
-    max_tokens: Annotated[int, Field(ge=1)]
+    max_tokens: AtLeastOne
     stream: bool | None = None
     stop_sequences: ListOf[Text] | None = None
     temperature: float | None = None

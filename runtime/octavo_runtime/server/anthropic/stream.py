@@ -27,7 +27,7 @@ from octavo_runtime.server.generation.pieces import (
 )
 from octavo_runtime.server.generation.usage import Usage
 from octavo_runtime.server.http.error_shapes import anthropic_error
-from octavo_runtime.server.http.errors import ApiError
+from octavo_runtime.server.http.errors import ApiError, error_message
 from octavo_runtime.server.http.record import current_request
 from octavo_runtime.server.tools import arguments
 
@@ -57,7 +57,7 @@ async def message_events(model: str, pieces: AsyncGenerator[Piece, None]) -> Asy
 
 def failure(error: ApiError) -> events.Failure:
     """The event that ends the stream where something broke."""
-    told = anthropic_error(error.status_code, error.body["error"]["message"], current_request().id)
+    told = anthropic_error(error.status_code, error_message(error), current_request().id)
     return events.Failure(told["error"], told["request_id"])
 
 

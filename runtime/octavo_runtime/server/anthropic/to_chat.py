@@ -14,35 +14,45 @@ from octavo_runtime.server.anthropic.blocks import (
     UserMessage,
 )
 from octavo_runtime.server.anthropic.request import CountTokensRequest, MessagesRequest, Tool, ToolChoice
-from octavo_runtime.server.generation.chat_request import ChatCompletionRequest
-from octavo_runtime.server.generation.field_names import FieldNames
+from octavo_runtime.server.generation.chat_request import ChatCompletionRequest, chat_request
 from octavo_runtime.server.tools.tool import longer_names
 
-_FIELD_NAMES: FieldNames = (
-    (r"messages(\.\S+)?|continue_final_message", "messages"),
-    (r"stop", "stop_sequences"),
-    (r"max_completion_tokens", "max_tokens"),
-    (r"response_format\.json_schema\.schema", "output_config.format.schema"),
-    (r"response_format", "output_config.format"),
-    (r"reasoning_effort", "output_config.effort"),
-    (r"tool_choice\.function", "tool_choice"),
-)
 _LONGEST_NAME = 128  # of a tool
 _TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
-def field_names(body: CountTokensRequest) -> FieldNames:
-    """Chat's names, as the client that sent `body` knows them."""
-    places = [number for number, tool in enumerate(body.tools or ()) if tool is not None]
-    tools = []
-    for number, place in enumerate(places):
-        tools.append((rf"tools\.{number}\.function\.parameters", f"tools.{place}.input_schema"))
-        tools.append((rf"tools\.{number}\.function", f"tools.{place}"))
-    return *tools, *_FIELD_NAMES
+def field_name(body: CountTokensRequest, field: str) -> str:
+    """What the client that sent `body` calls a field of the chat request made of it. Both by their paths."""
+    match field.split("."):
+        case ["messages" | "continue_final_message", *_]:
+            return "messages"
+        case ["stop", *rest]:
+            path = ["stop_sequences", *rest]
+        case ["max_completion_tokens", *rest]:
+            path = ["max_tokens", *rest]
+        case ["response_format", "json_schema", *rest] | ["response_format", *rest]:
+            path = ["output_config", "format", *rest]
+        case ["reasoning_effort", *rest]:
+            path = ["output_config", "effort", *rest]
+        case ["tool_choice", "function", *rest]:
+            path = ["tool_choice", *rest]
+        case ["tools", number, "function", "parameters", *rest]:
+            path = [_place(body, number), "input_schema", *rest]
+        case ["tools", number, "function", *rest]:
+            path = [_place(body, number), *rest]
+        case path:
+            pass
+    return ".".join(path)
 
 
-def chat_request(body: CountTokensRequest) -> ChatCompletionRequest:
-    """Raises pydantic.ValidationError, in chat's field names, where chat's rules forbid it."""
+def _place(body: CountTokensRequest, number: str) -> str:
+    """Where one of chat's tools stands in `body`."""
+    places = [place for place, tool in enumerate(body.tools or ()) if tool is not None]
+    return f"tools.{places[int(number)]}"
+
+
+def to_chat(body: CountTokensRequest) -> ChatCompletionRequest:
+    """Raises ApiError, in chat's field names, where chat's rules forbid it."""
     given: dict[str, Any] = {"model": body.model, "messages": _messages(body)}
     if body.messages[-1].role == "assistant":
         given["continue_final_message"] = True
@@ -59,7 +69,7 @@ def chat_request(body: CountTokensRequest) -> ChatCompletionRequest:
         given["response_format"] = {"type": "json_schema", "json_schema": schema}
     if isinstance(body, MessagesRequest):
         given |= _generation(body)
-    return ChatCompletionRequest.model_validate(given, context=longer_names(_LONGEST_NAME))
+    return chat_request(given, longer_names(_LONGEST_NAME))
 
 
 def _generation(body: MessagesRequest) -> dict[str, Any]:

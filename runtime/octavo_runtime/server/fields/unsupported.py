@@ -4,6 +4,10 @@ not supported, with the values that ask for nothing."""
 from collections.abc import Mapping, Set
 from typing import Any
 
+from pydantic_core import PydanticCustomError
+
+from octavo_runtime.server.fields.rule import broken_rule
+
 # How a request is kept, named, counted or carried, never what is answered.
 WITHOUT_EFFECT = frozenset(
     {
@@ -66,7 +70,7 @@ def without_unsupported(
             continue
         if name in neutral:
             if not is_one_of(given, neutral[name]):
-                raise ValueError(not_supported(name, given, neutral[name], _INSTEAD.get(name)))
+                raise not_supported(name, given, neutral[name], _INSTEAD.get(name))
         else:
             kept[name] = given
     return kept
@@ -77,11 +81,11 @@ def is_one_of(given: Any, values: tuple[Any, ...]) -> bool:
     return any(given == value and isinstance(given, bool) == isinstance(value, bool) for value in values)
 
 
-def not_supported(name: str, given: Any, neutral: tuple[Any, ...], why: str | None) -> str:
-    """Why a field is refused, and what to send instead."""
+def not_supported(field: str, given: Any, neutral: tuple[Any, ...], why: str | None) -> PydanticCustomError:
+    """The error of a field that is refused: why, and what to send instead."""
     allowed = " or ".join(_as_json(value) for value in neutral if value is not None)
     remedy = f"leave it out or send {allowed}" if allowed else "leave it out"
-    return f"{name}: not supported{f'; {why}' if why else ''}; {remedy}, got {given!r:.100}"
+    return broken_rule(field, f"not supported{f'; {why}' if why else ''}; {remedy}, got {given!r:.100}")
 
 
 def _as_json(value: Any) -> str:

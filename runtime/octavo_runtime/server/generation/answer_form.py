@@ -92,7 +92,7 @@ def _form(field: str, **kind: Any) -> AnswerForm:
     try:
         return AnswerForm(field, StructuredOutput(**kind))
     except InvalidParameter as error:
-        raise InvalidParameter(field, str(error).removeprefix(f"{error.field} ")) from None
+        raise InvalidParameter(field, error.reason) from None
 
 
 def _as_text(field: str, schema: Any) -> str:

@@ -22,13 +22,13 @@ def adapted_schema(field: str, schema: dict[str, Any], where: str = "") -> dict[
         adapted = adapt(schema)
     except UnsupportedSchema as error:
         place = f"{field}.{error.place}" if error.place else field
-        raise invalid(f"{place}: {error.reason}{where}", place) from None
+        raise invalid(place, f"{error.reason}{where}") from None
     except RecursionError:
-        raise invalid(f"{field}: must be nested less deep{where}", field) from None
+        raise invalid(field, f"must be nested less deep{where}") from None
     record = current_request()
     for place in adapted.ignored:
         if record.strict:
-            raise invalid(f"{field}.{place}: no grammar keeps an answer to it; leave it out{where}", f"{field}.{place}")
+            raise invalid(f"{field}.{place}", f"no grammar keeps an answer to it; leave it out{where}")
         record.ignore(f"{field}.{place}")
     return adapted.schema
 

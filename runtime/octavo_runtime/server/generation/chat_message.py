@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from octavo_runtime.server.fields.json_list import ListOf
 from octavo_runtime.server.fields.nulls import null_is_absent
+from octavo_runtime.server.fields.rule import broken_rule
 from octavo_runtime.server.fields.text import Text, valid_value
 from octavo_runtime.server.tools.tool import FunctionName
 
@@ -144,4 +145,4 @@ def require_known_fields(messages: Sequence[ChatMessage]) -> None:
     last = messages[-1]
     if last.role not in ("assistant", "tool"):
         for name in last.notes:
-            raise ValueError(f"messages.{len(messages) - 1}.{name}: unknown field")
+            raise broken_rule(f"messages.{len(messages) - 1}.{name}", "unknown field")

@@ -5,11 +5,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from octavo_runtime.protocol.reason import Mention, as_text
 from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams, StructuredOutput
 from octavo_runtime.server.generation.answer_form import AnswerForm
 from octavo_runtime.server.generation.answer_schema import adapted_form, adapted_schema
+from octavo_runtime.server.generation.bounds import check_text
 from octavo_runtime.server.generation.chat_request import ChatCompletionRequest
-from octavo_runtime.server.generation.generation import check_text
+from octavo_runtime.server.generation.request import asked_as
 from octavo_runtime.server.http.errors import invalid
 from octavo_runtime.server.http.record import current_request
 from octavo_runtime.server.reasoning.splitter import CLOSE, OPEN, left_open
@@ -30,19 +32,19 @@ class ChatPrompt(NamedTuple):
     reasoning_open: bool
 
 
-def chat_prompt(model: ServedModel, body: ChatCompletionRequest) -> ChatPrompt:
-    """The prompt of a conversation. Raises ApiError or InvalidParameter; takes a while, for a thread."""
-    if body.truncate_prompt_tokens is None:
-        check_text(model, sum(len(str(message.for_template()["content"])) for message in body.messages), "messages")
+def chat_prompt(model: ServedModel, body: ChatCompletionRequest, form: AnswerForm | None) -> ChatPrompt:
+    """The prompt of a conversation whose answer has this form. Raises ApiError or InvalidParameter; takes a while, for
+    a thread."""
+    contents = sum(len(str(message.for_template()["content"])) for message in body.messages)
+    check_text(model, contents, "messages", body.truncate_prompt_tokens)
     text = model.template.guarded_text(_conversation(model, body), model.tokenizer)
-    if body.truncate_prompt_tokens is None:
-        check_text(model, len(model.tokenizer.unguarded(text)), "messages")
+    check_text(model, len(model.tokenizer.unguarded(text)), "messages", body.truncate_prompt_tokens)
     token_ids = model.tokenizer.encode(text, add_special_tokens=False)
     begun = str(body.messages[-1].for_template()["content"]) if body.continue_final_message else ""
     opened = left_open(begun) if begun.strip() else _opens_reasoning(model, token_ids)
     # Reasoning is what a message begins with.
     reasons = model.style.reasons and (opened or not begun.strip())
-    may_reason = reasons and body.answer_form() is None and not body.forced_tools
+    may_reason = reasons and form is None and not body.forced_tools
     if reasons and opened and not may_reason:
         # The form holds from the first token on, so the model has no room to think.
         token_ids += model.tokenizer.encode(f"\n{CLOSE}\n\n", add_special_tokens=False)
@@ -51,15 +53,20 @@ def chat_prompt(model: ServedModel, body: ChatCompletionRequest) -> ChatPrompt:
     return ChatPrompt(token_ids, may_reason, opened and may_reason)
 
 
-def chat_params(model: ServedModel, body: ChatCompletionRequest) -> SamplingParams:
+def prompt_tokens(model: ServedModel, body: ChatCompletionRequest) -> list[int]:
+    """The tokens of a prompt alone; see chat_prompt."""
+    return chat_prompt(model, body, body.answer_form()).token_ids
+
+
+def chat_params(model: ServedModel, body: ChatCompletionRequest, form: AnswerForm | None) -> SamplingParams:
     """The engine's parameters. Raises ApiError or InvalidParameter; schemas of many tools take a while."""
-    params, form, syntax = body.sampling_params(None, model.defaults), body.answer_form(), model.style.calls
+    params, syntax = body.sampling_params(None, model.defaults, form), model.style.calls
     if form is not None and form.output.json is not None:
         adapted_form(form)
     if not body.offered_tools:
         return params
     if syntax is None:
-        raise invalid("tools: not read by this server (--tool-call-parser none); leave them out", "tools")
+        raise invalid("tools", "not read by this server (--tool-call-parser none); leave them out")
     if model.tokenizer.is_special(syntax.marker):
         params = msgspec.structs.replace(params, skip_special_tokens=False)
     if body.forced_tools or form is not None:
@@ -67,14 +74,12 @@ def chat_params(model: ServedModel, body: ChatCompletionRequest) -> SamplingPara
         try:
             params = msgspec.structs.replace(params, structured_outputs=StructuredOutput(grammar=lark))
         except InvalidParameter as error:
-            reason = str(error).removeprefix(f"{error.field} ").replace("beam_width", "use_beam_search")
-            raise InvalidParameter("tool_choice", reason) from None
+            raise InvalidParameter("tool_choice", as_text(error.reason, asked_as)) from None
     return params
 
 
-def chat_form_field(body: ChatCompletionRequest, line: int | None) -> str:
+def chat_form_field(body: ChatCompletionRequest, form: AnswerForm | None, line: int | None) -> str:
     """The request's field that the answer's form comes from, or the form's line, where calls are its form."""
-    form = body.answer_form()
     if not body.offered_tools or not (body.forced_tools or form is not None):
         return "structured_outputs" if form is None else form.field
     tools = _of_grammar(body)
@@ -89,7 +94,7 @@ def _calls(body: ChatCompletionRequest, syntax: Syntax, form: AnswerForm | None)
     parallel = body.parallel_tool_calls is not False
     if body.forced_tools:
         if form is not None:
-            raise InvalidParameter("tool_choice", f"cannot force a call together with {form.field}")
+            raise InvalidParameter("tool_choice", ("cannot force a call together with ", Mention(form.field)))
         several = parallel and body.tool_choice == "required"
         return grammar.calls(syntax, _argument_schemas(body), parallel=several)
     assert form is not None
@@ -122,10 +127,8 @@ def _conversation(model: ServedModel, body: ChatCompletionRequest) -> Conversati
         elif effort == "none":
             setting = {"enable_thinking": False}
         elif current_request().strict:
-            raise invalid(
-                f"reasoning_effort: not known to this model's chat template; leave it out, got {effort}",
-                "reasoning_effort",
-            )
+            rule = f"not known to this model's chat template; leave it out, got {effort}"
+            raise invalid("reasoning_effort", rule)
         else:
             current_request().ignore("reasoning_effort")
             setting = {}

@@ -2,19 +2,21 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from octavo_runtime.server.fields.json_list import ListOf
 from octavo_runtime.server.fields.prompts import Prompts, at_most, listed
+from octavo_runtime.server.fields.rule import broken_rule
 from octavo_runtime.server.fields.text import valid_value
 from octavo_runtime.server.fields.unsupported import NEUTRAL_FOR_CHAT, NEUTRAL_FOR_COMPLETIONS
 from octavo_runtime.server.generation import wishes
+from octavo_runtime.server.generation.bounds import MOST_PROMPTS, AtLeastOne, TokenLimit
 from octavo_runtime.server.generation.chat_message import ChatMessage, require_known_fields
 from octavo_runtime.server.generation.request import MOST_TOP_LOGPROBS, GenerationRequest
+from octavo_runtime.server.http.invalid_body import invalid_body
 from octavo_runtime.server.tools.tool import MOST_TOOLS, NamedToolChoice, Tool, ToolChoice
 from octavo_runtime.text.chat_template import RESERVED_VARIABLES, Conversation
 
-_MOST_PROMPTS = 128
 _MOST_DOCUMENTS = 128
 _MOST_TEMPLATE_VARIABLES = 64
 
@@ -45,7 +47,7 @@ class ChatCompletionRequest(GenerationRequest):
         None, description="For models whose chat template has it."
     )
     include_reasoning: bool = Field(True, description="Whether the model's reasoning is part of the answer.")
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: AtLeastOne | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
 
@@ -57,11 +59,10 @@ class ChatCompletionRequest(GenerationRequest):
     @model_validator(mode="after")
     def _fields_agree(self) -> "ChatCompletionRequest":
         if self.max_tokens is not None and self.max_completion_tokens not in (None, self.max_tokens):
-            raise ValueError(
-                f"max_completion_tokens: contradicts max_tokens ({self.max_tokens}), got {self.max_completion_tokens}"
-            )
+            given = f"contradicts max_tokens ({self.max_tokens}), got {self.max_completion_tokens}"
+            raise broken_rule("max_completion_tokens", given)
         if self.top_logprobs and not self.logprobs:
-            raise ValueError(f"top_logprobs: only allowed when logprobs is true, got {self.top_logprobs}")
+            raise broken_rule("top_logprobs", f"only allowed when logprobs is true, got {self.top_logprobs}")
         return self
 
     @model_validator(mode="after")
@@ -69,23 +70,24 @@ class ChatCompletionRequest(GenerationRequest):
         names = [tool.function.name for tool in self.tools or ()]
         for number, name in enumerate(names):
             if name in names[:number]:
-                raise ValueError(f"tools.{number}.function.name: must not be there twice, got {name!r}")
+                raise broken_rule(f"tools.{number}.function.name", f"must not be there twice, got {name!r}")
         if isinstance(self.tool_choice, NamedToolChoice) and self.tool_choice.function.name not in names:
             offered = f"one of tools ({', '.join(names):.200})" if names else "one of tools, and there are none"
-            raise ValueError(f"tool_choice.function.name: must be {offered}, got {self.tool_choice.function.name!r}")
+            given = self.tool_choice.function.name
+            raise broken_rule("tool_choice.function.name", f"must be {offered}, got {given!r}")
         if self.tool_choice == "required" and not names:
-            raise ValueError("tool_choice: required needs tools, got none")
+            raise broken_rule("tool_choice", "required needs tools, got none")
         return self
 
     @model_validator(mode="after")
     def _template_options_agree(self) -> "ChatCompletionRequest":
         if self.continue_final_message and self.add_generation_prompt:
-            raise ValueError("continue_final_message: cannot be combined with add_generation_prompt")
+            raise broken_rule("continue_final_message", "cannot be combined with add_generation_prompt")
         if self.continue_final_message and self.messages[-1].content is None:
-            raise ValueError("continue_final_message: needs content in the last message, got null")
+            raise broken_rule("continue_final_message", "needs content in the last message, got null")
         for name in self.chat_template_kwargs:
             if name in RESERVED_VARIABLES:
-                raise ValueError(f"chat_template_kwargs.{name}: is set by the server and cannot be given here")
+                raise broken_rule(f"chat_template_kwargs.{name}", "is set by the server and cannot be given here")
         return self
 
     @property
@@ -112,18 +114,24 @@ class ChatCompletionRequest(GenerationRequest):
             variables=self.chat_template_kwargs,
         )
 
-    def token_limit(self) -> int | None:
+    def token_limit(self) -> TokenLimit:
         """Most tokens of the answer that the request asks for."""
-        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-
-    @property
-    def token_limit_field(self) -> str:
-        """The field that says so."""
-        return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+        if self.max_completion_tokens is None:
+            return super().token_limit()
+        return TokenLimit(self.max_completion_tokens, "max_completion_tokens")
 
     def logprobs_wanted(self) -> dict[str, int | None]:
         """See GenerationRequest."""
         return super().logprobs_wanted() | {"logprobs": (self.top_logprobs or 0) if self.logprobs else None}
+
+
+def chat_request(fields: dict[str, Any], context: dict[str, Any] | None = None) -> ChatCompletionRequest:
+    """The chat request that another API's became. context: pydantic's. Raises ApiError, in chat's field names, where
+    chat's rules forbid it."""
+    try:
+        return ChatCompletionRequest.model_validate(fields, context=context)
+    except ValidationError as error:
+        raise invalid_body([{**one, "loc": ("body", *one["loc"])} for one in error.errors()]) from None
 
 
 class CompletionRequest(GenerationRequest):
@@ -134,8 +142,8 @@ class CompletionRequest(GenerationRequest):
 
     prompt: Annotated[
         Prompts,
-        at_most(_MOST_PROMPTS),
-        Field(description=f"Text, token ids, or up to {_MOST_PROMPTS} of either."),
+        at_most(MOST_PROMPTS),
+        Field(description=f"Text, token ids, or up to {MOST_PROMPTS} of either."),
     ]
     max_tokens: Annotated[int, Field(ge=0)] | None = Field(None, description="Default 16. 0 needs echo.")
     logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
@@ -145,12 +153,12 @@ class CompletionRequest(GenerationRequest):
     @model_validator(mode="after")
     def _no_tokens_only_with_echo(self) -> "CompletionRequest":
         if self.max_tokens == 0 and not self.echo:
-            raise ValueError("max_tokens: must be at least 1 without echo, got 0")
+            raise broken_rule("max_tokens", "must be at least 1 without echo, got 0")
         return self
 
-    def token_limit(self) -> int | None:
+    def token_limit(self) -> TokenLimit:
         """Most tokens of the answer. Where only the prompt is wanted the engine still makes one, to be dropped."""
-        return 1 if self.wants_prompt_alone else self.max_tokens
+        return TokenLimit(1 if self.wants_prompt_alone else self.max_tokens, "max_tokens")
 
     def logprobs_wanted(self) -> dict[str, int | None]:
         """See GenerationRequest. With echo the prompt's tokens are reported as the answer's are."""

@@ -60,15 +60,12 @@ Piece = Start | Delta | Finish
 
 
 class Growth(msgspec.Struct):
-    """What one output of the engine brings to the answer `index`. logprobs: of the tokens whose text is in it; None
-    where they were not asked for. finish_reason: where the answer ends here."""
+    """What one output of the engine brings to an answer. logprobs: of the tokens whose text is in it; None where they
+    were not asked for. finish_reason: where the answer ends here."""
 
-    index: int
     deltas: list[Delta]
-    token_ids: Sequence[int]
     logprobs: list[ChosenTokenLogprob] | None
     finish_reason: AnswerFinishReason | None
-    stop_reason: str | int | None
 
 
 class Call(msgspec.Struct):

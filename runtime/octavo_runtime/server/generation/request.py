@@ -7,12 +7,15 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from octavo_runtime.protocol.messages import PRIORITY_LIMIT
+from octavo_runtime.protocol.reason import as_text
 from octavo_runtime.protocol.sampling_params import MAX_SEQUENCES, InvalidParameter, SamplingParams
 from octavo_runtime.server.fields.json_list import ListOf
 from octavo_runtime.server.fields.nulls import null_is_absent
+from octavo_runtime.server.fields.rule import broken_rule
 from octavo_runtime.server.fields.text import Text, valid_unicode
 from octavo_runtime.server.fields.unsupported import WITHOUT_EFFECT, without_unsupported
 from octavo_runtime.server.generation.answer_form import AnswerForm, ResponseFormat, Schema, StructuredOutputs, guided
+from octavo_runtime.server.generation.bounds import AtLeastOne, TokenLimit
 from octavo_runtime.server.generation.wishes import Wishes, set_aside
 from octavo_runtime.text.sampling_defaults import SamplingDefaults
 
@@ -70,7 +73,7 @@ class GenerationRequest(BaseModel):
     stream_options: StreamOptions | None = None
     n: int | None = None
     best_of: Annotated[int, Field(ge=1, le=MAX_SEQUENCES)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: AtLeastOne | None = None
     min_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -119,21 +122,22 @@ class GenerationRequest(BaseModel):
     @model_validator(mode="after")
     def _without_contradictions(self) -> "GenerationRequest":
         if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options: only allowed when stream is true")
+            raise broken_rule("stream_options", "only allowed when stream is true")
         n = 1 if self.n is None else self.n
         if self.best_of is not None and self.best_of < n:
-            raise ValueError(f"best_of: must be at least n ({n}), got {self.best_of}")
+            raise broken_rule("best_of", f"must be at least n ({n}), got {self.best_of}")
         if self.stream and self.best_of not in (None, n) and not self.use_beam_search:
-            raise ValueError(
-                f"best_of: must be n ({n}) in a stream, which cannot take an answer back, got {self.best_of}"
-            )
+            rule = f"must be n ({n}) in a stream, which cannot take an answer back, got {self.best_of}"
+            raise broken_rule("best_of", rule)
         if self.stream and self.prompt_logprobs is not None:
-            raise ValueError(f"prompt_logprobs: not available in a stream, got {self.prompt_logprobs}")
+            raise broken_rule("prompt_logprobs", f"not available in a stream, got {self.prompt_logprobs}")
         return self
 
-    def sampling_params(self, default_max_tokens: int | None, defaults: SamplingDefaults) -> SamplingParams:
-        """The engine's parameters. default_max_tokens: the API's own, of which and of the model's the lesser counts.
-        Raises InvalidParameter."""
+    def sampling_params(
+        self, default_max_tokens: int | None, defaults: SamplingDefaults, form: AnswerForm | None
+    ) -> SamplingParams:
+        """The engine's parameters. default_max_tokens: the API's own, of which and of the model's the lesser counts;
+        form: see answer_form. Raises InvalidParameter."""
         limits = [limit for limit in (default_max_tokens, defaults.get("max_tokens")) if limit is not None]
         # Beams are compared by what the model finds likely, without what shapes a draw.
         usual = {} if self.use_beam_search else {name: defaults[name] for name in defaults if name != "max_tokens"}
@@ -146,7 +150,7 @@ class GenerationRequest(BaseModel):
             given["beam_width"] = self.best_of or self.n or 1
         elif self.best_of is not None:
             given["best_of"] = self.best_of
-        form, max_tokens = self.answer_form(), self.token_limit()
+        max_tokens = self.token_limit().tokens
         try:
             return SamplingParams(
                 **given,
@@ -156,10 +160,9 @@ class GenerationRequest(BaseModel):
                 structured_outputs=None if form is None else form.output,
             )
         except InvalidParameter as error:
-            # Here beams and forms are asked for by other names.
+            # Forms are asked for by other names here.
             field = form.field if form is not None and error.field == "structured_outputs" else error.field
-            reason = str(error).removeprefix(f"{error.field} ").replace("beam_width", "use_beam_search")
-            raise InvalidParameter(field, reason) from None
+            raise InvalidParameter(field, as_text(error.reason, asked_as)) from None
 
     def answer_form(self) -> AnswerForm | None:
         """The form that the answer must have. Raises InvalidParameter where several fields ask for one."""
@@ -178,14 +181,9 @@ class GenerationRequest(BaseModel):
             raise InvalidParameter(forms[1].field, f"cannot be combined with {forms[0].field}")
         return forms[0] if forms else None
 
-    def token_limit(self) -> int | None:
+    def token_limit(self) -> TokenLimit:
         """Most tokens of the answer that the request asks for."""
-        return self.max_tokens
-
-    @property
-    def token_limit_field(self) -> str:
-        """The field that says so."""
-        return "max_tokens"
+        return TokenLimit(self.max_tokens, "max_tokens")
 
     def logprobs_wanted(self) -> dict[str, int | None]:
         """SamplingParams' logprobs and prompt_logprobs: how many of the likeliest tokens to report at each position,
@@ -201,6 +199,11 @@ class GenerationRequest(BaseModel):
     def wants_continuous_usage(self) -> bool:
         """Whether every chunk of the stream has the token counts so far."""
         return self.wants_usage and self.stream_options is not None and self.stream_options.continuous_usage_stats
+
+
+def asked_as(parameter: str) -> str:
+    """The field of a request that asks for what the engine knows as this parameter."""
+    return "use_beam_search" if parameter == "beam_width" else parameter
 
 
 def _biases(given: dict[str, float]) -> dict[int, float]:

@@ -1,14 +1,17 @@
 """One turn of a conversation: a chat request that has passed every check, and its answers, whole or as they grow."""
 
-import dataclasses
-import functools
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
 
 from octavo_runtime.protocol.messages import FinishReason
+from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.server.generation.answer_form import AnswerForm
+from octavo_runtime.server.generation.bounds import check_prompt_logprobs
 from octavo_runtime.server.generation.chat_prompt import ChatPrompt, chat_form_field, chat_params, chat_prompt
 from octavo_runtime.server.generation.chat_request import ChatCompletionRequest
-from octavo_runtime.server.generation.generation import Generation, check_prompt_logprobs, make_ask, render, run, usage
+from octavo_runtime.server.generation.generation import Generation, make_ask, render, run, usage
 from octavo_runtime.server.generation.logprobs import TokenTrail, chat_logprobs
 from octavo_runtime.server.generation.pieces import (
     AnswerFinishReason,
@@ -32,7 +35,7 @@ from octavo_runtime.text.answers import Answer
 from octavo_runtime.text.answers import Delta as EngineDelta
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class ChatTurn:
     """A chat request that has passed every check, and the answers to it in the making."""
 
@@ -40,7 +43,6 @@ class ChatTurn:
     body: ChatCompletionRequest
     prompt: ChatPrompt
     generation: Generation
-    readers: dict[int, AnswerReader] = dataclasses.field(default_factory=dict)
 
     def reader(self) -> AnswerReader:
         """Reads one of the answers."""
@@ -63,12 +65,11 @@ class ChatTurn:
 async def begin(state: ServerState, body: ChatCompletionRequest) -> ChatTurn:
     """The turn that a request asks for; nothing runs yet. Raises ApiError or InvalidParameter."""
     model = state.model_for(body.model)
-    params, prompt = await in_thread(lambda: (chat_params(model, body), chat_prompt(model, body)))
-    ask = make_ask(model, body, prompt.token_ids, params, "messages")
-    check_prompt_logprobs([ask], 1, "prompt_logprobs")
-    preamble = functools.partial(ReasoningSpan, opened=prompt.reasoning_open) if prompt.may_reason else None
-    form_field = functools.partial(chat_form_field, body)
-    ask = dataclasses.replace(ask, form_field=form_field, preamble=preamble)
+    form, params, prompt = await in_thread(_prepared, model, body)
+    preamble = partial(ReasoningSpan, opened=prompt.reasoning_open) if prompt.may_reason else None
+    form_field = partial(chat_form_field, body, form)
+    ask = make_ask(model, body, prompt.token_ids, "messages", params, form_field, preamble)
+    check_prompt_logprobs(params.prompt_logprobs, len(ask.prompt), "prompt_logprobs")
     return ChatTurn(model, body, prompt, Generation(state, model, ask))
 
 
@@ -78,47 +79,57 @@ async def whole_answers(turn: ChatTurn) -> tuple[list[WholeAnswer], Usage]:
     return await render([turn.generation], _whole_answers, turn)
 
 
-async def growths(turn: ChatTurn) -> AsyncGenerator[Growth, None]:
-    """That each answer begins, with nothing in it, and then what the engine's outputs bring. Raises ApiError; closing
-    it aborts the answers."""
-    scores: dict[int, _Scores] = {}
-    async with aclosing(turn.generation.deltas()) as deltas:
-        async for delta in deltas:
-            index, reason = delta.index, delta.finish_reason
-            if index not in scores:
-                scores[index], turn.readers[index] = _Scores(turn), turn.reader()
-                yield Growth(index, [], (), None, None, None)
-            reader = turn.readers[index]
-            grown = reader.add(delta.text, delta.token_ids, finished=reason is not None)
-            ended = None if reason is None else _finish_reason(reason, reader)
-            yield Growth(index, grown, delta.token_ids, scores[index].add(delta), ended, delta.stop_reason)
+class TurnReader:
+    """Reads the answers to one turn as they grow."""
+
+    def __init__(self, turn: ChatTurn) -> None:
+        self._turn = turn
+        self._readers: dict[int, AnswerReader] = {}
+        self._scores: dict[int, _Scores] = {}
+
+    def is_new(self, index: int) -> bool:
+        """Whether nothing of this answer has been read."""
+        return index not in self._readers
+
+    def read(self, delta: EngineDelta) -> Growth:
+        """What one output of the engine brings to its answer."""
+        index, reason = delta.index, delta.finish_reason
+        if index not in self._readers:
+            self._readers[index], self._scores[index] = self._turn.reader(), _Scores(self._turn)
+        reader = self._readers[index]
+        deltas = reader.add(delta.text, delta.token_ids, finished=reason is not None)
+        ended = None if reason is None else _finish_reason(reason, reader)
+        return Growth(deltas, self._scores[index].add(delta), ended)
+
+    def usage(self) -> Usage:
+        """The counts so far, of all answers together."""
+        return _usage(self._turn, self._readers.values())
 
 
 async def pieces(turn: ChatTurn) -> AsyncGenerator[Piece, None]:
     """The pieces of the turn's one answer. Text comes with the log-probabilities of its tokens; those of reasoning are
     left out. Raises ApiError; closing it aborts the answer."""
-    begun, ended = False, list[Growth]()
+    reader, ended = TurnReader(turn), list[Finish]()
     scores: list[ChosenTokenLogprob] = []  # of tokens whose text is still to come
-    async with aclosing(growths(turn)) as grown:
-        async for growth in grown:
-            if not begun:
-                begun = True
-                yield Start(turn_usage(turn))
+    async with aclosing(turn.generation.deltas()) as outputs:
+        async for output in outputs:
+            if reader.is_new(output.index):
+                yield Start(reader.usage())
+            growth = reader.read(output)
             scores += growth.logprobs or ()
             for delta in growth.deltas:
                 yield TextDelta(delta.text, scores) if isinstance(delta, TextDelta) else delta
                 if isinstance(delta, TextDelta | ReasoningDelta):
                     scores = []
             if growth.finish_reason is not None:
-                ended.append(growth)
-    [last] = ended
-    assert last.finish_reason is not None
-    yield Finish(last.finish_reason, last.stop_reason, turn_usage(turn))
+                ended.append(Finish(growth.finish_reason, output.stop_reason, reader.usage()))
+    [finish] = ended
+    yield finish
 
 
-def turn_usage(turn: ChatTurn) -> Usage:
-    """The counts so far of a turn whose answers grow."""
-    return _usage(turn.generation, turn.readers.values())
+def _prepared(model: ServedModel, body: ChatCompletionRequest) -> tuple[AnswerForm | None, SamplingParams, ChatPrompt]:
+    form = body.answer_form()
+    return form, chat_params(model, body, form), chat_prompt(model, body, form)
 
 
 def _whole_answers(turn: ChatTurn) -> tuple[list[WholeAnswer], Usage]:
@@ -139,11 +150,11 @@ def _whole_usage(turn: ChatTurn) -> Usage:
     for answer in turn.generation.answers.all if turn.prompt.may_reason else ():
         readers.append(turn.reader())
         readers[-1].add(answer.text, answer.token_ids, finished=True)
-    return _usage(turn.generation, readers)
+    return _usage(turn, readers)
 
 
-def _usage(generation: Generation, readers: Iterable[AnswerReader]) -> Usage:
-    return usage([generation], reasoning_tokens=sum(reader.reasoning_tokens for reader in readers))
+def _usage(turn: ChatTurn, readers: Iterable[AnswerReader]) -> Usage:
+    return usage([turn.generation], reasoning_tokens=sum(reader.reasoning_tokens for reader in readers))
 
 
 def _finish_reason(reason: FinishReason, reader: AnswerReader) -> AnswerFinishReason:

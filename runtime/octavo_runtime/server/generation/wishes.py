@@ -6,6 +6,7 @@ not know."""
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from octavo_runtime.server.fields.rule import broken_rule
 from octavo_runtime.server.fields.unsupported import is_one_of, not_supported
 from octavo_runtime.server.http.record import current_request
 
@@ -95,7 +96,7 @@ def ignore(place: str, given: Any, wish: Wish, name: str | None = None) -> None:
     """Notes a wish at `place`, or by another name; ValueError where the server is strict."""
     record = current_request()
     if record.strict:
-        raise ValueError(not_supported(place, given, wish.nothing, wish.why))
+        raise not_supported(place, given, wish.nothing, wish.why)
     record.ignore(name or place)
 
 
@@ -124,7 +125,7 @@ def without_server_tools(fields: dict[str, Any], kinds: tuple[str, ...]) -> dict
 def check_number(place: str, value: Any, most: int) -> None:
     """ValueError where a list is too long, before anybody looks through it."""
     if isinstance(value, list) and len(value) > most:
-        raise ValueError(f"{place}: must have at most {most} items, got {len(value)}")
+        raise broken_rule(place, f"must have at most {most} items, got {len(value)}")
 
 
 def _without(value: Any, path: str, rest: list[str], place: str, wish: Wish) -> Any:

@@ -35,7 +35,7 @@ class RequestBounds:
             current_request().body_bytes = len(body)
             _check_encoding(scope)
             if (broken := broken_bound(body)) is not None:
-                raise invalid(f"the body {broken}", None)
+                raise invalid(None, f"the body {broken}")
         except ApiError as error:
             self._on_rejected()
             await error_response(scope["path"], error)(scope, receive, send)

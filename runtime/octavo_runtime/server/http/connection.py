@@ -13,7 +13,7 @@ from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallab
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from octavo_runtime.server.http.bounds import MAX_HEAD_BYTES, head_too_large
-from octavo_runtime.server.http.errors import ApiError, invalid, unavailable
+from octavo_runtime.server.http.errors import ApiError, invalid, openai_error, unavailable
 from octavo_runtime.server.http.security_headers import SECURITY_HEADERS
 
 # Bytes that may frame a byte of the body: a client may send it in chunks of one.
@@ -151,7 +151,7 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are for its own log
         """Says in OpenAI's shape that this is no HTTP."""
-        self._end(invalid("this is not a valid HTTP/1.1 request", None))
+        self._end(invalid(None, "this is not a valid HTTP/1.1 request"))
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(self._bounds.stall_seconds, self._on_late_head)
@@ -171,7 +171,7 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            body = msgspec.json.encode(error.body)
+            body = msgspec.json.encode(openai_error(error))
             phrase = HTTPStatus(error.status_code).phrase
             headers = [
                 *((name.encode(), value.encode()) for name, value in (error.headers or {}).items()),

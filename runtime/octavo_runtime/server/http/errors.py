@@ -1,43 +1,49 @@
 """Every error a client can meet, in OpenAI's shape, {"error": {"message", "type", "param", "code"}}, or where the route
 is Anthropic's in theirs."""
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from octavo_runtime.protocol.sampling_params import InvalidParameter
+from octavo_runtime.protocol.reason import Reason, as_text
 from octavo_runtime.server.fields.text import encodable
 from octavo_runtime.server.http.error_shapes import PATHS, anthropic_error
 from octavo_runtime.server.http.record import current_request
 
 _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
-_TYPE_NAMES = ("str", "int", "float", "bool")
 
 
 class ApiError(HTTPException):
-    """A refusal or failure that a client sees. `param`: the field at fault; `code`: a word for programs."""
+    """A refusal or failure that a client sees. `field`: the path of the one at fault; `reason`: what is said of it, or
+    of the whole; `link`: what stands between both in the message; `code`: a word for programs."""
 
     def __init__(
         self,
         status: int,
-        message: str,
+        reason: Reason,
         *,
-        param: str | None = None,
+        field: str | None = None,
+        link: str = ": ",
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(status, message, headers)
-        self.body = _body(status, message, param, code)
+        super().__init__(status, as_text(reason), headers)
+        self.field = field
+        self.reason = reason
+        self.link = link
+        self.code = code
 
 
-def invalid(message: str, param: str | None, code: str | None = None) -> ApiError:
+def invalid(field: str | None, reason: Reason, code: str | None = None) -> ApiError:
     """A request that breaks a rule; HTTP 400."""
-    return ApiError(400, message, param=param, code=code)
+    return ApiError(400, reason, field=field, code=code)
+
+
+def invalid_parameter(field: str | None, reason: Reason) -> ApiError:
+    """A request with a parameter out of the engine's bounds, whose reasons read on from its name; HTTP 400."""
+    return ApiError(400, reason, field=field, link=" ")
 
 
 def unauthorized() -> ApiError:
@@ -48,8 +54,8 @@ def unauthorized() -> ApiError:
 
 def model_not_found(name: str, served: list[str]) -> ApiError:
     """A request for a model that is not served here; HTTP 404."""
-    message = f"model: {name[:100]!r} is not served here; there is: {', '.join(served)}"
-    return ApiError(404, message, param="model", code="model_not_found")
+    reason = f"{name[:100]!r} is not served here; there is: {', '.join(served)}"
+    return ApiError(404, reason, field="model", code="model_not_found")
 
 
 def unavailable(message: str, *, retry_after: int, close: bool = False, code: str = "service_unavailable") -> ApiError:
@@ -73,107 +79,29 @@ def engine_failed(message: str) -> ApiError:
     return ApiError(500, message, code="engine_error")
 
 
-def add_error_handlers(app: FastAPI, on_rejected: Callable[[], None]) -> None:
-    """Makes every error of `app` come out in OpenAI's shape. `on_rejected` hears of each request refused as invalid."""
-
-    async def on_http_error(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)
-        if not isinstance(error, ApiError):
-            return error_response(request.url.path, _from_framework(request, error))
-        if error.status_code < 500:
-            on_rejected()
-        return error_response(request.url.path, error)
-
-    async def on_invalid_request(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)
-        on_rejected()
-        problem = invalid(*explain(error.errors(), request.headers.get("content-type")))
-        return error_response(request.url.path, problem)
-
-    async def on_invalid_parameter(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, InvalidParameter)
-        on_rejected()
-        return error_response(request.url.path, invalid(str(error), error.field))
-
-    async def on_bug(request: Request, _error: Exception) -> JSONResponse:
-        return error_response(request.url.path, ApiError(500, "internal error; the server's log has its cause"))
-
-    app.add_exception_handler(HTTPException, on_http_error)
-    app.add_exception_handler(RequestValidationError, on_invalid_request)
-    app.add_exception_handler(InvalidParameter, on_invalid_parameter)
-    app.add_exception_handler(Exception, on_bug)
-
-
 def error_response(path: str, error: ApiError) -> JSONResponse:
     """`error` as the clients of `path` read it: in Anthropic's shape for /v1/messages, in OpenAI's elsewhere."""
-    body = error.body
     if path.startswith(PATHS):
-        body = anthropic_error(error.status_code, body["error"]["message"], current_request().id)
+        body = anthropic_error(error.status_code, error_message(error), current_request().id)
+    else:
+        body = openai_error(error)
     return JSONResponse(body, error.status_code, error.headers)
 
 
-def _from_framework(request: Request, error: HTTPException) -> ApiError:
-    if error.status_code == 404:
-        path = request.url.path[:200].encode("unicode_escape").decode()  # it may hold line ends
-        return ApiError(404, f"no such endpoint: {request.method} {path}")
-    if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "another method")
-        return ApiError(405, f"{request.method} is not allowed here; allowed: {allowed}", headers=error.headers)
-    if isinstance(error.__cause__, UnicodeDecodeError):
-        return invalid(f"the body must be JSON in UTF-8, and has other bytes at {error.__cause__.start}", None)
-    if isinstance(error.__cause__, ValueError):  # of Python's conversion of digits, which has a bound
-        return invalid(f"the body must have no number of more than {sys.get_int_max_str_digits()} digits", None)
-    return ApiError(error.status_code, str(error.detail), headers=error.headers)
+def error_message(error: ApiError) -> str:
+    """Field and reason in one line, each field by the name that the client knows it by."""
+    name = current_request().field_name
+    reason = as_text(error.reason, name)
+    return _one_line(encodable(reason if error.field is None else f"{name(error.field)}{error.link}{reason}"))
 
 
-def explain(errors: Sequence[Any], content_type: str | None) -> tuple[str, str | None]:
-    """What is wrong with a request body, and the field at fault: field, rule and value in one line."""
-    # Where a field may have several types each of them reports; the report from deepest inside fits the value best.
-    error = max(errors, key=lambda error: len(error["loc"]))
-    kind, place = error["type"], error["loc"][1:]
-    if kind == "json_invalid":
-        return f"the body is not valid JSON: {error['ctx']['error']} at character {place[0]}", None
-    if not place and kind == "missing":
-        return "the body must be a JSON object, sent with Content-Type: application/json, got nothing", None
-    if not place and isinstance(error["input"], bytes):
-        return f"the body must be JSON, sent with Content-Type: application/json, got {content_type!r:.100}", None
-    if not place and kind in ("model_attributes_type", "model_type", "dict_type"):
-        return f"the body must be a JSON object, got {_shown(error['input'])}", None
-    if not place and kind == "string_unicode":
-        return f"field names must be valid Unicode, got {_shown(error['input'])}", None
-    last = len(place) - 1
-    field = ".".join(str(part)[:100] for at, part in enumerate(place) if not _names_type(part, last=at == last))
-    message = error["msg"].removeprefix("Value error, ")
-    if kind == "extra_forbidden":
-        return f"{field}: unknown field", field
-    if kind == "missing":
-        return f"{field}: required", field
-    if not field:  # a rule over several fields names them itself
-        return message, message.partition(":")[0]
-    message = message.removeprefix("Input ")
-    got = "" if ", got " in message else f", got {_shown(error['input'])}"
-    return f"{field}: {message[0].lower()}{message[1:]}{got}", field
-
-
-def _names_type(part: str | int, *, last: bool) -> bool:
-    """Whether a part of a place is one of the types that a field may have, such as a class, and no field."""
-    text = str(part)
-    return text in _TYPE_NAMES or "[" in text or (text[:1].isupper() and not last)
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except RecursionError:
-        text = type(value).__name__
-    return text if len(text) <= 100 else text[:100] + "..."
-
-
-def _body(status: int, message: str, param: str | None, code: str | None) -> dict[str, Any]:
+def openai_error(error: ApiError) -> dict[str, Any]:
+    """The body of an error in OpenAI's shape."""
+    status = error.status_code
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
     # A field's name from a client may hold halves of surrogate pairs, which no answer can carry.
-    message, param = _one_line(encodable(message)), None if param is None else encodable(param)
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    param = None if error.field is None else encodable(current_request().field_name(error.field))
+    return {"error": {"message": error_message(error), "type": kind, "param": param, "code": error.code}}
 
 
 def _one_line(text: str) -> str:

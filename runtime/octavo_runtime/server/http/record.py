@@ -1,6 +1,7 @@
 """What is known of the HTTP request that is being answered, for its log line and its trace."""
 
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -13,7 +14,8 @@ class RequestRecord:
     its arrival: to the first step and to the first token of any of its prompts. body_bytes, answer_bytes: how large the
     request and its answer are, about, where that is known before. `cut`: what ended the answer from outside. `key`: the
     name of the caller's key, where keys are asked for. `strict`: whether wishes (see generation.wishes) are refused;
-    `ignored`: the fields of those that were not."""
+    `ignored`: the fields of those that were not. `field_name`: what the client calls a field, by its path, of the chat
+    request that its own became."""
 
     id: str = ""
     method: str = ""
@@ -34,11 +36,13 @@ class RequestRecord:
     key: str | None = None
     strict: bool = False
     ignored: list[str] = field(default_factory=list)
+    field_name: Callable[[str], str] = str
 
     def ignore(self, field: str) -> None:
         """A wish in this field of the request was not fulfilled, and the answer is right nevertheless."""
-        if field not in self.ignored:
-            self.ignored.append(field)
+        name = self.field_name(field)
+        if name not in self.ignored:
+            self.ignored.append(name)
 
     @property
     def is_probe(self) -> bool:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from starlette.types import Message, Receive, Scope, Send
 
 from octavo_runtime.server.http.encoding import encode
-from octavo_runtime.server.http.errors import ApiError, error_response
+from octavo_runtime.server.http.errors import ApiError, error_response, openai_error
 from octavo_runtime.server.http.record import current_request
 
 _log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def _data(data: bytes) -> bytes:
 
 OPENAI_WIRE = Wire(
     event=lambda event: _data(encode(event)),
-    failure=lambda error: _data(msgspec.json.encode(error.body)),
+    failure=lambda error: _data(msgspec.json.encode(openai_error(error))),
     end=_data(b"[DONE]"),
 )
 """Events without names, closed by `data: [DONE]`."""

@@ -20,7 +20,7 @@ from octavo_runtime.server.generation.pieces import (
     WholeAnswer,
 )
 from octavo_runtime.server.generation.token_logprobs import ChatLogprobs
-from octavo_runtime.server.generation.turn import ChatTurn, begin, growths, turn_usage, whole_answers
+from octavo_runtime.server.generation.turn import ChatTurn, TurnReader, begin, whole_answers
 from octavo_runtime.server.generation.usage import Usage
 from octavo_runtime.server.http.encoding import encode
 from octavo_runtime.server.http.streaming import EventStream, whole_answer
@@ -115,39 +115,43 @@ async def chunks(turn: ChatTurn) -> AsyncGenerator[ChatCompletionChunk, None]:
     """Of each answer the role first, then what comes and the reason of the end; and the usage where it is wanted.
     Raises ApiError; closing it aborts the answers."""
     body, generation = turn.body, turn.generation
-    name, created, begun = _new_id(), int(time.time()), set[int]()
+    name, created, counted, reader = _new_id(), int(time.time()), body.wants_continuous_usage, TurnReader(turn)
 
-    def chunk(*choices: ChatChunkChoice, counted: bool = body.wants_continuous_usage) -> ChatCompletionChunk:
+    def chunk(choices: list[ChatChunkChoice], usage: Usage | None) -> ChatCompletionChunk:
         return ChatCompletionChunk(
             id=name,
             created=created,
             model=body.model,
-            choices=list(choices),
-            usage=turn_usage(turn) if counted else None,
+            choices=choices,
+            usage=usage,
             system_fingerprint=SYSTEM_FINGERPRINT,
         )
 
-    async with aclosing(growths(turn)) as grown:
-        async for growth in grown:
-            index, reason = growth.index, growth.finish_reason
-            if index not in begun:
-                begun.add(index)
-                first = chunk(ChatChunkChoice(index=index, delta=ChatDelta(role="assistant", content="")))
+    async with aclosing(generation.deltas()) as outputs:
+        async for output in outputs:
+            index = output.index
+            if reader.is_new(index):
+                role = ChatDelta(role="assistant", content="")
+                first = chunk([ChatChunkChoice(index=index, delta=role)], reader.usage() if counted else None)
                 first.prompt_token_ids = generation.ask.prompt if body.return_token_ids else None
                 yield first
+            growth = reader.read(output)
+            usage, reason = reader.usage() if counted else None, growth.finish_reason
             deltas = _chat_deltas(growth.deltas)
             logprobs = None if growth.logprobs is None else ChatLogprobs(content=growth.logprobs)
-            token_ids = list(growth.token_ids) if body.return_token_ids else None
+            token_ids = list(output.token_ids) if body.return_token_ids else None
             if not deltas and (token_ids or growth.logprobs):
                 deltas = [ChatDelta(content="")]
             for delta in deltas:
-                yield chunk(ChatChunkChoice(index=index, delta=delta, logprobs=logprobs, token_ids=token_ids))
+                choice = ChatChunkChoice(index=index, delta=delta, logprobs=logprobs, token_ids=token_ids)
+                yield chunk([choice], usage)
                 logprobs = token_ids = None  # with the first delta alone
             if reason is not None:
-                stop = growth.stop_reason
-                yield chunk(ChatChunkChoice(index=index, delta=ChatDelta(), finish_reason=reason, stop_reason=stop))
+                stop = output.stop_reason
+                choice = ChatChunkChoice(index=index, delta=ChatDelta(), finish_reason=reason, stop_reason=stop)
+                yield chunk([choice], usage)
     if body.wants_usage:
-        yield chunk(counted=True)
+        yield chunk([], reader.usage())
 
 
 def _chat_deltas(deltas: Sequence[Delta]) -> list[ChatDelta]:

@@ -8,18 +8,11 @@ from contextlib import aclosing
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.server.generation.answer_schema import adapted_form
+from octavo_runtime.server.generation.bounds import check_prompt_logprobs, check_text
 from octavo_runtime.server.generation.chat_request import CompletionRequest
-from octavo_runtime.server.generation.generation import (
-    Generation,
-    check_prompt_logprobs,
-    check_text,
-    make_ask,
-    render,
-    run,
-    side_by_side,
-    usage,
-)
+from octavo_runtime.server.generation.generation import Ask, Generation, make_ask, render, run, side_by_side, usage
 from octavo_runtime.server.generation.logprobs import TokenTrail, completion_logprobs, place_prompt, prompt_logprobs
 from octavo_runtime.server.generation.threads import in_thread
 from octavo_runtime.server.generation.usage import Usage
@@ -41,13 +34,14 @@ def router(state: ServerState) -> APIRouter:
     async def create_completion(body: CompletionRequest, request: Request) -> Response:
         """How the model goes on from each prompt; several prompts run side by side."""
         model = state.model_for(body.model)
-        params = body.sampling_params(_DEFAULT_MAX_TOKENS, model.defaults)
         form = body.answer_form()
+        params = body.sampling_params(_DEFAULT_MAX_TOKENS, model.defaults, form)
         if form is not None and form.output.json is not None:
             await in_thread(adapted_form, form)
+        form_field = "structured_outputs" if form is None else form.field
         prompts = [await _token_ids(model, body, prompt) for prompt in body.prompts()]
-        asks = [make_ask(model, body, prompt, params, "prompt") for prompt in prompts]
-        check_prompt_logprobs(asks, params.n, "logprobs" if body.prompt_logprobs is None else "prompt_logprobs")
+        asks = [make_ask(model, body, prompt, "prompt", params, lambda _: form_field) for prompt in prompts]
+        _check_prompt_logprobs(body, params, asks)
         generations = [Generation(state, model, ask) for ask in asks]
         if body.stream:
             return EventStream(state, _chunks(model, body, generations))
@@ -59,9 +53,14 @@ def router(state: ServerState) -> APIRouter:
 async def _token_ids(model: ServedModel, body: CompletionRequest, prompt: str | list[int]) -> list[int]:
     if isinstance(prompt, list):
         return prompt
-    if body.truncate_prompt_tokens is None:
-        check_text(model, len(prompt), "prompt")
+    check_text(model, len(prompt), "prompt", body.truncate_prompt_tokens)
     return await in_thread(model.tokenizer.encode, prompt, add_special_tokens=body.add_special_tokens)
+
+
+def _check_prompt_logprobs(body: CompletionRequest, params: SamplingParams, asks: Sequence[Ask]) -> None:
+    tokens = params.n * sum(len(ask.prompt) for ask in asks)
+    field = "logprobs" if body.prompt_logprobs is None else "prompt_logprobs"
+    check_prompt_logprobs(params.prompt_logprobs, tokens, field)
 
 
 async def _whole(model: ServedModel, body: CompletionRequest, generations: Sequence[Generation]) -> msgspec.Raw:

@@ -17,15 +17,15 @@ from octavo_runtime.protocol.pooling_params import Pooling, PoolingParams
 from octavo_runtime.server.fields.nulls import null_is_absent
 from octavo_runtime.server.fields.prompts import Prompts, at_most, listed
 from octavo_runtime.server.fields.text import Text, valid_unicode
-from octavo_runtime.server.generation.generation import check_text, check_tokens, refusal
+from octavo_runtime.server.generation.bounds import MOST_INPUTS, AtLeastOne, check_prompt, check_text, truncated
 from octavo_runtime.server.generation.progress import Progress
+from octavo_runtime.server.generation.refusal import refusal
 from octavo_runtime.server.generation.threads import in_thread
 from octavo_runtime.server.http.errors import engine_failed, invalid
 from octavo_runtime.server.http.streaming import whole_answer
 from octavo_runtime.server.observe.prompt_log import log_prompt
 from octavo_runtime.server.state import ServedModel, ServerState
 
-_MOST_INPUTS = 2048  # OpenAI's
 # Inputs of one request that are in the engine at a time: enough to fill its steps, and others get their turn.
 _AT_ONCE = 64
 
@@ -38,8 +38,8 @@ class EmbeddingRequest(BaseModel):
     model: str
     input: Annotated[
         Prompts,
-        at_most(_MOST_INPUTS),
-        Field(description=f"Text, token ids, or up to {_MOST_INPUTS} of either."),
+        at_most(MOST_INPUTS),
+        Field(description=f"Text, token ids, or up to {MOST_INPUTS} of either."),
     ]
     encoding_format: Literal["float", "base64"] | None = Field(
         None, description="Numbers, or their little-endian float32 bytes. Default float."
@@ -49,7 +49,7 @@ class EmbeddingRequest(BaseModel):
     pooling: Pooling = Field("mean", description="Of the last hidden states of all tokens, or that of the last one.")
     normalize: bool = Field(True, description="Scale to length 1.")
     add_special_tokens: bool = Field(True, description="Those that the tokenizer puts around a text.")
-    truncate_prompt_tokens: Annotated[int, Field(ge=1)] | None = Field(
+    truncate_prompt_tokens: AtLeastOne | None = Field(
         None, description="Keep only that many of each input's last tokens."
     )
     priority: Annotated[int, Field(ge=-PRIORITY_LIMIT, le=PRIORITY_LIMIT)] = Field(
@@ -112,7 +112,8 @@ def router(state: ServerState) -> APIRouter:
         model = state.model_for(body.model)
         _check_dimensions(state, body.dimensions)
         prompts = await in_thread(_token_ids, model, body)
-        _check_prompts(model, prompts)
+        for index, prompt in enumerate(prompts):
+            check_prompt(model, prompt, _field(index, prompts), answered=False)
         return await whole_answer(state, request, _embeddings(state, model, body, prompts))
 
     return routes
@@ -121,22 +122,21 @@ def router(state: ServerState) -> APIRouter:
 def _check_dimensions(state: ServerState, dimensions: int | None) -> None:
     ready = state.engine.ready
     if dimensions is not None and ready is not None and dimensions != ready.hidden_size:
-        raise invalid(
-            f"dimensions: must be {ready.hidden_size}, the width of the model, or left out, got {dimensions}",
-            "dimensions",
-        )
+        rule = f"must be {ready.hidden_size}, the width of the model, or left out, got {dimensions}"
+        raise invalid("dimensions", rule)
 
 
 def _token_ids(model: ServedModel, body: EmbeddingRequest) -> list[list[int]]:
     """Of each input. Raises ApiError where one cannot fit the model, before its text is tokenised."""
-    last, prompts = -(body.truncate_prompt_tokens or 0), listed(body.input)
+    last, prompts = body.truncate_prompt_tokens, listed(body.input)
     for index, one in enumerate(prompts):
-        if isinstance(one, str) and body.truncate_prompt_tokens is None:
-            check_text(model, len(one), _field(index, prompts))
+        if isinstance(one, str):
+            check_text(model, len(one), _field(index, prompts), last)
     return [
-        (model.tokenizer.encode(one, add_special_tokens=body.add_special_tokens) if isinstance(one, str) else one)[
-            last:
-        ]
+        truncated(
+            model.tokenizer.encode(one, add_special_tokens=body.add_special_tokens) if isinstance(one, str) else one,
+            last,
+        )
         for one in prompts
     ]
 
@@ -144,16 +144,6 @@ def _token_ids(model: ServedModel, body: EmbeddingRequest) -> list[list[int]]:
 def _field(index: int, prompts: Sequence[object]) -> str:
     """The name of one input."""
     return "input" if len(prompts) == 1 else f"input.{index}"
-
-
-def _check_prompts(model: ServedModel, prompts: Sequence[list[int]]) -> None:
-    """An embedding needs no room for an answer: a prompt may fill the model's length."""
-    for index, prompt in enumerate(prompts):
-        field = _field(index, prompts)
-        if len(prompt) > model.max_model_len:
-            message = f"{field}: must have at most {model.max_model_len} tokens, got {len(prompt)}"
-            raise invalid(message, field, "context_length_exceeded")
-        check_tokens(model, prompt, field)
 
 
 async def _embeddings(

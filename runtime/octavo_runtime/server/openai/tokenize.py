@@ -6,12 +6,12 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from octavo_runtime.server.fields.json_list import ListOf
+from octavo_runtime.server.fields.rule import broken_rule
 from octavo_runtime.server.fields.text import Text
+from octavo_runtime.server.generation.bounds import check_text, check_tokens
 from octavo_runtime.server.generation.chat_message import ChatMessage
-from octavo_runtime.server.generation.chat_prompt import chat_prompt
-from octavo_runtime.server.generation.chat_request import ChatCompletionRequest
-from octavo_runtime.server.generation.field_names import told_as
-from octavo_runtime.server.generation.generation import check_text, check_tokens
+from octavo_runtime.server.generation.chat_prompt import prompt_tokens
+from octavo_runtime.server.generation.chat_request import ChatCompletionRequest, chat_request
 from octavo_runtime.server.generation.threads import in_thread
 from octavo_runtime.server.state import ServedModel, ServerState
 from octavo_runtime.server.tools.tool import Tool
@@ -41,18 +41,18 @@ class TokenizeRequest(BaseModel):
     @model_validator(mode="after")
     def _one_kind(self) -> "TokenizeRequest":
         if (self.prompt is None) == (self.messages is None):
-            raise ValueError("prompt: exactly one of prompt and messages must be there")
+            raise broken_rule("prompt", "exactly one of prompt and messages must be there")
         for name in _OF_CHAT if self.messages is None else ():
             if getattr(self, name) is not None:
-                raise ValueError(f"{name}: only allowed with messages")
+                raise broken_rule(name, "only allowed with messages")
         if self.messages is not None and self.add_special_tokens:
-            raise ValueError("add_special_tokens: cannot be combined with messages, got True")
+            raise broken_rule("add_special_tokens", "cannot be combined with messages, got True")
         return self
 
     def chat_request(self, model: str) -> ChatCompletionRequest:
-        """The chat request that has the same prompt. Raises pydantic.ValidationError."""
+        """The chat request that has the same prompt. Raises ApiError."""
         given = {name: getattr(self, name) for name in _OF_CHAT if getattr(self, name) is not None}
-        return ChatCompletionRequest.model_validate({"model": model, "messages": self.messages, **given})
+        return chat_request({"model": model, "messages": self.messages, **given})
 
 
 class Tokenized(BaseModel):
@@ -89,8 +89,7 @@ def router(state: ServerState) -> APIRouter:
         """The token ids of a text, or of a conversation as the model's chat template writes it."""
         name = body.model or state.names[0]
         model = state.model_for(name)
-        with told_as(()):
-            tokenized = await in_thread(_tokenized, model, body, name)
+        tokenized = await in_thread(_tokenized, model, body, name)
         return Response(tokenized, media_type="application/json")
 
     @routes.post("/detokenize", summary="Tokens to text")
@@ -115,6 +114,6 @@ def _tokenized(model: ServedModel, body: TokenizeRequest, name: str) -> str:
 
 def _token_ids(model: ServedModel, body: TokenizeRequest, name: str) -> list[int]:
     if body.prompt is None:
-        return chat_prompt(model, body.chat_request(name)).token_ids
+        return prompt_tokens(model, body.chat_request(name))
     check_text(model, len(body.prompt), "prompt")
     return model.tokenizer.encode(body.prompt, add_special_tokens=body.add_special_tokens is not False)

@@ -7,10 +7,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from octavo_runtime.server.fields.json_list import ListOf
 from octavo_runtime.server.fields.nulls import is_null, without_nulls
+from octavo_runtime.server.fields.rule import broken_rule
 from octavo_runtime.server.fields.text import Text, valid_value
 from octavo_runtime.server.fields.unsupported import without_unsupported
 from octavo_runtime.server.generation import wishes
 from octavo_runtime.server.generation.answer_form import Schema
+from octavo_runtime.server.generation.bounds import AtLeastOne
 from octavo_runtime.server.generation.request import MOST_TOP_LOGPROBS
 from octavo_runtime.server.generation.wishes import check_number, set_aside, without_server_tools
 from octavo_runtime.server.responses.items import Input
@@ -94,7 +96,7 @@ class ResponsesRequest(BaseModel):
     input: Input
     instructions: Text | None = None
     stream: bool | None = None
-    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_output_tokens: AtLeastOne | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
@@ -129,7 +131,7 @@ class ResponsesRequest(BaseModel):
     @model_validator(mode="after")
     def _fields_agree(self) -> "ResponsesRequest":
         if self.top_logprobs and not self.wants_logprobs:
-            raise ValueError(f"top_logprobs: only allowed when include has {_LOGPROBS}, got {self.top_logprobs}")
+            raise broken_rule("top_logprobs", f"only allowed when include has {_LOGPROBS}, got {self.top_logprobs}")
         return self
 
     @model_validator(mode="after")

@@ -1,21 +1,19 @@
 """POST /v1/responses and /v1/responses/input_tokens."""
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
-from octavo_runtime.server.generation.chat_prompt import chat_prompt
-from octavo_runtime.server.generation.field_names import FieldNames, told_as
+from octavo_runtime.server.generation.chat_prompt import prompt_tokens
+from octavo_runtime.server.generation.threads import in_thread
 from octavo_runtime.server.generation.turn import ChatTurn, begin, pieces, whole_answers
+from octavo_runtime.server.http.record import current_request
 from octavo_runtime.server.http.streaming import EventStream, named_events, whole_answer
 from octavo_runtime.server.responses.answer import answered
-from octavo_runtime.server.responses.events import Event
 from octavo_runtime.server.responses.objects import InputTokens, ResponseObject, new_response
 from octavo_runtime.server.responses.request import ResponsesRequest
 from octavo_runtime.server.responses.stream import ResponseStream
-from octavo_runtime.server.responses.to_chat import chat_request, field_names
+from octavo_runtime.server.responses.to_chat import field_name, to_chat
 from octavo_runtime.server.state import ServerState
 
 
@@ -26,34 +24,24 @@ def router(state: ServerState) -> APIRouter:
     @routes.post("/v1/responses", response_model=ResponseObject, summary="Create a response")
     async def create_response(body: ResponsesRequest, request: Request) -> Response:
         """The model's answer in OpenAI's Responses shape. Nothing is stored: each request brings the whole input."""
-        names = field_names(body)
-        with told_as(names):
-            turn = await begin(state, chat_request(body))
+        current_request().field_name = partial(field_name, body)
+        turn = await begin(state, to_chat(body))
         response = new_response(body)
         if body.stream:
             stream = ResponseStream(response)
-            return EventStream(state, _events(stream, turn, names), named_events(stream.failure))
-        return await whole_answer(state, request, _whole(response, turn, names))
+            return EventStream(state, stream.follow(pieces(turn)), named_events(stream.failure))
+        return await whole_answer(state, request, _whole(response, turn))
 
     @routes.post("/v1/responses/input_tokens", summary="Count a response's input tokens")
     async def count_input_tokens(body: ResponsesRequest) -> InputTokens:
         """How many tokens the input is, with all that the chat template puts around it. Runs nothing."""
         model = state.model_for(body.model)
-        with told_as(field_names(body)):
-            prompt = await asyncio.to_thread(chat_prompt, model, chat_request(body))
-        return InputTokens(input_tokens=len(prompt.token_ids))
+        current_request().field_name = partial(field_name, body)
+        return InputTokens(input_tokens=len(await in_thread(prompt_tokens, model, to_chat(body))))
 
     return routes
 
 
-async def _events(stream: ResponseStream, turn: ChatTurn, names: FieldNames) -> AsyncGenerator[Event, None]:
-    with told_as(names):
-        async with aclosing(stream.follow(pieces(turn))) as events:
-            async for event in events:
-                yield event
-
-
-async def _whole(response: ResponseObject, turn: ChatTurn, names: FieldNames) -> ResponseObject:
-    with told_as(names):
-        [answer], usage = await whole_answers(turn)
-        return answered(response, answer, usage)
+async def _whole(response: ResponseObject, turn: ChatTurn) -> ResponseObject:
+    [answer], usage = await whole_answers(turn)
+    return answered(response, answer, usage)

@@ -13,7 +13,7 @@ from octavo_runtime.server.generation.pieces import (
     ToolCallStart,
 )
 from octavo_runtime.server.generation.token_logprobs import ChosenTokenLogprob
-from octavo_runtime.server.http.errors import ApiError
+from octavo_runtime.server.http.errors import ApiError, error_message
 from octavo_runtime.server.responses import events
 from octavo_runtime.server.responses.objects import (
     ItemStatus,
@@ -54,7 +54,7 @@ class ResponseStream:
 
     def failure(self, error: ApiError) -> events.Failed:
         """The event that ends the stream where something broke."""
-        self._response = fail_response(self._response, error.status_code, error.body["error"]["message"])
+        self._response = fail_response(self._response, error.status_code, error_message(error))
         return events.Failed(sequence_number=self._next(), response=self._response)
 
     def _after(self, piece: Piece) -> Iterator[events.Event]:

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from octavo_runtime.server.generation.chat_request import ChatCompletionRequest
-from octavo_runtime.server.generation.field_names import FieldNames
+from octavo_runtime.server.generation.chat_request import ChatCompletionRequest, chat_request
 from octavo_runtime.server.responses.items import (
     CallOutputItem,
     CustomCallItem,
@@ -26,15 +25,6 @@ from octavo_runtime.server.responses.tools import (
 )
 from octavo_runtime.server.tools.tool import longer_names
 
-_FIELD_NAMES: FieldNames = (
-    (r"messages(\.\S+)?", "input"),
-    (r"max_(completion_)?tokens", "max_output_tokens"),
-    (r"response_format\.json_schema", "text.format"),
-    (r"reasoning_effort", "reasoning.effort"),
-    (r"response_format", "text.format"),
-    (r"tool_choice\.function", "tool_choice"),
-    (r"logprobs", "include"),
-)
 _LONGEST_NAME = 128  # a namespace's name and a function's
 _SAME = (
     "temperature",
@@ -52,14 +42,30 @@ _SAME = (
 )
 
 
-def field_names(body: ResponsesRequest) -> FieldNames:
-    """Chat's names, as the client that sent `body` knows them."""
-    tools = [(rf"tools\.{number}\.function", one.place) for number, one in enumerate(_tools(body))]
-    return *tools, *_FIELD_NAMES
+def field_name(body: ResponsesRequest, field: str) -> str:
+    """What the client that sent `body` calls a field of the chat request made of it. Both by their paths."""
+    match field.split("."):
+        case ["messages", *_]:
+            return "input"
+        case ["max_completion_tokens" | "max_tokens", *rest]:
+            path = ["max_output_tokens", *rest]
+        case ["response_format", "json_schema", *rest] | ["response_format", *rest]:
+            path = ["text", "format", *rest]
+        case ["reasoning_effort", *rest]:
+            path = ["reasoning", "effort", *rest]
+        case ["tool_choice", "function", *rest]:
+            path = ["tool_choice", *rest]
+        case ["logprobs"]:
+            path = ["include"]
+        case ["tools", number, "function", *rest]:
+            path = [_tools(body)[int(number)].place, *rest]
+        case path:
+            pass
+    return ".".join(path)
 
 
-def chat_request(body: ResponsesRequest) -> ChatCompletionRequest:
-    """Raises pydantic.ValidationError, in chat's field names, where chat's rules forbid it."""
+def to_chat(body: ResponsesRequest) -> ChatCompletionRequest:
+    """Raises ApiError, in chat's field names, where chat's rules forbid it."""
     given = {name: getattr(body, name) for name in _SAME if getattr(body, name) is not None}
     given |= {"model": body.model, "messages": _messages(body)}
     if body.max_output_tokens is not None:
@@ -81,7 +87,7 @@ def chat_request(body: ResponsesRequest) -> ChatCompletionRequest:
         given["reasoning_effort"] = body.reasoning.effort
     if body.stream:
         given |= {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
-    return ChatCompletionRequest.model_validate(given, context=longer_names(_LONGEST_NAME))
+    return chat_request(given, longer_names(_LONGEST_NAME))
 
 
 def _tools(body: ResponsesRequest) -> list[Offered]:

@@ -133,7 +133,7 @@ def allowed(choice: AllowedTools, tools: Sequence[Offered]) -> list[Offered]:
             continue
         if not found:
             field = f"tool_choice.tools.{number}.name"
-            raise invalid(f"{field}: must be one of tools, got {one.name!r:.100}", field)
+            raise invalid(field, f"must be one of tools, got {one.name!r:.100}")
         kept += found
     return [tool for tool in tools if tool in kept]
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from octavo_runtime.protocol.sampling_params import SamplingParams
-from octavo_runtime.server.generation import generation
-from octavo_runtime.server.generation.generation import Ask, check_prompt_logprobs, check_text, render
+from octavo_runtime.server.generation import bounds
+from octavo_runtime.server.generation.bounds import check_prompt_logprobs, check_text
+from octavo_runtime.server.generation.generation import render
 from octavo_runtime.server.generation.threads import in_thread
-from octavo_runtime.server.http.errors import ApiError
+from octavo_runtime.server.http.errors import ApiError, error_message
 from octavo_runtime.server.http.record import RequestRecord, begin_request
 
 SMALL, LARGE = 1000, 10_000_000
@@ -82,23 +83,16 @@ def test_many_log_probabilities_are_written_beside_the_loop(generations, on_the_
     assert asyncio.run(where()) is on_the_loop
 
 
-def asks(*lengths: int, **params: Any) -> list[Ask]:
-    return [Ask([1] * length, SamplingParams(**params), 0, "", "") for length in lengths]
-
-
 def test_the_log_probabilities_of_prompts_have_a_bound():
-    most = generation._MOST_PROMPT_LOGPROBS
-    check_prompt_logprobs(asks(most), 1, "prompt_logprobs")
-    check_prompt_logprobs(asks(most // 65, prompt_logprobs=64), 1, "prompt_logprobs")
-    check_prompt_logprobs(asks(most // 4, most // 4, prompt_logprobs=1), 1, "prompt_logprobs")
-    for given, copies in (
-        (asks(most // 65 + 1, prompt_logprobs=64), 1),
-        (asks(most // 4, most // 4, prompt_logprobs=1), 2),
-    ):
+    most = bounds._MOST_PROMPT_LOGPROBS
+    check_prompt_logprobs(None, most, "prompt_logprobs")
+    check_prompt_logprobs(64, most // 65, "prompt_logprobs")
+    check_prompt_logprobs(1, most // 2, "prompt_logprobs")
+    for top, tokens in ((64, most // 65 + 1), (1, most)):
         with pytest.raises(ApiError) as error:
-            check_prompt_logprobs(given, copies, "logprobs")
-        assert error.value.body["error"]["param"] == "logprobs"
-        assert f"at most {most} log-probabilities" in error.value.body["error"]["message"]
+            check_prompt_logprobs(top, tokens, "logprobs")
+        assert error.value.field == "logprobs"
+        assert f"at most {most} log-probabilities" in error_message(error.value)
 
 
 def test_text_that_cannot_fit_is_told_by_its_length():
@@ -106,4 +100,5 @@ def test_text_that_cannot_fit_is_told_by_its_length():
     check_text(model, 29, "input")
     with pytest.raises(ApiError) as error:
         check_text(model, 30, "input")
-    assert error.value.body["error"]["param"] == "input"
+    assert error.value.field == "input"
+    check_text(model, 30, "input", last=5)
