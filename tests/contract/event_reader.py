@@ -1,6 +1,7 @@
 """Server-sent events as the tests read them."""
 
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 
@@ -13,13 +14,22 @@ class Event(NamedTuple):
 
 def events(text: str) -> list[Event]:
     """The events of a whole stream, without its pings and comments."""
-    found = []
-    for block in text.split("\n\n"):
-        lines = [line for line in block.split("\n") if line and not line.startswith(":")]
-        if not lines:
+    return list(read(text.split("\n")))
+
+
+def read(lines: Iterable[str]) -> Iterator[Event]:
+    """The events of a stream line by line, as they come."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line.startswith(":"):
             continue
-        fields = dict(line.split(": ", 1) for line in lines)
-        assert set(fields) <= {"event", "data"}, block
-        data = fields["data"]
-        found.append(Event(fields.get("event"), data if data == "[DONE]" else json.loads(data)))
-    return found
+        if line:
+            name, value = line.split(": ", 1)
+            assert name in ("event", "data"), line
+            assert name not in fields, line
+            fields[name] = value
+        elif fields:
+            data = fields["data"]
+            yield Event(fields.get("event"), data if data == "[DONE]" else json.loads(data))
+            fields = {}
+    assert not fields, f"the stream ends within an event: {fields}"

@@ -1,16 +1,17 @@
 """`octavo serve --api-workers`: several API processes that are one server. The engine is the bench's token source."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import httpx
 import psutil
 import pytest
+from event_reader import read
 
 pytestmark = pytest.mark.slow
 
@@ -37,16 +38,16 @@ def workers(server) -> list[psutil.Process]:
     return children(server, "octavo_runtime.server.worker")
 
 
-def stream(server, tokens: int) -> list[str]:
+def stream(server, tokens: int) -> list[Any]:
     """The data of each event."""
     body = {**BODY, "max_tokens": tokens, "stream": True}
     with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60, trust_env=False) as answer:
         assert answer.status_code == 200
-        return [line.removeprefix("data: ") for line in answer.iter_lines() if line]
+        return [event.data for event in read(answer.iter_lines())]
 
 
-def begin(server, tokens: int) -> tuple[threading.Thread, list[str]]:
-    events: list[str] = []
+def begin(server, tokens: int) -> tuple[threading.Thread, list[Any]]:
+    events: list[Any] = []
     thread = threading.Thread(target=lambda: events.extend(stream(server, tokens)))
     thread.start()
     until = time.monotonic() + 20
@@ -109,7 +110,7 @@ def test_sigterm_lets_streams_end_and_leaves_nothing(start_workers):
     server.process.send_signal(signal.SIGTERM)
     thread.join(30)
     assert events[-1] == "[DONE]"
-    assert sum("content" in json.loads(event)["choices"][0]["delta"] for event in events[:-1]) >= 10
+    assert sum("content" in event["choices"][0]["delta"] for event in events[:-1]) >= 10
     assert server.process.wait(20) == 0
     assert gone(family)
 
@@ -123,7 +124,7 @@ def test_a_second_sigterm_ends_at_once(start_workers):
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(10) == 0
     thread.join(10)
-    assert json.loads(events[-1])["error"]["code"] == "service_unavailable"
+    assert events[-1]["error"]["code"] == "service_unavailable"
 
 
 @pytest.mark.parametrize("program", ["octavo_runtime.bench.token_source", "octavo_runtime.server.worker"])
@@ -138,7 +139,7 @@ def test_they_end_together(start_workers, program):
     assert gone(family)
     if thread:
         thread.join(10)
-        error = json.loads(events[-1])["error"]
+        error = events[-1]["error"]
         assert error["code"] == "engine_error"
         assert "ended with exit code -9" in error["message"]
 

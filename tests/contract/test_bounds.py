@@ -8,6 +8,7 @@ import time
 
 import httpx
 import pytest
+from event_reader import read
 
 pytestmark = pytest.mark.slow
 
@@ -109,7 +110,7 @@ def test_the_clock_is_no_trouble_to_slow_answers(strict):
         assert http.post("/v1/completions", json=body).elapsed.total_seconds() > 1.2
         time.sleep(1.5)
         with http.stream("POST", "/v1/completions", json={**body, "stream": True}) as response:
-            assert [line for line in response.iter_lines() if line][-1] == "data: [DONE]"
+            assert list(read(response.iter_lines()))[-1].data == "[DONE]"
 
 
 def test_an_answer_that_nobody_reads_is_given_up(strict):

@@ -11,10 +11,12 @@ import struct
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 import pytest
+from event_reader import read
 
 pytestmark = pytest.mark.slow
 
@@ -57,8 +59,8 @@ class Asked(threading.Thread):
         try:
             with httpx.stream("POST", self._url, json=self._body, timeout=60, trust_env=False) as response:
                 if self._body["stream"] and response.status_code == 200:
-                    for line in filter(None, response.iter_lines()):
-                        self.events.append(line.removeprefix("data: "))
+                    for event in read(response.iter_lines()):
+                        self.events.append(event.data)
                         self.begun.set()
                     self.seen = last_event(self.events)
                 else:
@@ -73,10 +75,10 @@ class Asked(threading.Thread):
         return self.seen
 
 
-def last_event(events: list[str]) -> str:
+def last_event(events: list[Any]) -> str:
     if events[-1] == "[DONE]":
         return "all its tokens"
-    return f"an error event, `{json.loads(events[-1])['error']['code']}`"
+    return f"an error event, `{events[-1]['error']['code']}`"
 
 
 def answer(response: httpx.Response) -> str:

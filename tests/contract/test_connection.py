@@ -10,6 +10,7 @@ import time
 
 import httpx
 import pytest
+from event_reader import events, read
 
 COMPLETION = {"model": "smollm2", "prompt": "hi", "max_tokens": 2}
 BODY = json.dumps(COMPLETION).encode()
@@ -95,15 +96,13 @@ def test_a_stream_to_a_client_of_http_1_0_has_no_chunks(scripted):
     for connection in (b"", b"Connection: keep-alive\r\n"):
         head = POST.replace(b"1.1", b"1.0") + connection + b"Content-Length: %d\r\n\r\n" % len(body)
         [got] = answers(scripted, head + body)
-        headers, _, events = got.partition(b"\r\n\r\n")
+        headers, _, told = got.partition(b"\r\n\r\n")
         assert headers.startswith(b"HTTP/1.1 200 ")
         assert b"transfer-encoding" not in headers.lower()
         assert b"connection: close" in headers.lower()
-        lines = [line for line in events.split(b"\n") if line]
-        assert all(line.startswith(b"data: ") for line in lines), events
-        assert lines[-1] == b"data: [DONE]"
-        texts = [json.loads(line.removeprefix(b"data: "))["choices"][0]["text"] for line in lines[:-1]]
-        assert "".join(texts) == "The capital"
+        *chunks, end = events(told.decode())
+        assert end.data == "[DONE]"
+        assert "".join(chunk.data["choices"][0]["text"] for chunk in chunks) == "The capital"
     [whole] = answers(scripted, POST.replace(b"1.1", b"1.0") + WITH_LENGTH)
     assert completed(whole) == "The capital"
     assert b"content-length: " in whole
@@ -153,11 +152,10 @@ def test_no_event_has_a_line_end_but_its_own(scripted, path):
         case _:
             body |= {"messages": [{"role": "user", "content": asked}], "max_tokens": 40}
     with httpx.stream("POST", scripted.url + path, json=body, trust_env=False, timeout=30) as response:
-        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: ")]
+        told = [event.data for event in read(response.iter_lines()) if event.data != "[DONE]"]
         assert response.status_code == 200
-    events = [json.loads(line) for line in lines if line != "[DONE]"]
     pieces = []
-    for event in events:
+    for event in told:
         match path:
             case "/v1/completions":
                 pieces.append(event["choices"][0]["text"])

@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import openai
 import pytest
+from event_reader import read
 
 pytestmark = pytest.mark.slow
 
@@ -111,10 +112,10 @@ def test_many_inputs_beside_a_stream(real):
     body = {"model": "smollm2", "prompt": "Once", "max_tokens": 40, "ignore_eos": True, "stream": True}
     with ThreadPoolExecutor(1) as pool, httpx.Client(trust_env=False, timeout=60) as http:
         with http.stream("POST", f"{real.url}/v1/completions", json=body) as stream:
-            lines = stream.iter_lines()
-            next(lines)
+            events = read(stream.iter_lines())
+            next(events)
             embedding = pool.submit(vectors, real, input=inputs)
-            assert list(lines)[-2] == "data: [DONE]"
+            assert list(events)[-1].data == "[DONE]"
         found = embedding.result()
     assert len(found) == len(inputs)
     for place in (0, 70, 149):

@@ -11,6 +11,7 @@ import time
 
 import httpx
 import pytest
+from event_reader import read
 
 pytestmark = pytest.mark.slow
 
@@ -20,11 +21,6 @@ SLOW = {"model": "smollm2", "prompt": "[slow]", "max_tokens": 150, "stream": Tru
 
 def client(server, **options) -> httpx.Client:
     return httpx.Client(base_url=server.url, timeout=20, trust_env=False, **options)
-
-
-def events(response: httpx.Response) -> list[dict | str]:
-    data = [line.removeprefix("data: ") for line in response.iter_lines() if line]
-    return [json.loads(item) if item.startswith("{") else item for item in data]
 
 
 def eventually(condition, seconds: float = 10) -> None:
@@ -46,10 +42,9 @@ class Stream(threading.Thread):
 
     def run(self) -> None:
         with client(self.server) as http, http.stream("POST", "/v1/completions", json=self.body) as response:
-            for line in response.iter_lines():
+            for event in read(response.iter_lines()):
+                self.events.append(event.data)
                 self.begun.set()
-                if line:
-                    self.events.append(line.removeprefix("data: "))
 
 
 def test_sse_format(scripted):
@@ -59,7 +54,7 @@ def test_sse_format(scripted):
     ) as response:  # fmt: skip
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert "content-length" not in response.headers
-        got = events(response)
+        got = [event.data for event in read(response.iter_lines())]
     assert got[-1] == "[DONE]"
     assert all(event["object"] == "chat.completion.chunk" for event in got[:-1])
     first = got[0]["choices"][0]
@@ -72,9 +67,8 @@ def test_sse_format(scripted):
 def test_tokens_stream_as_they_come(scripted):
     times = []
     with client(scripted) as http, http.stream("POST", "/v1/completions", json={**SLOW, "max_tokens": 20}) as response:
-        for line in response.iter_lines():
-            if line:
-                times.append(time.monotonic())
+        for _ in read(response.iter_lines()):
+            times.append(time.monotonic())
     assert times[-1] - times[0] > 0.2, "20 tokens of 20 ms do not come at once"
     assert times[1] - times[0] < 0.15
 
@@ -123,7 +117,7 @@ def test_an_error_after_the_first_token_is_an_event(scripted):
         http.stream("POST", "/v1/completions", json={**SLOW, "prompt": "[error deadline]"}) as response,
     ):
         assert response.status_code == 200
-        got = events(response)
+        got = [event.data for event in read(response.iter_lines())]
     assert got[-1]["error"] == {
         "message": "timeout: the request did not end within its time limit",
         "type": "server_error",
@@ -232,7 +226,7 @@ def test_streams_beyond_the_drain_time_end_with_an_error_event(start_scripted, h
     assert server.process.wait(5) == 0
     stream.join(5)
     if how == "drain over":
-        assert json.loads(stream.events[-1])["error"]["message"] == "the server is shutting down"
+        assert stream.events[-1]["error"]["message"] == "the server is shutting down"
 
 
 def test_the_engines_death_ends_streams_and_the_process(start_scripted):
@@ -243,7 +237,7 @@ def test_the_engines_death_ends_streams_and_the_process(start_scripted):
         dying = http.post("/v1/completions", json={**SLOW, "prompt": "[die]", "stream": False})
     assert dying.status_code == 500
     stream.join(5)
-    assert json.loads(stream.events[-1])["error"]["message"] == "the script says that the engine died"
+    assert stream.events[-1]["error"]["message"] == "the script says that the engine died"
     assert server.process.wait(5) == 1
     assert server.process.stderr.read() == "octavo: the script says that the engine died\n"
 
@@ -267,7 +261,7 @@ def test_a_hung_engine_ends_what_waits_for_it(start_scripted):
     with client(server) as http:
         http.post("/v1/completions", json={**SLOW, "prompt": "[hang]", "stream": False, "max_tokens": 1})
         stream.join(5)
-        assert json.loads(stream.events[-1])["error"] == {
+        assert stream.events[-1]["error"] == {
             "message": "the engine has not answered for 9 s",
             "type": "server_error",
             "param": None,

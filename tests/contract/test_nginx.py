@@ -19,6 +19,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from event_reader import read
 from paths import CACHE
 
 from octavo_runtime.nginx.configuration import configuration
@@ -150,9 +151,8 @@ def test_tokens_stream_through(proxy, scripted):
     times = []
     url = proxy(scripted.url)
     with httpx.stream("POST", f"{url}/v1/completions", json=slow(30, stream=True), trust_env=False) as response:
-        for line in response.iter_lines():
-            if line:
-                times.append(time.monotonic())
+        for _ in read(response.iter_lines()):
+            times.append(time.monotonic())
     assert len(times) >= 20
     assert times[-1] - times[0] > 0.3, "30 tokens of 20 ms do not come at once"
     gaps = [later - earlier for earlier, later in pairwise(times)]
@@ -163,7 +163,7 @@ def test_a_client_that_leaves_ends_the_request(proxy, scripted):
     url = proxy(scripted.url)
     aborted = scripted.metric("octavo_requests_total", status="aborted")
     with httpx.stream("POST", f"{url}/v1/completions", json=slow(1000, stream=True), trust_env=False) as response:
-        next(response.iter_lines())
+        next(read(response.iter_lines()))
     eventually(lambda: scripted.metric("octavo_requests_total", status="aborted") == aborted + 1)
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import openai
 import pytest
+from event_reader import read
 
 pytestmark = pytest.mark.slow
 
@@ -108,8 +109,8 @@ def test_requests_at_a_time(limited):
             http.stream("POST", "/v1/completions", json=SLOW) as one,
             http.stream("POST", "/v1/completions", json=SLOW),
         ):
-            lines = one.iter_lines()
-            next(lines)
+            events = read(one.iter_lines())
+            next(events)
             refused = list(pool.map(lambda _: http.post("/v1/completions", json=COMPLETION), range(4)))
             assert {response.status_code for response in refused} == {429}
             assert refused[0].json()["error"]["message"].startswith("max_concurrent_requests: this server allows 2")
@@ -136,7 +137,7 @@ def test_a_place_is_free_again_however_a_request_ends(limited):
                 time.sleep(0.1)
         for _ in range(3):
             with http.stream("POST", "/v1/completions", json=SLOW) as response:
-                next(response.iter_lines())
+                next(read(response.iter_lines()))
             time.sleep(0.2)
         _admits(http)
 

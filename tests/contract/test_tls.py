@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from event_reader import read
 
 from octavo_runtime.config.server import ServerConfig
 from octavo_runtime.server.http.tls import load_tls
@@ -101,8 +102,8 @@ def test_a_certificate_is_shown_and_taken_over_when_it_changes(start_scripted, a
             "POST", f"{server.url}/v1/completions", verify=context, trust_env=False, timeout=20,
             json={"model": "smollm2", "prompt": "[slow]", "max_tokens": 150, "stream": True},
         ) as old:  # fmt: skip
-            lines = old.iter_lines()
-            next(lines)
+            events = read(old.iter_lines())
+            next(events)
             certificate, key = pair
             good = key.read_bytes()
             key.write_text("nothing")
@@ -111,7 +112,7 @@ def test_a_certificate_is_shown_and_taken_over_when_it_changes(start_scripted, a
             key.write_bytes(good)
             authority.sign(certificate, key, "second")
             eventually(lambda: shown(server, context) == "second")
-            assert [line for line in lines if line][-1] == "data: [DONE]", "an open connection goes on"
+            assert list(events)[-1].data == "[DONE]", "an open connection goes on"
         assert http.get("/health").status_code == 200
 
 
