@@ -17,20 +17,17 @@ from octavo_runtime.text.tokenizer_files import TokenizerUnavailable
 
 
 class AnswerForms:
-    """The grammars of the answers under way, and the requests that wait for theirs. `len`: how many wait."""
+    """`grammar_of`: the grammars of the answers under way that have one. And the requests that wait for theirs; `len`:
+    how many."""
 
     def __init__(self, grammars: Grammars) -> None:
         self._grammars = grammars
         self._compiling: PendingGrammars[RequestState] = PendingGrammars()
-        self._grammar_of: dict[Sequence, Grammar] = {}
+        self.grammar_of: dict[Sequence, Grammar] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="masks")
 
     def __len__(self) -> int:
         return len(self._compiling)
-
-    def __contains__(self, sequence: Sequence) -> bool:
-        """Whether an answer must have a form."""
-        return sequence in self._grammar_of
 
     def compile(self, structured: StructuredOutput) -> Grammar:
         """Raises InvalidParameter, GrammarsBusy and TokenizerUnavailable."""
@@ -53,36 +50,36 @@ class AnswerForms:
                 yield state, _refusal(error)
             else:
                 [first] = state.sequences
-                self._grammar_of[first] = grammar
+                self.grammar_of[first] = grammar
                 yield state, None
 
     def begin(self, sequence: Sequence, grammar: Grammar) -> None:
         """An answer starts under a grammar, which stays as it is."""
-        self._grammar_of[sequence] = grammar.fork()
+        self.grammar_of[sequence] = grammar.fork()
 
     def fork(self, parent: Sequence, child: Sequence) -> None:
         """The child's answer has the parent's form, if any, and goes on from there."""
-        if parent in self._grammar_of:
-            self._grammar_of[child] = self._grammar_of[parent].fork()
+        if parent in self.grammar_of:
+            self.grammar_of[child] = self.grammar_of[parent].fork()
 
     def accept(self, sequence: Sequence, token: int) -> RequestError | None:
         """An answer that must have a form goes on with a token; why it cannot, if so."""
         try:
-            self._grammar_of[sequence].accept([token])
+            self.grammar_of[sequence].accept([token])
         except GrammarFailed as error:
             return _refusal(InvalidParameter("structured_outputs", f"cannot be met: {error}"))
         return None
 
     def drop(self, sequence: Sequence) -> None:
         """An answer has ended."""
-        self._grammar_of.pop(sequence, None)
+        self.grammar_of.pop(sequence, None)
 
     def masks(self, schedule: Schedule) -> Future[Masks] | None:
         """The tokens that may be drawn in a step, worked out while the device computes; None where all may."""
-        if not self._grammar_of:
+        if not self.grammar_of:
             return None
         drawing = [
-            (self._grammar_of.get(sequence), len(item.draws))
+            (self.grammar_of.get(sequence), len(item.draws))
             for sequence, item in zip(schedule.sequences, schedule.plan.slices, strict=True)
             if item.draws
         ]

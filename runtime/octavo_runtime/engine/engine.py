@@ -101,11 +101,11 @@ class Engine:
 
     @property
     def has_work(self) -> bool:
-        return bool(self._live) or self._flight is not None
+        return bool(self._live.states) or self._flight is not None
 
     def __contains__(self, request_id: str) -> bool:
         """Whether a request has not ended yet."""
-        return request_id in self._live
+        return request_id in self._live.states
 
     @property
     def patience(self) -> float:
@@ -191,10 +191,10 @@ class Engine:
     def abort(self, request_id: str, index: int | None = None) -> None:
         """Ends a request in any state, or only its answer `index`, and frees the blocks at once; unknown ids are
         ignored."""
-        if request_id not in self._live:
+        state = self._live.states.get(request_id)
+        if state is None:
             return
         self._proof = self._scheduler.proof()
-        state = self._live[request_id]
         if index is not None and state.has_forked and any(one.index != index for one in state.sequences):
             for answer in [one for one in state.sequences if one.index == index]:
                 self._live.end_answer(state, answer)
@@ -239,7 +239,7 @@ class Engine:
 
     def _start_compiled(self) -> Iterator[Output]:
         """Queues the requests whose grammar has compiled, and ends those whose grammar cannot."""
-        idle = 0 < len(self._forms) == len(self._live)
+        idle = 0 < len(self._forms) == len(self._live.states)
         for state, error in self._forms.compiled(_IDLE_WAIT_SECONDS if idle else 0):
             if error is None:
                 self._scheduler.add(state.sequences[0])

@@ -24,10 +24,11 @@ class Growth:
         for index, scores in result.prompt_logprobs.items():
             self._take_scores(schedule.sequences[index], schedule.plan.slices[index].start, scores)
         outputs: list[Output] = []
+        states = self._live.states
         for sequence, samples in zip(schedule.sequences, result.samples, strict=True):
             if sequence.ended or not samples:
                 continue
-            state = self._live[sequence.request.id]
+            state = states[sequence.request.id]
             if state.beams is not None:
                 outputs += self._grow_beams(state, state.beams, sequence, samples[0])
             elif len(samples) == 1:
@@ -37,7 +38,7 @@ class Growth:
         for index, embedding in result.embeddings.items():
             sequence = schedule.sequences[index]
             if not sequence.ended:
-                state = self._live[sequence.request.id]
+                state = states[sequence.request.id]
                 self._live.end_answer(state, sequence)
                 outputs.append(state.embedding(sequence, embedding))
         return outputs
@@ -45,14 +46,14 @@ class Growth:
     def _take_scores(self, sequence: Sequence, start: int, scores: list[TokenLogprobs]) -> None:
         if sequence.ended:
             return
-        state = self._live[sequence.request.id]
+        state = self._live.states[sequence.request.id]
         if not state.first_output_sent:
             # A prompt that was preempted half-way is computed again from its start.
             state.prompt_logprobs[start:] = scores
 
     def _append(self, state: RequestState, sequence: Sequence, sample: Sample) -> Output:
         reason = sequence.learn(sample.token_id)
-        if sequence in self._forms:
+        if sequence in self._forms.grammar_of:
             if error := self._forms.accept(sequence, sample.token_id):
                 return self._live.fail(state, error)
             if reason is None and sample.token_id in self._eos:

@@ -12,37 +12,28 @@ from octavo_runtime.protocol.sampling_params import InvalidParameter
 
 
 class LiveRequests:
-    """By their ids, from their arrival until each of their answers has left the scheduler."""
+    """`states`: by their ids, from their arrival until each of their answers has left the scheduler."""
 
     def __init__(self, scheduler: Scheduler, forms: AnswerForms, deadlines: Deadlines) -> None:
         self._scheduler = scheduler
         self._forms = forms
         self._deadlines = deadlines
-        self._states: dict[str, RequestState] = {}
-
-    def __len__(self) -> int:
-        return len(self._states)
-
-    def __contains__(self, request_id: str) -> bool:
-        return request_id in self._states
-
-    def __getitem__(self, request_id: str) -> RequestState:
-        return self._states[request_id]
+        self.states: dict[str, RequestState] = {}
 
     def check_new(self, request_id: str) -> None:
         """Raises InvalidParameter where a request of this id has not ended."""
-        if request_id in self._states:
+        if request_id in self.states:
             raise InvalidParameter("request_id", f"must be new, got {request_id!r} again")
 
     def begin(self, state: RequestState) -> None:
         """A request arrives."""
-        self._states[state.request.id] = state
+        self.states[state.request.id] = state
         self._deadlines.watch(state)
 
     def note_start(self, sequences: Iterable[Sequence], now: float) -> None:
         """These take part in a step that was planned `now`: how long those that have just started had to wait."""
         for sequence in sequences:
-            state = self._states[sequence.request.id]
+            state = self.states[sequence.request.id]
             if state.queued is None:
                 state.queued = now - state.request.arrived
 
@@ -70,5 +61,5 @@ class LiveRequests:
 
     def forget(self, state: RequestState) -> None:
         """A request has ended, and nothing of it is in the scheduler."""
-        del self._states[state.request.id]
+        del self.states[state.request.id]
         self._deadlines.forget(state)
