@@ -5,7 +5,7 @@ import time
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.protocol.messages import Ready
 from octavo_runtime.protocol.step import Sample, StepPlan, StepResult
-from octavo_runtime.worker.executor import Launched, Masks
+from octavo_runtime.worker.executor import Launched
 
 _TOKEN = Sample(7)
 
@@ -33,14 +33,12 @@ class NoDevice:
             hidden_size=spec.hidden_size,
         )
 
-    def launch(self, plan: StepPlan, masks: Masks | None) -> Launched:
+    def launch(self, plan: StepPlan) -> Launched:
         """Carries out no step."""
         began = time.thread_time()
-        if masks is not None:
-            masks()
-        result = StepResult([[_TOKEN for _ in item.draws] for item in plan.slices], [[] for _ in plan.slices])
+        result = StepResult([[_TOKEN for _ in item.draws] for item in plan.slices])
         self.seconds += time.thread_time() - began
-        return Launched(lambda: result)
+        return Launched(lambda _: result)
 
     def prepare(self) -> bool:
         """Nothing is to be prepared."""

@@ -12,7 +12,7 @@ from octavo_runtime.protocol.step import TokenLogprobs
 @dataclass
 class Beams:
     """The live beams of `request`, best first, with the sums of their log-probabilities. `tops`: the likeliest next
-    tokens of those that have been computed in this round; they are paused until all of them have."""
+    tokens of those that have been computed in this round; the scheduler holds them until all of them have."""
 
     request: Request
     live: list[Sequence]
@@ -27,7 +27,7 @@ class Beams:
         """One beam's next tokens are known. When it was the last one, the best beams go on in the scheduler and the
         others leave it; at the end of the search all do."""
         self.tops[sequence] = top
-        sequence.paused = True
+        scheduler.hold(sequence)
         if len(self.tops) < len(self.live):
             return
         chosen = self.search.advance(
@@ -63,8 +63,9 @@ class Beams:
         for parent in parents:
             live.append(self._fork(parent, scheduler) if parent in live else parent)
         for sequence, candidate in zip(live, chosen, strict=True):  # after the forks, which copy the parents' tokens
-            sequence.tokens.append(candidate.token_id)
-            sequence.paused = False
+            sequence.learn(candidate.token_id)
+            if sequence in self.live:
+                scheduler.resume(sequence)
         self.live, self.log_probs, self.tops = live, [one.log_prob for one in chosen], {}
 
     def _fork(self, parent: Sequence, scheduler: Scheduler) -> Sequence:

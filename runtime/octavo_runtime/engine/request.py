@@ -6,6 +6,7 @@ from octavo_runtime.engine.kv_cache.prefix_hash import block_hash, root_hash
 from octavo_runtime.protocol.messages import FinishReason
 from octavo_runtime.protocol.pooling_params import PoolingParams
 from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.protocol.step import UNKNOWN
 
 
 @dataclass(eq=False, slots=True)
@@ -38,7 +39,10 @@ class Request:
 class Sequence:
     """One answer in the making. `tokens` holds the prompt and all that was generated since, of which the last `unknown`
     are still to come from the device (UNKNOWN). Once the steps under way are done, the KV cache holds the first
-    `computed` of them, in the blocks of `block_table`, or in host memory while it is swapped out."""
+    `computed` of them, in the blocks of `block_table`, or in host memory while it is swapped out.
+
+    Each part has one writer: the tokens are written by the methods here, what lies in the KV cache by BlockTables, and
+    the sequence's place by Scheduler."""
 
     request: Request
     tokens: list[int]
@@ -47,17 +51,21 @@ class Sequence:
     """Sample indices drawn at the next token. The first sequence of a request draws for all answers and then forks; one
     that is pooled draws none."""
     unknown: int = 0
+    _hashes: list[bytes] = field(default_factory=list)
+
     computed: int = 0
     block_table: list[int] = field(default_factory=list)
     host_blocks: list[int] = field(default_factory=list)
+    writable: int = 0
+    """Positions from `computed` up to this one lie in blocks that nobody else holds, at whose end it is; 0 where that
+    must be looked up."""
     published: int = 0  # leading blocks of the table that the prefix cache was told of
-    synced: int = 0  # leading entries of the table that the executor knows
-    row: int | None = None  # in the executor's state, while it runs
-    started: bool = False  # whether it ever ran
-    paused: bool = False  # a beam whose successors wait for the other beams
-    ended: bool = False  # it has left the scheduler, while the device may still compute for it
     cached_tokens: int = 0  # prompt tokens found in the prefix cache when it first started
-    _hashes: list[bytes] = field(default_factory=list)
+
+    row: int | None = None  # in the executor's state, while it runs
+    synced: int = 0  # leading entries of the table that the executor knows
+    started: bool = False  # whether it ever ran
+    ended: bool = False  # it has left the scheduler, while the device may still compute for it
 
     @property
     def order(self) -> tuple[float, int, int]:
@@ -72,13 +80,23 @@ class Sequence:
     def generated(self) -> int:
         return len(self.tokens) - self.request.prompt_len
 
-    def learn(self, position: int, token: int) -> None:
-        """The token at a position, which was unknown or is new."""
-        if position < len(self.tokens):
+    def expect(self) -> None:
+        """A token that the device draws, and nobody else knows yet, is the next one."""
+        self.tokens.append(UNKNOWN)
+        self.unknown += 1
+
+    def learn(self, token: int) -> FinishReason | None:
+        """The first token that was unknown, or a new one, is this; whether it ends the answer, as one of its end tokens
+        or as the last that it may have."""
+        request, position = self.request, len(self.tokens) - self.unknown
+        if self.unknown:
             self.tokens[position] = token
             self.unknown -= 1
         else:
             self.tokens.append(token)
+        if token in request.end_tokens:
+            return "stop"
+        return "length" if position + 1 - request.prompt_len >= request.max_tokens else None
 
     @property
     def is_swapped(self) -> bool:
@@ -97,6 +115,11 @@ class Sequence:
             self._hashes.append(block_hash(parent, self.tokens[start : start + block_size]))
         return self._hashes[entry]
 
+    def take_draws(self) -> list[int]:
+        """The sample indices drawn at the token that is known by now; from here on it draws for itself alone."""
+        draws, self.draws = self.draws, [self.index]
+        return draws
+
     def fork(self, index: int) -> "Sequence":
         """Another answer that goes on from the same tokens. It holds no blocks yet."""
         return Sequence(
@@ -104,14 +127,7 @@ class Sequence:
             list(self.tokens),
             index,
             [index],
-            started=self.started,
-            cached_tokens=self.cached_tokens,
             _hashes=list(self._hashes),
+            cached_tokens=self.cached_tokens,
+            started=self.started,
         )
-
-
-def finish_reason(request: Request, position: int, token: int) -> FinishReason | None:
-    """Whether a token at this position ends the answer: as one of its end tokens, or as the last that it may have."""
-    if token in request.end_tokens:
-        return "stop"
-    return "length" if position + 1 - request.prompt_len >= request.max_tokens else None

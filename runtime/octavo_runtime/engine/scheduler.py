@@ -6,13 +6,13 @@ in n alone (Yu et al. 2022, iteration-level scheduling; Agrawal et al. 2024, chu
 import heapq
 from bisect import insort
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from octavo_runtime.engine.kv_cache.block_tables import BlockTables
 from octavo_runtime.engine.ordered_queue import OrderedQueue
 from octavo_runtime.engine.request import Sequence
-from octavo_runtime.protocol.step import UNKNOWN, NewRow, Slice, StepPlan, TableUpdate
+from octavo_runtime.protocol.step import NewRow, Slice, StepPlan, TableUpdate
 
 PreemptionMode = Literal["recompute", "swap"]
 
@@ -36,13 +36,15 @@ class Preemptions:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A planned step. `sequences` stand behind the plan's slices, one for one. `num_tokens`: those of all slices;
-    `num_prompt_tokens`: those of slices with more than one, which are pieces of prompts."""
+    """A planned step. `sequences` stand behind the plan's slices, one for one, and `counts` are their tokens.
+    `num_tokens`: those of all slices; `num_prompt_tokens`: those of slices with more than one, which are pieces of
+    prompts."""
 
-    plan: StepPlan = field(default_factory=StepPlan)
-    sequences: tuple[Sequence, ...] = ()
-    num_tokens: int = 0
-    num_prompt_tokens: int = 0
+    plan: StepPlan
+    sequences: tuple[Sequence, ...]
+    counts: tuple[int, ...]
+    num_tokens: int
+    num_prompt_tokens: int
 
 
 class Scheduler:
@@ -66,16 +68,22 @@ class Scheduler:
         self.tables = tables
         self.waiting: OrderedQueue[Sequence] = OrderedQueue()
         self.running: list[Sequence] = []  # in the sequences' order
-        self.num_swapped = 0  # of those that wait
+        self.num_swapped = 0  # of those that do not run
         self.preemptions = Preemptions()
         self._max_num_batched_tokens = max_num_batched_tokens
         self._preemption_mode = preemption_mode
+        self._held: list[Sequence] = []  # in the sequences' order
         self._free_rows = list(range(max_num_seqs))
         self._new_rows: list[Sequence] = []
 
     @property
     def has_work(self) -> bool:
-        return bool(self.waiting or self.running)
+        return bool(self.waiting or self.running or self._held)
+
+    @property
+    def started(self) -> list[Sequence]:
+        """Those that run and those that are held: nobody else holds blocks of the KV cache."""
+        return [*self.running, *self._held] if self._held else self.running
 
     def add(self, sequence: Sequence) -> None:
         """Puts a sequence without blocks into the queue."""
@@ -94,12 +102,29 @@ class Scheduler:
         """Ends a sequence in any state and frees its blocks. A step under way may still write into them: it does so
         before what the next step does with them."""
         sequence.ended = True
-        if sequence.row is not None:
-            self._leave_row(sequence)
+        self.num_swapped -= sequence.is_swapped
+        if sequence in self._held:
+            self._held.remove(sequence)
+            self._free_row(sequence)
+        elif sequence.row is not None:
+            self.running.remove(sequence)
+            self._free_row(sequence)
         else:
             self.waiting.remove(sequence)
-            self.num_swapped -= sequence.is_swapped
         self.tables.release(sequence)
+
+    def hold(self, sequence: Sequence) -> None:
+        """One that runs has nothing to compute until `resume`. It keeps its row and blocks while nobody needs them."""
+        self.running.remove(sequence)
+        insort(self._held, sequence, key=_order)
+
+    def resume(self, sequence: Sequence) -> None:
+        """One that was held goes on, or waits where it has given way."""
+        self._held.remove(sequence)
+        if sequence.row is None:
+            self.add(sequence)
+        else:
+            insort(self.running, sequence, key=_order)
 
     def plan(self, prompt_tokens: int | None = None) -> Schedule:
         """The next step's work. Blocks for all of it are in the sequences' block tables. `prompt_tokens`: at most so
@@ -120,18 +145,19 @@ class Scheduler:
             if sequence.synced < len(sequence.block_table):
                 tables.append(TableUpdate(sequence.row, sequence.synced, sequence.block_table[sequence.synced :]))
                 sequence.synced = len(sequence.block_table)
-        plan, numbers = StepPlan(moves, new_rows, tables, slices), list(counts.values())
-        return Schedule(plan, tuple(counts), sum(numbers), sum(numbers) - numbers.count(1))
+        plan, numbers = StepPlan(moves, new_rows, tables, slices), tuple(counts.values())
+        total = sum(numbers)
+        return Schedule(plan, tuple(counts), numbers, total, total - numbers.count(1))
 
     def commit(self, schedule: Schedule, *, leads: bool = False) -> None:
         """The step is under way: for all that is planned behind it, its tokens are computed. leads: so are the tokens
         that it draws drawn; sequences that may have more than that one can go on before anybody knows it."""
+        self.tables.advance(schedule.sequences, schedule.counts)
+        if not leads:
+            return
         for sequence, item in zip(schedule.sequences, schedule.plan.slices, strict=True):
-            sequence.computed += len(item.token_ids)
-            if leads and item.draws and sequence.generated + 1 < sequence.request.max_tokens:
-                sequence.tokens.append(UNKNOWN)
-                sequence.unknown += 1
-        self.tables.commit(schedule.sequences)
+            if item.draws and sequence.generated + 1 < sequence.request.max_tokens:
+                sequence.expect()
 
     def check_integrity(self) -> None:
         """Raises IntegrityError unless each block is free or held exactly as often as the tables name it."""
@@ -140,12 +166,12 @@ class Scheduler:
 
     def proof(self) -> Iterator[None]:
         """What check_integrity proves, some blocks at a time. It holds only where nothing changes meanwhile."""
-        yield from self.tables.proof([*self.running, *self.waiting])
+        yield from self.tables.proof([*self.started, *self.waiting])
 
     def _serve_running(self, allowance: int) -> dict[Sequence, int]:
         """Continues what runs: how many tokens of which sequence. allowance: most tokens of prompts."""
         counts: dict[Sequence, int] = {}
-        budget, extend = self._max_num_batched_tokens, self.tables.extend
+        budget = self._max_num_batched_tokens
         decodes: list[Sequence] = []
         prompts: list[Sequence] = []
         for sequence in self.running:
@@ -157,10 +183,11 @@ class Scheduler:
                 count = allowance
             if count > budget:
                 count = budget
-            if count == 0 or sequence.paused or sequence.row is None:
-                continue  # it waits for its other beams, or gave way in this very step
-            while not extend(sequence, count):
-                victim = self.running[-1]
+            if count == 0 or sequence.row is None:
+                continue  # its last token is under way, or it gave way in this very step
+            # Nearly every decode takes one more slot of its own last block.
+            while sequence.computed + count > sequence.writable and not self.tables.extend(sequence, count):
+                victim = self._last()
                 given = counts.pop(victim, 0)
                 budget += given
                 allowance += _of_prompt(given)
@@ -190,9 +217,7 @@ class Scheduler:
         while budget and self.waiting and awaiting < _MOST_AWAITING and hashed < _MOST_HASHED:
             sequence = self.waiting.pop()
             hashed_before = sequence.num_hashed
-            if sequence.paused:
-                passed.append(sequence)
-            elif upcoming and self.tables.next_missing(sequence) in upcoming:
+            if upcoming and self.tables.next_missing(sequence) in upcoming:
                 passed.append(sequence)
                 awaiting += 1
             elif self._enter(sequence, alone=not counts):
@@ -211,22 +236,26 @@ class Scheduler:
         else is computed in this step."""
         swapped = sequence.is_swapped
         while not (self._free_rows and self.tables.enter(sequence)):
-            # Beams that wait for this one may hold what it needs, and nothing else will ever free it.
-            if not (alone and self._preempt_paused()):
+            # Those that are held for this one may hold what it needs, and nothing else will ever free it.
+            if not alone or self.running or not self._holds_rows:
                 return False
+            self._preempt(self._last())
         self.num_swapped -= swapped
         self._take_row(sequence)
         return True
 
-    def _preempt_paused(self) -> bool:
-        """Sets the last paused sequence back; False where none runs, or something else runs that will end."""
-        if not self.running or not all(sequence.paused for sequence in self.running):
-            return False
-        self._preempt(self.running[-1])
-        return True
+    @property
+    def _holds_rows(self) -> bool:
+        return any(one.row is not None for one in self._held)
+
+    def _last(self) -> Sequence:
+        """The last in order of those with a row."""
+        last = [*self.running[-1:], *[one for one in self._held if one.row is not None][-1:]]
+        return max(last, key=_order)
 
     def _preempt(self, sequence: Sequence) -> None:
-        self._leave_row(sequence)
+        """Takes its row and blocks from a sequence. It waits for others, unless it is held."""
+        self._free_row(sequence)
         if self._preemption_mode(sequence) == "swap" and self.tables.can_swap_out(sequence):
             self.tables.swap_out(sequence)
             self.num_swapped += 1
@@ -234,7 +263,9 @@ class Scheduler:
         else:
             self.tables.release(sequence)
             self.preemptions.recompute += 1
-        self.add(sequence)
+        if sequence not in self._held:
+            self.running.remove(sequence)
+            self.add(sequence)
 
     def _take_row(self, sequence: Sequence) -> None:
         sequence.row = heapq.heappop(self._free_rows)
@@ -242,11 +273,11 @@ class Scheduler:
         insort(self.running, sequence, key=_order)
         self._new_rows.append(sequence)
 
-    def _leave_row(self, sequence: Sequence) -> None:
-        assert sequence.row is not None
+    def _free_row(self, sequence: Sequence) -> None:
+        if sequence.row is None:
+            return
         heapq.heappush(self._free_rows, sequence.row)
         sequence.row = None
-        self.running.remove(sequence)
         if sequence in self._new_rows:
             self._new_rows.remove(sequence)
 

@@ -8,12 +8,19 @@ Nothing in these messages refers back to them, so the garbage collector need not
 from enum import IntEnum
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from octavo_runtime.protocol.pooling_params import PoolingParams
 from octavo_runtime.protocol.sampling_params import SamplingParams
 
 UNKNOWN = -1
 """In a slice: the token that the step before draws for its row, which nobody but the device knows yet."""
+
+
+Masks = npt.NDArray[np.int32]
+"""Bits of the tokens that may be drawn, [draws, ceil(vocab / 32)], a row for each draw of a plan in order: bit t % 32
+of word t // 32 is token t."""
 
 
 class NewRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -67,12 +74,14 @@ class Slice(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class StepPlan(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One step, in this order: moves (one after another, as listed), new rows, table updates, slices."""
+    """One step, in this order: moves (one after another, as listed), new rows, table updates, slices. masked: not every
+    token may be drawn; Masks follow, for they are worked out while the model computes."""
 
     moves: list[Move] = []
     new_rows: list[NewRow] = []
     tables: list[TableUpdate] = []
     slices: list[Slice] = []
+    masked: bool = False
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -92,11 +101,11 @@ class Sample(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class StepResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a step brought: for each slice, in the plan's order, one sample a draw; and for slices of rows that ask for
-    prompt_logprobs, an entry for each position of the slice whose successor is a prompt token: that successor's.
-    `embeddings`: by the index of their slice, those of the pooled prompts that end in this step, little-endian
+    """What a step brought: for each slice, in the plan's order, one sample a draw. By the index of their slice:
+    `prompt_logprobs`, of rows that ask for them, an entry for each position of the slice whose successor is a prompt
+    token, that successor's; and `embeddings`, those of the pooled prompts that end in this step, little-endian
     float32."""
 
     samples: list[list[Sample]]
-    prompt_logprobs: list[list[TokenLogprobs]]
+    prompt_logprobs: dict[int, list[TokenLogprobs]] = {}
     embeddings: dict[int, bytes] = {}

@@ -4,29 +4,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.protocol.messages import Ready
-from octavo_runtime.protocol.step import StepPlan, StepResult
-
-Masks = Callable[[], npt.NDArray[np.int32]]
-"""Asked for once the model's forward pass is under way: bits of the allowed tokens [draws, ceil(vocab / 32)], one row
-for each draw of the plan in order."""
+from octavo_runtime.protocol.step import Masks, StepPlan, StepResult
 
 
 @dataclass(frozen=True)
 class Launched:
-    """A step under way. `result` waits for it, and is called once.
+    """A step under way. `result` waits for it, and is called once, with the masks where the plan is masked.
 
     leads: the tokens that it draws lie on the device, one for each row that draws. The next step may be launched before
     `result` is called, with UNKNOWN in their place; a step that does not lead must be waited for first."""
 
-    result: Callable[[], StepResult]
+    result: Callable[[Masks | None], StepResult]
     leads: bool = False
 
 
@@ -39,8 +33,8 @@ class Executor(Protocol):
     block_bytes: int
     swap_bytes_per_second: float
 
-    def launch(self, plan: StepPlan, masks: Masks | None) -> Launched:
-        """Starts one step, behind those that are under way. masks: None where everything is allowed."""
+    def launch(self, plan: StepPlan) -> Launched:
+        """Starts one step, behind those that are under way."""
         ...
 
     def prepare(self) -> bool:

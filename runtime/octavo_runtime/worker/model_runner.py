@@ -13,12 +13,12 @@ from octavo_runtime.layers.batch import Batch
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.planning.memory import num_blocks, settle_max_model_len, token_budget
 from octavo_runtime.protocol.messages import Ready
-from octavo_runtime.protocol.step import Sample, Slice, StepPlan, StepResult, TokenLogprobs
+from octavo_runtime.protocol.step import Masks, Sample, Slice, StepPlan, StepResult, TokenLogprobs
 from octavo_runtime.sampling.logprobs import prompt_logprobs
 from octavo_runtime.sampling.sampler import Draw, Sampler
 from octavo_runtime.worker.batch import build_batch, send
 from octavo_runtime.worker.decode_graphs import DecodeGraphs, Drawn
-from octavo_runtime.worker.executor import Launched, Masks
+from octavo_runtime.worker.executor import Launched
 from octavo_runtime.worker.kv_cache import KVCache
 from octavo_runtime.worker.pooling import Pooler
 from octavo_runtime.worker.rows import Rows
@@ -72,7 +72,7 @@ class ModelRunner:
         )
 
     @torch.inference_mode()
-    def launch(self, plan: StepPlan, masks: Masks | None) -> Launched:
+    def launch(self, plan: StepPlan) -> Launched:
         """See `Executor.launch`."""
         self._kv_cache.apply(plan.moves)
         self._rows.update(plan)
@@ -83,23 +83,23 @@ class ModelRunner:
             self._graphs.note(plan.tables)
         slices = plan.slices
         if not slices:
-            return Launched(lambda: StepResult([], []))
+            return Launched(lambda _: StepResult([]))
         for item in slices:
             self._sampler.extend(item.row, item.start, item.token_ids)
         graphs = self._graphs
         scores_plainly = not self._scores_or_pools(slices)
-        leads = graphs is not None and masks is None and scores_plainly and self._draws_plainly(slices)
+        leads = graphs is not None and not plan.masked and scores_plainly and self._draws_plainly(slices)
         if graphs is not None and scores_plainly and _only_decodes(slices, graphs.most_sequences):
             drawn = self._decode(slices, graphs)
             if leads:
                 return Launched(partial(_tell, slices, fetch(drawn.tokens)), leads=True)
-            return Launched(partial(self._draw_again, slices, drawn.hidden, masks))
+            return Launched(partial(self._draw_again, slices, drawn.hidden))
         cache, newest = self._kv_cache.device, None if graphs is None else graphs.newest
         batch = build_batch(slices, self._rows.block_tables, self._kv_cache.block_size, cache.device, newest)
         hidden = self._decoder.forward(batch, cache)
         if leads and newest is not None:
             return Launched(partial(_tell, slices, self._draw_newest(slices, batch, hidden, newest)), leads=True)
-        return Launched(partial(self._finish, plan, batch, hidden, masks))
+        return Launched(partial(self._finish, plan, batch, hidden))
 
     @torch.inference_mode()
     def prepare(self) -> bool:
@@ -129,7 +129,7 @@ class ModelRunner:
         """Draws from a graph's hidden states, where some rows draw by more than their scores."""
         draws = [Draw(item.row, item.start + 1, item.draws[0]) for item in slices]
         samples = self._sampler.sample(self._decoder.logits(hidden), draws, _bits(masks, hidden.device))
-        return StepResult([[one] for one in samples], [[] for _ in slices])
+        return StepResult([[one] for one in samples])
 
     def _draw_newest(
         self, slices: list[Slice], batch: Batch, hidden: torch.Tensor, newest: torch.Tensor
@@ -173,17 +173,18 @@ class ModelRunner:
         samples = iter(self._sampler.sample(logits, draws, _bits(masks, logits.device)))
         return [[next(samples) for _ in item.draws] for item in plan.slices]
 
-    def _score_prompts(self, plan: StepPlan, batch: Batch, hidden: torch.Tensor) -> list[list[TokenLogprobs]]:
-        return [
-            self._score_prompt(item, hidden[int(first) : int(first) + len(item.token_ids)])
-            for item, first in zip(plan.slices, batch.first_tokens, strict=True)
-        ]
+    def _score_prompts(self, plan: StepPlan, batch: Batch, hidden: torch.Tensor) -> dict[int, list[TokenLogprobs]]:
+        if not self._rows.scores_prompts:
+            return {}
+        scored = [self._rows.scored(item.row, item.start, len(item.token_ids)) for item in plan.slices]
+        return {
+            index: self._score_prompt(*of_slice, hidden[int(batch.first_tokens[index]) :])
+            for index, of_slice in enumerate(scored)
+            if of_slice is not None
+        }
 
-    def _score_prompt(self, item: Slice, hidden: torch.Tensor) -> list[TokenLogprobs]:
-        scored = self._rows.scored(item.row, item.start, len(item.token_ids))
-        if scored is None:
-            return []
-        tokens, top = scored
+    def _score_prompt(self, tokens: list[int], top: int, hidden: torch.Tensor) -> list[TokenLogprobs]:
+        """tokens: the successors of the first hidden states."""
         followers = torch.tensor(tokens, device=hidden.device).split(_SCORED_AT_A_TIME)
         return [
             entry
@@ -206,14 +207,14 @@ def fetch(tokens: torch.Tensor) -> Callable[[], list[int]]:
     return wait
 
 
-def _tell(slices: list[Slice], fetched: Callable[[], list[int]]) -> StepResult:
-    """The result of a step that led."""
+def _tell(slices: list[Slice], fetched: Callable[[], list[int]], _: None) -> StepResult:
+    """The result of a step that led, whose tokens may be any."""
     tokens = iter(fetched())
-    return StepResult([[Sample(next(tokens)) for _ in item.draws] for item in slices], [[] for _ in slices])
+    return StepResult([[Sample(next(tokens)) for _ in item.draws] for item in slices])
 
 
 def _bits(masks: Masks | None, device: torch.device) -> torch.Tensor | None:
-    return None if masks is None else torch.from_numpy(masks()).to(device)
+    return None if masks is None else torch.from_numpy(masks).to(device)
 
 
 def _only_decodes(slices: list[Slice], most: int) -> bool:

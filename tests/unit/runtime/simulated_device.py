@@ -63,7 +63,7 @@ class SimulatedDevice:
             self._seen[item.row] += values
             if new.pooling is not None and end == new.prompt_len:
                 embeddings[number] = embedding(self._seen[item.row], new.pooling)
-        return StepResult(samples, [[] for _ in samples], embeddings)
+        return StepResult(samples, embeddings=embeddings)
 
     def contents(self, row: int, length: int) -> list[int]:
         """What attention over the first `length` positions of a row would read."""

@@ -56,9 +56,9 @@ class BlockTables:
         """Makes the `count` positions behind those computed writable. False, and nothing changed, where too few blocks
         are free."""
         table, pool, start = sequence.block_table, self.pool, sequence.computed
+        if start + count <= sequence.writable:
+            return True
         first, needed = start // self.block_size, (start + count - 1) // self.block_size + 1
-        if first + 1 == needed == len(table) and pool.references(table[first]) == 1:
-            return True  # nearly every decode: one more slot of its own last block
         shared = [entry for entry in range(first, min(needed, len(table))) if pool.references(table[entry]) > 1]
         further = max(0, needed - len(table))
         if len(shared) + further > pool.num_free:
@@ -70,23 +70,22 @@ class BlockTables:
             table[entry] = copy
             sequence.synced = min(sequence.synced, entry)
         table += pool.allocate(further)
+        sequence.writable = len(table) * self.block_size
         return True
 
-    def commit(self, sequences: Iterable[Sequence]) -> None:
-        """Tells the prefix cache which of the sequences' blocks are complete by now."""
-        if not self._prefix_caching:
-            return
-        for sequence in sequences:
-            full = min(sequence.computed, sequence.known - sequence.unknown) // self.block_size
-            if full > sequence.published:
-                for entry in range(sequence.published, full):
-                    self.pool.publish(sequence.block_table[entry], sequence.block_hash(entry, self.block_size))
-                sequence.published = full
+    def advance(self, sequences: Iterable[Sequence], counts: Iterable[int]) -> None:
+        """So many tokens more of each sequence are computed, and the blocks that they complete can be found."""
+        size, caching = self.block_size, self._prefix_caching
+        for sequence, count in zip(sequences, counts, strict=True):
+            computed = sequence.computed = sequence.computed + count
+            if caching and computed // size > sequence.published:
+                self._publish(sequence)
 
     def fork(self, parent: Sequence, child: Sequence) -> None:
         """The child holds the parent's blocks too, as far as they are computed."""
         child.block_table = parent.block_table[: self.num_blocks(parent.computed)]
         child.computed, child.published = parent.computed, parent.published
+        parent.writable = child.writable = 0
         self.pool.hold(child.block_table)
 
     def truncate(self, sequence: Sequence, tokens: int) -> None:
@@ -100,16 +99,16 @@ class BlockTables:
         self.pool.release(sequence.block_table[keep:])
         del sequence.block_table[keep:]
         sequence.computed = min(sequence.computed, tokens)
-        sequence.synced = min(sequence.synced, keep)
+        sequence.synced, sequence.writable = min(sequence.synced, keep), 0
 
     def release(self, sequence: Sequence) -> None:
         """Gives back all blocks, those in host memory too; nothing of the sequence is computed then."""
         if not sequence.is_swapped:
-            self.commit([sequence])  # tokens may have become known since
+            self._publish(sequence)  # tokens may have become known since
         self.pool.release(sequence.block_table)
         self.host_pool.release(sequence.host_blocks)
         sequence.block_table, sequence.host_blocks = [], []
-        sequence.computed = sequence.published = sequence.synced = 0
+        sequence.computed = sequence.published = sequence.synced = sequence.writable = 0
 
     def can_swap_out(self, sequence: Sequence) -> bool:
         return not sequence.request.averages and 0 < self.num_blocks(sequence.computed) <= self.host_pool.num_free
@@ -123,7 +122,7 @@ class BlockTables:
         ]
         self.pool.release(sequence.block_table)
         sequence.block_table = []
-        sequence.published = sequence.synced = 0
+        sequence.published = sequence.synced = sequence.writable = 0
 
     def take_moves(self) -> list[Move]:
         """The moves noted since the last call, in order."""
@@ -134,10 +133,8 @@ class BlockTables:
         """Slots in held blocks that hold no token."""
         wasted, others = 0, []
         for sequence in sequences:
-            first = sequence.computed // self.block_size
-            table = sequence.block_table
-            if first + 1 == len(table) and self.pool.references(table[first]) == 1:
-                wasted += len(table) * self.block_size - sequence.computed
+            if sequence.writable:
+                wasted += sequence.writable - sequence.computed
             else:
                 others.append(sequence)
         return wasted + sum(self.block_size - tokens for tokens in self.partly_filled(others).values())
@@ -157,6 +154,15 @@ class BlockTables:
         tables of these sequences name it. Raises IntegrityError. All must stay as it is meanwhile."""
         yield from self.pool.proof(sequence.block_table for sequence in sequences)
         yield from self.host_pool.proof(sequence.host_blocks for sequence in sequences)
+
+    def _publish(self, sequence: Sequence) -> None:
+        """Tells the prefix cache which of the sequence's blocks are complete by now."""
+        full = min(sequence.computed, sequence.known - sequence.unknown) // self.block_size
+        if not self._prefix_caching or full <= sequence.published:
+            return
+        for entry in range(sequence.published, full):
+            self.pool.publish(sequence.block_table[entry], sequence.block_hash(entry, self.block_size))
+        sequence.published = full
 
     def _start(self, sequence: Sequence) -> bool:
         looks_up = self._uses_prefix(sequence)

@@ -39,8 +39,8 @@ class LateDevice(NoDevice):
         self.rows: dict[int, NewRow] = {}
         self.newest: dict[int, int] = {}
 
-    def launch(self, plan: StepPlan, masks: object) -> Launched:
-        assert masks is None
+    def launch(self, plan: StepPlan) -> Launched:
+        assert not plan.masked
         assert all(self.under_way), "a step that does not lead was not waited for"
         assert len(self.under_way) <= 1
         self.rows.update({new.row: new for new in plan.new_rows})
@@ -48,7 +48,7 @@ class LateDevice(NoDevice):
         leads = self.leads and all(self.is_plain(item) for item in plan.slices)
         happened["ahead"] += bool(self.under_way)
         self.under_way.append(leads)
-        return Launched(lambda: self.compute(plan), leads)
+        return Launched(lambda _: self.compute(plan), leads)
 
     def is_plain(self, item: Slice) -> bool:
         new = self.rows[item.row]

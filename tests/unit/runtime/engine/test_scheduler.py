@@ -184,7 +184,7 @@ def test_forks_wait_where_no_row_is_free():
     run_all(scheduler)
 
 
-def test_paused_sequences_give_way_where_nothing_else_can_run():
+def test_held_sequences_give_way_where_nothing_else_can_run():
     """Beams that wait for each other must not hold all rows or blocks for ever."""
     scheduler = make_scheduler(blocks=4, seqs=2, budget=64)
     beams = [make_sequence(arrival, 12, max_tokens=9) for arrival in range(3)]
@@ -193,8 +193,11 @@ def test_paused_sequences_give_way_where_nothing_else_can_run():
     run_step(scheduler)
     assert list(scheduler.waiting) == [beams[2]]
     for beam in beams[:2]:
-        beam.paused = True
+        scheduler.hold(beam)
     assert counts(run_step(scheduler)) == [(2, 12)]
+    assert (beams[0].row, beams[1].row) == (0, None)
+    for beam in beams[:2]:
+        scheduler.resume(beam)
     assert list(scheduler.waiting) == [beams[1]]
 
 

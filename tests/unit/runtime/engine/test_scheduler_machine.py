@@ -50,6 +50,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         )
         self.device = SimulatedDevice(blocks, host_blocks, BLOCK)
         self.alive: list[Sequence] = []
+        self.held: list[Sequence] = []
         self.half_done: set[Sequence] = set()  # embeddings that were computed in part, and then gave way
         self.arrivals = 0
         self.idle_steps = 0
@@ -81,8 +82,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         pairs = list(zip(schedule.sequences, schedule.plan.slices, strict=True))
         assert len({id(one) for one, _ in pairs}) == len({item.row for _, item in pairs}) == len(pairs)
         self.idle_steps = 0 if pairs else self.idle_steps + 1
-        # One step may bring nothing: the only one that could run gave way to those that are paused.
-        assert self.idle_steps < 2 or all(one.paused for one in self.alive), "somebody could run, nobody does"
+        # One step may bring nothing: the only one that could run gave way to those that are held.
+        assert self.idle_steps < 2 or len(self.held) == len(self.alive), "somebody could run, nobody does"
         result = self.device.run(schedule.plan)
         happened["steps"] += 1
         happened.update(move.kind.name for move in schedule.plan.moves)
@@ -126,14 +127,29 @@ class SchedulerMachine(RuleBasedStateMachine):
     def abort(self, data):
         sequence = data.draw(st.sampled_from(self.alive))
         self.alive.remove(sequence)
+        if sequence in self.held:
+            self.held.remove(sequence)
         self.scheduler.remove(sequence)
         happened["aborts"] += 1
 
-    @precondition(lambda self: any(_may_pause(one) for one in self.alive))
+    @precondition(lambda self: any(_may_be_held(one) for one in self.scheduler.running))
     @rule(data=st.data())
-    def pause_or_resume(self, data):
-        sequence = data.draw(st.sampled_from([one for one in self.alive if _may_pause(one)]))
-        sequence.paused = not sequence.paused
+    def hold(self, data):
+        sequence = data.draw(st.sampled_from([one for one in self.scheduler.running if _may_be_held(one)]))
+        self.scheduler.hold(sequence)
+        self.held.append(sequence)
+        happened["held"] += 1
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def resume(self, data):
+        sequence = data.draw(st.sampled_from(self.held))
+        self.resume_one(sequence)
+
+    def resume_one(self, sequence: Sequence) -> None:
+        happened["resumed after giving way"] += sequence.row is None
+        self.held.remove(sequence)
+        self.scheduler.resume(sequence)
 
     @precondition(lambda self: any(_may_roll_back(one) for one in self.alive))
     @rule(data=st.data())
@@ -146,12 +162,12 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def books_balance(self):
         self.scheduler.check_integrity()
-        assert len(self.scheduler.running) + len(self.scheduler.waiting) == len(self.alive)
+        assert len(self.scheduler.started) + len(self.scheduler.waiting) == len(self.alive)
 
     def teardown(self):
         """Everybody left ends, in bounded time, and nothing is left over."""
-        for sequence in self.alive:
-            sequence.paused = False
+        for sequence in list(self.held):
+            self.resume_one(sequence)
         for _ in range(40 * (len(self.alive) + 4)):
             if not self.alive:
                 break
@@ -163,9 +179,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         happened["cached tokens"] += self.tables.prefix_hits
 
 
-def _may_pause(sequence: Sequence) -> bool:
-    """Beams pause once they have computed all their tokens, and may lose their blocks only then."""
-    return sequence.paused or (sequence.started and bool(sequence.draws) and sequence.known - sequence.computed == 1)
+def _may_be_held(sequence: Sequence) -> bool:
+    """Beams are held once they have computed all their tokens, and may lose their blocks only then."""
+    return bool(sequence.draws) and sequence.known - sequence.computed == 1
 
 
 def _may_roll_back(sequence: Sequence) -> bool:
@@ -186,7 +202,8 @@ def test_random_histories_keep_every_block_and_token(capsys):
         ),
     )
     # The histories are about something: all of this took place in them.
-    seen = ["steps", "swapped", "recomputed", "cached tokens", "COPY", "aborts", "pooled: mean", "pooled: last"]
+    seen = ["steps", "swapped", "recomputed", "cached tokens", "COPY", "aborts", "held", "resumed after giving way"]
+    seen += ["pooled: mean", "pooled: last"]
     if SOAK:
         seen += ["pooled after giving way: mean", "pooled after giving way: last"]
     assert [what for what in seen if not happened[what]] == []

@@ -92,10 +92,10 @@ def test_plain_steps_are_launched_before_the_last_one_is_known(make, folder, mon
     happened, one = [], runner(engine)
     launch = one.launch
 
-    def watched(plan, masks):
-        launched, step = launch(plan, masks), len(plan.slices)
+    def watched(plan):
+        launched, step = launch(plan), len(plan.slices)
         happened.append(("launched", step))
-        return replace(launched, result=lambda: happened.append(("known", step)) or launched.result())
+        return replace(launched, result=lambda masks: happened.append(("known", step)) or launched.result(masks))
 
     monkeypatch.setattr(one, "launch", watched)
     run(engine, random_prompts(4, 30), SamplingParams(temperature=0.5, max_tokens=4, ignore_eos=True))
