@@ -56,6 +56,14 @@ def decode_kernel(
     SPLITS: tl.constexpr,
     STAGES: tl.constexpr,
 ):
+    """Attends with the query heads of one KV head to one part of one sequence. Grid: (KV heads, batch, SPLITS).
+
+    out, q: [batch, KV heads * GROUP, HEAD_DIM]; k_cache, v_cache: [blocks, BLOCK_SIZE, KV heads, HEAD_DIM], with the
+    same strides; all of one float type, strides in elements, the last dimension contiguous. block_tables: [batch,
+    width] int32; seq_lens: [batch] int32. Of several parts it writes partial_out: [batch, heads, SPLITS, HEAD_DIM]
+    float32, the part's attention, and partial_log_sum: [batch, heads, SPLITS] float32, log2 of the sum of its
+    exponentials; of a single one, out. scale_log2: the scores' scale * LOG2_E. ROWS: GROUP, up to a power of two that
+    tl.dot takes. PADDED_DIM: HEAD_DIM, up to a power of two. TILE, STAGES: see `attend`."""
     kv_head = tl.program_id(0)
     sequence = tl.program_id(1).to(tl.int64)
     split = tl.program_id(2)
@@ -118,6 +126,11 @@ def combine_kernel(
     TILE: tl.constexpr,
     SPLITS: tl.constexpr,
 ):
+    """Weighs a head's partial results together. Grid: (query heads, batch).
+
+    out: [batch, heads, HEAD_DIM], any float, is written, strides in elements. partial_out: [batch, heads, SPLITS,
+    HEAD_DIM] float32; partial_log_sum: [batch, heads, SPLITS] float32; seq_lens: [batch] int32. PADDED_DIM, TILE: as
+    for `decode_kernel`."""
     head = tl.program_id(0)
     sequence = tl.program_id(1).to(tl.int64)
     seq_len = tl.load(seq_lens + sequence)

@@ -61,6 +61,13 @@ def prefill_kernel(
     TILE: tl.constexpr,
     STAGES: tl.constexpr,
 ):
+    """Causal attention of one tile of a sequence's queries with one KV head. Grid: (batch * KV_HEADS, tiles of the
+    longest run of queries).
+
+    out, q: [tokens, KV_HEADS * GROUP, HEAD_DIM]; k_cache, v_cache: [blocks, BLOCK_SIZE, KV_HEADS, HEAD_DIM], with the
+    same strides; all of one float type, strides in elements, the last dimension contiguous. block_tables: [batch,
+    width] int32; seq_lens: [batch] int32; query_start: [batch + 1] int32. scale_log2: the scores' scale * LOG2_E.
+    ROWS: (token, head) pairs in a tile. PADDED_DIM: HEAD_DIM, up to a power of two. TILE, STAGES: see `attend`."""
     kv_head = tl.program_id(0) % KV_HEADS
     sequence = (tl.program_id(0) // KV_HEADS).to(tl.int64)
     # The last rows see the most keys: started first, they are not what the GPU waits for in the end.

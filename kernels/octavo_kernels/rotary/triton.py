@@ -11,7 +11,8 @@ from octavo_kernels.dependent_launch import launch_options, wait_for_last
 
 @triton.jit
 def rotate(heads, stride_head, cos, sin, HEADS: tl.constexpr, HALF: tl.constexpr, PADDED_HALF: tl.constexpr):
-    """Rotate one token's heads in place; cos, sin: [PADDED_HALF] float32."""
+    """Rotates one token's heads in place. heads: points to [HEADS, 2 * HALF], any float; cos, sin: [PADDED_HALF]
+    float32, 0 beyond HALF."""
     PADDED_HEADS: tl.constexpr = triton.next_power_of_2(HEADS)
     head = tl.arange(0, PADDED_HEADS)
     dim = tl.arange(0, PADDED_HALF)
@@ -41,6 +42,11 @@ def rotary_kernel(
     PADDED_HALF: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
+    """Rotates q and k in place, computing in float32. Grid: (tokens,).
+
+    q: [tokens, Q_HEADS, 2 * HALF], k: [tokens, KV_HEADS, 2 * HALF], of one float type, strides in elements, the last
+    dimension contiguous. positions: [tokens] int64. cos_sin: [positions, 2 * HALF] float32, cosines, then sines.
+    PADDED_HALF: HALF, up to a power of two."""
     wait_for_last(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     row = cos_sin + tl.load(positions + token) * (2 * HALF)

@@ -29,6 +29,12 @@ def write_kernel(
     PADDED: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
+    """Copies each token's key and value into its slot. Grid: (tokens,).
+
+    k, v: [tokens, KV_HEADS, HEAD_DIM]; k_cache, v_cache: [blocks, BLOCK_SIZE, KV_HEADS, HEAD_DIM], with the same
+    strides; all of one type, strides in elements, the last dimension contiguous. slots: [tokens] int64, block *
+    BLOCK_SIZE + offset in the block; below 0 the token is padding. PADDED: KV_HEADS * HEAD_DIM, up to a power of
+    two."""
     wait_for_last(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     slot = tl.load(slots + token)
