@@ -27,6 +27,7 @@ from octavo_kernels.paged_decode.hopper_kernels import (
     decode_kernel,
     plan_kernel,
 )
+from octavo_kernels.strided import heads, layer_cache
 
 PART_ROWS = 16  # rows of parts that a warp adds up at once: 64 registers a thread
 
@@ -118,21 +119,17 @@ def paged_decode(
     group_rows = max(4, triton.next_power_of_2(group))
     launch = {"launch_pdl": True} if dependent else {}
     decode_kernel[(made.workers,)](
-        out,
-        q,
-        k_cache,
-        v_cache,
+        heads(out),
+        heads(q),
+        layer_cache(k_cache, v_cache),
         block_tables,
+        block_tables.stride(0),
         seq_lens,
         made.records,
         made.partial_out,
         made.partial_stats,
         made.arrived,
         scale * LOG2_E,
-        *out.stride()[:2],
-        *q.stride()[:2],
-        *k_cache.stride()[:3],
-        block_tables.stride(0),
         KV_HEADS=kv_heads,
         BLOCK_SIZE=block_size,
         STAGES=stages,
@@ -146,13 +143,12 @@ def paged_decode(
     )
     if not fused:
         combine_kernel[(q_heads, batch)](
-            out,
+            heads(out),
             seq_lens,
             made.records,
             made.partial_out,
             made.partial_stats,
             made.workers,
-            *out.stride()[:2],
             AT_ONCE=32,
             DEPENDENT=dependent,
             num_warps=4,

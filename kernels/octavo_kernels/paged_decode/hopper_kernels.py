@@ -105,23 +105,15 @@ def add_parts(
 def decode_kernel(
     out,
     q,
-    k_cache,
-    v_cache,
+    cache,
     block_tables,
+    stride_table,
     seq_lens,
     records,
     partial_out,
     partial_stats,
     arrived,
     scale_log2,
-    stride_out_sequence,
-    stride_out_head,
-    stride_q_sequence,
-    stride_q_head,
-    stride_block,
-    stride_slot,
-    stride_head,
-    stride_table,
     KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     GROUP_ROWS: tl.constexpr,
@@ -136,14 +128,13 @@ def decode_kernel(
 ):
     """Attends with the query heads of one KV head after another to the units of one worker. Grid: (workers,).
 
-    out, q: [batch, KV_HEADS * GROUP, HEAD_DIM]; k_cache, v_cache: [blocks, BLOCK_SIZE, KV_HEADS, HEAD_DIM], with the
-    same strides; all of one 16-bit float type, strides in elements, the last dimension contiguous. block_tables:
-    [batch, width] int32; seq_lens: [batch] int32; records: of `plan_kernel`, with the same TILE. Of pairs that it
-    shares with others it writes partial_out: [2 * workers, GROUP, HEAD_DIM] float32, the weighted values, and
-    partial_stats: [2 * workers, 2, GROUP] float32, the greatest score in units of log2 and the sum; of the others, and
-    if FUSED of those whose last part it is, out. arrived: [batch * KV_HEADS] int32, units that are done; if FUSED, 0
-    before and after. scale_log2: the scores' scale * LOG2_E. GROUP_ROWS, PADDED_DIM: GROUP, HEAD_DIM, up to a power of
-    two."""
+    out, q: `Heads` [batch, KV_HEADS * GROUP, HEAD_DIM]; cache: `LayerCache` [blocks, BLOCK_SIZE, KV_HEADS, HEAD_DIM];
+    all of one 16-bit float type. block_tables: [batch, width] int32; seq_lens: [batch] int32; records: of
+    `plan_kernel`, with the same TILE. Of pairs that it shares with others it writes partial_out: [2 * workers, GROUP,
+    HEAD_DIM] float32, the weighted values, and partial_stats: [2 * workers, 2, GROUP] float32, the greatest score in
+    units of log2 and the sum; of the others, and if FUSED of those whose last part it is, out. arrived: [batch *
+    KV_HEADS] int32, units that are done; if FUSED, 0 before and after. scale_log2: the scores' scale * LOG2_E.
+    GROUP_ROWS, PADDED_DIM: GROUP, HEAD_DIM, up to a power of two."""
     wait_for_last(DEPENDENT)
     worker = tl.program_id(0)
     total = tl.load(records)
@@ -166,20 +157,20 @@ def decode_kernel(
         tiles = tl.cdiv(seq_len, TILE)
         count = tl.minimum(tiles - tile, left)
         head = kv_head * GROUP + row
-        q_rows = sequence.to(tl.int64) * stride_q_sequence + head * stride_q_head
-        query = tl.load(q + q_rows[:, None] + dim[None, :], mask=row_mask, other=0.0)
+        q_rows = sequence.to(tl.int64) * q.stride_token + head * q.stride_head
+        query = tl.load(q.pointer + q_rows[:, None] + dim[None, :], mask=row_mask, other=0.0)
         row_max = tl.full([ROWS], HIDDEN, tl.float32)
         row_sum = tl.zeros([ROWS], tl.float32)
         weighted = tl.zeros([ROWS, PADDED_DIM], tl.float32)
         table = block_tables + sequence.to(tl.int64) * stride_table
-        key_head = k_cache + kv_head * stride_head
-        value_head = v_cache + kv_head * stride_head
+        key_head = cache.k + kv_head * cache.stride_head
+        value_head = cache.v + kv_head * cache.stride_head
         # Block ids are loaded one iteration ahead and carried: see online_softmax.attend.
         position = tile * TILE + lane
         block = tl.load(table + position // BLOCK_SIZE, mask=position < seq_len, other=0)
         for index in tl.range(tile, tile + count, num_stages=STAGES):
             position = index * TILE + lane
-            offsets = block.to(tl.int64) * stride_block + (position % BLOCK_SIZE) * stride_slot
+            offsets = block.to(tl.int64) * cache.stride_block + (position % BLOCK_SIZE) * cache.stride_slot
             seen = position < seq_len
             # Slots beyond the sequence may hold anything: their weight is 0, and 0 * NaN would be NaN.
             if PADDED_DIM != HEAD_DIM:
@@ -199,10 +190,10 @@ def decode_kernel(
             row_sum = row_sum * correction + tl.sum(weights, 1)
             weighted = tl.dot(weights.to(value.dtype), value, weighted * correction[:, None], input_precision="ieee")
             row_max = new_max
-        out_rows = sequence.to(tl.int64) * stride_out_sequence + head * stride_out_head
-        out_pointers = out + out_rows[:, None] + dim[None, :]
+        out_rows = sequence.to(tl.int64) * out.stride_token + head * out.stride_head
+        out_pointers = out.pointer + out_rows[:, None] + dim[None, :]
         if count == tiles:
-            tl.store(out_pointers, (weighted / row_sum[:, None]).to(out.dtype.element_ty), mask=row_mask)
+            tl.store(out_pointers, (weighted / row_sum[:, None]).to(out.pointer.dtype.element_ty), mask=row_mask)
         else:
             slot = 2 * worker + (unit != start).to(tl.int32)
             tl.store(partial_out + (slot * GROUP + row[:, None]) * HEAD_DIM + dim[None, :], weighted, mask=row_mask)
@@ -218,10 +209,10 @@ def decode_kernel(
                         partial_out, partial_stats, first, last, slot, GROUP, GROUP_ROWS, HEAD_DIM, PADDED_DIM, AT_ONCE
                     )
                     own = tl.arange(0, GROUP_ROWS)
-                    own_rows = sequence.to(tl.int64) * stride_out_sequence + (kv_head * GROUP + own) * stride_out_head
+                    own_rows = sequence.to(tl.int64) * out.stride_token + (kv_head * GROUP + own) * out.stride_head
                     tl.store(
-                        out + own_rows[:, None] + dim[None, :],
-                        attended.to(out.dtype.element_ty),
+                        out.pointer + own_rows[:, None] + dim[None, :],
+                        attended.to(out.pointer.dtype.element_ty),
                         mask=(own < GROUP)[:, None] & in_head[None, :],
                     )
                     tl.store(arrived + pair, 0)  # ready for the next layer
@@ -244,8 +235,6 @@ def combine_kernel(
     partial_out,
     partial_stats,
     workers,
-    stride_out_sequence,
-    stride_out_head,
     GROUP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
@@ -256,7 +245,7 @@ def combine_kernel(
     """Adds up the parts of the pairs that several workers share. Grid: (query heads, batch): many small programs read
     the parts in one go.
 
-    out: [batch, heads, HEAD_DIM], 16 bits, is written, strides in elements. seq_lens: [batch] int32; the others as for
+    out: `Heads` [batch, heads, HEAD_DIM], 16 bits, is written. seq_lens: [batch] int32; the others as for
     `decode_kernel`; workers: of `plan_kernel`. AT_ONCE: parts in one iteration."""
     wait_for_last(DEPENDENT)
     head = tl.program_id(0)
@@ -297,5 +286,5 @@ def combine_kernel(
         total_sum = total_sum * correction + tl.sum(weight * part_sum, 0)
         weighted = weighted * correction + tl.sum(values * weight[:, None], 0)
         peak = new_peak
-    pointers = out + sequence.to(tl.int64) * stride_out_sequence + head * stride_out_head + dim
-    tl.store(pointers, (weighted / total_sum).to(out.dtype.element_ty), mask=in_head)
+    pointers = out.pointer + sequence.to(tl.int64) * out.stride_token + head * out.stride_head + dim
+    tl.store(pointers, (weighted / total_sum).to(out.pointer.dtype.element_ty), mask=in_head)

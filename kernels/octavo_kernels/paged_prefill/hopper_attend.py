@@ -13,10 +13,7 @@ def attend_run(
     query,
     keys,
     values,
-    k_ready,
-    k_free,
-    v_ready,
-    v_free,
+    barriers,
     weighted,
     weights,
     row_max,
@@ -33,8 +30,9 @@ def attend_run(
 
     index: of the run among all that the program takes; run: within its tile. query: [64, 128], keys, values: [STAGES,
     128, 128], all in shared memory. weighted: [64, 128] float32; weights: [64, 128], in the query's type; row_max,
-    row_sum: [64] float32; position: [64] int32, of the queries, looked at only if MASKED. Returns (weighted, weights,
-    row_max, row_sum)."""
+    row_sum: [64] float32; barriers: see `copy_all`; position: [64] int32, of the queries, looked at only if MASKED.
+    Returns (weighted, weights, row_max, row_sum)."""
+    _, _, k_ready, k_free, v_ready, v_free = barriers
     stage = index % STAGES
     before = index - 1
     stage_before = before % STAGES

@@ -58,20 +58,9 @@ def copy_all(
     v_cache,
     block_tables,
     stride_table,
-    tiles,
-    count,
-    turns,
-    query_start,
-    seq_lens,
-    q_shared,
-    k_shared,
-    v_shared,
-    q_ready,
-    q_free,
-    k_ready,
-    k_free,
-    v_ready,
-    v_free,
+    work,
+    shared,
+    barriers,
     HEADS: gl.constexpr,
     GROUP: gl.constexpr,
     BLOCK_SIZE: gl.constexpr,
@@ -80,9 +69,12 @@ def copy_all(
     """The copying warp, for one program of `prefill_kernel`, whose arguments it takes. It runs ahead into the next tile
     while the others end theirs.
 
-    q_shared: [4, 64, 64], the two halves of the head for the tile's first 64 queries, then for its last; k_shared,
-    v_shared: [2 * STAGES, 128, 64], likewise for a run; of q's type. Barriers: one for the queries, [STAGES, 1] for
-    keys and values; `ready` when they are copied, `free` when both computing warpgroups have read them."""
+    shared: q [4, 64, 64], the two halves of the head for the tile's first 64 queries, then for its last; k, v [2 *
+    STAGES, 128, 64], likewise for a run; of q's type. barriers, ready and free of q, of k and of v: [1] of the queries,
+    [STAGES, 1] of keys and values; ready when they are copied, free when both computing warpgroups have read them."""
+    tiles, count, turns, query_start, seq_lens = work
+    q_shared, k_shared, v_shared = shared
+    q_ready, q_free, k_ready, k_free, v_ready, v_free = barriers
     runs_before = 0
     tiles_before = 0
     for turn in range(turns):
@@ -120,26 +112,18 @@ def compute(
     HALF: gl.constexpr,
     out,
     stride_out,
-    tiles,
-    count,
-    turns,
-    query_start,
-    seq_lens,
+    work,
     scale_log2,
-    q_shared,
-    k_shared,
-    v_shared,
-    q_ready,
-    q_free,
-    k_ready,
-    k_free,
-    v_ready,
-    v_free,
+    shared,
+    barriers,
     HEADS: gl.constexpr,
     STAGES: gl.constexpr,
 ):
     """A computing warpgroup, for one program of `prefill_kernel`, whose arguments it takes: queries 64 * HALF to
-    64 * HALF + 63 of each tile. What is shared: see `copy_all`."""
+    64 * HALF + 63 of each tile. shared, barriers: see `copy_all`."""
+    tiles, count, turns, query_start, seq_lens = work
+    q_shared, k_shared, v_shared = shared
+    q_ready, q_free, k_ready, k_free, v_ready, v_free = barriers
     dtype: gl.constexpr = q_shared.dtype
     product: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, 128, 16])
     operand: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=product, k_width=2)
@@ -181,10 +165,7 @@ def compute(
                     query,
                     keys,
                     values,
-                    k_ready,
-                    k_free,
-                    v_ready,
-                    v_free,
+                    barriers,
                     weighted,
                     weights,
                     row_max,
@@ -203,10 +184,7 @@ def compute(
                     query,
                     keys,
                     values,
-                    k_ready,
-                    k_free,
-                    v_ready,
-                    v_free,
+                    barriers,
                     weighted,
                     weights,
                     row_max,
@@ -286,6 +264,9 @@ def prefill_kernel(
         mbarrier.init(k_free.index(stage), count=2)
         mbarrier.init(v_free.index(stage), count=2)
     fence_async_shared()
+    work = (tiles, count, turns, query_start, seq_lens)
+    shared = (q_shared, k_shared, v_shared)
+    barriers = (q_ready, q_free, k_ready, k_free, v_ready, v_free)
     gl.warp_specialize(
         [
             (
@@ -294,21 +275,10 @@ def prefill_kernel(
                     FIRST,
                     out,
                     stride_out,
-                    tiles,
-                    count,
-                    turns,
-                    query_start,
-                    seq_lens,
+                    work,
                     scale_log2,
-                    q_shared,
-                    k_shared,
-                    v_shared,
-                    q_ready,
-                    q_free,
-                    k_ready,
-                    k_free,
-                    v_ready,
-                    v_free,
+                    shared,
+                    barriers,
                     HEADS,
                     STAGES,
                 ),
@@ -319,21 +289,10 @@ def prefill_kernel(
                     SECOND,
                     out,
                     stride_out,
-                    tiles,
-                    count,
-                    turns,
-                    query_start,
-                    seq_lens,
+                    work,
                     scale_log2,
-                    q_shared,
-                    k_shared,
-                    v_shared,
-                    q_ready,
-                    q_free,
-                    k_ready,
-                    k_free,
-                    v_ready,
-                    v_free,
+                    shared,
+                    barriers,
                     HEADS,
                     STAGES,
                 ),
@@ -346,20 +305,9 @@ def prefill_kernel(
                     v_cache,
                     block_tables,
                     stride_table,
-                    tiles,
-                    count,
-                    turns,
-                    query_start,
-                    seq_lens,
-                    q_shared,
-                    k_shared,
-                    v_shared,
-                    q_ready,
-                    q_free,
-                    k_ready,
-                    k_free,
-                    v_ready,
-                    v_free,
+                    work,
+                    shared,
+                    barriers,
                     HEADS,
                     GROUP,
                     BLOCK_SIZE,
