@@ -13,8 +13,9 @@ from octavo_kernels.gpu import capability
 
 @triton.jit
 def wait_for_last(DEPENDENT: tl.constexpr):
-    """Comes before whatever an earlier kernel may have written or may still read. Triton's interpreter does not know
-    it, so it compiles to nothing unless DEPENDENT."""
+    """Lets the next kernel start, then waits for the one in front to end; for any grid, called by every program. Comes
+    before whatever an earlier kernel may have written or may still read. Triton's interpreter does not know it, so it
+    compiles to nothing unless DEPENDENT."""
     if DEPENDENT:
         gdc_launch_dependents()
         gdc_wait()

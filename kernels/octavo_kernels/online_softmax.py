@@ -17,7 +17,8 @@ HIDDEN = tl.constexpr(-1.0e30)
 
 @triton.jit
 def load_rows(pointer, row_offsets, row_mask, MASKED: tl.constexpr, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr):
-    """[rows, PADDED_DIM] from rows of HEAD_DIM elements; 0 where a row is masked and beyond HEAD_DIM."""
+    """[rows, PADDED_DIM], in the pointer's type, of the rows of HEAD_DIM elements at row_offsets [rows], in elements; 0
+    beyond HEAD_DIM and, if MASKED, where row_mask [rows] is false."""
     dim = tl.arange(0, PADDED_DIM)
     pointers = pointer + row_offsets[:, None] + dim[None, :]
     if PADDED_DIM != HEAD_DIM:
@@ -33,20 +34,26 @@ def load_rows(pointer, row_offsets, row_mask, MASKED: tl.constexpr, HEAD_DIM: tl
 
 
 @triton.jit
+def begin(ROWS: tl.constexpr, PADDED_DIM: tl.constexpr):
+    """(weighted, row_max, row_sum) of an online softmax that has seen no key yet: see `attend`."""
+    return (
+        tl.zeros([ROWS, PADDED_DIM], tl.float32),
+        tl.full([ROWS], HIDDEN, tl.float32),
+        tl.zeros([ROWS], tl.float32),
+    )
+
+
+@triton.jit
 def attend(
-    weighted,  # [ROWS, PADDED_DIM] float32: sum of exp2(score - row_max) * value
-    row_max,  # [ROWS] float32, in units of log2
-    row_sum,  # [ROWS] float32: sum of exp2(score - row_max)
-    query,  # [ROWS, PADDED_DIM]
-    last_visible,  # [ROWS]: the last position that a row may see; looked at only if MASKED
-    key_head,  # pointers to this KV head in slot 0 of block 0
-    value_head,
-    block_table,  # pointer to this sequence's row
+    softmax,  # of `begin` or of the last call
+    query,  # [ROWS, PADDED_DIM], in the cache's type, 0 beyond HEAD_DIM
+    last_visible,  # [ROWS] int: the last position that a row may see; looked at only if MASKED
+    cache,  # LayerCache
+    kv_head,
+    block_table,  # pointer to this sequence's row, int32
     start,  # positions start..end - 1 are attended to; unless MASKED, a whole number of tiles
     end,
     scale_log2,  # score scale * LOG2_E
-    stride_block,  # of the cache, in elements
-    stride_slot,
     MASKED: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
@@ -54,7 +61,13 @@ def attend(
     TILE: tl.constexpr,  # positions in one iteration
     STAGES: tl.constexpr,
 ):
-    """Go on with an online softmax over positions start..end - 1. Returns (weighted, row_max, row_sum)."""
+    """Goes on with an online softmax over positions start..end - 1, for one program of any grid.
+
+    Returns (weighted, row_max, row_sum): [ROWS, PADDED_DIM] float32, sum of exp2(score - row_max) * value; [ROWS]
+    float32, in units of log2; [ROWS] float32, sum of exp2(score - row_max). Attention is weighted / row_sum."""
+    weighted, row_max, row_sum = softmax
+    key_head = cache.k + kv_head * cache.stride_head
+    value_head = cache.v + kv_head * cache.stride_head
     # Block ids are loaded one iteration ahead and carried: loaded in the iteration that uses them, they are a second
     # level of indirection, for which the software pipeline gives up stages.
     position = start + tl.arange(0, TILE)
@@ -62,7 +75,7 @@ def attend(
     for tile_start in tl.range(start, end, TILE, num_stages=STAGES):
         position = tile_start + tl.arange(0, TILE)
         # 64 bits: a cache may hold more than 2**31 elements.
-        offsets = block.to(tl.int64) * stride_block + (position % BLOCK_SIZE) * stride_slot
+        offsets = block.to(tl.int64) * cache.stride_block + (position % BLOCK_SIZE) * cache.stride_slot
         # Slots beyond the sequence may hold anything: their weight is 0, and 0 * NaN would be NaN.
         key = load_rows(key_head, offsets, position < end, MASKED, HEAD_DIM, PADDED_DIM)
         value = load_rows(value_head, offsets, position < end, MASKED, HEAD_DIM, PADDED_DIM)

@@ -25,6 +25,11 @@ def add_rms_norm_kernel(
     PADDED: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
+    """total = x + residual; normed = total / sqrt(mean(total ** 2) + eps) * weight, computed in float32 from the
+    rounded total. Grid: (tokens,).
+
+    normed, total: [tokens, HIDDEN], contiguous; x, residual: [tokens, HIDDEN], strides of their rows in elements;
+    weight: [HIDDEN]; all of one float type. PADDED: HIDDEN, up to a power of two."""
     token = tl.program_id(0).to(tl.int64)
     element = tl.arange(0, PADDED)
     mask = element < HIDDEN

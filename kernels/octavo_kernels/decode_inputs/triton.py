@@ -13,6 +13,10 @@ PIECE = 1024  # entries of a table that a program copies at a time
 
 @triton.jit(do_not_specialize=["batch"])
 def update_kernel(packed, tables, batch, PADDED: tl.constexpr):
+    """Writes the new entries into the rows' block tables. Grid: (1,).
+
+    packed: [fields, batch] int32, of which it reads TABLE_ENTRY and BLOCK. tables: [rows, width] int32, contiguous.
+    PADDED: batch, up to a power of two."""
     sequence = tl.arange(0, PADDED)
     mask = sequence < batch
     entry = tl.load(packed + 3 * batch + sequence, mask=mask, other=-1)
@@ -35,6 +39,11 @@ def inputs_kernel(
     BLOCK_SIZE: tl.constexpr,
     PIECE: tl.constexpr,
 ):
+    """Fills the tensors of a decode step. Grid: (batch,), a sequence each.
+
+    token_ids, positions, slots: [batch] int64, seq_lens: [batch] int32, block_tables: [batch, width] int32: what is
+    written, see `DecodeTensors`. packed: [fields, batch] int32, of which it reads ROW, SEQ_LEN and TOKEN. tables:
+    [rows, width] int32. newest: [rows] int64. All are contiguous. PIECE: entries of a table copied at a time."""
     sequence = tl.program_id(0)
     row = tl.load(packed + sequence).to(tl.int64)
     seq_len = tl.load(packed + batch + sequence)

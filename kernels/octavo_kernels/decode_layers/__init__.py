@@ -1,14 +1,14 @@
 """All layers of a Llama-shaped decoder in one call, for a few sequences with one new token each.
 
 With so few rows, what a layer computes takes less time than to call its operations one by one. The weights are packed
-groups (octavo_kernels.grouped_linear); between them everything is float32. For CPUs alone."""
+groups (octavo_kernels.quantized_linear); between them everything is float32. For CPUs alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from octavo_kernels.grouped_linear import PackedGroups
+from octavo_kernels.quantized_linear import PackedGroups
 
 
 @dataclass(frozen=True)

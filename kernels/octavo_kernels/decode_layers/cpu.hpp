@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../add_rms_norm/cpu.hpp"
-#include "../grouped_linear/cpu.hpp"
+#include "../quantized_linear/cpu.hpp"
 #include "../paged_decode/cpu.hpp"
 #include "../rotary/cpu.hpp"
 #include "../silu_mul/cpu.hpp"
@@ -16,7 +16,7 @@ struct Projections {
 
     void operator()(const float* x, int64_t rows, int64_t width, int64_t layer, float* result, int64_t stride,
                     int64_t workers) const {
-        grouped_linear(bits[layer], weights[layer], x, rows, width, (out + TILE - 1) / TILE, result, stride, workers);
+        quantized_linear(bits[layer], weights[layer], x, rows, width, (out + TILE - 1) / TILE, result, stride, workers);
         for (int64_t row = 0; bias != nullptr && row < rows; row++)
             for (int64_t column = 0; column < out; column++) result[row * stride + column] += bias[layer * out + column];
     }

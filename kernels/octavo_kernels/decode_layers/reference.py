@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from octavo_kernels.decode_layers import PackedDecoder, PackedProjection
-from octavo_kernels.grouped_linear.reference import unpack
 from octavo_kernels.paged_decode.reference import paged_decode
+from octavo_kernels.quantized_linear.reference import unpack
 from octavo_kernels.rms_norm.reference import rms_norm
 from octavo_kernels.rotary.reference import rotary
 from octavo_kernels.silu_mul.reference import silu_mul

@@ -13,8 +13,8 @@ PIECE = 1024  # tokens at a time
 
 @triton.jit
 def negative_log_time(hash_of_token, key):
-    """-log(E), E exponential. Where E is small, which is where races are won, -log(1 - u) is taken as a series: 1 - u
-    would round away what tells times apart."""
+    """-log(E) float32, E exponential, for hashes [PIECE] int32 and one key. Where E is small, which is where races are
+    won, -log(1 - u) is taken as a series: 1 - u would round away what tells times apart."""
     bits = (hash_of_token ^ key).to(tl.uint32)
     bits = bits ^ (bits >> 16)
     bits = (bits * 0x7FEB352D) & 0x7FFFFFFF
@@ -29,7 +29,7 @@ def negative_log_time(hash_of_token, key):
 
 @triton.jit
 def first_of_best(value, token):
-    """The greatest value, and the least token that has it."""
+    """The greatest of the values [n] float32, and the least of the tokens [n] int32 that have it."""
     best = tl.max(value, 0)
     return best, tl.min(tl.where(value == best, token, 0x7FFFFFFF), 0)
 
@@ -47,6 +47,11 @@ def part_kernel(
     PARTS: tl.constexpr,
     PIECE: tl.constexpr,
 ):
+    """The winner of each part of a draw's vocabulary. Grid: (draws, PARTS).
+
+    part_value: [draws, PARTS] float32 and part_token: [draws, PARTS] int32 are written. scores: [draws, vocab], any
+    float, stride of its rows in elements. temperatures: [draws] float32. keys: [draws] int32. hashes: [vocab] int32.
+    PIECE: tokens that a program compares at a time."""
     draw = tl.program_id(0).to(tl.int64)
     part = tl.program_id(1)
     temperature = tl.load(temperatures + draw)
@@ -73,6 +78,9 @@ def part_kernel(
 
 @triton.jit
 def winner_kernel(drawn, part_value, part_token, PARTS: tl.constexpr):
+    """The token that wins over all parts of a draw. Grid: (draws,).
+
+    drawn: [draws] int64 is written. part_value: [draws, PARTS] float32. part_token: [draws, PARTS] int32."""
     draw = tl.program_id(0).to(tl.int64)
     part = draw * PARTS + tl.arange(0, PARTS)
     _, token = first_of_best(tl.load(part_value + part), tl.load(part_token + part))

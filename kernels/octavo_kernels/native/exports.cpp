@@ -81,9 +81,9 @@ void octavo_wide_linear(int64_t weight_type, const float* x, const void* weight,
     });
 }
 
-void octavo_grouped_linear(int64_t bits, const uint8_t* weight, const float* x, int64_t rows, int64_t width,
-                           int64_t tiles, float* out, int64_t workers) {
-    grouped_linear(bits, weight, x, rows, width, tiles, out, tiles * TILE, workers);
+void octavo_quantized_linear(int64_t bits, const uint8_t* weight, const float* x, int64_t rows, int64_t width,
+                             int64_t tiles, float* out, int64_t workers) {
+    quantized_linear(bits, weight, x, rows, width, tiles, out, tiles * TILE, workers);
 }
 
 void octavo_paged_decode(int64_t type, const float* q, const void* k_cache, const void* v_cache,

@@ -13,7 +13,8 @@ import triton.language as tl
 from torch import Tensor
 
 from octavo_kernels.gpu import gpu
-from octavo_kernels.online_softmax import HIDDEN, LOG2_E, attend, load_rows
+from octavo_kernels.online_softmax import HIDDEN, LOG2_E, attend, begin, load_rows
+from octavo_kernels.strided import heads, layer_cache
 
 SMALLEST_DOT = 16  # rows and columns that tl.dot needs on a GPU
 TILE_BYTES = 16_384  # of keys, and as much of values, in one iteration
@@ -34,19 +35,11 @@ def decode_kernel(
     partial_out,
     partial_log_sum,
     q,
-    k_cache,
-    v_cache,
+    cache,
     block_tables,
+    stride_table,
     seq_lens,
     scale_log2,
-    stride_out_sequence,
-    stride_out_head,
-    stride_q_sequence,
-    stride_q_head,
-    stride_block,
-    stride_slot,
-    stride_head,
-    stride_table,
     GROUP: tl.constexpr,
     ROWS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
@@ -56,6 +49,14 @@ def decode_kernel(
     SPLITS: tl.constexpr,
     STAGES: tl.constexpr,
 ):
+    """Attends with the query heads of one KV head to one part of one sequence. Grid: (KV heads, batch, SPLITS).
+
+    out, q: `Heads` [batch, KV heads * GROUP, HEAD_DIM]; cache: `LayerCache` [blocks, BLOCK_SIZE, KV heads, HEAD_DIM];
+    all of one float type. block_tables: [batch, width] int32; seq_lens: [batch] int32. Of several parts it writes
+    partial_out: [batch, heads, SPLITS, HEAD_DIM] float32, the part's attention, and partial_log_sum: [batch, heads,
+    SPLITS] float32, log2 of the sum of its exponentials; of a single one, out. scale_log2: the scores' scale * LOG2_E.
+    ROWS: GROUP, up to a power of two that tl.dot takes. PADDED_DIM: HEAD_DIM, up to a power of two. TILE, STAGES: see
+    `attend`."""
     kv_head = tl.program_id(0)
     sequence = tl.program_id(1).to(tl.int64)
     split = tl.program_id(2)
@@ -68,23 +69,18 @@ def decode_kernel(
     row = tl.arange(0, ROWS)
     in_group = row < GROUP
     head = kv_head * GROUP + row
-    query = load_rows(
-        q, sequence * stride_q_sequence + head * stride_q_head, in_group, ROWS != GROUP, HEAD_DIM, PADDED_DIM
-    )
+    q_rows = sequence * q.stride_token + head * q.stride_head
+    query = load_rows(q.pointer, q_rows, in_group, ROWS != GROUP, HEAD_DIM, PADDED_DIM)
     weighted, row_max, row_sum = attend(
-        tl.zeros([ROWS, PADDED_DIM], tl.float32),
-        tl.full([ROWS], HIDDEN, tl.float32),
-        tl.zeros([ROWS], tl.float32),
+        begin(ROWS, PADDED_DIM),
         query,
         tl.full([ROWS], 0, tl.int32) + (end - 1),
-        k_cache + kv_head * stride_head,
-        v_cache + kv_head * stride_head,
+        cache,
+        kv_head,
         block_tables + sequence * stride_table,
         start,
         end,
         scale_log2,
-        stride_block,
-        stride_slot,
         True,
         HEAD_DIM,
         PADDED_DIM,
@@ -97,8 +93,9 @@ def decode_kernel(
     dim = tl.arange(0, PADDED_DIM)
     store_mask = in_group[:, None] & (dim < HEAD_DIM)[None, :]
     if SPLITS == 1:
-        rows = sequence * stride_out_sequence + head * stride_out_head
-        tl.store(out + rows[:, None] + dim[None, :], attended.to(out.dtype.element_ty), mask=store_mask)
+        rows = sequence * out.stride_token + head * out.stride_head
+        pointers = out.pointer + rows[:, None] + dim[None, :]
+        tl.store(pointers, attended.to(out.pointer.dtype.element_ty), mask=store_mask)
     else:
         partial = (sequence * tl.num_programs(0) * GROUP + head) * SPLITS + split
         tl.store(partial_out + partial[:, None] * HEAD_DIM + dim[None, :], attended, mask=store_mask)
@@ -111,13 +108,16 @@ def combine_kernel(
     partial_out,
     partial_log_sum,
     seq_lens,
-    stride_out_sequence,
-    stride_out_head,
     HEAD_DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
     TILE: tl.constexpr,
     SPLITS: tl.constexpr,
 ):
+    """Weighs a head's partial results together. Grid: (query heads, batch).
+
+    out: `Heads` [batch, heads, HEAD_DIM], any float, is written. partial_out: [batch, heads, SPLITS, HEAD_DIM] float32;
+    partial_log_sum: [batch, heads, SPLITS] float32; seq_lens: [batch] int32. PADDED_DIM, TILE: as for
+    `decode_kernel`."""
     head = tl.program_id(0)
     sequence = tl.program_id(1).to(tl.int64)
     seq_len = tl.load(seq_lens + sequence)
@@ -134,8 +134,8 @@ def combine_kernel(
     )
     weight = tl.exp2(log_sum - tl.max(log_sum, 0))
     combined = tl.sum(attended * weight[:, None], 0) / tl.sum(weight, 0)
-    pointers = out + sequence * stride_out_sequence + head * stride_out_head + dim
-    tl.store(pointers, combined.to(out.dtype.element_ty), mask=dim < HEAD_DIM)
+    pointers = out.pointer + sequence * out.stride_token + head * out.stride_head + dim
+    tl.store(pointers, combined.to(out.pointer.dtype.element_ty), mask=dim < HEAD_DIM)
 
 
 def paged_decode(
@@ -162,19 +162,15 @@ def paged_decode(
         partial_log_sum = torch.empty(batch, q_heads, splits, dtype=torch.float32, device=q.device)
 
     decode_kernel[(kv_heads, batch, splits)](
-        out,
+        heads(out),
         partial_out,
         partial_log_sum,
-        q,
-        k_cache,
-        v_cache,
+        heads(q),
+        layer_cache(k_cache, v_cache),
         block_tables,
+        block_tables.stride(0),
         seq_lens,
         scale * LOG2_E,
-        *out.stride()[:2],
-        *q.stride()[:2],
-        *k_cache.stride()[:3],
-        block_tables.stride(0),
         GROUP=group,
         ROWS=max(SMALLEST_DOT, triton.next_power_of_2(group)),
         HEAD_DIM=head_dim,
@@ -187,11 +183,10 @@ def paged_decode(
     )
     if splits > 1:
         combine_kernel[(q_heads, batch)](
-            out,
+            heads(out),
             partial_out,
             partial_log_sum,
             seq_lens,
-            *out.stride()[:2],
             HEAD_DIM=head_dim,
             PADDED_DIM=padded_dim,
             TILE=tile,

@@ -14,7 +14,8 @@ import triton.language as tl
 from torch import Tensor
 
 from octavo_kernels.gpu import gpu
-from octavo_kernels.online_softmax import HIDDEN, LOG2_E, attend, load_rows
+from octavo_kernels.online_softmax import LOG2_E, attend, begin, load_rows
+from octavo_kernels.strided import heads, layer_cache
 
 
 class Tile(NamedTuple):
@@ -38,20 +39,12 @@ HOPPER_SHARED_MEMORY = 227 << 10
 def prefill_kernel(
     out,
     q,
-    k_cache,
-    v_cache,
+    cache,
     block_tables,
+    stride_table,
     seq_lens,
     query_start,
     scale_log2,
-    stride_out_token,
-    stride_out_head,
-    stride_q_token,
-    stride_q_head,
-    stride_block,
-    stride_slot,
-    stride_head,
-    stride_table,
     KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     ROWS: tl.constexpr,
@@ -61,6 +54,13 @@ def prefill_kernel(
     TILE: tl.constexpr,
     STAGES: tl.constexpr,
 ):
+    """Causal attention of one tile of a sequence's queries with one KV head. Grid: (batch * KV_HEADS, tiles of the
+    longest run of queries).
+
+    out, q: `Heads` [tokens, KV_HEADS * GROUP, HEAD_DIM]; cache: `LayerCache` [blocks, BLOCK_SIZE, KV_HEADS, HEAD_DIM];
+    all of one float type. block_tables: [batch, width] int32; seq_lens: [batch] int32; query_start: [batch + 1] int32.
+    scale_log2: the scores' scale * LOG2_E. ROWS: (token, head) pairs in a tile. PADDED_DIM: HEAD_DIM, up to a power of
+    two. TILE, STAGES: see `attend`."""
     kv_head = tl.program_id(0) % KV_HEADS
     sequence = (tl.program_id(0) // KV_HEADS).to(tl.int64)
     # The last rows see the most keys: started first, they are not what the GPU waits for in the end.
@@ -77,31 +77,23 @@ def prefill_kernel(
     head = kv_head * GROUP + row % GROUP
     is_query = token < queries
     packed = (first_query + token).to(tl.int64)
-    query = load_rows(q, packed * stride_q_token + head * stride_q_head, is_query, True, HEAD_DIM, PADDED_DIM)
+    q_rows = packed * q.stride_token + head * q.stride_head
+    query = load_rows(q.pointer, q_rows, is_query, True, HEAD_DIM, PADDED_DIM)
 
     # Positions below `seen_by_all` need no mask.
     seen_by_all = (context + first_row // GROUP + 1) // TILE * TILE
     end = tl.minimum(seq_len, context + (first_row + ROWS - 1) // GROUP + 1)
-    key_head = k_cache + kv_head * stride_head
-    value_head = v_cache + kv_head * stride_head
     block_table = block_tables + sequence * stride_table
-    weighted = tl.zeros([ROWS, PADDED_DIM], tl.float32)
-    row_max = tl.full([ROWS], HIDDEN, tl.float32)
-    row_sum = tl.zeros([ROWS], tl.float32)
-    weighted, row_max, row_sum = attend(
-        weighted,
-        row_max,
-        row_sum,
+    softmax = attend(
+        begin(ROWS, PADDED_DIM),
         query,
         context + token,
-        key_head,
-        value_head,
+        cache,
+        kv_head,
         block_table,
         0,
         seen_by_all,
         scale_log2,
-        stride_block,
-        stride_slot,
         False,
         HEAD_DIM,
         PADDED_DIM,
@@ -109,20 +101,16 @@ def prefill_kernel(
         TILE,
         STAGES,
     )
-    weighted, row_max, row_sum = attend(
-        weighted,
-        row_max,
-        row_sum,
+    weighted, _, row_sum = attend(
+        softmax,
         query,
         context + token,
-        key_head,
-        value_head,
+        cache,
+        kv_head,
         block_table,
         seen_by_all,
         end,
         scale_log2,
-        stride_block,
-        stride_slot,
         True,
         HEAD_DIM,
         PADDED_DIM,
@@ -132,8 +120,8 @@ def prefill_kernel(
     )
 
     dim = tl.arange(0, PADDED_DIM)
-    pointers = out + (packed * stride_out_token + head * stride_out_head)[:, None] + dim[None, :]
-    attended = (weighted / row_sum[:, None]).to(out.dtype.element_ty)
+    pointers = out.pointer + (packed * out.stride_token + head * out.stride_head)[:, None] + dim[None, :]
+    attended = (weighted / row_sum[:, None]).to(out.pointer.dtype.element_ty)
     tl.store(pointers, attended, mask=is_query[:, None] & (dim < HEAD_DIM)[None, :])
 
 
@@ -161,18 +149,14 @@ def paged_prefill(
     query_rows = max_query_len * group
     tile = _tile(padded_dim, q.dtype, query_rows, q.device)
     prefill_kernel[(batch * kv_heads, triton.cdiv(query_rows, tile.rows))](
-        out,
-        q,
-        k_cache,
-        v_cache,
+        heads(out),
+        heads(q),
+        layer_cache(k_cache, v_cache),
         block_tables,
+        block_tables.stride(0),
         seq_lens,
         query_start,
         scale * LOG2_E,
-        *out.stride()[:2],
-        *q.stride()[:2],
-        *k_cache.stride()[:3],
-        block_tables.stride(0),
         KV_HEADS=kv_heads,
         GROUP=group,
         ROWS=tile.rows,

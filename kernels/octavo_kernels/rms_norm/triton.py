@@ -21,6 +21,10 @@ def normalise(x, weight, eps, HIDDEN: tl.constexpr):
 def rms_norm_kernel(
     out, x, weight, eps, stride_out, stride_x, HIDDEN: tl.constexpr, PADDED: tl.constexpr, DEPENDENT: tl.constexpr
 ):
+    """out = x / sqrt(mean(x ** 2) + eps) * weight, computed in float32. Grid: (tokens,).
+
+    out, x: [tokens, HIDDEN], strides of their rows in elements. weight: [HIDDEN], which like out has the model's type.
+    PADDED: HIDDEN, up to a power of two."""
     token = tl.program_id(0).to(tl.int64)
     element = tl.arange(0, PADDED)
     mask = element < HIDDEN

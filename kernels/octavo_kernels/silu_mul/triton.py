@@ -16,6 +16,10 @@ PIECE = 1024  # elements
 def silu_mul_kernel(
     out, gate_up, intermediate, stride_out, stride_gate_up, PIECE: tl.constexpr, DEPENDENT: tl.constexpr
 ):
+    """out = silu(gate) * up, computed in float32. Grid: (tokens, ceil(intermediate / PIECE)).
+
+    out: [tokens, intermediate]; gate_up: [tokens, 2 * intermediate], the gates first; both of one float type, strides
+    of their rows in elements. PIECE: elements of a row in one program."""
     wait_for_last(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     element = tl.program_id(1) * PIECE + tl.arange(0, PIECE)

@@ -7,28 +7,26 @@ import triton.language as tl
 from torch import Tensor
 
 from octavo_kernels.dependent_launch import launch_options, wait_for_last
+from octavo_kernels.strided import heads, layer_cache
 
 
 @triton.jit
 def write_kernel(
     k,
     v,
-    k_cache,
-    v_cache,
+    cache,
     slots,
-    stride_k_token,
-    stride_k_head,
-    stride_v_token,
-    stride_v_head,
-    stride_block,
-    stride_slot,
-    stride_head,
     KV_HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
     PADDED: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
+    """Copies each token's key and value into its slot. Grid: (tokens,).
+
+    k, v: `Heads` [tokens, KV_HEADS, HEAD_DIM]; cache: `LayerCache` [blocks, BLOCK_SIZE, KV_HEADS, HEAD_DIM]; all of
+    one type. slots: [tokens] int64, block * BLOCK_SIZE + offset in the block; below 0 the token is padding. PADDED:
+    KV_HEADS * HEAD_DIM, up to a power of two."""
     wait_for_last(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     slot = tl.load(slots + token)
@@ -38,11 +36,12 @@ def write_kernel(
     head = element // HEAD_DIM
     dim = element % HEAD_DIM
     mask = element < KV_HEADS * HEAD_DIM
-    key = tl.load(k + token * stride_k_token + head * stride_k_head + dim, mask=mask)
-    value = tl.load(v + token * stride_v_token + head * stride_v_head + dim, mask=mask)
-    target = slot // BLOCK_SIZE * stride_block + slot % BLOCK_SIZE * stride_slot + head * stride_head + dim
-    tl.store(k_cache + target, key, mask=mask)
-    tl.store(v_cache + target, value, mask=mask)
+    key = tl.load(k.pointer + token * k.stride_token + head * k.stride_head + dim, mask=mask)
+    value = tl.load(v.pointer + token * v.stride_token + head * v.stride_head + dim, mask=mask)
+    slot_start = slot // BLOCK_SIZE * cache.stride_block + slot % BLOCK_SIZE * cache.stride_slot
+    target = slot_start + head * cache.stride_head + dim
+    tl.store(cache.k + target, key, mask=mask)
+    tl.store(cache.v + target, value, mask=mask)
 
 
 def write_kv(k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, slots: Tensor) -> None:
@@ -51,14 +50,10 @@ def write_kv(k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, slots: Tens
     if tokens == 0:
         return
     write_kernel[(tokens,)](
-        k,
-        v,
-        k_cache,
-        v_cache,
+        heads(k),
+        heads(v),
+        layer_cache(k_cache, v_cache),
         slots,
-        *k.stride()[:2],
-        *v.stride()[:2],
-        *k_cache.stride()[:3],
         KV_HEADS=kv_heads,
         HEAD_DIM=head_dim,
         BLOCK_SIZE=k_cache.shape[1],

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
-from octavo_kernels.grouped_linear import PackedGroups, pack
+from octavo_kernels.quantized_linear import PackedGroups, pack
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 
 # Up to this many rows a product on a CPU waits for its weights to come from memory, where fewer bits come faster; above

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from octavo_kernels.grouped_linear import grouped_linear
+from octavo_kernels.quantized_linear import quantized_linear
 from octavo_kernels.wide_linear import wide_linear
 from octavo_runtime.layers.linear import FEW_ROWS, Linear, build_linear, pack_groups, packs
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
@@ -48,7 +48,7 @@ def build_lm_head(
         return linear
     if isinstance(stored, QuantizedMatrix):
         packed = pack_groups(stored)
-        return LMHead(linear, dtype, lambda x: grouped_linear(x, packed), FEW_ROWS, packed.data.nbytes)
+        return LMHead(linear, dtype, lambda x: quantized_linear(x, packed), FEW_ROWS, packed.data.nbytes)
     if embedding is not None:
         return LMHead(linear, dtype, lambda x: wide_linear(x, embedding), FEW_WIDE_ROWS)
     return LMHead(linear, dtype)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from octavo_kernels.grouped_linear import GROUP
+from octavo_kernels.quantized_linear import GROUP
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from octavo_kernels.decode_layers import PackedDecoder, PackedLayer, PackedProjection
 from octavo_kernels.decode_layers.cpu import compile_decode_layers
 from octavo_kernels.decode_layers.reference import decode_layers
-from octavo_kernels.grouped_linear import pack
-from octavo_kernels.grouped_linear.cases import random_groups
+from octavo_kernels.quantized_linear import pack
+from octavo_kernels.quantized_linear.cases import random_groups
 
 BLOCK, BLOCKS = 16, 40
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from octavo_kernels.grouped_linear import GROUP
+from octavo_kernels.quantized_linear import GROUP
 from octavo_runtime.models.loading.gguf_parts import metadata, open_parts
 from octavo_runtime.models.loading.gguf_spec import FORMS, ROPE_DIVISORS, gguf_spec
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel

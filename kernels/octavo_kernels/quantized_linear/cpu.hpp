@@ -1,4 +1,4 @@
-// grouped_linear: a tile's weights are unpacked on their way from memory, for up to four rows of x.
+// quantized_linear: a tile's weights are unpacked on their way from memory, for up to four rows of x.
 //
 // x is multiplied in 16-bit integers that share a scale by groups too, so that a CPU's instruction for sums of products
 // of such integers does the work: floats would take three times as many, and the weights would wait for it. What is
@@ -9,7 +9,7 @@
 
 #include "../native/vectors.hpp"
 
-constexpr int GROUP = 32;  // as in octavo_kernels.grouped_linear, which lays the weights out
+constexpr int GROUP = 32;  // as in octavo_kernels.quantized_linear, which lays the weights out
 constexpr int TILE = 32;
 constexpr int AHEAD = 4096;  // bytes: CPUs foresee what is read next within a page of memory, and no further
 
@@ -107,8 +107,8 @@ void multiply_tiles(const uint8_t* weight, const Quantized& x, int64_t rows, int
 }
 
 // out [rows, tiles * TILE] = x [rows, width] times the packed weight.
-inline void grouped_linear(int64_t bits, const uint8_t* weight, const float* x, int64_t rows, int64_t width,
-                           int64_t tiles, float* out, int64_t out_stride, int64_t workers) {
+inline void quantized_linear(int64_t bits, const uint8_t* weight, const float* x, int64_t rows, int64_t width,
+                             int64_t tiles, float* out, int64_t out_stride, int64_t workers) {
     const Quantized quantized(x, rows, width);
     const auto multiply = bits == 4 ? multiply_tiles<4> : multiply_tiles<8>;
     multiply(weight, quantized, rows, width, tiles, out, out_stride, workers);

@@ -1,12 +1,12 @@
-"""grouped_linear and its packed weights against the plain product in float64."""
+"""quantized_linear and its packed weights against the plain product in float64."""
 
 import pytest
 import torch
 
-from octavo_kernels.grouped_linear import GROUP, pack
-from octavo_kernels.grouped_linear.cases import SHAPES, random_groups
-from octavo_kernels.grouped_linear.cpu import grouped_linear
-from octavo_kernels.grouped_linear.reference import unpack
+from octavo_kernels.quantized_linear import GROUP, pack
+from octavo_kernels.quantized_linear.cases import SHAPES, random_groups
+from octavo_kernels.quantized_linear.cpu import quantized_linear
+from octavo_kernels.quantized_linear.reference import unpack
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -23,7 +23,7 @@ def test_products_are_those_of_the_weight(bits: int, out: int, width: int) -> No
     for rows in range(1, 6):
         x = torch.randn(rows, width, generator=torch.Generator().manual_seed(rows))
         product = x.double() @ dense.T
-        found = grouped_linear(x, packed)
+        found = quantized_linear(x, packed)
         assert found.dtype == torch.float32
         rounded = x.double().abs().amax(dim=1, keepdim=True) / 32767 / 2  # of each element at most so much is lost
         assert ((found.double() - product).abs() <= 1.1 * rounded * dense.abs().sum(dim=1) + 1e-5).all()
@@ -34,7 +34,7 @@ def test_extreme_rows_stay_what_they_are() -> None:
     x = torch.zeros(3, 64)
     x[1] = 1e30
     x[2, 5] = torch.nan
-    found = grouped_linear(x, packed)
+    found = quantized_linear(x, packed)
     assert found[0].eq(0).all()
     torch.testing.assert_close(found[1], 1e30 * unpack(packed).sum(1), rtol=1e-4, atol=1e26)
     assert found[2].isnan().all()

@@ -1,9 +1,9 @@
-"""The oracle of grouped_linear: the weight, unpacked again."""
+"""The oracle of quantized_linear: the weight, unpacked again."""
 
 import torch
 from torch import Tensor
 
-from octavo_kernels.grouped_linear import GROUP, TILE, PackedGroups
+from octavo_kernels.quantized_linear import GROUP, TILE, PackedGroups
 
 
 def unpack(weight: PackedGroups) -> Tensor:

@@ -54,7 +54,7 @@ def pack(values: Tensor, scales: Tensor, minimums: Tensor | None) -> PackedGroup
     return PackedGroups(torch.cat(parts, dim=-1), 8 if minimums is None else 4, rows)
 
 
-def grouped_linear(x: Tensor, weight: PackedGroups) -> Tensor:
+def quantized_linear(x: Tensor, weight: PackedGroups) -> Tensor:
     """x @ weight.T.
 
     Args:
@@ -64,6 +64,6 @@ def grouped_linear(x: Tensor, weight: PackedGroups) -> Tensor:
     Returns:
         [rows, out] float32.
     """
-    from octavo_kernels.grouped_linear import cpu
+    from octavo_kernels.quantized_linear import cpu
 
-    return cpu.grouped_linear(x, weight)
+    return cpu.quantized_linear(x, weight)

@@ -1,9 +1,9 @@
-"""The shapes that grouped_linear is checked on, and random weights in groups."""
+"""The shapes that quantized_linear is checked on, and random weights in groups."""
 
 import torch
 from torch import Tensor
 
-from octavo_kernels.grouped_linear import GROUP
+from octavo_kernels.quantized_linear import GROUP
 
 SHAPES = ((32, 32), (960, 576), (40, 64), (1, 96), (1001, 160))  # out, in
 

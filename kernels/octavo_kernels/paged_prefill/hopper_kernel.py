@@ -1,0 +1,320 @@
+"""The kernel of paged_prefill for Hopper, in Gluon; `hopper` says how it is made, and launches it."""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    tma,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+
+from octavo_kernels.paged_prefill.hopper_attend import attend_run
+
+FIRST, SECOND = gl.constexpr(0), gl.constexpr(1)  # the halves of a tile's queries
+
+
+@gluon.jit
+def tile_of(turn, tiles, count, query_start, seq_lens, HEADS: gl.constexpr):
+    """The tile that a program takes in its turn: head, sequence, first query within the sequence, the sequence's first
+    query, its queries, its length, and runs of keys: 0 where there is no tile. Every second turn goes backwards over
+    the programs, so that their loads even out; a tile's heads lie side by side, since they share keys."""
+    programs = gl.num_programs(0)
+    place = gl.program_id(0)
+    if turn % 2 == 1:
+        place = programs - 1 - place
+    index = turn * programs + place
+    there = index < count * HEADS
+    tile = tiles + gl.minimum(index // HEADS, count - 1) * 2
+    sequence = gl.load(tile)
+    first = gl.load(tile + 1) * 128
+    start = gl.load(query_start + sequence)
+    queries = gl.load(query_start + sequence + 1) - start
+    length = gl.load(seq_lens + sequence)
+    runs = (gl.minimum(length, length - queries + first + 128) + 127) // 128
+    return index % HEADS, sequence, first, start, queries, length, gl.where(there, runs, 0)
+
+
+@gluon.jit
+def copy_run(cache, table, run, last, column, ready, target, stage, BLOCK_SIZE: gl.constexpr):
+    """Has a run of 128 keys or values of one head copied, from `column` of the cache [slots, KV heads * 128] on, into
+    halves 2 * stage and 2 * stage + 1 of target [2 * STAGES, 128, 64]; `ready` is told of it. table: points to the
+    sequence's blocks, int32. Blocks past its last one are that one again."""
+    mbarrier.expect(ready, 128 * 128 * 2)
+    for part in gl.static_range(128 // BLOCK_SIZE):
+        row = gl.load(table + gl.minimum(run * (128 // BLOCK_SIZE) + part, last)) * BLOCK_SIZE
+        for half in gl.static_range(2):
+            into = target.index(2 * stage + half).slice(part * BLOCK_SIZE, BLOCK_SIZE, dim=0)
+            tma.async_copy_global_to_shared(cache, [row, column + half * 64], ready, into)
+
+
+@gluon.jit
+def copy_all(
+    q,
+    k_cache,
+    v_cache,
+    block_tables,
+    stride_table,
+    work,
+    shared,
+    barriers,
+    HEADS: gl.constexpr,
+    GROUP: gl.constexpr,
+    BLOCK_SIZE: gl.constexpr,
+    STAGES: gl.constexpr,
+):
+    """The copying warp, for one program of `prefill_kernel`, whose arguments it takes. It runs ahead into the next tile
+    while the others end theirs.
+
+    shared: q [4, 64, 64], the two halves of the head for the tile's first 64 queries, then for its last; k, v [2 *
+    STAGES, 128, 64], likewise for a run; of q's type. barriers, ready and free of q, of k and of v: [1] of the queries,
+    [STAGES, 1] of keys and values; ready when they are copied, free when both computing warpgroups have read them."""
+    tiles, count, turns, query_start, seq_lens = work
+    q_shared, k_shared, v_shared = shared
+    q_ready, q_free, k_ready, k_free, v_ready, v_free = barriers
+    runs_before = 0
+    tiles_before = 0
+    for turn in range(turns):
+        head, sequence, first, start, _, length, runs = tile_of(turn, tiles, count, query_start, seq_lens, HEADS)
+        if runs > 0:
+            column = head // GROUP * 128
+            table = block_tables + sequence.to(gl.int64) * stride_table
+            last = (length - 1) // BLOCK_SIZE
+            mbarrier.wait(q_free, (tiles_before & 1) ^ 1)
+            mbarrier.expect(q_ready, 128 * 128 * 2)
+            for part in gl.static_range(4):
+                row = start + first + (part // 2) * 64
+                tma.async_copy_global_to_shared(q, [row, head * 128 + (part % 2) * 64], q_ready, q_shared.index(part))
+            for step in range(runs + 1):
+                if step < runs:
+                    index = runs_before + step
+                    stage = index % STAGES
+                    mbarrier.wait(k_free.index(stage), ((index // STAGES) & 1) ^ 1)
+                    copy_run(
+                        k_cache, table, runs - 1 - step, last, column, k_ready.index(stage), k_shared, stage, BLOCK_SIZE
+                    )
+                if step > 0:
+                    index = runs_before + step - 1
+                    stage = index % STAGES
+                    mbarrier.wait(v_free.index(stage), ((index // STAGES) & 1) ^ 1)
+                    copy_run(
+                        v_cache, table, runs - step, last, column, v_ready.index(stage), v_shared, stage, BLOCK_SIZE
+                    )
+            runs_before += runs
+            tiles_before += 1
+
+
+@gluon.jit
+def compute(
+    HALF: gl.constexpr,
+    out,
+    stride_out,
+    work,
+    scale_log2,
+    shared,
+    barriers,
+    HEADS: gl.constexpr,
+    STAGES: gl.constexpr,
+):
+    """A computing warpgroup, for one program of `prefill_kernel`, whose arguments it takes: queries 64 * HALF to
+    64 * HALF + 63 of each tile. shared, barriers: see `copy_all`."""
+    tiles, count, turns, query_start, seq_lens = work
+    q_shared, k_shared, v_shared = shared
+    q_ready, q_free, k_ready, k_free, v_ready, v_free = barriers
+    dtype: gl.constexpr = q_shared.dtype
+    product: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, 128, 16])
+    operand: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=product, k_width=2)
+    swizzled: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
+    stored: gl.constexpr = gl.BlockedLayout([1, 8], [2, 16], [4, 1], [1, 0])
+    query = q_shared._reinterpret(dtype, [2, 64, 128], swizzled).index(HALF)
+    keys = k_shared._reinterpret(dtype, [STAGES, 128, 128], swizzled)
+    values = v_shared._reinterpret(dtype, [STAGES, 128, 128], swizzled)
+    runs_before = 0
+    tiles_before = 0
+    for turn in range(turns):
+        head, _, first, start, queries, length, runs = tile_of(turn, tiles, count, query_start, seq_lens, HEADS)
+        if runs > 0:
+            first_row = first + HALF * 64
+            context = length - queries
+            position = context + first_row + gl.arange(0, 64, layout=gl.SliceLayout(1, product))
+            # Runs that every query of this half sees whole.
+            unmasked = gl.minimum((context + first_row + 1) // 128, runs - 1)
+            # The first run, at the diagonal: there is nothing yet to overlap it with.
+            stage = runs_before % STAGES
+            mbarrier.wait(q_ready, tiles_before & 1)
+            mbarrier.wait(k_ready.index(stage), (runs_before // STAGES) & 1)
+            nothing = gl.zeros([64, 128], gl.float32, layout=product)
+            scores_token = warpgroup_mma(
+                query, keys.index(stage).permute((1, 0)), nothing, use_acc=False, is_async=True
+            )
+            scores = warpgroup_mma_wait(0, deps=[scores_token])
+            mbarrier.arrive(k_free.index(stage), count=1)
+            key = (runs - 1) * 128 + gl.arange(0, 128, layout=gl.SliceLayout(0, product))
+            scores = gl.where(key[None, :] <= position[:, None], scores, -1.0e30)
+            row_max = gl.max(scores, 1)
+            exponentials = gl.exp2(scores * scale_log2 - (row_max * scale_log2)[:, None])
+            row_sum = gl.sum(exponentials, 1)
+            weights = gl.convert_layout(exponentials.to(dtype), operand)
+            weighted = gl.zeros([64, 128], gl.float32, layout=product)
+            for step in range(1, runs - unmasked):
+                weighted, weights, row_max, row_sum = attend_run(
+                    runs_before + step,
+                    query,
+                    keys,
+                    values,
+                    barriers,
+                    weighted,
+                    weights,
+                    row_max,
+                    row_sum,
+                    scale_log2,
+                    position,
+                    runs - 1 - step,
+                    True,
+                    STAGES,
+                    product,
+                    operand,
+                )
+            for step in range(runs - unmasked, runs):
+                weighted, weights, row_max, row_sum = attend_run(
+                    runs_before + step,
+                    query,
+                    keys,
+                    values,
+                    barriers,
+                    weighted,
+                    weights,
+                    row_max,
+                    row_sum,
+                    scale_log2,
+                    position,
+                    runs - 1 - step,
+                    False,
+                    STAGES,
+                    product,
+                    operand,
+                )
+            mbarrier.arrive(q_free, count=1)
+            final = runs_before + runs - 1
+            stage = final % STAGES
+            mbarrier.wait(v_ready.index(stage), (final // STAGES) & 1)
+            weighted_token = warpgroup_mma(weights, values.index(stage), weighted, is_async=True)
+            weighted, weights = warpgroup_mma_wait(0, deps=[weighted_token, weights])
+            mbarrier.arrive(v_free.index(stage), count=1)
+            # Stores of 16 bytes: the products' own layout has 4.
+            attended = gl.convert_layout((weighted / row_sum[:, None]).to(dtype), stored)
+            row = first_row + gl.arange(0, 64, layout=gl.SliceLayout(1, stored))
+            dim = gl.arange(0, 128, layout=gl.SliceLayout(0, stored))
+            pointers = out + (start + row)[:, None].to(gl.int64) * stride_out + head * 128 + dim[None, :]
+            gl.store(pointers, attended, mask=(row < queries)[:, None])
+            runs_before += runs
+            tiles_before += 1
+
+
+@gluon.jit(do_not_specialize=["stride_table", "count", "turns"])
+def prefill_kernel(
+    q,
+    k_cache,
+    v_cache,
+    out,
+    stride_out,
+    block_tables,
+    stride_table,
+    tiles,
+    count,
+    turns,
+    query_start,
+    seq_lens,
+    scale_log2,
+    HEADS: gl.constexpr,
+    GROUP: gl.constexpr,
+    BLOCK_SIZE: gl.constexpr,
+    STAGES: gl.constexpr,
+    COMPUTE_REGISTERS: gl.constexpr,
+    COPY_REGISTERS: gl.constexpr,
+):
+    """Causal attention of tiles of 128 queries of one head. Grid: (programs,), each of which takes `turns` tiles; three
+    warp partitions: two warpgroups that compute and a warp that copies.
+
+    q: descriptor of [tokens, HEADS * 128], read 64 rows and 64 columns at a time; k_cache, v_cache: descriptors of
+    [slots, HEADS / GROUP * 128], read BLOCK_SIZE rows and 64 columns at a time; out: points to [tokens, HEADS, 128],
+    contiguous but for stride_out, of its tokens; all of one 16-bit float type. block_tables: [batch, width] int32;
+    tiles: [count, 2] int32, see `HopperPrefillPlan`; query_start: [batch + 1] int32; seq_lens: [batch] int32.
+    scale_log2: the scores' scale * LOG2_E. COMPUTE_REGISTERS, COPY_REGISTERS: of a thread in each partition."""
+    swizzled: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
+    dtype: gl.constexpr = q.dtype
+    q_shared = gl.allocate_shared_memory(dtype, [4, 64, 64], swizzled)
+    k_shared = gl.allocate_shared_memory(dtype, [2 * STAGES, 128, 64], swizzled)
+    v_shared = gl.allocate_shared_memory(dtype, [2 * STAGES, 128, 64], swizzled)
+    barrier: gl.constexpr = mbarrier.MBarrierLayout()
+    q_ready = gl.allocate_shared_memory(gl.int64, [1], barrier)
+    q_free = gl.allocate_shared_memory(gl.int64, [1], barrier)
+    k_ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], barrier)
+    k_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], barrier)
+    v_ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], barrier)
+    v_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], barrier)
+    mbarrier.init(q_ready, count=1)
+    mbarrier.init(q_free, count=2)
+    for stage in gl.static_range(STAGES):
+        mbarrier.init(k_ready.index(stage), count=1)
+        mbarrier.init(v_ready.index(stage), count=1)
+        mbarrier.init(k_free.index(stage), count=2)
+        mbarrier.init(v_free.index(stage), count=2)
+    fence_async_shared()
+    work = (tiles, count, turns, query_start, seq_lens)
+    shared = (q_shared, k_shared, v_shared)
+    barriers = (q_ready, q_free, k_ready, k_free, v_ready, v_free)
+    gl.warp_specialize(
+        [
+            (
+                compute,
+                (
+                    FIRST,
+                    out,
+                    stride_out,
+                    work,
+                    scale_log2,
+                    shared,
+                    barriers,
+                    HEADS,
+                    STAGES,
+                ),
+            ),
+            (
+                compute,
+                (
+                    SECOND,
+                    out,
+                    stride_out,
+                    work,
+                    scale_log2,
+                    shared,
+                    barriers,
+                    HEADS,
+                    STAGES,
+                ),
+            ),
+            (
+                copy_all,
+                (
+                    q,
+                    k_cache,
+                    v_cache,
+                    block_tables,
+                    stride_table,
+                    work,
+                    shared,
+                    barriers,
+                    HEADS,
+                    GROUP,
+                    BLOCK_SIZE,
+                    STAGES,
+                ),
+            ),
+        ],
+        [4, 1],
+        [COMPUTE_REGISTERS, COPY_REGISTERS],
+    )
