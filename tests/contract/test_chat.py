@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.text.tokenizer_conversion import tokenizer_folder
+
 
 def talk(lines: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "octavo_runtime", "chat", *arguments]
@@ -44,6 +47,16 @@ def test_failures_are_one_line(arguments, code, words, monkeypatch):
     done = talk("hi\n", *arguments)
     assert done.returncode == code
     assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_model_that_the_engine_refuses_is_bad_input(tmp_path):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((tokenizer_folder(locate("builtin://smollm2")) / name).read_bytes())
+    (tmp_path / "config.json").write_text('{"architectures": ["GPT9"]}')
+    done = talk("hi\n", str(tmp_path))
+    assert done.returncode == 2
+    assert "architecture must be one of" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

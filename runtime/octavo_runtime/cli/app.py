@@ -71,7 +71,8 @@ def plan(
     *,
     engine: EngineConfig,
 ) -> int:
-    """Say whether a model fits a GPU, how many sequences with it, and what to set. Needs no GPU."""
+    """Say whether a model fits a GPU, how many sequences with it, and what to set. Needs no GPU. Ends with exit code 0
+    where it fits, 1 where it does not, and 2 for a model that cannot be served or a wrong option."""
     from octavo_runtime.planning.report import run
 
     return run(engine, gpu=gpu, gpu_memory=gpu_memory, lengths=lengths, workload=workload, costs=costs, as_json=as_json)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.engine_process.client import EngineClient, EngineFailure
+from octavo_runtime.engine_process.client import EngineClient, EngineFailure, EngineRefused
 from octavo_runtime.models.loading.files import default_name, locate
 from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams
 from octavo_runtime.text.chat_template import load_chat_template
@@ -31,7 +31,8 @@ class ChatFailure(RuntimeError):
 
 
 def chat(model: str, base_url: str, api_key: str) -> int:
-    """Talks until /exit or the end of the input; the exit code. `model`: what to load, or with `base_url` the name to
+    """Talks until /exit or the end of the input; the exit code, 1 where the conversation breaks off. ValueError for what
+    the user can mend, such as a model that cannot be served. `model`: what to load, or with `base_url` the name to
     ask for (its first model if empty). `api_key`: for a server that asks for one. Without a terminal it reads lines and
     writes plain text."""
     if not model and not base_url:
@@ -43,6 +44,8 @@ def chat(model: str, base_url: str, api_key: str) -> int:
     backend = _server(model, base_url, api_key) if base_url else _local(model)
     try:
         asyncio.run(_converse(backend))
+    except EngineRefused:
+        raise
     except (ChatFailure, EngineFailure) as failure:
         print(f"octavo: {failure}", file=sys.stderr)
         return 1

@@ -50,8 +50,8 @@ class Report:
 def run(
     config: EngineConfig, *, gpu: str, gpu_memory: str, lengths: str, workload: str, costs: bool, as_json: bool
 ) -> int:
-    """Prints the report; 0 where the model fits and 1 where it does not. ValueError for what cannot be planned, in one
-    line."""
+    """Prints the report; 0 where the model fits and 1 where it does not. ValueError for what cannot be planned, such as
+    a model that cannot be served, in one line."""
     report = make_report(config, gpu=gpu, gpu_memory=gpu_memory, lengths=lengths, workload=workload, costs=costs)
     if as_json:
         print(json.dumps(as_data(report), indent=2))
