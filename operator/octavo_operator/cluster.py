@@ -51,7 +51,7 @@ class Applied:
 
 
 @dataclass(frozen=True)
-class Notice:
+class Event:
     """What `kubectl describe` shows of a change. `warning` marks what needs a person."""
 
     reason: str
@@ -93,7 +93,7 @@ class Connection:
         found = await self._request("get", self._path("Pod", namespace), label_selector=selector)
         return list(found["items"]) if found else []
 
-    async def events(self, namespace: str, pod: str) -> list[Object]:
+    async def pod_events(self, namespace: str, pod: str) -> list[Object]:
         """The events of a pod, oldest first."""
         selector = f"involvedObject.kind=Pod,involvedObject.name={pod}"
         found = await self._request("get", self._path("Event", namespace), field_selector=selector, limit=50)
@@ -202,10 +202,10 @@ class Connection:
             field_manager=FIELD_MANAGER,
         )
 
-    async def notify(self, service: Object, notice: Notice) -> None:
-        """Record an event on an LLMService; the same notice again counts up the event that is there."""
+    async def record(self, service: Object, event: Event) -> None:
+        """Record an event on an LLMService; the same event again counts up the event that is there."""
         metadata = service["metadata"]
-        digest = hashlib.sha256(f"{metadata['uid']}/{notice.reason}/{notice.message}".encode()).hexdigest()[:16]
+        digest = hashlib.sha256(f"{metadata['uid']}/{event.reason}/{event.message}".encode()).hexdigest()[:16]
         name = f"{metadata['name']}.{digest}"
         path = self._path("Event", metadata["namespace"], name)
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -228,9 +228,9 @@ class Connection:
                     "name": metadata["name"],
                     "uid": metadata["uid"],
                 },
-                "type": "Warning" if notice.warning else "Normal",
-                "reason": notice.reason,
-                "message": notice.message[:1024],
+                "type": "Warning" if event.warning else "Normal",
+                "reason": event.reason,
+                "message": event.message[:1024],
                 "count": 1,
                 "firstTimestamp": now,
                 "lastTimestamp": now,

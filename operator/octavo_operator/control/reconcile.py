@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from octavo_operator import kinds, resources
 from octavo_operator.api import KIND, InvalidSpec, LLMService, parse
-from octavo_operator.cluster import FIELD_MANAGER, Applied, Forbidden, Notice, Refused, Stale
+from octavo_operator.cluster import FIELD_MANAGER, Applied, Event, Forbidden, Refused, Stale
 from octavo_operator.control import ownership, replicas
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.drift import holds, repaired, stamp
@@ -31,14 +31,14 @@ class Cluster(Protocol):
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None: ...
     async def pods(self, namespace: str, service_name: str) -> list[Object]: ...
-    async def events(self, namespace: str, pod: str) -> list[Object]: ...
+    async def pod_events(self, namespace: str, pod: str) -> list[Object]: ...
     async def autoscalers(self, namespace: str) -> list[Object]: ...
     async def apply(self, desired: Object, live: Object | None) -> Applied: ...
     async def repair(self, live: Object, content: Object) -> None: ...
     async def hand_over_replicas(self, deployment: Object, replicas: int) -> None: ...
     async def delete(self, live: Object) -> None: ...
     async def write_status(self, service: Object, status: Object) -> None: ...
-    async def notify(self, service: Object, notice: Notice) -> None: ...
+    async def record(self, service: Object, event: Event) -> None: ...
 
 
 class Outcome(Enum):
@@ -59,10 +59,10 @@ class _Round:
     service: LLMService | None = None
     observed: Observed = field(default_factory=dict)
     pods: list[Object] = field(default_factory=list)
-    events: dict[str, list[Object]] = field(default_factory=dict)
+    pod_events: dict[str, list[Object]] = field(default_factory=dict)
     rival: str | None = None
     contention: str | None = None
-    notices: list[Notice] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     repaired: bool = False
 
     @property
@@ -160,11 +160,11 @@ async def _apply(cluster: Cluster, seen: _Round, wanted: dict[tuple[str, str], O
             raise type(error)(f"{key[0]} {key[1]}: {error}") from None
         seen.observed[key] = applied.object
         if applied.change:
-            seen.notices.append(Notice(applied.change, f"{applied.change.lower()} {key[0]} {key[1]}"))
+            seen.events.append(Event(applied.change, f"{applied.change.lower()} {key[0]} {key[1]}"))
     for key, live in seen.observed.items():
         if key not in wanted and live is not None and seen.own(*key) and "deletionTimestamp" not in live["metadata"]:
             await cluster.delete(live)
-            seen.notices.append(Notice("Deleted", f"deleted {key[0]} {key[1]}"))
+            seen.events.append(Event("Deleted", f"deleted {key[0]} {key[1]}"))
 
 
 async def _repair(cluster: Cluster, seen: _Round, key: tuple[str, str], live: Object, content: Object) -> Object | None:
@@ -174,7 +174,7 @@ async def _repair(cluster: Cluster, seen: _Round, key: tuple[str, str], live: Ob
     except Refused as error:
         raise type(error)(f"{key[0]} {key[1]}: what others wrote into it cannot be taken away: {error}") from None
     seen.repaired = True
-    seen.notices.append(Notice("Repaired", f"took away what others wrote into {key[0]} {key[1]}"))
+    seen.events.append(Event("Repaired", f"took away what others wrote into {key[0]} {key[1]}"))
     seen.observed[key] = await cluster.get(key[0], live["metadata"]["namespace"], key[1])
     return seen.observed[key]
 
@@ -184,7 +184,7 @@ async def _ask_for_events(cluster: Cluster, seen: _Round) -> None:
     newest_first = sorted(seen.pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
     for pod in [pod for pod in newest_first if diagnosis.wants_events(pod)][:_PODS_ASKED_FOR]:
         try:
-            seen.events[pod["metadata"]["name"]] = await cluster.events(
+            seen.pod_events[pod["metadata"]["name"]] = await cluster.pod_events(
                 pod["metadata"]["namespace"], pod["metadata"]["name"]
             )
         except Forbidden as error:
@@ -205,7 +205,7 @@ async def _tell(cluster: Cluster, seen: _Round, obstacle: Obstacle | None) -> No
             deployment,
             seen.pods,
             now,
-            events=seen.events,
+            events=seen.pod_events,
             autoscaler=seen.own("HorizontalPodAutoscaler", seen.name),
             rival=seen.rival if seen.service and seen.service.replicas_said else None,
             contention=seen.contention,
@@ -216,13 +216,13 @@ async def _tell(cluster: Cluster, seen: _Round, obstacle: Obstacle | None) -> No
             TROUBLE, f"its pods cannot be read: {one_line(error)}", valid=True, stalls=False
         )
         status = conditions.status(body, seen.service, obstacle, None, [], now)
-    seen.notices += _turn(body.get("status", {}), status)
+    seen.events += _turn(body.get("status", {}), status)
     if status != body.get("status"):
         await cluster.write_status(body, status)
-    for notice in seen.notices:
-        logger.info("%s/%s: %s: %s", body["metadata"]["namespace"], seen.name, notice.reason, notice.message)
+    for event in seen.events:
+        logger.info("%s/%s: %s: %s", body["metadata"]["namespace"], seen.name, event.reason, event.message)
         try:
-            await cluster.notify(body, notice)
+            await cluster.record(body, event)
         except Refused as error:
             logger.warning("%s/%s: no event: %s", body["metadata"]["namespace"], seen.name, error)
 
@@ -240,10 +240,10 @@ def _anyone_on_the_way(pods: Sequence[Object]) -> bool:
     return any(diagnosis.wants_events(pod) for pod in pods)
 
 
-def _turn(former: Object, status: Object) -> list[Notice]:
+def _turn(former: Object, status: Object) -> list[Event]:
     """An event where Ready took another turn."""
     before, after = conditions.of(former, "Ready"), conditions.of(status, "Ready")
     assert after is not None
     if before is not None and (before["status"], before["reason"]) == (after["status"], after["reason"]):
         return []
-    return [Notice(after["reason"], after["message"], warning=after["reason"] not in PASSING)]
+    return [Event(after["reason"], after["message"], warning=after["reason"] not in PASSING)]

@@ -8,7 +8,7 @@ from octavo_runtime.protocol.pooling_params import PoolingParams
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.protocol.step import TokenLogprobs
 
-FinishReason = Literal["stop", "length", "abort", "error"]
+FinishReason = Literal["stop", "length", "error"]
 
 # Why a request ended with finish_reason "error". invalid: the requester's own fault, such as a schema that does not
 # compile; overloaded: the queue was full; queue_timeout: it waited too long for its turn; deadline: its own time limit.

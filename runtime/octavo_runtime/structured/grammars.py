@@ -49,10 +49,6 @@ class Grammar:
             if not self.matcher.consume_token(token):
                 raise self.failure or GrammarFailed(f"the answer has ended, got token {token}")
 
-    def count_valid(self, token_ids: Sequence[int]) -> int:
-        """How many of these tokens, from the first on, could be accepted one after another; the state stays."""
-        return self.matcher.validate_tokens(list(token_ids))
-
     @property
     def finished(self) -> bool:
         """Whether nothing but an end-of-sequence token may follow."""

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_templates import templates
 
-from octavo_operator.cluster import Applied, Forbidden, Notice, Refused, Trouble
+from octavo_operator.cluster import Applied, Event, Forbidden, Refused, Trouble
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.drift import holds, stamp
 from octavo_operator.control.reconcile import Outcome, reconcile
@@ -30,7 +30,7 @@ class FakeCluster:
         self.objects: dict[tuple[str, str], Object] = {}
         self.running: list[Object] = []
         self.writes: list[str] = []
-        self.notices: list[Notice] = []
+        self.recorded: list[Event] = []
         self.said: dict[str, list[Object]] = {}  # events, by pod
         self.refuses: dict[str, Exception] = {}
         self.lease: Object | None = None
@@ -53,7 +53,7 @@ class FakeCluster:
     async def pods(self, namespace: str, service_name: str) -> list[Object]:
         return copy.deepcopy(self.running)
 
-    async def events(self, namespace: str, pod: str) -> list[Object]:
+    async def pod_events(self, namespace: str, pod: str) -> list[Object]:
         return copy.deepcopy(self.said.get(pod, []))
 
     async def autoscalers(self, namespace: str) -> list[Object]:
@@ -101,8 +101,8 @@ class FakeCluster:
         self.writes.append("status")
         self.objects["LLMService", service["metadata"]["name"]]["status"] = copy.deepcopy(status)
 
-    async def notify(self, service: Object, notice: Notice) -> None:
-        self.notices.append(notice)
+    async def record(self, service: Object, event: Event) -> None:
+        self.recorded.append(event)
 
 
 def cluster_with(**spec: Any) -> FakeCluster:
@@ -155,10 +155,10 @@ def test_twice_is_once_whatever_came_before(history: list[dict[str, Any]]) -> No
         cluster.objects["LLMService", "chat"]["spec"] = spec
         cluster.objects["LLMService", "chat"]["metadata"]["generation"] += 1
         run(cluster)
-        notices = len(cluster.notices)
+        before = len(cluster.recorded)
         run(cluster)
         assert cluster.writes == []
-        assert len(cluster.notices) == notices
+        assert len(cluster.recorded) == before
     # And the way there leaves no trace: a fresh cluster ends with the same objects.
     if condition(cluster, "Valid")["status"] == "True":
         fresh = cluster_with(**history[-1])
@@ -237,7 +237,7 @@ def test_bad_spec_leaves_everything_as_it_was() -> None:
         found = condition(cluster, type_)
         assert (found["status"], found["reason"], found["observedGeneration"]) == ("False", "InvalidSpec", 2)
         assert found["message"] == "spec.engine.maxNumSeqs: input should be greater than or equal to 1, got 0"
-    assert cluster.notices[-1].warning
+    assert cluster.recorded[-1].warning
 
 
 def test_object_of_someone_else_is_never_touched() -> None:
@@ -276,7 +276,7 @@ def test_ready_when_the_deployment_is() -> None:
     run(cluster)
     ready = condition(cluster, "Ready")
     assert (ready["status"], ready["reason"], ready["message"]) == ("True", "Serving", "1 of 1 replicas answer")
-    assert cluster.notices[-1] == Notice("Serving", "1 of 1 replicas answer")
+    assert cluster.recorded[-1] == Event("Serving", "1 of 1 replicas answer")
     assert condition(cluster, "Valid")["lastTransitionTime"] == since
     status = cluster.objects["LLMService", "chat"]["status"]
     assert (status["replicas"], status["readyReplicas"], status["readiness"]) == (1, 1, "1/1")
@@ -355,7 +355,7 @@ def test_an_autoscaler_of_another_is_named_where_replicas_is_said() -> None:
     ready = condition(cluster, "Ready")
     assert (ready["status"], ready["reason"]) == ("True", "ScaledByAnother")
     assert "ScaledObject queue" in ready["message"]
-    assert cluster.notices[-1].warning
+    assert cluster.recorded[-1].warning
 
 
 def test_a_hand_that_scales_the_deployment_is_put_right() -> None:
@@ -434,7 +434,7 @@ def test_what_others_wrote_is_taken_away_and_told() -> None:
     service["metadata"]["managedFields"].append(written)
     assert run(cluster) is Outcome.REPAIRED
     assert "sessionAffinity" not in cluster.objects["Service", "chat"]["spec"]
-    assert "took away what others wrote into Service chat" in [notice.message for notice in cluster.notices]
+    assert "took away what others wrote into Service chat" in [event.message for event in cluster.recorded]
     assert run(cluster) is Outcome.SETTLED
     assert cluster.writes == []
 
@@ -460,7 +460,7 @@ def test_trouble_of_any_kind_ends_in_a_status_at_the_present_generation_and_one_
     ready = condition(cluster, "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "Trouble")
     assert str(trouble) in ready["message"]
-    assert len([notice for notice in cluster.notices if notice.reason == "Trouble"]) == 1
+    assert len([event for event in cluster.recorded if event.reason == "Trouble"]) == 1
 
 
 def serving() -> FakeCluster:
@@ -498,7 +498,7 @@ def test_another_installation_is_named_by_the_one_that_serves() -> None:
     ready = condition(cluster, "Ready")
     assert (ready["status"], ready["reason"]) == ("True", "Contended")
     assert "installation team/second of the operator would serve this namespace too" in ready["message"]
-    assert cluster.notices[-1].warning
+    assert cluster.recorded[-1].warning
     assert cluster.writes == ["status"]
 
 

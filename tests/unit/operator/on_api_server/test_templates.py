@@ -14,7 +14,7 @@ from kubernetes.aio.client import ApiClient
 from live import SMALLEST, Kubernetes, Operator, eventually
 from random_templates import templates
 
-from octavo_operator.cluster import Connection, Notice
+from octavo_operator.cluster import Connection, Event
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.reconcile import reconcile
 from octavo_operator.settings import Settings
@@ -79,7 +79,7 @@ class DryRun(Connection):
     async def write_status(self, service: dict[str, Any], status: dict[str, Any]) -> None:
         self.status = status
 
-    async def notify(self, service: dict[str, Any], notice: Notice) -> None:
+    async def record(self, service: dict[str, Any], event: Event) -> None:
         return
 
     async def _request(self, method: str, path: str, **parameters: Any) -> dict[str, Any] | None:
