@@ -5,20 +5,26 @@ from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
 import msgspec
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from octavo_runtime.protocol.messages import PRIORITY_LIMIT
 from octavo_runtime.protocol.reason import Mention, Reason
 from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.server.fields.text import valid_unicode
 from octavo_runtime.server.http.errors import ApiError, invalid
 from octavo_runtime.server.http.record import current_request
 from octavo_runtime.server.state import ServedModel
 
 MOST_PROMPTS = 128  # of one request for completions
 MOST_INPUTS = 2048  # of one request for embeddings; OpenAI's
+MOST_TOP_LOGPROBS = 20  # beside each token of an answer; OpenAI's
 _MOST_PROMPT_LOGPROBS = 2**20  # of one request
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 """A number of tokens that a field asks for; how many fit is for the model to say."""
+
+Priority = Annotated[int, Field(ge=-PRIORITY_LIMIT, le=PRIORITY_LIMIT)]
+CacheSalt = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(valid_unicode)]
 
 
 class TokenLimit(NamedTuple):

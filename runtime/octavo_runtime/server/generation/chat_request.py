@@ -10,9 +10,9 @@ from octavo_runtime.server.fields.rule import broken_rule
 from octavo_runtime.server.fields.text import valid_value
 from octavo_runtime.server.fields.unsupported import NEUTRAL_FOR_CHAT, NEUTRAL_FOR_COMPLETIONS
 from octavo_runtime.server.generation import wishes
-from octavo_runtime.server.generation.bounds import MOST_PROMPTS, AtLeastOne, TokenLimit
+from octavo_runtime.server.generation.bounds import MOST_PROMPTS, MOST_TOP_LOGPROBS, AtLeastOne, TokenLimit
 from octavo_runtime.server.generation.chat_message import ChatMessage, require_known_fields
-from octavo_runtime.server.generation.request import MOST_TOP_LOGPROBS, GenerationRequest
+from octavo_runtime.server.generation.request import GenerationRequest
 from octavo_runtime.server.http.invalid_body import invalid_body
 from octavo_runtime.server.tools.tool import MOST_TOOLS, NamedToolChoice, Tool, ToolChoice
 from octavo_runtime.text.chat_template import RESERVED_VARIABLES, Conversation

@@ -4,22 +4,20 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from octavo_runtime.protocol.messages import PRIORITY_LIMIT
 from octavo_runtime.protocol.reason import as_text
 from octavo_runtime.protocol.sampling_params import MAX_SEQUENCES, InvalidParameter, SamplingParams
 from octavo_runtime.server.fields.json_list import ListOf
 from octavo_runtime.server.fields.nulls import null_is_absent
 from octavo_runtime.server.fields.rule import broken_rule
-from octavo_runtime.server.fields.text import Text, valid_unicode
+from octavo_runtime.server.fields.text import Text
 from octavo_runtime.server.fields.unsupported import WITHOUT_EFFECT, without_unsupported
 from octavo_runtime.server.generation.answer_form import AnswerForm, ResponseFormat, Schema, StructuredOutputs, guided
-from octavo_runtime.server.generation.bounds import AtLeastOne, TokenLimit
+from octavo_runtime.server.generation.bounds import AtLeastOne, CacheSalt, Priority, TokenLimit
 from octavo_runtime.server.generation.wishes import Wishes, set_aside
 from octavo_runtime.text.sampling_defaults import SamplingDefaults
 
-MOST_TOP_LOGPROBS = 20
 _MOST_ID_DIGITS = 10
 
 # Fields that mean in SamplingParams what they mean here.
@@ -103,10 +101,8 @@ class GenerationRequest(BaseModel):
     use_beam_search: bool = Field(False, description="Search with best_of beams, or n, and return the n best.")
     length_penalty: float | None = None
     early_stopping: bool | None = None
-    priority: Annotated[int, Field(ge=-PRIORITY_LIMIT, le=PRIORITY_LIMIT)] = Field(
-        0, description="Lower goes first, where the engine's scheduling policy is priority."
-    )
-    cache_salt: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(valid_unicode)] | None = Field(
+    priority: Priority = Field(0, description="Lower goes first, where the engine's scheduling policy is priority.")
+    cache_salt: CacheSalt | None = Field(
         None, description="Requests share cached prefixes only with those of the same salt."
     )
 

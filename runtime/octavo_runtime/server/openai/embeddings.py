@@ -9,15 +9,22 @@ from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from octavo_runtime.engine_process.client import EngineFailure
-from octavo_runtime.protocol.messages import PRIORITY_LIMIT
 from octavo_runtime.protocol.pooling_params import Pooling, PoolingParams
 from octavo_runtime.server.fields.nulls import null_is_absent
 from octavo_runtime.server.fields.prompts import Prompts, at_most, listed
-from octavo_runtime.server.fields.text import Text, valid_unicode
-from octavo_runtime.server.generation.bounds import MOST_INPUTS, AtLeastOne, check_prompt, check_text, truncated
+from octavo_runtime.server.fields.text import Text
+from octavo_runtime.server.generation.bounds import (
+    MOST_INPUTS,
+    AtLeastOne,
+    CacheSalt,
+    Priority,
+    check_prompt,
+    check_text,
+    truncated,
+)
 from octavo_runtime.server.generation.progress import Progress
 from octavo_runtime.server.generation.refusal import refusal
 from octavo_runtime.server.generation.threads import in_thread
@@ -52,10 +59,8 @@ class EmbeddingRequest(BaseModel):
     truncate_prompt_tokens: AtLeastOne | None = Field(
         None, description="Keep only that many of each input's last tokens."
     )
-    priority: Annotated[int, Field(ge=-PRIORITY_LIMIT, le=PRIORITY_LIMIT)] = Field(
-        0, description="Lower goes first, where the engine's scheduling policy is priority."
-    )
-    cache_salt: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(valid_unicode)] | None = Field(
+    priority: Priority = Field(0, description="Lower goes first, where the engine's scheduling policy is priority.")
+    cache_salt: CacheSalt | None = Field(
         None, description="Requests share cached prefixes only with those of the same salt."
     )
     _nulls = null_is_absent

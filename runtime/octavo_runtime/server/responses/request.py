@@ -12,8 +12,7 @@ from octavo_runtime.server.fields.text import Text, valid_value
 from octavo_runtime.server.fields.unsupported import without_unsupported
 from octavo_runtime.server.generation import wishes
 from octavo_runtime.server.generation.answer_form import Schema
-from octavo_runtime.server.generation.bounds import AtLeastOne
-from octavo_runtime.server.generation.request import MOST_TOP_LOGPROBS
+from octavo_runtime.server.generation.bounds import MOST_TOP_LOGPROBS, AtLeastOne
 from octavo_runtime.server.generation.wishes import check_number, set_aside, without_server_tools
 from octavo_runtime.server.responses.items import Input
 from octavo_runtime.server.responses.tools import AllowedTools, CustomTool, NamedTool, Tool, offered
