@@ -131,8 +131,11 @@ def test_what_cannot_be_computed_is_refused_by_field_bound_and_value(change, wor
 
 
 def test_infinity_as_python_writes_it_is_read(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "time_step_limit": [0.0, float("inf")]}))
-    assert spec_from_folder(tmp_path).hidden_size == LLAMA["hidden_size"]
+    specs = []
+    for limit in (1.0, float("inf")):
+        (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "time_step_limit": [0.0, limit]}))
+        specs.append(spec_from_folder(tmp_path))
+    assert specs[0] == specs[1]
 
 
 @pytest.mark.parametrize(
