@@ -23,7 +23,7 @@ class PackedProjection:
 class PackedLayer:
     """One layer's weights. Norms are [hidden]."""
 
-    input_norm: Tensor
+    attention_norm: Tensor
     qkv: PackedProjection  # hidden -> (heads + 2 * kv_heads) * head_dim
     output: PackedProjection  # heads * head_dim -> hidden
     mlp_norm: Tensor

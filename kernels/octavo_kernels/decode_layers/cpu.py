@@ -53,8 +53,8 @@ def compile_decode_layers(decoder: PackedDecoder) -> DecodeLayers:
         Hidden states [sequences, hidden] float32 behind the last norm.
     """
     layers = decoder.layers
-    norms = torch.stack([*(norm for layer in layers for norm in (layer.input_norm, layer.mlp_norm)), decoder.norm])
-    norms = norms.float()
+    pairs = ((layer.attention_norm, layer.mlp_norm) for layer in layers)
+    norms = torch.stack([*(norm for pair in pairs for norm in pair), decoder.norm]).float()
     named, arrays = zip(
         *(
             _stacked([getattr(layer, name) for layer in layers])

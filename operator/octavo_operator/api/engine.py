@@ -6,7 +6,7 @@ from pydantic import Field, create_model
 
 from octavo_operator.api.quantities import Memory
 from octavo_operator.api.rules import cel, strict
-from octavo_runtime.config.engine import KNOWN_QUANTIZATION, EngineConfig
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.presets import PRESET_FIELDS
 from octavo_runtime.config.units import Quantity
 
@@ -32,12 +32,6 @@ else:
                 "!has(self.blockSize) || self.blockSize in [8, 16, 32, 64, 128, 256]",
                 "'must be a power of two from 8 to 256, got %d'.format([self.blockSize])",
                 ".blockSize",
-            ),
-            cel(
-                "!has(self.quantization)",
-                f"'must be unset: weights are served in dtype, and {', '.join(KNOWN_QUANTIZATION)} are not supported, "
-                "got ' + self.quantization",
-                ".quantization",
             ),
         ),
         **{name: _engine_field(name) for name in EngineConfig.model_fields if name not in ("model", "device")},

@@ -28,8 +28,8 @@ class Flag:
 
 
 def _words(**words: str) -> Spell:
-    """Other words for some values; "" leaves the flag out."""
-    return lambda value: tuple(filter(None, (words.get(value.replace("-", "_"), value),)))
+    """Other words for some values."""
+    return lambda value: (words.get(value.replace("-", "_"), value),)
 
 
 def _number(value: str) -> tuple[str, ...]:
@@ -99,10 +99,10 @@ ALIASES = {
 FLAGS: dict[str, Flag] = {
     # The model and its files
     "--tokenizer": _same(),
-    "--tokenizer-mode": _same(_words(hf="auto", fast="auto")),
+    "--tokenizer-mode": _needless("the tokenizers library reads tokenizer.json", "auto", "hf", "fast"),
     "--trust-remote-code": _same(values=0),
     "--dtype": _same(_words(half="float16", float="float32")),
-    "--quantization": _same(_words(gguf="")),
+    "--quantization": _needless("weights are served in --dtype, or as a GGUF file packs them", "gguf"),
     "--load-format": _same(_words(safetensors="auto", gguf="auto", hf="auto")),
     "--max-model-len": _same(_number),
     "--generation-config": _same(),
@@ -168,8 +168,8 @@ FLAGS: dict[str, Flag] = {
     "--disable-async-output-proc": _always("answers are written in another process", either=True),
     # Devices and kernels
     "--device": _same(),
-    "--tensor-parallel-size": _same(),
-    "--pipeline-parallel-size": _same(),
+    "--tensor-parallel-size": _needless(_ONE_GPU, "1"),
+    "--pipeline-parallel-size": _needless(_ONE_GPU, "1"),
     "--data-parallel-size": _needless(_ONE_GPU, "1"),
     "--data-parallel-size-local": _needless(_ONE_GPU, "1"),
     "--data-parallel-address": _refused(_ONE_GPU),

@@ -25,14 +25,6 @@ def _more_than_bytes(text: str) -> str:
     return text
 
 
-KNOWN_QUANTIZATION = ("awq", "gptq", "int8", "fp8")
-
-
-def _not_quantized(value: str) -> str:
-    known = ", ".join(KNOWN_QUANTIZATION)
-    raise ValueError(f"must be unset: weights are served in dtype, and {known} are not supported, got {value!r}")
-
-
 _GENERATION_FIELDS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
 
 
@@ -72,9 +64,6 @@ class EngineConfig(BaseModel):
         max_length=512,
         description="Where the tokenizer and the chat template come from, named like a model. Default: the model.",
     )
-    tokenizer_mode: Literal["auto"] = Field(
-        "auto", description="auto, the one there is: the tokenizers library reads tokenizer.json. Default auto."
-    )
     trust_remote_code: bool = Field(
         False,
         description="Let a model folder without tokenizer.json run its own Python code, once, in a process apart, to "
@@ -101,20 +90,8 @@ class EngineConfig(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Type of weights, activations and KV cache. Default auto: bfloat16."
     )
-    quantization: Annotated[str, AfterValidator(_not_quantized)] | None = Field(
-        None,
-        max_length=32,
-        description=f"Must be unset: {', '.join(KNOWN_QUANTIZATION)} are not supported. Default: none, weights are "
-        "served in dtype.",
-    )
     load_format: Literal["auto", "dummy"] = Field(
         "auto", description="dummy fills the weights with random values, to measure without a checkpoint. Default auto."
-    )
-    tensor_parallel_size: int = Field(
-        1, ge=1, le=1, description="GPUs that share each layer; one is supported. Default 1."
-    )
-    pipeline_parallel_size: int = Field(
-        1, ge=1, le=1, description="GPUs that share the layers between them; one is supported. Default 1."
     )
     max_model_len: int | None = Field(
         None,

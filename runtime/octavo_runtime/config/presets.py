@@ -26,7 +26,7 @@ PRESETS: dict[str, Preset] = {
             "max_num_seqs": (32, "more sequences would only preempt each other in a small KV cache"),
             "max_num_batched_tokens": (2048, "a step's temporary tensors shrink with it, and the KV cache grows"),
         },
-        later="4-bit weights (quantization)",
+        later="4-bit weights",
     ),
     "large-gpu": Preset(
         purpose="a GPU of 80 GB or more that serves one model alone",
@@ -34,7 +34,7 @@ PRESETS: dict[str, Preset] = {
             "gpu_memory_utilization": (0.95, "5% of a large memory is room enough for what is not planned"),
             "max_num_seqs": (512, "a large KV cache holds that many, and each adds little to a step's time"),
         },
-        later="several GPUs for one model (tensor_parallel_size)",
+        later="several GPUs for one model",
     ),
     "throughput": Preset(
         purpose="most tokens a second over all requests, as for batch work",
@@ -43,7 +43,7 @@ PRESETS: dict[str, Preset] = {
             "max_num_seqs": (256, "the weights are read once for all sequences of a step"),
             "max_num_batched_tokens": (8192, "prompts run in large chunks, which use the arithmetic units best"),
         },
-        later="8-bit weights and KV cache (quantization)",
+        later="8-bit weights and KV cache",
     ),
     "latency": Preset(
         purpose="a short and even time between tokens, as for a conversation",
@@ -51,7 +51,7 @@ PRESETS: dict[str, Preset] = {
             "max_num_seqs": (16, "few sequences share a step, so each step is short"),
             "max_num_batched_tokens": (512, "a long prompt runs in small chunks and holds the others up little"),
         },
-        later="8-bit weights, which are read in half the time (quantization)",
+        later="8-bit weights, which are read in half the time",
     ),
 }
 

@@ -10,7 +10,7 @@ import msgspec
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams
-from octavo_runtime.text.tokenizer_files import read_json
+from octavo_runtime.text.tokenizer_files import read_if_there
 
 SamplingDefaults = Mapping[str, Any]
 """Fields of SamplingParams, such as {"temperature": 0.6, "max_tokens": 512}."""
@@ -32,7 +32,7 @@ def load_sampling_defaults(config: EngineConfig, files: ModelFiles) -> SamplingD
     """The defaults that `config` asks for. ValueError, in one line, names the file and the field that is out of
     bounds."""
     path = _path(config.generation_config, files)
-    found = {} if path is None else read_json(path)
+    found = {} if path is None else read_if_there(path)
     defaults = _checked(found, str(path))
     override = config.override_generation_config
     if override is None:

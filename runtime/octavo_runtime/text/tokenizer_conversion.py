@@ -13,7 +13,7 @@ from pathlib import Path
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.loading.files import TOKENIZER_PATTERNS, ModelFiles, locate
-from octavo_runtime.text.tokenizer_files import TokenizerUnavailable, read_json
+from octavo_runtime.text.tokenizer_files import TokenizerUnavailable, read_if_there
 from octavo_runtime.text.tokenizer_gguf import VERSION, VERSION_KEY, convert
 
 _HEADER_BYTES = 8 * 2**20
@@ -61,7 +61,7 @@ def _lies_in(folder: Path) -> bool:
     """Whether a tokenizer lies beside a GGUF file, other than one that an older version of this module put there."""
     if not (folder / "tokenizer.json").is_file():
         return False
-    config = read_json(folder / "tokenizer_config.json")
+    config = read_if_there(folder / "tokenizer_config.json")
     return config.get(VERSION_KEY, VERSION) == VERSION and config.keys() != _FIRST_VERSION
 
 

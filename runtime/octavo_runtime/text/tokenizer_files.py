@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from octavo_runtime.models.loading.json_file import read_object
 
 _CONFIG = "tokenizer_config.json"
 
@@ -15,17 +15,9 @@ class TokenizerUnavailable(ValueError):
     """The model has no tokenizer that can be used. One line for a person."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_if_there(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty where there is no such file. Raises TokenizerUnavailable, which names it."""
-    if not path.is_file():
-        return {}
-    try:
-        value = msgspec.json.decode(path.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise TokenizerUnavailable(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise TokenizerUnavailable(f"{path}: must hold an object, got {type(value).__name__}")
-    return value
+    return read_object(path, TokenizerUnavailable) if path.is_file() else {}
 
 
 def read_special_tokens(folder: Path) -> dict[str, str]:
@@ -37,7 +29,7 @@ def read_definition(folder: Path) -> dict[str, Any]:
     """tokenizer.json, its list of added tokens completed by those that only the files beside it name. Raises
     TokenizerUnavailable."""
     path = folder / "tokenizer.json"
-    definition = read_json(path)
+    definition = read_if_there(path)
     if not definition:
         raise TokenizerUnavailable(f"{path}: must hold a tokenizer, and there is none")
     try:
@@ -64,7 +56,7 @@ def read_chat_templates(folder: Path) -> dict[str, str]:
     files = {file.stem: _text(file) for file in more} | ({"default": _text(alone)} if alone.is_file() else {})
     if files:
         return files
-    source = read_json(path).get("chat_template")
+    source = read_if_there(path).get("chat_template")
     if source is None:
         return {}
     if isinstance(source, str):
@@ -111,7 +103,7 @@ def _beside(folder: Path) -> Iterator[dict[str, Any]]:
         yield from (_token(listed[number], folder) for number in sorted(listed, key=int))
     else:
         path = folder / "added_tokens.json"
-        ids = read_json(path)
+        ids = read_if_there(path)
         if not all(isinstance(number, int) for number in ids.values()):
             raise TokenizerUnavailable(f"{path}: must hold ids by token")
         special = {token["content"] for token in (*named, *extras)}
@@ -124,9 +116,9 @@ def _beside(folder: Path) -> Iterator[dict[str, Any]]:
 def _configured(folder: Path) -> tuple[dict[str, Any], Any]:
     """tokenizer_config.json, and its further special tokens: a list, or an object with names. The older
     special_tokens_map.json counts where the configuration does not list the added tokens itself."""
-    config = read_json(folder / _CONFIG)
+    config = read_if_there(folder / _CONFIG)
     if "added_tokens_decoder" not in config:
-        config |= read_json(folder / "special_tokens_map.json")
+        config |= read_if_there(folder / "special_tokens_map.json")
     return config, config.get("extra_special_tokens", config.get("additional_special_tokens"))
 
 

@@ -50,7 +50,7 @@ def random_decoder(shape: Shape, bits: tuple[int, ...], biased: bool) -> PackedD
 
     layers = [
         PackedLayer(
-            input_norm=norm(),
+            attention_norm=norm(),
             qkv=projection(bits[0], heads * shape.head_dim, shape.hidden, layer, biased),
             output=projection(bits[1], shape.hidden, width, layer + 10, biased),
             mlp_norm=norm(),

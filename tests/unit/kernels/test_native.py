@@ -1,6 +1,7 @@
 """The compiled loops: for every kind of CPU, and where they come from."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,31 @@ def test_a_library_is_known_by_what_it_is_compiled_from(monkeypatch: pytest.Monk
     before = compilation.digest(compilation.LEVELS[0])
     monkeypatch.setattr(compilation, "_FLAGS", [*compilation._FLAGS, "-g"])
     assert compilation.digest(compilation.LEVELS[0]) != before
+
+
+def test_a_library_is_known_by_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By the text of each file that is compiled, and of no other."""
+    compiled = _compiled_files()
+    kernels = tmp_path / "kernels"
+    shutil.copytree(compilation._FOLDER.parent, kernels)
+    monkeypatch.setattr(compilation, "_FOLDER", kernels / "native")
+    monkeypatch.setattr(compilation, "_MAIN", kernels / "native" / "exports.cpp")
+    level = compilation.LEVELS[0]
+    known = compilation.digest(level)
+    for path in filter(Path.is_file, kernels.rglob("*")):
+        before = path.read_bytes()
+        path.write_bytes(before + b"\n")
+        assert (compilation.digest(level) != known) == (path.relative_to(kernels) in compiled), path
+        path.write_bytes(before)
+
+
+def _compiled_files() -> set[Path]:
+    """exports.cpp and all that it includes, from the folder of the kernels on, as the compiler finds them."""
+    kernels = compilation._FOLDER.parent
+    command = ["c++", *compilation._FLAGS, "-MM", str(compilation._MAIN)]
+    rule = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    names = rule.replace("\\\n", " ").partition(":")[2].split()
+    return {Path(name).resolve().relative_to(kernels.resolve()) for name in names}
 
 
 def test_a_machine_without_a_compiler_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,19 +4,28 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from octavo_runtime.models.spec import UnsupportedModel
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises UnsupportedModel, which names the file."""
+def read_object(path: Path, refusal: type[ValueError] = UnsupportedModel) -> dict[str, Any]:
+    """The object in a JSON file. Raises `refusal`, with one line that names the file."""
     try:
-        value = json.loads(path.read_bytes())
+        value = _decode(path.read_bytes())
     except OSError as error:
-        raise UnsupportedModel(f"{path}: cannot be read: {error.strerror}") from None
+        raise refusal(f"{path}: cannot be read: {error.strerror}") from None
     except RecursionError:
-        raise UnsupportedModel(f"{path}: must be nested less deep") from None
+        raise refusal(f"{path}: must be nested less deep") from None
     except ValueError as error:
-        raise UnsupportedModel(f"{path}: is not JSON: {error}") from None
+        raise refusal(f"{path}: is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise UnsupportedModel(f"{path}: must be an object, got {type(value).__name__}")
+        raise refusal(f"{path}: must be an object, got {type(value).__name__}")
     return value
+
+
+def _decode(content: bytes) -> Any:
+    try:
+        return msgspec.json.decode(content)
+    except msgspec.DecodeError:  # perhaps for NaN or Infinity, which Python writes and JSON does not have
+        return json.loads(content)

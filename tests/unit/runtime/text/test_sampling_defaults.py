@@ -60,7 +60,7 @@ def test_an_override_goes_before_the_file(tmp_path, given):
     [
         ({"temperature": -1}, r"generation_config\.json: temperature must be .*, got -1"),
         ({"top_k": "many"}, r"generation_config\.json: top_k must be .*, got 'many'"),
-        ("{", r"generation_config\.json: not valid JSON"),
+        ("{", r"generation_config\.json: is not JSON"),
     ],
 )
 def test_a_file_out_of_bounds_is_named(tmp_path, content, words):

@@ -128,12 +128,12 @@ def test_a_tokenizer_without_a_decoder_or_a_sign_of_one(folder):
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({CONFIG: "{"}, r"tokenizer_config\.json: not valid JSON"),
-        ({CONFIG: "[]"}, r"tokenizer_config\.json: must hold an object, got list"),
-        ({CONFIG: "[" * 100_000}, r"tokenizer_config\.json: not valid JSON"),
+        ({CONFIG: "{"}, r"tokenizer_config\.json: is not JSON"),
+        ({CONFIG: "[]"}, r"tokenizer_config\.json: must be an object, got list"),
+        ({CONFIG: "[" * 100_000}, r"tokenizer_config\.json: must be nested less deep"),
         ({"generation_config.json": "{"}, r"generation_config\.json: is not JSON"),
-        ({"special_tokens_map.json": "x"}, r"special_tokens_map\.json: not valid JSON"),
-        ({"added_tokens.json": "{'a'"}, r"added_tokens\.json: not valid JSON"),
+        ({"special_tokens_map.json": "x"}, r"special_tokens_map\.json: is not JSON"),
+        ({"added_tokens.json": "{'a'"}, r"added_tokens\.json: is not JSON"),
         ({CONFIG: {"bos_token": {"text": "<s>"}}}, r"tokenizer_config\.json: .*token must have a text"),
         ({CONFIG: {"added_tokens_decoder": {"a": X}}}, r"tokenizer_config\.json: added_tokens_decoder"),
         ({CONFIG: {"added_tokens_decoder": [X]}}, r"tokenizer_config\.json: added_tokens_decoder"),

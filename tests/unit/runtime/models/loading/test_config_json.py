@@ -130,6 +130,14 @@ def test_what_cannot_be_computed_is_refused_by_field_bound_and_value(change, wor
     assert len(str(error.value)) < 400
 
 
+def test_infinity_as_python_writes_it_is_read(tmp_path):
+    specs = []
+    for limit in (1.0, float("inf")):
+        (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "time_step_limit": [0.0, limit]}))
+        specs.append(spec_from_folder(tmp_path))
+    assert specs[0] == specs[1]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
