@@ -1,6 +1,7 @@
 """`make demo`: from nothing to an answer on Kubernetes. `make demo-down`: back to nothing."""
 
 import argparse
+import json
 import os
 import shlex
 import subprocess
@@ -21,6 +22,7 @@ SERVICE = "chat"
 QUESTION = "What is the capital of France?"
 EXPECTED = "Paris"
 ASKER = "octavo-demo-ask"
+STARTER = "octavo-demo-startup"
 
 
 def up() -> None:
@@ -38,6 +40,8 @@ def up() -> None:
     url = _kubectl("get", "llmservice", SERVICE, "--output", "jsonpath={.status.url}")
     with step("ask in the cluster, with the openai client"):
         _ask(place, url)
+    with step("octavo bench startup, in a fresh container of the same image"):
+        _time_start(place)
     with step("kubectl wait --for=condition=ScalingActive hpa/chat (the autoscaler sees the pods' CPU)"):
         _kubectl("wait", "--for=condition=ScalingActive", f"hpa/{SERVICE}", "--timeout=120s")
     say(f"\n$ kubectl get llmservice,deploy,hpa,pods\n{_kubectl('get', 'llmservice,deploy,hpa,pods')}")
@@ -89,13 +93,8 @@ def _wait_ready() -> None:
 
 def _ask(place: target.Target, url: str) -> None:
     """Runs ask.py in a pod of its own, shows the answer as it comes, and checks it."""
-    _kubectl("delete", "pod", ASKER, "--ignore-not-found", "--now")
     script = (REPOSITORY / "demo" / "ask.py").read_text()
-    command = [
-        "kubectl", "run", ASKER, "--image", place.images["demo"], "--restart=Never", "--rm", "--stdin", "--quiet",
-        "--image-pull-policy=IfNotPresent", "--pod-running-timeout=2m", "--command", "--",
-        "python", "-c", script, url, SERVICE, QUESTION,
-    ]  # fmt: skip
+    command = _in_a_pod(ASKER, place, "python", "-c", script, url, SERVICE, QUESTION)
     say(f"\n  > {QUESTION}")
     answer = ""
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as asking:
@@ -110,6 +109,25 @@ def _ask(place: target.Target, url: str) -> None:
             f"the answer should name {EXPECTED}, got {answer!r} (kubectl run ended with status {asking.returncode})",
             f"kubectl logs deployment/{SERVICE}",
         )
+
+
+def _time_start(place: target.Target) -> None:
+    """Prints how long a server takes to its first token where nothing was started before."""
+    command = _in_a_pod(STARTER, place, "octavo", "bench", "startup", "--starts", "1", "--json")
+    told = json.loads(run(command, advice=f"kubectl describe pod {STARTER}"))
+    [start] = told["rows"]
+    seconds = f"{start['first token']:.1f} s"
+    say(f"\n  From the start of a server's process to its first token: {seconds} ({told['machine']})\n")
+
+
+def _in_a_pod(name: str, place: target.Target, *words: str) -> list[str]:
+    """The command line that runs `words` in a pod of its own, of the demo's image, and shows what they print. Removes
+    what an earlier run left by that name."""
+    _kubectl("delete", "pod", name, "--ignore-not-found", "--now")
+    return [
+        "kubectl", "run", name, "--image", place.images["demo"], "--restart=Never", "--rm", "--stdin", "--quiet",
+        "--image-pull-policy=IfNotPresent", "--pod-running-timeout=2m", "--command", "--", *words,
+    ]  # fmt: skip
 
 
 def _what_next(url: str, place: target.Target) -> None:

@@ -34,7 +34,7 @@ class LLM:
         files = locate(model)
         text = tokenizer_files(self.config, files)
         self.tokenizer = load_tokenizer(text)
-        self._chat_template = load_chat_template(text)
+        self._chat_template = load_chat_template(text, self.config.chat_template)
         self.default_params = SamplingParams(**load_sampling_defaults(self.config, files))
         self._engine = Engine(self.config, files)
         self._ids = count()

@@ -291,6 +291,8 @@ def test_an_engine_that_cannot_start_is_one_line_and_exit_code_1(start_scripted)
         (["builtin://gpt5"], 2, "no builtin model 'gpt5'; there is: smollm2"),
         (["/no/such/model"], 2, "/no/such/model does not exist"),
         ([MODEL, "--tokenizer", "/no/such/tokenizer"], 2, "/no/such/tokenizer does not exist"),
+        ([MODEL, "--chat-template", "/no/such/template"], 2, "chat_template: must be a file or a Jinja template"),
+        ([MODEL, "--chat-template", "{{ messages | nothing }}"], 2, "chat template is not valid Jinja"),
         ([MODEL, "--host", "256.0.0.1"], 1, "cannot listen on 256.0.0.1 port 0"),
         ([MODEL, "--port", "70000"], 2, "70000"),
         ([MODEL, "--drain", "soon"], 2, "soon"),
@@ -303,6 +305,15 @@ def test_what_the_user_can_mend_is_one_line(scripted_command, arguments, code, w
     assert done.returncode == code
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_chat_template_in_the_place_of_the_models(start_scripted):
+    server = start_scripted("--chat-template", "{% for m in messages %}{{ m.content }}{% endfor %}")
+    server.wait_ready()
+    with client(server) as http:
+        conversation = {"model": "smollm2", "messages": [{"role": "user", "content": "Hello there"}]}
+        written = http.post("/tokenize", json=conversation).json()["tokens"]
+        assert written == http.post("/tokenize", json={"model": "smollm2", "prompt": "Hello there"}).json()["tokens"]
 
 
 def test_served_names(start_scripted):

@@ -123,7 +123,8 @@ def test_nothing_is_left_behind(start_scripted, capsys):
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(not SOAK, reason="minutes long: make soak")
 def test_the_real_engine_is_left_with_nothing(start_real, capsys):
-    server = start_real("--max-model-len", "128")
+    # A small cache: the memory of a large one comes as it is first used, for the whole run.
+    server = start_real("--max-model-len", "128", "--kv-cache-memory", "24Mi")
     server.wait_ready()
     said = soak(server, *REAL)
     with capsys.disabled():

@@ -142,7 +142,8 @@ def _arguments(service: LLMService) -> list[str]:
     engine = spec.engine.model_dump(by_alias=True, exclude_defaults=True)
     if "kvCacheMemory" in engine:
         engine["kvCacheMemory"] = in_runtime_notation(engine["kvCacheMemory"])
-    return arguments + engine_flags(engine)
+    # Kubernetes reads $(NAME) in arguments, and $$ as $.
+    return arguments + [word.replace("$", "$$") for word in engine_flags(engine)]
 
 
 def _model(service: LLMService) -> str:

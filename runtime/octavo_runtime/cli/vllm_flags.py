@@ -214,7 +214,7 @@ FLAGS: dict[str, Flag] = {
     "--structured-outputs-config": _needless(_BACKEND),
     "--logprobs-mode": _needless("log-probabilities are the model's own", "raw_logprobs"),
     "--max-logprobs": _needless("requests may ask for up to 20", *map(str, range(21))),
-    "--chat-template": _refused("put it beside a tokenizer as chat_template.jinja, and give the folder to --tokenizer"),
+    "--chat-template": _same(),
     "--chat-template-content-format": _needless("parts of text reach the template as one text", "auto", "string"),
     "--default-chat-template-kwargs": _refused("send chat_template_kwargs with a request"),
     "--trust-request-chat-template": _refused("a template in a request would be a program from outside"),

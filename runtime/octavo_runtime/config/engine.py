@@ -62,7 +62,15 @@ class EngineConfig(BaseModel):
         None,
         min_length=1,
         max_length=512,
-        description="Where the tokenizer and the chat template come from, named like a model. Default: the model.",
+        description="Where the tokenizer and the chat template come from, named like a model; its end token ends "
+        "answers too. Default: the model.",
+    )
+    chat_template: str | None = Field(
+        None,
+        min_length=1,
+        max_length=65_536,
+        description="Chat template in the place of the model's: a file, or the Jinja template itself. Default: the "
+        "model's.",
     )
     trust_remote_code: bool = Field(
         False,

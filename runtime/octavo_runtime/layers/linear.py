@@ -13,6 +13,9 @@ from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 # Up to this many rows a product on a CPU waits for its weights to come from memory, where fewer bits come faster; above
 # it their unpacking, which is done anew for every two rows, takes longer: docs/adr/0003.
 FEW_ROWS = 16
+# From this many rows on, a CPU without products of bfloat16 is faster with a float32 copy of the weight, made at each
+# call: docs/adr/0003.
+MANY_ROWS = 96
 
 
 class Linear(Protocol):
@@ -46,10 +49,14 @@ class PrepackedLinear:
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight)
         self._bias = bias
+        self._widens = weight.dtype == torch.bfloat16 and not _multiplies_bfloat16()
         self.num_bytes = weight.nbytes + _bytes(bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = x.shape[0]
+        if self._widens and rows >= MANY_ROWS:
+            bias = None if self._bias is None else self._bias.float()
+            return linear(x.float(), self._weight.to_dense(torch.float32), bias).to(x.dtype)
         padding = padded_rows(rows) - rows
         if padding:
             x = pad(x, (0, 0, 0, padding))
@@ -96,6 +103,14 @@ def _prepacks(dtype: torch.dtype) -> bool:
     if dtype == torch.float16:
         return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
     return False
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for products of bfloat16. Where it has none but AVX-512, oneDNN works with
+    them all the same, several times slower than with float32."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return True  # oneDNN says by itself whether it can
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _bytes(tensor: Tensor | None) -> int:

@@ -204,7 +204,7 @@ async def _run_model(
 def _read_tokenizer(state: ServerState, config: EngineConfig, model: ModelFiles) -> tuple[Tokenizer, ChatTemplate]:
     with state.metrics.startup("tokenizer"):
         files = tokenizer_files(config, model)
-        return load_tokenizer(files), load_chat_template(files)
+        return load_tokenizer(files), load_chat_template(files, config.chat_template)
 
 
 async def _start_engine(state: ServerState, config: EngineConfig, supervised: Supervised | None) -> Ready:

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -81,7 +82,7 @@ class ChatTemplate:
             for text in given:
                 template_sandbox.environment().parse(text)
         except (jinja2.TemplateError, RecursionError) as error:
-            raise TokenizerUnavailable(f"the model's chat template is not valid Jinja: {error}") from None
+            raise TokenizerUnavailable(f"the chat template is not valid Jinja: {error}") from None
 
     @cached_property
     def variables(self) -> frozenset[str]:
@@ -91,7 +92,7 @@ class ChatTemplate:
         try:
             return frozenset().union(*(process.start() for process in processes))
         except TemplateRefusal as refusal:
-            raise TokenizerUnavailable(f"the model's chat template is not valid Jinja: {refusal}") from None
+            raise TokenizerUnavailable(f"the chat template is not valid Jinja: {refusal}") from None
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """The text of a conversation. Raises InvalidParameter where the template refuses the messages."""
@@ -147,11 +148,29 @@ class ChatTemplate:
             raise InvalidParameter("messages", "must be nested less deep, with tools and all the rest") from None
 
 
-def load_chat_template(files: ModelFiles) -> ChatTemplate:
-    """The chat template of a model, from the files that transformers takes it from."""
+def load_chat_template(files: ModelFiles, given: str | None = None) -> ChatTemplate:
+    """The chat template of a model, from the files that transformers takes it from; or `given`, a file or a template's
+    own text, in its place. Raises TokenizerUnavailable."""
     folder = tokenizer_folder(files)
+    special_tokens = read_special_tokens(folder)
+    if given is not None:
+        return ChatTemplate(_given_template(given), special_tokens)
     templates = read_chat_templates(folder)
-    return ChatTemplate(templates.get("default"), read_special_tokens(folder), templates.get("tool_use"))
+    return ChatTemplate(templates.get("default"), special_tokens, templates.get("tool_use"))
+
+
+def _given_template(given: str) -> str:
+    """What looks like no template must be a file, as in vLLM."""
+    if any(sign in given for sign in "{}\n"):
+        return given
+    try:
+        return Path(given).expanduser().read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise TokenizerUnavailable(f"chat_template: {given}: not UTF-8 text: {error}") from None
+    except OSError as error:
+        raise TokenizerUnavailable(
+            f"chat_template: must be a file or a Jinja template, got {given!r:.200} ({error.strerror})"
+        ) from None
 
 
 def _guarded(value: Any, tokenizer: Tokenizer) -> Any:

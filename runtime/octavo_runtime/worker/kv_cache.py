@@ -29,8 +29,11 @@ class KVCache:
             return (spec.num_layers, 2, blocks, block_size, spec.num_kv_heads, spec.head_dim)
 
         # Zeroed once: a stale NaN in a slot that attention masks would still spoil the sum (0 * NaN is NaN).
-        self.device = torch.zeros(shape(num_blocks), dtype=dtype, device=device)
-        self.host = _host_memory(shape(num_host_blocks), dtype, pinned=device.type == "cuda")
+        if device.type == "cpu":
+            self.device, self.host = _lazy_zeros(shape(num_blocks), dtype), _lazy_zeros(shape(num_host_blocks), dtype)
+        else:
+            self.device = torch.zeros(shape(num_blocks), dtype=dtype, device=device)
+            self.host = torch.zeros(shape(num_host_blocks), dtype=dtype, pin_memory=True)
         self.block_size = block_size
         self.block_bytes = self.device[:, :, :1].numel() * dtype.itemsize
 
@@ -63,10 +66,9 @@ class KVCache:
         return 2 * blocks * self.block_bytes / (time.perf_counter() - started)
 
 
-def _host_memory(shape: tuple[int, ...], dtype: torch.dtype, *, pinned: bool) -> torch.Tensor:
-    """Zeros. Memory that is not pinned comes from the system when it is first written: most services swap nothing."""
-    if pinned:
-        return torch.zeros(shape, dtype=dtype, pin_memory=True)
+def _lazy_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Zeros whose memory comes from the system when it is first written: filling a GiB takes most of a second of a
+    start, and most services swap nothing."""
     return torch.from_numpy(np.zeros(shape, f"i{dtype.itemsize}")).view(dtype)
 
 

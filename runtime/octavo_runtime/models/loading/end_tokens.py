@@ -65,7 +65,7 @@ def folder_end_tokens(folder: Path) -> tuple[int, ...]:
             found = _ids(folder / name, config.get("eos_token_id", _DEFAULT if name == "config.json" else None))
             if found:
                 break
-    own = _tokenizer_end(folder)
+    own = tokenizer_end(folder)
     return tuple(dict.fromkeys(found if own is None else [*found, own]))
 
 
@@ -85,8 +85,8 @@ def _ids(path: Path, value: object) -> list[int]:
     return listed
 
 
-def _tokenizer_end(folder: Path) -> int | None:
-    """The id of the eos_token of tokenizer_config.json."""
+def tokenizer_end(folder: Path) -> int | None:
+    """The id of the eos_token of tokenizer_config.json; None where it names none."""
     if not (folder / "tokenizer_config.json").is_file():
         return None
     config = read_object(folder / "tokenizer_config.json")

@@ -45,6 +45,11 @@ def test_a_value_beside_a_preset_reaches_the_engine_even_where_it_is_the_default
     assert arguments[-4:] == ["--preset", "throughput", "--max-num-seqs", "64"]
 
 
+def test_kubernetes_reads_no_variable_in_a_setting() -> None:
+    arguments = engine(engine={"chatTemplate": "{{ '$(HOME) $$' }}"})["args"]
+    assert arguments[-2:] == ["--chat-template", "{{ '$$(HOME) $$$$' }}"]
+
+
 def test_gpu_is_requested_and_used() -> None:
     container = engine(accelerator={"type": "nvidia"}, resources={"cpu": "4", "memory": "16Gi"})
     assert container["resources"]["limits"] == {"memory": "16Gi", "nvidia.com/gpu": "1"}

@@ -86,7 +86,6 @@ def test_what_needs_nothing_is_said(given, note):
     ("given", "words"),
     [
         ("--enable-lora", "--enable-lora: is not taken here; adapters are not supported"),
-        ("--chat-template x.jinja", "--chat-template: is not taken here; put it beside a tokenizer"),
         ("--revision main", "--revision: is not taken here; write it into the model"),
         ("--kv-cache-dtype fp8", "--kv-cache-dtype: must be auto, got 'fp8'; the KV cache has the type of --dtype"),
         ("-tp 2", "--tensor-parallel-size: must be 1, got '2'; one engine serves on one GPU"),

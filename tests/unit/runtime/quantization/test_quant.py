@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo_runtime.layers.linear import FEW_ROWS, DenseLinear, PrepackedLinear, build_linear, padded_rows
+from octavo_runtime.layers.linear import FEW_ROWS, MANY_ROWS, DenseLinear, PrepackedLinear, build_linear, padded_rows
 from octavo_runtime.layers.lm_head import FEW_WIDE_ROWS, build_lm_head
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix, concatenate
 
@@ -82,6 +82,23 @@ def test_a_prepacked_projection_takes_any_shape(out_size: int, in_size: int, row
     if rows:
         expected = torch.nn.functional.linear(x.float(), weight.float(), None if bias is None else bias.float())
         assert float((result.float() - expected).abs().max()) <= RELATIVE_ERROR * max(1.0, float(expected.abs().max()))
+
+
+@prepacks
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_many_rows_are_float32s_where_a_cpu_has_no_bfloat16(native, with_bias, monkeypatch):
+    monkeypatch.setattr("octavo_runtime.layers.linear._multiplies_bfloat16", lambda: native)
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(70, 50, generator=generator).bfloat16()
+    bias = torch.randn(70, generator=generator).bfloat16() if with_bias else None
+    x = torch.randn(MANY_ROWS, 50, generator=generator).bfloat16()
+    expected = torch.nn.functional.linear(x.float(), weight.float(), None if bias is None else bias.float())
+    result = PrepackedLinear(weight, bias)(x)
+    assert result.dtype == torch.bfloat16
+    assert relative_error(result, expected) <= RELATIVE_ERROR
+    if not native:
+        assert result.equal(expected.bfloat16())
 
 
 def test_float32_computes_with_the_dequantized_weight_itself():

@@ -83,6 +83,38 @@ def test_template_files_in_order_of_preference(tmp_path):
     assert load_chat_template(files).render([]) == "j"
 
 
+def test_a_given_template_takes_the_place_of_the_models(tmp_path):
+    files = locate("builtin://smollm2")
+    assert (
+        load_chat_template(files, "{{ bos_token }}é{{ messages[0].content }}").render([user("a")]) == "<|im_start|>éa"
+    )
+    path = tmp_path / "mine.jinja"
+    path.write_text("mine")
+    with_tools = Conversation([user("a")], tools=[{"type": "function", "function": {"name": "f"}}])
+    assert load_chat_template(files, str(path)).render_conversation(with_tools) == "mine"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("mine.jinja", r"chat_template: must be a file or a Jinja template, got 'mine.jinja' \(No such file"),
+        ("{{ broken", "chat template is not valid Jinja"),
+        ("{{ messages | nothing }}", "chat template is not valid Jinja"),
+    ],
+)
+def test_a_given_template_that_cannot_be_used_is_one_line(given, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TokenizerUnavailable, match=words) as error:
+        load_chat_template(locate("builtin://smollm2"), given).variables  # noqa: B018 - compiles it
+    assert "\n" not in str(error.value)
+
+
+def test_a_given_file_must_be_text(tmp_path):
+    (tmp_path / "t").write_bytes(b"\xff")
+    with pytest.raises(TokenizerUnavailable, match=r"chat_template: .*: not UTF-8 text"):
+        load_chat_template(locate("builtin://smollm2"), str(tmp_path / "t"))
+
+
 def test_what_transformers_offers_to_templates(tokenizer):
     source = (
         "{{ bos_token }}{% for m in messages %}{% if loop.index > 2 %}{% break %}{% endif %}"

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from transformers import (
     GraniteConfig,
     LlamaConfig,
@@ -13,8 +14,11 @@ from transformers import (
     SmolLM3Config,
 )
 
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.rope_scaling import LinearRope, Llama3Rope
+from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
+from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.spec import UnsupportedModel
 
 LLAMA = {"architectures": ["LlamaForCausalLM"]}
@@ -182,6 +186,33 @@ def test_end_tokens_are_those_of_the_configuration_and_the_tokenizers_own(
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     (tmp_path / "tokenizer.json").write_text(json.dumps(TOKENS))
     assert spec_from_folder(tmp_path).eos_token_ids == ends
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "ends"),
+    [
+        ({"tokenizer_config.json": {"eos_token": "<|im_end|>"}, "generation_config.json": {"eos_token_id": 9}}, (5, 7)),
+        ({"tokenizer_config.json": {}}, (5,)),
+    ],
+)
+def test_the_end_token_of_another_tokenizer_ends_answers_too(tokenizer, ends, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for name, content in ({"tokenizer.json": TOKENS, "config.json": {}} | tokenizer).items():
+        (other / name).write_text(json.dumps(content))
+    assert loaded_ends(tmp_path, str(other)) == ends
+
+
+def test_the_end_tokens_of_a_gguf_files_tokenizer_end_answers_too(tmp_path):
+    assert loaded_ends(tmp_path, "builtin://smollm2") == (5, 2, 0)
+
+
+def loaded_ends(folder, tokenizer):
+    sizes = {"vocab_size": 16, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 1, "eos_token_id": 5}
+    (folder / "config.json").write_text(json.dumps({**LLAMA, **sizes, **heads}))
+    config = EngineConfig(model=str(folder), tokenizer=tokenizer, load_format="dummy")
+    return load_model(config, ModelFiles("m", folder, None), torch.device("cpu"), torch.float32).spec.eos_token_ids
 
 
 def test_layers_without_a_rotary_embedding_are_as_many_as_layers():
