@@ -6,13 +6,13 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
+from patience import PATIENCE, eventually
 
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.text.tokenizer_conversion import tokenizer_folder
@@ -33,15 +33,15 @@ class Server:
     url: str
     log: list[str]
 
-    def wait_ready(self, seconds: float = 90) -> None:
-        end = time.monotonic() + seconds
-        while httpx.get(f"{self.url}/health/ready", trust_env=False, timeout=30).status_code != 200:
+    def wait_ready(self) -> None:
+        def ready() -> bool:
             assert self.process.poll() is None, "the server ended before it was ready"
-            assert time.monotonic() < end, f"not ready after {seconds} s"
-            time.sleep(0.05)
+            return httpx.get(f"{self.url}/health/ready", trust_env=False, timeout=PATIENCE).status_code == 200
+
+        eventually(ready, "the server is ready")
 
     def metric(self, name: str, **labels: str) -> float:
-        text = httpx.get(f"{self.url}/metrics", trust_env=False).text
+        text = httpx.get(f"{self.url}/metrics", trust_env=False, timeout=PATIENCE).text
         for line in text.splitlines():
             if line.startswith(f"{name}{{") and all(f'{key}="{value}"' in line for key, value in labels.items()):
                 return float(line.rpartition(" ")[2])
@@ -73,7 +73,7 @@ def end(server: Server) -> None:
     if server.process.poll() is None:
         server.process.terminate()
         try:
-            server.process.wait(20)
+            server.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             server.process.kill()
     server.process.wait()

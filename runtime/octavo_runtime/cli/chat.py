@@ -31,17 +31,10 @@ class ChatFailure(RuntimeError):
 
 
 def chat(model: str, base_url: str, api_key: str) -> int:
-<<<<<<< HEAD
     """Talks until /exit or the end of the input; the exit code, 1 where the conversation breaks off. ValueError for
     what the user can mend, such as a model that cannot be served. `model`: what to load, or with `base_url` the name to
     ask for (its first model if empty). `api_key`: for a server that asks for one. Without a terminal it reads lines and
     writes plain text."""
-=======
-    """Talks until /exit or the end of the input. Returns the exit code, 1 where the conversation breaks off; ValueError
-    for what the user can mend, such as a model that cannot be served. `model`: what to load, or with `base_url` the
-    name to ask for (its first model if empty). `api_key`: for a server that asks for one. Without a terminal it reads
-    lines and writes plain text."""
->>>>>>> w-start
     if not model and not base_url:
         raise ValueError("chat needs a model such as builtin://smollm2, or --base-url")
     if base_url and not base_url.startswith(("http://", "https://")):

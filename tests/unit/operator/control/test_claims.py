@@ -6,6 +6,7 @@ import datetime
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 from octavo_operator.cluster import Forbidden, Stale
 from octavo_operator.control import claims
@@ -147,7 +148,7 @@ async def test_claims_are_renewed_and_each_change_is_told(monkeypatch: pytest.Mo
     await two.second.of("team")
     monkeypatch.setattr(claims, "RENEWAL", 0.001)
     keeping = asyncio.create_task(two.first.keep(lambda: ["team"], hear))
-    await asyncio.wait_for(told.wait(), 30)
+    await asyncio.wait_for(told.wait(), PATIENCE)
     two.lease.trouble = RuntimeError("no API server")
     await asyncio.sleep(0.01)
     assert not keeping.done(), "no trouble ends it"

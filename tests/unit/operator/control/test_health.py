@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from live import free_port
+from patience import PATIENCE
 
 from octavo_operator.control import health, metrics_endpoint
 
@@ -14,7 +15,7 @@ ADDRESSES = ["127.0.0.1"] + (["[::1]"] if socket.has_dualstack_ipv6() else [])
 
 
 def fetched(address: str, port: int, path: str) -> str:
-    with urllib.request.urlopen(f"http://{address}:{port}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{address}:{port}{path}", timeout=PATIENCE) as answer:
         return str(answer.read().decode())
 
 

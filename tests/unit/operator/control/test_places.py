@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Callable
 
 import pytest
+from patience import PATIENCE
 
 from octavo_operator.control import places
 from octavo_operator.control.places import Places
 
 
-async def until(holds: Callable[[], bool], seconds: float = 30) -> None:
+async def until(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
     async with asyncio.timeout(seconds):
         while not holds():
             await asyncio.sleep(0.01)
@@ -57,7 +58,7 @@ async def test_one_that_goes_leaves_the_others_and_is_taken_up_again(monkeypatch
         await until(lambda: serving.troubles() == {})
     finally:
         serving._stop.set()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, PATIENCE)
     assert watches.served == set()
 
 
@@ -89,5 +90,5 @@ async def test_told_to_end_all_end() -> None:
     task = asyncio.create_task(serving.serve())
     await until(lambda: len(watches.served) == 2)
     serving._stop.set()
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, PATIENCE)
     assert watches.served == set()

@@ -3,13 +3,19 @@
 import asyncio
 import re
 import socket
+import time
 import urllib.request
 from collections.abc import Callable
+
+from patience import PATIENCE, eventually_async
 
 from octavo_operator.cluster import Stale
 from octavo_operator.control import metrics_endpoint
 from octavo_operator.control.reconcile import Outcome
 from octavo_operator.control.worker import Workers
+
+# Seconds in which a round too many would come.
+LONGER = 0.3
 
 
 class Rounds:
@@ -17,12 +23,14 @@ class Rounds:
 
     def __init__(self, outcome: Callable[[int], Outcome]) -> None:
         self.count = 0
+        self.began: list[float] = []
         self.overlapping = 0
         self._running = 0
         self._outcome = outcome
 
     async def __call__(self, namespace: str, name: str) -> Outcome:
         self.count += 1
+        self.began.append(time.monotonic())
         self._running += 1
         self.overlapping = max(self.overlapping, self._running)
         await asyncio.sleep(0.01)
@@ -35,7 +43,8 @@ async def test_a_burst_is_one_round() -> None:
     workers = Workers(rounds, resync=60)
     for _ in range(100):
         workers.wake("default", "chat")
-    await asyncio.sleep(0.3)
+    await eventually_async(lambda: rounds.count)
+    await asyncio.sleep(LONGER)
     assert rounds.count == 1
     await workers.stop()
 
@@ -51,7 +60,8 @@ async def test_a_wake_up_during_a_round_is_not_lost() -> None:
     rounds = Rounds(wake_once)
     workers = Workers(rounds, resync=60)
     workers.wake("default", "chat")
-    await asyncio.sleep(0.4)
+    await eventually_async(lambda: rounds.count == 2)
+    await asyncio.sleep(LONGER)
     assert (rounds.count, rounds.overlapping) == (2, 1)
     await workers.stop()
 
@@ -65,9 +75,11 @@ async def test_failures_are_tried_again_with_growing_pauses() -> None:
     rounds = Rounds(fail_twice)
     workers = Workers(rounds, resync=60)
     workers.wake("default", "chat")
-    await asyncio.sleep(0.15)
-    assert rounds.count == 1
-    await asyncio.sleep(1.2)
+    await eventually_async(lambda: rounds.count == 3)
+    first, second, third = rounds.began
+    assert second - first > 0.8 * 0.2
+    assert third - second > 0.8 * 0.4
+    await asyncio.sleep(LONGER)
     assert rounds.count == 3
     await workers.stop()
 
@@ -76,8 +88,7 @@ async def test_resync_looks_without_being_woken() -> None:
     rounds = Rounds(lambda _: Outcome.SETTLED)
     workers = Workers(rounds, resync=0.2)
     workers.wake("default", "chat")
-    await asyncio.sleep(1.0)
-    assert rounds.count >= 3
+    await eventually_async(lambda: rounds.count >= 3)
     await workers.stop()
 
 
@@ -85,11 +96,11 @@ async def test_worker_of_a_deleted_service_ends_and_a_new_one_starts() -> None:
     rounds = Rounds(lambda _: Outcome.GONE)
     workers = Workers(rounds, resync=0.1)
     workers.wake("default", "chat")
-    await asyncio.sleep(0.5)
+    await eventually_async(lambda: rounds.count and not workers.namespaces())
+    await asyncio.sleep(LONGER)
     assert rounds.count == 1
     workers.wake("default", "chat")
-    await asyncio.sleep(0.2)
-    assert rounds.count == 2
+    await eventually_async(lambda: rounds.count == 2)
     await workers.stop()
 
 
@@ -98,8 +109,7 @@ async def test_services_do_not_wait_for_each_other() -> None:
     workers = Workers(rounds, resync=60)
     for index in range(20):
         workers.wake("default", f"chat-{index}")
-    await asyncio.sleep(0.3)
-    assert rounds.count == 20
+    await eventually_async(lambda: rounds.count == 20)
     assert rounds.overlapping > 1
     await workers.stop()
 
@@ -110,7 +120,7 @@ async def test_rounds_are_measured_by_result() -> None:
     metrics_endpoint.serve(port)
 
     def count(result: str) -> float:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
             text = answer.read().decode()
         found = re.search(rf'^octavo_operator_reconcile_seconds_count{{result="{result}"}} (\S+)$', text, re.MULTILINE)
         return float(found[1]) if found else 0.0
@@ -125,6 +135,6 @@ async def test_rounds_are_measured_by_result() -> None:
     before = {result: count(result) for result in ("error", "stale", "settled")}
     workers = Workers(Rounds(one_of_each), resync=60)
     workers.wake("default", "chat")
-    await asyncio.sleep(1.5)
+    await eventually_async(lambda: count("settled") > before["settled"])
     await workers.stop()
     assert {result: count(result) - before[result] for result in before} == {"error": 1, "stale": 1, "settled": 1}
