@@ -4,13 +4,13 @@ import base64
 import json
 import socket
 import struct
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
 import openai
 import pytest
+from patience import PATIENCE, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -19,20 +19,13 @@ REAL_WIDTH, SCRIPTED_WIDTH = 576, 8
 
 
 def post(server, **changes) -> httpx.Response:
-    return httpx.post(f"{server.url}/v1/embeddings", json={**ASKED, **changes}, timeout=60, trust_env=False)
+    return httpx.post(f"{server.url}/v1/embeddings", json={**ASKED, **changes}, timeout=PATIENCE, trust_env=False)
 
 
 def vectors(server, **changes) -> np.ndarray:
     response = post(server, **changes)
     assert response.status_code == 200, response.text
     return np.array([one["embedding"] for one in response.json()["data"]])
-
-
-def eventually(condition, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "never came true"
-        time.sleep(0.02)
 
 
 def test_openais_shape(server):
@@ -55,7 +48,10 @@ def test_base64_holds_the_same_numbers(server):
 @pytest.mark.parametrize("encoding", [openai.NOT_GIVEN, "float", "base64"])
 def test_the_openai_sdk(server, encoding):
     with openai.OpenAI(
-        base_url=f"{server.url}/v1", api_key="none", max_retries=0, http_client=httpx.Client(trust_env=False)
+        base_url=f"{server.url}/v1",
+        api_key="none",
+        max_retries=0,
+        http_client=httpx.Client(trust_env=False),
     ) as client:
         answer = client.embeddings.create(model="smollm2", input=["a", "b"], encoding_format=encoding)
     assert len(answer.data) == 2
@@ -69,7 +65,7 @@ def test_the_openai_sdk(server, encoding):
 def test_text_and_tokens_alone_and_in_lists(real):
     text = ASKED["input"]
     body = {"model": "smollm2", "prompt": text, "max_tokens": 1, "return_token_ids": True}
-    answer = httpx.post(f"{real.url}/v1/completions", json=body, timeout=60, trust_env=False).json()
+    answer = httpx.post(f"{real.url}/v1/completions", json=body, timeout=PATIENCE, trust_env=False).json()
     tokens = answer["choices"][0]["prompt_token_ids"]
     [expected] = vectors(real)
     assert len(expected) == REAL_WIDTH
@@ -109,7 +105,7 @@ def test_many_inputs_beside_a_stream(real):
     """Each in its place, and the stream goes on meanwhile."""
     inputs = [[token] * (1 + token % 7) for token in range(100, 250)]
     body = {"model": "smollm2", "prompt": "Once", "max_tokens": 40, "ignore_eos": True, "stream": True}
-    with ThreadPoolExecutor(1) as pool, httpx.Client(trust_env=False, timeout=60) as http:
+    with ThreadPoolExecutor(1) as pool, httpx.Client(trust_env=False, timeout=PATIENCE) as http:
         with http.stream("POST", f"{real.url}/v1/completions", json=body) as stream:
             lines = stream.iter_lines()
             next(lines)
@@ -171,7 +167,7 @@ def test_bad_requests_are_named(server, changes, param, words):
 def test_half_a_surrogate_is_named(scripted):
     response = httpx.post(
         f"{scripted.url}/v1/embeddings", content='{"model": "smollm2", "input": ["a", "\\ud800"]}',
-        headers={"Content-Type": "application/json"}, trust_env=False,
+        headers={"Content-Type": "application/json"}, trust_env=False, timeout=PATIENCE,
     )  # fmt: skip
     assert response.status_code == 400
     assert response.json()["error"]["param"] == "input"
@@ -208,7 +204,7 @@ def test_the_engines_death_is_a_500(start_scripted):
     response = post(server, input=["[slow]", "[die]"])
     assert response.status_code == 500
     assert response.json()["error"]["message"] == "the script says that the engine died"
-    assert server.process.wait(10) == 1
+    assert server.process.wait(PATIENCE) == 1
 
 
 def test_requests_are_counted(server):
