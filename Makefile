@@ -9,8 +9,9 @@ READY := $(VENV)/.ready
 # The other files of tests import what a GPU machine need not have: the server's packages.
 GPU_TESTS = $(shell grep -rl --include='test_*.py' 'mark\.gpu' tests/unit)
 
-# Tests that need no cluster share the machine's processors out, file by file; a process takes about 2 GB.
-PARALLEL = -n logical --maxprocesses 4 --dist loadfile
+# Tests that need no cluster share the machine's processors out, file by file in the order of tests/conftest.py; a process
+# takes about 2 GB.
+PARALLEL = -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup programs demo demo-down test test-fast test-gpu soak lint generate verify bench cluster-up cluster-down clean

@@ -1,7 +1,9 @@
-"""What holds for every test: which examples are drawn, and which signals children start with."""
+"""What holds for every test: its place in the queue, which examples are drawn, which signals children start with."""
 
 import os
 import signal
+
+import pytest
 
 try:
     from hypothesis import settings
@@ -14,3 +16,9 @@ else:
 
 # A shell starts what runs in the background with SIGINT ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests go first, and the longest of all before them: no process is left with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path.name != "test_exactness.py", item.path not in slow))

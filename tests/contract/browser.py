@@ -5,12 +5,12 @@ import itertools
 import json
 import re
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import websocket
+from patience import PATIENCE, eventually
 
 PROGRAM = "chromium"
 # The DevTools protocol wants a key's code beside its name.
@@ -39,7 +39,7 @@ class Browser:
 
     def open(self, url: str, *, width: int = 1280, height: int = 800, dark: bool = False) -> "Page":
         """A new tab of that size, in pixels, once `url` has loaded in it."""
-        tab = httpx.put(f"http://{self._address}/json/new?about:blank", trust_env=False).json()
+        tab = httpx.put(f"http://{self._address}/json/new?about:blank", trust_env=False, timeout=PATIENCE).json()
         page = Page(tab["webSocketDebuggerUrl"])
         page.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = "dark" if dark else "light"
@@ -58,7 +58,7 @@ class Page:
 
     def __init__(self, debugger: str) -> None:
         self.messages: list[str] = []
-        self._socket = websocket.create_connection(debugger, timeout=30, suppress_origin=True)
+        self._socket = websocket.create_connection(debugger, timeout=PATIENCE, suppress_origin=True)
         self._ids = itertools.count(1)
         for domain in ("Runtime", "Page", "Log", "Network"):
             self.call(f"{domain}.enable")
@@ -81,12 +81,9 @@ class Page:
         assert "exceptionDetails" not in got, got["exceptionDetails"]
         return got["result"].get("value")
 
-    def wait(self, script: str, seconds: float = 20) -> None:
+    def wait(self, script: str) -> None:
         """Returns once the expression is true, in JavaScript's sense."""
-        end = time.monotonic() + seconds
-        while not self.run(f"Boolean({script})"):
-            assert time.monotonic() < end, f"never came true: {script}; seen: {self.text('body')}"
-            time.sleep(0.03)
+        eventually(lambda: self.run(f"Boolean({script})"), lambda: f"{script}; seen: {self.text('body')}")
 
     def text(self, selector: str) -> str:
         """The text of the first element, as it is shown; empty where there is none."""

@@ -48,7 +48,10 @@ def _no_proxy(monkeypatch):
 
 def sdk(server) -> openai.OpenAI:
     return openai.OpenAI(
-        base_url=f"{server.url}/v1", api_key="none", max_retries=0, http_client=httpx.Client(trust_env=False)
+        base_url=f"{server.url}/v1",
+        api_key="none",
+        max_retries=0,
+        http_client=httpx.Client(trust_env=False),
     )
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from patience import PATIENCE
 
 import octavo_kernels
 import octavo_operator
@@ -58,7 +59,7 @@ SOURCES = [path for package in PACKAGES for path in package.rglob("*.py")]
 def post(server, body, path="/v1/chat/completions", **headers) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     headers = {"Content-Type": "application/json", **headers}
-    return httpx.post(f"{server.url}{path}", content=content, headers=headers, timeout=30, trust_env=False)
+    return httpx.post(f"{server.url}{path}", content=content, headers=headers, timeout=PATIENCE, trust_env=False)
 
 
 def is_fine(server) -> bool:
@@ -115,10 +116,11 @@ def test_numbers_that_are_none(scripted, field, number):
 
 def test_a_number_of_many_digits_costs_nothing(scripted):
     """Reading an integer takes time with the square of its digits."""
-    began = time.monotonic()
+    process = psutil.Process(scripted.process.pid)
+    spent = sum(process.cpu_times()[:2])
     answer = post(scripted, json.dumps(CHAT).encode()[:-1] + b', "seed": ' + b"9" * 1_000_000 + b"}")
     assert answer.status_code == 400
-    assert time.monotonic() - began < 10
+    assert sum(process.cpu_times()[:2]) - spent < 10
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
@@ -170,21 +172,21 @@ def test_no_address_in_a_message_is_fetched(scripted, kind):
 @pytest.mark.parametrize("syntax", SYNTAXES, ids=str)
 def test_reading_calls_takes_no_more_than_the_text_is_long(syntax, text):
     """Regular expressions over a model's whole answer took hours; a bound that only such a thing misses."""
-    began, parser = time.monotonic(), CallParser(SYNTAXES[syntax], ["f"])
+    began, parser = time.process_time(), CallParser(SYNTAXES[syntax], ["f"])
     events = [event for start in range(0, len(text), 7) for event in parser.add(text[start : start + 7])]
     events += parser.add("", finished=True)
     assert events
     assert all(event.text for event in events if isinstance(event, Content))
-    assert time.monotonic() - began < 30
+    assert time.process_time() - began < 30
 
 
 def test_reading_reasoning_takes_no_more_than_the_text_is_long():
-    began, splitter = time.monotonic(), ReasoningSplitter(opened=True)
+    began, splitter = time.process_time(), ReasoningSplitter(opened=True)
     text = "</thin" * 50_000
     split = [splitter.add(text[start : start + 5]) for start in range(0, len(text), 5)]
     split.append(splitter.add("", finished=True))
     assert "".join(one.reasoning for one in split) == text
-    assert time.monotonic() - began < 30
+    assert time.process_time() - began < 30
 
 
 MILLION = b"[" + b"null," * 999_999 + b"1.5]"
@@ -219,7 +221,7 @@ def test_a_long_text_holds_nobody_up(scripted):
     answers: list[httpx.Response] = []
     body = {"model": "smollm2", "input": "a " * 1_000_000, "truncate_prompt_tokens": 5}  # else it is refused before
     thread = threading.Thread(target=lambda: answers.append(post(scripted, body, "/v1/embeddings")))
-    with httpx.Client(base_url=scripted.url, trust_env=False, timeout=30) as http:
+    with httpx.Client(base_url=scripted.url, trust_env=False, timeout=PATIENCE) as http:
         thread.start()
         times = [time.monotonic()]
         while thread.is_alive():
@@ -303,7 +305,7 @@ def test_a_templates_variable_is_text_and_no_template(scripted_models, model_wit
     asked = {"messages": messages, "chat_template_kwargs": {"greeting": evil}}
     tokens = post(server, asked, "/tokenize").json()["tokens"]
     assert post(server, {"tokens": tokens}, "/detokenize").json()["prompt"] == f"{evil}|{evil}"
-    model = httpx.get(f"{server.url}/v1/models", trust_env=False).json()["data"][0]["id"]
+    model = httpx.get(f"{server.url}/v1/models", trust_env=False, timeout=PATIENCE).json()["data"][0]["id"]
     for own in ({"chat_template": "{{ 1 }}"}, {"chat_template_kwargs": {"chat_template": "{{ 1 }}"}}):
         answer = post(server, {"model": model, "messages": messages, **own})
         assert answer.status_code == 400
@@ -323,7 +325,7 @@ def test_a_templates_variable_is_text_and_no_template(scripted_models, model_wit
 def test_odd_requests_have_plain_answers(scripted, line, status):
     """What a parser does not expect was a stack trace, or a hundred copies of a file in one answer."""
     host, port = scripted.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
         connection.sendall(line + b"\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         got = b"".join(iter(lambda: connection.recv(65536), b""))
     assert got.startswith(b"HTTP/1.1 %d " % status), got[:300]

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import httpx
 import pytest
+from patience import PATIENCE
 
 AGENTS = {path.stem: json.loads(path.read_text()) for path in sorted(Path(__file__).with_name("agents").glob("*.json"))}
 BODIES = [(name, number) for name, agent in AGENTS.items() for number in range(len(agent["bodies"]))]
 
 
 def post(server, agent, body):
-    return httpx.post(f"{server.url}{agent['path']}", json=body, headers=agent["headers"], trust_env=False)
+    return httpx.post(
+        f"{server.url}{agent['path']}", json=body, headers=agent["headers"], trust_env=False, timeout=PATIENCE
+    )
 
 
 @pytest.mark.parametrize(("name", "number"), BODIES)

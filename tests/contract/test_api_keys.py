@@ -3,13 +3,13 @@
 import hmac
 import re
 import threading
-import time
 from pathlib import Path
 
 import anthropic
 import httpx
 import openai
 import pytest
+from patience import PATIENCE, eventually
 from typer.testing import CliRunner
 
 from octavo_runtime.cli.app import app
@@ -31,14 +31,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 def status(server, key: str) -> int:
-    return httpx.get(f"{server.url}/v1/models", headers=bearer(key), trust_env=False).status_code
-
-
-def eventually(check, seconds=10):
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end, f"not so after {seconds} s"
-        time.sleep(0.1)
+    return httpx.get(f"{server.url}/v1/models", headers=bearer(key), trust_env=False, timeout=PATIENCE).status_code
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +43,7 @@ def guarded(scripted_servers):
 
 
 def test_every_route_but_the_open_ones_asks_for_a_key(guarded):
-    with httpx.Client(base_url=guarded.url, trust_env=False) as http:
+    with httpx.Client(base_url=guarded.url, trust_env=False, timeout=PATIENCE) as http:
         for path in OPEN:
             assert http.get(path).status_code == 200, path
         published = http.get("/openapi.json", headers=bearer(ALICE)).json()["paths"]
@@ -84,8 +77,13 @@ def test_every_route_but_the_open_ones_asks_for_a_key(guarded):
     ],
 )
 def test_nothing_else_opens(guarded, headers):
-    assert httpx.get(f"{guarded.url}/v1/models", headers=headers, trust_env=False).status_code == 401
-    assert httpx.get(f"{guarded.url}/v1/models?api_key={ALICE}", headers=headers, trust_env=False).status_code == 401
+    assert httpx.get(f"{guarded.url}/v1/models", headers=headers, trust_env=False, timeout=PATIENCE).status_code == 401
+    assert (
+        httpx.get(
+            f"{guarded.url}/v1/models?api_key={ALICE}", headers=headers, trust_env=False, timeout=PATIENCE
+        ).status_code
+        == 401
+    )
 
 
 def test_sdks_get_in(guarded):
@@ -98,7 +96,9 @@ def test_sdks_get_in(guarded):
             base_url=f"{guarded.url}/v1", api_key="wrong", http_client=httpx.Client(trust_env=False)
         ).models.list()
     for header in ({"x-api-key": ALICE}, {"authorization": f"bearer  {ALICE}"}):
-        assert httpx.get(f"{guarded.url}/v1/models", headers=header, trust_env=False).status_code == 200
+        assert (
+            httpx.get(f"{guarded.url}/v1/models", headers=header, trust_env=False, timeout=PATIENCE).status_code == 200
+        )
     with pytest.raises(anthropic.AuthenticationError, match="a valid API key is required"):
         anthropic.Anthropic(base_url=guarded.url, api_key="wrong").messages.create(
             model="smollm2", max_tokens=1, messages=[{"role": "user", "content": "hi"}]
@@ -112,7 +112,7 @@ def test_the_block_map_is_drawn_with_a_key(guarded):
 
 
 def test_traffic_is_counted_by_the_names_of_keys(guarded):
-    with httpx.Client(base_url=guarded.url, trust_env=False) as http:
+    with httpx.Client(base_url=guarded.url, trust_env=False, timeout=PATIENCE) as http:
         assert http.post("/v1/completions", json=COMPLETION, headers=bearer(BOB)).status_code == 200
         assert http.post("/v1/completions", json={}, headers=bearer(BOB)).status_code == 400
         assert http.post("/v1/completions", json=COMPLETION).status_code == 401
@@ -127,11 +127,11 @@ def test_metrics_are_guarded_on_request(start_scripted):
     server = start_scripted("--guard-metrics", OCTAVO_API_KEYS=f"alice={ALICE},{BOB}")
     server.wait_ready()
     metrics = f"{server.url}/metrics"
-    assert httpx.get(metrics, trust_env=False).status_code == 401
+    assert httpx.get(metrics, trust_env=False, timeout=PATIENCE).status_code == 401
     for key in (ALICE, BOB):
-        assert httpx.get(metrics, headers=bearer(key), trust_env=False).status_code == 200
-    httpx.post(f"{server.url}/v1/completions", json=COMPLETION, headers=bearer(BOB), trust_env=False)
-    text = httpx.get(metrics, headers=bearer(ALICE), trust_env=False).text
+        assert httpx.get(metrics, headers=bearer(key), trust_env=False, timeout=PATIENCE).status_code == 200
+    httpx.post(f"{server.url}/v1/completions", json=COMPLETION, headers=bearer(BOB), trust_env=False, timeout=PATIENCE)
+    text = httpx.get(metrics, headers=bearer(ALICE), trust_env=False, timeout=PATIENCE).text
     assert re.search(r'octavo_key_requests_total{key="key-[0-9a-f]{8}"', text), "a key without a name"
 
 

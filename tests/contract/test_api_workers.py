@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 from event_reader import read
+from patience import PATIENCE, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +42,9 @@ def workers(server) -> list[psutil.Process]:
 def stream(server, tokens: int) -> list[Any]:
     """The data of each event."""
     body = {**BODY, "max_tokens": tokens, "stream": True}
-    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60, trust_env=False) as answer:
+    with httpx.stream(
+        "POST", f"{server.url}/v1/chat/completions", json=body, timeout=PATIENCE, trust_env=False
+    ) as answer:
         assert answer.status_code == 200
         return [event.data for event in read(answer.iter_lines())]
 
@@ -50,15 +53,12 @@ def begin(server, tokens: int) -> tuple[threading.Thread, list[Any]]:
     events: list[Any] = []
     thread = threading.Thread(target=lambda: events.extend(stream(server, tokens)))
     thread.start()
-    until = time.monotonic() + 20
-    while server.metric("octavo_generation_tokens_total") < 3:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    eventually(lambda: server.metric("octavo_generation_tokens_total") >= 3, "tokens come")
     return thread, events
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    return not psutil.wait_procs(processes, timeout=10)[1]
+    return not psutil.wait_procs(processes, timeout=PATIENCE)[1]
 
 
 def test_both_serve_and_each_tells_of_both(start_workers):
@@ -73,7 +73,7 @@ def test_both_serve_and_each_tells_of_both(start_workers):
     # Who of them takes a connection is the kernel's choice.
     while connections() != {one.pid for one in both}:
         assert len(clients) < 300
-        clients.append(httpx.Client(base_url=server.url, trust_env=False, timeout=30))
+        clients.append(httpx.Client(base_url=server.url, trust_env=False, timeout=PATIENCE))
         answer = clients[-1].post("/v1/chat/completions", json={**BODY, "max_tokens": 3})
         assert answer.json()["usage"]["completion_tokens"] == 3
     asked = len(clients)
@@ -87,15 +87,12 @@ def test_both_serve_and_each_tells_of_both(start_workers):
 
 def test_ready_means_that_both_are(start_command):
     server = start_command(*WORKERS, OCTAVO_BENCH_TOKEN_RATE="0")
-    while len(workers(server)) < 2:
-        time.sleep(0.01)
+    eventually(lambda: len(workers(server)) == 2)
     slow = workers(server)[1]
     slow.suspend()  # long before it has its model
-    until = time.monotonic() + 60
-    with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as client:
-        while client.post("/v1/chat/completions", json={**BODY, "max_tokens": 1}).status_code != 200:
-            assert time.monotonic() < until
-            time.sleep(0.05)
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=PATIENCE) as client:
+        body = {**BODY, "max_tokens": 1}
+        eventually(lambda: client.post("/v1/chat/completions", json=body).status_code == 200, "the other answers")
         assert client.get("/health/ready").json() == {"status": "loading"}
     slow.resume()
     server.wait_ready()
@@ -108,10 +105,10 @@ def test_sigterm_lets_streams_end_and_leaves_nothing(start_workers):
     family = psutil.Process(server.process.pid).children(recursive=True)
     thread, events = begin(server, 60)
     server.process.send_signal(signal.SIGTERM)
-    thread.join(30)
+    thread.join(PATIENCE)
     assert events[-1] == "[DONE]"
     assert sum("content" in event["choices"][0]["delta"] for event in events[:-1]) >= 10
-    assert server.process.wait(20) == 0
+    assert server.process.wait(PATIENCE) == 0
     assert gone(family)
 
 
@@ -122,8 +119,8 @@ def test_a_second_sigterm_ends_at_once(start_workers):
     time.sleep(1)
     assert server.process.poll() is None
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(10) == 0
-    thread.join(10)
+    assert server.process.wait(PATIENCE) == 0
+    thread.join(PATIENCE)
     assert events[-1]["error"]["code"] == "service_unavailable"
 
 
@@ -135,10 +132,10 @@ def test_they_end_together(start_workers, program):
     if program.endswith("token_source"):
         thread, events = begin(server, 4000)
     children(server, program)[0].kill()
-    assert server.process.wait(20) == 1
+    assert server.process.wait(PATIENCE) == 1
     assert gone(family)
     if thread:
-        thread.join(10)
+        thread.join(PATIENCE)
         error = events[-1]["error"]
         assert error["code"] == "engine_error"
         assert "ended with exit code -9" in error["message"]
@@ -161,7 +158,7 @@ def test_they_end_with_a_supervisor_that_is_killed(start_workers):
 )
 def test_bad_settings_are_one_line(arguments, line):
     command = [sys.executable, "-m", "octavo_runtime", "serve", MODEL, "--port", "0", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 2
     [said] = (done.stdout + done.stderr).strip().splitlines()
     assert said.startswith(line)

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from patience import PATIENCE
 
 CHAT = {"model": "smollm2", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
 COMPLETION = {"model": "smollm2", "prompt": "hi", "max_tokens": 1}
@@ -178,7 +179,7 @@ def test_refused_in_openais_shape(server, request_, status, param, words):
     method, path, body = request_
     headers = {"Content-Type": "application/json"}
     response = httpx.request(
-        method, server.url + path, content=body, headers=headers if body else {}, timeout=20, trust_env=False
+        method, server.url + path, content=body, headers=headers if body else {}, timeout=PATIENCE, trust_env=False
     )
     assert response.status_code == status, response.text
     assert set(response.json()) == {"error"}
@@ -194,7 +195,11 @@ def test_refused_in_openais_shape(server, request_, status, param, words):
 def test_other_content_types_are_refused(server):
     for headers in ({"Content-Type": "text/plain"}, {}):
         response = httpx.post(
-            f"{server.url}/v1/completions", content=json.dumps(COMPLETION).encode(), headers=headers, trust_env=False
+            f"{server.url}/v1/completions",
+            content=json.dumps(COMPLETION).encode(),
+            headers=headers,
+            trust_env=False,
+            timeout=PATIENCE,
         )
         assert response.status_code == 400
         assert "Content-Type: application/json" in response.json()["error"]["message"]
@@ -210,7 +215,7 @@ def test_too_large_a_body_is_413(server):
             f"{server.url}/v1/completions",
             content=content,
             headers={"Content-Type": "application/json"},
-            timeout=20,
+            timeout=PATIENCE,
             trust_env=False,
         )
         assert response.status_code == 413
@@ -236,7 +241,10 @@ def test_a_form_that_does_not_compile_is_the_clients_fault(real, field, asked, w
         changes = {field: asked}
     for stream in (False, True):
         response = httpx.post(
-            f"{real.url}/v1/completions", json={**COMPLETION, **changes, "stream": stream}, timeout=60, trust_env=False
+            f"{real.url}/v1/completions",
+            json={**COMPLETION, **changes, "stream": stream},
+            timeout=PATIENCE,
+            trust_env=False,
         )
         assert response.status_code == 400, response.text
         error = response.json()["error"]
@@ -251,7 +259,9 @@ def test_a_form_that_does_not_compile_is_the_clients_fault(real, field, asked, w
     [("logit_bias", {"49152": 1}), ("allowed_token_ids", [49152]), ("stop_token_ids", [49152])],
 )
 def test_tokens_beyond_the_vocabulary_are_refused(real, field, asked):
-    response = httpx.post(f"{real.url}/v1/completions", json={**COMPLETION, field: asked}, timeout=20, trust_env=False)
+    response = httpx.post(
+        f"{real.url}/v1/completions", json={**COMPLETION, field: asked}, timeout=PATIENCE, trust_env=False
+    )
     assert response.status_code == 400
     assert response.json()["error"]["param"] == field
     assert "below the vocabulary's size (49152), got 49152" in response.json()["error"]["message"]
@@ -259,9 +269,14 @@ def test_tokens_beyond_the_vocabulary_are_refused(real, field, asked):
 
 def test_the_engine_lives_on(server):
     before = server.metric("octavo_requests_total", status="rejected")
-    assert httpx.post(f"{server.url}/v1/completions", json={**COMPLETION, "n": 99}, trust_env=False).status_code == 400
+    assert (
+        httpx.post(
+            f"{server.url}/v1/completions", json={**COMPLETION, "n": 99}, trust_env=False, timeout=PATIENCE
+        ).status_code
+        == 400
+    )
     assert server.metric("octavo_requests_total", status="rejected") == before + 1
-    answer = httpx.post(f"{server.url}/v1/completions", json=COMPLETION, timeout=60, trust_env=False)
+    answer = httpx.post(f"{server.url}/v1/completions", json=COMPLETION, timeout=PATIENCE, trust_env=False)
     assert answer.status_code == 200
     assert server.process.poll() is None
     assert server.metric("octavo_requests_running") == 0

@@ -11,6 +11,7 @@ import time
 import httpx
 import pytest
 from event_reader import events, read
+from patience import PATIENCE
 
 COMPLETION = {"model": "smollm2", "prompt": "hi", "max_tokens": 2}
 BODY = json.dumps(COMPLETION).encode()
@@ -112,7 +113,7 @@ def test_a_stream_to_a_client_of_http_1_0_has_no_chunks(scripted):
     "path", ["/health", "/health/live", "/health/ready", "/version", "/v1/models", "/metrics", "/"]
 )
 def test_head_is_answered_wherever_get_is(scripted, path):
-    with httpx.Client(base_url=scripted.url, trust_env=False, timeout=20) as http:
+    with httpx.Client(base_url=scripted.url, trust_env=False, timeout=PATIENCE) as http:
         head, get = http.head(path), http.get(path)
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["Content-Type"] == get.headers["Content-Type"]
@@ -126,7 +127,7 @@ def test_head_is_answered_wherever_get_is(scripted, path):
 def test_a_compressed_body_is_refused_by_name(scripted, encoding, path):
     headers = {**JSON, "Content-Encoding": encoding}
     content = gzip.compress(BODY)
-    response = httpx.post(scripted.url + path, content=content, headers=headers, trust_env=False, timeout=20)
+    response = httpx.post(scripted.url + path, content=content, headers=headers, trust_env=False, timeout=PATIENCE)
     assert response.status_code == 415
     assert response.headers["Accept-Encoding"] == "identity"
     message = response.json()["error"]["message"]
@@ -135,7 +136,9 @@ def test_a_compressed_body_is_refused_by_name(scripted, encoding, path):
 
 def test_a_body_as_it_is_may_say_so(scripted):
     headers = {**JSON, "Content-Encoding": "identity"}
-    assert httpx.post(f"{scripted.url}/v1/completions", content=BODY, headers=headers, trust_env=False).is_success
+    assert httpx.post(
+        f"{scripted.url}/v1/completions", content=BODY, headers=headers, trust_env=False, timeout=PATIENCE
+    ).is_success
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/v1/messages", "/v1/responses"])
@@ -151,7 +154,7 @@ def test_no_event_has_a_line_end_but_its_own(scripted, path):
             body |= {"input": asked}
         case _:
             body |= {"messages": [{"role": "user", "content": asked}], "max_tokens": 40}
-    with httpx.stream("POST", scripted.url + path, json=body, trust_env=False, timeout=30) as response:
+    with httpx.stream("POST", scripted.url + path, json=body, trust_env=False, timeout=PATIENCE) as response:
         told = [event.data for event in read(response.iter_lines()) if event.data != "[DONE]"]
         assert response.status_code == 200
     pieces = []
@@ -207,6 +210,6 @@ def test_javas_own_client(scripted, tmp_path):
     """It offers HTTP/2 with every request; with a length first, then in chunks."""
     (tmp_path / "Ask.java").write_text(JAVA)
     asked = ["java", str(tmp_path / "Ask.java"), scripted.url, json.dumps(COMPLETION)]
-    lines = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=120).stdout.splitlines()
+    lines = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout.splitlines()
     assert [line.partition(" ")[0] for line in lines] == ["200", "200"], lines
     assert all("The capital" in line for line in lines)

@@ -4,7 +4,6 @@ import base64
 import json
 import socket
 import struct
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -12,6 +11,7 @@ import numpy as np
 import openai
 import pytest
 from event_reader import read
+from patience import PATIENCE, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -20,20 +20,13 @@ REAL_WIDTH, SCRIPTED_WIDTH = 576, 8
 
 
 def post(server, **changes) -> httpx.Response:
-    return httpx.post(f"{server.url}/v1/embeddings", json={**ASKED, **changes}, timeout=60, trust_env=False)
+    return httpx.post(f"{server.url}/v1/embeddings", json={**ASKED, **changes}, timeout=PATIENCE, trust_env=False)
 
 
 def vectors(server, **changes) -> np.ndarray:
     response = post(server, **changes)
     assert response.status_code == 200, response.text
     return np.array([one["embedding"] for one in response.json()["data"]])
-
-
-def eventually(condition, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "never came true"
-        time.sleep(0.02)
 
 
 def test_openais_shape(server):
@@ -56,7 +49,10 @@ def test_base64_holds_the_same_numbers(server):
 @pytest.mark.parametrize("encoding", [openai.NOT_GIVEN, "float", "base64"])
 def test_the_openai_sdk(server, encoding):
     with openai.OpenAI(
-        base_url=f"{server.url}/v1", api_key="none", max_retries=0, http_client=httpx.Client(trust_env=False)
+        base_url=f"{server.url}/v1",
+        api_key="none",
+        max_retries=0,
+        http_client=httpx.Client(trust_env=False),
     ) as client:
         answer = client.embeddings.create(model="smollm2", input=["a", "b"], encoding_format=encoding)
     assert len(answer.data) == 2
@@ -70,7 +66,7 @@ def test_the_openai_sdk(server, encoding):
 def test_text_and_tokens_alone_and_in_lists(real):
     text = ASKED["input"]
     body = {"model": "smollm2", "prompt": text, "max_tokens": 1, "return_token_ids": True}
-    answer = httpx.post(f"{real.url}/v1/completions", json=body, timeout=60, trust_env=False).json()
+    answer = httpx.post(f"{real.url}/v1/completions", json=body, timeout=PATIENCE, trust_env=False).json()
     tokens = answer["choices"][0]["prompt_token_ids"]
     [expected] = vectors(real)
     assert len(expected) == REAL_WIDTH
@@ -110,7 +106,7 @@ def test_many_inputs_beside_a_stream(real):
     """Each in its place, and the stream goes on meanwhile."""
     inputs = [[token] * (1 + token % 7) for token in range(100, 250)]
     body = {"model": "smollm2", "prompt": "Once", "max_tokens": 40, "ignore_eos": True, "stream": True}
-    with ThreadPoolExecutor(1) as pool, httpx.Client(trust_env=False, timeout=60) as http:
+    with ThreadPoolExecutor(1) as pool, httpx.Client(trust_env=False, timeout=PATIENCE) as http:
         with http.stream("POST", f"{real.url}/v1/completions", json=body) as stream:
             events = read(stream.iter_lines())
             next(events)
@@ -172,7 +168,7 @@ def test_bad_requests_are_named(server, changes, param, words):
 def test_half_a_surrogate_is_named(scripted):
     response = httpx.post(
         f"{scripted.url}/v1/embeddings", content='{"model": "smollm2", "input": ["a", "\\ud800"]}',
-        headers={"Content-Type": "application/json"}, trust_env=False,
+        headers={"Content-Type": "application/json"}, trust_env=False, timeout=PATIENCE,
     )  # fmt: skip
     assert response.status_code == 400
     assert response.json()["error"]["param"] == "input"
@@ -209,7 +205,7 @@ def test_the_engines_death_is_a_500(start_scripted):
     response = post(server, input=["[slow]", "[die]"])
     assert response.status_code == 500
     assert response.json()["error"]["message"] == "the script says that the engine died"
-    assert server.process.wait(10) == 1
+    assert server.process.wait(PATIENCE) == 1
 
 
 def test_requests_are_counted(server):

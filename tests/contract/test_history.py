@@ -7,6 +7,7 @@ import httpx
 import openai
 import pydantic
 import pytest
+from patience import PATIENCE
 
 QUESTION = {"role": "user", "content": "What is the capital of France?"}
 NEXT = {"role": "user", "content": "And of Italy?"}
@@ -19,7 +20,10 @@ class Capital(pydantic.BaseModel):
 @pytest.fixture
 def client(scripted):
     with openai.OpenAI(
-        base_url=f"{scripted.url}/v1", api_key="none", max_retries=0, http_client=httpx.Client(trust_env=False)
+        base_url=f"{scripted.url}/v1",
+        api_key="none",
+        max_retries=0,
+        http_client=httpx.Client(trust_env=False),
     ) as client:
         yield client
 
@@ -31,7 +35,7 @@ def say(text: str) -> dict[str, str]:
 def ask(server, messages: list[Any], path: str = "/v1/chat/completions", **fields: Any) -> httpx.Response:
     body = {"model": "smollm2", "messages": messages, **fields}
     headers = {"Content-Type": "application/json"}
-    return httpx.post(server.url + path, content=json.dumps(body), headers=headers, trust_env=False, timeout=30)
+    return httpx.post(server.url + path, content=json.dumps(body), headers=headers, trust_env=False, timeout=PATIENCE)
 
 
 def tokens(server, messages: list[Any]) -> list[int]:
@@ -144,7 +148,9 @@ def test_what_a_chat_template_names_reaches_it(scripted_models, model_with_templ
     server.wait_ready()
     read = tokens(server, assistant(tool_plan="Look it up.", parsed={"a": 1}))
     assert read != tokens(server, assistant(parsed={"a": 1}))
-    detokenized = httpx.post(f"{server.url}/detokenize", json={"tokens": read}, trust_env=False).json()["prompt"]
+    detokenized = httpx.post(
+        f"{server.url}/detokenize", json={"tokens": read}, trust_env=False, timeout=PATIENCE
+    ).json()["prompt"]
     assert detokenized == f"{QUESTION['content']}Paris.[Look it up.]{NEXT['content']}"
     refused = ask(server, assistant(tool_plan="\ud800"))
     assert refused.status_code == 400, "what reaches it must be text"
@@ -190,10 +196,10 @@ def test_what_a_chat_template_names_reaches_it(scripted_models, model_with_templ
     ids=["chat", "completions", "embeddings", "tokenize"],
 )
 def test_null_is_as_good_as_nothing(scripted, path, body):
-    response = httpx.post(scripted.url + path, json={"model": "smollm2", **body}, trust_env=False, timeout=30)
+    response = httpx.post(scripted.url + path, json={"model": "smollm2", **body}, trust_env=False, timeout=PATIENCE)
     assert response.status_code == 200, response.text
     plain = json.loads(json.dumps(body), object_hook=lambda found: {k: v for k, v in found.items() if v is not None})
-    again = httpx.post(scripted.url + path, json={"model": "smollm2", **plain}, trust_env=False, timeout=30)
+    again = httpx.post(scripted.url + path, json={"model": "smollm2", **plain}, trust_env=False, timeout=PATIENCE)
     if path in ("/v1/embeddings", "/tokenize"):
         assert response.json() == again.json()
     else:

@@ -2,6 +2,7 @@
 
 import httpx
 import pytest
+from patience import PATIENCE
 from prometheus_client.parser import text_string_to_metric_families
 
 BODY = {"model": "smollm2", "prompt": "Once upon a time", "max_tokens": 5, "ignore_eos": True}
@@ -9,7 +10,7 @@ STAGES = ("queue", "prefill", "decode", "inference")
 
 
 def samples(server) -> dict[tuple, float]:
-    text = httpx.get(f"{server.url}/metrics", trust_env=False).text
+    text = httpx.get(f"{server.url}/metrics", trust_env=False, timeout=PATIENCE).text
     return {
         (sample.name, *sorted(item for item in sample.labels.items() if item[0] != "model_name")): sample.value
         for family in text_string_to_metric_families(text)
@@ -18,11 +19,13 @@ def samples(server) -> dict[tuple, float]:
 
 
 def ask(server, **changes) -> None:
-    httpx.post(f"{server.url}/v1/completions", json=BODY | changes, timeout=60, trust_env=False).raise_for_status()
+    httpx.post(
+        f"{server.url}/v1/completions", json=BODY | changes, timeout=PATIENCE, trust_env=False
+    ).raise_for_status()
 
 
 def test_prometheus_can_read_it(scripted):
-    response = httpx.get(f"{scripted.url}/metrics", trust_env=False)
+    response = httpx.get(f"{scripted.url}/metrics", trust_env=False, timeout=PATIENCE)
     assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     families = list(text_string_to_metric_families(response.text))
     assert len({family.name for family in families}) == len(families)
@@ -54,7 +57,9 @@ def test_the_stages_of_a_request_add_up(server):
 
 def test_a_request_that_failed_has_no_stages(scripted):
     before = samples(scripted)
-    httpx.post(f"{scripted.url}/v1/completions", json=BODY | {"prompt": "[error deadline]"}, trust_env=False)
+    httpx.post(
+        f"{scripted.url}/v1/completions", json=BODY | {"prompt": "[error deadline]"}, trust_env=False, timeout=PATIENCE
+    )
     after = samples(scripted)
     assert (
         after[("octavo_requests_total", ("status", "error"))] > before[("octavo_requests_total", ("status", "error"))]

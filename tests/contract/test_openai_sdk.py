@@ -13,7 +13,10 @@ QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 @pytest.fixture
 def client(server):
     with openai.OpenAI(
-        base_url=f"{server.url}/v1", api_key="none", max_retries=0, http_client=httpx.Client(trust_env=False)
+        base_url=f"{server.url}/v1",
+        api_key="none",
+        max_retries=0,
+        http_client=httpx.Client(trust_env=False),
     ) as client:
         yield client
 
@@ -159,7 +162,10 @@ def test_errors_are_the_sdks_own_classes(client):
 
 async def test_requests_run_side_by_side(server):
     async with openai.AsyncOpenAI(
-        base_url=f"{server.url}/v1", api_key="none", max_retries=0, http_client=httpx.AsyncClient(trust_env=False)
+        base_url=f"{server.url}/v1",
+        api_key="none",
+        max_retries=0,
+        http_client=httpx.AsyncClient(trust_env=False),
     ) as client:
         asked = {"model": "smollm2", "messages": QUESTION, "temperature": 0, "max_tokens": 8}
         answers = await asyncio.gather(*(client.chat.completions.create(**asked) for _ in range(8)))

@@ -4,6 +4,7 @@ import anthropic
 import httpx
 import openai
 import pytest
+from patience import PATIENCE
 from scripted_engine import ANSWER
 
 WAITS = [{"role": "user", "content": "[wait] What is the capital of France?"}]
@@ -24,7 +25,7 @@ def pinging(scripted_servers):
 
 def stream(server, path, **body):
     body = {"model": "smollm2", "stream": True} | BODIES[path] | body
-    return httpx.post(f"{server.url}{path}", json=body, trust_env=False)
+    return httpx.post(f"{server.url}{path}", json=body, trust_env=False, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("path", BODIES)
@@ -37,11 +38,16 @@ def test_a_ping_comes_before_the_first_token_and_the_answer_is_whole(pinging, pa
     assert not any('"error":{' in event for event in said)
 
 
-@pytest.mark.parametrize("path", BODIES)
-def test_without_an_interval_there_are_none(scripted_servers, path):
+@pytest.fixture(scope="module")
+def silent(scripted_servers):
     server = scripted_servers("--ping-interval", "0s")
     server.wait_ready()
-    assert stream(server, path).text.startswith(("data: ", "event: response.created", "event: message_start"))
+    return server
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_without_an_interval_there_are_none(silent, path):
+    assert stream(silent, path).text.startswith(("data: ", "event: response.created", "event: message_start"))
 
 
 @pytest.mark.parametrize("path", BODIES)
@@ -56,7 +62,10 @@ def test_what_fails_after_a_ping_is_an_event(pinging, path):
 
 def test_openais_client_passes_pings_over(pinging):
     with openai.OpenAI(
-        base_url=f"{pinging.url}/v1", api_key="none", max_retries=0, http_client=httpx.Client(trust_env=False)
+        base_url=f"{pinging.url}/v1",
+        api_key="none",
+        max_retries=0,
+        http_client=httpx.Client(trust_env=False),
     ) as client:
         chunks = client.chat.completions.create(model="smollm2", messages=WAITS, stream=True)
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == ANSWER

@@ -5,6 +5,7 @@ import json
 import httpx
 import openai
 import pytest
+from patience import PATIENCE
 
 THINKING = """{% for m in messages %}<|im_start|>{{ m.role }}
 {% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}<|im_end|>
@@ -37,7 +38,7 @@ def post(server, **asked):
     body = {"model": "smollm2", "temperature": 0, **asked}
     headers = {"Content-Type": "application/json"}
     url = f"{server.url}/v1/chat/completions"
-    return httpx.post(url, content=json.dumps(body), headers=headers, trust_env=False, timeout=60)
+    return httpx.post(url, content=json.dumps(body), headers=headers, trust_env=False, timeout=PATIENCE)
 
 
 def say(text):
@@ -76,7 +77,7 @@ def test_reasoning_is_apart(models):
     reasoning, content, tokens = both_ways(models(THINKING), messages=say(THOUGHT))
     assert (reasoning, content) == ("So, voilà.", "Paris.")
     marks = len(httpx.post(f"{models(THINKING).url}/tokenize", json={"prompt": "<think>\nSo, voilà.\n</think>"},
-                           trust_env=False).json()["tokens"])  # fmt: skip
+                           trust_env=False, timeout=PATIENCE).json()["tokens"])  # fmt: skip
     assert abs(tokens - marks) <= 1, "the last mark and the blanks behind it may share a token"
 
 
@@ -127,7 +128,9 @@ def test_a_form_leaves_no_room_to_think(models):
 
 def test_usage_in_every_chunk_counts_up(models):
     with openai.OpenAI(
-        base_url=f"{models(THINKING).url}/v1", api_key="none", http_client=httpx.Client(trust_env=False)
+        base_url=f"{models(THINKING).url}/v1",
+        api_key="none",
+        http_client=httpx.Client(trust_env=False),
     ) as client:
         chunks = list(
             client.chat.completions.create(
@@ -150,7 +153,7 @@ def prompt_of(server, **asked):
     answer = post(server, max_tokens=1, return_token_ids=True, **asked)
     assert answer.status_code == 200, answer.text
     tokens = {"tokens": answer.json()["prompt_token_ids"]}
-    return httpx.post(f"{server.url}/detokenize", json=tokens, trust_env=False).json()["prompt"]
+    return httpx.post(f"{server.url}/detokenize", json=tokens, trust_env=False, timeout=PATIENCE).json()["prompt"]
 
 
 def test_a_stop_string_in_the_reasoning_does_not_end_the_answer(models):
@@ -272,9 +275,9 @@ def test_what_no_grammar_keeps_to_is_named_or_by_a_strict_server_refused(scripte
     ):  # fmt: skip
         place = f"{field}.properties.tags.uniqueItems"
         body = {"model": "smollm2", **asked, **wish}
-        answer = httpx.post(f"{scripted.url}{path}", json=body, trust_env=False)
+        answer = httpx.post(f"{scripted.url}{path}", json=body, trust_env=False, timeout=PATIENCE)
         assert (answer.status_code, answer.headers.get("x-octavo-ignored")) == (200, place), answer.text
-        refused = httpx.post(f"{strict.url}{path}", json=body, trust_env=False)
+        refused = httpx.post(f"{strict.url}{path}", json=body, trust_env=False, timeout=PATIENCE)
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, place)
 
 

@@ -2,6 +2,7 @@
 
 import httpx
 import pytest
+from patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -10,7 +11,7 @@ COMPLETION = {"model": "smollm2", "prompt": "hi", "max_tokens": 1}
 
 def ask(server, host: str, path: str = "/v1/completions", **headers: str) -> httpx.Response:
     return httpx.post(
-        server.url + path, json=COMPLETION, headers={"Host": host, **headers}, trust_env=False, timeout=20
+        server.url + path, json=COMPLETION, headers={"Host": host, **headers}, trust_env=False, timeout=PATIENCE
     )
 
 
@@ -23,7 +24,9 @@ def test_foreign_names_are_refused(scripted, host):
     assert "--allowed-host" in error["message"]
     assert host.partition(":")[0] in error["message"]
     for path in ("/", "/health", "/metrics", "/v1/models", "/nothing"):
-        assert httpx.get(scripted.url + path, headers={"Host": host}, trust_env=False).status_code == 403
+        assert (
+            httpx.get(scripted.url + path, headers={"Host": host}, trust_env=False, timeout=PATIENCE).status_code == 403
+        )
     told = ask(scripted, host, "/v1/messages").json()
     assert (told["type"], told["error"]["type"]) == ("error", "permission_error")
 

@@ -6,6 +6,7 @@ import event_reader
 import httpx
 import openai
 import pytest
+from patience import PATIENCE
 from pydantic import BaseModel
 from scripted_engine import ANSWER
 
@@ -30,13 +31,18 @@ def says(text: str) -> str:
 @pytest.fixture
 def client(scripted):
     with openai.OpenAI(
-        base_url=f"{scripted.url}/v1", api_key="none", max_retries=0, http_client=httpx.Client(trust_env=False)
+        base_url=f"{scripted.url}/v1",
+        api_key="none",
+        max_retries=0,
+        http_client=httpx.Client(trust_env=False),
     ) as client:
         yield client
 
 
 def post(server, **body):
-    return httpx.post(f"{server.url}/v1/responses", json={"model": "smollm2", "input": "hi"} | body, trust_env=False)
+    return httpx.post(
+        f"{server.url}/v1/responses", json={"model": "smollm2", "input": "hi"} | body, trust_env=False, timeout=PATIENCE
+    )
 
 
 def events(server, **body):

@@ -3,6 +3,7 @@
 import httpx
 import openai
 import pytest
+from patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
@@ -14,7 +15,10 @@ PARIS = 7042  # " Paris"
 @pytest.fixture
 def client(real):
     with openai.OpenAI(
-        base_url=f"{real.url}/v1", api_key="none", max_retries=0, http_client=httpx.Client(trust_env=False)
+        base_url=f"{real.url}/v1",
+        api_key="none",
+        max_retries=0,
+        http_client=httpx.Client(trust_env=False),
     ) as client:
         yield client
 
@@ -178,12 +182,12 @@ def test_priority_is_accepted(client):
 def test_closing_a_stream_frees_its_blocks(client, real):
     stream = complete(client, STORY * 8, n=3, max_tokens=1500, stream=True, extra_body={"ignore_eos": True})
     next(iter(stream))
-    tables = httpx.get(f"{real.url}/debug/blocks", trust_env=False).json()["tables"]
+    tables = httpx.get(f"{real.url}/debug/blocks", trust_env=False, timeout=PATIENCE).json()["tables"]
     assert len(tables) == 3
     assert len({table[0] for table in tables.values()}) == 1, "the answers share their prompt's block"
     stream.close()
     for _ in range(100):
-        held = httpx.get(f"{real.url}/debug/blocks", trust_env=False).json()
+        held = httpx.get(f"{real.url}/debug/blocks", trust_env=False, timeout=PATIENCE).json()
         if not held["tables"]:
             break
     assert held["tables"] == {}

@@ -6,7 +6,7 @@ from schema_cases import KINDS, operations, send_cases
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = 60
+EXAMPLES = 30
 
 
 @pytest.mark.parametrize(("path", "mode"), KINDS)

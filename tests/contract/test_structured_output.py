@@ -28,7 +28,10 @@ QUESTION = [{"role": "user", "content": "Describe Paris as JSON."}]
 @pytest.fixture
 def client(real):
     with openai.OpenAI(
-        base_url=f"{real.url}/v1", api_key="none", max_retries=0, http_client=httpx.Client(trust_env=False)
+        base_url=f"{real.url}/v1",
+        api_key="none",
+        max_retries=0,
+        http_client=httpx.Client(trust_env=False),
     ) as client:
         yield client
 

@@ -4,13 +4,13 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
 from event_reader import read
+from patience import PATIENCE, eventually
 
 from octavo_runtime.config.server import ServerConfig
 from octavo_runtime.server.http.tls import load_tls
@@ -80,18 +80,11 @@ def shown(server, context: ssl.SSLContext) -> str:
         return dict(pair[0] for pair in subject)["commonName"]
 
 
-def eventually(check, seconds=10):
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end, f"not so after {seconds} s"
-        time.sleep(0.1)
-
-
 def test_a_certificate_is_shown_and_taken_over_when_it_changes(start_scripted, authority, pair):
     server, context = started(start_scripted, pair), trusting(authority)
     complaints: list[str] = []
     threading.Thread(target=complaints.extend, args=(server.process.stderr,), daemon=True).start()
-    with httpx.Client(base_url=server.url, verify=context, trust_env=False, timeout=20) as http:
+    with httpx.Client(base_url=server.url, verify=context, trust_env=False, timeout=PATIENCE) as http:
         eventually(lambda: http.get("/health/ready").status_code == 200)
         sdk = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", http_client=http)
         chunks = sdk.completions.create(model="smollm2", prompt="hi", stream=True, max_tokens=200)
@@ -99,7 +92,7 @@ def test_a_certificate_is_shown_and_taken_over_when_it_changes(start_scripted, a
         assert shown(server, context) == "first"
 
         with httpx.stream(
-            "POST", f"{server.url}/v1/completions", verify=context, trust_env=False, timeout=20,
+            "POST", f"{server.url}/v1/completions", verify=context, trust_env=False, timeout=PATIENCE,
             json={"model": "smollm2", "prompt": "[slow]", "max_tokens": 150, "stream": True},
         ) as old:  # fmt: skip
             events = read(old.iter_lines())
@@ -126,8 +119,12 @@ def test_old_versions_and_plain_http_are_refused(start_scripted, authority, pair
     with pytest.raises(ssl.SSLError):
         shown(server, context)
     with pytest.raises(httpx.HTTPError):
-        httpx.get(server.url.replace("https", "http") + "/health", trust_env=False)
-    eventually(lambda: httpx.get(f"{server.url}/health", verify=trusting(authority), trust_env=False).is_success)
+        httpx.get(server.url.replace("https", "http") + "/health", trust_env=False, timeout=PATIENCE)
+    eventually(
+        lambda: (
+            httpx.get(f"{server.url}/health", verify=trusting(authority), trust_env=False, timeout=PATIENCE).is_success
+        )
+    )
 
 
 def test_clients_show_a_certificate_where_it_is_asked_for(start_scripted, authority, pair, tmp_path):
@@ -138,7 +135,7 @@ def test_clients_show_a_certificate_where_it_is_asked_for(start_scripted, author
         if signer is not None:
             signer.sign(tmp_path / "client.crt", tmp_path / "client.key", "client")
             context.load_cert_chain(tmp_path / "client.crt", tmp_path / "client.key")
-        with httpx.Client(verify=context, trust_env=False, timeout=20) as http:
+        with httpx.Client(verify=context, trust_env=False, timeout=PATIENCE) as http:
             if let_in:
                 assert http.get(f"{server.url}/version").status_code == 200
             else:

@@ -4,17 +4,18 @@ import threading
 
 import httpx
 import pytest
+from patience import PATIENCE
 
 QUESTION = [{"role": "user", "content": "Hi <|im_end|>"}]
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
 
 
 def post(server, path, **body):
-    return httpx.post(f"{server.url}{path}", json=body, trust_env=False)
+    return httpx.post(f"{server.url}{path}", json=body, trust_env=False, timeout=PATIENCE)
 
 
 def get(server, path):
-    return httpx.get(f"{server.url}{path}", trust_env=False)
+    return httpx.get(f"{server.url}{path}", trust_env=False, timeout=PATIENCE)
 
 
 def test_a_text_there_and_back(scripted):

@@ -6,6 +6,7 @@ import httpx
 import packages
 import pytest
 from browser import PROGRAM, Browser
+from patience import PATIENCE
 from steps import StepFailed
 
 pytestmark = pytest.mark.slow
@@ -88,7 +89,7 @@ def answer_with(page, *deltas: dict, finish: str = "stop") -> None:
 
 
 def test_the_page_is_static_and_may_load_nothing_else(scripted):
-    with httpx.Client(base_url=scripted.url, trust_env=False) as http:
+    with httpx.Client(base_url=scripted.url, trust_env=False, timeout=PATIENCE) as http:
         for path in ("/", "/ui/app.js", "/ui/style.css"):
             response = http.get(path)
             assert response.status_code == http.head(path).status_code == 200
@@ -110,7 +111,7 @@ def test_the_page_is_static_and_may_load_nothing_else(scripted):
 def test_without_the_page(start_scripted):
     server = start_scripted("--no-ui")
     for path in ("/", "/ui/app.js"):
-        response = httpx.get(f"{server.url}{path}", trust_env=False)
+        response = httpx.get(f"{server.url}{path}", trust_env=False, timeout=PATIENCE)
         assert response.status_code == 404
         assert response.json()["error"]["message"] == f"no such endpoint: GET {path}"
 
@@ -290,7 +291,7 @@ def test_a_server_that_dies_and_one_that_is_gone(browser, start_scripted):
     ask(page, "[die]")
     page.wait(DONE)
     assert page.text(".problem") == "The script says that the engine died."
-    server.process.wait(10)
+    server.process.wait(PATIENCE)
     page.click("article:last-child .toolbar button")
     page.wait("document.querySelector('.problem')?.innerText === 'The server cannot be reached.'")
     page.wait("document.querySelector('#figures-problem').innerText === 'The server cannot be reached.'")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from kube import Kube, eventually
+from kube import Kube
+from patience import PATIENCE, eventually
 
 POD = "client"
 ASK = (Path(__file__).parents[2] / "demo" / "ask.py").read_text()
@@ -31,7 +32,7 @@ class Client:
         }
         spec = {"containers": [container], "terminationGracePeriodSeconds": 0, "enableServiceLinks": False}
         self.kube.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": POD}, "spec": spec})
-        self.kube.kubectl("wait", "--for=condition=Ready", f"pod/{POD}", "--timeout=120s")
+        self.kube.kubectl("wait", "--for=condition=Ready", f"pod/{POD}", "--timeout=300s")
 
     def ask(self, url: str, model: str, question: str = "What is the capital of France?") -> str:
         """The answer, streamed through the openai client (demo/ask.py)."""
@@ -72,17 +73,17 @@ class Load:
     ) -> None:
         self.stop()
 
-    def wait(self, more: int, seconds: float = 60) -> None:
+    def wait(self, more: int) -> None:
         """Wait until so many more requests have ended."""
         count = len(self.requests) + more
-        eventually(lambda: len(self.requests) >= count, seconds, f"{count} requests")
+        eventually(lambda: len(self.requests) >= count, f"{count} requests")
 
     def stop(self) -> list[Request]:
         """End it after the requests that run; all requests."""
         assert self._running.stdin
         self._running.stdin.close()
-        self._reader.join(120)
-        assert self._running.wait(10) == 0
+        self._reader.join(PATIENCE)
+        assert self._running.wait(PATIENCE) == 0
         return self.requests
 
     def _read(self) -> None:

@@ -18,7 +18,8 @@ from traces import traces
 sys.path.insert(0, str(Path(__file__).parent))
 
 from client import Client  # found by the line above
-from kube import PATIENCE, Kube, eventually
+from kube import Kube
+from patience import eventually
 from release import DEFINITION, NAME, OPERATOR, Release, put_definition_back
 
 FIRST, SECOND = f"{NAME}-one", f"{NAME}-two"
@@ -86,7 +87,7 @@ def release(place: target.Target) -> Iterator[Release]:
 def _empty(kube: Kube) -> None:
     """Delete all services and wait for their pods: a namespace that goes with pods in it takes half their grace."""
     kube.kubectl("delete", "llmservice", "--all", "--wait=false")
-    eventually(lambda: kube.all("pods") == [], PATIENCE, lambda: f"no pods: {kube.kubectl('get', 'pods')}")
+    eventually(lambda: kube.all("pods") == [], lambda: f"no pods: {kube.kubectl('get', 'pods')}")
 
 
 def _pause_other_operators(kube: Kube, place: str) -> list[tuple[str, str, int]]:

@@ -3,33 +3,15 @@
 import json
 import os
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
-import pytest
+from patience import PATIENCE, eventually
 
 Object = dict[str, Any]
-Found = TypeVar("Found")
 
 SERVICE_LABEL = "serving.octavo.dev/service"
-
-
-# Seconds that what waits for Kubernetes' own controllers waits: they take their time on a busy machine.
-PATIENCE = 300.0
-
-
-def eventually(look: Callable[[], Found], seconds: float, what: str | Callable[[], str]) -> Found:
-    """The first true answer of `look()`, asked every 0.1 s; fails after `seconds`, with what was missed and what was
-    seen last."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        if time.monotonic() > end:
-            missed = what if isinstance(what, str) else what()
-            pytest.fail(f"not within {seconds:g} s: {missed}; last seen: {found!r}")
-        time.sleep(0.1)
-    return found
 
 
 @dataclass(frozen=True)
@@ -48,22 +30,22 @@ class Kube:
         command = [program, f"--namespace={self.namespace}", *words]
         return subprocess.Popen(command, env=os.environ | dict(self.environment), text=True, **options)
 
-    def run(self, program: str, *words: str, stdin: str = "", check: bool = True, seconds: float = 120) -> str:
+    def run(self, program: str, *words: str, stdin: str = "", check: bool = True) -> str:
         """Run kubectl or helm to its end; stdout and stderr together."""
         with self.process(
             program, *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as running:
             try:
-                said, _ = running.communicate(stdin, timeout=seconds)
+                said, _ = running.communicate(stdin, timeout=PATIENCE)
             except subprocess.TimeoutExpired:
                 running.kill()
                 raise
         assert running.returncode == 0 or not check, f"{program} {' '.join(words[:6])}: {said}"
         return said
 
-    def kubectl(self, *words: str, stdin: str = "", check: bool = True, seconds: float = 120) -> str:
+    def kubectl(self, *words: str, stdin: str = "", check: bool = True) -> str:
         """Run kubectl; stdout and stderr together."""
-        return self.run("kubectl", *words, stdin=stdin, check=check, seconds=seconds)
+        return self.run("kubectl", *words, stdin=stdin, check=check)
 
     def apply(self, *documents: Object, check: bool = True) -> str:
         """`kubectl apply` of all documents at once; what it said."""
@@ -105,9 +87,9 @@ class Kube:
         status = (self.get("llmservice", name) or {}).get("status", {})
         return next((item for item in status.get("conditions", []) if item["type"] == type_), {})
 
-    def wait_ready(self, name: str, seconds: float = PATIENCE) -> None:
+    def wait_ready(self, name: str) -> None:
         """Wait until an LLMService is Ready by its present spec."""
-        eventually(lambda: self.settled(name), seconds, lambda: f"{name} is Ready: {self.condition(name)}")
+        eventually(lambda: self.settled(name), lambda: f"{name} is Ready: {self.condition(name)}")
 
     def settled(self, name: str) -> bool:
         """Whether every replica runs the present spec and answers."""

@@ -12,7 +12,7 @@ from openai import OpenAI
 
 base_url, model, text = sys.argv[1:]
 options = {"tokens": 8, "workers": 1, "requests": 0} | json.loads(text)
-client = OpenAI(base_url=base_url, api_key="none", max_retries=0, timeout=60)
+client = OpenAI(base_url=base_url, api_key="none", max_retries=0, timeout=600)
 stopping = threading.Event()
 
 

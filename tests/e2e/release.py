@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kube import PATIENCE, Kube, Object, eventually
+from kube import Kube, Object
+from patience import eventually
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "octavo"
@@ -29,7 +30,7 @@ class Release:
             repository, _, tag = image.rpartition(":")
             values += [f"--set={key}.repository={repository}", f"--set={key}.tag={tag}"]
         self.kube.run(
-            "helm", "upgrade", "--install", NAME, str(CHART), "--take-ownership", "--wait", "--timeout=2m", *values
+            "helm", "upgrade", "--install", NAME, str(CHART), "--take-ownership", "--wait", "--timeout=8m", *values
         )
 
     def uninstall(self) -> None:
@@ -39,13 +40,13 @@ class Release:
     def scale_operator(self, replicas: int) -> None:
         """Stop (0) or start (1) the operator; returns when it is gone or ready."""
         self.kube.kubectl("scale", f"deployment/{OPERATOR}", f"--replicas={replicas}")
-        eventually(lambda: len(self.operators()) == replicas, PATIENCE, f"{replicas} operators")
+        eventually(lambda: len(self.operators()) == replicas, f"{replicas} operators")
         if replicas:
             self.wait_operator()
 
     def wait_operator(self) -> None:
         """Wait until the operator is ready."""
-        self.kube.kubectl("rollout", "status", f"deployment/{OPERATOR}", "--timeout=60s")
+        self.kube.kubectl("rollout", "status", f"deployment/{OPERATOR}", "--timeout=300s")
 
     def operators(self) -> list[Object]:
         """The operator's pods."""

@@ -2,7 +2,8 @@
 
 import pytest
 from client import Client
-from kube import PATIENCE, Kube, eventually, llmservice
+from kube import Kube, llmservice
+from patience import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -20,8 +21,8 @@ def test_load_brings_a_second_pod(kube: Kube, client: Client, name: str) -> None
         return None
 
     with client.load(f"http://{name}.{kube.namespace}.svc/v1", "smollm2", workers=2, tokens=64):
-        eventually(lambda: (utilization() or 0) > 200, PATIENCE, lambda: kube.kubectl("describe", "hpa", name))
+        eventually(lambda: (utilization() or 0) > 200, lambda: kube.kubectl("describe", "hpa", name))
         assert "<unknown>" not in kube.kubectl("get", "hpa", name)
-        eventually(lambda: len(kube.pods(name)) == 2, 120, lambda: kube.kubectl("describe", "hpa", name))
+        eventually(lambda: len(kube.pods(name)) == 2, lambda: kube.kubectl("describe", "hpa", name))
     kube.wait_ready(name)
     assert kube.condition(name)["message"] == "2 of 2 replicas answer"

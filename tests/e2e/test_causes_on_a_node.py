@@ -5,7 +5,8 @@ import json
 from typing import Any
 
 import pytest
-from kube import PATIENCE, SERVICE_LABEL, Kube, eventually
+from kube import SERVICE_LABEL, Kube
+from patience import eventually
 from release import Release
 from stand_in import engine, stand_in
 
@@ -19,7 +20,7 @@ def becomes(kube: Kube, name: str, reason: str, *words: str) -> None:
         ready = kube.condition(name)
         return ready.get("reason") == reason and all(word in ready["message"] for word in words)
 
-    eventually(holds, 2 * PATIENCE, lambda: f"{reason} {words}: {kube.condition(name)}")
+    eventually(holds, lambda: f"{reason} {words}: {kube.condition(name)}")
 
 
 def test_causes(release: Release, kube: Kube, name: str) -> None:
@@ -74,7 +75,7 @@ def test_a_pod_that_failed_long_ago_is_not_the_present_trouble(kube: Kube, name:
     kube.wait_ready(name)
     failed = kube.pods(name)[0]["metadata"]["name"]
     kube.kubectl("patch", "pod", failed, "--patch", '{"spec": {"activeDeadlineSeconds": 1}}')
-    eventually(lambda: len(kube.pods(name)) == 2, PATIENCE, "the failed pod and its successor")
+    eventually(lambda: len(kube.pods(name)) == 2, "the failed pod and its successor")
     becomes(kube, name, "Serving", "1 of 1 replicas answer")
     assert (kube.get("pod", failed) or {})["status"]["phase"] == "Failed", "it lies there still"
     assert failed not in kube.condition(name)["message"]
@@ -96,7 +97,6 @@ def test_a_crash_looping_pod_may_be_evicted(kube: Kube, name: str) -> None:
             "Success"
             in kube.kubectl("create", f"--raw={path}", "--filename=-", stdin=json.dumps(eviction), check=False)
         ),
-        PATIENCE,
         "the eviction is granted",
     )
 
@@ -107,9 +107,7 @@ def test_a_pod_of_anothers_that_bears_the_label_is_not_the_services(kube: Kube, 
     stranger = f"{name}-stranger"
     kube.kubectl("run", stranger, "--image=octavo.local/none:1", f"--labels={SERVICE_LABEL}={name}")
     try:
-        eventually(
-            lambda: "containerStatuses" in (kube.get("pod", stranger) or {})["status"], PATIENCE, "it has a status"
-        )
+        eventually(lambda: "containerStatuses" in (kube.get("pod", stranger) or {})["status"], "it has a status")
         kube.kubectl("annotate", "llmservice", name, "example.com/look=again")
         assert kube.condition(name)["reason"] == "Serving"
     finally:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from client import Client
-from kube import PATIENCE, Kube, eventually, llmservice
+from kube import Kube, llmservice
+from patience import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -28,9 +29,7 @@ def test_edit_rolls_the_pods_without_a_failed_request(kube: Kube, client: Client
         load.wait(5)
         edited = time.time()
         kube.patch(chat, {"engine": {"maxModelLen": length}})
-        eventually(
-            lambda: kube.get("pod", before) is None, PATIENCE, lambda: f"{before} is replaced: {kube.condition(chat)}"
-        )
+        eventually(lambda: kube.get("pod", before) is None, lambda: f"{before} is replaced: {kube.condition(chat)}")
         load.wait(5)
         requests = load.stop()
     kube.wait_ready(chat)
@@ -52,7 +51,7 @@ def test_deleted_children_are_back(kube: Kube, client: Client, chat: str) -> Non
             return found is not None and found["metadata"]["uid"] != live["metadata"]["uid"]
 
         kube.kubectl("delete", kind, child, "--wait=false")
-        eventually(is_back, PATIENCE, lambda kind=kind, child=child: f"{kind} {child} is back: {kube.condition(chat)}")
+        eventually(is_back, lambda kind=kind, child=child: f"{kind} {child} is back: {kube.condition(chat)}")
     kube.wait_ready(chat)
     assert "Paris" in client.ask(f"http://{chat}.{kube.namespace}.svc/v1", chat)
 

@@ -47,7 +47,7 @@ def hub(kube: Kube, place: target.Target) -> Iterator[str]:
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hub"}, "stringData": {"token": TOKEN}},
         *volume(),
     )
-    kube.kubectl("wait", "--for=condition=Ready", "pod/hub", "--timeout=90s")
+    kube.kubectl("wait", "--for=condition=Ready", "pod/hub", "--timeout=300s")
     yield f"http://hub.{kube.namespace}.svc:{PORT}"
     kube.kubectl("exec", "hub", "--", "rm", "-r", f"/node/{FOLDER}")
     kube.delete("pod,service,secret", "hub")

@@ -3,7 +3,8 @@
 import network
 import pytest
 from client import Client
-from kube import PATIENCE, Kube, eventually, llmservice
+from kube import Kube, llmservice
+from patience import eventually
 from target import Target
 
 pytestmark = pytest.mark.cluster
@@ -30,14 +31,14 @@ def test_deployment_of_anothers_making_is_left_alone(kube: Kube, name: str) -> N
     before = kube.get("deployment", name)
     try:
         kube.apply(llmservice(name, replicas=0))
-        eventually(lambda: kube.condition(name).get("reason") == "NameConflict", PATIENCE, "NameConflict")
+        eventually(lambda: kube.condition(name).get("reason") == "NameConflict", "NameConflict")
         assert f"Deployment {name} exists and is another's; give the LLMService" in kube.condition(name)["message"]
         assert name in kube.kubectl("get", "llmservice")
         assert (kube.get("deployment", name) or {})["spec"] == (before or {})["spec"]
         assert kube.get("service", name) is None
     finally:
         kube.kubectl("delete", "deployment", name)
-    eventually(lambda: kube.condition(name).get("reason") == "ScaledToZero", PATIENCE, "the conflict is over")
+    eventually(lambda: kube.condition(name).get("reason") == "ScaledToZero", "the conflict is over")
 
 
 def test_nobody_outside_the_cluster_answers_for_a_service(place: Target, client: Client) -> None:

@@ -1,11 +1,13 @@
 """The operator dies in the middle of its work; a pod dies in the middle of its requests."""
 
+import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from client import Client
-from kube import PATIENCE, Kube, eventually, llmservice
+from kube import Kube, llmservice
+from patience import eventually
 from release import Release
 
 pytestmark = pytest.mark.cluster
@@ -32,23 +34,27 @@ def test_operator_killed_in_mid_reconcile(release: Release, kube: Kube, name: st
         current = sum(str(length) in arguments for arguments in flags)
         return min(current, len(mine) // 5)
 
+    killed_at_work = 0
     try:
-        for length in (1024, 2048):
+        for length in itertools.count(1024, 64):
             (operator,) = (pod["metadata"]["name"] for pod in release.operators())
             wanted = [llmservice(each, replicas=0, engine={"maxModelLen": length}) for each in names]
             with ThreadPoolExecutor() as aside:
                 applying = aside.submit(kube.apply, *wanted)
-                eventually(lambda length=length: finished(length) > 2, PATIENCE, "the operator is at work")
+                eventually(lambda length=length: finished(length) > 2, "the operator is at work")
                 kill(release.kube, operator)
                 left = MANY - finished(length)
                 applying.result()
             print(f"killed with {left} of {MANY} services to do")
-            assert left > 0, "it had finished before it died: nothing is shown"
-            eventually(lambda length=length: finished(length) == MANY, PATIENCE, f"the other {left} of {MANY}")
+            eventually(lambda length=length: finished(length) == MANY, f"the other {left} of {MANY}")
             release.wait_operator()
+            killed_at_work += left > 0
+            if killed_at_work == 2:
+                break
+            # On a busy machine it may have finished before the kill: that shows nothing.
+            assert length < 1024 + 8 * 64, "it had always finished before it died: nothing is shown"
         eventually(
             lambda: all(kube.condition(each).get("reason") == "ScaledToZero" for each in names),
-            PATIENCE,
             "each says so",
         )
     finally:
@@ -61,7 +67,7 @@ def test_pod_killed_under_load(kube: Kube, client: Client, chat: str) -> None:
         load.wait(5)
         killed = time.time()
         kill(kube, victim)
-        eventually(lambda: kube.condition(chat)["status"] == "False", PATIENCE, "the status tells")
+        eventually(lambda: kube.condition(chat)["status"] == "False", "the status tells")
         said = kube.condition(chat)
         kube.wait_ready(chat)
         load.wait(20)
@@ -85,7 +91,7 @@ def test_engine_killed_in_its_pod(kube: Kube, client: Client, chat: str) -> None
         "        os.kill(int(folder.name), signal.SIGKILL)\n"
     )
     kube.kubectl("exec", pod, "--", "python", "-c", find_and_kill)
-    eventually(lambda: kube.condition(chat)["status"] == "False", PATIENCE, "the status tells")
+    eventually(lambda: kube.condition(chat)["status"] == "False", "the status tells")
     kube.wait_ready(chat)
     (after,) = kube.pods(chat)
     assert after["metadata"]["name"] == pod

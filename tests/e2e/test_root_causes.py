@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
-from kube import PATIENCE, Kube, eventually, llmservice
+from kube import Kube, llmservice
+from patience import eventually
 from stand_in import stand_in
 
 pytestmark = pytest.mark.cluster
@@ -41,7 +42,6 @@ def test_root_causes(kube: Kube, name: str) -> None:
         for each, (_, reason, words) in troubles.items():
             eventually(
                 lambda each=each, reason=reason: kube.condition(each).get("reason") == reason,
-                PATIENCE,
                 lambda each=each, reason=reason: f"{reason}: {kube.condition(each)}",
             )
             message = kube.condition(each)["message"]
@@ -73,15 +73,14 @@ def say_gpus(kube: Kube) -> Iterator[Callable[[str | None], str]]:
 def test_gpu_is_waited_for_and_asked_of_the_scheduler(kube: Kube, name: str, say_gpus: Callable[[str], str]) -> None:
     """A node that only says it has a GPU: the pod gets it, and cannot use it."""
     kube.apply(llmservice(name, accelerator={"type": "nvidia"}))
-    eventually(lambda: kube.condition(name).get("reason") == "Unschedulable", PATIENCE, "no node has one")
+    eventually(lambda: kube.condition(name).get("reason") == "Unschedulable", "no node has one")
     assert f"Insufficient {GPU}; free a GPU, or add a node with one" in kube.condition(name)["message"]
 
     node = say_gpus("1")
-    eventually(lambda: kube.pods(name)[0]["spec"].get("nodeName") == node, PATIENCE, "it is scheduled")
+    eventually(lambda: kube.pods(name)[0]["spec"].get("nodeName") == node, "it is scheduled")
     assert kube.pods(name)[0]["spec"]["containers"][0]["resources"]["limits"][GPU] == "1"
     eventually(
         lambda: kube.condition(name).get("reason") == "CrashLoopBackOff",
-        PATIENCE,
         lambda: f"told: {kube.condition(name)}",
     )
     print(kube.condition(name)["message"])
@@ -95,7 +94,6 @@ def test_a_rollout_without_a_spare_gpu_has_a_way(kube: Kube, name: str, say_gpus
     kube.patch(name, {"engine": {"maxNumSeqs": 4}})
     eventually(
         lambda: kube.condition(name).get("reason") == "Unschedulable",
-        PATIENCE,
         lambda: f"the new pod finds no GPU: {kube.condition(name)}",
     )
     assert "rollout.strategy" in kube.condition(name)["message"]

@@ -5,7 +5,8 @@ import time
 
 import pytest
 from client import Client
-from kube import PATIENCE, Kube, eventually
+from kube import Kube
+from patience import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -13,7 +14,7 @@ ENDPOINTS_SETTLE = 5  # seconds that a pod goes on listening before it is told t
 
 
 def test_answer_through_the_endpoint(kube: Kube, client: Client, chat: str) -> None:
-    kube.kubectl("wait", "--for=condition=Ready", f"llmservice/{chat}", "--timeout=60s")
+    kube.kubectl("wait", "--for=condition=Ready", f"llmservice/{chat}", "--timeout=300s")
     status = (kube.get("llmservice", chat) or {})["status"]
     assert status["url"] == f"http://{chat}.{kube.namespace}.svc/v1"
     for served_name in ("chat", "smollm2"):
@@ -36,11 +37,11 @@ def test_stream_finishes_on_a_pod_that_is_told_to_end(kube: Kube, client: Client
         (short,) = load.stop()
     ten_seconds = round(10 * short.tokens / (short.end - short.start))
     with client.load(url, chat, requests=1, tokens=ten_seconds) as load:
-        eventually(one_runs, PATIENCE, "the stream runs")
+        eventually(one_runs, "the stream runs")
         kube.kubectl("delete", "pod", pod, "--wait=false")
         told = time.time()
         (stream,) = load.stop()
     assert stream.error is None
     assert stream.end > told + ENDPOINTS_SETTLE + 1, "too short a stream to show anything"
-    eventually(lambda: kube.get("pod", pod) is None, PATIENCE, "the pod ends once its last stream has")
+    eventually(lambda: kube.get("pod", pod) is None, "the pod ends once its last stream has")
     kube.wait_ready(chat)

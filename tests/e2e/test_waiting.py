@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from kube import Kube, Object
+from patience import PATIENCE
 from stand_in import engine, stand_in
 
 pytestmark = pytest.mark.cluster
@@ -27,7 +28,7 @@ class Chart:
         (self._folder / "templates" / "service.yaml").write_text(yaml.safe_dump(document))
         words = ["upgrade", "--install", self._name, str(self._folder), "--wait", f"--timeout={timeout}"]
         with self._kube.process("helm", *words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as running:
-            said, _ = running.communicate(timeout=600)
+            said, _ = running.communicate(timeout=PATIENCE)
         return running.returncode, said
 
     def uninstall(self) -> None:

@@ -5,7 +5,6 @@ import re
 import secrets
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import yaml
 from live import free_port
 from paths import BIN
+from patience import PATIENCE, eventually
 
 ROOT = Path(__file__).parents[3]
 CONTROLLERS = (
@@ -55,7 +55,7 @@ class ApiServer:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0 or not check, done.stdout
         return done.stdout
@@ -129,6 +129,7 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
             f"--cert-dir={folder / 'certificates'}",
             f"--service-account-private-key-file={key}",
             f"--controllers={CONTROLLERS}",
+            "--horizontal-pod-autoscaler-sync-period=1s",
         ],
     ]
     running = []
@@ -136,18 +137,16 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         for command in commands:
             log = (folder / f"{Path(str(command[0])).name}.log").open("w")
             running.append(subprocess.Popen([str(word) for word in command], stdout=log, stderr=log))
-        for _ in range(300):
-            if "ok" in server.kubectl("get", "--raw=/readyz", check=False).splitlines():
-                break
-            time.sleep(0.2)
-        else:
-            pytest.fail((folder / "kube-apiserver.log").read_text()[-2000:])
+        eventually(
+            lambda: "ok" in server.kubectl("get", "--raw=/readyz", check=False).splitlines(),
+            lambda: (folder / "kube-apiserver.log").read_text()[-2000:],
+        )
         yield server
     finally:
         for process in reversed(running):
             process.terminate()
         for process in reversed(running):
             try:
-                process.wait(20)
+                process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()

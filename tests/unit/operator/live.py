@@ -8,13 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from patience import PATIENCE, eventually
 
 ROOT = Path(__file__).parents[3]
 SMALLEST = {"model": {"uri": "builtin://smollm2"}}
@@ -26,23 +26,6 @@ def llmservice(name: str, spec: dict[str, Any]) -> str:
     return json.dumps(
         {"apiVersion": "serving.octavo.dev/v1alpha1", "kind": "LLMService", "metadata": metadata, "spec": spec}
     )
-
-
-# What waits for Kubernetes' own controllers waits so long: they take their time on a busy machine.
-PATIENCE = 300.0
-
-
-def eventually(holds: Callable[[], Any], seconds: float = PATIENCE, *, what: str | Callable[[], str] = "") -> Any:
-    """The first true value of `holds()`; fails after `seconds`, with `what` was missed and what was seen last."""
-    end = time.monotonic() + seconds
-    while True:
-        found = holds()
-        if found:
-            return found
-        if time.monotonic() > end:
-            missed = what() if callable(what) else what
-            pytest.fail(f"not within {seconds} s: {missed or holds}; last seen: {found!r}")
-        time.sleep(0.1)
 
 
 def free_port() -> int:
@@ -121,7 +104,12 @@ class Operator:
         """Run another module as the operator's account; returns what it said."""
         command = [sys.executable, "-m", module, *arguments]
         return subprocess.run(
-            command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60
+            command,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PATIENCE,
         ).stdout
 
     def log(self) -> str:

@@ -5,7 +5,8 @@ import signal
 from typing import Any
 
 import pytest
-from live import PATIENCE, READY, SMALLEST, Kubernetes, Operator, eventually, llmservice, namespaced_operator
+from live import READY, SMALLEST, Kubernetes, Operator, llmservice, namespaced_operator
+from patience import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -63,7 +64,7 @@ def test_two_installations_over_one_namespace_do_not_fight(
         assert (image(), get("deployment", ".metadata.generation")) == ("octavo.local/demo:1", generation)
 
         operator.stop(signal.SIGKILL)
-        eventually(lambda: image() == "octavo.local/other:2", 2 * PATIENCE, what=second.log)
+        eventually(lambda: image() == "octavo.local/other:2", what=second.log)
         generation = get("deployment", ".metadata.generation")
         operator.start()
         eventually(lambda: "team/second serves it" in operator.log(), what=operator.log)
@@ -98,7 +99,7 @@ def test_a_namespace_that_goes_does_not_take_the_others_along(api_server: Any, k
             apply(namespace, "before")
         for namespace in served:
             eventually(lambda namespace=namespace: reported(namespace, "before"), what=running.log)
-        kubernetes.kubectl("delete", "namespace", "team-b", "--timeout=60s")
+        kubernetes.kubectl("delete", "namespace", "team-b", "--timeout=300s")
         eventually(lambda: "namespace absent cannot be served" in running.log(), what=running.log)
         apply("team-a", "after")
         eventually(lambda: reported("team-a", "after"), what=running.log)

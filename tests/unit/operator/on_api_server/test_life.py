@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import CHILDREN, READY, SMALLEST, Kubernetes, Operator, eventually, llmservice, set_pod_status
+from live import CHILDREN, READY, SMALLEST, Kubernetes, Operator, llmservice, set_pod_status
+from patience import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -21,7 +22,7 @@ def test_from_apply_to_ready(operator: Operator, kubernetes: Kubernetes, name: s
         assert live["metadata"]["ownerReferences"][0]["name"] == name
     eventually(lambda: kubernetes.reason(name) == "Starting", what="Starting")
     set_pod_status(kubernetes, name, READY)
-    kubernetes.kubectl("wait", "--for=condition=Ready", f"llmservice/{name}", "--timeout=50s")
+    kubernetes.kubectl("wait", "--for=condition=Ready", f"llmservice/{name}", "--timeout=300s")
     service = kubernetes.get("llmservice", name)
     assert service is not None
     assert "finalizers" not in service["metadata"]
@@ -49,7 +50,7 @@ def test_edit_of_the_service_rolls_the_pods(operator: Operator, kubernetes: Kube
 def test_delete_takes_everything_along(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
     kubernetes.apply(name, SMALLEST | {"autoscaling": {"maxReplicas": 2}})
     eventually(lambda: kubernetes.get("horizontalpodautoscaler", name), what="everything")
-    kubernetes.kubectl("delete", "llmservice", name, "--timeout=50s")
+    kubernetes.kubectl("delete", "llmservice", name, "--timeout=300s")
     selector = f"serving.octavo.dev/service={name}"
     for kind in CHILDREN:
         eventually(
@@ -141,7 +142,7 @@ def test_operator_that_was_away_catches_up(operator: Operator, kubernetes: Kuber
     eventually(lambda: kubernetes.get("deployment", name) and kubernetes.get("deployment", other), what="both")
     operator.stop(signal.SIGKILL)
     kubernetes.kubectl("delete", "deployment", name)
-    kubernetes.kubectl("delete", "llmservice", other, "--timeout=50s")
+    kubernetes.kubectl("delete", "llmservice", other, "--timeout=300s")
     eventually(
         lambda: kubernetes.get("deployment", other) is None,
         what=lambda: f"owned objects go without the operator: {kubernetes.get('deployment', other)}",

@@ -4,7 +4,8 @@ import json
 import time
 
 import pytest
-from live import CHILDREN, SMALLEST, Kubernetes, Operator, eventually
+from live import CHILDREN, SMALLEST, Kubernetes, Operator
+from patience import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -75,7 +76,7 @@ def test_orphans_can_be_adopted(operator: Operator, kubernetes: Kubernetes, name
     kubernetes.apply(name, SMALLEST)
     eventually(lambda: kubernetes.reason(name) == "Starting", what="Starting")
     uid = (kubernetes.get("deployment", name) or {})["metadata"]["uid"]
-    kubernetes.kubectl("delete", "llmservice", name, "--cascade=orphan", "--timeout=50s")
+    kubernetes.kubectl("delete", "llmservice", name, "--cascade=orphan", "--timeout=300s")
     eventually(
         lambda: "ownerReferences" not in (kubernetes.get("deployment", name) or {})["metadata"], what="an orphan"
     )

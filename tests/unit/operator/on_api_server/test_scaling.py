@@ -4,7 +4,8 @@ import json
 import time
 
 import pytest
-from live import SMALLEST, Kubernetes, Operator, eventually
+from live import SMALLEST, Kubernetes, Operator
+from patience import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -76,6 +77,6 @@ def test_an_autoscaler_of_the_deployment_is_respected(operator: Operator, kubern
 
 def test_a_service_at_zero_on_request_is_settled(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
     kubernetes.apply(name, SMALLEST | {"replicas": 0})
-    kubernetes.kubectl("wait", "--for=condition=Ready", f"llmservice/{name}", "--timeout=50s")
+    kubernetes.kubectl("wait", "--for=condition=Ready", f"llmservice/{name}", "--timeout=300s")
     assert kubernetes.reason(name) == "ScaledToZero"
     assert {event["type"] for event in kubernetes.events(name)} == {"Normal"}

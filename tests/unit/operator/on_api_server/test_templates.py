@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient
-from live import SMALLEST, Kubernetes, Operator, eventually
+from live import SMALLEST, Kubernetes, Operator
+from patience import eventually
 from random_templates import templates
 
 from octavo_operator.cluster import Connection, Event

@@ -8,6 +8,7 @@ import threading
 
 import msgspec
 import pytest
+from patience import PATIENCE
 from rich.console import Console
 
 from octavo_runtime.cli.debug_blocks import fetch, show
@@ -85,6 +86,6 @@ def test_it_is_fetched_from_a_server(monkeypatch):
 def test_no_server_is_one_line_and_exit_code_2(url, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     command = [sys.executable, "-m", "octavo_runtime", "debug", "blocks", url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert url in done.stderr

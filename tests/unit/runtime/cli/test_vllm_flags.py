@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 from octavo_runtime.cli.vllm_arguments import spelled
 from octavo_runtime.cli.vllm_flags import ALIASES, FLAGS
@@ -107,7 +108,7 @@ def test_what_has_no_counterpart_is_refused_with_what_to_do(given, words):
 
 def octavo(*arguments):
     command = [sys.executable, "-m", "octavo_runtime", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def test_the_command_says_what_needs_nothing_and_goes_on():
@@ -126,7 +127,7 @@ def test_the_command_refuses_in_one_line():
         [sys.executable, "-m", "octavo_runtime", "serve", "m", "--enable-lora"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert run.returncode == 2
     assert run.stderr.startswith("octavo: --enable-lora: is not taken here")

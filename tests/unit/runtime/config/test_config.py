@@ -3,6 +3,7 @@ import sys
 
 import pytest
 import typer
+from patience import PATIENCE
 from pydantic import ValidationError
 
 from octavo_runtime.config.engine import EngineConfig
@@ -149,7 +150,7 @@ def test_bad_command_lines_end_with_one_line_and_exit_code_2(arguments, words):
         [sys.executable, "-m", "octavo_runtime", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         stdin=subprocess.DEVNULL,
     )
     assert result.returncode == 2, result.stderr

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
 from pathlib import Path
 
 import psutil
 import pytest
+import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import eventually_async
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine_process.client import EngineClient, EngineFailure, EngineRefused, _joined
@@ -33,34 +34,38 @@ async def started(config: EngineConfig = CONFIG, program: str = "octavo_runtime.
         await client.stop()
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared():
+    """One engine for tests that leave it as it was; in 16 bits a token that two words nearly tie for would depend on
+    how many requests share a step."""
+    async with started(CONFIG.model_copy(update={"dtype": "float32"})) as client:
+        yield client
+
+
+# For tests that use it: they run in its event loop.
+on_shared = pytest.mark.asyncio(loop_scope="module")
+
+
 def engine_pid() -> int:
+    """Of the engine that was started last."""
     children = [
         child for child in psutil.Process().children() if "octavo_runtime.engine_process.process" in child.cmdline()
     ]
-    assert len(children) == 1
-    return children[0].pid
+    return max(children, key=psutil.Process.create_time).pid
 
 
 async def collect(client: EngineClient, request_id: str, params: SamplingParams) -> list[int]:
     return [token async for output in client.generate(request_id, [1, 2, 3], params) for token in output.token_ids]
 
 
-async def wait_until(condition, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.05)
-
-
-async def test_requests_run_together_and_leave_nothing():
-    # float32: in 16 bits a token that two words nearly tie for depends on how many requests share a step.
-    async with started(CONFIG.model_copy(update={"dtype": "float32"})) as client:
-        params = SamplingParams(temperature=0.0, max_tokens=8, ignore_eos=True)
-        answers = await asyncio.gather(*(collect(client, f"r{index}", params) for index in range(5)))
-        assert [len(answer) for answer in answers] == [8] * 5
-        assert len({tuple(answer) for answer in answers}) == 1
-        await wait_until(lambda: client.load.running == 0 and client.load.blocks_used == 0, 60)
-        assert client.problem() is None
+@on_shared
+async def test_requests_run_together_and_leave_nothing(shared):
+    params = SamplingParams(temperature=0.0, max_tokens=8, ignore_eos=True)
+    answers = await asyncio.gather(*(collect(shared, f"r{index}", params) for index in range(5)))
+    assert [len(answer) for answer in answers] == [8] * 5
+    assert len({tuple(answer) for answer in answers}) == 1
+    await eventually_async(lambda: shared.load.running == 0 and shared.load.blocks_used == 0)
+    assert shared.problem() is None
 
 
 OUTPUTS = st.builds(
@@ -89,87 +94,87 @@ def test_joining_outputs_loses_and_reorders_no_token(outputs: list[Output | None
     assert len(answers) == len(set(answers))
 
 
-async def test_a_reader_that_falls_behind_gets_the_same_tokens_in_fewer_outputs():
-    async with started(CONFIG.model_copy(update={"dtype": "float32"})) as client:
-        params = SamplingParams(temperature=0.0, max_tokens=40, ignore_eos=True, logprobs=1)
-        stream = client.generate("slow", [1, 2, 3], params)
-        outputs = [await anext(stream)]
-        await wait_until(lambda: client.load.running == 0, 120)
-        outputs += [output async for output in stream]
-        assert len(outputs) == 2
-        assert [token for output in outputs for token in output.token_ids] == await collect(client, "quick", params)
-        assert [len(output.token_ids) for output in outputs] == [len(output.logprobs) for output in outputs]
-        assert outputs[-1].finish_reason == "length"
+@on_shared
+async def test_a_reader_that_falls_behind_gets_the_same_tokens_in_fewer_outputs(shared):
+    params = SamplingParams(temperature=0.0, max_tokens=40, ignore_eos=True, logprobs=1)
+    stream = shared.generate("slow", [1, 2, 3], params)
+    outputs = [await anext(stream)]
+    await eventually_async(lambda: shared.load.running == 0)
+    outputs += [output async for output in stream]
+    assert len(outputs) == 2
+    assert [token for output in outputs for token in output.token_ids] == await collect(shared, "quick", params)
+    assert [len(output.token_ids) for output in outputs] == [len(output.logprobs) for output in outputs]
+    assert outputs[-1].finish_reason == "length"
 
 
-async def test_tokens_are_not_joined_where_one_may_end_the_answer():
-    async with started() as client:
-        params = SamplingParams(temperature=0.0, max_tokens=10, ignore_eos=True, stop=("never",))
-        stream = client.generate("r", [1, 2, 3], params)
-        await anext(stream)
-        await wait_until(lambda: client.load.running == 0, 120)
-        assert [len(output.token_ids) async for output in stream] == [1] * 9
+@on_shared
+async def test_tokens_are_not_joined_where_one_may_end_the_answer(shared):
+    params = SamplingParams(temperature=0.0, max_tokens=10, ignore_eos=True, stop=("never",))
+    stream = shared.generate("r", [1, 2, 3], params)
+    await anext(stream)
+    await eventually_async(lambda: shared.load.running == 0)
+    assert [len(output.token_ids) async for output in stream] == [1] * 9
 
 
-async def test_a_refused_request_is_an_error_output_and_harms_nobody():
-    async with started() as client:
-        outputs = [output async for output in client.generate("r", [10**6], LONG)]
-        assert [output.finish_reason for output in outputs] == ["error"]
-        assert "token ids must be from 0 to 49151, got 1000000" in outputs[0].error.message
-        assert (outputs[0].error.kind, outputs[0].error.field) == ("invalid", "prompt")
-        assert len(await collect(client, "next", SamplingParams(max_tokens=3, ignore_eos=True))) == 3
+@on_shared
+async def test_a_refused_request_is_an_error_output_and_harms_nobody(shared):
+    outputs = [output async for output in shared.generate("r", [10**6], LONG)]
+    assert [output.finish_reason for output in outputs] == ["error"]
+    assert "token ids must be from 0 to 49151, got 1000000" in outputs[0].error.message
+    assert (outputs[0].error.kind, outputs[0].error.field) == ("invalid", "prompt")
+    assert len(await collect(shared, "next", SamplingParams(max_tokens=3, ignore_eos=True))) == 3
 
 
-async def test_closing_the_generator_frees_the_blocks():
-    async with started() as client:
-        stream = client.generate("r", [1, 2, 3], LONG)
-        await anext(stream)
-        await wait_until(lambda: client.load.blocks_used > 0, 60)
-        await stream.aclose()
-        await wait_until(lambda: client.load.blocks_used == 0, 60)
+@on_shared
+async def test_closing_the_generator_frees_the_blocks(shared):
+    stream = shared.generate("r", [1, 2, 3], LONG)
+    await anext(stream)
+    await eventually_async(lambda: shared.load.blocks_used > 0)
+    await stream.aclose()
+    await eventually_async(lambda: shared.load.blocks_used == 0)
 
 
-async def test_one_answer_of_several_ends_alone():
-    async with started() as client:
-        params = SamplingParams(n=2, seed=1, max_tokens=40, ignore_eos=True)
-        counts = [0, 0]
-        async for output in client.generate("r", [1, 2, 3], params):
-            counts[output.index] += len(output.token_ids)
-            if output.index == 0 and counts[0] == 3:
-                await client.abort_answer("r", 0)
-        assert counts[1] == 40
-        assert 3 <= counts[0] < 40
-        await wait_until(lambda: client.load.blocks_used == 0, 60)
-        await client.abort_answer("r", 1)  # nobody knows it any more
-        assert client.problem() is None
+@on_shared
+async def test_one_answer_of_several_ends_alone(shared):
+    params = SamplingParams(n=2, seed=1, max_tokens=150, ignore_eos=True)
+    counts = [0, 0]
+    async for output in shared.generate("r", [1, 2, 3], params):
+        counts[output.index] += len(output.token_ids)
+        if output.index == 0 and counts[0] == 3:
+            await shared.abort_answer("r", 0)
+    assert counts[1] == 150
+    assert 3 <= counts[0] < 150
+    await eventually_async(lambda: shared.load.blocks_used == 0)
+    await shared.abort_answer("r", 1)  # nobody knows it any more
+    assert shared.problem() is None
 
 
-async def test_the_block_map_shows_who_shares_what():
-    async with started() as client:
-        stream = client.generate("r", list(range(3, 43)), SamplingParams(n=2, max_tokens=400, ignore_eos=True))
-        grown = 0
-        while grown < 2:  # a first token's slot is written in the step behind it
-            output = await anext(stream)
-            grown += len(output.token_ids) if output.index == 1 else 0
-        blocks = await client.block_map()
-        first, second = blocks.tables["r/0"], blocks.tables["r/1"]
-        assert first[:2] == second[:2], "two full blocks of the prompt"
-        assert [blocks.references[block] for block in first] == [2, 2, *[1] * (len(first) - 2)]
-        assert [blocks.filled[block] for block in first[:2]] == [16, 16]
-        assert 8 <= blocks.filled[first[2]] <= 16
-        assert len(blocks.references) == len(blocks.cached) == len(blocks.filled) == client.ready.num_blocks
-        await stream.aclose()
-        await wait_until(lambda: client.load.blocks_used == 0, 60)
-        idle = await client.block_map()
-        assert idle.tables == {}
-        assert sum(idle.cached) >= 2
+@on_shared
+async def test_the_block_map_shows_who_shares_what(shared):
+    stream = shared.generate("r", list(range(3, 43)), SamplingParams(n=2, max_tokens=400, ignore_eos=True))
+    grown = 0
+    while grown < 2:  # a first token's slot is written in the step behind it
+        output = await anext(stream)
+        grown += len(output.token_ids) if output.index == 1 else 0
+    blocks = await shared.block_map()
+    first, second = blocks.tables["r/0"], blocks.tables["r/1"]
+    assert first[:2] == second[:2], "two full blocks of the prompt"
+    assert [blocks.references[block] for block in first] == [2, 2, *[1] * (len(first) - 2)]
+    assert [blocks.filled[block] for block in first[:2]] == [16, 16]
+    assert 8 <= blocks.filled[first[2]] <= 16
+    assert len(blocks.references) == len(blocks.cached) == len(blocks.filled) == shared.ready.num_blocks
+    await stream.aclose()
+    await eventually_async(lambda: shared.load.blocks_used == 0)
+    idle = await shared.block_map()
+    assert idle.tables == {}
+    assert sum(idle.cached) >= 2
 
 
-async def test_a_request_ends_at_its_deadline():
-    async with started() as client:
-        outputs = [output async for output in client.generate("r", [1, 2, 3], LONG, timeout=0.3)]
-        assert outputs[-1].error.kind == "deadline"
-        assert sum(len(output.token_ids) for output in outputs) < 400
+@on_shared
+async def test_a_request_ends_at_its_deadline(shared):
+    outputs = [output async for output in shared.generate("r", [1, 2, 3], LONG, timeout=0.3)]
+    assert outputs[-1].error.kind == "deadline"
+    assert sum(len(output.token_ids) for output in outputs) < 400
 
 
 async def test_a_full_queue_refuses():
@@ -178,7 +183,7 @@ async def test_a_full_queue_refuses():
         await anext(running)
         waiting = client.generate("waiting", [1, 2, 3], LONG)
         task = asyncio.create_task(anext(waiting))
-        await wait_until(lambda: client.load.waiting == 1, 60)
+        await eventually_async(lambda: client.load.waiting == 1)
         [refused] = [output async for output in client.generate("refused", [1, 2, 3], LONG)]
         assert refused.error.kind == "overloaded"
         assert "at most 1 requests may wait" in refused.error.message
@@ -204,10 +209,10 @@ async def test_a_killed_engine_ends_every_stream():
 async def test_an_engine_that_stands_still_is_seen():
     async with started() as client:
         os.kill(engine_pid(), signal.SIGSTOP)
-        await wait_until(lambda: client.problem() is not None, 60)
+        await eventually_async(lambda: client.problem() is not None)
         assert "has not answered for" in client.problem()
         os.kill(engine_pid(), signal.SIGCONT)
-        await wait_until(lambda: client.problem() is None, 60)
+        await eventually_async(lambda: client.problem() is None)
 
 
 async def test_a_busy_engine_is_told_from_one_whose_loop_never_ends(monkeypatch):
@@ -223,7 +228,7 @@ async def test_a_busy_engine_is_told_from_one_whose_loop_never_ends(monkeypatch)
         assert len(slow.result()) == 1
 
         hanging = asyncio.create_task(collect(client, "hang", SamplingParams(max_tokens=1)))
-        await wait_until(lambda: client.problem() is not None, 150)
+        await eventually_async(lambda: client.problem() is not None)
         assert "the engine has been at one step for" in client.problem()
         hanging.cancel()
 

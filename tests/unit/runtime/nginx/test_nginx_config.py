@@ -7,6 +7,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE
 
 from octavo_runtime.nginx.configuration import configuration
 
@@ -111,9 +112,9 @@ def test_no_text_adds_a_directive(name, text):
 
 def test_the_command():
     command = [sys.executable, "-m", "octavo_runtime", "nginx", "--backends"]
-    done = subprocess.run([*command, "a:8000, b:8000"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*command, "a:8000, b:8000"], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == configuration(["a:8000", "b:8000"])
-    done = subprocess.run([*command, "a:8000,b"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*command, "a:8000,b"], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("octavo: backends: must be HOST:PORT")

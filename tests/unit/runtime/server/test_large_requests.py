@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.server.generation import bounds
@@ -30,7 +31,7 @@ async def threads_of(sizes: list[int]) -> list[tuple[str, int]]:
             inside[name] = inside.get(name, 0) + 1
             found = inside[name]
         if size == SMALL:
-            all_here.wait(10)
+            all_here.wait(PATIENCE)
         with lock:
             inside[name] -= 1
         return name, found

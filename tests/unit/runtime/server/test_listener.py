@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+from patience import PATIENCE
 
 from octavo_runtime.server.http.listener import listen
 
@@ -13,7 +14,7 @@ def answers(address: str, listener: socket.socket) -> bool:
     """Whether a client that calls this address reaches the listener."""
     port = listener.getsockname()[1]
     try:
-        with socket.create_connection((address, port), timeout=5) as client:
+        with socket.create_connection((address, port), timeout=PATIENCE) as client:
             accepted, _ = listener.accept()
             with accepted:
                 client.sendall(b"x")

@@ -119,9 +119,9 @@ def test_any_text_is_taken(text):
 
 @pytest.mark.parametrize("unit", ["a", "a.", "1", "1 ", "1-1", "a@", "sk-", "+1(", "eyJ", "bearer ", "-----BEGIN "])
 def test_the_time_is_bounded_for_hostile_text(unit):
-    began = time.perf_counter()
+    began = time.process_time()
     shown(unit * (1_000_000 // len(unit)))
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 @given(st.integers(min_value=0, max_value=9000), st.booleans())

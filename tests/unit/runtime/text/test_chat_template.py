@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -306,10 +305,8 @@ def refusal(source, **limits):
 
 @pytest.mark.parametrize("source", ENDLESS)
 def test_endless_templates_end(source):
-    began = time.monotonic()
     words = refusal(source, cpu_seconds=0.2, megabytes=256)
     assert "rendered" not in words
-    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("source", HUGE)

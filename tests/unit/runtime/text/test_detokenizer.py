@@ -124,10 +124,10 @@ def test_cost_is_linear_in_the_number_of_tokens(byte_level):
     def seconds(count: int) -> float:
         detokenizer = Detokenizer(byte_level, stop=("a" * 1023 + "b",))
         token = byte_level.encode("a", add_special_tokens=False, allow_special=False)
-        start = time.perf_counter()
+        start = time.process_time()
         for _ in range(count):
             detokenizer.add(token)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     seconds(1000)
     short, long = min(seconds(5_000) for _ in range(3)), min(seconds(40_000) for _ in range(3))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from patience import PATIENCE
 from safetensors.torch import load_file, save_file
 from small_models import make_engine, random_prompts, run, save, shape, tokens_of
 from tokenizers import Tokenizer, decoders, models
@@ -193,7 +194,7 @@ def test_a_model_that_cannot_be_served_ends_the_server_with_one_line_and_exit_co
     path.write_bytes(path.read_bytes()[:5000])
     lay_tokenizer(tmp_path)
     command = [sys.executable, "-m", "octavo_runtime", "serve", str(tmp_path), "--port", "0", *more]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert line.startswith(f"octavo: {path}: is no whole safetensors file: ")
@@ -202,7 +203,7 @@ def test_a_model_that_cannot_be_served_ends_the_server_with_one_line_and_exit_co
 def test_a_configuration_that_cannot_be_served_is_one_line_and_exit_code_2_of_the_planner(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama", "num_hidden_layers": 0}')
     command = [sys.executable, "-m", "octavo_runtime", "plan", "--model", str(tmp_path), "--gpu", "l4"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert line.startswith(f"octavo: {tmp_path}/config.json: num_hidden_layers: ")
