@@ -3,7 +3,9 @@
 from torch import Tensor
 
 
-def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def add_rms_norm(
+    x: Tensor, residual: Tensor, weight: Tensor, eps: float, total: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The rms_norm of x + residual, and the sum itself.
 
     Args:
@@ -11,6 +13,8 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
         residual: [tokens, hidden], in x's dtype or, on a CPU, float32.
         weight: [hidden], in x's dtype.
         eps: added to the mean square.
+        total: where to write the sum, [tokens, hidden], contiguous, in residual's dtype; may be residual itself;
+            allocated if None.
 
     Returns:
         (normed, x + residual), both [tokens, hidden]: the first in x's dtype, the sum in residual's; it is rounded
@@ -19,7 +23,7 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
     if x.device.type == "cuda":
         from octavo_kernels.add_rms_norm import triton
 
-        return triton.add_rms_norm(x, residual, weight, eps)
+        return triton.add_rms_norm(x, residual, weight, eps, total)
     from octavo_kernels.add_rms_norm import cpu
 
-    return cpu.add_rms_norm(x, residual, weight, eps)
+    return cpu.add_rms_norm(x, residual, weight, eps, total)

@@ -42,11 +42,13 @@ def add_rms_norm_kernel(
     tl.store(normed + token * HIDDEN + element, normalise(rounded.to(tl.float32), scale, eps, HIDDEN), mask=mask)
 
 
-def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def add_rms_norm(
+    x: Tensor, residual: Tensor, weight: Tensor, eps: float, total: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """See `octavo_kernels.add_rms_norm`."""
     tokens, hidden = x.shape
     normed = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    total = torch.empty_like(normed)
+    total = torch.empty_like(normed) if total is None else total
     if tokens == 0:
         return normed, total
     padded = triton.next_power_of_2(hidden)

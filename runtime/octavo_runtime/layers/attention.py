@@ -43,7 +43,7 @@ def plan_attention(batch: Batch, kv_cache: Tensor, num_heads: int) -> AttentionP
 
 @dataclass(frozen=True)
 class Attention:
-    """The attention of one layer."""
+    """The attention of one layer: project, attend, and the output projection."""
 
     qkv: Linear  # hidden -> (heads + 2 * kv_heads) * head_dim
     output: Linear  # heads * head_dim -> hidden
@@ -60,48 +60,47 @@ class Attention:
         norms = sum(norm.num_bytes for norm in (self.q_norm, self.k_norm) if norm is not None)
         return self.qkv.num_bytes + self.output.num_bytes + norms
 
-    def __call__(self, hidden: Tensor, batch: Batch, plan: AttentionPlan, kv_cache: Tensor) -> Tensor:
-        """[tokens, hidden]. kv_cache: this layer's, [2, block, slot, kv_head, head_dim]; the keys and values of the
-        batch's tokens are written to it."""
-        heads = self.num_heads, self.num_kv_heads, self.num_kv_heads
-        q, k, v = self.qkv(hidden).view(-1, sum(heads), self.head_dim).split(heads, dim=1)
+    def project(
+        self, hidden: Tensor, positions: Tensor, slots: Tensor, kv_cache: Tensor, room: Tensor | None = None
+    ) -> Tensor:
+        """Queries [tokens, heads, head_dim]; the tokens' keys and values are written to their slots.
+
+        positions, slots: see Batch. kv_cache: this layer's, [2, block, slot, kv_head, head_dim]. room: where queries,
+        keys and values are computed, [tokens, (heads + 2 * kv_heads) * head_dim], of which the queries stay in front;
+        allocated if None."""
+        heads = [self.num_heads, self.num_kv_heads, self.num_kv_heads]
+        q, k, v = torch.split(self.qkv(hidden, room).view(-1, sum(heads), self.head_dim), heads, dim=1)
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm.heads(q), self.k_norm.heads(k)
+            normed = self.q_norm.heads(q)
+            q, k = normed if room is None else q.copy_(normed), self.k_norm.heads(k)
         if self.rotary is not None:
-            self.rotary(q, k, batch.positions)
-        write_kv(k, v, kv_cache[0], kv_cache[1], batch.slots)
-        if batch.prefill is None:
-            attended = self._decode(q, batch, plan, kv_cache, None)
-        elif batch.decode is None:
-            attended = self._prefill(q, batch, plan, kv_cache, None)
-        else:
-            attended = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-            split = batch.num_decodes
-            self._decode(q[:split], batch, plan, kv_cache, attended[:split])
-            self._prefill(q[split:], batch, plan, kv_cache, attended[split:])
-        return self.output(attended.flatten(1))
+            self.rotary(q, k, positions)
+        write_kv(k, v, kv_cache[0], kv_cache[1], slots)
+        return q
 
-    def _decode(self, q: Tensor, batch: Batch, plan: AttentionPlan, kv_cache: Tensor, out: Tensor | None) -> Tensor:
-        inputs = batch.decode
-        assert inputs is not None
+    def attend(
+        self, q: Tensor, batch: Batch, plan: AttentionPlan, kv_cache: Tensor, out: Tensor | None = None
+    ) -> Tensor:
+        """What the queries of a batch find in the cache, like q [tokens, heads, head_dim]. out: where to write;
+        allocated if None. Rows behind the batch's tokens are padding, and are not written."""
+        out = torch.empty(q.shape, dtype=q.dtype, device=q.device) if out is None else out
         keys, values = kv_cache.unbind()
-        return paged_decode(
-            q, keys, values, inputs.block_tables, inputs.seq_lens, self.scale, out=out, plan=plan.decode
-        )
-
-    def _prefill(self, q: Tensor, batch: Batch, plan: AttentionPlan, kv_cache: Tensor, out: Tensor | None) -> Tensor:
-        inputs = batch.prefill
-        assert inputs is not None
-        keys, values = kv_cache.unbind()
-        return paged_prefill(
-            q,
-            keys,
-            values,
-            inputs.block_tables,
-            inputs.seq_lens,
-            inputs.query_start,
-            inputs.max_query_len,
-            self.scale,
-            out=out,
-            plan=plan.prefill,
-        )
+        decode, prefill, split = batch.decode, batch.prefill, batch.num_decodes
+        if decode is not None:
+            paged_decode(
+                q[:split], keys, values, decode.block_tables, decode.seq_lens, self.scale, out[:split], plan.decode
+            )
+        if prefill is not None:
+            paged_prefill(
+                q[split:],
+                keys,
+                values,
+                prefill.block_tables,
+                prefill.seq_lens,
+                prefill.query_start,
+                prefill.max_query_len,
+                self.scale,
+                out[split:],
+                plan.prefill,
+            )
+        return out

@@ -28,7 +28,8 @@ class PrefillInputs:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's tokens: first the sequences with a single new token, from long to short, then the others."""
+    """One step's tokens: first the sequences with a single new token, from long to short, then the others, then
+    padding: tokens in front of everything, with the slot -1."""
 
     token_ids: torch.Tensor  # [tokens] int64
     positions: torch.Tensor  # [tokens] int64

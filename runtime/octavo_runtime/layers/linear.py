@@ -19,13 +19,13 @@ MANY_ROWS = 96
 
 
 class Linear(Protocol):
-    """y = x @ weight.T + bias for x [tokens, in], y [tokens, out]."""
+    """y = x @ weight.T + bias for x [tokens, in], y [tokens, out]. out: where to write y; allocated if None."""
 
     @property
     def num_bytes(self) -> int:
         """Bytes of memory that the weights take."""
 
-    def __call__(self, x: Tensor) -> Tensor: ...
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,12 @@ class DenseLinear:
     def num_bytes(self) -> int:
         return self.weight.nbytes + _bytes(self.bias)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        if out is None:
+            return linear(x, self.weight, self.bias)
+        if self.bias is None:
+            return torch.mm(x, self.weight.t(), out=out)
+        return torch.addmm(self.bias, x, self.weight.t(), out=out)
 
 
 class PrepackedLinear:
@@ -52,7 +56,7 @@ class PrepackedLinear:
         self._widens = weight.dtype == torch.bfloat16 and not _multiplies_bfloat16()
         self.num_bytes = weight.nbytes + _bytes(bias)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         rows = x.shape[0]
         if self._widens and rows >= MANY_ROWS:
             bias = None if self._bias is None else self._bias.float()
@@ -61,7 +65,8 @@ class PrepackedLinear:
         if padding:
             x = pad(x, (0, 0, 0, padding))
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
-        return y[:rows] if padding else y
+        y = y[:rows] if padding else y
+        return y if out is None else out.copy_(y)
 
 
 def padded_rows(rows: int) -> int:

@@ -1,6 +1,7 @@
 """The output head: hidden states to the scores of all words."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +13,16 @@ from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 
 # Up to this many rows a tied head of 16 bits is summed in float32.
 FEW_WIDE_ROWS = 4
+
+
+class Head(Protocol):
+    """Scores [rows, vocab] of hidden states [rows, hidden]."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of memory that the weights take."""
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
 
 
 class LMHead:
@@ -40,7 +51,7 @@ class LMHead:
 
 def build_lm_head(
     stored: Tensor | QuantizedMatrix, embedding: Tensor | None, device: torch.device, dtype: torch.dtype
-) -> Linear:
+) -> Head:
     """The projection of a stored weight [vocab, hidden], computed in `dtype` on `device`. embedding: the same weight
     where it lies already, if it is the embedding."""
     linear = build_linear(stored if embedding is None else embedding, None, device, dtype)

@@ -18,12 +18,12 @@ class RMSNorm:
     def num_bytes(self) -> int:
         return self.weight.nbytes
 
-    def __call__(self, hidden: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The stream with `hidden` added, normalised and as it is, both [tokens, hidden]. residual: the stream so far;
-        None where `hidden` begins it."""
-        if residual is None:
-            return rms_norm(hidden, self.weight, self.eps), hidden
-        return add_rms_norm(hidden, residual, self.weight, self.eps)
+    def __call__(self, stream: Tensor, added: Tensor | None) -> Tensor:
+        """The residual stream [tokens, hidden], normalised, once `added`, where there is any, is added to it in
+        place."""
+        if added is None:
+            return rms_norm(stream, self.weight, self.eps)
+        return add_rms_norm(added, stream, self.weight, self.eps, total=stream)[0]
 
     def heads(self, states: Tensor) -> Tensor:
         """Queries or keys [tokens, heads, head_dim], each head normalised by itself; weight: [head_dim]."""

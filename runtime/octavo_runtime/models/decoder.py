@@ -10,7 +10,8 @@ from octavo_kernels.decode_layers import PackedDecoder, PackedLayer
 from octavo_runtime.layers.attention import Attention, plan_attention
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.layers.embedding import Embedding
-from octavo_runtime.layers.linear import FEW_ROWS, DenseLinear, Linear
+from octavo_runtime.layers.linear import FEW_ROWS, DenseLinear
+from octavo_runtime.layers.lm_head import Head
 from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.norm import RMSNorm
 from octavo_runtime.layers.rotary import RotaryEmbedding
@@ -25,10 +26,33 @@ class DecoderLayer:
     attention: Attention
     mlp_norm: RMSNorm
     mlp: MLP
+    multiplier: float = 1.0  # of what attention and MLP add to the residual stream
 
     @property
     def num_bytes(self) -> int:
         return sum(part.num_bytes for part in (self.attention_norm, self.attention, self.mlp_norm, self.mlp))
+
+    def before_attention(
+        self,
+        stream: Tensor,
+        added: Tensor | None,
+        positions: Tensor,
+        slots: Tensor,
+        kv_cache: Tensor,
+        room: Tensor | None = None,
+    ) -> Tensor:
+        """The queries of the residual stream [tokens, hidden], once `added` is added to it. The rest: see
+        Attention.project."""
+        return self.attention.project(self.attention_norm(stream, added), positions, slots, kv_cache, room)
+
+    def after_attention(self, attended: Tensor, stream: Tensor) -> Tensor:
+        """What the MLP adds to the stream [tokens, hidden], which is left to the next norm; what attention adds is
+        added. attended: [tokens, heads, head_dim]."""
+        hidden = self._branch(self.attention.output(attended.flatten(1)))
+        return self._branch(self.mlp(self.mlp_norm(stream, hidden)))
+
+    def _branch(self, hidden: Tensor) -> Tensor:
+        return hidden if self.multiplier == 1.0 else hidden * self.multiplier
 
 
 @dataclass(frozen=True)
@@ -39,7 +63,7 @@ class Decoder:
     embedding: Embedding
     layers: tuple[DecoderLayer, ...]
     norm: RMSNorm
-    head: Linear  # hidden -> vocab
+    head: Head  # hidden -> vocab
     rotary: RotaryEmbedding
     packed_layers: tuple[PackedLayer, ...] | None = None  # the layers once more, where they are kept for few rows
 
@@ -56,16 +80,16 @@ class Decoder:
 
         kv_cache: [layer, 2, block, slot, kv_head, head_dim]; the keys and values of the batch's tokens are written to
         it."""
-        hidden, residual = self.embedding(batch.token_ids), None
+        stream = self.embedding(batch.token_ids)
         if self._few_rows is not None and batch.prefill is None and batch.num_decodes <= FEW_ROWS:
-            return self._few_rows(hidden, batch, kv_cache)
+            return self._few_rows(stream, batch, kv_cache)
         plan = plan_attention(batch, kv_cache, self.spec.num_heads)
+        added = None
         for layer, layer_cache in zip(self.layers, kv_cache.unbind(), strict=True):
-            hidden, residual = layer.attention_norm(hidden, residual)
-            hidden = self._branch(layer.attention(hidden, batch, plan, layer_cache))
-            hidden, residual = layer.mlp_norm(hidden, residual)
-            hidden = self._branch(layer.mlp(hidden))
-        return self.norm(hidden, residual)[0]
+            q = layer.before_attention(stream, added, batch.positions, batch.slots, layer_cache)
+            attended = layer.attention.attend(q, batch, plan, layer_cache)
+            added = layer.after_attention(attended, stream)
+        return self.norm(stream, added)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token scores [rows, vocab] in float32 for rows of hidden states."""
@@ -75,11 +99,6 @@ class Decoder:
         """The same in the type in which they are computed."""
         scores, divisor = self.head(hidden), self.spec.logits_divisor
         return scores if divisor == 1.0 else scores / divisor
-
-    def _branch(self, hidden: Tensor) -> Tensor:
-        """What attention or MLP adds to the residual stream."""
-        multiplier = self.spec.residual_multiplier
-        return hidden if multiplier == 1.0 else hidden * multiplier
 
     @cached_property
     def _few_rows(self) -> Callable[[Tensor, Batch, Tensor], Tensor] | None:

@@ -13,10 +13,15 @@ CUDA_CONTEXT_BYTES = 2**30
 MOST_CAPTURED = 1024
 """Sequences of the largest decode step that is captured as a CUDA graph."""
 
+MOST_CAPTURED_TOKENS = 2048
+"""Tokens of the largest step with prompts that is captured, in pieces. Above, the GPU computes for longer than the host
+needs to launch it kernel by kernel."""
+
 MIN_TOKENS = 16
 """The least that a KV cache must hold."""
 
-_GRAPH_BYTES = 2**27  # of the graphs themselves
+_GRAPH_BYTES = 2**27  # of the decode steps' graphs themselves
+_PIECES_BYTES = 2**21  # of the graphs of one piece in all sizes
 _WORKSPACE_BYTES = 2**28  # cuBLAS's and the kernels' own buffers
 _SAMPLED_ROWS = 256
 _TOKEN_BUDGETS = {"cuda": 8192, "cpu": 512}
@@ -174,9 +179,18 @@ def inner_size(spec: ModelSpec) -> int:
 
 
 def graph_bytes(spec: ModelSpec, config: EngineConfig) -> int:
-    """What the captured decode steps hold: the temporary tensors of the largest one, and the graphs."""
-    elements = min(config.max_num_seqs, MOST_CAPTURED) * (spec.vocab_size + inner_size(spec))
-    return elements * element_size(config) + _GRAPH_BYTES
+    """What captured steps hold: temporary tensors, what crosses from piece to piece, and the graphs."""
+    tokens = min(token_budget(config, "cuda"), MOST_CAPTURED_TOKENS)
+    crossing = tokens * (spec.qkv_size + spec.num_heads * spec.head_dim + 2 * spec.hidden_size)
+    elements = arena_elements(spec, min(config.max_num_seqs, MOST_CAPTURED), tokens) + crossing
+    return elements * element_size(config) + _GRAPH_BYTES + (spec.num_layers + 1) * _PIECES_BYTES
+
+
+def arena_elements(spec: ModelSpec, sequences: int, tokens: int) -> int:
+    """Elements of the temporary tensors of a captured decode step of `sequences`, or of pieces of `tokens`, which take
+    turns."""
+    piece = 3 * (spec.hidden_size + spec.intermediate_size)
+    return max(sequences * (spec.vocab_size + inner_size(spec)), tokens * piece)
 
 
 def reserve_bytes(spec: ModelSpec, config: EngineConfig) -> int:

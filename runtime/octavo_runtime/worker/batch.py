@@ -9,6 +9,7 @@ import torch
 
 from octavo_runtime.layers.batch import Batch, DecodeInputs, PrefillInputs
 from octavo_runtime.protocol.step import UNKNOWN, Slice
+from octavo_runtime.worker.sending import send
 
 
 def build_batch(
@@ -17,9 +18,11 @@ def build_batch(
     block_size: int,
     device: torch.device,
     newest: torch.Tensor | None = None,
+    size: int | None = None,
 ) -> Batch:
     """Packs at least one slice. block_tables: [rows, blocks], which already cover the slices' tokens. newest: [rows]
-    int64 on the device, the token last drawn for each row, which stands for UNKNOWN."""
+    int64 on the device, the token last drawn for each row, which stands for UNKNOWN. size: of tokens that the batch is
+    padded to."""
     counts = np.array([len(item.token_ids) for item in slices])
     lengths = np.array([item.start for item in slices]) + counts
     # Decodes first, from long to short: the CPU's attention takes sequences of similar length together.
@@ -35,44 +38,55 @@ def build_batch(
     seq_lens = lengths[order].astype(np.int32)
     split = int((counts == 1).sum())
 
-    def to_device(values: npt.NDArray[np.generic]) -> torch.Tensor:
-        return send(values, device)
+    def tables(part: slice) -> npt.NDArray[np.int32]:
+        width = -(-int(seq_lens[part].max(initial=0)) // block_size)
+        return block_tables[rows[part], :width]
 
-    def tables(part: slice) -> torch.Tensor:
-        width = -(-int(seq_lens[part].max()) // block_size)
-        return to_device(block_tables[rows[part], :width])
-
+    token_ids = np.fromiter(chain.from_iterable(item.token_ids for item in ordered), np.int64, int(ends[-1]))
+    unknown = np.flatnonzero(token_ids[:split] == UNKNOWN)
+    padded = np.zeros((3, len(token_ids) if size is None else size), dtype=np.int64)
+    padded[:, : len(token_ids)] = token_ids, positions, slots
+    padded[2, len(token_ids) :] = -1
+    query_start = np.concatenate(([0], counts[split:].cumsum())).astype(np.int32)
+    decoded, chunks = slice(split), slice(split, None)
+    (
+        tokens,
+        token_positions,
+        token_slots,
+        decode_tables,
+        decode_lens,
+        chunk_tables,
+        chunk_lens,
+        chunk_starts,
+        unknown_tokens,
+        unknown_rows,
+    ) = send(
+        device,
+        *padded,
+        tables(decoded),
+        seq_lens[decoded],
+        tables(chunks),
+        seq_lens[chunks],
+        query_start,
+        unknown,
+        rows[unknown],
+    )
+    if newest is not None and len(unknown):
+        tokens[unknown_tokens] = newest[unknown_rows]
     decode = prefill = None
     if split:
-        decode = DecodeInputs(tables(slice(split)), to_device(seq_lens[:split]))
+        decode = DecodeInputs(decode_tables, decode_lens)
     if split < len(ordered):
-        query_start = np.concatenate(([0], counts[split:].cumsum())).astype(np.int32)
-        prefill = PrefillInputs(
-            tables(slice(split, None)),
-            to_device(seq_lens[split:]),
-            to_device(query_start),
-            int(counts[split:].max()),
-            np.stack([counts[split:], lengths[order][split:]], axis=1),
-        )
+        lengths_of_chunks = np.stack([counts[chunks], lengths[order][chunks]], axis=1)
+        prefill = PrefillInputs(chunk_tables, chunk_lens, chunk_starts, int(counts[chunks].max()), lengths_of_chunks)
     back = np.argsort(order)
-    token_ids = np.fromiter(chain.from_iterable(item.token_ids for item in ordered), np.int64, int(ends[-1]))
-    tokens = to_device(token_ids)
-    if newest is not None and (token_ids[:split] == UNKNOWN).any():
-        decoded = tokens[:split]
-        decoded.copy_(torch.where(decoded == UNKNOWN, newest[to_device(rows[:split])], decoded))
     return Batch(
         token_ids=tokens,
-        positions=to_device(positions),
-        slots=to_device(slots),
+        positions=token_positions,
+        slots=token_slots,
         num_decodes=split,
         decode=decode,
         prefill=prefill,
         first_tokens=(ends - counts)[back],
         last_tokens=(ends - 1)[back],
     )
-
-
-def send(values: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
-    """The values on a device, copied behind what it has to do already without waiting for that."""
-    tensor = torch.from_numpy(values)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

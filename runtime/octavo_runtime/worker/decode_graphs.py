@@ -3,6 +3,7 @@ the drawn tokens."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +14,10 @@ from octavo_kernels.decode_inputs import BLOCK, ROW, SEQ_LEN, TABLE_ENTRY, TOKEN
 from octavo_kernels.draw_tokens import draw_tokens
 from octavo_runtime.layers.batch import Batch, DecodeInputs
 from octavo_runtime.models.decoder import Decoder
-from octavo_runtime.planning.memory import MOST_CAPTURED, inner_size
+from octavo_runtime.planning.memory import MOST_CAPTURED
 from octavo_runtime.protocol.step import Slice, TableUpdate
-from octavo_runtime.worker.batch import send
+from octavo_runtime.worker.graph_arena import Arena, capture
+from octavo_runtime.worker.sending import send
 
 SIZES: tuple[int, ...] = (
     1,
@@ -60,9 +62,15 @@ class DecodeGraphs:
     newest: [rows + 1] int64 on the device, the token last drawn for each row by a step that led (see `Launched`)."""
 
     def __init__(
-        self, decoder: Decoder, kv_cache: torch.Tensor, hashes: torch.Tensor, max_rows: int, max_blocks: int
+        self,
+        decoder: Decoder,
+        kv_cache: torch.Tensor,
+        hashes: torch.Tensor,
+        max_rows: int,
+        max_blocks: int,
+        arena: Arena | None,
     ) -> None:
-        """hashes: see `draw_tokens`. kv_cache: see `Decoder.forward`."""
+        """hashes: see `draw_tokens`. kv_cache: see `Decoder.forward`. arena: None without CUDA."""
         self.most_sequences = min(MOST_CAPTURED, max_rows)
         self._decoder = decoder
         self._kv_cache = kv_cache
@@ -77,11 +85,7 @@ class DecodeGraphs:
         self._block_tables = torch.zeros(shape, dtype=torch.int32, device=self._device)
         self._changes: list[TableUpdate] = []
         self._steps: dict[int, _Step] = {}
-        self._arena: torch.cuda.CUDAGraph | None = None
-        if self._device.type == "cuda":
-            # One stream for all captures: cuBLAS keeps a workspace for each stream that it has met.
-            self._stream = torch.cuda.Stream(self._device)
-            self._arena = self._reserve()
+        self._arena = arena
 
     def note(self, tables: Sequence[TableUpdate]) -> None:
         """Block tables went on; the next step needs to know."""
@@ -139,8 +143,7 @@ class DecodeGraphs:
         blocks = np.fromiter(changed.values(), np.int64, len(changed))
         if len(changed) <= room:
             return entries, blocks
-        both = np.stack([entries, blocks])
-        where, content = send(both, self._device)
+        where, content = send(self._device, entries, blocks)
         self._tables.view(-1)[where] = content.int()
         return entries[:0], blocks[:0]
 
@@ -169,31 +172,11 @@ class DecodeGraphs:
         return _Step(hosts, pinned, packed, inputs, Drawn(tokens, tokens), None)
 
     def _capture(self, step: _Step) -> _Step:
-        """The step with its graph. It runs once before, on padding alone, so that all kernels are there."""
+        """The step with its graph, captured on padding alone."""
         if self._arena is None:
             return step
-        torch.cuda.synchronize(self._device)
-        with torch.cuda.stream(self._stream):
-            self._compute(step)
-            self._stream.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            graph.capture_begin(pool=self._arena.pool())
-            hidden = self._compute(step)
-            graph.capture_end()
+        graph, hidden = capture(self._arena, partial(self._compute, step))
         return step._replace(drawn=Drawn(hidden, step.drawn.tokens), graph=graph)
-
-    def _reserve(self) -> torch.cuda.CUDAGraph:
-        """A graph that only holds the memory that all graphs' temporary tensors share. Each graph has the GPU for
-        itself while it runs; captured one by one, each larger one would else take memory of its own."""
-        spec = self._decoder.spec
-        shape = padded_size(self.most_sequences), spec.vocab_size + inner_size(spec)
-        graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize(self._device)
-        with torch.cuda.stream(self._stream):
-            graph.capture_begin()
-            torch.empty(shape, dtype=self._kv_cache.dtype, device=self._device)[0, 0].zero_()
-            graph.capture_end()
-        return graph
 
     def _compute(self, step: _Step) -> torch.Tensor:
         """The hidden states [size, hidden]; all else lands in the step's own memory."""

@@ -11,17 +11,26 @@ from octavo_kernels.draw_tokens import draw_tokens
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.models.decoder import Decoder
-from octavo_runtime.planning.memory import num_blocks, settle_max_model_len, token_budget
+from octavo_runtime.planning.memory import (
+    MOST_CAPTURED,
+    MOST_CAPTURED_TOKENS,
+    num_blocks,
+    settle_max_model_len,
+    token_budget,
+)
 from octavo_runtime.protocol.messages import Ready
 from octavo_runtime.protocol.step import Masks, Sample, Slice, StepPlan, StepResult, TokenLogprobs
 from octavo_runtime.sampling.logprobs import prompt_logprobs
 from octavo_runtime.sampling.sampler import Draw, Sampler
-from octavo_runtime.worker.batch import build_batch, send
-from octavo_runtime.worker.decode_graphs import DecodeGraphs, Drawn
+from octavo_runtime.worker.batch import build_batch
+from octavo_runtime.worker.decode_graphs import DecodeGraphs, Drawn, padded_size
 from octavo_runtime.worker.executor import Launched
+from octavo_runtime.worker.graph_arena import reserve
 from octavo_runtime.worker.kv_cache import KVCache
 from octavo_runtime.worker.pooling import Pooler
 from octavo_runtime.worker.rows import Rows
+from octavo_runtime.worker.sending import send
+from octavo_runtime.worker.token_graphs import TokenGraphs, padded_tokens
 
 # Prompt tokens whose scores over the whole vocabulary are in memory at once.
 _SCORED_AT_A_TIME = 256
@@ -29,8 +38,7 @@ _SCORED_AT_A_TIME = 256
 
 class ModelRunner:
     """The Executor of one device: a decoder with its KV cache, the state of its rows, its sampler and its pooler. The
-    same for all devices, but that a GPU's decode steps run as graphs, and that its steps lead where every row draws
-    plainly.
+    same for all devices, but that a GPU's steps run as graphs, and that they lead where every row draws plainly.
 
     block_bytes: size of one block of the KV cache. swap_bytes_per_second: measured speed of the way to host memory."""
 
@@ -41,6 +49,7 @@ class ModelRunner:
         rows: Rows,
         sampler: Sampler,
         graphs: DecodeGraphs | None,
+        token_graphs: TokenGraphs | None,
         *,
         max_model_len: int,
         max_num_batched_tokens: int,
@@ -56,6 +65,7 @@ class ModelRunner:
         self._sampler = sampler
         self._pooler = Pooler()
         self._graphs = graphs
+        self._token_graphs = token_graphs
         self.block_bytes = kv_cache.block_bytes
         self.swap_bytes_per_second = kv_cache.swap_bytes_per_second()
         self.ready = Ready(
@@ -94,9 +104,8 @@ class ModelRunner:
             if leads:
                 return Launched(partial(_tell, slices, fetch(drawn.tokens)), leads=True)
             return Launched(partial(self._draw_again, slices, drawn.hidden))
-        cache, newest = self._kv_cache.device, None if graphs is None else graphs.newest
-        batch = build_batch(slices, self._rows.block_tables, self._kv_cache.block_size, cache.device, newest)
-        hidden = self._decoder.forward(batch, cache)
+        newest = None if graphs is None else graphs.newest
+        batch, hidden = self._forward(slices, newest)
         if leads and newest is not None:
             return Launched(partial(_tell, slices, self._draw_newest(slices, batch, hidden, newest)), leads=True)
         return Launched(partial(self._finish, plan, batch, hidden))
@@ -104,7 +113,18 @@ class ModelRunner:
     @torch.inference_mode()
     def prepare(self) -> bool:
         """See `Executor.prepare`."""
-        return self._graphs is not None and self._graphs.capture_next()
+        return (self._graphs is not None and self._graphs.capture_next()) or (
+            self._token_graphs is not None and self._token_graphs.capture_next()
+        )
+
+    def _forward(self, slices: list[Slice], newest: torch.Tensor | None) -> tuple[Batch, torch.Tensor]:
+        """The slices packed, and the hidden states of their tokens."""
+        graphs, cache = self._token_graphs, self._kv_cache
+        size = None if graphs is None else graphs.size_for(sum(len(item.token_ids) for item in slices))
+        batch = build_batch(slices, self._rows.block_tables, cache.block_size, cache.device.device, newest, size)
+        if graphs is None or size is None:
+            return batch, self._decoder.forward(batch, cache.device)
+        return batch, graphs.forward(batch)
 
     def _scores_or_pools(self, slices: list[Slice]) -> bool:
         """Whether more is wanted of any slice than the tokens that it draws."""
@@ -145,10 +165,9 @@ class ModelRunner:
             [item.draws[0] for _, item in drawing],
             [item.start + len(item.token_ids) for _, item in drawing],
         )
-        where, drawn_rows = send(np.stack([last, rows]), hidden.device)
-        parameters = send(np.stack([temperatures.view(np.int32), keys]), hidden.device)
-        logits = self._decoder.scores(hidden[where])
-        tokens = draw_tokens(logits, parameters[0].view(torch.float32), parameters[1], self._sampler.hashes)
+        where, drawn_rows, temperatures_there, keys_there = send(hidden.device, last, rows, temperatures, keys)
+        scores = self._decoder.scores(hidden[where])
+        tokens = draw_tokens(scores, temperatures_there, keys_there, self._sampler.hashes)
         newest[drawn_rows] = tokens
         return fetch(tokens)
 
@@ -235,17 +254,22 @@ def make_runner(
     decoder.rotary.reach(max_model_len)
     kv_cache = KVCache(spec, blocks, host_blocks, config.block_size, weight.device, weight.dtype)
     sampler = Sampler(config.max_num_seqs, spec.vocab_size, spec.eos_token_ids, weight.device)
-    graphs = None
+    budget = token_budget(config, weight.device.type)
+    graphs = token_graphs = None
     if weight.device.type == "cuda":
-        graphs = DecodeGraphs(decoder, kv_cache.device, sampler.hashes, config.max_num_seqs, max_blocks)
+        sequences, tokens = min(config.max_num_seqs, MOST_CAPTURED), min(budget, MOST_CAPTURED_TOKENS)
+        arena = reserve(spec, kv_cache.device, padded_size(sequences), padded_tokens(tokens))
+        graphs = DecodeGraphs(decoder, kv_cache.device, sampler.hashes, config.max_num_seqs, max_blocks, arena)
+        token_graphs = TokenGraphs(decoder, kv_cache.device, arena, budget)
     return ModelRunner(
         decoder,
         kv_cache,
         Rows(config.max_num_seqs, max_blocks),
         sampler,
         graphs,
+        token_graphs,
         max_model_len=max_model_len,
-        max_num_batched_tokens=token_budget(config, weight.device.type),
+        max_num_batched_tokens=budget,
         device=device,
         started=started,
     )

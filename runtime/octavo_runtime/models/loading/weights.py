@@ -75,7 +75,7 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
             q_norm=norm(at + _Q_NORM, spec.head_dim) if spec.qk_norm else None,
             k_norm=norm(at + _K_NORM, spec.head_dim) if spec.qk_norm else None,
         )
-        layers.append(DecoderLayer(attention_norm, attention, mlp_norm, MLP(gate_up, down)))
+        layers.append(DecoderLayer(attention_norm, attention, mlp_norm, MLP(gate_up, down), spec.residual_multiplier))
         if packs(device, dtype) and spec.is_plain:
             packed_qkv, packed_output, packed_gate_up, packed_down = map(_pack, projections)
             if packed_qkv and packed_output and packed_gate_up and packed_down:

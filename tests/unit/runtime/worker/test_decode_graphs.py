@@ -12,6 +12,7 @@ from small_models import SHAPES, make_engine, random_prompts, run, save, tokens_
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.worker.decode_graphs import DecodeGraphs, padded_size
+from octavo_runtime.worker.graph_arena import reserve
 
 LENGTHS = (1, 5, 16, 17, 60, 150, 33)
 PARAMS = {
@@ -50,12 +51,14 @@ def with_graphs(engine: Engine) -> Engine:
     """The engine with decode steps made on the device, as a GPU's are."""
     one = runner(engine)
     tables = one._rows.block_tables
-    one._graphs = DecodeGraphs(one._decoder, one._kv_cache.device, one._sampler.hashes, *tables.shape)
+    cache = one._kv_cache.device
+    arena = reserve(one._decoder.spec, cache, padded_size(len(tables)), 0)
+    one._graphs = DecodeGraphs(one._decoder, cache, one._sampler.hashes, *tables.shape, arena)
     return engine
 
 
 def without_graphs(engine: Engine) -> Engine:
-    runner(engine)._graphs = None
+    runner(engine)._graphs = runner(engine)._token_graphs = None
     return engine
 
 
@@ -137,7 +140,7 @@ def test_a_table_longer_than_the_step_is_written_before_it():
     from octavo_runtime.protocol.step import TableUpdate
 
     kv_cache = torch.zeros(1, 2, 8, 16, 1, 16)
-    graphs = DecodeGraphs(SimpleNamespace(), kv_cache, torch.zeros(3, dtype=torch.int32), 2, 6)
+    graphs = DecodeGraphs(SimpleNamespace(), kv_cache, torch.zeros(3, dtype=torch.int32), 2, 6, None)
     graphs.note([TableUpdate(1, 0, [4, 5, 6]), TableUpdate(1, 2, [7, 3])])
     entries, blocks = graphs._take_changes(2)
     assert (len(entries), len(blocks)) == (0, 0)

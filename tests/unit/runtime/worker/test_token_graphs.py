@@ -1,0 +1,237 @@
+"""A forward pass in pieces brings what the plain one brings, whatever its padding. On a CPU the pieces run operation by
+operation; on a GPU they are captured."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from small_models import SHAPES, make_engine, random_prompts, run, save, tokens_of
+
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.models.decoder import Decoder
+from octavo_runtime.models.loading.weights import build_decoder
+from octavo_runtime.planning import memory as planning
+from octavo_runtime.planning.known_models import find_spec
+from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.protocol.step import UNKNOWN, Slice
+from octavo_runtime.worker.batch import build_batch
+from octavo_runtime.worker.decode_graphs import DecodeGraphs, padded_size
+from octavo_runtime.worker.graph_arena import reserve
+from octavo_runtime.worker.token_graphs import SIZES, TokenGraphs, padded_tokens
+
+PLAIN = replace(
+    find_spec("SmolLM2-135M"),
+    vocab_size=300,
+    hidden_size=48,
+    intermediate_size=72,
+    num_layers=3,
+    num_heads=6,
+    num_kv_heads=2,
+    head_dim=32,
+    max_position=512,
+)
+SPECS = {
+    "plain": PLAIN,
+    "biased": replace(PLAIN, qkv_bias=True, output_bias=True, mlp_bias=True),
+    "normalised heads": replace(PLAIN, qk_norm=True),
+    "unrotated layers": replace(PLAIN, unrotated_layers=frozenset({0, 2})),
+    "multiplied": replace(PLAIN, embedding_multiplier=3.0, residual_multiplier=0.3, attention_scale=0.1),
+}
+TOLERANCES = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
+BLOCK, BLOCKS = 16, 20  # of a row
+# Of each row: tokens in the cache, and tokens of the step.
+BATCHES = {
+    "a token": [(0, 1)],
+    "a prompt": [(0, 15)],
+    "a prompt that fills its size": [(0, 16)],
+    "a prompt and a token too many": [(0, 17)],
+    "a chunk": [(100, 70)],
+    "prompts": [(0, 40), (0, 3), (0, 66), (0, 19)],
+    "decodes": [(30, 1), (150, 1), (2, 1)],
+    "a mix": [(17, 1), (0, 33), (200, 1), (64, 20), (0, 1), (5, 2)],
+    "a long mix": [(31, 1), (0, 300), (16, 100), (90, 1)],
+}
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+def random_decoder(spec, device: str, dtype: torch.dtype) -> Decoder:
+    generator = torch.Generator().manual_seed(0)
+
+    def read(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        around = 1.0 if "norm" in name else 0.0
+        return around + 0.1 * torch.randn(shape, generator=generator)
+
+    decoder = build_decoder(spec, read, torch.device(device), dtype)
+    decoder.rotary.reach(spec.max_position)
+    return decoder
+
+
+def random_cache(decoder: Decoder, rows: int) -> torch.Tensor:
+    spec, weight = decoder.spec, decoder.embedding.weight
+    shape = (spec.num_layers, 2, rows * BLOCKS, BLOCK, spec.num_kv_heads, spec.head_dim)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(weight)
+
+
+def pieces_of(decoder: Decoder, cache: torch.Tensor, most: int) -> TokenGraphs:
+    return TokenGraphs(decoder, cache, reserve(decoder.spec, cache, 0, padded_tokens(most)), most)
+
+
+@torch.inference_mode()
+def compare(decoder: Decoder, work: list[tuple[int, int]]) -> None:
+    count = sum(tokens for _, tokens in work)
+    tables = np.random.default_rng(2).permutation(len(work) * BLOCKS).astype(np.int32).reshape(len(work), BLOCKS)
+    slices = [Slice(row, start, [(7 * row + 5 * one) % 300 for one in range(n)]) for row, (start, n) in enumerate(work)]
+    cache = random_cache(decoder, len(work))
+    expected_cache, device = cache.clone(), cache.device
+    expected = decoder.forward(build_batch(slices, tables, BLOCK, device), expected_cache)
+    graphs = pieces_of(decoder, cache, 512)
+    while graphs.capture_next():
+        pass
+    size = graphs.size_for(count)
+    assert size == padded_tokens(count)
+    for memory in (graphs._tensors.stream, graphs._tensors.qkv, graphs._tensors.attended, graphs._tensors.hidden):
+        memory[count:] = torch.nan
+    batch = build_batch(slices, tables, BLOCK, device, size=size)
+    found = graphs.forward(batch)
+    assert batch.last_tokens.max() == count - 1
+    largest = TOLERANCES[cache.dtype] * float(expected.abs().max())
+    torch.testing.assert_close(found[:count], expected, rtol=0, atol=largest)
+    largest = TOLERANCES[cache.dtype] * float(expected_cache.abs().max())
+    torch.testing.assert_close(cache, expected_cache, rtol=0, atol=largest)
+    written = (expected_cache != random_cache(decoder, len(work))).any(dim=(0, 1, 4, 5))
+    unchanged = (cache == expected_cache).all(dim=(0, 1, 4, 5))
+    assert int(written.sum()) == count
+    assert bool((written | unchanged).all())
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("device", DEVICES)
+def test_pieces_are_the_plain_forward_pass(batch, device):
+    compare(random_decoder(PLAIN, device, torch.float32), BATCHES[batch])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("device", DEVICES)
+def test_all_families_in_all_types(spec, dtype, device):
+    compare(random_decoder(SPECS[spec], device, dtype), BATCHES["a mix"])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_one_size_after_another_in_the_same_memory(device):
+    decoder = random_decoder(PLAIN, device, torch.float32)
+    tables = np.arange(BLOCKS, dtype=np.int32).reshape(1, BLOCKS)
+    cache = random_cache(decoder, 1)
+    plain_cache = cache.clone()
+    with torch.inference_mode():
+        graphs = pieces_of(decoder, cache, 128)
+        while graphs.capture_next():
+            pass
+        for start, count in [(0, 100), (100, 1), (101, 16), (117, 100), (217, 3)]:
+            slices = [Slice(0, start, [(start + one) % 300 for one in range(count)])]
+            expected = decoder.forward(build_batch(slices, tables, BLOCK, cache.device), plain_cache)
+            found = graphs.forward(build_batch(slices, tables, BLOCK, cache.device, size=graphs.size_for(count)))
+            torch.testing.assert_close(found[:count], expected, rtol=0, atol=1e-4)
+
+
+def test_a_token_that_only_the_device_knows_is_in_its_place():
+    tables = np.arange(3 * BLOCKS, dtype=np.int32).reshape(3, BLOCKS)
+    slices = [Slice(0, 0, [5, 6, 7]), Slice(1, 9, [UNKNOWN]), Slice(2, 30, [UNKNOWN])]
+    newest = torch.tensor([-7, 41, 42, -7])
+    batch = build_batch(slices, tables, BLOCK, torch.device("cpu"), newest, 16)
+    assert batch.token_ids.tolist() == [42, 41, 5, 6, 7] + [0] * 11
+    assert batch.slots[5:].tolist() == [-1] * 11
+
+
+def test_sizes_that_serve_many_steps_are_captured_first():
+    decoder = random_decoder(PLAIN, "cpu", torch.float32)
+    graphs = TokenGraphs(decoder, random_cache(decoder, 1), None, 8192)
+    assert graphs.size_for(100) is None
+    assert graphs.capture_next()
+    assert [graphs.size_for(count) for count in (1, 256, 257)] == [256, 256, None]
+    for _ in range(3):
+        graphs.capture_next()
+    assert [graphs.size_for(count) for count in (100, 257, 1100, 2048, 2049)] == [256, 512, 2048, 2048, None]
+    turns = 4
+    while graphs.capture_next():
+        turns += 1
+    assert turns == len(SIZES)
+    for count in range(1, 2049):
+        assert graphs.size_for(count) == padded_tokens(count)
+
+
+def test_no_size_is_larger_than_any_step():
+    decoder = random_decoder(PLAIN, "cpu", torch.float32)
+    graphs = TokenGraphs(decoder, random_cache(decoder, 1), None, 100)
+    assert graphs.capture_next()
+    assert graphs.size_for(100) == 112
+    while graphs.capture_next():
+        pass
+    assert max(graphs._captured) == 112
+
+
+def test_the_planner_counts_what_crosses_from_piece_to_piece():
+    spec = find_spec("Llama-3.1-8B")
+    decoder = build_decoder(spec, lambda _, shape: torch.zeros(shape, device="meta"), torch.device("meta"), torch.half)
+    cache = torch.zeros(spec.num_layers, 2, 1, BLOCK, spec.num_kv_heads, spec.head_dim, dtype=torch.half, device="meta")
+    graphs = TokenGraphs(decoder, cache, None, 8192)
+    held = sum(tensor.nbytes for tensor in graphs._tensors[3:])
+    config = EngineConfig(model="m", dtype="float16", max_num_seqs=1)
+    arena = planning.arena_elements(spec, 1, planning.MOST_CAPTURED_TOKENS) * 2
+    assert held + arena < planning.graph_bytes(spec, config) < held + arena + 2**29
+
+
+PARAMS = {
+    "greedy": SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True),
+    "seeded": SamplingParams(temperature=0.8, seed=5, max_tokens=20, ignore_eos=True),
+    "with logprobs": SamplingParams(temperature=0.7, seed=1, logprobs=2, prompt_logprobs=1, max_tokens=12),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    save(SHAPES["3 heads of 64, tied"], folder)
+    return folder
+
+
+def with_pieces(engine):
+    """The engine as a GPU's is, all sizes captured."""
+    runner = engine._executor
+    cache, tables, budget = runner._kv_cache.device, runner._rows.block_tables, runner.max_num_batched_tokens
+    arena = reserve(runner.spec, cache, padded_size(len(tables)), padded_tokens(budget))
+    runner._graphs = DecodeGraphs(runner._decoder, cache, runner._sampler.hashes, *tables.shape, arena)
+    runner._token_graphs = TokenGraphs(runner._decoder, cache, arena, budget)
+    while engine.prepare_some():
+        pass
+    return engine
+
+
+def without_pieces(engine):
+    engine._executor._graphs = engine._executor._token_graphs = None
+    return engine
+
+
+@pytest.mark.parametrize("budget", [16, 100, 512])
+@pytest.mark.parametrize("params", PARAMS)
+@pytest.mark.parametrize("device", DEVICES)
+def test_engines_draw_the_same_tokens(folder, params, budget, device):
+    """One of them one step ahead, so that decodes beside prompts go on from tokens that only the device knows."""
+    make = partial(make_engine, folder, device=device, swap_space="1Mi", max_num_batched_tokens=budget, max_num_seqs=8)
+    prompts = random_prompts(1, 5, 16, 17, 60, 150, 33, 90, 2)
+    pieces, plain = (
+        [tokens_of(one) for one in run(turn(make()), prompts, PARAMS[params])] for turn in (with_pieces, without_pieces)
+    )
+    assert pieces == plain
+
+
+def test_all_steps_with_prompts_take_this_way(folder, monkeypatch):
+    engine = with_pieces(make_engine(folder, max_num_batched_tokens=64, max_num_seqs=8))
+    monkeypatch.setattr(Decoder, "forward", None)
+    monkeypatch.setattr(DecodeGraphs, "run", None)
+    engine.add_request("0", list(range(150)), SamplingParams(max_tokens=1))
+    while engine.has_work:
+        outputs = engine.step()
+    assert [len(output.token_ids) for output in outputs] == [1]
