@@ -14,7 +14,7 @@ GPU_TESTS = $(shell grep -rl --include='test_*.py' 'mark\.gpu' tests/unit)
 PARALLEL = -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs demo demo-down test test-fast test-gpu soak lint generate verify bench cluster-up cluster-down clean
+.PHONY: help setup programs demo demo-down test test-on-cluster test-on-api-server test-fast test-gpu soak lint generate verify bench cluster-up cluster-down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,8 +51,15 @@ demo-down: ## Remove what the demo made, the cluster included
 test: ## All tests that this machine can run, on a real cluster where it has one
 	@bash tools/cluster/prepare.sh
 	@$(MAKE) --no-print-directory verify lint
-	$(BIN)/python -m pytest -m "cluster and not gpu"
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-on-cluster test-on-api-server
 	$(BIN)/python -m pytest $(PARALLEL) -m "not cluster and not gpu"
+
+# These two wait for others most of the time, and have nothing in common.
+test-on-cluster:
+	$(BIN)/python -m pytest -m "cluster and not gpu" tests/e2e
+
+test-on-api-server:
+	$(BIN)/python -m pytest -m "cluster and not gpu" tests/unit
 
 test-fast: $(READY) verify lint ## Style, types, and the tests that need neither a cluster nor patience
 	$(BIN)/python -m pytest $(PARALLEL) -m "not gpu and not cluster and not slow"

@@ -21,7 +21,7 @@ MIN_TOKENS = 16
 """The least that a KV cache must hold."""
 
 _GRAPH_BYTES = 2**27  # of the decode steps' graphs themselves
-_PIECES_BYTES = 2**21  # of the graphs of one piece in all sizes
+_PIECES_BYTES = 3 * 2**20  # of the graphs of one piece in all sizes
 _WORKSPACE_BYTES = 2**28  # cuBLAS's and the kernels' own buffers
 _SAMPLED_ROWS = 256
 _TOKEN_BUDGETS = {"cuda": 8192, "cpu": 512}

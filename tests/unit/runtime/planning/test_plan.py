@@ -184,9 +184,9 @@ def test_swap_space(fields, device, cache, free, expected):
 @pytest.mark.parametrize(
     ("fields", "memory", "words"),
     [
-        ({}, 24 * GB, "memory: must be at least 30.62 GB for weights and reserves, got 21.60 GB to use"),
-        ({"kv_cache_memory": "60Gi"}, 80 * GB, "kv_cache_memory: must be at most 49.38 GB"),
-        ({"max_model_len": 4096}, 36 * GB, "max_model_len: must be at most 2176"),
+        ({}, 24 * GB, "memory: must be at least 30.66 GB for weights and reserves, got 21.60 GB to use"),
+        ({"kv_cache_memory": "60Gi"}, 80 * GB, "kv_cache_memory: must be at most 49.34 GB"),
+        ({"max_model_len": 4096}, 36 * GB, "max_model_len: must be at most 2112"),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(fields, memory, words):

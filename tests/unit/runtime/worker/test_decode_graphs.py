@@ -118,7 +118,7 @@ def test_decodes_alone_take_this_way(make, folder, monkeypatch):
 def test_sizes_are_captured_ahead_one_at_a_time_largest_first(make, folder):
     engine = with_graphs(make(folder, max_num_seqs=13))
     graphs, seen = runner(engine)._graphs, []
-    while engine.prepare_some():
+    while graphs.capture_next():
         seen.append(min(graphs._steps))
     assert seen == [16, 8, 4, 2, 1]
     prompts = random_prompts(*LENGTHS)
