@@ -92,19 +92,19 @@ def chat(**fields):
 
 
 def test_requests_take_what_they_leave_out():
-    assert chat().sampling_params(None, DEFAULTS) == SamplingParams(**DEFAULTS)
-    assert chat().sampling_params(None, {}) == SamplingParams()
-    asked = chat(temperature=1.0, top_k=0, max_tokens=300).sampling_params(None, DEFAULTS)
+    assert chat().sampling_params(None, DEFAULTS, None) == SamplingParams(**DEFAULTS)
+    assert chat().sampling_params(None, {}, None) == SamplingParams()
+    asked = chat(temperature=1.0, top_k=0, max_tokens=300).sampling_params(None, DEFAULTS, None)
     assert asked == SamplingParams(top_p=0.9, repetition_penalty=1.1, max_tokens=300)
 
 
 def test_the_lesser_of_both_limits_counts_for_completions():
     request = CompletionRequest(model="m", prompt="a")
-    assert request.sampling_params(16, DEFAULTS).max_tokens == 16
-    assert request.sampling_params(16, {"max_tokens": 7}).max_tokens == 7
-    assert request.sampling_params(16, {}).max_tokens == 16
+    assert request.sampling_params(16, DEFAULTS, None).max_tokens == 16
+    assert request.sampling_params(16, {"max_tokens": 7}, None).max_tokens == 7
+    assert request.sampling_params(16, {}, None).max_tokens == 16
 
 
 def test_beams_are_compared_without_them():
-    params = chat(use_beam_search=True, n=2).sampling_params(None, DEFAULTS)
+    params = chat(use_beam_search=True, n=2).sampling_params(None, DEFAULTS, None)
     assert params == SamplingParams(n=2, beam_width=2, max_tokens=200)
