@@ -59,7 +59,7 @@ Delta = TextDelta | ReasoningDelta | ToolCallStart | ArgumentsDelta
 Piece = Start | Delta | Finish
 
 
-class Growth(msgspec.Struct):
+class Increment(msgspec.Struct):
     """What one output of the engine brings to an answer. logprobs: of the tokens whose text is in it; None where they
     were not asked for. finish_reason: where the answer ends here."""
 

@@ -16,7 +16,7 @@ from octavo_runtime.server.generation.logprobs import TokenTrail, chat_logprobs
 from octavo_runtime.server.generation.pieces import (
     AnswerFinishReason,
     Finish,
-    Growth,
+    Increment,
     Piece,
     ReasoningDelta,
     Start,
@@ -91,7 +91,7 @@ class TurnReader:
         """Whether nothing of this answer has been read."""
         return index not in self._readers
 
-    def read(self, delta: EngineDelta) -> Growth:
+    def read(self, delta: EngineDelta) -> Increment:
         """What one output of the engine brings to its answer."""
         index, reason = delta.index, delta.finish_reason
         if index not in self._readers:
@@ -99,7 +99,7 @@ class TurnReader:
         reader = self._readers[index]
         deltas = reader.add(delta.text, delta.token_ids, finished=reason is not None)
         ended = None if reason is None else _finish_reason(reason, reader)
-        return Growth(deltas, self._scores[index].add(delta), ended)
+        return Increment(deltas, self._scores[index].add(delta), ended)
 
     def usage(self) -> Usage:
         """The counts so far, of all answers together."""
@@ -115,14 +115,14 @@ async def pieces(turn: ChatTurn) -> AsyncGenerator[Piece, None]:
         async for output in outputs:
             if reader.is_new(output.index):
                 yield Start(reader.usage())
-            growth = reader.read(output)
-            scores += growth.logprobs or ()
-            for delta in growth.deltas:
+            increment = reader.read(output)
+            scores += increment.logprobs or ()
+            for delta in increment.deltas:
                 yield TextDelta(delta.text, scores) if isinstance(delta, TextDelta) else delta
                 if isinstance(delta, TextDelta | ReasoningDelta):
                     scores = []
-            if growth.finish_reason is not None:
-                ended.append(Finish(growth.finish_reason, output.stop_reason, reader.usage()))
+            if increment.finish_reason is not None:
+                ended.append(Finish(increment.finish_reason, output.stop_reason, reader.usage()))
     [finish] = ended
     yield finish
 

@@ -135,12 +135,12 @@ async def chunks(turn: ChatTurn) -> AsyncGenerator[ChatCompletionChunk, None]:
                 first = chunk([ChatChunkChoice(index=index, delta=role)], reader.usage() if counted else None)
                 first.prompt_token_ids = generation.ask.prompt if body.return_token_ids else None
                 yield first
-            growth = reader.read(output)
-            usage, reason = reader.usage() if counted else None, growth.finish_reason
-            deltas = _chat_deltas(growth.deltas)
-            logprobs = None if growth.logprobs is None else ChatLogprobs(content=growth.logprobs)
+            increment = reader.read(output)
+            usage, reason = reader.usage() if counted else None, increment.finish_reason
+            deltas = _chat_deltas(increment.deltas)
+            logprobs = None if increment.logprobs is None else ChatLogprobs(content=increment.logprobs)
             token_ids = list(output.token_ids) if body.return_token_ids else None
-            if not deltas and (token_ids or growth.logprobs):
+            if not deltas and (token_ids or increment.logprobs):
                 deltas = [ChatDelta(content="")]
             for delta in deltas:
                 choice = ChatChunkChoice(index=index, delta=delta, logprobs=logprobs, token_ids=token_ids)
