@@ -250,6 +250,7 @@ class Engine:
     def _expire(self) -> Iterator[Output]:
         """Ends the requests whose time is over."""
         for state, error in self._deadlines.expired(self._clock()):
+            self._proof = self._scheduler.proof()
             yield self._live.fail(state, error)
 
     def _launch(self) -> _Flight | None:
