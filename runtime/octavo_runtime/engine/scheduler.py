@@ -237,7 +237,7 @@ class Scheduler:
         swapped = sequence.is_swapped
         while not (self._free_rows and self.tables.enter(sequence)):
             # Those that are held for this one may hold what it needs, and nothing else will ever free it.
-            if not alone or self.running or not self._holds_rows:
+            if not alone or self.running or not self._held_rows:
                 return False
             self._preempt(self._last())
         self.num_swapped -= swapped
@@ -245,13 +245,13 @@ class Scheduler:
         return True
 
     @property
-    def _holds_rows(self) -> bool:
-        return any(one.row is not None for one in self._held)
+    def _held_rows(self) -> list[Sequence]:
+        """Those held that have not given way."""
+        return [one for one in self._held if one.row is not None]
 
     def _last(self) -> Sequence:
         """The last in order of those with a row."""
-        last = [*self.running[-1:], *[one for one in self._held if one.row is not None][-1:]]
-        return max(last, key=_order)
+        return max([*self.running[-1:], *self._held_rows[-1:]], key=_order)
 
     def _preempt(self, sequence: Sequence) -> None:
         """Takes its row and blocks from a sequence. It waits for others, unless it is held."""

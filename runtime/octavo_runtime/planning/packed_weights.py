@@ -1,5 +1,5 @@
 """What a CPU holds of a GGUF file's weights beside their 16-bit form: those of 4 and 8 bits, packed for few rows (see
-model.weights and octavo_kernels.quantized_linear). Free of torch."""
+models/loading/weights.py and octavo_kernels.quantized_linear). Free of torch."""
 
 from collections.abc import Iterable, Mapping
 
