@@ -3,19 +3,12 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable
 
 import pytest
-from patience import PATIENCE
+from patience import PATIENCE, eventually_async
 
 from octavo_operator.control import places
 from octavo_operator.control.places import Places
-
-
-async def until(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    async with asyncio.timeout(seconds):
-        while not holds():
-            await asyncio.sleep(0.01)
 
 
 class Watches:
@@ -47,15 +40,15 @@ async def test_one_that_goes_leaves_the_others_and_is_taken_up_again(monkeypatch
     serving = Places(["team-a", "team-b", "absent"], watches, lost.append)
     task = asyncio.create_task(serving.serve())
     try:
-        await until(lambda: watches.served == {"team-a", "team-b"} and "absent" in lost)
+        await eventually_async(lambda: watches.served == {"team-a", "team-b"} and "absent" in lost)
         watches.closed.add("team-b")
-        await until(lambda: "team-b" in lost)
+        await eventually_async(lambda: "team-b" in lost)
         assert watches.served == {"team-a"}
         assert watches.tries.count("team-a") == 1
         assert serving.troubles()["namespace team-b"] == "deployments is forbidden in team-b"
         watches.closed.clear()
-        await until(lambda: watches.served == {"team-a", "team-b", "absent"})
-        await until(lambda: serving.troubles() == {})
+        await eventually_async(lambda: watches.served == {"team-a", "team-b", "absent"})
+        await eventually_async(lambda: serving.troubles() == {})
     finally:
         serving._stop.set()
         await asyncio.wait_for(task, PATIENCE)
@@ -88,7 +81,7 @@ async def test_told_to_end_all_end() -> None:
     watches = Watches()
     serving = Places(["team-a", "team-b"], watches, lambda place: None)
     task = asyncio.create_task(serving.serve())
-    await until(lambda: len(watches.served) == 2)
+    await eventually_async(lambda: len(watches.served) == 2)
     serving._stop.set()
     await asyncio.wait_for(task, PATIENCE)
     assert watches.served == set()
