@@ -7,7 +7,6 @@ seen, and ends with 1 where liveness was red, the stream broke or the long promp
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import httpx
 
+from octavo_runtime.bench.server import serving
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.text.tokenizer_conversion import tokenizer_folder
 
@@ -100,7 +100,8 @@ def measure(url: str, tokens: int) -> bool:
     print(f"the long prompt: HTTP {answer.status_code} after {seconds:.0f} s, {tokens / seconds:.1f} tokens/s")
     print(f"a token of the stream, alone: {alone:.2f} s; beside it: {len(beside)} tokens, median "
           f"{beside[len(beside) // 2]:.2f} s, longest {beside[-1]:.2f} s")  # fmt: skip
-    print(f"liveness: {len(seen.probes)} probes, slowest {max(seen.probes):.3f} s, red: {seen.red or 'never'}")
+    slowest = max(seen.probes, default=0.0)
+    print(f"liveness: {len(seen.probes)} probes, slowest {slowest:.3f} s, red: {seen.red or 'never'}")
     print(f"the stream: {seen.stream_error or 'went on'}")
     return answer.status_code == 200 and not seen.red and not seen.stream_error
 
@@ -116,22 +117,8 @@ def main() -> int:
         (folder / "config.json").write_text(json.dumps(SHAPE | {"num_hidden_layers": arguments.layers}))
         for file in tokenizer_folder(locate("builtin://smollm2")).glob("tokenizer*.json"):
             shutil.copy(file, folder)
-        command = [sys.executable, "-m", "octavo_runtime", "serve", name, "--load-format", "dummy", "--device", "cpu"]
-        with subprocess.Popen([*command, "--served-name", "m", "--port", "8123"]) as server:
-            try:
-                url = "http://127.0.0.1:8123"
-                while server.poll() is None and not _ready(url):
-                    time.sleep(1)
-                return 0 if server.poll() is None and measure(url, arguments.tokens) else 1
-            finally:
-                server.terminate()
-
-
-def _ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health/ready", timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
+        with serving(name, ["--load-format", "dummy", "--device", "cpu", "--served-name", "m"]) as server:
+            return 0 if measure(server.base_url.removesuffix("/v1"), arguments.tokens) else 1
 
 
 if __name__ == "__main__":
