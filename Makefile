@@ -9,9 +9,11 @@ READY := $(VENV)/.ready
 # The other files of tests import what a GPU machine need not have: the server's packages.
 GPU_TESTS = $(shell grep -rl --include='test_*.py' 'mark\.gpu' tests/unit)
 
-# Tests that need no cluster share the machine's processors out, file by file in the order of tests/conftest.py; a process
-# takes about 2 GB.
-PARALLEL = -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Tests that need no cluster share the machine's processors out, file by file in the order of tests/conftest.py. Servers
+# start and time passes in many of them: one process more than there are processors keeps those busy. Each takes about
+# 2 GB.
+PROCESSES = $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 1, 4))')
+PARALLEL = -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup programs demo demo-down test test-on-cluster test-on-api-server test-fast test-gpu soak lint generate verify bench cluster-up cluster-down clean

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_specs import usual_specs
 from random_templates import templates
 
 from octavo_operator.cluster import Applied, Event, Forbidden, Refused, Trouble
@@ -128,26 +129,7 @@ def condition(cluster: FakeCluster, type_: str) -> Object:
     return found
 
 
-specs = st.fixed_dictionaries(
-    {
-        "model": st.sampled_from(
-            [{"uri": "builtin://smollm2"}, {"uri": "pvc://models/a"}, {"uri": "hf://a/b", "tokenSecret": {"name": "t"}}]
-        )
-    },
-    optional={
-        "replicas": st.integers(0, 3),
-        "engine": st.fixed_dictionaries({}, optional={"maxNumSeqs": st.integers(0, 8), "blockSize": st.just(16)}),
-        "accelerator": st.sampled_from([{"type": "cpu"}, {"type": "nvidia"}]),
-        "resources": st.sampled_from([{"cpu": "0.5", "memory": "1024Mi"}, {"cpu": 2, "memory": "4Gi"}]),
-        "autoscaling": st.fixed_dictionaries({"maxReplicas": st.integers(1, 3)}),
-        "observability": st.fixed_dictionaries({"dashboard": st.booleans()}),
-        "endpoint": st.fixed_dictionaries({"port": st.integers(1, 65535)}),
-        "podTemplate": st.just({"spec": {"nodeSelector": {"a": "b"}}}),
-    },
-)
-
-
-@given(st.lists(specs, min_size=1, max_size=4))
+@given(st.lists(usual_specs, min_size=1, max_size=4))
 @settings(max_examples=150, deadline=None)
 def test_twice_is_once_whatever_came_before(history: list[dict[str, Any]]) -> None:
     cluster = cluster_with()
