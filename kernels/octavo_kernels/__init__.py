@@ -5,6 +5,8 @@ Each op is a folder: `reference.py` is the oracle (slow, obvious), `triton.py` t
 on. A call runs the form that fits the device of its tensors, which is imported on its first call: Triton never on a CPU
 machine, the compiled loops never on a GPU.
 
+skinny_linear has one form, for Hopper: elsewhere a product of few rows is the vendor's library's.
+
 What serves few rows on a CPU has no GPU form: quantized_linear, wide_linear, and decode_layers, which consists of the
 others' loops. `native/` is what those loops are written, compiled and called with. What serves a GPU's captured decode
 step has no CPU form but the oracle: decode_inputs and draw_tokens.

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import linear, pad
 
 from octavo_kernels.quantized_linear import PackedGroups, pack
+from octavo_kernels.skinny_linear import MOST_ROWS, fits, skinny_linear
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 
 # Up to this many rows a product on a CPU waits for its weights to come from memory, where fewer bits come faster; above
@@ -30,16 +31,19 @@ class Linear(Protocol):
 
 @dataclass(frozen=True)
 class DenseLinear:
-    """The weight as it is, [out, in]."""
+    """The weight as it is, [out, in]. streams: products of up to MOST_ROWS rows are skinny_linear's."""
 
     weight: Tensor
     bias: Tensor | None = None
+    streams: bool = False
 
     @property
     def num_bytes(self) -> int:
         return self.weight.nbytes + _bytes(self.bias)
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        if self.streams and 0 < len(x) <= MOST_ROWS:
+            return skinny_linear(x, self.weight, self.bias, out)
         if out is None:
             return linear(x, self.weight, self.bias)
         if self.bias is None:
@@ -86,7 +90,9 @@ def build_linear(
     placed = stored.to(device=device, dtype=dtype)
     if bias is not None:
         bias = bias.to(device=device, dtype=dtype)
-    return PrepackedLinear(placed, bias) if device.type == "cpu" and _prepacks(dtype) else DenseLinear(placed, bias)
+    if device.type == "cpu" and _prepacks(dtype):
+        return PrepackedLinear(placed, bias)
+    return DenseLinear(placed, bias, streams=fits(placed))
 
 
 def packs(device: torch.device, dtype: torch.dtype) -> bool:

@@ -21,6 +21,8 @@ import octavo_kernels
 from octavo_kernels import gpu
 from octavo_kernels.paged_decode import hopper
 from octavo_kernels.paged_prefill import hopper as hopper_prefill
+from octavo_kernels.skinny_linear import cases as skinny_cases
+from octavo_kernels.skinny_linear import skinny_linear
 
 # By compute capability: A100, L4, H100, B200.
 GPUS = {
@@ -70,6 +72,13 @@ def main(capability: int, selections: list[str]) -> None:
         compiled.append(run(kernel, *arguments, grid=grid, warmup=True, **options))
 
     JITFunction.run = compile_only
+
+    def tell(op: str, case: str, dtype: str) -> None:
+        for kernel in compiled:
+            variant = {"op": op, "case": case, "dtype": dtype, "kernel": kernel.name}
+            print(json.dumps({**variant, "shared": kernel.metadata.shared}))
+        compiled.clear()
+
     for op in octavo_kernels.__all__:
         cases = import_module(f"octavo_kernels.{op}.cases")
         for selection in selections:
@@ -80,11 +89,12 @@ def main(capability: int, selections: list[str]) -> None:
                 for form in forms(op, capability):
                     if form is hopper.paged_decode and dtype == "float32":
                         continue
-                    compiled.clear()
                     cases.error(form, case, getattr(torch, dtype), "cpu")
-                    for kernel in compiled:
-                        variant = {"op": op, "case": case.name, "dtype": dtype, "kernel": kernel.name}
-                        print(json.dumps({**variant, "shared": kernel.metadata.shared}))
+                    tell(op, case.name, dtype)
+    if capability == 90:  # there are no other forms of it
+        for skinny in skinny_cases.CASES:
+            skinny_linear(*skinny_cases.operands(skinny, torch.bfloat16, "cpu"))
+            tell("skinny_linear", skinny.name, "bfloat16")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,31 @@
+"""A projection of few rows, whose weights come from memory as fast as it gives them."""
+
+import torch
+from torch import Tensor
+
+MOST_ROWS = 64
+
+
+def skinny_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """x @ weight.T + bias, for up to MOST_ROWS rows, where `fits` says so; summed in float32.
+
+    Args:
+        x: [rows, in], contiguous.
+        weight: [out, in], contiguous.
+        bias: [out], of the weight's dtype.
+        out: [rows, out], contiguous, where to write; allocated if None.
+
+    Returns:
+        [rows, out], in the weight's dtype.
+    """
+    from octavo_kernels.skinny_linear import hopper
+
+    return hopper.skinny_linear(x, weight, bias, out)
+
+
+def fits(weight: Tensor) -> bool:
+    """Whether there is a form for a weight [out, in] on its device: on Hopper, in 16 bits."""
+    if weight.device.type != "cuda" or torch.cuda.get_device_capability(weight.device) != (9, 0):
+        return False
+    # The tensor memory accelerator wants rows in steps of 16 bytes.
+    return weight.itemsize == 2 and weight.is_contiguous() and weight.shape[1] % 8 == 0

@@ -1,0 +1,105 @@
+"""skinny_linear for Hopper, in Gluon: the weights stream through a ring of stages in shared memory, which the tensor
+memory accelerator fills.
+
+The operands change sides: a tile of 64 or 128 columns of the result, rows of the weight, is what the matrix units take
+64 rows of, and the few rows of x are padded to 8, 16, 32 or 64 only. The weights do not depend on the kernel in front:
+the ring's first stages are asked for before that one has ended, so that the memory is never idle."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+from octavo_kernels.gpu import gpu
+from octavo_kernels.skinny_linear import MOST_ROWS
+from octavo_kernels.skinny_linear.hopper_kernel import skinny_kernel
+
+DEPTH = 128  # numbers of a row in a stage
+
+
+class Tiling(NamedTuple):
+    """How a product is cut."""
+
+    columns: int  # of the result in a tile
+    stages: int
+    splits: int = 1  # parts of the sums of a tile, each a program's
+    late: bool = False  # whether the next kernel starts with the last load, not with the first
+
+
+class _Scratch(NamedTuple):
+    """What the programs of a tile leave for each other. One kernel uses it at a time."""
+
+    partials: Tensor  # float32, room for a tile of MOST_ROWS for each processor
+    arrivals: Tensor  # int32, for each tile, how many of its programs are through; 0 between calls
+
+
+# The fastest on an H200 for Llama-3.1-8B's output and down projections, for query, key and value, for gate and up, and
+# for the head; by rows.
+_TILINGS = {
+    8: (Tiling(64, 4, 4), Tiling(64, 5, 4), Tiling(64, 9), Tiling(128, 4), Tiling(64, 4)),
+    16: (Tiling(64, 5, 2), Tiling(64, 9, 2), Tiling(64, 9), Tiling(128, 3), Tiling(64, 3)),
+    32: (Tiling(64, 6), Tiling(64, 6, 2), Tiling(64, 9), Tiling(128, 3), Tiling(128, 2)),
+    64: (Tiling(64, 6), Tiling(64, 6, 2, late=True), Tiling(64, 6, late=True), Tiling(128, 2), Tiling(128, 2)),
+}
+
+
+def tiling(rows: int, columns: int, width: int, processors: int) -> Tiling:
+    """For 8, 16, 32 or 64 rows, that of the product which fills the processors as well."""
+    output, down, qkv, gate_up, head = _TILINGS[rows]
+    tiles = triton.cdiv(columns, 64)
+    if 2 * tiles <= processors:
+        return output if width <= 4096 else down
+    if tiles <= processors:
+        return qkv
+    return gate_up if tiles <= 8 * processors else head
+
+
+def skinny_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """See `octavo_kernels.skinny_linear`."""
+    rows, (columns, width) = len(x), weight.shape
+    out = torch.empty(rows, columns, dtype=weight.dtype, device=x.device) if out is None else out
+    padded = max(8, triton.next_power_of_2(rows))
+    cut = tiling(padded, columns, width, gpu(x.device).processors)
+    programs = triton.cdiv(columns, cut.columns) * cut.splits
+    scratch = _scratch(x.device)
+    skinny_kernel[(programs,)](
+        _tiles(x, padded),
+        _tiles(weight, cut.columns),
+        out if bias is None else bias,
+        out,
+        scratch.partials,
+        scratch.arrivals,
+        rows,
+        columns,
+        triton.cdiv(width, DEPTH * cut.splits),
+        BIAS=bias is not None,
+        ROWS=padded,
+        COLUMNS=cut.columns,
+        DEPTH=DEPTH,
+        SPLITS=cut.splits,
+        STAGES=cut.stages,
+        LATE=cut.late,
+        num_warps=4,
+        launch_pdl=True,
+    )
+    return out
+
+
+def _tiles(matrix: Tensor, rows: int) -> TensorDescriptor:
+    """A matrix, read `rows` rows and DEPTH columns at a time; what is beyond it reads as 0."""
+    element = gl.bfloat16 if matrix.dtype == torch.bfloat16 else gl.float16
+    layout = gl.NVMMASharedLayout.get_default_for([rows, DEPTH], element)
+    return TensorDescriptor(matrix, list(matrix.shape), [matrix.stride(0), 1], [rows, DEPTH], layout)
+
+
+@lru_cache
+def _scratch(device: torch.device) -> _Scratch:
+    processors = gpu(device).processors
+    return _Scratch(
+        torch.empty(processors * 64 * MOST_ROWS, dtype=torch.float32, device=device),
+        torch.zeros(processors, dtype=torch.int32, device=device),
+    )

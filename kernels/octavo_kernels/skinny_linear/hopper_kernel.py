@@ -1,0 +1,102 @@
+"""The kernel of skinny_linear for Hopper, in Gluon; `hopper` says how it is made, and launches it."""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    tma,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+
+@gluon.jit(do_not_specialize=["rows"])
+def skinny_kernel(
+    x,
+    weight,
+    bias,
+    out,
+    partials,
+    arrivals,
+    rows,
+    columns,
+    steps,
+    BIAS: gl.constexpr,
+    ROWS: gl.constexpr,
+    COLUMNS: gl.constexpr,
+    DEPTH: gl.constexpr,
+    SPLITS: gl.constexpr,
+    STAGES: gl.constexpr,
+    LATE: gl.constexpr,
+):
+    """out = x @ weight.T + bias, summed in float32. Grid: (ceil(columns / COLUMNS) * SPLITS,).
+
+    x: a descriptor of [rows, width], in tiles of [ROWS, DEPTH]; weight: of [columns, width], in tiles of [COLUMNS,
+    DEPTH]; both of one 16-bit type. bias: [columns], read if BIAS; out: [rows, columns]; both of that type, contiguous.
+    partials: [programs, COLUMNS, ROWS] float32; arrivals: [programs / SPLITS] int32, 0 before and after; used if SPLITS
+    > 1. steps: tiles of DEPTH columns that a program reads. ROWS: rows, up to 8, 16, 32 or 64. STAGES: of the ring.
+    LATE: the next kernel starts with this one's last load instead of its first."""
+    program = gl.program_id(0)
+    tile = program // SPLITS
+    first = tile * COLUMNS
+    begin = program % SPLITS * steps * DEPTH
+    element: gl.constexpr = weight.dtype
+    weights = gl.allocate_shared_memory(element, [STAGES, COLUMNS, DEPTH], weight.layout)
+    inputs = gl.allocate_shared_memory(element, [STAGES, ROWS, DEPTH], x.layout)
+    ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    for stage in gl.static_range(STAGES):
+        mbarrier.init(ready.index(stage), count=1)
+    fence_async_shared()
+    # The weights do not wait for the kernel in front.
+    for stage in gl.static_range(STAGES):
+        if stage < steps:
+            mbarrier.expect(ready.index(stage), (COLUMNS + ROWS) * DEPTH * 2)
+            tma.async_copy_global_to_shared(
+                weight, [first, begin + stage * DEPTH], ready.index(stage), weights.index(stage)
+            )
+    if not LATE:
+        gdc_launch_dependents()
+    gdc_wait()
+    for stage in gl.static_range(STAGES):
+        if stage < steps:
+            tma.async_copy_global_to_shared(x, [0, begin + stage * DEPTH], ready.index(stage), inputs.index(stage))
+
+    layout: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, ROWS, 16])
+    sums = gl.zeros([COLUMNS, ROWS], gl.float32, layout=layout)
+    for step in range(steps):
+        place = step % STAGES
+        mbarrier.wait(ready.index(place), (step // STAGES) & 1)
+        product = warpgroup_mma(weights.index(place), inputs.index(place).permute((1, 0)), sums, is_async=True)
+        sums = warpgroup_mma_wait(0, deps=[product])
+        if step + STAGES < steps:
+            depth = begin + (step + STAGES) * DEPTH
+            mbarrier.expect(ready.index(place), (COLUMNS + ROWS) * DEPTH * 2)
+            tma.async_copy_global_to_shared(weight, [first, depth], ready.index(place), weights.index(place))
+            tma.async_copy_global_to_shared(x, [0, depth], ready.index(place), inputs.index(place))
+        if LATE and step == gl.maximum(steps - STAGES, 0):
+            gdc_launch_dependents()
+
+    column = gl.arange(0, COLUMNS, layout=gl.SliceLayout(1, layout))
+    row = gl.arange(0, ROWS, layout=gl.SliceLayout(0, layout))
+    there = (row < rows)[None, :] & (first + column < columns)[:, None]
+    target = out + row[None, :] * columns + (first + column)[:, None]
+    last = True
+    if SPLITS > 1:
+        within = column[:, None] * ROWS + row[None, :]
+        gl.store(partials + program * (COLUMNS * ROWS) + within, sums)
+        gl.thread_barrier()  # all threads' parts are there before they are counted
+        last = gl.atomic_add(arrivals + tile, 1, sem="acq_rel", scope="gpu") == SPLITS - 1
+        if last:
+            sums = gl.zeros([COLUMNS, ROWS], gl.float32, layout=layout)
+            for split in gl.static_range(SPLITS):
+                part = partials + (tile * SPLITS + split) * (COLUMNS * ROWS) + within
+                sums += gl.load(part, cache_modifier=".cg")
+            gl.store(arrivals + tile, 0)  # for the next call
+    if last:
+        if BIAS:
+            sums += gl.load(bias + first + column, mask=first + column < columns, other=0.0).to(gl.float32)[:, None]
+        gl.store(target, sums.to(element), mask=there)

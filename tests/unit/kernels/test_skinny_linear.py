@@ -1,0 +1,33 @@
+"""skinny_linear against the oracle, and how it cuts products."""
+
+import pytest
+import torch
+
+from octavo_kernels.skinny_linear import MOST_ROWS, fits, hopper
+from octavo_kernels.skinny_linear.cases import CASES, TOLERANCES, Case, error
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_hopper(case: Case, dtype: torch.dtype) -> None:
+    if not fits(torch.empty(8, 8, dtype=dtype, device="cuda")):
+        pytest.skip("a form for Hopper")
+    assert error(hopper.skinny_linear, case, dtype, "cuda") <= TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("rows", [8, 16, 32, 64])
+@pytest.mark.parametrize("columns", [1, 576, 4096, 4160, 6144, 8448, 28672, 67584, 67648, 128_256, 262_144])
+@pytest.mark.parametrize("width", [64, 4096, 14336])
+def test_a_product_is_cut_to_what_a_processor_holds(rows: int, columns: int, width: int) -> None:
+    processors, shared_memory = 132, 227 << 10
+    cut = hopper.tiling(rows, columns, width, processors)
+    assert cut.stages * (cut.columns + rows) * hopper.DEPTH * 2 < shared_memory - 1024
+    if cut.splits > 1:  # what is left for each other has room for so many
+        tiles = -(-columns // cut.columns)
+        assert tiles <= processors
+        assert tiles * cut.splits * cut.columns * rows <= processors * 64 * MOST_ROWS
+
+
+def test_there_is_none_for_a_cpu() -> None:
+    assert not fits(torch.empty(64, 64, dtype=torch.bfloat16))
