@@ -247,6 +247,30 @@ def offline(
 
 
 @bench.command()
+def serve(
+    workloads: Annotated[str, typer.Option(help="sharegpt, prefix or INxOUT, each with :COUNT, between commas.")] = (
+        "sharegpt"
+    ),
+    rates: Annotated[str, typer.Option(help="Requests a second, Poisson processes; 0: all at once.")] = "0",
+    model: Shape = _SHAPE,
+    max_num_seqs: MaxSeqs = 256,
+    max_num_batched_tokens: BatchedTokens = None,
+    max_model_len: MaxModelLen = 32768,
+    kv_cache_memory: Cache = None,
+    dtype: Dtype = "auto",
+    peers: Peers = "auto",
+    save: Save = None,
+    as_json: Json = False,
+) -> int:
+    """Throughput and latencies over HTTP: the requests of `offline`, streamed."""
+    from octavo_runtime.bench.serve import run
+
+    settings = _settings(max_num_seqs, max_num_batched_tokens, max_model_len, kv_cache_memory, dtype)
+    run(model, settings, workloads, rates, peers, save, as_json=as_json)
+    return 0
+
+
+@bench.command()
 def latency(
     points: Annotated[str, typer.Option(help="REQUESTS@CONTEXT, between commas.")] = (
         "1@128,1@2048,8@512,32@512,128@512,256@512,8@16384"

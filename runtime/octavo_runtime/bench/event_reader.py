@@ -14,23 +14,30 @@ import msgspec
 from octavo_runtime.bench.token_source import WORD
 
 _CONTENT = re.compile(rb'"content": ?"((?:%b)+)"' % re.escape(WORD.encode()))
+_FIRST = b"data: {"
+_TOKENS = re.compile(rb'"completion_tokens": ?(\d+)')
 _END = b"data: [DONE]"
 
 
 @dataclass
 class Stream:
-    """One answer as it came. Times on the monotonic clock, in seconds; `arrivals`: one for each token. `events`: those
-    with text."""
+    """One answer as it came. Times on the monotonic clock, in seconds; `arrivals`: one for each WORD. `events`: those
+    with WORDs. `tokens`: what its usage says."""
 
     sent: float = 0.0
     first_byte: float = 0.0
+    first_event: float = 0.0
     ended: float = 0.0
     arrivals: list[float] = field(default_factory=list)
     events: int = 0
+    tokens: int = 0
 
 
-async def read_streams(url: str, bodies: Sequence[dict[str, object]]) -> list[Stream]:
-    """Posts all bodies at once, each on a connection of its own, and reads every answer to its end.
+async def read_streams(
+    url: str, bodies: Sequence[dict[str, object]], arrivals: Sequence[float] | None = None
+) -> list[Stream]:
+    """Posts all bodies, each on a connection of its own, and reads every answer to its end. arrivals: when each is
+    sent, in seconds; all at once if None.
 
     Raises ConnectionError where one ends early or is no stream."""
     loop, parts = asyncio.get_running_loop(), urlsplit(url)
@@ -38,8 +45,12 @@ async def read_streams(url: str, bodies: Sequence[dict[str, object]]) -> list[St
     readers = [_Reader(loop.create_future(), parts.path, body) for body in bodies]
     for reader in readers:
         await loop.create_connection(partial(_itself, reader), host, port)
-    for reader in readers:
-        reader.send()
+    began = loop.time()
+    for reader, arrival in zip(readers, arrivals or [0.0] * len(readers), strict=True):
+        if arrival == 0:
+            reader.send()
+        else:
+            loop.call_at(began + arrival, reader.send)
     return await asyncio.gather(*(reader.done for reader in readers))
 
 
@@ -73,12 +84,16 @@ class _Reader(asyncio.Protocol):
                 self._fail(data[:500].decode("utf-8", "replace"))
                 return
         data = self._rest + data
+        if not stream.first_event and _FIRST in data:
+            stream.first_event = now
         # An event may be cut anywhere; what follows the last whole one is kept for the next time.
         whole = data.rfind(b"\n\n") + 2
         self._rest = data[whole:] if whole > 1 else data
         for match in _CONTENT.finditer(data, 0, max(whole, 0)):
             stream.events += 1
             stream.arrivals += [now] * (len(match[1]) // len(WORD))
+        if usage := _TOKENS.search(data, 0, max(whole, 0)):
+            stream.tokens = int(usage[1])
         if _END in data:
             stream.ended = now
             self._transport.close()

@@ -187,6 +187,9 @@ async def _run_model(
         return str(error), BAD_ARGUMENT if isinstance(error, EngineRefused) and not supervised else FAILED
     except ValueError as error:
         return str(error), BAD_ARGUMENT
+    except Exception as error:  # a model's files may bring about anything
+        _log.debug("loading failed", exc_info=True)
+        return f"{config.model}: cannot be served: {type(error).__name__}: {error}", FAILED
     state.model = model
     if supervised:
         supervised.tell_ready()

@@ -19,6 +19,7 @@ from octavo_runtime.text.tokenizer_files import TokenizerUnavailable, read_defin
 _SEAL = f"\ufdd0{secrets.token_hex(8)}\ufdd1"
 # Templates may write a value as Python or JSON text, which leaves letters and digits alone.
 _GUARD = f"guard{secrets.token_hex(16)}x"
+_ANY_TEXT = "Some vocabularies have no token for \u96d8 and none for what is unknown."
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -51,6 +52,7 @@ class Tokenizer:
         self._guarded = re.compile(f"{_GUARD}([0-9]+){_GUARD}")
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(msgspec.json.encode(_seal(definition, special)).decode())
+            self._tokenizer.encode_batch_fast([_ANY_TEXT])
         except Exception as error:  # the library raises no narrower class
             raise TokenizerUnavailable(f"tokenizer.json: {error}") from None
         self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)

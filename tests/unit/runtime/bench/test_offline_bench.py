@@ -4,10 +4,13 @@ stand beside a peer's."""
 import hashlib
 import json
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from small_models import SHAPES, save
 
+from octavo_runtime.bench import serve
 from octavo_runtime.bench.jobs import Job
 from octavo_runtime.bench.offline_requests import equal_lengths, shared_prefix, sharegpt, workload
 from octavo_runtime.bench.rows import find_peer
@@ -50,16 +53,26 @@ def test_what_is_no_peer_table_is_refused(tmp_path):
             find_peer(str(path), "a CPU")
 
 
-@pytest.mark.slow
-def test_a_run_stands_beside_one_that_was_saved(tmp_path, capsys, monkeypatch):
-    def bench(*words: str) -> list[dict]:
+Bench = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def bench(capsys, monkeypatch) -> Bench:
+    """Runs `octavo bench` with words; its rows."""
+
+    def run(*words: str) -> list[dict[str, Any]]:
         monkeypatch.setattr(sys, "argv", ["octavo", "bench", *words])
         with pytest.raises(SystemExit) as ended:
             main()
         assert ended.value.code in (0, None)
-        rows: list[dict] = json.loads(capsys.readouterr().out)["rows"]
+        rows: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["rows"]
         return rows
 
+    return run
+
+
+@pytest.mark.slow
+def test_a_run_stands_beside_one_that_was_saved(tmp_path, bench):
     save(SHAPES["3 heads of 64, tied"], tmp_path / "model")
     table, options = tmp_path / "before.json", ["--model", str(tmp_path / "model"), "--max-model-len", "256"]
     options += ["--dtype", "float32", "--kv-cache-memory", "16Mi", "--max-num-seqs", "8", "--json"]
@@ -72,3 +85,25 @@ def test_a_run_stands_beside_one_that_was_saved(tmp_path, capsys, monkeypatch):
     assert row["name"] == "2@8"
     assert row["ttft_ms"] > 0
     assert row["itl_ms"] > 0
+
+
+@pytest.mark.slow
+def test_the_same_requests_over_http(bench):
+    options = ["--model", "HuggingFaceTB/SmolLM2-135M", "--max-model-len", "64", "--kv-cache-memory", "100Mi"]
+    at_once, spread = bench("serve", "--workloads", "16x4:3", "--rates", "0,50", *options, "--json")
+    assert (at_once["name"], spread["name"]) == ("16x4:3", "16x4:3@50/s")
+    for row in (at_once, spread):
+        assert row["out_tok_s"] == pytest.approx(12 / row["seconds"])
+        assert 0 < row["ttft_p50_ms"] <= row["ttft_p99_ms"]
+        assert row["itl_p50_ms"] > 0
+
+
+@pytest.mark.parametrize("rates", ["", "x", "-1", "10001", "nan"])
+def test_other_rates_are_refused(rates):
+    with pytest.raises(BadOption, match="rates: must be numbers from 0"):
+        serve.run("builtin://smollm2", {"max_model_len": 64}, "16x4:3", rates, "none", None, as_json=True)
+
+
+def test_requests_longer_than_what_is_served_are_refused():
+    with pytest.raises(BadOption, match="max_model_len: must be at least 65 for these requests, got 64"):
+        serve.run("builtin://smollm2", {"max_model_len": 64}, "60x5:3", "0", "none", None, as_json=True)

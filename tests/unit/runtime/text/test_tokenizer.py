@@ -168,7 +168,13 @@ def test_end_of_sequence_from_generation_config(tmp_path: Path):
     assert load_tokenizer(ModelFiles("m", tmp_path, None)).eos_token_ids == (0, 2)
 
 
-@pytest.mark.parametrize("content", [None, "{", "{}", '{"added_tokens": [], "model": {"vocab": {}}, "decoder": null}'])
+_NOTHING_FOR_UNKNOWN = '{"added_tokens": [], "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "b"}}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, "{", "{}", '{"added_tokens": [], "model": {"vocab": {}}, "decoder": null}', _NOTHING_FOR_UNKNOWN],
+)
 def test_bad_tokenizer_is_one_line(tmp_path: Path, content):
     if content is not None:
         (tmp_path / "tokenizer.json").write_text(content)
