@@ -5,9 +5,10 @@ Each op is a folder: `reference.py` is the oracle (slow, obvious), `triton.py` t
 on. A call runs the form that fits the device of its tensors, which is imported on its first call: Triton never on a CPU
 machine, the compiled loops never on a GPU.
 
-What serves few rows on a CPU has no GPU form: quantized_linear, wide_linear, and decode_layers, which consists of the
-others' loops. `native/` is what those loops are written, compiled and called with. What serves a GPU's captured decode
-step has no CPU form but the oracle: decode_inputs and draw_tokens.
+What serves few rows on a CPU has no GPU form: quantized_linear and wide_linear. `native/` is what the CPU's loops are
+written, compiled and called with, and how a step's calls of them are recorded and replayed: then the tensors are of
+torch's device "meta". What serves a GPU's captured decode step has no CPU form but the oracle: decode_inputs and
+draw_tokens.
 """
 
 from octavo_kernels.add_rms_norm import add_rms_norm

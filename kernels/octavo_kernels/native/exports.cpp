@@ -119,7 +119,9 @@ EXPORT(silu_mul)
 EXPORT(wide_linear)
 EXPORT(write_kv)
 
-void octavo_replay(const Call* calls, int64_t count) { replay(calls, count); }
+void octavo_replay(const Call* calls, int64_t count, const Place* places, int64_t unknown, const int64_t* memories) {
+    replay(calls, count, places, unknown, memories);
+}
 
 int64_t octavo_lanes() { return LANES; }
 }

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from octavo_kernels.native import Argument, Pack, library, taken_by, word, workers
 
@@ -108,16 +107,18 @@ class _Calls(TorchDispatchMode):
         self.functions.append((function, begin))
         self.words.frombytes(pack(*map(word, arguments)))
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Else torch imports its compiler, which takes seconds, to say that this is not to be compiled."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """An operation of torch while a function is recorded."""
         if not func._schema.is_mutable:
             result = func(*args, **(kwargs or {}))
-            given = {_storage(each) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)}
-            made = [each for each in tree_leaves(result) if isinstance(each, Tensor)]
-            is_view = bool(made) and all(_storage(each) in given for each in made)
-            if is_view or (func in _EMPTY and result.is_meta):
+            if result.is_meta if func in _EMPTY else _are_views(result, *args):
                 return result
         raise NotImplementedError(f"{func} cannot be recorded: a recording holds loops, views and empty tensors alone")
 
@@ -132,22 +133,27 @@ class Recording:
         written.memory = _RESULT
         self.size = lay_out([each for each in calls.buffers.values() if each.memory == _TEMPORARY])
         self._result, self._result_size, self._held = result, written.size, calls.held
+        # words.hpp's Call and Place.
         self._words = torch.tensor(calls.words)
-        self._where = torch.tensor([place.word for place in calls.places])
-        self._memory = torch.tensor([place.buffer.memory for place in calls.places])
-        self._offset = torch.tensor([place.buffer.start + place.offset for place in calls.places])
         begin, size = self._words.data_ptr(), self._words.itemsize
         self._calls = torch.tensor([(function, begin + size * first) for function, first in calls.functions])
+        self._places = torch.tensor(
+            [
+                (begin + size * place.word, place.buffer.memory, place.buffer.start + place.offset)
+                for place in calls.places
+            ]
+        )
 
     def replay(self, inputs: Sequence[Tensor]) -> Tensor:
         """The function's result for inputs such as it was recorded with."""
-        temporary = torch.empty(self.size, dtype=torch.uint8)
-        result = torch.empty(self._result_size, dtype=torch.uint8)
-        memories = torch.tensor([each.data_ptr() for each in (temporary, result, *inputs)])
-        self._words[self._where] = memories[self._memory] + self._offset
-        _replay(self._calls.data_ptr(), len(self._calls))
         like = self._result
-        return result.view(like.dtype).as_strided(like.shape, like.stride(), like.storage_offset())
+        temporary = torch.empty(self.size, dtype=torch.uint8)
+        result = torch.empty(self._result_size // like.itemsize, dtype=like.dtype)
+        memories = array("q", [each.data_ptr() for each in (temporary, result, *inputs)])
+        _replay(
+            self._calls.data_ptr(), len(self._calls), self._places.data_ptr(), len(self._places), memories.tobytes()
+        )
+        return result.as_strided(like.shape, like.stride(), like.storage_offset())
 
 
 def lay_out(buffers: Sequence[Buffer]) -> int:
@@ -170,9 +176,18 @@ def _aligned(offset: int) -> int:
     return -(-offset // _CACHE_LINE) * _CACHE_LINE
 
 
+def _are_views(result: Any, source: Any = None, *_: Any) -> bool:
+    """Whether a result of torch, one or several tensors, lies where the first argument does."""
+    results = result if isinstance(result, list | tuple) else [result]
+    return isinstance(source, Tensor) and all(
+        isinstance(each, Tensor) and _storage(each) == _storage(source) for each in results
+    )
+
+
 def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
 _replay = library().octavo_replay
-_replay.argtypes, _replay.restype = [ctypes.c_void_p, ctypes.c_int64], None
+_replay.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_char_p]
+_replay.restype = None

@@ -30,6 +30,14 @@ struct Call {
     const int64_t* words;
 };
 
-inline void replay(const Call* calls, int64_t count) {
+// A word that is known only now: an address `offset` bytes behind the beginning of one of the memories.
+struct Place {
+    int64_t* word;
+    int64_t memory, offset;
+};
+
+inline void replay(const Call* calls, int64_t count, const Place* places, int64_t unknown, const int64_t* memories) {
+    for (int64_t each = 0; each < unknown; each++)
+        *places[each].word = memories[places[each].memory] + places[each].offset;
     for (int64_t each = 0; each < count; each++) calls[each].function(calls[each].words);
 }

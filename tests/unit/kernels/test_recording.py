@@ -1,5 +1,7 @@
 """Recordings of the CPU's loops: what a replay computes, what is refused, and where temporaries lie."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from itertools import combinations
 
@@ -139,3 +141,16 @@ def test_buffers_that_live_at_once_lie_apart(drawn: list[tuple[int, int, int]]) 
     for one, other in combinations(buffers, 2):
         together = one.first <= other.last and other.first <= one.last
         assert not together or one.start + one.size <= other.start or other.start + other.size <= one.start
+
+
+def test_recording_imports_no_compiler() -> None:
+    """torch's own takes seconds to import, in which the first answer would wait."""
+    program = """
+import sys, torch
+from octavo_kernels import rms_norm
+from octavo_kernels.native.recording import Recordings
+weight = torch.ones(8)
+Recordings().run(lambda x: rms_norm(x.view(1, 8), weight, 1e-5), torch.ones(8))
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

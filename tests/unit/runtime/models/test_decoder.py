@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from random_gguf import CONFIG, random_model, write
+from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.batch import Batch
@@ -47,11 +48,17 @@ def next_scores(model: Decoder, rows: int) -> torch.Tensor:
     return model.logits(model.forward(step, cache)[torch.from_numpy(step.last_tokens)])
 
 
-@pytest.mark.parametrize("tied", [False, True], ids=["head of its own", "tied head"])
-@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0"])
-def test_few_rows_score_as_many_do(kind: str, tied: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "tied", "family"),
+    [
+        *((kind, tied, LlamaConfig) for kind in ("Q4_0", "Q4_1", "Q8_0") for tied in (False, True)),
+        ("Q4_1", False, Qwen2Config),
+        ("Q4_1", False, Qwen3Config),
+    ],
+)
+def test_few_rows_score_as_many_do(kind: str, tied: bool, family: type[PreTrainedConfig], tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
-    write(path, random_model(), gguf.GGMLQuantizationType[kind], tied=tied)
+    write(path, random_model(family, head_dim=16), gguf.GGMLQuantizationType[kind], tied=tied)
     exact = next_scores(decoder(path, torch.float32), len(PROMPTS))
     model = decoder(path, torch.bfloat16)
     assert model.few_rows is not None
