@@ -1,8 +1,9 @@
 """The forward pass of a decoder described by a ModelSpec, over one packed batch and a paged KV cache."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -15,6 +16,9 @@ from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.norm import RMSNorm
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from octavo_kernels.native.recording import Recordings
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,8 @@ class Decoder:
         it."""
         stream = self.embedding(batch.token_ids)
         plan = plan_attention(batch, kv_cache, self.spec.num_heads)
-        if self._decode_few is not None and batch.prefill is None and batch.num_decodes <= FEW_ROWS:
-            return self._decode_few(stream, batch, plan, kv_cache)
+        if self.few_rows is not None and batch.prefill is None and batch.num_decodes <= FEW_ROWS:
+            return self._replay(self.few_rows, stream, batch, plan, kv_cache)
         return self.stack(stream, batch, plan, kv_cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -109,25 +113,23 @@ class Decoder:
         scores, divisor = self.head(hidden), self.spec.logits_divisor
         return scores if divisor == 1.0 else scores / divisor
 
-    @cached_property
-    def _decode_few(self) -> Callable[[Tensor, Batch, AttentionPlan, Tensor], Tensor] | None:
-        """`few_rows` of a batch of decodes, recorded for each number of them: to call the operations one by one would
-        take as long as what they compute."""
-        if self.few_rows is None:
-            return None
-        from octavo_kernels.native.recording import Recordings
+    def _replay(self, stack: Stack, stream: Tensor, batch: Batch, plan: AttentionPlan, kv_cache: Tensor) -> Tensor:
+        """What the stack computes of a batch of decodes, in one call: to call the operations one by one would take as
+        long as what they compute."""
         from octavo_kernels.paged_decode.cpu import DecodePlan
 
-        stack, recordings = self.few_rows, Recordings()
+        attention = plan.decode
+        assert isinstance(attention, DecodePlan)
 
-        def decode(stream: Tensor, batch: Batch, plan: AttentionPlan, kv_cache: Tensor) -> Tensor:
-            attention = plan.decode
-            assert isinstance(attention, DecodePlan)
+        def compute(stream: Tensor, positions: Tensor, slots: Tensor, words: Tensor, kv_cache: Tensor) -> Tensor:
+            # What else they hold is of the step at hand, which no loop may name.
+            step = replace(batch, positions=positions, slots=slots)
+            return stack(stream, step, AttentionPlan(replace(attention, words=words), None), kv_cache)
 
-            def compute(stream: Tensor, positions: Tensor, slots: Tensor, words: Tensor, kv_cache: Tensor) -> Tensor:
-                step = replace(batch, positions=positions, slots=slots)
-                return stack(stream, step, AttentionPlan(replace(attention, words=words), None), kv_cache)
+        return self._recordings.run(compute, stream, batch.positions, batch.slots, attention.words, kv_cache)
 
-            return recordings.run(compute, stream, batch.positions, batch.slots, attention.words, kv_cache)
+    @cached_property
+    def _recordings(self) -> "Recordings":
+        from octavo_kernels.native.recording import Recordings
 
-        return decode
+        return Recordings()
