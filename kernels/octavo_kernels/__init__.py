@@ -7,9 +7,10 @@ machine, the compiled loops never on a GPU.
 
 skinny_linear has one form, for Hopper: elsewhere a product of few rows is the vendor's library's.
 
-What serves few rows on a CPU has no GPU form: quantized_linear, wide_linear, and decode_layers, which consists of the
-others' loops. `native/` is what those loops are written, compiled and called with. What serves a GPU's captured decode
-step has no CPU form but the oracle: decode_inputs and draw_tokens.
+What serves few rows on a CPU has no GPU form: quantized_linear and wide_linear. `native/` is what the CPU's loops are
+written, compiled and called with, and how a step's calls of them are recorded and replayed: then the tensors are of
+torch's device "meta". What serves a GPU's captured decode step has no CPU form but the oracle: decode_inputs and
+draw_tokens.
 """
 
 from octavo_kernels.add_rms_norm import add_rms_norm

@@ -19,14 +19,15 @@ def add_rms_norm_kernel(
     residual,
     weight,
     eps,
+    multiplier,
     stride_x,
     stride_residual,
     HIDDEN: tl.constexpr,
     PADDED: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
-    """total = x + residual; normed = total / sqrt(mean(total ** 2) + eps) * weight, computed in float32 from the
-    rounded total. Grid: (tokens,).
+    """total = x * multiplier + residual; normed = total / sqrt(mean(total ** 2) + eps) * weight, computed in float32
+    from the rounded total. Grid: (tokens,).
 
     normed, total: [tokens, HIDDEN], contiguous; x, residual: [tokens, HIDDEN], strides of their rows in elements;
     weight: [HIDDEN]; all of one float type. PADDED: HIDDEN, up to a power of two."""
@@ -35,7 +36,7 @@ def add_rms_norm_kernel(
     mask = element < HIDDEN
     scale = tl.load(weight + element, mask=mask, other=0.0)
     wait_for_last(DEPENDENT)
-    added = tl.load(x + token * stride_x + element, mask=mask, other=0.0).to(tl.float32)
+    added = tl.load(x + token * stride_x + element, mask=mask, other=0.0).to(tl.float32) * multiplier
     added += tl.load(residual + token * stride_residual + element, mask=mask, other=0.0).to(tl.float32)
     rounded = added.to(total.dtype.element_ty)
     tl.store(total + token * HIDDEN + element, rounded, mask=mask)
@@ -43,7 +44,7 @@ def add_rms_norm_kernel(
 
 
 def add_rms_norm(
-    x: Tensor, residual: Tensor, weight: Tensor, eps: float, total: Tensor | None = None
+    x: Tensor, residual: Tensor, weight: Tensor, eps: float, total: Tensor | None = None, multiplier: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """See `octavo_kernels.add_rms_norm`."""
     tokens, hidden = x.shape
@@ -59,6 +60,7 @@ def add_rms_norm(
         residual,
         weight,
         eps,
+        multiplier,
         x.stride(0),
         residual.stride(0),
         HIDDEN=hidden,

@@ -2,31 +2,62 @@
 lies scattered before it could compute with it, and each call costs more than a row's work.
 
 An installed package brings them compiled for several kinds of CPU (see `compilation`). They get addresses and sizes,
-check nothing, and run without the interpreter's lock."""
+check nothing, and run without the interpreter's lock. A step's calls of them can be kept, and made again at once
+(`recording`)."""
 
 import ctypes
 import os
+import struct
 import tempfile
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from octavo_kernels.native.compilation import LEVELS, build, digest
 
 # numbers.hpp names them so.
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
-_ARGUMENTS = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "d": ctypes.c_double}
+Argument = Tensor | int | float | None
+Pack = Callable[..., bytes]
+
+# What takes calls of loops instead of the loops themselves: a function's address, its arguments, and what makes 64-bit
+# words of them.
+taken_by: ContextVar[Callable[[int, tuple[Argument, ...], Pack], None] | None] = ContextVar("taken_by", default=None)
 
 
 def loop(name: str, arguments: str) -> Callable[..., None]:
-    """A function of exports.cpp. `arguments`, a letter each: p an address (int, or ctypes.byref of a structure), i a
-    64-bit integer, d a float64."""
-    function = getattr(_library(level()), f"octavo_{name}")
-    function.argtypes, function.restype = [_ARGUMENTS[letter] for letter in arguments], None
-    return function  # type: ignore[no-any-return]
+    """A function of exports.cpp. `arguments`, a letter each: p a tensor or None, i a 64-bit integer, d a float64."""
+    function = getattr(library(), f"octavo_{name}")
+    function.argtypes, function.restype = [ctypes.c_char_p], None
+    address = ctypes.cast(function, ctypes.c_void_p).value or 0
+    pack = struct.Struct(arguments.translate(_WORDS)).pack
+
+    def call(*arguments: Argument) -> None:
+        take = taken_by.get()
+        if take is None:
+            function(pack(*[word(argument) for argument in arguments]))
+        else:
+            take(address, arguments, pack)
+
+    return call
+
+
+_WORDS = str.maketrans("pi", "qq")
+
+
+def word(argument: Argument) -> int | float:
+    """What a loop is given for an argument."""
+    return argument.data_ptr() if isinstance(argument, Tensor) else 0 if argument is None else argument
+
+
+def library() -> ctypes.CDLL:
+    """The compiled loops for this CPU."""
+    return _library(level())
 
 
 def workers() -> int:

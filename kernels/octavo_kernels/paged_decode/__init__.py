@@ -22,7 +22,8 @@ def paged_decode(
     """Attention of each sequence's newest token over all its tokens, itself included.
 
     Args:
-        q: [batch, q_heads, head_dim], batch > 0; the last dimension is contiguous. q_heads is a multiple of kv_heads.
+        q: [batch, q_heads, head_dim], batch > 0, in the caches' dtype or, on a CPU, any; the last dimension is
+            contiguous. q_heads is a multiple of kv_heads.
         k_cache, v_cache: [blocks, block_size, kv_heads, head_dim], one layer, the new token included.
         block_tables: [batch, width] int32, each sequence's blocks in order; entries past its last block are ignored.
         seq_lens: [batch] int32, tokens of each sequence, the new one included; at least 1. On a GPU the last sequences

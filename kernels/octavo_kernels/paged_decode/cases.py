@@ -76,16 +76,19 @@ def paged_cache(
     return cache[0], cache[1], block_tables.to(device)
 
 
-def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: str) -> float:
-    """Largest error of `form` against the oracle, over the sequences that are no padding."""
+def error(
+    form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: str, computed: torch.dtype | None = None
+) -> float:
+    """Largest error of `form` against the oracle, over the sequences that are no padding; queries come in `computed`,
+    by default the caches' dtype."""
     generator = torch.Generator().manual_seed(0)
     k_cache, v_cache, block_tables = paged_cache(case, dtype, device, generator)
     # As in the fused output of the QKV projection: other heads lie between two tokens.
     fused = torch.randn(len(case.seq_lens), case.q_heads + 2, case.head_dim, generator=generator)
-    q = fused.to(device, dtype)[:, : case.q_heads]
+    q = fused.to(device, computed or dtype)[:, : case.q_heads]
     seq_lens = torch.tensor(case.seq_lens, dtype=torch.int32, device=device)
     scale = case.head_dim**-0.5
     expected = reference.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale)
-    out = torch.full(q.shape, torch.nan, dtype=dtype, device=device)
+    out = torch.full_like(q, torch.nan)
     form(q, k_cache, v_cache, block_tables, seq_lens, scale, out)
     return largest_error(out[seq_lens > 0], expected[seq_lens > 0])

@@ -4,17 +4,37 @@
 #include <algorithm>
 #include <vector>
 
+#include "../native/threads.hpp"
 #include "../native/vectors.hpp"
 
-// What octavo_kernels.paged_decode.cpu.DecodePlan holds, and the shape of the cache.
-struct Attention {
+// octavo_kernels.paged_decode.cpu.DecodePlan's words.
+struct Plan {
     const int32_t* tables;   // [sequences, table_stride]
     const int32_t* lengths;  // [sequences]
     float* scores;           // [sequences, q_heads, longest]
-    float* attended;         // [sequences, q_heads, head_dim]
-    int64_t sequences, table_stride, longest, block_size, q_heads, kv_heads, head_dim;
+    int64_t sequences, table_stride, longest;
     int64_t parts;  // into how many parts of its KV heads the work on a sequence is cut
     int64_t workers;
+};
+
+// [sequences, heads, head_dim], of any type.
+struct Heads {
+    int64_t type;
+    void* memory;
+    int64_t sequence_stride, head_stride;
+
+    template <class Use>
+    void with_head(int64_t sequence, int64_t head, Use use) const {
+        with_type(type, [&]<class T>(T*) {
+            use(static_cast<T*>(memory) + sequence * sequence_stride + head * head_stride);
+        });
+    }
+};
+
+struct Attention {
+    Heads q, out;
+    int64_t block_size, q_heads, kv_heads, head_dim;
+    float scale;
 };
 
 // tile [slots, width] = one head's numbers of a block's first slots.
@@ -99,43 +119,49 @@ inline void each_block(const T* cache, const int32_t* table, int64_t length, int
 
 // One part of a sequence's KV heads, with the query heads that read them.
 template <class T>
-void attend_part(const float* q, const T* k_cache, const T* v_cache, const Attention& with, int64_t sequence,
+void attend_part(const T* k_cache, const T* v_cache, const Attention& with, const Plan& plan, int64_t sequence,
                  int64_t first_head) {
-    const int64_t heads = with.kv_heads / with.parts, group = with.q_heads / with.kv_heads, rows = heads * group;
-    const int64_t head_dim = with.head_dim, slot_size = with.kv_heads * head_dim, length = with.lengths[sequence];
+    const int64_t heads = with.kv_heads / plan.parts, group = with.q_heads / with.kv_heads, rows = heads * group;
+    const int64_t head_dim = with.head_dim, slot_size = with.kv_heads * head_dim, length = plan.lengths[sequence];
     const int64_t width = (head_dim + LANES - 1) / LANES * LANES;  // a head's numbers in whole vectors
-    const int64_t first_row = sequence * with.q_heads + first_head * group;
-    float* scores = with.scores + first_row * with.longest;
+    const int64_t first_row = first_head * group;
+    float* scores = plan.scores + (sequence * with.q_heads + first_row) * plan.longest;
     std::vector<float> tile(with.block_size * width), queries(rows * width), sums(rows * width);
     for (int64_t row = 0; row < rows; row++)
-        std::copy_n(q + (first_row + row) * head_dim, head_dim, &queries[row * width]);
+        with.q.with_head(sequence, first_row + row, [&](const auto* query) {
+            for (int64_t element = 0; element < head_dim; element++)
+                queries[row * width + element] = static_cast<float>(query[element]) * with.scale;
+        });
     const auto each_head = [&](const T* cache, auto use) {
-        const int32_t* table = with.tables + sequence * with.table_stride;
+        const int32_t* table = plan.tables + sequence * plan.table_stride;
         each_block(cache + first_head * head_dim, table, length, with.block_size, slot_size, heads * head_dim,
                    [&](const T* block, int64_t position, int64_t slots) {
                        for (int64_t row = 0; row < rows; row++) {
                            if (row % group == 0)
                                widen(block + row / group * head_dim, slots, slot_size, head_dim, width, tile.data());
-                           use(row, scores + row * with.longest + position, slots);
+                           use(row, scores + row * plan.longest + position, slots);
                        }
                    });
     };
     each_head(k_cache, [&](int64_t row, float* found, int64_t slots) {
         score(&queries[row * width], tile.data(), width, slots, found);
     });
-    for (int64_t row = 0; row < rows; row++) softmax(scores + row * with.longest, length);
+    for (int64_t row = 0; row < rows; row++) softmax(scores + row * plan.longest, length);
     each_head(v_cache, [&](int64_t row, const float* found, int64_t slots) {
         weigh(found, tile.data(), width, slots, &sums[row * width]);
     });
     for (int64_t row = 0; row < rows; row++)
-        std::copy_n(&sums[row * width], head_dim, with.attended + (first_row + row) * head_dim);
+        with.out.with_head(sequence, first_row + row, [&]<class Out>(Out* out) {
+            for (int64_t element = 0; element < head_dim; element++)
+                out[element] = static_cast<Out>(sums[row * width + element]);
+        });
 }
 
-// with.attended, of q [sequences, q_heads, head_dim], which is scaled already. A worker takes every `workers`-th part:
-// where sequences come in order of length, all have as much to do.
+// A worker takes every `workers`-th part: where sequences come in order of length, all have as much to do.
 template <class T>
-void attend(const float* q, const T* k_cache, const T* v_cache, const Attention& with) {
-#pragma omp parallel for num_threads(with.workers) schedule(static, 1)
-    for (int64_t part = 0; part < with.sequences * with.parts; part++)
-        attend_part(q, k_cache, v_cache, with, part / with.parts, part % with.parts * (with.kv_heads / with.parts));
+void attend(const T* k_cache, const T* v_cache, const Attention& with, const Plan& plan) {
+    const auto attend_to = [&](int64_t part) {
+        attend_part(k_cache, v_cache, with, plan, part / plan.parts, part % plan.parts * (with.kv_heads / plan.parts));
+    };
+    in_parallel(plan.sequences * plan.parts, plan.workers, attend_to, 1);
 }

@@ -1,6 +1,5 @@
 """paged_decode for the CPU: a sequence's blocks are read where they lie, once for the keys, once for the values."""
 
-import ctypes
 from dataclasses import dataclass
 
 import torch
@@ -11,53 +10,28 @@ from octavo_kernels.native import TYPES, loop, workers
 # Below this many tokens in all, starting the other threads takes longer than they save.
 _FEW_TOKENS = 64
 
-
-class Attention(ctypes.Structure):
-    """cpu.hpp's structure of the same name."""
-
-    _fields_ = (
-        ("tables", ctypes.c_void_p),
-        ("lengths", ctypes.c_void_p),
-        ("scores", ctypes.c_void_p),
-        ("attended", ctypes.c_void_p),
-        ("sequences", ctypes.c_int64),
-        ("table_stride", ctypes.c_int64),
-        ("longest", ctypes.c_int64),
-        ("block_size", ctypes.c_int64),
-        ("q_heads", ctypes.c_int64),
-        ("kv_heads", ctypes.c_int64),
-        ("head_dim", ctypes.c_int64),
-        ("parts", ctypes.c_int64),
-        ("workers", ctypes.c_int64),
-    )
+_paged_decode = loop("paged_decode", "iipiippiiiidpiip")
 
 
 @dataclass(frozen=True)
 class DecodePlan:
-    """What all layers of a step share; `attention` holds the addresses of the tensors."""
+    """What all layers of a step share."""
 
-    tables: Tensor  # [sequences, blocks] int32
-    lengths: Tensor  # [sequences] int32
-    scores: Tensor  # [sequences, q_heads, longest] float32
-    attended: Tensor  # [sequences, q_heads, head_dim] float32
-    attention: Attention
+    words: Tensor  # [8] int64, cpu.hpp's Plan
+    named: tuple[Tensor, ...] = ()  # the tensors whose addresses it holds
 
 
 def plan(block_tables: Tensor, seq_lens: Tensor, k_cache: Tensor, q_heads: int) -> DecodePlan:
     """See `octavo_kernels.paged_decode`."""
-    _, block_size, kv_heads, head_dim = k_cache.shape
+    _, block_size, kv_heads, _ = k_cache.shape
     sequences, threads = len(seq_lens), workers()
     longest = -(-int(seq_lens.max()) // block_size) * block_size
-    scores, attended = torch.empty(sequences, q_heads, longest), torch.empty(sequences, q_heads, head_dim)
-    attention = Attention(
-        block_tables.data_ptr(), seq_lens.data_ptr(), scores.data_ptr(), attended.data_ptr(), sequences,
-        block_tables.stride(0), longest, block_size, q_heads, kv_heads, head_dim,
+    named = block_tables, seq_lens, torch.empty(sequences, q_heads, longest)
+    words = [
+        *(tensor.data_ptr() for tensor in named), sequences, block_tables.stride(0), longest,
         1 if sequences >= threads else kv_heads, threads if int(seq_lens.sum()) > _FEW_TOKENS else 1,
-    )  # fmt: skip
-    return DecodePlan(block_tables, seq_lens, scores, attended, attention)
-
-
-_paged_decode = loop("paged_decode", "ipppp")
+    ]  # fmt: skip
+    return DecodePlan(torch.tensor(words), named)
 
 
 def paged_decode(
@@ -72,8 +46,9 @@ def paged_decode(
 ) -> Tensor:
     """See `octavo_kernels.paged_decode`. The blocks of a cache must lie one behind another."""
     shared = plan(block_tables, seq_lens, k_cache, q.shape[1]) if shared is None else shared
-    scaled = (q.float() * scale).contiguous()
+    out = torch.empty_like(q, memory_format=torch.contiguous_format) if out is None else out
     _paged_decode(
-        TYPES[k_cache.dtype], scaled.data_ptr(), k_cache.data_ptr(), v_cache.data_ptr(), ctypes.byref(shared.attention)
-    )
-    return shared.attended.to(q.dtype) if out is None else out.copy_(shared.attended)
+        TYPES[q.dtype], TYPES[k_cache.dtype], q, *q.stride()[:2], k_cache, v_cache, k_cache.shape[1], q.shape[1],
+        *k_cache.shape[2:], scale, out, *out.stride()[:2], shared.words,
+    )  # fmt: skip
+    return out

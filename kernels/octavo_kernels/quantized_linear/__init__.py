@@ -54,16 +54,17 @@ def pack(values: Tensor, scales: Tensor, minimums: Tensor | None) -> PackedGroup
     return PackedGroups(torch.cat(parts, dim=-1), 8 if minimums is None else 4, rows)
 
 
-def quantized_linear(x: Tensor, weight: PackedGroups) -> Tensor:
-    """x @ weight.T.
+def quantized_linear(x: Tensor, weight: PackedGroups, bias: Tensor | None = None) -> Tensor:
+    """x @ weight.T + bias.
 
     Args:
         x: [rows, in] float32, few rows.
         weight: [out, in].
+        bias: [out] float32.
 
     Returns:
         [rows, out] float32.
     """
     from octavo_kernels.quantized_linear import cpu
 
-    return cpu.quantized_linear(x, weight)
+    return cpu.quantized_linear(x, weight, bias)

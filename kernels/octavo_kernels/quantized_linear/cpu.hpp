@@ -7,6 +7,7 @@
 
 #include <memory>
 
+#include "../native/threads.hpp"
 #include "../native/vectors.hpp"
 
 constexpr int GROUP = 32;  // as in octavo_kernels.quantized_linear, which lays the weights out
@@ -90,11 +91,11 @@ inline void multiply_tile(const uint8_t* tile, const Quantized& x, int64_t row, 
 
 template <int BITS>
 void multiply_tiles(const uint8_t* weight, const Quantized& x, int64_t rows, int64_t width, int64_t tiles, float* out,
-                    int64_t out_stride, int64_t workers) {
+                    int64_t workers) {
     constexpr int MOST = LANES == 16 ? 4 : 2;  // rows whose sums find room in the CPU's registers
     const int64_t tile_bytes = width / GROUP * (TILE * GROUP * BITS / 8 + TILE * 2 * (BITS == 4 ? 2 : 1));
-#pragma omp parallel for num_threads(workers) schedule(static)
-    for (int64_t tile = 0; tile < tiles; tile++) {
+    const int64_t out_stride = tiles * TILE;
+    in_parallel(tiles, workers, [&](int64_t tile) {
         const uint8_t* at = weight + tile * tile_bytes;
         float* columns = out + tile * TILE;
         int64_t row = 0;
@@ -103,13 +104,16 @@ void multiply_tiles(const uint8_t* weight, const Quantized& x, int64_t rows, int
         for (; row + 2 <= rows; row += 2)
             multiply_tile<BITS, 2>(at, x, row, width, columns + row * out_stride, out_stride);
         if (row < rows) multiply_tile<BITS, 1>(at, x, row, width, columns + row * out_stride, out_stride);
-    }
+    });
 }
 
-// out [rows, tiles * TILE] = x [rows, width] times the packed weight.
-inline void quantized_linear(int64_t bits, const uint8_t* weight, const float* x, int64_t rows, int64_t width,
-                             int64_t tiles, float* out, int64_t out_stride, int64_t workers) {
+// out [rows, tiles * TILE] = x [rows, width] times the packed weight, plus the bias [columns], if there is one.
+inline void quantized_linear(int64_t bits, const uint8_t* weight, const float* bias, const float* x, int64_t rows,
+                             int64_t width, int64_t columns, float* out, int64_t workers) {
+    const int64_t tiles = (columns + TILE - 1) / TILE;
     const Quantized quantized(x, rows, width);
     const auto multiply = bits == 4 ? multiply_tiles<4> : multiply_tiles<8>;
-    multiply(weight, quantized, rows, width, tiles, out, out_stride, workers);
+    multiply(weight, quantized, rows, width, tiles, out, workers);
+    for (int64_t row = 0; bias != nullptr && row < rows; row++, out += tiles * TILE)
+        for (int64_t column = 0; column < columns; column++) out[column] += bias[column];
 }

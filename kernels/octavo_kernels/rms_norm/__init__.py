@@ -7,13 +7,14 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -
     """x / sqrt(mean(x ** 2) + eps), computed in float32 and cast to the weight's dtype, times weight.
 
     Args:
-        x: [tokens, hidden], in weight's dtype or, on a CPU, float32; the last dimension is contiguous.
+        x: [tokens, hidden] or [tokens, heads, hidden], in weight's dtype or, on a CPU, float32; the last dimension is
+            contiguous.
         weight: [hidden], in the dtype of the model.
         eps: added to the mean square.
-        out: where to write, [tokens, hidden] in weight's dtype; allocated if None.
+        out: where to write, like x in weight's dtype; allocated if None.
 
     Returns:
-        [tokens, hidden], in weight's dtype.
+        Like x, in weight's dtype.
     """
     if x.device.type == "cuda":
         from octavo_kernels.rms_norm import triton

@@ -16,12 +16,15 @@ EPS = 1e-5
 
 @dataclass(frozen=True)
 class Case:
+    """heads: of each token, each normalised by itself; None: the token as a whole."""
+
     name: str
     tokens: int
     hidden: int
+    heads: int | None = None
 
 
-TINY_CASES = (Case("one token", 1, 32), Case("padded row", 3, 48))
+TINY_CASES = (Case("one token", 1, 32), Case("padded row", 3, 48), Case("heads", 2, 16, heads=3))
 CASES = (
     *TINY_CASES,
     Case("smollm2", 17, 576),
@@ -37,7 +40,8 @@ def error(
     """Largest error of `form` against the oracle; x is in `stream`, by default the weight's dtype."""
     generator = torch.Generator().manual_seed(0)
     # Every second row of a tensor: a row's stride is not its length.
-    x = torch.randn(case.tokens, 2, case.hidden, generator=generator).to(device, stream or dtype)[:, 0]
+    shape = case.tokens, 2, *([] if case.heads is None else [case.heads]), case.hidden
+    x = torch.randn(shape, generator=generator).to(device, stream or dtype)[:, 0]
     weight = torch.randn(case.hidden, generator=generator).to(device, dtype)
     out = torch.full(x.shape, torch.nan, dtype=dtype, device=device)
     form(x, weight, EPS, out)

@@ -1,18 +1,18 @@
 """rms_norm for the CPU, in one pass: at small batches the overhead of each call is its cost."""
 
-import torch
 from torch import Tensor
 
 from octavo_kernels.native import TYPES, loop
 
-_rms_norm = loop("rms_norm", "iipippiiid")
+_rms_norm = loop("rms_norm", "iipiippiiiiid")
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -> Tensor:
     """See `octavo_kernels.rms_norm`. 16-bit types are rounded once, behind the weight."""
-    out = torch.empty(x.shape, dtype=weight.dtype) if out is None else out
+    out = x.new_empty(x.shape, dtype=weight.dtype) if out is None else out
+    heads = x.shape[1] if x.dim() == 3 else 1
     _rms_norm(
-        TYPES[x.dtype], TYPES[weight.dtype], x.data_ptr(), x.stride(0), weight.data_ptr(), out.data_ptr(),
-        out.stride(0), *x.shape, eps,
+        TYPES[x.dtype], TYPES[weight.dtype], x, x.stride(0), x.stride(-2), weight, out, out.stride(0), out.stride(-2),
+        x.shape[0], heads, x.shape[-1], eps,
     )  # fmt: skip
     return out

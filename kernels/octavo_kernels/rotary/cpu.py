@@ -10,8 +10,4 @@ _rotary = loop("rotary", "ipiiiiipp")
 def rotary(q: Tensor, k: Tensor, positions: Tensor, cos_sin: Tensor) -> None:
     """See `octavo_kernels.rotary`."""
     for heads in (q, k):
-        tokens, count, head_dim = heads.shape
-        _rotary(
-            TYPES[heads.dtype], heads.data_ptr(), heads.stride(0), heads.stride(1), tokens, count, head_dim,
-            positions.data_ptr(), cos_sin.data_ptr(),
-        )  # fmt: skip
+        _rotary(TYPES[heads.dtype], heads, *heads.stride()[:2], *heads.shape, positions, cos_sin)

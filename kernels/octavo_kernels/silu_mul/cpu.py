@@ -1,6 +1,5 @@
 """silu_mul for the CPU."""
 
-import torch
 from torch import Tensor
 
 from octavo_kernels.native import TYPES, loop, workers
@@ -14,9 +13,7 @@ _silu_mul = loop("silu_mul", "ipipiiii")
 def silu_mul(gate_up: Tensor, out: Tensor | None = None) -> Tensor:
     """See `octavo_kernels.silu_mul`. 16-bit types are rounded once."""
     rows, width = gate_up.shape[0], gate_up.shape[1] // 2
-    out = torch.empty(rows, width, dtype=gate_up.dtype) if out is None else out
-    _silu_mul(
-        TYPES[gate_up.dtype], gate_up.data_ptr(), gate_up.stride(0), out.data_ptr(), out.stride(0), rows, width,
-        1 if out.numel() <= _FEW else workers(),
-    )  # fmt: skip
+    out = gate_up.new_empty(rows, width) if out is None else out
+    threads = 1 if out.numel() <= _FEW else workers()
+    _silu_mul(TYPES[gate_up.dtype], gate_up, gate_up.stride(0), out, out.stride(0), rows, width, threads)
     return out

@@ -1,6 +1,7 @@
 // wide_linear: each row of the weight is read once, for all rows of x.
 #pragma once
 
+#include "../native/threads.hpp"
 #include "../native/vectors.hpp"
 
 // x [width] times weight [width]. In four sums, which need not wait for each other, and lose fewer digits than one.
@@ -20,8 +21,8 @@ inline float product(const float* x, const Weight* weight, int64_t width) {
 template <class Weight>
 void wide_linear(const float* x, const Weight* weight, int64_t rows, int64_t width, int64_t columns, float* out,
                  int64_t workers) {
-#pragma omp parallel for num_threads(workers) schedule(static)
-    for (int64_t column = 0; column < columns; column++)
+    in_parallel(columns, workers, [&](int64_t column) {
         for (int64_t row = 0; row < rows; row++)
             out[row * columns + column] = product(x + row * width, weight + column * width, width);
+    });
 }

@@ -1,6 +1,5 @@
 """wide_linear for the CPU."""
 
-import torch
 from torch import Tensor
 
 from octavo_kernels.native import TYPES, loop, workers
@@ -10,6 +9,7 @@ _wide_linear = loop("wide_linear", "ippiiipi")
 
 def wide_linear(x: Tensor, weight: Tensor) -> Tensor:
     """See `octavo_kernels.wide_linear`."""
-    x, out = x.float().contiguous(), torch.empty(x.shape[0], weight.shape[0])
-    _wide_linear(TYPES[weight.dtype], x.data_ptr(), weight.data_ptr(), *x.shape, len(weight), out.data_ptr(), workers())
+    x = x.float().contiguous()
+    out = x.new_empty(x.shape[0], weight.shape[0])
+    _wide_linear(TYPES[weight.dtype], x, weight, *x.shape, len(weight), out, workers())
     return out

@@ -41,11 +41,16 @@ CASES = (
 LARGE_CASES = (Case("64-bit offsets", 100, 8, 128, blocks_before=1 << 17),)
 
 
-def error(form: Callable[..., None], case: Case, dtype: torch.dtype, device: str) -> float:
-    """Largest error of `form` against the oracle, over the blocks in use."""
+def error(
+    form: Callable[..., None], case: Case, dtype: torch.dtype, device: str, computed: torch.dtype | None = None
+) -> float:
+    """Largest error of `form` against the oracle, over the blocks in use; keys and values come in `computed`, by
+    default the caches' dtype."""
     generator = torch.Generator().manual_seed(0)
     # As in the fused output of the QKV projection: keys, values and one more head of each token lie side by side.
-    fused = torch.randn(case.tokens, 2 * case.kv_heads + 1, case.head_dim, generator=generator).to(device, dtype)
+    fused = torch.randn(case.tokens, 2 * case.kv_heads + 1, case.head_dim, generator=generator).to(
+        device, computed or dtype
+    )
     k, v = fused[:, : case.kv_heads], fused[:, case.kv_heads : 2 * case.kv_heads]
     shape = (2, case.blocks_before + case.blocks, case.block_size, case.kv_heads, case.head_dim)
     first_slot = case.blocks_before * case.block_size

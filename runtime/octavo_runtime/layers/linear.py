@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
-from octavo_kernels.quantized_linear import PackedGroups, pack
+from octavo_kernels.quantized_linear import PackedGroups, pack, quantized_linear
 from octavo_kernels.skinny_linear import MOST_ROWS, fits, skinny_linear
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 
@@ -73,6 +73,22 @@ class PrepackedLinear:
         return y if out is None else out.copy_(y)
 
 
+@dataclass(frozen=True)
+class PackedLinear:
+    """A weight in groups as it is packed for few rows on a CPU. Computes in float32; bias: [out] float32."""
+
+    weight: PackedGroups
+    bias: Tensor | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        return self.weight.data.nbytes + _bytes(self.bias)
+
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        y = quantized_linear(x, self.weight, self.bias)
+        return y if out is None else out.copy_(y)
+
+
 def padded_rows(rows: int) -> int:
     """The number of rows that oneDNN is given for `rows`.
 
@@ -101,9 +117,10 @@ def packs(device: torch.device, dtype: torch.dtype) -> bool:
     return device.type == "cpu" and dtype != torch.float32
 
 
-def pack_groups(weight: QuantizedMatrix) -> PackedGroups:
-    """In the order in which a CPU reads it."""
-    return pack(weight.values, weight.scales, weight.minimums)
+def pack_linear(weight: QuantizedMatrix, bias: Tensor | None = None) -> PackedLinear:
+    """The projection of a stored weight [out, in] and its bias [out] for few rows."""
+    packed = pack(weight.values, weight.scales, weight.minimums)
+    return PackedLinear(packed, None if bias is None else bias.float())
 
 
 def _prepacks(dtype: torch.dtype) -> bool:

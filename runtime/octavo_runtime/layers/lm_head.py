@@ -6,9 +6,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from octavo_kernels.quantized_linear import quantized_linear
 from octavo_kernels.wide_linear import wide_linear
-from octavo_runtime.layers.linear import FEW_ROWS, Linear, build_linear, pack_groups, packs
+from octavo_runtime.layers.linear import FEW_ROWS, Linear, build_linear, pack_linear, packs
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 
 # Up to this many rows a tied head of 16 bits is summed in float32.
@@ -58,8 +57,8 @@ def build_lm_head(
     if not packs(device, dtype):
         return linear
     if isinstance(stored, QuantizedMatrix):
-        packed = pack_groups(stored)
-        return LMHead(linear, dtype, lambda x: quantized_linear(x, packed), FEW_ROWS, packed.data.nbytes)
+        packed = pack_linear(stored)
+        return LMHead(linear, dtype, packed, FEW_ROWS, packed.num_bytes)
     if embedding is not None:
         return LMHead(linear, dtype, lambda x: wide_linear(x, embedding), FEW_WIDE_ROWS)
     return LMHead(linear, dtype)

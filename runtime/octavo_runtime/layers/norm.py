@@ -9,10 +9,11 @@ from octavo_kernels import add_rms_norm, rms_norm
 
 @dataclass(frozen=True)
 class RMSNorm:
-    """weight: [hidden]."""
+    """weight: [hidden]. multiplier: of what is added to the residual stream."""
 
     weight: Tensor
     eps: float
+    multiplier: float = 1.0
 
     @property
     def num_bytes(self) -> int:
@@ -23,8 +24,8 @@ class RMSNorm:
         place."""
         if added is None:
             return rms_norm(stream, self.weight, self.eps)
-        return add_rms_norm(added, stream, self.weight, self.eps, total=stream)[0]
+        return add_rms_norm(added, stream, self.weight, self.eps, stream, self.multiplier)[0]
 
     def heads(self, states: Tensor) -> Tensor:
         """Queries or keys [tokens, heads, head_dim], each head normalised by itself; weight: [head_dim]."""
-        return rms_norm(states.reshape(-1, states.shape[-1]), self.weight, self.eps).view(states.shape)
+        return rms_norm(states, self.weight, self.eps)

@@ -1,13 +1,13 @@
 """The forward pass of a decoder described by a ModelSpec, over one packed batch and a paged KV cache."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from octavo_kernels.decode_layers import PackedDecoder, PackedLayer
-from octavo_runtime.layers.attention import Attention, plan_attention
+from octavo_runtime.layers.attention import Attention, AttentionPlan, plan_attention
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.layers.embedding import Embedding
 from octavo_runtime.layers.linear import FEW_ROWS, DenseLinear
@@ -16,6 +16,9 @@ from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.norm import RMSNorm
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from octavo_kernels.native.recording import Recordings
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,6 @@ class DecoderLayer:
     attention: Attention
     mlp_norm: RMSNorm
     mlp: MLP
-    multiplier: float = 1.0  # of what attention and MLP add to the residual stream
 
     @property
     def num_bytes(self) -> int:
@@ -48,11 +50,29 @@ class DecoderLayer:
     def after_attention(self, attended: Tensor, stream: Tensor) -> Tensor:
         """What the MLP adds to the stream [tokens, hidden], which is left to the next norm; what attention adds is
         added. attended: [tokens, heads, head_dim]."""
-        hidden = self._branch(self.attention.output(attended.flatten(1)))
-        return self._branch(self.mlp(self.mlp_norm(stream, hidden)))
+        return self.mlp(self.mlp_norm(stream, self.attention.output(attended.flatten(1))))
 
-    def _branch(self, hidden: Tensor) -> Tensor:
-        return hidden if self.multiplier == 1.0 else hidden * self.multiplier
+
+@dataclass(frozen=True)
+class Stack:
+    """All layers, and the norm behind the last."""
+
+    layers: Sequence[DecoderLayer]
+    norm: RMSNorm
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(layer.num_bytes for layer in self.layers) + self.norm.num_bytes
+
+    def __call__(self, stream: Tensor, batch: Batch, plan: AttentionPlan, kv_cache: Tensor) -> Tensor:
+        """Hidden states of the residual stream [tokens, hidden], which is overwritten. kv_cache: see
+        Decoder.forward."""
+        added = None
+        for layer, layer_cache in zip(self.layers, kv_cache.unbind(), strict=True):
+            q = layer.before_attention(stream, added, batch.positions, batch.slots, layer_cache)
+            attended = layer.attention.attend(q, batch, plan, layer_cache)
+            added = layer.after_attention(attended, stream)
+        return self.norm(stream, added)
 
 
 @dataclass(frozen=True)
@@ -61,19 +81,17 @@ class Decoder:
 
     spec: ModelSpec
     embedding: Embedding
-    layers: tuple[DecoderLayer, ...]
-    norm: RMSNorm
+    stack: Stack
     head: Head  # hidden -> vocab
     rotary: RotaryEmbedding
-    packed_layers: tuple[PackedLayer, ...] | None = None  # the layers once more, where they are kept for few rows
+    few_rows: Stack | None = None  # the layers once more, where their weights are kept packed
 
     @property
     def num_bytes(self) -> int:
         """Bytes of memory that the weights take; a head that is the embedding itself counts once."""
         shared = isinstance(self.head, DenseLinear) and self.head.weight is self.embedding.weight
         head = 0 if shared else self.head.num_bytes
-        layers = sum(layer.num_bytes for layer in self.layers) + sum(layer.nbytes for layer in self.packed_layers or ())
-        return self.embedding.num_bytes + self.norm.num_bytes + head + layers
+        return self.embedding.num_bytes + head + sum(each.num_bytes for each in (self.stack, self.few_rows) if each)
 
     def forward(self, batch: Batch, kv_cache: Tensor) -> Tensor:
         """Hidden states [tokens, hidden] after the last norm, in the weights' dtype or float32.
@@ -81,15 +99,10 @@ class Decoder:
         kv_cache: [layer, 2, block, slot, kv_head, head_dim]; the keys and values of the batch's tokens are written to
         it."""
         stream = self.embedding(batch.token_ids)
-        if self._few_rows is not None and batch.prefill is None and batch.num_decodes <= FEW_ROWS:
-            return self._few_rows(stream, batch, kv_cache)
         plan = plan_attention(batch, kv_cache, self.spec.num_heads)
-        added = None
-        for layer, layer_cache in zip(self.layers, kv_cache.unbind(), strict=True):
-            q = layer.before_attention(stream, added, batch.positions, batch.slots, layer_cache)
-            attended = layer.attention.attend(q, batch, plan, layer_cache)
-            added = layer.after_attention(attended, stream)
-        return self.norm(stream, added)
+        if self.few_rows is not None and batch.prefill is None and batch.num_decodes <= FEW_ROWS:
+            return self._replay(self.few_rows, stream, batch, plan, kv_cache)
+        return self.stack(stream, batch, plan, kv_cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token scores [rows, vocab] in float32 for rows of hidden states."""
@@ -100,22 +113,23 @@ class Decoder:
         scores, divisor = self.head(hidden), self.spec.logits_divisor
         return scores if divisor == 1.0 else scores / divisor
 
+    def _replay(self, stack: Stack, stream: Tensor, batch: Batch, plan: AttentionPlan, kv_cache: Tensor) -> Tensor:
+        """What the stack computes of a batch of decodes, in one call: to call the operations one by one would take as
+        long as what they compute."""
+        from octavo_kernels.paged_decode.cpu import DecodePlan
+
+        attention = plan.decode
+        assert isinstance(attention, DecodePlan)
+
+        def compute(stream: Tensor, positions: Tensor, slots: Tensor, words: Tensor, kv_cache: Tensor) -> Tensor:
+            # What else they hold is of the step at hand, which no loop may name.
+            step = replace(batch, positions=positions, slots=slots)
+            return stack(stream, step, AttentionPlan(replace(attention, words=words), None), kv_cache)
+
+        return self._recordings.run(compute, stream, batch.positions, batch.slots, attention.words, kv_cache)
+
     @cached_property
-    def _few_rows(self) -> Callable[[Tensor, Batch, Tensor], Tensor] | None:
-        """All layers in one call, where they are packed for it: up to FEW_ROWS decodes, from embedded tokens."""
-        if self.packed_layers is None:
-            return None
-        from octavo_kernels.decode_layers.cpu import compile_decode_layers
+    def _recordings(self) -> "Recordings":
+        from octavo_kernels.native.recording import Recordings
 
-        decode_layers = compile_decode_layers(
-            PackedDecoder(
-                self.packed_layers, self.norm.weight, self.rotary.table, self.spec.num_heads, self.spec.rms_norm_eps
-            )
-        )
-
-        def run(embedded: Tensor, batch: Batch, kv_cache: Tensor) -> Tensor:
-            inputs = batch.decode
-            assert inputs is not None
-            return decode_layers(embedded, batch.positions, batch.slots, inputs.block_tables, inputs.seq_lens, kv_cache)
-
-        return run
+        return Recordings()

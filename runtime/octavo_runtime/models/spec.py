@@ -41,16 +41,6 @@ class ModelSpec:
         """Rows of the fused query, key and value projection."""
         return (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether its layers compute as Llama's do."""
-        return (
-            not self.qk_norm
-            and not self.unrotated_layers
-            and self.attention_scale is None
-            and self.residual_multiplier == 1.0
-        )
-
 
 def check_shape(spec: ModelSpec) -> ModelSpec:
     """The spec itself, where its numbers suit each other; UnsupportedModel names those that do not."""

@@ -132,7 +132,4 @@ def _of_files(files: ModelFiles) -> FoundModel:
 
     parts = open_parts(files.gguf)
     spec = gguf_spec(parts)
-    return FoundModel(
-        spec,
-        packed_bytes([tensor for part in parts for tensor in part.tensors], spec.num_layers if spec.is_plain else 0),
-    )
+    return FoundModel(spec, packed_bytes([tensor for part in parts for tensor in part.tensors], spec.num_layers))

@@ -93,7 +93,7 @@ class TokenGraphs:
             ours.copy_(theirs)
         first()
         plan = plan_attention(batch, self._kv_cache, self._decoder.spec.num_heads)
-        for layer, layer_cache, piece in zip(self._decoder.layers, self._layer_caches, others, strict=True):
+        for layer, layer_cache, piece in zip(self._decoder.stack.layers, self._layer_caches, others, strict=True):
             layer.attention.attend(queries, batch, plan, layer_cache, tensors.attended)
             piece()
         return tensors.hidden
@@ -103,7 +103,7 @@ class TokenGraphs:
         tensors = _Tensors(*(tensor[:size] for tensor in self._tensors))
         queries = tensors.qkv.view(size, -1, spec.head_dim)[:, : spec.num_heads]
         pieces: list[Callable[[], None]] = [
-            partial(self._compute, index, tensors) for index in range(len(self._decoder.layers) + 1)
+            partial(self._compute, index, tensors) for index in range(len(self._decoder.stack.layers) + 1)
         ]
         if self._arena is not None:
             # They run once before: on padding alone.
@@ -115,13 +115,13 @@ class TokenGraphs:
 
     def _compute(self, index: int, tensors: _Tensors) -> None:
         """Piece `index`: behind the attention of the layer before, up to that of layer `index`."""
-        layers, stream, added = self._decoder.layers, tensors.stream, None
+        layers, stream, added = self._decoder.stack.layers, tensors.stream, None
         if index == 0:
             stream.copy_(self._decoder.embedding(tensors.token_ids))
         else:
             added = layers[index - 1].after_attention(tensors.attended, stream)
         if index == len(layers):
-            tensors.hidden.copy_(self._decoder.norm(stream, added))
+            tensors.hidden.copy_(self._decoder.stack.norm(stream, added))
         else:
             layers[index].before_attention(
                 stream, added, tensors.positions, tensors.slots, self._layer_caches[index], tensors.qkv

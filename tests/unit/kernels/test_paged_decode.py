@@ -19,6 +19,12 @@ def test_cpu(case: Case, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@DTYPES
+def test_cpu_with_float32_queries(case: Case, dtype: torch.dtype) -> None:
+    assert error(cpu.paged_decode, case, dtype, "cpu", computed=torch.float32) <= TOLERANCES[torch.float32]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_plan_made_beforehand_changes_nothing(case: Case) -> None:
     def planned(
         q: Tensor, k_cache: Tensor, v_cache: Tensor, tables: Tensor, seq_lens: Tensor, scale: float, out: Tensor
@@ -46,7 +52,7 @@ def test_every_part_is_computed_however_the_work_is_cut(
         q: Tensor, k_cache: Tensor, v_cache: Tensor, tables: Tensor, seq_lens: Tensor, scale: float, out: Tensor
     ) -> Tensor:
         plan = cpu.plan(tables, seq_lens, k_cache, q.shape[1])
-        plan.attention.workers, plan.attention.parts = workers, kv_heads if by_head else 1
+        plan.words[-2:] = torch.tensor([kv_heads if by_head else 1, workers])
         return cpu.paged_decode(q, k_cache, v_cache, tables, seq_lens, scale, out, plan)
 
     assert error(cut, case, torch.float32, "cpu") <= TOLERANCES[torch.float32]

@@ -29,6 +29,13 @@ def test_products_are_those_of_the_weight(bits: int, out: int, width: int) -> No
         assert ((found.double() - product).abs() <= 1.1 * rounded * dense.abs().sum(dim=1) + 1e-5).all()
 
 
+@pytest.mark.parametrize(("out", "width"), SHAPES)
+def test_a_bias_is_added_to_each_row(out: int, width: int) -> None:
+    packed, bias = pack(*random_groups(4, out, width)), torch.randn(out, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(3, width, generator=torch.Generator().manual_seed(1))
+    assert quantized_linear(x, packed, bias).equal(quantized_linear(x, packed) + bias)
+
+
 def test_extreme_rows_stay_what_they_are() -> None:
     packed = pack(*random_groups(4, 32, 64))
     x = torch.zeros(3, 64)

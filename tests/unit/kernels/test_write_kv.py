@@ -15,6 +15,12 @@ def test_cpu(case: Case, dtype: torch.dtype) -> None:
     assert error(cpu.write_kv, case, dtype, "cpu") <= TOLERANCES[dtype]
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@DTYPES
+def test_cpu_rounds_what_is_computed_in_float32(case: Case, dtype: torch.dtype) -> None:
+    assert error(cpu.write_kv, case, dtype, "cpu", computed=torch.float32) == 0
+
+
 @pytest.mark.parametrize("case", TINY_CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 def test_triton_interpreted(case: Case, dtype: torch.dtype, interpreted_errors: dict[str, float]) -> None:

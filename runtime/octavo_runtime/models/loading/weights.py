@@ -1,26 +1,26 @@
 """From named tensors to a decoder: projections that run together are stored fused."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 
-from octavo_kernels.decode_layers import PackedLayer, PackedProjection
 from octavo_runtime.layers.attention import Attention
 from octavo_runtime.layers.embedding import Embedding
-from octavo_runtime.layers.linear import build_linear, pack_groups, packs
+from octavo_runtime.layers.linear import Linear, build_linear, pack_linear, packs
 from octavo_runtime.layers.lm_head import build_lm_head
 from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.norm import RMSNorm
 from octavo_runtime.layers.rotary import RotaryEmbedding
-from octavo_runtime.models.decoder import Decoder, DecoderLayer
+from octavo_runtime.models.decoder import Decoder, DecoderLayer, Stack
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix, concatenate
 
 _EMBEDDING, _NORM, _HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
 _LAYER_NORMS = "input_layernorm.weight", "post_attention_layernorm.weight"
-_Q_NORM, _K_NORM = "self_attn.q_norm.weight", "self_attn.k_norm.weight"
+_HEADS_NORMS = "self_attn.q_norm.weight", "self_attn.k_norm.weight"
 
 StoredTensor = torch.Tensor | QuantizedMatrix
 ReadTensor = Callable[[str, tuple[int, ...]], StoredTensor]
@@ -49,7 +49,7 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
         return _dense(read(name, shape)).to(device=device, dtype=dtype)
 
     def norm(name: str, width: int) -> RMSNorm:
-        return RMSNorm(place(name, width), spec.rms_norm_eps)
+        return RMSNorm(place(name, width), spec.rms_norm_eps, spec.residual_multiplier)
 
     def fuse(at: str, part: _Fused) -> _Stored:
         prefix, rows = at + part.prefix, part.rows.items()
@@ -58,12 +58,11 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
         return _Stored(weight, torch.cat(biases) if biases else None)
 
     rotary = RotaryEmbedding(spec.head_dim, spec.rope_theta, spec.rope_scaling, device)
-    layers, packed = [], []
-    for index in range(spec.num_layers):
-        at = _layer(index)
-        attention_norm, mlp_norm = (norm(at + name, spec.hidden_size) for name in _LAYER_NORMS)
-        projections = [fuse(at, part) for part in _projections(spec)]
-        qkv, output, gate_up, down = (build_linear(*stored, device, dtype) for stored in projections)
+
+    def layer(index: int, projections: Sequence[Linear], norms: Sequence[RMSNorm]) -> DecoderLayer:
+        qkv, output, gate_up, down = projections
+        attention_norm, mlp_norm, *heads_norms = norms
+        q_norm, k_norm = heads_norms or (None, None)
         attention = Attention(
             qkv=qkv,
             output=output,
@@ -72,18 +71,23 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
             num_kv_heads=spec.num_kv_heads,
             head_dim=spec.head_dim,
             scale=spec.attention_scale or 1 / math.sqrt(spec.head_dim),
-            q_norm=norm(at + _Q_NORM, spec.head_dim) if spec.qk_norm else None,
-            k_norm=norm(at + _K_NORM, spec.head_dim) if spec.qk_norm else None,
+            q_norm=q_norm,
+            k_norm=k_norm,
         )
-        layers.append(DecoderLayer(attention_norm, attention, mlp_norm, MLP(gate_up, down), spec.residual_multiplier))
-        if packs(device, dtype) and spec.is_plain:
-            packed_qkv, packed_output, packed_gate_up, packed_down = map(_pack, projections)
-            if packed_qkv and packed_output and packed_gate_up and packed_down:
-                packed.append(
-                    PackedLayer(
-                        attention_norm.weight, packed_qkv, packed_output, mlp_norm.weight, packed_gate_up, packed_down
-                    )
-                )
+        return DecoderLayer(attention_norm, attention, mlp_norm, MLP(gate_up, down))
+
+    layers, packed_layers = [], []
+    for index in range(spec.num_layers):
+        norms = [norm(_layer(index) + name, width) for name, width in _norms(spec).items()]
+        stored = [fuse(_layer(index), part) for part in _projections(spec)]
+        layers.append(layer(index, [build_linear(*each, device, dtype) for each in stored], norms))
+        packed = [
+            pack_linear(each.weight, each.bias)
+            for each in stored
+            if packs(device, dtype) and isinstance(each.weight, QuantizedMatrix)
+        ]
+        if len(packed) == len(stored):
+            packed_layers.append(layer(index, packed, [_widened(each) for each in norms]))
     shape = spec.vocab_size, spec.hidden_size
     embedded = read(_EMBEDDING, shape)
     embedding = Embedding(_dense(embedded).to(device=device, dtype=dtype), spec.embedding_multiplier)
@@ -91,14 +95,14 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
         head = build_lm_head(embedded, embedding.weight, device, dtype)
     else:
         head = build_lm_head(read(_HEAD, shape), None, device, dtype)
+    last = norm(_NORM, spec.hidden_size)
     return Decoder(
         spec=spec,
         embedding=embedding,
-        layers=tuple(layers),
-        norm=norm(_NORM, spec.hidden_size),
+        stack=Stack(layers, last),
         head=head,
         rotary=rotary,
-        packed_layers=tuple(packed) if len(packed) == spec.num_layers else None,
+        few_rows=Stack(packed_layers, _widened(last)) if len(packed_layers) == spec.num_layers else None,
     )
 
 
@@ -109,9 +113,7 @@ def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     if not spec.tie_embeddings:
         shapes[_HEAD] = spec.vocab_size, hidden
     for at in map(_layer, range(spec.num_layers)):
-        shapes |= {at + name: (hidden,) for name in _LAYER_NORMS}
-        if spec.qk_norm:
-            shapes |= {at + name: (spec.head_dim,) for name in (_Q_NORM, _K_NORM)}
+        shapes |= {at + name: (width,) for name, width in _norms(spec).items()}
         for part in _projections(spec):
             for name, count in part.rows.items():
                 shapes[f"{at}{part.prefix}{name}.weight"] = count, part.columns
@@ -122,6 +124,12 @@ def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
 
 def _layer(index: int) -> str:
     return f"model.layers.{index}."
+
+
+def _norms(spec: ModelSpec) -> dict[str, int]:
+    """A layer's norms and their widths: before attention, before the MLP, of queries, of keys."""
+    heads = dict.fromkeys(_HEADS_NORMS, spec.head_dim) if spec.qk_norm else {}
+    return dict.fromkeys(_LAYER_NORMS, spec.hidden_size) | heads
 
 
 def _projections(spec: ModelSpec) -> tuple[_Fused, _Fused, _Fused, _Fused]:
@@ -148,10 +156,8 @@ def _fuse(parts: list[StoredTensor]) -> StoredTensor:
     return torch.cat([_dense(part) for part in parts]) if fused is None else fused
 
 
-def _pack(stored: _Stored) -> PackedProjection | None:
-    if not isinstance(stored.weight, QuantizedMatrix):
-        return None
-    return PackedProjection(pack_groups(stored.weight), stored.bias)
+def _widened(norm: RMSNorm) -> RMSNorm:
+    return replace(norm, weight=norm.weight.float())
 
 
 def dummy_reader(device: torch.device, dtype: torch.dtype, seed: int) -> ReadTensor:

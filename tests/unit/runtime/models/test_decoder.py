@@ -1,4 +1,4 @@
-"""The decoder's two ways: operation by operation, and a few sequences in one compiled loop."""
+"""The decoder's two ways: operation by operation, and of a few sequences a recording over packed weights."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from random_gguf import CONFIG, random_model, write
+from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.batch import Batch
@@ -47,14 +48,20 @@ def next_scores(model: Decoder, rows: int) -> torch.Tensor:
     return model.logits(model.forward(step, cache)[torch.from_numpy(step.last_tokens)])
 
 
-@pytest.mark.parametrize("tied", [False, True], ids=["head of its own", "tied head"])
-@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0"])
-def test_few_rows_score_as_many_do(kind: str, tied: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "tied", "family"),
+    [
+        *((kind, tied, LlamaConfig) for kind in ("Q4_0", "Q4_1", "Q8_0") for tied in (False, True)),
+        ("Q4_1", False, Qwen2Config),
+        ("Q4_1", False, Qwen3Config),
+    ],
+)
+def test_few_rows_score_as_many_do(kind: str, tied: bool, family: type[PreTrainedConfig], tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
-    write(path, random_model(), gguf.GGMLQuantizationType[kind], tied=tied)
+    write(path, random_model(family, head_dim=16), gguf.GGMLQuantizationType[kind], tied=tied)
     exact = next_scores(decoder(path, torch.float32), len(PROMPTS))
     model = decoder(path, torch.bfloat16)
-    assert model.packed_layers is not None
+    assert model.few_rows is not None
     margin = 0.05 * float(exact.abs().max())
     for rows in (1, 2, 3, FEW_ROWS, FEW_ROWS + 1):
         found = next_scores(model, rows)
@@ -66,20 +73,21 @@ def test_few_rows_score_as_many_do(kind: str, tied: bool, tmp_path: Path) -> Non
 def test_weights_of_16_bits_and_more_are_not_packed(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     write(path, random_model(), gguf.GGMLQuantizationType[kind])
-    assert decoder(path, torch.bfloat16).packed_layers is None
+    assert decoder(path, torch.bfloat16).few_rows is None
     write(path, random_model(), gguf.GGMLQuantizationType.Q4_1)
-    assert decoder(path, torch.float32).packed_layers is None
+    assert decoder(path, torch.float32).few_rows is None
 
 
 def test_packed_layers_count_as_weights(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     write(path, random_model(), gguf.GGMLQuantizationType.Q4_1)
     model = decoder(path, torch.bfloat16)
-    assert model.packed_layers is not None
+    assert model.few_rows is not None
     [columns, inner, layers] = CONFIG.hidden_size, CONFIG.intermediate_size, CONFIG.num_hidden_layers
     numbers = layers * (columns * columns * 3 + 3 * columns * inner)
     packed = numbers * 5 // 8  # 4 bits a weight, and a scale and a minimum of 16 bits for 32 of them
-    assert sum(layer.nbytes for layer in model.packed_layers) == packed
+    norms = (2 * layers + 1) * columns
+    assert model.few_rows.num_bytes == packed + norms * 4
     vocabulary = CONFIG.vocab_size * columns
-    rest = model.num_bytes - packed - numbers * 2
-    assert rest == vocabulary * (2 + 2) + vocabulary * 5 // 8 + (2 * layers + 1) * columns * 2
+    rest = model.num_bytes - model.few_rows.num_bytes - numbers * 2
+    assert rest == vocabulary * (2 + 2) + vocabulary * 5 // 8 + norms * 2
