@@ -30,12 +30,12 @@ Pack = Callable[..., bytes]
 taken_by: ContextVar[Callable[[int, tuple[Argument, ...], Pack], None] | None] = ContextVar("taken_by", default=None)
 
 
-def loop(name: str, arguments: str) -> Callable[..., None]:
-    """A function of exports.cpp. `arguments`, a letter each: p a tensor or None, i a 64-bit integer, d a float64."""
+def loop(name: str, letters: str) -> Callable[..., None]:
+    """A function of exports.cpp. letters: of its arguments, p a tensor or None, i a 64-bit integer, d a float64."""
     function = getattr(library(), f"octavo_{name}")
     function.argtypes, function.restype = [ctypes.c_char_p], None
     address = ctypes.cast(function, ctypes.c_void_p).value or 0
-    pack = struct.Struct(arguments.translate(_WORDS)).pack
+    pack = struct.Struct(letters.translate(_WORDS)).pack
 
     def call(*arguments: Argument) -> None:
         take = taken_by.get()
