@@ -87,8 +87,10 @@ void octavo_quantized_linear(int64_t bits, const uint8_t* weight, const float* x
 }
 
 void octavo_paged_decode(int64_t type, const float* q, const void* k_cache, const void* v_cache,
-                         const Attention* attention) {
-    with_type(type, [&]<class T>(T*) { attend(q, typed<T>(k_cache), typed<T>(v_cache), *attention); });
+                         const Attention* attention, int64_t window, double softcap) {
+    with_type(type, [&]<class T>(T*) {
+        attend(q, typed<T>(k_cache), typed<T>(v_cache), *attention, window, static_cast<float>(softcap));
+    });
 }
 
 void octavo_decode_layers(int64_t type, const Layers* layers, const Attention* attention, float* residual,

@@ -79,13 +79,23 @@ inline void weigh(const float* scores, const float* values, int64_t width, int64
     }
 }
 
-// Calls `use` with each block of a sequence: its place in the cache, its first position, and how many of its slots are
-// in use. Asks for `numbers` numbers of each slot of the next block while this one is computed with: the CPU does not
+// softcap * tanh(score / softcap), from the exponential of numbers below 0 alone, where it cannot overflow.
+inline void cap(float* scores, int64_t count, float softcap) {
+    for (int64_t position = 0; position < count; position++) {
+        const float score = scores[position];
+        const float small = exponential(-2 * std::fabs(score) / softcap);
+        scores[position] = std::copysign(softcap * (1 - small) / (1 + small), score);
+    }
+}
+
+// Calls `use` with each block of a sequence from that of position `first` on: its place in the cache, its first
+// position, and how many of its slots are in use. Asks for `numbers` numbers of each slot of the next block while this one is computed with: the CPU does not
 // foresee which block comes next.
 template <class T, class Use>
-inline void each_block(const T* cache, const int32_t* table, int64_t length, int64_t block_size, int64_t slot_size,
-                       int64_t numbers, Use use) {
-    for (int64_t position = 0; position < length; position += block_size, table++) {
+inline void each_block(const T* cache, const int32_t* table, int64_t first, int64_t length, int64_t block_size,
+                       int64_t slot_size, int64_t numbers, Use use) {
+    table += first / block_size;
+    for (int64_t position = first / block_size * block_size; position < length; position += block_size, table++) {
         if (position + block_size < length) {
             const T* next = cache + table[1] * block_size * slot_size;
             for (int64_t slot = 0; slot < block_size; slot++) {
@@ -100,10 +110,11 @@ inline void each_block(const T* cache, const int32_t* table, int64_t length, int
 // One part of a sequence's KV heads, with the query heads that read them.
 template <class T>
 void attend_part(const float* q, const T* k_cache, const T* v_cache, const Attention& with, int64_t sequence,
-                 int64_t first_head) {
+                 int64_t first_head, int64_t window, float softcap) {
     const int64_t heads = with.kv_heads / with.parts, group = with.q_heads / with.kv_heads, rows = heads * group;
     const int64_t head_dim = with.head_dim, slot_size = with.kv_heads * head_dim, length = with.lengths[sequence];
     const int64_t width = (head_dim + LANES - 1) / LANES * LANES;  // a head's numbers in whole vectors
+    const int64_t first = window > 0 && length > window ? length - window : 0;  // the first position in sight
     const int64_t first_row = sequence * with.q_heads + first_head * group;
     float* scores = with.scores + first_row * with.longest;
     std::vector<float> tile(with.block_size * width), queries(rows * width), sums(rows * width);
@@ -111,7 +122,7 @@ void attend_part(const float* q, const T* k_cache, const T* v_cache, const Atten
         std::copy_n(q + (first_row + row) * head_dim, head_dim, &queries[row * width]);
     const auto each_head = [&](const T* cache, auto use) {
         const int32_t* table = with.tables + sequence * with.table_stride;
-        each_block(cache + first_head * head_dim, table, length, with.block_size, slot_size, heads * head_dim,
+        each_block(cache + first_head * head_dim, table, first, length, with.block_size, slot_size, heads * head_dim,
                    [&](const T* block, int64_t position, int64_t slots) {
                        for (int64_t row = 0; row < rows; row++) {
                            if (row % group == 0)
@@ -123,7 +134,12 @@ void attend_part(const float* q, const T* k_cache, const T* v_cache, const Atten
     each_head(k_cache, [&](int64_t row, float* found, int64_t slots) {
         score(&queries[row * width], tile.data(), width, slots, found);
     });
-    for (int64_t row = 0; row < rows; row++) softmax(scores + row * with.longest, length);
+    for (int64_t row = 0; row < rows; row++) {
+        float* found = scores + row * with.longest;
+        if (softcap > 0) cap(found + first, length - first, softcap);
+        softmax(found + first, length - first);
+        std::fill(found + first / with.block_size * with.block_size, found + first, 0.0f);
+    }
     each_head(v_cache, [&](int64_t row, const float* found, int64_t slots) {
         weigh(found, tile.data(), width, slots, &sums[row * width]);
     });
@@ -131,11 +147,13 @@ void attend_part(const float* q, const T* k_cache, const T* v_cache, const Atten
         std::copy_n(&sums[row * width], head_dim, with.attended + (first_row + row) * head_dim);
 }
 
-// with.attended, of q [sequences, q_heads, head_dim], which is scaled already. A worker takes every `workers`-th part:
+// with.attended, of q [sequences, q_heads, head_dim], which is scaled already. A window or a softcap of 0 is none. A worker takes every `workers`-th part:
 // where sequences come in order of length, all have as much to do.
 template <class T>
-void attend(const float* q, const T* k_cache, const T* v_cache, const Attention& with) {
+void attend(const float* q, const T* k_cache, const T* v_cache, const Attention& with, int64_t window = 0,
+            float softcap = 0) {
 #pragma omp parallel for num_threads(with.workers) schedule(static, 1)
     for (int64_t part = 0; part < with.sequences * with.parts; part++)
-        attend_part(q, k_cache, v_cache, with, part / with.parts, part % with.parts * (with.kv_heads / with.parts));
+        attend_part(q, k_cache, v_cache, with, part / with.parts, part % with.parts * (with.kv_heads / with.parts),
+                    window, softcap);
 }

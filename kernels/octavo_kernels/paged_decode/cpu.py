@@ -57,7 +57,7 @@ def plan(block_tables: Tensor, seq_lens: Tensor, k_cache: Tensor, q_heads: int) 
     return DecodePlan(block_tables, seq_lens, scores, attended, attention)
 
 
-_paged_decode = loop("paged_decode", "ipppp")
+_paged_decode = loop("paged_decode", "ippppid")
 
 
 def paged_decode(
@@ -68,12 +68,15 @@ def paged_decode(
     seq_lens: Tensor,
     scale: float,
     out: Tensor | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
     shared: DecodePlan | None = None,
 ) -> Tensor:
     """See `octavo_kernels.paged_decode`. The blocks of a cache must lie one behind another."""
     shared = plan(block_tables, seq_lens, k_cache, q.shape[1]) if shared is None else shared
     scaled = (q.float() * scale).contiguous()
     _paged_decode(
-        TYPES[k_cache.dtype], scaled.data_ptr(), k_cache.data_ptr(), v_cache.data_ptr(), ctypes.byref(shared.attention)
-    )
+        TYPES[k_cache.dtype], scaled.data_ptr(), k_cache.data_ptr(), v_cache.data_ptr(), ctypes.byref(shared.attention),
+        window or 0, softcap or 0.0,
+    )  # fmt: skip
     return shared.attended.to(q.dtype) if out is None else out.copy_(shared.attended)

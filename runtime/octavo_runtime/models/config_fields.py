@@ -3,7 +3,7 @@ them. Free of torch."""
 
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -39,6 +39,8 @@ class ConfigFields(BaseModel):
     original_max_position_embeddings: _Size | None = None
     sliding_window: Annotated[int, Field(ge=1)] | None = None
     use_sliding_window: bool | None = None
+    max_window_layers: Annotated[int, Field(ge=0)] = 28
+    layer_types: list[str] | None = None
     rms_norm_eps: _Positive = 1e-6
     rope_theta: _Positive | None = None
     rope_parameters: dict[str, Any] | None = None
@@ -75,6 +77,22 @@ class _Rope(BaseModel):
     mscale_all_dim: float | None = None
     attention_factor: _Positive | None = None
     truncate: bool = True
+
+
+def windowed(fields: ConfigFields, is_windowed: Callable[[int], bool]) -> frozenset[int]:
+    """The layers of sliding attention: those that layer_types names, else those that the family's rule names."""
+    layers, kinds = fields.num_hidden_layers, fields.layer_types
+    if kinds is None:
+        return frozenset(filter(is_windowed, range(layers)))
+    if len(kinds) != layers:
+        raise UnsupportedModel(f"layer_types must have num_hidden_layers ({layers}) entries, got {len(kinds)}")
+    for kind in kinds:
+        if kind not in ("full_attention", "sliding_attention"):
+            raise UnsupportedModel(f"layer_types must be of full_attention and sliding_attention, got {shown(kind)}")
+    found = frozenset(layer for layer, kind in enumerate(kinds) if kind == "sliding_attention")
+    if found and fields.sliding_window is None:
+        raise UnsupportedModel("sliding_window must be given for layer_types of sliding_attention, got none")
+    return found
 
 
 def rope(fields: ConfigFields) -> tuple[float, RopeScaling | None]:

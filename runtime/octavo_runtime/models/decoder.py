@@ -7,7 +7,7 @@ from functools import cached_property
 from torch import Tensor
 
 from octavo_kernels.decode_layers import PackedDecoder, PackedLayer
-from octavo_runtime.layers.attention import Attention, plan_attention
+from octavo_runtime.layers.attention import Attention, AttentionPlans, plan_attention
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.layers.embedding import Embedding
 from octavo_runtime.layers.linear import FEW_ROWS, DenseLinear
@@ -75,6 +75,10 @@ class Decoder:
         layers = sum(layer.num_bytes for layer in self.layers) + sum(layer.nbytes for layer in self.packed_layers or ())
         return self.embedding.num_bytes + self.norm.num_bytes + head + layers
 
+    def reach(self, positions: int) -> None:
+        """See RotaryEmbedding.reach."""
+        self.rotary.reach(positions)
+
     def forward(self, batch: Batch, kv_cache: Tensor) -> Tensor:
         """Hidden states [tokens, hidden] after the last norm, in the weights' dtype or float32.
 
@@ -83,13 +87,18 @@ class Decoder:
         stream = self.embedding(batch.token_ids)
         if self._few_rows is not None and batch.prefill is None and batch.num_decodes <= FEW_ROWS:
             return self._few_rows(stream, batch, kv_cache)
-        plan = plan_attention(batch, kv_cache, self.spec.num_heads)
+        plans = self.plan_attention(batch, kv_cache)
         added = None
         for layer, layer_cache in zip(self.layers, kv_cache.unbind(), strict=True):
             q = layer.before_attention(stream, added, batch.positions, batch.slots, layer_cache)
-            attended = layer.attention.attend(q, batch, plan, layer_cache)
+            attended = layer.attention.attend(q, batch, plans, layer_cache)
             added = layer.after_attention(attended, stream)
         return self.norm(stream, added)
+
+    def plan_attention(self, batch: Batch, kv_cache: Tensor) -> AttentionPlans:
+        """What the layers' attention shares in a step. kv_cache: see `forward`."""
+        windows = dict.fromkeys(layer.attention.window for layer in self.layers)
+        return plan_attention(batch, kv_cache, self.spec.num_heads, windows, self.spec.attention_softcap)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token scores [rows, vocab] in float32 for rows of hidden states."""

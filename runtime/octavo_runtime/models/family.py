@@ -11,11 +11,14 @@ from octavo_runtime.models.spec import ModelSpec
 @dataclass(frozen=True)
 class GGUFForm:
     """How llama.cpp's converter writes a family: general.architecture, whether the rows of queries and keys are stored
-    for a rotary embedding that turns neighbours instead of halves, and whether queries and keys have norms."""
+    for a rotary embedding that turns neighbours instead of halves, and whether queries and keys have norms.
+    is_windowed: which layers see the window that a file names; None where it does not say: then requests end within
+    it."""
 
     architecture: str
     interleaved: bool = False
     qk_norm: bool = False
+    is_windowed: Callable[[int], bool] | None = None
 
 
 @dataclass(frozen=True)

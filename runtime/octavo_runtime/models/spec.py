@@ -20,7 +20,7 @@ class ModelSpec:
     num_heads: int
     num_kv_heads: int
     head_dim: int
-    max_position: int  # no position is beyond it; a sliding window's length where that is less
+    max_position: int  # no position is beyond it
     rms_norm_eps: float
     rope_theta: float
     rope_scaling: RopeScaling | None  # None: plain rotary embedding
@@ -35,11 +35,20 @@ class ModelSpec:
     embedding_multiplier: float = 1.0
     residual_multiplier: float = 1.0  # of what attention and MLP add to the residual stream
     logits_divisor: float = 1.0
+    window: int | None = None  # the last tokens that windowed layers attend to, the newest among them
+    windowed_layers: frozenset[int] = frozenset()
+    attention_softcap: float | None = None  # scores s of queries and keys become softcap * tanh(s / softcap)
 
     @property
     def qkv_size(self) -> int:
         """Rows of the fused query, key and value projection."""
         return (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+
+    def window_of(self, layer: int) -> int | None:
+        """How far a layer's attention reaches; None: to all that came before, as in a window that no request
+        outgrows."""
+        inside = layer in self.windowed_layers and self.window is not None and self.window < self.max_position
+        return self.window if inside else None
 
     @property
     def is_plain(self) -> bool:
@@ -47,6 +56,8 @@ class ModelSpec:
         return (
             not self.qk_norm
             and not self.unrotated_layers
+            and all(self.window_of(layer) is None for layer in range(self.num_layers))
+            and self.attention_softcap is None
             and self.attention_scale is None
             and self.residual_multiplier == 1.0
         )

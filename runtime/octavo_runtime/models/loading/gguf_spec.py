@@ -78,6 +78,11 @@ def gguf_spec(parts: Sequence[gguf.GGUFReader]) -> ModelSpec:
     ):
         if value not in (None, head_dim):
             raise UnsupportedModel(f"{architecture}.{name} must be {head_dim}, the size of a head, got {value}")
+    form, window = FORMS[architecture], fields.sliding_window or None
+    longest = fields.context_length
+    if window is not None and form.is_windowed is None:
+        longest, window = min(longest, window), None
+    slides = frozenset(filter(form.is_windowed, range(fields.block_count)) if window is not None else ())
     return check_shape(
         ModelSpec(
             # The metadata need not say how large the vocabulary is. GGUF lists columns first.
@@ -88,7 +93,7 @@ def gguf_spec(parts: Sequence[gguf.GGUFReader]) -> ModelSpec:
             num_heads=fields.head_count,
             num_kv_heads=fields.head_count_kv or fields.head_count,
             head_dim=head_dim,
-            max_position=min(fields.context_length, fields.sliding_window or fields.context_length),
+            max_position=longest,
             rms_norm_eps=fields.epsilon,
             rope_theta=fields.rope_base,
             rope_scaling=_rope_scaling(fields, tensors.get(ROPE_DIVISORS), architecture),
@@ -96,7 +101,9 @@ def gguf_spec(parts: Sequence[gguf.GGUFReader]) -> ModelSpec:
             qkv_bias=any(name.endswith(("attn_q.bias", "attn_k.bias", "attn_v.bias")) for name in tensors),
             output_bias=any(name.endswith("attn_output.bias") for name in tensors),
             mlp_bias=any(".ffn_" in name and name.endswith(".bias") for name in tensors),
-            qk_norm=FORMS[architecture].qk_norm,
+            qk_norm=form.qk_norm,
+            window=window,
+            windowed_layers=slides,
             eos_token_ids=end_tokens(first),
         )
     )

@@ -74,6 +74,8 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
             scale=spec.attention_scale or 1 / math.sqrt(spec.head_dim),
             q_norm=norm(at + _Q_NORM, spec.head_dim) if spec.qk_norm else None,
             k_norm=norm(at + _K_NORM, spec.head_dim) if spec.qk_norm else None,
+            window=spec.window_of(index),
+            softcap=spec.attention_softcap,
         )
         layers.append(DecoderLayer(attention_norm, attention, mlp_norm, MLP(gate_up, down), spec.residual_multiplier))
         if packs(device, dtype) and spec.is_plain:

@@ -224,8 +224,8 @@ def test_unknown_models_and_gpus_are_answered_with_what_there_is():
     assert len(KNOWN_MODELS) == len({model.lower() for model in KNOWN_MODELS})
 
 
-def test_a_model_with_a_sliding_window_is_planned_as_far_as_its_window():
-    assert find_spec("mistralai/Mistral-7B-v0.1").max_position == 4096
+def test_a_sliding_window_bounds_no_request():
+    assert find_spec("mistralai/Mistral-7B-v0.1").max_position == 32_768
 
 
 def test_models_on_this_machine_are_read(tmp_path):

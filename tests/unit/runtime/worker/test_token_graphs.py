@@ -37,6 +37,8 @@ SPECS = {
     "biased": replace(PLAIN, qkv_bias=True, output_bias=True, mlp_bias=True),
     "normalised heads": replace(PLAIN, qk_norm=True),
     "unrotated layers": replace(PLAIN, unrotated_layers=frozenset({0, 2})),
+    "windows": replace(PLAIN, window=20, windowed_layers=frozenset({0, 2})),
+    "windows and soft caps": replace(PLAIN, window=50, windowed_layers=frozenset({1}), attention_softcap=2.0),
     "multiplied": replace(PLAIN, embedding_multiplier=3.0, residual_multiplier=0.3, attention_scale=0.1),
 }
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
@@ -64,7 +66,7 @@ def random_decoder(spec, device: str, dtype: torch.dtype) -> Decoder:
         return around + 0.1 * torch.randn(shape, generator=generator)
 
     decoder = build_decoder(spec, read, torch.device(device), dtype)
-    decoder.rotary.reach(spec.max_position)
+    decoder.reach(spec.max_position)
     return decoder
 
 

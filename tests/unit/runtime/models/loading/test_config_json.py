@@ -21,6 +21,7 @@ from octavo_runtime.models.loading.config_json import spec_from_config, spec_fro
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.spec import UnsupportedModel
 
+SLIDING = ["sliding_attention"] * 2
 LLAMA = {"architectures": ["LlamaForCausalLM"]}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
@@ -39,8 +40,10 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
 )
 def test_what_is_left_out_has_transformers_default(theirs):
     spec = spec_from_config({"model_type": theirs.model_type})
-    window = getattr(theirs, "sliding_window", None) or 10**9
-    assert spec.max_position == min(theirs.max_position_embeddings, window)
+    assert spec.max_position == theirs.max_position_embeddings
+    sliding = theirs.model_type == "mistral"
+    assert spec.windowed_layers == frozenset(range(theirs.num_hidden_layers) if sliding else ())
+    assert spec.window == getattr(theirs, "sliding_window", None)
     assert (spec.vocab_size, spec.hidden_size) == (theirs.vocab_size, theirs.hidden_size)
     assert spec.head_dim == (getattr(theirs, "head_dim", None) or theirs.hidden_size // theirs.num_attention_heads)
     assert spec.intermediate_size == theirs.intermediate_size
@@ -68,11 +71,39 @@ def test_rope_fields_are_read_wherever_they_stand():
     assert spec_from_config(apart).rope_scaling == Llama3Rope(8.0, 1.0, 4.0, 64)
 
 
-def test_a_sliding_window_bounds_the_length():
-    assert spec_from_config({"model_type": "mistral", "sliding_window": 100}).max_position == 100
-    assert spec_from_config({"model_type": "mistral", "sliding_window": None}).max_position == 131_072
-    unused = {**LLAMA, "sliding_window": 100, "use_sliding_window": False}
-    assert spec_from_config(unused).max_position == 2048
+@pytest.mark.parametrize(
+    ("config", "windows"),
+    [
+        ({"model_type": "mistral", "sliding_window": 100}, [100, 100, 100]),
+        ({"model_type": "mistral", "sliding_window": None}, [None, None, None]),
+        ({"model_type": "mistral"}, [4096, 4096, 4096]),
+        ({"model_type": "mistral", "max_position_embeddings": 4096}, [None, None, None]),
+        ({"model_type": "ministral", "sliding_window": 9, "layer_types": ["full_attention", *SLIDING]}, [None, 9, 9]),
+        ({"model_type": "qwen2", "max_window_layers": 1}, [None, None, None]),
+        ({"model_type": "qwen2", "max_window_layers": 1, "use_sliding_window": True}, [None, 4096, 4096]),
+        ({"model_type": "qwen3", "use_sliding_window": True}, [None, None, None]),
+        ({"model_type": "llama", "sliding_window": 100}, [None, None, None]),
+    ],
+)
+def test_which_layers_see_a_window(config, windows):
+    spec = spec_from_config({"num_hidden_layers": 3, **config})
+    assert [spec.window_of(layer) for layer in range(3)] == windows
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"layer_types": SLIDING}, r"layer_types must have num_hidden_layers \(3\) entries, got 2"),
+        ({"layer_types": [*SLIDING, "chunked_attention"]}, "layer_types must be of .*, got chunked_attention"),
+        (
+            {"layer_types": [*SLIDING, *SLIDING[:1]], "sliding_window": None},
+            "sliding_window must be given .*, got none",
+        ),
+    ],
+)
+def test_kinds_of_layers_that_cannot_be_are_refused(change, words):
+    with pytest.raises(UnsupportedModel, match=words):
+        spec_from_config({"model_type": "ministral", "num_hidden_layers": 3, **change})
 
 
 def test_fields_that_change_nothing_are_passed_over():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from random_gguf import CONFIG, random_model, write
-from transformers import Qwen2Config, Qwen3Config
+from transformers import MistralConfig, Qwen2Config, Qwen3Config
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
@@ -132,6 +132,19 @@ def test_rope_scaling_of_type_none_or_by_one_is_none(tmp_path):
 
     write(tmp_path / "model.gguf", random_model(), metadata=say)
     assert GGUFFile(tmp_path / "model.gguf").spec.rope_scaling is None
+
+
+@pytest.mark.parametrize("family", [MistralConfig, Qwen2Config])
+def test_a_sliding_window_is_seen_by_all_layers_or_bounds_requests(family, tmp_path):
+    model = random_model(family, sliding_window=20)
+    model.config.model_type = "llama" if family is MistralConfig else "qwen2"
+    write(tmp_path / "model.gguf", model, metadata=lambda writer: writer.add_sliding_window(20))
+    spec = GGUFFile(tmp_path / "model.gguf").spec
+    if family is MistralConfig:
+        assert [spec.window_of(layer) for layer in range(2)] == [20, 20]
+        assert_answers_as(model, tmp_path / "model.gguf", LONG)
+    else:
+        assert (spec.window_of(1), spec.max_position) == (None, 20)
 
 
 def test_biases_are_used(tmp_path):
