@@ -4,7 +4,7 @@ from torch import Tensor
 
 
 def add_rms_norm(
-    x: Tensor, residual: Tensor, weight: Tensor, eps: float, total: Tensor | None = None
+    x: Tensor, residual: Tensor, weight: Tensor, eps: float, total: Tensor | None = None, offset: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """The rms_norm of x + residual, and the sum itself.
 
@@ -15,6 +15,7 @@ def add_rms_norm(
         eps: added to the mean square.
         total: where to write the sum, [tokens, hidden], contiguous, in residual's dtype; may be residual itself;
             allocated if None.
+        offset: see `octavo_kernels.rms_norm`.
 
     Returns:
         (normed, x + residual), both [tokens, hidden]: the first in x's dtype, the sum in residual's; it is rounded
@@ -23,7 +24,7 @@ def add_rms_norm(
     if x.device.type == "cuda":
         from octavo_kernels.add_rms_norm import triton
 
-        return triton.add_rms_norm(x, residual, weight, eps, total)
+        return triton.add_rms_norm(x, residual, weight, eps, total, offset)
     from octavo_kernels.add_rms_norm import cpu
 
-    return cpu.add_rms_norm(x, residual, weight, eps, total)
+    return cpu.add_rms_norm(x, residual, weight, eps, total, offset)

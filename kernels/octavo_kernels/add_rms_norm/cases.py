@@ -26,8 +26,8 @@ def error(
     x, residual = torch.randn(2, case.tokens, 2, case.hidden, generator=generator).to(device)[:, :, 0]
     x, residual = x.to(dtype), residual.to(stream or dtype)
     weight = torch.randn(case.hidden, generator=generator).to(device, dtype)
-    expected = reference.add_rms_norm(x, residual, weight, EPS)
+    expected = reference.add_rms_norm(x, residual, weight, EPS, offset=case.offset)
     total = residual.clone(memory_format=torch.contiguous_format)
-    normed, _ = form(x, total, weight, EPS, total)
-    results = (*form(x, residual, weight, EPS), normed, total)
+    normed, _ = form(x, total, weight, EPS, total, case.offset)
+    results = (*form(x, residual, weight, EPS, offset=case.offset), normed, total)
     return max(largest_error(ours, theirs) for ours, theirs in zip(results, 2 * expected, strict=True))

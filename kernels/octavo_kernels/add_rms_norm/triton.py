@@ -23,10 +23,11 @@ def add_rms_norm_kernel(
     stride_residual,
     HIDDEN: tl.constexpr,
     PADDED: tl.constexpr,
+    OFFSET: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
-    """total = x + residual; normed = total / sqrt(mean(total ** 2) + eps) * weight, computed in float32 from the
-    rounded total. Grid: (tokens,).
+    """total = x + residual; normed = total / sqrt(mean(total ** 2) + eps) * (OFFSET + weight), computed in float32
+    from the rounded total. Grid: (tokens,).
 
     normed, total: [tokens, HIDDEN], contiguous; x, residual: [tokens, HIDDEN], strides of their rows in elements;
     weight: [HIDDEN]; all of one float type. PADDED: HIDDEN, up to a power of two."""
@@ -39,11 +40,13 @@ def add_rms_norm_kernel(
     added += tl.load(residual + token * stride_residual + element, mask=mask, other=0.0).to(tl.float32)
     rounded = added.to(total.dtype.element_ty)
     tl.store(total + token * HIDDEN + element, rounded, mask=mask)
-    tl.store(normed + token * HIDDEN + element, normalise(rounded.to(tl.float32), scale, eps, HIDDEN), mask=mask)
+    tl.store(
+        normed + token * HIDDEN + element, normalise(rounded.to(tl.float32), scale, eps, HIDDEN, OFFSET), mask=mask
+    )
 
 
 def add_rms_norm(
-    x: Tensor, residual: Tensor, weight: Tensor, eps: float, total: Tensor | None = None
+    x: Tensor, residual: Tensor, weight: Tensor, eps: float, total: Tensor | None = None, offset: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """See `octavo_kernels.add_rms_norm`."""
     tokens, hidden = x.shape
@@ -63,6 +66,7 @@ def add_rms_norm(
         residual.stride(0),
         HIDDEN=hidden,
         PADDED=padded,
+        OFFSET=offset,
         num_warps=warps(padded),
         **launch_options(x.device),
     )

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "../decode_layers/cpu.hpp"
+#include "../gelu_mul/cpu.hpp"
 #include "../wide_linear/cpu.hpp"
 
 template <class T>
@@ -20,25 +21,25 @@ extern "C" {
 int64_t octavo_lanes() { return LANES; }
 
 void octavo_rms_norm(int64_t x_type, int64_t weight_type, const void* x, int64_t x_stride, const void* weight,
-                     void* out, int64_t out_stride, int64_t rows, int64_t width, double eps) {
+                     void* out, int64_t out_stride, int64_t rows, int64_t width, double eps, double offset) {
     with_type(x_type, [&]<class X>(X*) {
         with_type(weight_type, [&]<class Weight>(Weight*) {
             for (int64_t row = 0; row < rows; row++)
                 normalise_row(typed<X>(x, row * x_stride), typed<Weight>(weight), width, eps,
-                              typed<Weight>(out, row * out_stride));
+                              typed<Weight>(out, row * out_stride), static_cast<float>(offset));
         });
     });
 }
 
 void octavo_add_rms_norm(int64_t x_type, int64_t residual_type, const void* x, int64_t x_stride, const void* residual,
                          int64_t residual_stride, const void* weight, void* normed, void* total, int64_t rows,
-                         int64_t width, double eps) {
+                         int64_t width, double eps, double offset) {
     with_type(x_type, [&]<class X>(X*) {
         with_type(residual_type, [&]<class Residual>(Residual*) {
             for (int64_t row = 0; row < rows; row++)
                 add_and_normalise_row(typed<X>(x, row * x_stride), typed<Residual>(residual, row * residual_stride),
                                       typed<X>(weight), width, eps, typed<X>(normed, row * width),
-                                      typed<Residual>(total, row * width));
+                                      typed<Residual>(total, row * width), static_cast<float>(offset));
         });
     });
 }
@@ -59,6 +60,15 @@ void octavo_silu_mul(int64_t type, const void* gate_up, int64_t gate_up_stride, 
 #pragma omp parallel for num_threads(workers) schedule(static)
         for (int64_t row = 0; row < rows; row++)
             activate_row(typed<T>(gate_up, row * gate_up_stride), width, typed<T>(out, row * out_stride));
+    });
+}
+
+void octavo_gelu_mul(int64_t type, const void* gate_up, int64_t gate_up_stride, void* out, int64_t out_stride,
+                     int64_t rows, int64_t width, int64_t workers) {
+    with_type(type, [&]<class T>(T*) {
+#pragma omp parallel for num_threads(workers) schedule(static)
+        for (int64_t row = 0; row < rows; row++)
+            gelu_row(typed<T>(gate_up, row * gate_up_stride), width, typed<T>(out, row * out_stride));
     });
 }
 

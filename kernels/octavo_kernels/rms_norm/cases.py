@@ -19,14 +19,16 @@ class Case:
     name: str
     tokens: int
     hidden: int
+    offset: float = 0.0
 
 
-TINY_CASES = (Case("one token", 1, 32), Case("padded row", 3, 48))
+TINY_CASES = (Case("one token", 1, 32), Case("padded row", 3, 48), Case("offset", 3, 48, 1.0))
 CASES = (
     *TINY_CASES,
     Case("smollm2", 17, 576),
     Case("8B shape", 5, 4096),
     Case("wide", 2, 16384),
+    Case("Gemma 2 shape", 5, 2304, 1.0),
     Case("no token", 0, 64),
 )
 
@@ -40,5 +42,5 @@ def error(
     x = torch.randn(case.tokens, 2, case.hidden, generator=generator).to(device, stream or dtype)[:, 0]
     weight = torch.randn(case.hidden, generator=generator).to(device, dtype)
     out = torch.full(x.shape, torch.nan, dtype=dtype, device=device)
-    form(x, weight, EPS, out)
-    return largest_error(out, reference.rms_norm(x, weight, EPS))
+    form(x, weight, EPS, out, case.offset)
+    return largest_error(out, reference.rms_norm(x, weight, EPS, offset=case.offset))

@@ -45,7 +45,9 @@ class ConfigFields(BaseModel):
     rope_theta: _Positive | None = None
     rope_parameters: dict[str, Any] | None = None
     rope_scaling: dict[str, Any] | None = None
+    rope_local_base_freq: _Positive | None = None
     hidden_act: str = "silu"
+    hidden_activation: str | None = None
     tie_word_embeddings: bool = False
     attention_bias: bool = False
     attention_out_bias: bool = False
@@ -56,6 +58,10 @@ class ConfigFields(BaseModel):
     embedding_multiplier: _Positive = 1.0
     residual_multiplier: _Positive = 1.0
     logits_scaling: _Positive = 1.0
+    query_pre_attn_scalar: _Positive = 256
+    attn_logit_softcapping: _Positive | None = None
+    final_logit_softcapping: _Positive | None = None
+    sliding_window_pattern: _Layers = 6
 
 
 class _Rope(BaseModel):

@@ -20,17 +20,22 @@ from octavo_runtime.models.spec import ModelSpec
 
 @dataclass(frozen=True)
 class DecoderLayer:
-    """One pre-norm block."""
+    """One pre-norm block; what its halves add to the residual stream may have a norm too (Ding et al. 2021)."""
 
     attention_norm: RMSNorm
     attention: Attention
     mlp_norm: RMSNorm
     mlp: MLP
     multiplier: float = 1.0  # of what attention and MLP add to the residual stream
+    attention_post_norm: RMSNorm | None = None
+    mlp_post_norm: RMSNorm | None = None
 
     @property
     def num_bytes(self) -> int:
-        return sum(part.num_bytes for part in (self.attention_norm, self.attention, self.mlp_norm, self.mlp))
+        post_norms = sum(norm.num_bytes for norm in (self.attention_post_norm, self.mlp_post_norm) if norm is not None)
+        return post_norms + sum(
+            part.num_bytes for part in (self.attention_norm, self.attention, self.mlp_norm, self.mlp)
+        )
 
     def before_attention(
         self,
@@ -48,10 +53,11 @@ class DecoderLayer:
     def after_attention(self, attended: Tensor, stream: Tensor) -> Tensor:
         """What the MLP adds to the stream [tokens, hidden], which is left to the next norm; what attention adds is
         added. attended: [tokens, heads, head_dim]."""
-        hidden = self._branch(self.attention.output(attended.flatten(1)))
-        return self._branch(self.mlp(self.mlp_norm(stream, hidden)))
+        hidden = self._added(self.attention.output(attended.flatten(1)), self.attention_post_norm)
+        return self._added(self.mlp(self.mlp_norm(stream, hidden)), self.mlp_post_norm)
 
-    def _branch(self, hidden: Tensor) -> Tensor:
+    def _added(self, hidden: Tensor, norm: RMSNorm | None) -> Tensor:
+        hidden = hidden if norm is None else norm(hidden)
         return hidden if self.multiplier == 1.0 else hidden * self.multiplier
 
 
@@ -77,7 +83,9 @@ class Decoder:
 
     def reach(self, positions: int) -> None:
         """See RotaryEmbedding.reach."""
-        self.rotary.reach(positions)
+        of_layers = {layer.attention.rotary for layer in self.layers if layer.attention.rotary is not None}
+        for rotary in {self.rotary, *of_layers}:
+            rotary.reach(positions)
 
     def forward(self, batch: Batch, kv_cache: Tensor) -> Tensor:
         """Hidden states [tokens, hidden] after the last norm, in the weights' dtype or float32.
@@ -106,8 +114,9 @@ class Decoder:
 
     def scores(self, hidden: Tensor) -> Tensor:
         """The same in the type in which they are computed."""
-        scores, divisor = self.head(hidden), self.spec.logits_divisor
-        return scores if divisor == 1.0 else scores / divisor
+        scores, divisor, softcap = self.head(hidden), self.spec.logits_divisor, self.spec.logits_softcap
+        scores = scores if divisor == 1.0 else scores / divisor
+        return scores if softcap is None else scores.div_(softcap).tanh_().mul_(softcap)
 
     @cached_property
     def _few_rows(self) -> Callable[[Tensor, Batch, Tensor], Tensor] | None:

@@ -1,7 +1,7 @@
 """A decoder family: what a config.json of one architecture means."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from octavo_runtime.models.config_fields import ConfigFields
@@ -13,12 +13,16 @@ class GGUFForm:
     """How llama.cpp's converter writes a family: general.architecture, whether the rows of queries and keys are stored
     for a rotary embedding that turns neighbours instead of halves, and whether queries and keys have norms.
     is_windowed: which layers see the window that a file names; None where it does not say: then requests end within
-    it."""
+    it. norm_offset: what is added to the weights of norms in the file. names: of a layer's tensors, by their Hugging
+    Face names, where they are not Llama's. complete: adds to what the metadata say what the architecture means."""
 
     architecture: str
     interleaved: bool = False
     qk_norm: bool = False
     is_windowed: Callable[[int], bool] | None = None
+    norm_offset: float = 0.0
+    names: Mapping[str, str] = field(default_factory=dict)
+    complete: Callable[[ModelSpec], ModelSpec] = lambda spec: spec
 
 
 @dataclass(frozen=True)

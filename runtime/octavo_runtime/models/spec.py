@@ -1,12 +1,17 @@
 """ModelSpec: a decoder family described as data. Free of torch."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from octavo_runtime.layers.rope_scaling import DividedRope, RopeScaling
+from octavo_runtime.models.tensor_names import LLAMA_NAMES, TensorNames
 
 
 class UnsupportedModel(ValueError):
     """The model cannot be served; one line that says which property, and what is supported."""
+
+
+Activation = Literal["silu", "gelu_tanh"]
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,17 @@ class ModelSpec:
     unrotated_layers: frozenset[int] = frozenset()  # layers without a rotary embedding
     attention_scale: float | None = None  # of the scores of queries and keys; None: 1 / sqrt(head_dim)
     embedding_multiplier: float = 1.0
+    rounds_embedding_multiplier: bool = False  # to the type of the weights
     residual_multiplier: float = 1.0  # of what attention and MLP add to the residual stream
     logits_divisor: float = 1.0
+    logits_softcap: float | None = None  # logits become softcap * tanh(logits / softcap)
     window: int | None = None  # the last tokens that windowed layers attend to, the newest among them
     windowed_layers: frozenset[int] = frozenset()
-    attention_softcap: float | None = None  # scores s of queries and keys become softcap * tanh(s / softcap)
+    windowed_rope_theta: float | None = None  # of windowed layers, whose rope is plain; None: as of the others
+    attention_softcap: float | None = None  # of the scores of queries and keys, likewise
+    norm_offset: float = 0.0  # added to the weights of all norms
+    activation: Activation = "silu"  # of the MLP's gate
+    tensors: TensorNames = LLAMA_NAMES
 
     @property
     def qkv_size(self) -> int:
@@ -60,6 +71,9 @@ class ModelSpec:
             and self.attention_softcap is None
             and self.attention_scale is None
             and self.residual_multiplier == 1.0
+            and self.norm_offset == 0.0
+            and self.activation == "silu"
+            and len(self.tensors.stream_norms) == 2
         )
 
 

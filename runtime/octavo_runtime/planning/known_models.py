@@ -29,6 +29,8 @@ def _config(
 _LLAMA_3_70B = (128_256, 8192, 28672, 80, 64, 8)
 _LLAMA_3_8B = (128_256, 4096, 14336, 32, 32, 8)
 _MISTRAL = {"architectures": ["MistralForCausalLM"], "sliding_window": None}
+_GEMMA_2 = {"architectures": ["Gemma2ForCausalLM"]}
+_GEMMA_3 = {"architectures": ["Gemma3ForCausalLM"], "sliding_window": 512}
 _TIED = {"tie_word_embeddings": True}
 
 # By name on the hub, from each model's own config.json. Fine-tuned forms (-Instruct, -chat) have their base's shape.
@@ -55,9 +57,16 @@ _CONFIGS: dict[str, dict[str, Any]] = {
     "HuggingFaceTB/SmolLM2-135M": _config(49_152, 576, 1536, 30, 9, 3, 8192, **_TIED),
     "HuggingFaceTB/SmolLM2-360M": _config(49_152, 960, 2560, 32, 15, 5, 8192, **_TIED),
     "HuggingFaceTB/SmolLM2-1.7B": _config(49_152, 2048, 8192, 24, 32, 32, 8192, **_TIED),
+    "google/gemma-2-2b": _config(256_000, 2304, 9216, 26, 8, 4, 8192, **_GEMMA_2),
+    "google/gemma-2-9b": _config(256_000, 3584, 14336, 42, 16, 8, 8192, **_GEMMA_2),
+    "google/gemma-2-27b": _config(
+        256_000, 4608, 36864, 46, 32, 16, 8192, head_dim=128, query_pre_attn_scalar=144, **_GEMMA_2
+    ),
+    "google/gemma-3-270m": _config(262_144, 640, 2048, 18, 4, 1, 32_768, **_GEMMA_3),
+    "google/gemma-3-1b-it": _config(262_144, 1152, 6912, 26, 4, 1, 32_768, **_GEMMA_3),
 }
 
-_TRAINED_FURTHER = ("-hf", "-chat", "-instruct", "-base", "-v1.0")
+_TRAINED_FURTHER = ("-hf", "-chat", "-instruct", "-it", "-pt", "-base", "-v1.0")
 
 
 KNOWN_MODELS = tuple(_CONFIGS)

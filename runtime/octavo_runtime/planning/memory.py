@@ -137,7 +137,7 @@ def parameter_count(spec: ModelSpec) -> int:
     """Parameters of the model, a tied embedding counted once."""
     hidden, inner = spec.hidden_size, spec.intermediate_size
     attended = spec.num_heads * spec.head_dim
-    layer = 2 * hidden + hidden * spec.qkv_size + attended * hidden + 3 * hidden * inner
+    layer = len(spec.tensors.stream_norms) * hidden + hidden * spec.qkv_size + attended * hidden + 3 * hidden * inner
     layer += spec.qkv_size * spec.qkv_bias + hidden * spec.output_bias + (2 * inner + hidden) * spec.mlp_bias
     layer += 2 * spec.head_dim * spec.qk_norm
     embeddings = spec.vocab_size * hidden * (1 if spec.tie_embeddings else 2)

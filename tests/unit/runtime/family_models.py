@@ -5,6 +5,8 @@ from pathlib import Path
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
     GraniteConfig,
     LlamaConfig,
     MinistralConfig,
@@ -28,6 +30,7 @@ SMALL = {
 }
 SEVEN_HEADS = {**SMALL, "hidden_size": 84, "num_attention_heads": 7, "num_key_value_heads": 1}
 SLIDING = ["sliding_attention"]
+TIED = {**SMALL, "pad_token_id": 0}  # as Gemma is
 LLAMA3_ROPE = {
     "rope_type": "llama3",
     "rope_theta": 10000.0,
@@ -76,6 +79,30 @@ FAMILIES = {
     "smollm 3, windows": SmolLM3Config(
         **SMALL, no_rope_layers=[0, 1, 0], pad_token_id=0, use_sliding_window=True, sliding_window=20
     ),
+    "gemma 2": Gemma2Config(**TIED, head_dim=32, sliding_window=16, query_pre_attn_scalar=24),
+    "gemma 2, close caps": Gemma2Config(
+        **{**TIED, "num_attention_heads": 7, "num_key_value_heads": 1, "hidden_size": 84},
+        head_dim=80,
+        sliding_window=50,
+        attn_logit_softcapping=1.5,
+        final_logit_softcapping=2.0,
+    ),
+    "gemma 3": Gemma3TextConfig(
+        **TIED,
+        head_dim=32,
+        sliding_window=16,
+        query_pre_attn_scalar=24,
+        layer_types=[*SLIDING, "full_attention", *SLIDING],
+    ),
+    "gemma 3, scaled rope": Gemma3TextConfig(
+        **{**TIED, "num_hidden_layers": 7, "hidden_size": 48, "num_attention_heads": 2, "num_key_value_heads": 1},
+        head_dim=256,
+        sliding_window=21,
+        rope_parameters={
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e5},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 5e3},
+        },
+    ),
     "granite": GraniteConfig(
         **SMALL, embedding_multiplier=6.0, attention_multiplier=0.1, residual_multiplier=0.22, logits_scaling=4.0
     ),
@@ -87,9 +114,11 @@ FAMILIES = {
 
 def save(config: PretrainedConfig, folder: Path, spread: float = 0.05) -> torch.nn.Module:
     """A random model on disk and in memory; biases and norms are random too, so that none can be left out unseen.
-    spread: of what is added to every parameter; the more, the more each part of a layer tells in the scores."""
+    spread: of what is added to every parameter; the more, the more each part of a layer tells in the scores.
+
+    transformers' other form of attention has no soft caps."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config).float().eval()
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * spread)

@@ -38,9 +38,11 @@ _OTHER_ARITHMETIC: dict[str, tuple[object, ...]] = {
     "query_pre_attn_scalar": (),
     "residual_multiplier": (1,),
     "rope_interleaved": (False,),
+    "rope_local_base_freq": (),
     "rotary_pct": (1,),
     "scale_depth": (),  # MiniCPM
     "scale_emb": (1,),
+    "use_bidirectional_attention": (False,),
     "use_qk_norm": (False,),
 }
 _QUANTIZED = ("quantization_config", "compression_config")

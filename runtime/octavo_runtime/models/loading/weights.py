@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from octavo_kernels import gelu_mul, silu_mul
 from octavo_kernels.decode_layers import PackedLayer, PackedProjection
 from octavo_runtime.layers.attention import Attention
 from octavo_runtime.layers.embedding import Embedding
@@ -15,12 +16,11 @@ from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.norm import RMSNorm
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.decoder import Decoder, DecoderLayer
-from octavo_runtime.models.spec import ModelSpec
+from octavo_runtime.models.spec import Activation, ModelSpec
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix, concatenate
 
 _EMBEDDING, _NORM, _HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
-_LAYER_NORMS = "input_layernorm.weight", "post_attention_layernorm.weight"
-_Q_NORM, _K_NORM = "self_attn.q_norm.weight", "self_attn.k_norm.weight"
+_ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {"silu": silu_mul, "gelu_tanh": gelu_mul}
 
 StoredTensor = torch.Tensor | QuantizedMatrix
 ReadTensor = Callable[[str, tuple[int, ...]], StoredTensor]
@@ -29,7 +29,6 @@ ReadTensor = Callable[[str, tuple[int, ...]], StoredTensor]
 class _Fused(NamedTuple):
     """Projections of one input that run as one, their outputs side by side."""
 
-    prefix: str
     columns: int
     rows: dict[str, int]  # by the projection's name
     has_bias: bool
@@ -49,35 +48,55 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
         return _dense(read(name, shape)).to(device=device, dtype=dtype)
 
     def norm(name: str, width: int) -> RMSNorm:
-        return RMSNorm(place(name, width), spec.rms_norm_eps)
+        return RMSNorm(place(f"{name}.weight", width), spec.rms_norm_eps, spec.norm_offset)
 
     def fuse(at: str, part: _Fused) -> _Stored:
-        prefix, rows = at + part.prefix, part.rows.items()
-        weight = _fuse([read(f"{prefix}{name}.weight", (count, part.columns)) for name, count in rows])
-        biases = [place(f"{prefix}{name}.bias", count) for name, count in rows] if part.has_bias else None
+        rows = part.rows.items()
+        weight = _fuse([read(f"{at}{name}.weight", (count, part.columns)) for name, count in rows])
+        biases = [place(f"{at}{name}.bias", count) for name, count in rows] if part.has_bias else None
         return _Stored(weight, torch.cat(biases) if biases else None)
 
+    names, hidden = spec.tensors, spec.hidden_size
     rotary = RotaryEmbedding(spec.head_dim, spec.rope_theta, spec.rope_scaling, device)
+    windowed_rotary = rotary
+    if spec.windowed_rope_theta is not None:
+        windowed_rotary = RotaryEmbedding(spec.head_dim, spec.windowed_rope_theta, None, device)
+
+    def rotary_of(layer: int) -> RotaryEmbedding | None:
+        if layer in spec.unrotated_layers:
+            return None
+        return windowed_rotary if layer in spec.windowed_layers else rotary
+
     layers, packed = [], []
     for index in range(spec.num_layers):
         at = _layer(index)
-        attention_norm, mlp_norm = (norm(at + name, spec.hidden_size) for name in _LAYER_NORMS)
+        attention_norm, mlp_norm = norm(at + names.attention_norm, hidden), norm(at + names.mlp_norm, hidden)
         projections = [fuse(at, part) for part in _projections(spec)]
         qkv, output, gate_up, down = (build_linear(*stored, device, dtype) for stored in projections)
         attention = Attention(
             qkv=qkv,
             output=output,
-            rotary=None if index in spec.unrotated_layers else rotary,
+            rotary=rotary_of(index),
             num_heads=spec.num_heads,
             num_kv_heads=spec.num_kv_heads,
             head_dim=spec.head_dim,
             scale=spec.attention_scale or 1 / math.sqrt(spec.head_dim),
-            q_norm=norm(at + _Q_NORM, spec.head_dim) if spec.qk_norm else None,
-            k_norm=norm(at + _K_NORM, spec.head_dim) if spec.qk_norm else None,
+            q_norm=norm(at + names.q_norm, spec.head_dim) if spec.qk_norm else None,
+            k_norm=norm(at + names.k_norm, spec.head_dim) if spec.qk_norm else None,
             window=spec.window_of(index),
             softcap=spec.attention_softcap,
         )
-        layers.append(DecoderLayer(attention_norm, attention, mlp_norm, MLP(gate_up, down), spec.residual_multiplier))
+        layers.append(
+            DecoderLayer(
+                attention_norm,
+                attention,
+                mlp_norm,
+                MLP(gate_up, down, _ACTIVATIONS[spec.activation]),
+                spec.residual_multiplier,
+                norm(at + names.attention_post_norm, hidden) if names.attention_post_norm else None,
+                norm(at + names.mlp_post_norm, hidden) if names.mlp_post_norm else None,
+            )
+        )
         if packs(device, dtype) and spec.is_plain:
             packed_qkv, packed_output, packed_gate_up, packed_down = map(_pack, projections)
             if packed_qkv and packed_output and packed_gate_up and packed_down:
@@ -88,7 +107,10 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
                 )
     shape = spec.vocab_size, spec.hidden_size
     embedded = read(_EMBEDDING, shape)
-    embedding = Embedding(_dense(embedded).to(device=device, dtype=dtype), spec.embedding_multiplier)
+    multiplier = spec.embedding_multiplier
+    if spec.rounds_embedding_multiplier:
+        multiplier = torch.tensor(multiplier, dtype=dtype).item()
+    embedding = Embedding(_dense(embedded).to(device=device, dtype=dtype), multiplier)
     if spec.tie_embeddings:
         head = build_lm_head(embedded, embedding.weight, device, dtype)
     else:
@@ -97,7 +119,7 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
         spec=spec,
         embedding=embedding,
         layers=tuple(layers),
-        norm=norm(_NORM, spec.hidden_size),
+        norm=norm(_NORM.removesuffix(".weight"), hidden),
         head=head,
         rotary=rotary,
         packed_layers=tuple(packed) if len(packed) == spec.num_layers else None,
@@ -106,19 +128,19 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
 
 def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all tensors that build_decoder reads."""
-    hidden = spec.hidden_size
+    hidden, names = spec.hidden_size, spec.tensors
     shapes: dict[str, tuple[int, ...]] = {_EMBEDDING: (spec.vocab_size, hidden), _NORM: (hidden,)}
     if not spec.tie_embeddings:
         shapes[_HEAD] = spec.vocab_size, hidden
     for at in map(_layer, range(spec.num_layers)):
-        shapes |= {at + name: (hidden,) for name in _LAYER_NORMS}
+        shapes |= {f"{at}{name}.weight": (hidden,) for name in names.stream_norms}
         if spec.qk_norm:
-            shapes |= {at + name: (spec.head_dim,) for name in (_Q_NORM, _K_NORM)}
+            shapes |= {f"{at}{name}.weight": (spec.head_dim,) for name in (names.q_norm, names.k_norm)}
         for part in _projections(spec):
             for name, count in part.rows.items():
-                shapes[f"{at}{part.prefix}{name}.weight"] = count, part.columns
+                shapes[f"{at}{name}.weight"] = count, part.columns
                 if part.has_bias:
-                    shapes[f"{at}{part.prefix}{name}.bias"] = (count,)
+                    shapes[f"{at}{name}.bias"] = (count,)
     return shapes
 
 
@@ -128,15 +150,19 @@ def _layer(index: int) -> str:
 
 def _projections(spec: ModelSpec) -> tuple[_Fused, _Fused, _Fused, _Fused]:
     """What a layer multiplies by, in its order."""
-    hidden, inner = spec.hidden_size, spec.intermediate_size
+    names, hidden, inner = spec.tensors, spec.hidden_size, spec.intermediate_size
     q_rows, kv_rows = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
-    qkv = {"q_proj": q_rows, "k_proj": kv_rows, "v_proj": kv_rows}
     return (
-        _Fused("self_attn.", hidden, qkv, spec.qkv_bias),
-        _Fused("self_attn.", q_rows, {"o_proj": hidden}, spec.output_bias),
-        _Fused("mlp.", hidden, {"gate_proj": inner, "up_proj": inner}, spec.mlp_bias),
-        _Fused("mlp.", inner, {"down_proj": hidden}, spec.mlp_bias),
+        _Fused(hidden, _rows(names.qkv, q_rows, kv_rows, kv_rows), spec.qkv_bias),
+        _Fused(q_rows, {names.output: hidden}, spec.output_bias),
+        _Fused(hidden, _rows(names.gate_up, inner, inner), spec.mlp_bias),
+        _Fused(inner, {names.down: hidden}, spec.mlp_bias),
     )
+
+
+def _rows(names: tuple[str, ...], *counts: int) -> dict[str, int]:
+    """The rows of each projection, or of the one that a checkpoint stores them as."""
+    return {names[0]: sum(counts)} if len(names) == 1 else dict(zip(names, counts, strict=True))
 
 
 def _dense(stored: StoredTensor) -> torch.Tensor:

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from octavo_runtime.cli.app import app
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.rotary import RotaryEmbedding
+from octavo_runtime.models.families.gemma2 import SANDWICHED
 from octavo_runtime.models.loading.files import ModelNotFound, locate
 from octavo_runtime.models.loading.weights import build_decoder
+from octavo_runtime.models.tensor_names import LLAMA_NAMES
 from octavo_runtime.planning import memory as plan
 from octavo_runtime.planning.advice import recommend, remedies, tuned_config
 from octavo_runtime.planning.gpus import GPUS, UnknownGpu, find_gpu, parse_memory
@@ -64,6 +66,11 @@ def config(**fields):
         ("SmolLM2-135M", 134_515_008),
         ("SmolLM2-360M", 361_821_120),
         ("SmolLM2-1.7B", 1_711_376_384),
+        ("google/gemma-2-2b-it", 2_614_341_888),
+        ("gemma-2-9b", 9_241_705_984),
+        ("gemma-2-27b", 27_227_128_320),
+        ("gemma-3-270m-it", 268_098_176),
+        ("gemma-3-1b", 999_885_952),
     ],
 )
 def test_parameters_are_those_that_the_models_are_published_with(model, parameters):
@@ -85,6 +92,7 @@ def test_weight_bytes_are_those_that_loading_makes(tied, biased):
         output_bias=biased,
         qk_norm=biased,
         mlp_bias=biased,
+        tensors=SANDWICHED if biased else LLAMA_NAMES,
     )
 
     def loaded(device, dtype):

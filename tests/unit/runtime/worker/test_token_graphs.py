@@ -11,6 +11,7 @@ from small_models import SHAPES, make_engine, random_prompts, run, save, tokens_
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.decoder import Decoder
+from octavo_runtime.models.families.gemma2 import SANDWICHED
 from octavo_runtime.models.loading.weights import build_decoder
 from octavo_runtime.planning import memory as planning
 from octavo_runtime.planning.known_models import find_spec
@@ -39,6 +40,16 @@ SPECS = {
     "unrotated layers": replace(PLAIN, unrotated_layers=frozenset({0, 2})),
     "windows": replace(PLAIN, window=20, windowed_layers=frozenset({0, 2})),
     "windows and soft caps": replace(PLAIN, window=50, windowed_layers=frozenset({1}), attention_softcap=2.0),
+    "gemma": replace(
+        PLAIN,
+        window=20,
+        windowed_layers=frozenset({0, 2}),
+        windowed_rope_theta=100.0,
+        norm_offset=1.0,
+        qk_norm=True,
+        activation="gelu_tanh",
+        tensors=SANDWICHED,
+    ),
     "multiplied": replace(PLAIN, embedding_multiplier=3.0, residual_multiplier=0.3, attention_scale=0.1),
 }
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}

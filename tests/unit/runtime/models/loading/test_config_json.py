@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 from transformers import (
+    Gemma2Config,
+    Gemma3TextConfig,
     GraniteConfig,
     LlamaConfig,
     MistralConfig,
@@ -36,20 +38,28 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
         SeedOssConfig(),
         SmolLM3Config(),
         GraniteConfig(),
+        Gemma2Config(),
+        Gemma3TextConfig(),
     ],
 )
 def test_what_is_left_out_has_transformers_default(theirs):
     spec = spec_from_config({"model_type": theirs.model_type})
     assert spec.max_position == theirs.max_position_embeddings
-    sliding = theirs.model_type == "mistral"
-    assert spec.windowed_layers == frozenset(range(theirs.num_hidden_layers) if sliding else ())
+    every = theirs.num_hidden_layers * ["sliding_attention" if theirs.model_type == "mistral" else "full_attention"]
+    kinds = getattr(theirs, "layer_types", every)
+    assert spec.windowed_layers == {layer for layer, kind in enumerate(kinds) if kind == "sliding_attention"}
     assert spec.window == getattr(theirs, "sliding_window", None)
     assert (spec.vocab_size, spec.hidden_size) == (theirs.vocab_size, theirs.hidden_size)
     assert spec.head_dim == (getattr(theirs, "head_dim", None) or theirs.hidden_size // theirs.num_attention_heads)
     assert spec.intermediate_size == theirs.intermediate_size
     assert spec.num_layers == theirs.num_hidden_layers
     assert (spec.num_heads, spec.num_kv_heads) == (theirs.num_attention_heads, theirs.num_key_value_heads)
-    assert (spec.rms_norm_eps, spec.rope_theta) == (theirs.rms_norm_eps, theirs.rope_parameters["rope_theta"])
+    ropes = theirs.rope_parameters
+    thetas = ropes.get("full_attention", ropes)["rope_theta"], ropes.get("sliding_attention", {}).get("rope_theta")
+    assert (spec.rope_theta, spec.windowed_rope_theta) == thetas
+    assert spec.rms_norm_eps == theirs.rms_norm_eps
+    assert spec.attention_softcap == getattr(theirs, "attn_logit_softcapping", None)
+    assert spec.logits_softcap == getattr(theirs, "final_logit_softcapping", None)
     assert spec.tie_embeddings == theirs.tie_word_embeddings
     assert spec.qkv_bias == getattr(theirs, "attention_bias", theirs.model_type == "qwen2")
     assert spec.output_bias == (spec.qkv_bias and theirs.model_type not in ("qwen2", "seed_oss"))
@@ -83,6 +93,8 @@ def test_rope_fields_are_read_wherever_they_stand():
         ({"model_type": "qwen2", "max_window_layers": 1, "use_sliding_window": True}, [None, 4096, 4096]),
         ({"model_type": "qwen3", "use_sliding_window": True}, [None, None, None]),
         ({"model_type": "llama", "sliding_window": 100}, [None, None, None]),
+        ({"model_type": "gemma2"}, [4096, None, 4096]),
+        ({"model_type": "gemma3_text", "sliding_window_pattern": 2}, [4096, None, 4096]),
     ],
 )
 def test_which_layers_see_a_window(config, windows):
@@ -104,6 +116,34 @@ def test_which_layers_see_a_window(config, windows):
 def test_kinds_of_layers_that_cannot_be_are_refused(change, words):
     with pytest.raises(UnsupportedModel, match=words):
         spec_from_config({"model_type": "ministral", "num_hidden_layers": 3, **change})
+
+
+def test_both_ropes_of_gemma_3_are_read_in_the_old_form_and_in_the_new():
+    gemma = {"model_type": "gemma3_text"}
+    scaled = {"rope_type": "linear", "factor": 8.0}
+    older = {"rope_theta": 1e5, "rope_local_base_freq": 500.0, "rope_scaling": scaled}
+    full, sliding = {**scaled, "rope_theta": 1e5}, {"rope_type": "default", "rope_theta": 500.0}
+    newer = {"rope_parameters": {"full_attention": full, "sliding_attention": sliding}}
+    assert spec_from_config({**gemma, **older}) == spec_from_config({**gemma, **newer})
+    assert spec_from_config({**gemma, **older}).rope_scaling == LinearRope(8.0)
+    with pytest.raises(UnsupportedModel, match="sliding_attention must be of rope type default"):
+        spec_from_config({**gemma, "rope_parameters": {"sliding_attention": full}})
+    with pytest.raises(UnsupportedModel, match="sliding_attention must be an object, got 5"):
+        spec_from_config({**gemma, "rope_parameters": {"sliding_attention": 5}})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hidden_activation": "silu"}, "hidden_activation must be gelu_pytorch_tanh, got silu"),
+        ({"use_bidirectional_attention": True}, "use_bidirectional_attention must be unset or False, got True"),
+        ({"sliding_window": None}, "sliding_window must be given, got none"),
+        ({"attn_logit_softcapping": 0}, "attn_logit_softcapping: .*greater than 0, got 0"),
+    ],
+)
+def test_what_no_gemma_has_is_refused(change, words):
+    with pytest.raises(UnsupportedModel, match=words):
+        spec_from_config({"model_type": "gemma2", **change})
 
 
 def test_fields_that_change_nothing_are_passed_over():
