@@ -45,12 +45,12 @@ void octavo_add_rms_norm(int64_t x_type, int64_t residual_type, const void* x, i
 }
 
 void octavo_rotary(int64_t type, void* memory, int64_t token_stride, int64_t head_stride, int64_t tokens,
-                   int64_t heads, int64_t head_dim, const int64_t* positions, const float* cos_sin) {
+                   int64_t heads, int64_t rotated, const int64_t* positions, const float* cos_sin) {
     with_type(type, [&]<class T>(T*) {
         for (int64_t token = 0; token < tokens; token++)
             for (int64_t head = 0; head < heads; head++)
-                rotate(typed<T>(memory, token * token_stride + head * head_stride), head_dim / 2,
-                       cos_sin + positions[token] * head_dim);
+                rotate(typed<T>(memory, token * token_stride + head * head_stride), rotated / 2,
+                       cos_sin + positions[token] * rotated);
     });
 }
 

@@ -42,5 +42,5 @@ def error(
     x = torch.randn(case.tokens, 2, case.hidden, generator=generator).to(device, stream or dtype)[:, 0]
     weight = torch.randn(case.hidden, generator=generator).to(device, dtype)
     out = torch.full(x.shape, torch.nan, dtype=dtype, device=device)
-    form(x, weight, EPS, out, case.offset)
+    form(x, weight, EPS, out, offset=case.offset)
     return largest_error(out, reference.rms_norm(x, weight, EPS, offset=case.offset))

@@ -10,8 +10,8 @@ _rotary = loop("rotary", "ipiiiiipp")
 def rotary(q: Tensor, k: Tensor, positions: Tensor, cos_sin: Tensor) -> None:
     """See `octavo_kernels.rotary`."""
     for heads in (q, k):
-        tokens, count, head_dim = heads.shape
+        tokens, count, _ = heads.shape
         _rotary(
-            TYPES[heads.dtype], heads.data_ptr(), heads.stride(0), heads.stride(1), tokens, count, head_dim,
+            TYPES[heads.dtype], heads.data_ptr(), heads.stride(0), heads.stride(1), tokens, count, cos_sin.shape[1],
             positions.data_ptr(), cos_sin.data_ptr(),
         )  # fmt: skip

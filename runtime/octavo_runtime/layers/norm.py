@@ -1,10 +1,35 @@
-"""RMSNorm (Zhang and Sennrich 2019), and the residual stream that it reads."""
+"""What reads the residual stream: RMSNorm (Zhang and Sennrich 2019), or nothing."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from octavo_kernels import add_rms_norm, rms_norm
+
+
+class Norm(Protocol):
+    """The residual stream [tokens, hidden] as the layers read it, in the type of their weights, once `added`, where
+    there is any, is added to it in place."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of memory that the weights take."""
+
+    def __call__(self, stream: Tensor, added: Tensor | None = None) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Unnormed:
+    """The stream itself. dtype: of the layers' weights."""
+
+    dtype: torch.dtype
+    num_bytes: int = 0
+
+    def __call__(self, stream: Tensor, added: Tensor | None = None) -> Tensor:
+        """See Norm."""
+        return (stream if added is None else stream.add_(added)).to(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -20,12 +45,12 @@ class RMSNorm:
         return self.weight.nbytes
 
     def __call__(self, stream: Tensor, added: Tensor | None = None) -> Tensor:
-        """The residual stream [tokens, hidden], normalised, once `added`, where there is any, is added to it in
-        place."""
+        """See Norm."""
         if added is None:
             return rms_norm(stream, self.weight, self.eps, offset=self.offset)
         return add_rms_norm(added, stream, self.weight, self.eps, total=stream, offset=self.offset)[0]
 
     def heads(self, states: Tensor) -> Tensor:
-        """Queries or keys [tokens, heads, head_dim], each head normalised by itself; weight: [head_dim]."""
-        return self(states.reshape(-1, states.shape[-1])).view(states.shape)
+        """Queries or keys [tokens, heads, head_dim], each head normalised by itself, or all heads of a token together;
+        weight: [head_dim] or [heads * head_dim]."""
+        return self(states.reshape(-1, len(self.weight))).view(states.shape)

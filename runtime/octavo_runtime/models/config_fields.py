@@ -9,10 +9,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from octavo_runtime.config.explain import explain
-from octavo_runtime.layers.rope_scaling import LinearRope, Llama3Rope, RopeScaling, YarnRope
+from octavo_runtime.layers.rope_scaling import LinearRope, Llama3Rope, LongRope, RopeScaling, YarnRope
 from octavo_runtime.models.spec import UnsupportedModel
 
-SUPPORTED_ROPE = ("default", "linear", "llama3", "yarn")
+SUPPORTED_ROPE = ("default", "linear", "llama3", "yarn", "longrope")
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -45,6 +45,7 @@ class ConfigFields(BaseModel):
     rope_theta: _Positive | None = None
     rope_parameters: dict[str, Any] | None = None
     rope_scaling: dict[str, Any] | None = None
+    partial_rotary_factor: Annotated[float, Field(gt=0, le=1)] | None = None
     rope_local_base_freq: _Positive | None = None
     hidden_act: str = "silu"
     hidden_activation: str | None = None
@@ -52,6 +53,7 @@ class ConfigFields(BaseModel):
     attention_bias: bool = False
     attention_out_bias: bool = False
     mlp_bias: bool = False
+    use_bias: bool = False
     no_rope_layers: list[int] | None = None
     no_rope_layer_interval: _Layers = 4
     attention_multiplier: _Positive = 1.0
@@ -83,6 +85,8 @@ class _Rope(BaseModel):
     mscale_all_dim: float | None = None
     attention_factor: _Positive | None = None
     truncate: bool = True
+    short_factor: list[_Positive] | None = None
+    long_factor: list[_Positive] | None = None
 
 
 def windowed(fields: ConfigFields, is_windowed: Callable[[int], bool]) -> frozenset[int]:
@@ -106,6 +110,7 @@ def rope(fields: ConfigFields) -> tuple[float, RopeScaling | None]:
     where = "rope_parameters" if fields.rope_parameters else "rope_scaling"
     given = fields.rope_parameters or fields.rope_scaling or {}
     named = given.get("rope_type") or given.get("type") or "default"
+    named = "longrope" if named == "su" else named  # its older name
     if named not in SUPPORTED_ROPE:
         raise UnsupportedModel(f"rope type must be one of {', '.join(SUPPORTED_ROPE)}, got {shown(named)}")
     found = validated(_Rope, given, where)
@@ -114,18 +119,45 @@ def rope(fields: ConfigFields) -> tuple[float, RopeScaling | None]:
     theta = found.rope_theta or fields.rope_theta or 10000.0
     if named == "default":
         return theta, None
+    if named == "longrope":
+        return theta, _longrope(found, fields, where)
     if found.factor is None:
         raise UnsupportedModel(f"{where}.factor must be given for rope type {named}")
     if named == "linear":
         return theta, LinearRope(found.factor)
-    original = fields.original_max_position_embeddings or found.original_max_position_embeddings
-    original = original or fields.max_position_embeddings
+    original = _original(found, fields)
     if named == "yarn":
         return theta, _yarn(found, found.factor, original)
     low, high = found.low_freq_factor, found.high_freq_factor
     if low is None or high is None or low >= high:
         raise UnsupportedModel(f"{where}.low_freq_factor must be below high_freq_factor, got {low} and {high}")
     return theta, Llama3Rope(found.factor, low, high, original)
+
+
+def _original(found: _Rope, fields: ConfigFields) -> int:
+    """The longest context of the first training."""
+    given = fields.original_max_position_embeddings or found.original_max_position_embeddings
+    return given or fields.max_position_embeddings
+
+
+def _longrope(found: _Rope, fields: ConfigFields, where: str) -> LongRope:
+    """With transformers' defaults (modeling_rope_utils)."""
+    if not found.short_factor or not found.long_factor:
+        raise UnsupportedModel(f"{where}.short_factor and long_factor must be given for rope type longrope")
+    original = _original(found, fields)
+    factor = found.factor or fields.max_position_embeddings / original
+    implied = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+    return LongRope(tuple(found.short_factor), found.attention_factor or implied, original)
+
+
+def partial_rotary(fields: ConfigFields, default: float = 1.0) -> tuple[ConfigFields, float]:
+    """The share of a head that is turned, for families that turn a part of it, and the fields without it."""
+    where = "rope_parameters" if fields.rope_parameters else "rope_scaling"
+    given = dict(getattr(fields, where) or {})
+    share = given.pop("partial_rotary_factor", None) or fields.partial_rotary_factor or default
+    if not isinstance(share, int | float) or not 0 < share <= 1:
+        raise UnsupportedModel(f"{where}.partial_rotary_factor must be above 0 and at most 1, got {shown(share)}")
+    return fields.model_copy(update={where: given or None}), share
 
 
 def _yarn(found: _Rope, factor: float, original: int) -> YarnRope:

@@ -13,18 +13,19 @@ from octavo_runtime.layers.embedding import Embedding
 from octavo_runtime.layers.linear import FEW_ROWS, DenseLinear
 from octavo_runtime.layers.lm_head import Head
 from octavo_runtime.layers.mlp import MLP
-from octavo_runtime.layers.norm import RMSNorm
+from octavo_runtime.layers.norm import Norm, RMSNorm
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.spec import ModelSpec
 
 
 @dataclass(frozen=True)
 class DecoderLayer:
-    """One pre-norm block; what its halves add to the residual stream may have a norm too (Ding et al. 2021)."""
+    """One block. Each half reads the residual stream through a norm, or what it adds has one, or both (Ding et al.
+    2021)."""
 
-    attention_norm: RMSNorm
+    attention_norm: Norm
     attention: Attention
-    mlp_norm: RMSNorm
+    mlp_norm: Norm
     mlp: MLP
     multiplier: float = 1.0  # of what attention and MLP add to the residual stream
     attention_post_norm: RMSNorm | None = None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from octavo_runtime.layers.rope_scaling import DividedRope, RopeScaling
+from octavo_runtime.layers.rope_scaling import DividedRope, LongRope, RopeScaling
 from octavo_runtime.models.tensor_names import LLAMA_NAMES, TensorNames
 
 
@@ -35,6 +35,9 @@ class ModelSpec:
     mlp_bias: bool
     eos_token_ids: tuple[int, ...]
     qk_norm: bool = False  # queries and keys are normalised, each head by itself, before they are turned
+    qk_norm_spans_heads: bool = False  # that norm is one of all heads together
+    rotary_dim: int | None = None  # entries of a head that are turned, the first ones; None: all
+    interleaved_rope: bool = False  # the rows of queries and keys are stored to turn neighbours instead of halves
     unrotated_layers: frozenset[int] = frozenset()  # layers without a rotary embedding
     attention_scale: float | None = None  # of the scores of queries and keys; None: 1 / sqrt(head_dim)
     embedding_multiplier: float = 1.0
@@ -49,6 +52,17 @@ class ModelSpec:
     norm_offset: float = 0.0  # added to the weights of all norms
     activation: Activation = "silu"  # of the MLP's gate
     tensors: TensorNames = LLAMA_NAMES
+
+    @property
+    def rotated(self) -> int:
+        """Entries of a head that the rotary embedding turns."""
+        return self.head_dim if self.rotary_dim is None else self.rotary_dim
+
+    @property
+    def qk_norm_sizes(self) -> tuple[int, int]:
+        """Weights of the norms of queries and of keys; 0 where there are none."""
+        heads = (self.num_heads, self.num_kv_heads) if self.qk_norm_spans_heads else (1, 1)
+        return heads[0] * self.head_dim * self.qk_norm, heads[1] * self.head_dim * self.qk_norm
 
     @property
     def qkv_size(self) -> int:
@@ -73,7 +87,8 @@ class ModelSpec:
             and self.residual_multiplier == 1.0
             and self.norm_offset == 0.0
             and self.activation == "silu"
-            and len(self.tensors.stream_norms) == 2
+            and self.rotated == self.head_dim
+            and self.tensors.stream_norms == (self.tensors.attention_norm, self.tensors.mlp_norm)
         )
 
 
@@ -85,9 +100,14 @@ def check_shape(spec: ModelSpec) -> ModelSpec:
         )
     if spec.head_dim % 2:
         raise UnsupportedModel(f"head_dim must be even, got {spec.head_dim}")
-    if isinstance(spec.rope_scaling, DividedRope) and len(spec.rope_scaling.divisors) != spec.head_dim // 2:
+    if not 2 <= spec.rotated <= spec.head_dim or spec.rotated % 2:
         raise UnsupportedModel(
-            f"rope_freqs.weight must hold {spec.head_dim // 2} numbers, half of head_dim, "
+            f"partial_rotary_factor must make an even part of head_dim ({spec.head_dim}), got {spec.rotated}"
+        )
+    if isinstance(spec.rope_scaling, DividedRope | LongRope) and len(spec.rope_scaling.divisors) != spec.rotated // 2:
+        name = "rope_freqs.weight" if isinstance(spec.rope_scaling, DividedRope) else "rope_scaling.short_factor"
+        raise UnsupportedModel(
+            f"{name} must hold {spec.rotated // 2} numbers, half of what is turned of head_dim, "
             f"got {len(spec.rope_scaling.divisors)}"
         )
     return spec

@@ -8,9 +8,9 @@ class TensorNames:
     """Names below `model.layers.N.`, as transformers' Llama has them. A norm without a name is not there. Projections
     that run as one stand together; a checkpoint that stores them as one has one name for them."""
 
-    attention_norm: str = "input_layernorm"
+    attention_norm: str | None = "input_layernorm"
     attention_post_norm: str | None = None  # of what attention adds to the residual stream
-    mlp_norm: str = "post_attention_layernorm"
+    mlp_norm: str | None = "post_attention_layernorm"
     mlp_post_norm: str | None = None  # of what the MLP adds
     q_norm: str = "self_attn.q_norm"
     k_norm: str = "self_attn.k_norm"

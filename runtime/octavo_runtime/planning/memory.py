@@ -139,7 +139,7 @@ def parameter_count(spec: ModelSpec) -> int:
     attended = spec.num_heads * spec.head_dim
     layer = len(spec.tensors.stream_norms) * hidden + hidden * spec.qkv_size + attended * hidden + 3 * hidden * inner
     layer += spec.qkv_size * spec.qkv_bias + hidden * spec.output_bias + (2 * inner + hidden) * spec.mlp_bias
-    layer += 2 * spec.head_dim * spec.qk_norm
+    layer += sum(spec.qk_norm_sizes)
     embeddings = spec.vocab_size * hidden * (1 if spec.tie_embeddings else 2)
     return spec.num_layers * layer + embeddings + hidden
 

@@ -13,7 +13,7 @@ from octavo_runtime.layers.embedding import Embedding
 from octavo_runtime.layers.linear import build_linear, pack_groups, packs
 from octavo_runtime.layers.lm_head import build_lm_head
 from octavo_runtime.layers.mlp import MLP
-from octavo_runtime.layers.norm import RMSNorm
+from octavo_runtime.layers.norm import Norm, RMSNorm, Unnormed
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.decoder import Decoder, DecoderLayer
 from octavo_runtime.models.spec import Activation, ModelSpec
@@ -50,17 +50,20 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
     def norm(name: str, width: int) -> RMSNorm:
         return RMSNorm(place(f"{name}.weight", width), spec.rms_norm_eps, spec.norm_offset)
 
+    def stream_norm(at: str, name: str | None) -> Norm:
+        return Unnormed(dtype) if name is None else norm(at + name, hidden)
+
     def fuse(at: str, part: _Fused) -> _Stored:
         rows = part.rows.items()
         weight = _fuse([read(f"{at}{name}.weight", (count, part.columns)) for name, count in rows])
         biases = [place(f"{at}{name}.bias", count) for name, count in rows] if part.has_bias else None
         return _Stored(weight, torch.cat(biases) if biases else None)
 
-    names, hidden = spec.tensors, spec.hidden_size
-    rotary = RotaryEmbedding(spec.head_dim, spec.rope_theta, spec.rope_scaling, device)
+    names, hidden, (q_width, k_width) = spec.tensors, spec.hidden_size, spec.qk_norm_sizes
+    rotary = RotaryEmbedding(spec.rotated, spec.rope_theta, spec.rope_scaling, device)
     windowed_rotary = rotary
     if spec.windowed_rope_theta is not None:
-        windowed_rotary = RotaryEmbedding(spec.head_dim, spec.windowed_rope_theta, None, device)
+        windowed_rotary = RotaryEmbedding(spec.rotated, spec.windowed_rope_theta, None, device)
 
     def rotary_of(layer: int) -> RotaryEmbedding | None:
         if layer in spec.unrotated_layers:
@@ -70,8 +73,10 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
     layers, packed = [], []
     for index in range(spec.num_layers):
         at = _layer(index)
-        attention_norm, mlp_norm = norm(at + names.attention_norm, hidden), norm(at + names.mlp_norm, hidden)
+        attention_norm, mlp_norm = (stream_norm(at, name) for name in (names.attention_norm, names.mlp_norm))
         projections = [fuse(at, part) for part in _projections(spec)]
+        if spec.interleaved_rope:
+            projections[0] = _in_halves(projections[0], spec)
         qkv, output, gate_up, down = (build_linear(*stored, device, dtype) for stored in projections)
         attention = Attention(
             qkv=qkv,
@@ -81,8 +86,8 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
             num_kv_heads=spec.num_kv_heads,
             head_dim=spec.head_dim,
             scale=spec.attention_scale or 1 / math.sqrt(spec.head_dim),
-            q_norm=norm(at + names.q_norm, spec.head_dim) if spec.qk_norm else None,
-            k_norm=norm(at + names.k_norm, spec.head_dim) if spec.qk_norm else None,
+            q_norm=norm(at + names.q_norm, q_width) if spec.qk_norm else None,
+            k_norm=norm(at + names.k_norm, k_width) if spec.qk_norm else None,
             window=spec.window_of(index),
             softcap=spec.attention_softcap,
         )
@@ -98,6 +103,8 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
             )
         )
         if packs(device, dtype) and spec.is_plain:
+            assert isinstance(attention_norm, RMSNorm)
+            assert isinstance(mlp_norm, RMSNorm)
             packed_qkv, packed_output, packed_gate_up, packed_down = map(_pack, projections)
             if packed_qkv and packed_output and packed_gate_up and packed_down:
                 packed.append(
@@ -135,7 +142,8 @@ def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     for at in map(_layer, range(spec.num_layers)):
         shapes |= {f"{at}{name}.weight": (hidden,) for name in names.stream_norms}
         if spec.qk_norm:
-            shapes |= {f"{at}{name}.weight": (spec.head_dim,) for name in (names.q_norm, names.k_norm)}
+            q_width, k_width = spec.qk_norm_sizes
+            shapes |= {f"{at}{names.q_norm}.weight": (q_width,), f"{at}{names.k_norm}.weight": (k_width,)}
         for part in _projections(spec):
             for name, count in part.rows.items():
                 shapes[f"{at}{name}.weight"] = count, part.columns
@@ -163,6 +171,17 @@ def _projections(spec: ModelSpec) -> tuple[_Fused, _Fused, _Fused, _Fused]:
 def _rows(names: tuple[str, ...], *counts: int) -> dict[str, int]:
     """The rows of each projection, or of the one that a checkpoint stores them as."""
     return {names[0]: sum(counts)} if len(names) == 1 else dict(zip(names, counts, strict=True))
+
+
+def _in_halves(qkv: _Stored, spec: ModelSpec) -> _Stored:
+    """Queries and keys whose rotary embedding turns neighbours, their rows in the order in which it turns halves: the
+    products of queries and keys stay the same."""
+    heads = torch.arange(qkv.weight.shape[0]).view(-1, spec.head_dim)
+    turned = heads[: spec.num_heads + spec.num_kv_heads, : spec.rotated]
+    turned.copy_(torch.cat((turned[:, ::2], turned[:, 1::2]), dim=1))
+    order = heads.flatten()
+    weight = qkv.weight.rows(order) if isinstance(qkv.weight, QuantizedMatrix) else qkv.weight[order]
+    return _Stored(weight, None if qkv.bias is None else qkv.bias[order])
 
 
 def _dense(stored: StoredTensor) -> torch.Tensor:

@@ -71,6 +71,10 @@ def config(**fields):
         ("gemma-2-27b", 27_227_128_320),
         ("gemma-3-270m-it", 268_098_176),
         ("gemma-3-1b", 999_885_952),
+        ("Phi-3-mini-4k-instruct", 3_821_079_552),
+        ("microsoft/phi-4", 14_659_507_200),
+        ("OLMo-2-1124-7B-Instruct", 7_298_617_344),
+        ("ERNIE-4.5-0.3B", 360_748_032),
     ],
 )
 def test_parameters_are_those_that_the_models_are_published_with(model, parameters):
@@ -91,6 +95,7 @@ def test_weight_bytes_are_those_that_loading_makes(tied, biased):
         qkv_bias=biased,
         output_bias=biased,
         qk_norm=biased,
+        qk_norm_spans_heads=tied,
         mlp_bias=biased,
         tensors=SANDWICHED if biased else LLAMA_NAMES,
     )

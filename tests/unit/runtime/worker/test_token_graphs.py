@@ -12,6 +12,7 @@ from small_models import SHAPES, make_engine, random_prompts, run, save, tokens_
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.families.gemma2 import SANDWICHED
+from octavo_runtime.models.families.olmo2 import BEHIND
 from octavo_runtime.models.loading.weights import build_decoder
 from octavo_runtime.planning import memory as planning
 from octavo_runtime.planning.known_models import find_spec
@@ -40,6 +41,8 @@ SPECS = {
     "unrotated layers": replace(PLAIN, unrotated_layers=frozenset({0, 2})),
     "windows": replace(PLAIN, window=20, windowed_layers=frozenset({0, 2})),
     "windows and soft caps": replace(PLAIN, window=50, windowed_layers=frozenset({1}), attention_softcap=2.0),
+    "olmo": replace(PLAIN, qk_norm=True, qk_norm_spans_heads=True, tensors=BEHIND),
+    "parts of heads turned": replace(PLAIN, rotary_dim=12, interleaved_rope=True),
     "gemma": replace(
         PLAIN,
         window=20,

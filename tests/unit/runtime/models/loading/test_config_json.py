@@ -1,15 +1,22 @@
 """What is read of a config.json, what stands in for what it leaves out, and what is refused by name."""
 
 import json
+import math
 
 import pytest
 import torch
 from transformers import (
+    Ernie4_5Config,
     Gemma2Config,
     Gemma3TextConfig,
+    Glm4Config,
+    GlmConfig,
     GraniteConfig,
     LlamaConfig,
+    MinistralConfig,
     MistralConfig,
+    Olmo2Config,
+    Phi3Config,
     Qwen2Config,
     Qwen3Config,
     SeedOssConfig,
@@ -17,7 +24,7 @@ from transformers import (
 )
 
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.layers.rope_scaling import LinearRope, Llama3Rope
+from octavo_runtime.layers.rope_scaling import LinearRope, Llama3Rope, LongRope
 from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
 from octavo_runtime.models.loading.files import ModelFiles
@@ -25,6 +32,7 @@ from octavo_runtime.models.spec import UnsupportedModel
 
 SLIDING = ["sliding_attention"] * 2
 LLAMA = {"architectures": ["LlamaForCausalLM"]}
+LONG = {"short_factor": [1.0] * 64, "long_factor": [2.0] * 64}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
 
@@ -40,6 +48,12 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
         GraniteConfig(),
         Gemma2Config(),
         Gemma3TextConfig(),
+        MinistralConfig(),
+        Phi3Config(),
+        Olmo2Config(),
+        GlmConfig(),
+        Glm4Config(),
+        Ernie4_5Config(),
     ],
 )
 def test_what_is_left_out_has_transformers_default(theirs):
@@ -57,12 +71,13 @@ def test_what_is_left_out_has_transformers_default(theirs):
     ropes = theirs.rope_parameters
     thetas = ropes.get("full_attention", ropes)["rope_theta"], ropes.get("sliding_attention", {}).get("rope_theta")
     assert (spec.rope_theta, spec.windowed_rope_theta) == thetas
+    assert spec.rotated == spec.head_dim * ropes.get("partial_rotary_factor", 1.0)
     assert spec.rms_norm_eps == theirs.rms_norm_eps
     assert spec.attention_softcap == getattr(theirs, "attn_logit_softcapping", None)
     assert spec.logits_softcap == getattr(theirs, "final_logit_softcapping", None)
     assert spec.tie_embeddings == theirs.tie_word_embeddings
     assert spec.qkv_bias == getattr(theirs, "attention_bias", theirs.model_type == "qwen2")
-    assert spec.output_bias == (spec.qkv_bias and theirs.model_type not in ("qwen2", "seed_oss"))
+    assert spec.output_bias == (spec.qkv_bias and theirs.model_type not in ("qwen2", "seed_oss", "glm", "glm4"))
     assert spec.mlp_bias == getattr(theirs, "mlp_bias", False)
     assert spec.unrotated_layers == {
         layer for layer, turns in enumerate(getattr(theirs, "no_rope_layers", None) or ()) if not turns
@@ -132,6 +147,31 @@ def test_both_ropes_of_gemma_3_are_read_in_the_old_form_and_in_the_new():
         spec_from_config({**gemma, "rope_parameters": {"sliding_attention": 5}})
 
 
+def test_longrope_is_served_as_far_as_the_original_context():
+    """Beyond it, a sequence's first tokens have other keys than within it."""
+    phi = {"model_type": "phi3", "hidden_size": 128, "num_attention_heads": 1, "max_position_embeddings": 131_072}
+    spec = spec_from_config({**phi, "rope_scaling": {"type": "su", **LONG}})
+    assert spec.max_position == 4096
+    assert isinstance(spec.rope_scaling, LongRope)
+    assert spec.rope_scaling.divisors == (1.0,) * 64
+    assert spec.rope_scaling.attention_factor == pytest.approx((1 + math.log(32) / math.log(4096)) ** 0.5)
+    assert spec == spec_from_config({**phi, "rope_parameters": {"rope_type": "longrope", **LONG}})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"partial_rotary_factor": 0.34}, r"must make an even part of head_dim \(128\), got 43"),
+        ({"partial_rotary_factor": 1.5}, "partial_rotary_factor: .*less than or equal to 1, got 1.5"),
+        ({"rope_parameters": {"partial_rotary_factor": "half"}}, "must be above 0 and at most 1, got half"),
+        ({"rope_parameters": {"partial_rotary_factor": -1}}, "must be above 0 and at most 1, got -1"),
+    ],
+)
+def test_parts_of_a_head_that_cannot_be_turned_are_refused(change, words):
+    with pytest.raises(UnsupportedModel, match=words):
+        spec_from_config({"model_type": "glm", **change})
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -184,10 +224,13 @@ def test_fields_that_change_nothing_are_passed_over():
         ({"rope_theta": 0}, "rope_theta: .*greater than 0, got 0"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings: .*valid boolean, got 'yes'"),
         ({"rope_parameters": "linear"}, "rope_parameters: .*dictionary, got 'linear'"),
-        ({"rope_scaling": {"rope_type": "dynamic"}}, "rope type must be one of default, .*yarn, got dynamic"),
+        ({"rope_scaling": {"rope_type": "dynamic"}}, "rope type must be one of default, .*longrope, got dynamic"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "rope_scaling.factor must be given for rope type yarn"),
         ({"rope_scaling": {"type": "linear"}}, "rope_scaling.factor must be given for rope type linear"),
         ({"rope_scaling": {"type": "linear", "factor": 0}}, "rope_scaling.factor: .*greater than 0, got 0"),
+        ({"rope_scaling": {"type": "longrope", "factor": 4.0}}, "short_factor and long_factor must be given"),
+        ({"rope_scaling": {"type": "su", **LONG, "short_factor": [1.0]}}, "short_factor must hold 64 .*, got 1"),
+        ({"rope_scaling": {"type": "su", **LONG, "long_factor": [0]}}, "long_factor.0: .*greater than 0, got 0"),
         ({"rope_scaling": {"type": "default", "mrope_section": [1]}}, "rope_scaling.mrope_section: unknown field"),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor must be 1, got 0.5"),
         ({"rope_scaling": {**LLAMA3, "low_freq_factor": 4.0}}, "must be below high_freq_factor, got 4.0 and 4.0"),
