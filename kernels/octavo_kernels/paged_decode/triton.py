@@ -133,8 +133,8 @@ def combine_kernel(
     seq_len = tl.load(seq_lens + sequence)
     split = tl.arange(0, SPLITS)
     dim = tl.arange(0, PADDED_DIM)
-    start, end = split_range(seq_len, split, TILE, SPLITS, WINDOW)
-    written = start < end
+    start, _ = split_range(seq_len, split, TILE, SPLITS, WINDOW)
+    written = start < seq_len
     partial = (sequence * tl.num_programs(0) + head) * SPLITS + split
 
     log_sum = tl.load(partial_log_sum + partial, mask=written, other=HIDDEN)

@@ -29,7 +29,8 @@ class GGUFForm:
 class Family:
     """architecture, model_type: as config.json names it. defaults: what transformers takes for fields that are left
     out, where it is not the same for all families. spec: from the fields and the tokens that end an answer. reads: what
-    changes its arithmetic by fields that other families refuse. gguf: None where no GGUF file of it is read."""
+    changes its arithmetic by fields that other families refuse. gguf: None where no GGUF file of it is read.
+    with_pictures: architecture and model_type of checkpoints that hold it as the text of a model that sees pictures."""
 
     architecture: str
     model_type: str
@@ -37,3 +38,4 @@ class Family:
     spec: Callable[[ConfigFields, tuple[int, ...]], ModelSpec]
     reads: frozenset[str] = frozenset()
     gguf: GGUFForm | None = None
+    with_pictures: tuple[str, str] | None = None

@@ -31,6 +31,7 @@ _LLAMA_3_8B = (128_256, 4096, 14336, 32, 32, 8)
 _MISTRAL = {"architectures": ["MistralForCausalLM"], "sliding_window": None}
 _GEMMA_2 = {"architectures": ["Gemma2ForCausalLM"]}
 _GEMMA_3 = {"architectures": ["Gemma3ForCausalLM"], "sliding_window": 512}
+_LARGE_GEMMA_3 = _GEMMA_3 | {"sliding_window": 1024, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}
 _PHI_3 = {"architectures": ["Phi3ForCausalLM"]}
 _TIED = {"tie_word_embeddings": True}
 
@@ -65,6 +66,11 @@ _CONFIGS: dict[str, dict[str, Any]] = {
     ),
     "google/gemma-3-270m": _config(262_144, 640, 2048, 18, 4, 1, 32_768, **_GEMMA_3),
     "google/gemma-3-1b-it": _config(262_144, 1152, 6912, 26, 4, 1, 32_768, **_GEMMA_3),
+    "google/gemma-3-4b-it": _config(262_208, 2560, 10240, 34, 8, 4, 131_072, **_LARGE_GEMMA_3),
+    "google/gemma-3-12b-it": _config(262_208, 3840, 15360, 48, 16, 8, 131_072, **_LARGE_GEMMA_3),
+    "google/gemma-3-27b-it": _config(
+        262_208, 5376, 21504, 62, 32, 16, 131_072, head_dim=128, query_pre_attn_scalar=168, **_LARGE_GEMMA_3
+    ),
     "microsoft/Phi-3-mini-4k-instruct": _config(32_064, 3072, 8192, 32, 32, 32, 4096, sliding_window=2047, **_PHI_3),
     "microsoft/phi-4": _config(100_352, 5120, 17920, 40, 40, 10, 16_384, **_PHI_3),
     "allenai/OLMo-2-1124-7B": _config(100_352, 4096, 11008, 32, 32, 32, 4096, architectures=["Olmo2ForCausalLM"]),

@@ -64,6 +64,7 @@ FAMILY = Family(
     },
     spec,
     reads=gemma2.READS | {"rope_local_base_freq"},
+    with_pictures=("Gemma3ForConditionalGeneration", "gemma3"),
     gguf=GGUFForm(
         "gemma3",
         qk_norm=True,

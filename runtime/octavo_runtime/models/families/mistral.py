@@ -24,4 +24,5 @@ FAMILY = Family(
         "sliding_window": 4096,
     },
     spec,
+    with_pictures=("Mistral3ForConditionalGeneration", "mistral3"),
 )

@@ -71,6 +71,10 @@ def config(**fields):
         ("gemma-2-27b", 27_227_128_320),
         ("gemma-3-270m-it", 268_098_176),
         ("gemma-3-1b", 999_885_952),
+        # Of the text alone, in whose vocabulary there are 64 words for pictures.
+        ("gemma-3-4b-it", 3_880_099_328 + 64 * 2560),
+        ("gemma-3-12b-it", 11_765_788_416 + 64 * 3840),
+        ("gemma-3-27b-it", 27_009_002_240 + 64 * 5376),
         ("Phi-3-mini-4k-instruct", 3_821_079_552),
         ("microsoft/phi-4", 14_659_507_200),
         ("OLMo-2-1124-7B-Instruct", 7_298_617_344),

@@ -30,6 +30,8 @@ from octavo_runtime.models.loading.config_json import spec_from_config, spec_fro
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.spec import UnsupportedModel
 
+GEMMA = {"model_type": "gemma3_text"}
+PICTURES = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3"}
 SLIDING = ["sliding_attention"] * 2
 LLAMA = {"architectures": ["LlamaForCausalLM"]}
 LONG = {"short_factor": [1.0] * 64, "long_factor": [2.0] * 64}
@@ -285,6 +287,7 @@ DECODER = {"3": {"content": "</s>"}}
         ({"eos_token_id": None}, None, {}, ()),
         ({"eos_token_id": 5}, None, {}, (5,)),
         ({"eos_token_id": 5}, {"eos_token_id": [8, 9]}, {}, (8, 9)),
+        ({**PICTURES, "text_config": {**GEMMA, "eos_token_id": 4}}, None, {}, (4,)),
         ({"eos_token_id": 5}, {"eos_token_id": None}, {}, (5,)),
         ({"eos_token_id": None}, {}, {"eos_token": "<|im_end|>"}, (7,)),
         ({"eos_token_id": 5}, None, {"eos_token": {"content": "</s>"}, "added_tokens_decoder": DECODER}, (5, 3)),
