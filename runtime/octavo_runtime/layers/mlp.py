@@ -1,4 +1,4 @@
-"""The gated feed-forward block, SwiGLU or GEGLU (Shazeer 2020)."""
+"""The feed-forward block, mostly gated: SwiGLU or GEGLU (Shazeer 2020)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ from octavo_runtime.layers.linear import Linear
 
 @dataclass(frozen=True)
 class MLP:
-    """down(activation(gate(x)) * up(x)). activation: of a tensor with both, one of octavo_kernels."""
+    """down(activation(gate(x)) * up(x)), or down(activation(up(x))). activation: of what gate_up brings, to
+    intermediate."""
 
-    gate_up: Linear  # hidden -> 2 * intermediate
+    gate_up: Linear  # hidden -> 2 * intermediate, or without a gate intermediate
     down: Linear  # intermediate -> hidden
     activation: Callable[[Tensor], Tensor] = silu_mul
 

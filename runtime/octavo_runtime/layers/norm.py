@@ -1,10 +1,11 @@
-"""What reads the residual stream: RMSNorm (Zhang and Sennrich 2019), or nothing."""
+"""What reads the residual stream: RMSNorm (Zhang and Sennrich 2019), LayerNorm (Ba et al. 2016), or nothing."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import layer_norm
 
 from octavo_kernels import add_rms_norm, rms_norm
 
@@ -30,6 +31,26 @@ class Unnormed:
     def __call__(self, stream: Tensor, added: Tensor | None = None) -> Tensor:
         """See Norm."""
         return (stream if added is None else stream.add_(added)).to(self.dtype)
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """weight, bias: [hidden]."""
+
+    weight: Tensor
+    bias: Tensor | None
+    eps: float
+
+    @property
+    def num_bytes(self) -> int:
+        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
+
+    def __call__(self, stream: Tensor, added: Tensor | None = None) -> Tensor:
+        """See Norm."""
+        if added is not None:
+            stream.add_(added)
+        weight, bias = self.weight.to(stream.dtype), None if self.bias is None else self.bias.to(stream.dtype)
+        return layer_norm(stream, self.weight.shape, weight, bias, self.eps).to(self.weight.dtype)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ class ConfigFields(BaseModel):
     max_window_layers: Annotated[int, Field(ge=0)] = 28
     layer_types: list[str] | None = None
     rms_norm_eps: _Positive = 1e-6
+    layer_norm_eps: _Positive = 1e-5
+    norm_epsilon: _Positive = 1e-5
     rope_theta: _Positive | None = None
     rope_parameters: dict[str, Any] | None = None
     rope_scaling: dict[str, Any] | None = None
@@ -54,12 +56,15 @@ class ConfigFields(BaseModel):
     attention_out_bias: bool = False
     mlp_bias: bool = False
     use_bias: bool = False
+    use_qkv_bias: bool = False
+    use_parallel_residual: bool = False
     no_rope_layers: list[int] | None = None
     no_rope_layer_interval: _Layers = 4
     attention_multiplier: _Positive = 1.0
     embedding_multiplier: _Positive = 1.0
     residual_multiplier: _Positive = 1.0
     logits_scaling: _Positive = 1.0
+    logit_scale: _Positive = 0.0625
     query_pre_attn_scalar: _Positive = 256
     attn_logit_softcapping: _Positive | None = None
     final_logit_softcapping: _Positive | None = None

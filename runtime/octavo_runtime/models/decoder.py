@@ -13,7 +13,7 @@ from octavo_runtime.layers.embedding import Embedding
 from octavo_runtime.layers.linear import FEW_ROWS, DenseLinear
 from octavo_runtime.layers.lm_head import Head
 from octavo_runtime.layers.mlp import MLP
-from octavo_runtime.layers.norm import Norm, RMSNorm
+from octavo_runtime.layers.norm import LayerNorm, Norm, RMSNorm
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.spec import ModelSpec
 
@@ -28,15 +28,15 @@ class DecoderLayer:
     mlp_norm: Norm
     mlp: MLP
     multiplier: float = 1.0  # of what attention and MLP add to the residual stream
-    attention_post_norm: RMSNorm | None = None
-    mlp_post_norm: RMSNorm | None = None
+    attention_post_norm: Norm | None = None
+    mlp_post_norm: Norm | None = None
+    is_parallel: bool = False  # the MLP reads what attention reads (Wang and Komatsuzaki 2021); mlp_norm is its norm
 
     @property
     def num_bytes(self) -> int:
-        post_norms = sum(norm.num_bytes for norm in (self.attention_post_norm, self.mlp_post_norm) if norm is not None)
-        return post_norms + sum(
-            part.num_bytes for part in (self.attention_norm, self.attention, self.mlp_norm, self.mlp)
-        )
+        mlp_norm = None if self.mlp_norm is self.attention_norm else self.mlp_norm
+        norms = self.attention_norm, self.attention_post_norm, mlp_norm, self.mlp_post_norm
+        return self.attention.num_bytes + self.mlp.num_bytes + sum(norm.num_bytes for norm in norms if norm is not None)
 
     def before_attention(
         self,
@@ -55,9 +55,11 @@ class DecoderLayer:
         """What the MLP adds to the stream [tokens, hidden], which is left to the next norm; what attention adds is
         added. attended: [tokens, heads, head_dim]."""
         hidden = self._added(self.attention.output(attended.flatten(1)), self.attention_post_norm)
+        if self.is_parallel:
+            return hidden + self._added(self.mlp(self.mlp_norm(stream)), self.mlp_post_norm)
         return self._added(self.mlp(self.mlp_norm(stream, hidden)), self.mlp_post_norm)
 
-    def _added(self, hidden: Tensor, norm: RMSNorm | None) -> Tensor:
+    def _added(self, hidden: Tensor, norm: Norm | None) -> Tensor:
         hidden = hidden if norm is None else norm(hidden)
         return hidden if self.multiplier == 1.0 else hidden * self.multiplier
 
@@ -69,7 +71,7 @@ class Decoder:
     spec: ModelSpec
     embedding: Embedding
     layers: tuple[DecoderLayer, ...]
-    norm: RMSNorm
+    norm: RMSNorm | LayerNorm
     head: Head  # hidden -> vocab
     rotary: RotaryEmbedding
     packed_layers: tuple[PackedLayer, ...] | None = None  # the layers once more, where they are kept for few rows

@@ -26,7 +26,7 @@ class ModelSpec:
     num_kv_heads: int
     head_dim: int
     max_position: int  # no position is beyond it
-    rms_norm_eps: float
+    rms_norm_eps: float  # of all norms, whatever their kind
     rope_theta: float
     rope_scaling: RopeScaling | None  # None: plain rotary embedding
     tie_embeddings: bool
@@ -50,7 +50,11 @@ class ModelSpec:
     windowed_rope_theta: float | None = None  # of windowed layers, whose rope is plain; None: as of the others
     attention_softcap: float | None = None  # of the scores of queries and keys, likewise
     norm_offset: float = 0.0  # added to the weights of all norms
+    norm: Literal["rms", "layer"] = "rms"  # of the residual stream
+    norm_bias: bool = False  # of layer norms
     activation: Activation = "silu"  # of the MLP's gate
+    is_gated: bool = True  # the MLP has a gate; else the activation is of what would be multiplied by it
+    is_parallel: bool = False  # attention and MLP of a layer read the same norm of the residual stream
     tensors: TensorNames = LLAMA_NAMES
 
     @property
@@ -63,6 +67,11 @@ class ModelSpec:
         """Weights of the norms of queries and of keys; 0 where there are none."""
         heads = (self.num_heads, self.num_kv_heads) if self.qk_norm_spans_heads else (1, 1)
         return heads[0] * self.head_dim * self.qk_norm, heads[1] * self.head_dim * self.qk_norm
+
+    @property
+    def gate_up_size(self) -> int:
+        """Rows of the fused gate and up projection."""
+        return (2 if self.is_gated else 1) * self.intermediate_size
 
     @property
     def qkv_size(self) -> int:
@@ -86,7 +95,10 @@ class ModelSpec:
             and self.attention_scale is None
             and self.residual_multiplier == 1.0
             and self.norm_offset == 0.0
+            and self.norm == "rms"
             and self.activation == "silu"
+            and self.is_gated
+            and not self.is_parallel
             and self.rotated == self.head_dim
             and self.tensors.stream_norms == (self.tensors.attention_norm, self.tensors.mlp_norm)
         )

@@ -32,6 +32,9 @@ _MISTRAL = {"architectures": ["MistralForCausalLM"], "sliding_window": None}
 _GEMMA_2 = {"architectures": ["Gemma2ForCausalLM"]}
 _GEMMA_3 = {"architectures": ["Gemma3ForCausalLM"], "sliding_window": 512}
 _LARGE_GEMMA_3 = _GEMMA_3 | {"sliding_window": 1024, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}
+_COHERE = {"architectures": ["CohereForCausalLM"]}
+_COHERE_2 = {"architectures": ["Cohere2ForCausalLM"], "sliding_window": 4096}
+_STARCODER_2 = {"architectures": ["Starcoder2ForCausalLM"]}
 _PHI_3 = {"architectures": ["Phi3ForCausalLM"]}
 _TIED = {"tie_word_embeddings": True}
 
@@ -75,6 +78,15 @@ _CONFIGS: dict[str, dict[str, Any]] = {
     "microsoft/phi-4": _config(100_352, 5120, 17920, 40, 40, 10, 16_384, **_PHI_3),
     "allenai/OLMo-2-1124-7B": _config(100_352, 4096, 11008, 32, 32, 32, 4096, architectures=["Olmo2ForCausalLM"]),
     "baidu/ERNIE-4.5-0.3B-PT": _config(103_424, 1024, 3072, 18, 16, 2, 131_072, architectures=["Ernie4_5ForCausalLM"]),
+    "CohereForAI/c4ai-command-r-v01": _config(256_000, 8192, 22528, 40, 64, 64, 131_072, **_COHERE),
+    "CohereForAI/c4ai-command-r7b-12-2024": _config(
+        256_000, 4096, 14336, 32, 32, 8, 131_072, logit_scale=0.25, **_COHERE | _COHERE_2
+    ),
+    "bigcode/starcoder2-3b": _config(49_152, 3072, 12288, 30, 24, 2, 16_384, sliding_window=4096, **_STARCODER_2),
+    "bigcode/starcoder2-15b": _config(49_152, 6144, 24576, 40, 48, 4, 16_384, sliding_window=4096, **_STARCODER_2),
+    "stabilityai/stablelm-2-1_6b": _config(
+        100_352, 2048, 5632, 24, 32, 32, 4096, architectures=["StableLmForCausalLM"], use_qkv_bias=True
+    ),
 }
 
 _TRAINED_FURTHER = ("-hf", "-chat", "-instruct", "-it", "-pt", "-base", "-v1.0")

@@ -5,6 +5,8 @@ from pathlib import Path
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    Cohere2Config,
+    CohereConfig,
     Ernie4_5Config,
     Gemma2Config,
     Gemma3TextConfig,
@@ -21,6 +23,8 @@ from transformers import (
     Qwen3Config,
     SeedOssConfig,
     SmolLM3Config,
+    StableLmConfig,
+    Starcoder2Config,
 )
 
 SMALL = {
@@ -129,6 +133,19 @@ FAMILIES = {
     "glm 4": Glm4Config(**{**SEVEN_HEADS, "pad_token_id": 0}, head_dim=80),
     "ernie 4.5": Ernie4_5Config(**SMALL, head_dim=32),
     "ernie 4.5, biases": Ernie4_5Config(**SEVEN_HEADS, head_dim=80, use_bias=True, tie_word_embeddings=False),
+    "command r": CohereConfig(**TIED, logit_scale=0.25),
+    "command r, biases": CohereConfig(
+        **{**SEVEN_HEADS, "hidden_size": 560, "pad_token_id": 0}, attention_bias=True, tie_word_embeddings=False
+    ),
+    "command r7b": Cohere2Config(**{**TIED, "num_hidden_layers": 5}, sliding_window=21, logit_scale=0.3),
+    "starcoder 2": Starcoder2Config(**TIED),
+    "starcoder 2, window": Starcoder2Config(
+        **{**SEVEN_HEADS, "pad_token_id": 0}, sliding_window=16, use_bias=False, tie_word_embeddings=False
+    ),
+    "stablelm": StableLmConfig(**TIED, partial_rotary_factor=0.5),
+    "stablelm, side by side": StableLmConfig(
+        **{**SEVEN_HEADS, "hidden_size": 560}, use_parallel_residual=True, use_qkv_bias=True
+    ),
     "granite": GraniteConfig(
         **SMALL, embedding_multiplier=6.0, attention_multiplier=0.1, residual_multiplier=0.22, logits_scaling=4.0
     ),

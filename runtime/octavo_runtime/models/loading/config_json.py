@@ -93,9 +93,17 @@ def _family(config: Mapping[str, Any]) -> Family:
     family = (by_type | FAMILIES).get(named) if isinstance(named, str) else None
     if family is None:
         wrapped = [family.with_pictures[0] for family in FAMILIES.values() if family.with_pictures is not None]
-        known = ", ".join([*FAMILIES, *wrapped])
+        known = _by_ending([*FAMILIES, *wrapped])
         raise UnsupportedModel(f"architecture must be one of {known}, got {shown(named or 'unknown')}")
     return family
+
+
+def _by_ending(architectures: list[str]) -> str:
+    """Llama, Qwen2 (ForCausalLM), Gemma3 (ForConditionalGeneration)."""
+    endings: dict[str, list[str]] = {}
+    for name, _, ending in (name.partition("For") for name in architectures):
+        endings.setdefault(f"For{ending}", []).append(name)
+    return ", ".join(f"{', '.join(names)} ({ending})" for ending, names in endings.items())
 
 
 def _refuse_other_arithmetic(config: Mapping[str, Any], family: Family) -> None:

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
+from torch.nn.functional import gelu, silu
 
 from octavo_kernels import gelu_mul, silu_mul
 from octavo_kernels.decode_layers import PackedLayer, PackedProjection
@@ -13,14 +15,18 @@ from octavo_runtime.layers.embedding import Embedding
 from octavo_runtime.layers.linear import build_linear, pack_groups, packs
 from octavo_runtime.layers.lm_head import build_lm_head
 from octavo_runtime.layers.mlp import MLP
-from octavo_runtime.layers.norm import Norm, RMSNorm, Unnormed
+from octavo_runtime.layers.norm import LayerNorm, Norm, RMSNorm, Unnormed
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.decoder import Decoder, DecoderLayer
 from octavo_runtime.models.spec import Activation, ModelSpec
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix, concatenate
 
-_EMBEDDING, _NORM, _HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
-_ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {"silu": silu_mul, "gelu_tanh": gelu_mul}
+_EMBEDDING, _NORM, _HEAD = "model.embed_tokens.weight", "model.norm", "lm_head.weight"
+_GATED: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {"silu": silu_mul, "gelu_tanh": gelu_mul}
+_UNGATED: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
+    "silu": silu,
+    "gelu_tanh": partial(gelu, approximate="tanh"),
+}
 
 StoredTensor = torch.Tensor | QuantizedMatrix
 ReadTensor = Callable[[str, tuple[int, ...]], StoredTensor]
@@ -47,11 +53,14 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
     def place(name: str, *shape: int) -> torch.Tensor:
         return _dense(read(name, shape)).to(device=device, dtype=dtype)
 
-    def norm(name: str, width: int) -> RMSNorm:
+    def rms_norm(name: str, width: int) -> RMSNorm:
         return RMSNorm(place(f"{name}.weight", width), spec.rms_norm_eps, spec.norm_offset)
 
-    def stream_norm(at: str, name: str | None) -> Norm:
-        return Unnormed(dtype) if name is None else norm(at + name, hidden)
+    def norm(name: str) -> RMSNorm | LayerNorm:
+        if spec.norm == "rms":
+            return rms_norm(name, hidden)
+        bias = place(f"{name}.bias", hidden) if spec.norm_bias else None
+        return LayerNorm(place(f"{name}.weight", hidden), bias, spec.rms_norm_eps)
 
     def fuse(at: str, part: _Fused) -> _Stored:
         rows = part.rows.items()
@@ -70,10 +79,14 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
             return None
         return windowed_rotary if layer in spec.windowed_layers else rotary
 
+    activation = (_GATED if spec.is_gated else _UNGATED)[spec.activation]
     layers, packed = [], []
     for index in range(spec.num_layers):
         at = _layer(index)
-        attention_norm, mlp_norm = (stream_norm(at, name) for name in (names.attention_norm, names.mlp_norm))
+        attention_norm: Norm = norm(at + names.attention_norm) if names.attention_norm else Unnormed(dtype)
+        mlp_norm: Norm = norm(at + names.mlp_norm) if names.mlp_norm else Unnormed(dtype)
+        if spec.is_parallel:
+            mlp_norm = attention_norm
         projections = [fuse(at, part) for part in _projections(spec)]
         if spec.interleaved_rope:
             projections[0] = _in_halves(projections[0], spec)
@@ -86,8 +99,8 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
             num_kv_heads=spec.num_kv_heads,
             head_dim=spec.head_dim,
             scale=spec.attention_scale or 1 / math.sqrt(spec.head_dim),
-            q_norm=norm(at + names.q_norm, q_width) if spec.qk_norm else None,
-            k_norm=norm(at + names.k_norm, k_width) if spec.qk_norm else None,
+            q_norm=rms_norm(at + names.q_norm, q_width) if spec.qk_norm else None,
+            k_norm=rms_norm(at + names.k_norm, k_width) if spec.qk_norm else None,
             window=spec.window_of(index),
             softcap=spec.attention_softcap,
         )
@@ -96,10 +109,11 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
                 attention_norm,
                 attention,
                 mlp_norm,
-                MLP(gate_up, down, _ACTIVATIONS[spec.activation]),
+                MLP(gate_up, down, activation),
                 spec.residual_multiplier,
-                norm(at + names.attention_post_norm, hidden) if names.attention_post_norm else None,
-                norm(at + names.mlp_post_norm, hidden) if names.mlp_post_norm else None,
+                norm(at + names.attention_post_norm) if names.attention_post_norm else None,
+                norm(at + names.mlp_post_norm) if names.mlp_post_norm else None,
+                spec.is_parallel,
             )
         )
         if packs(device, dtype) and spec.is_plain:
@@ -126,7 +140,7 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
         spec=spec,
         embedding=embedding,
         layers=tuple(layers),
-        norm=norm(_NORM.removesuffix(".weight"), hidden),
+        norm=norm(_NORM),
         head=head,
         rotary=rotary,
         packed_layers=tuple(packed) if len(packed) == spec.num_layers else None,
@@ -136,11 +150,12 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
 def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all tensors that build_decoder reads."""
     hidden, names = spec.hidden_size, spec.tensors
-    shapes: dict[str, tuple[int, ...]] = {_EMBEDDING: (spec.vocab_size, hidden), _NORM: (hidden,)}
+    shapes: dict[str, tuple[int, ...]] = {_EMBEDDING: (spec.vocab_size, hidden)}
     if not spec.tie_embeddings:
         shapes[_HEAD] = spec.vocab_size, hidden
+    stream_norms = [_NORM]
     for at in map(_layer, range(spec.num_layers)):
-        shapes |= {f"{at}{name}.weight": (hidden,) for name in names.stream_norms}
+        stream_norms += [at + name for name in names.stream_norms]
         if spec.qk_norm:
             q_width, k_width = spec.qk_norm_sizes
             shapes |= {f"{at}{names.q_norm}.weight": (q_width,), f"{at}{names.k_norm}.weight": (k_width,)}
@@ -149,6 +164,8 @@ def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
                 shapes[f"{at}{name}.weight"] = count, part.columns
                 if part.has_bias:
                     shapes[f"{at}{name}.bias"] = (count,)
+    for name in stream_norms:
+        shapes |= {f"{name}.{kind}": (hidden,) for kind in ("weight", "bias")[: 1 + spec.norm_bias]}
     return shapes
 
 
@@ -163,7 +180,7 @@ def _projections(spec: ModelSpec) -> tuple[_Fused, _Fused, _Fused, _Fused]:
     return (
         _Fused(hidden, _rows(names.qkv, q_rows, kv_rows, kv_rows), spec.qkv_bias),
         _Fused(q_rows, {names.output: hidden}, spec.output_bias),
-        _Fused(hidden, _rows(names.gate_up, inner, inner), spec.mlp_bias),
+        _Fused(hidden, _rows(names.gate_up, *[inner] * (spec.gate_up_size // inner)), spec.mlp_bias),
         _Fused(inner, {names.down: hidden}, spec.mlp_bias),
     )
 

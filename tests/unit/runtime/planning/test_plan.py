@@ -15,7 +15,7 @@ from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.families.gemma2 import SANDWICHED
 from octavo_runtime.models.loading.files import ModelNotFound, locate
 from octavo_runtime.models.loading.weights import build_decoder
-from octavo_runtime.models.tensor_names import LLAMA_NAMES
+from octavo_runtime.models.tensor_names import TensorNames
 from octavo_runtime.planning import memory as plan
 from octavo_runtime.planning.advice import recommend, remedies, tuned_config
 from octavo_runtime.planning.gpus import GPUS, UnknownGpu, find_gpu, parse_memory
@@ -79,6 +79,10 @@ def config(**fields):
         ("microsoft/phi-4", 14_659_507_200),
         ("OLMo-2-1124-7B-Instruct", 7_298_617_344),
         ("ERNIE-4.5-0.3B", 360_748_032),
+        ("CohereForAI/c4ai-command-r-v01", 34_980_831_232),
+        ("c4ai-command-r7b-12-2024", 8_028_033_024),
+        ("bigcode/starcoder2-3b", 3_030_371_328),
+        ("stablelm-2-1_6b", 1_644_515_328),
     ],
 )
 def test_parameters_are_those_that_the_models_are_published_with(model, parameters):
@@ -101,7 +105,10 @@ def test_weight_bytes_are_those_that_loading_makes(tied, biased):
         qk_norm=biased,
         qk_norm_spans_heads=tied,
         mlp_bias=biased,
-        tensors=SANDWICHED if biased else LLAMA_NAMES,
+        tensors=SANDWICHED if biased else TensorNames(gate_up=("mlp.c_fc",)),
+        norm="layer" if tied else "rms",
+        norm_bias=tied,
+        is_gated=biased,
     )
 
     def loaded(device, dtype):

@@ -14,6 +14,7 @@ from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.families.gemma2 import SANDWICHED
 from octavo_runtime.models.families.olmo2 import BEHIND
 from octavo_runtime.models.loading.weights import build_decoder
+from octavo_runtime.models.tensor_names import TensorNames
 from octavo_runtime.planning import memory as planning
 from octavo_runtime.planning.known_models import find_spec
 from octavo_runtime.protocol.sampling_params import SamplingParams
@@ -43,6 +44,9 @@ SPECS = {
     "windows and soft caps": replace(PLAIN, window=50, windowed_layers=frozenset({1}), attention_softcap=2.0),
     "olmo": replace(PLAIN, qk_norm=True, qk_norm_spans_heads=True, tensors=BEHIND),
     "parts of heads turned": replace(PLAIN, rotary_dim=12, interleaved_rope=True),
+    "side by side": replace(
+        PLAIN, norm="layer", norm_bias=True, is_parallel=True, mlp_bias=True, tensors=TensorNames(mlp_norm=None)
+    ),
     "gemma": replace(
         PLAIN,
         window=20,

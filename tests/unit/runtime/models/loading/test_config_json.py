@@ -6,6 +6,8 @@ import math
 import pytest
 import torch
 from transformers import (
+    Cohere2Config,
+    CohereConfig,
     Ernie4_5Config,
     Gemma2Config,
     Gemma3TextConfig,
@@ -21,6 +23,8 @@ from transformers import (
     Qwen3Config,
     SeedOssConfig,
     SmolLM3Config,
+    StableLmConfig,
+    Starcoder2Config,
 )
 
 from octavo_runtime.config.engine import EngineConfig
@@ -56,6 +60,10 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
         GlmConfig(),
         Glm4Config(),
         Ernie4_5Config(),
+        CohereConfig(),
+        Cohere2Config(),
+        Starcoder2Config(),
+        StableLmConfig(),
     ],
 )
 def test_what_is_left_out_has_transformers_default(theirs):
@@ -70,20 +78,26 @@ def test_what_is_left_out_has_transformers_default(theirs):
     assert spec.intermediate_size == theirs.intermediate_size
     assert spec.num_layers == theirs.num_hidden_layers
     assert (spec.num_heads, spec.num_kv_heads) == (theirs.num_attention_heads, theirs.num_key_value_heads)
+    assert spec.logits_divisor == 1 / getattr(theirs, "logit_scale", 1.0)
     ropes = theirs.rope_parameters
     thetas = ropes.get("full_attention", ropes)["rope_theta"], ropes.get("sliding_attention", {}).get("rope_theta")
     assert (spec.rope_theta, spec.windowed_rope_theta) == thetas
     assert spec.rotated == spec.head_dim * ropes.get("partial_rotary_factor", 1.0)
-    assert spec.rms_norm_eps == theirs.rms_norm_eps
+    [eps] = [
+        getattr(theirs, name) for name in ("rms_norm_eps", "layer_norm_eps", "norm_epsilon") if hasattr(theirs, name)
+    ]
+    assert spec.rms_norm_eps == eps
     assert spec.attention_softcap == getattr(theirs, "attn_logit_softcapping", None)
     assert spec.logits_softcap == getattr(theirs, "final_logit_softcapping", None)
     assert spec.tie_embeddings == theirs.tie_word_embeddings
-    assert spec.qkv_bias == getattr(theirs, "attention_bias", theirs.model_type == "qwen2")
+    everywhere = getattr(theirs, "use_bias", False)
+    assert spec.qkv_bias == getattr(theirs, "attention_bias", theirs.model_type == "qwen2" or everywhere)
     assert spec.output_bias == (spec.qkv_bias and theirs.model_type not in ("qwen2", "seed_oss", "glm", "glm4"))
-    assert spec.mlp_bias == getattr(theirs, "mlp_bias", False)
-    assert spec.unrotated_layers == {
-        layer for layer, turns in enumerate(getattr(theirs, "no_rope_layers", None) or ()) if not turns
-    }
+    assert spec.mlp_bias == getattr(theirs, "mlp_bias", everywhere)
+    turned = getattr(theirs, "no_rope_layers", None) or [1] * theirs.num_hidden_layers
+    if theirs.model_type == "cohere2":
+        turned = [kind == "sliding_attention" for kind in kinds]
+    assert spec.unrotated_layers == {layer for layer, turns in enumerate(turned) if not turns}
     assert spec.rope_scaling is None
 
 
@@ -111,6 +125,7 @@ def test_rope_fields_are_read_wherever_they_stand():
         ({"model_type": "qwen3", "use_sliding_window": True}, [None, None, None]),
         ({"model_type": "llama", "sliding_window": 100}, [None, None, None]),
         ({"model_type": "gemma2"}, [4096, None, 4096]),
+        ({"model_type": "cohere2", "sliding_window_pattern": 3}, [4096, 4096, None]),
         ({"model_type": "gemma3_text", "sliding_window_pattern": 2}, [4096, None, 4096]),
     ],
 )
@@ -175,6 +190,20 @@ def test_parts_of_a_head_that_cannot_be_turned_are_refused(change, words):
 
 
 @pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"model_type": "cohere", "use_qk_norm": True}, "use_qk_norm must be unset or False, got True"),
+        ({"model_type": "cohere2", "sliding_window": None}, "sliding_window must be given, got none"),
+        ({"model_type": "stablelm", "qk_layernorm": True}, "qk_layernorm must be unset or False, got True"),
+        ({"model_type": "starcoder2", "hidden_act": "gelu"}, "hidden_act must be gelu_pytorch_tanh, got gelu"),
+    ],
+)
+def test_what_families_with_layer_norms_do_not_have_is_refused(config, words):
+    with pytest.raises(UnsupportedModel, match=words):
+        spec_from_config(config)
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"hidden_activation": "silu"}, "hidden_activation must be gelu_pytorch_tanh, got silu"),
@@ -183,7 +212,7 @@ def test_parts_of_a_head_that_cannot_be_turned_are_refused(change, words):
         ({"attn_logit_softcapping": 0}, "attn_logit_softcapping: .*greater than 0, got 0"),
     ],
 )
-def test_what_no_gemma_has_is_refused(change, words):
+def test_what_gemma_does_not_have_is_refused(change, words):
     with pytest.raises(UnsupportedModel, match=words):
         spec_from_config({"model_type": "gemma2", **change})
 
@@ -203,7 +232,7 @@ def test_fields_that_change_nothing_are_passed_over():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"architectures": ["GPT2LMHeadModel"]}, "architecture must be one of .*LlamaForCausalLM, .* got GPT2LM"),
+        ({"architectures": ["GPT2LMHeadModel"]}, r"must be one of .*, Llama, .* \(ForCausalLM\), .*, got GPT2LM"),
         ({"architectures": None}, "architecture must be one of .*, got unknown"),
         ({"architectures": [[1]]}, r"architecture must be one of .*, got \[1\]"),
         ({"hidden_act": "gelu"}, "hidden_act must be silu, got gelu"),
