@@ -40,6 +40,8 @@ def _of_kind(parameters: dict[str, Any], kind: str) -> dict[str, Any] | None:
 
 def _of_file(spec: ModelSpec) -> ModelSpec:
     """What a GGUF file leaves to the reader; llama.cpp has the same by the architecture's name."""
+    if spec.window is None:
+        raise UnsupportedModel("gemma3.attention.sliding_window must be given, got none")
     scaled_by = spec.hidden_size // spec.num_heads if spec.num_layers == _LAYERS_OF_27B else spec.head_dim
     return replace(
         spec,

@@ -78,6 +78,25 @@ def test_greedy_tokens_equal_transformers_in_chunks_with_a_prefix_and_preempted(
         assert scores.argmax(-1).tolist() == answer
 
 
+HALF = ("mistral, window", "gemma 2", "gemma 3", "phi 3, longrope", "olmo 2", "command r7b", "starcoder 2", "stablelm")
+
+
+@pytest.mark.parametrize("family", HALF)
+@torch.inference_mode()
+def test_in_16_bits_scores_are_about_as_exact_as_transformers(family, tmp_path):
+    theirs = save(FAMILIES[family], tmp_path)
+    ours = load_model(EngineConfig(model=str(tmp_path)), locate(str(tmp_path)), CPU, torch.bfloat16)
+    ours.reach(BLOCK * BLOCKS)
+    spec, [prompt] = ours.spec, random_prompts(60)
+    exact = theirs(torch.tensor([prompt])).logits[0]
+    rounded = theirs.to(torch.bfloat16)(torch.tensor([prompt])).logits[0].float()
+    shape = spec.num_layers, 2, BLOCKS, BLOCK, spec.num_kv_heads, spec.head_dim
+    cache, tables = torch.zeros(shape, dtype=torch.bfloat16), np.arange(BLOCKS, dtype=np.int32).reshape(1, BLOCKS)
+    parts = [Slice(0, 0, prompt[:40]), Slice(0, 40, prompt[40:41]), Slice(0, 41, prompt[41:])]
+    found = torch.cat([ours.logits(ours.forward(build_batch([part], tables, BLOCK, CPU), cache)) for part in parts])
+    assert (found - exact).abs().max() < 1.5 * (rounded - exact).abs().max()
+
+
 def test_eos_ends_an_answer_and_ignore_eos_does_not(tmp_path):
     save(FAMILIES["llama"], tmp_path)
     engine = Engine(EngineConfig(model=str(tmp_path), device="cpu", dtype="float32", kv_cache_memory="16Mi"))

@@ -173,6 +173,9 @@ def test_gemma_3_is_read_as_its_converter_writes_it(kind, tmp_path):
     spec = GGUFFile(tmp_path / "model.gguf").spec
     assert [spec.window_of(layer) for layer in range(2)] == [20, 20]
     assert_answers_as(model, tmp_path / "model.gguf", LONG)
+    write(tmp_path / "model.gguf", model, tied=True)
+    with pytest.raises(UnsupportedModel, match=r"gemma3\.attention\.sliding_window must be given, got none"):
+        GGUFFile(tmp_path / "model.gguf")
 
 
 def test_biases_are_used(tmp_path):
