@@ -16,6 +16,7 @@ draw_tokens.
 from octavo_kernels.add_rms_norm import add_rms_norm
 from octavo_kernels.decode_inputs import decode_inputs
 from octavo_kernels.draw_tokens import draw_tokens
+from octavo_kernels.gelu_mul import gelu_mul
 from octavo_kernels.paged_decode import paged_decode
 from octavo_kernels.paged_prefill import paged_prefill
 from octavo_kernels.rms_norm import rms_norm
@@ -27,6 +28,7 @@ __all__ = [
     "add_rms_norm",
     "decode_inputs",
     "draw_tokens",
+    "gelu_mul",
     "paged_decode",
     "paged_prefill",
     "rms_norm",

@@ -11,6 +11,7 @@ import triton.language as tl
 
 # The softmax is taken to base 2, for which GPUs have an instruction: scores are scaled by this too.
 LOG2_E = 1.4426950408889634
+_LOG2_E = tl.constexpr(LOG2_E)
 # Stands for minus infinity. It is finite because inf - inf, in a row that has seen no key yet, would be NaN.
 HIDDEN = tl.constexpr(-1.0e30)
 
@@ -60,6 +61,8 @@ def attend(
     BLOCK_SIZE: tl.constexpr,
     TILE: tl.constexpr,  # positions in one iteration
     STAGES: tl.constexpr,
+    WINDOW: tl.constexpr,  # positions that a row may see, up to its last one; 0: all; looked at only if MASKED
+    SOFTCAP: tl.constexpr,  # of the scores; 0: none
 ):
     """Goes on with an online softmax over positions start..end - 1, for one program of any grid.
 
@@ -83,8 +86,14 @@ def attend(
         block = tl.load(block_table + following // BLOCK_SIZE, mask=following < end, other=0)
 
         scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale_log2
+        if SOFTCAP != 0:
+            # tanh(x) = 2 * sigmoid(2 * x) - 1, of scores in units of log2.
+            CAP: tl.constexpr = SOFTCAP * _LOG2_E
+            scores = CAP * (2 * tl.sigmoid(scores * (2 / CAP)) - 1)
         if MASKED:
             scores = tl.where(position[None, :] <= last_visible[:, None], scores, HIDDEN)
+            if WINDOW != 0:
+                scores = tl.where(position[None, :] > last_visible[:, None] - WINDOW, scores, HIDDEN)
         new_max = tl.maximum(row_max, tl.max(scores, 1))
         weights = tl.exp2(scores - new_max[:, None])
         correction = tl.exp2(row_max - new_max)

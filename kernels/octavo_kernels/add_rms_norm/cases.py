@@ -27,9 +27,16 @@ def error(
     x, residual = x.to(dtype), residual.to(stream or dtype)
     weight = torch.randn(case.hidden, generator=generator).to(device, dtype)
     total = residual.clone(memory_format=torch.contiguous_format)
+    offset = case.offset
     pairs = (
-        (form(x, residual, weight, EPS), reference.add_rms_norm(x, residual, weight, EPS)),
-        (form(x, total, weight, EPS, total, 0.22), reference.add_rms_norm(x, residual, weight, EPS, None, 0.22)),
+        (
+            form(x, residual, weight, EPS, offset=offset),
+            reference.add_rms_norm(x, residual, weight, EPS, offset=offset),
+        ),
+        (
+            form(x, total, weight, EPS, total, 0.22, offset),
+            reference.add_rms_norm(x, residual, weight, EPS, None, 0.22, offset),
+        ),
     )
     written = largest_error(total, pairs[1][1][1])
     return max(written, *(largest_error(*results) for both in pairs for results in zip(*both, strict=True)))

@@ -24,9 +24,10 @@ def add_rms_norm_kernel(
     stride_residual,
     HIDDEN: tl.constexpr,
     PADDED: tl.constexpr,
+    OFFSET: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
-    """total = x * multiplier + residual; normed = total / sqrt(mean(total ** 2) + eps) * weight, computed in float32
+    """total = x * multiplier + residual; normed = total / sqrt(mean(total ** 2) + eps) * (OFFSET + weight), in float32
     from the rounded total. Grid: (tokens,).
 
     normed, total: [tokens, HIDDEN], contiguous; x, residual: [tokens, HIDDEN], strides of their rows in elements;
@@ -40,11 +41,19 @@ def add_rms_norm_kernel(
     added += tl.load(residual + token * stride_residual + element, mask=mask, other=0.0).to(tl.float32)
     rounded = added.to(total.dtype.element_ty)
     tl.store(total + token * HIDDEN + element, rounded, mask=mask)
-    tl.store(normed + token * HIDDEN + element, normalise(rounded.to(tl.float32), scale, eps, HIDDEN), mask=mask)
+    tl.store(
+        normed + token * HIDDEN + element, normalise(rounded.to(tl.float32), scale, eps, HIDDEN, OFFSET), mask=mask
+    )
 
 
 def add_rms_norm(
-    x: Tensor, residual: Tensor, weight: Tensor, eps: float, total: Tensor | None = None, multiplier: float = 1.0
+    x: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    eps: float,
+    total: Tensor | None = None,
+    multiplier: float = 1.0,
+    offset: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """See `octavo_kernels.add_rms_norm`."""
     tokens, hidden = x.shape
@@ -65,6 +74,7 @@ def add_rms_norm(
         residual.stride(0),
         HIDDEN=hidden,
         PADDED=padded,
+        OFFSET=offset,
         num_warps=warps(padded),
         **launch_options(x.device),
     )

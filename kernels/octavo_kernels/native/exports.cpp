@@ -1,6 +1,7 @@
 // What Python calls: the loops of all ops, for any type of numbers. Strides and sizes are in elements; each function's
 // arguments stand in the same order in the op's cpu.py, and what they mean in its __init__.py.
 #include "../add_rms_norm/cpu.hpp"
+#include "../gelu_mul/cpu.hpp"
 #include "../paged_decode/cpu.hpp"
 #include "../quantized_linear/cpu.hpp"
 #include "../rms_norm/cpu.hpp"
@@ -24,37 +25,39 @@ static T* typed(void* memory, int64_t offset = 0) {
 namespace ops {
 
 void rms_norm(int64_t x_type, int64_t weight_type, const void* x, int64_t x_token, int64_t x_head, const void* weight,
-              void* out, int64_t out_token, int64_t out_head, int64_t tokens, int64_t heads, int64_t width, double eps) {
+              void* out, int64_t out_token, int64_t out_head, int64_t tokens, int64_t heads, int64_t width, double eps,
+              double offset) {
     with_type(x_type, [&]<class X>(X*) {
         with_type(weight_type, [&]<class Weight>(Weight*) {
             for (int64_t token = 0; token < tokens; token++)
                 for (int64_t head = 0; head < heads; head++)
                     normalise_row(typed<X>(x, token * x_token + head * x_head), typed<Weight>(weight), width, eps,
-                                  typed<Weight>(out, token * out_token + head * out_head));
+                                  typed<Weight>(out, token * out_token + head * out_head), static_cast<float>(offset));
         });
     });
 }
 
 void add_rms_norm(int64_t x_type, int64_t residual_type, const void* x, int64_t x_stride, const void* residual,
                   int64_t residual_stride, const void* weight, void* normed, void* total, int64_t rows, int64_t width,
-                  double eps, double multiplier) {
+                  double eps, double multiplier, double offset) {
     with_type(x_type, [&]<class X>(X*) {
         with_type(residual_type, [&]<class Residual>(Residual*) {
             for (int64_t row = 0; row < rows; row++)
                 add_and_normalise_row(typed<X>(x, row * x_stride), typed<Residual>(residual, row * residual_stride),
                                       typed<X>(weight), width, eps, static_cast<float>(multiplier),
-                                      typed<X>(normed, row * width), typed<Residual>(total, row * width));
+                                      typed<X>(normed, row * width), typed<Residual>(total, row * width),
+                                      static_cast<float>(offset));
         });
     });
 }
 
 void rotary(int64_t type, void* memory, int64_t token_stride, int64_t head_stride, int64_t tokens, int64_t heads,
-            int64_t head_dim, const int64_t* positions, const float* cos_sin) {
+            int64_t rotated, const int64_t* positions, const float* cos_sin) {
     with_type(type, [&]<class T>(T*) {
         for (int64_t token = 0; token < tokens; token++)
             for (int64_t head = 0; head < heads; head++)
-                rotate(typed<T>(memory, token * token_stride + head * head_stride), head_dim / 2,
-                       cos_sin + positions[token] * head_dim);
+                rotate(typed<T>(memory, token * token_stride + head * head_stride), rotated / 2,
+                       cos_sin + positions[token] * rotated);
     });
 }
 
@@ -63,6 +66,15 @@ void silu_mul(int64_t type, const void* gate_up, int64_t gate_up_stride, void* o
     with_type(type, [&]<class T>(T*) {
         in_parallel(rows, workers, [&](int64_t row) {
             activate_row(typed<T>(gate_up, row * gate_up_stride), width, typed<T>(out, row * out_stride));
+        });
+    });
+}
+
+void gelu_mul(int64_t type, const void* gate_up, int64_t gate_up_stride, void* out, int64_t out_stride, int64_t rows,
+              int64_t width, int64_t workers) {
+    with_type(type, [&]<class T>(T*) {
+        in_parallel(rows, workers, [&](int64_t row) {
+            gelu_row(typed<T>(gate_up, row * gate_up_stride), width, typed<T>(out, row * out_stride));
         });
     });
 }
@@ -96,10 +108,11 @@ void quantized_linear(int64_t bits, const uint8_t* weight, const float* bias, co
 
 void paged_decode(int64_t q_type, int64_t cache_type, void* q, int64_t q_sequence, int64_t q_head, const void* k_cache,
                   const void* v_cache, int64_t block_size, int64_t q_heads, int64_t kv_heads, int64_t head_dim,
-                  double scale, void* out, int64_t out_sequence, int64_t out_head, const Plan* plan) {
+                  double scale, void* out, int64_t out_sequence, int64_t out_head, const Plan* plan, int64_t window,
+                  double softcap) {
     const Attention attention{
         {q_type, q, q_sequence, q_head}, {q_type, out, out_sequence, out_head},
-        block_size, q_heads, kv_heads, head_dim, static_cast<float>(scale),
+        block_size, q_heads, kv_heads, head_dim, window, static_cast<float>(scale), static_cast<float>(softcap),
     };
     with_type(cache_type, [&]<class T>(T*) { attend(typed<T>(k_cache), typed<T>(v_cache), attention, *plan); });
 }
@@ -111,6 +124,7 @@ void paged_decode(int64_t q_type, int64_t cache_type, void* q, int64_t q_sequenc
 
 extern "C" {
 EXPORT(add_rms_norm)
+EXPORT(gelu_mul)
 EXPORT(paged_decode)
 EXPORT(quantized_linear)
 EXPORT(rms_norm)

@@ -18,6 +18,8 @@ def paged_decode(
     scale: float,
     out: Tensor | None = None,
     plan: "DecodePlan | HopperPlan | None" = None,
+    window: int | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """Attention of each sequence's newest token over all its tokens, itself included.
 
@@ -30,7 +32,9 @@ def paged_decode(
             may have 0, which is padding: their output means nothing.
         scale: factor of the scores, usually head_dim ** -0.5.
         out: where to write, like q; allocated if None.
-        plan: of `plan_decode` for these sequences, which all layers share; made anew if None.
+        plan: of `plan_decode` for these sequences, which all layers of one window share; made anew if None.
+        window: attends to the last `window` tokens alone, the new one among them (Beltagy et al., 2020).
+        softcap: scores s become softcap * tanh(s / softcap) (Gemma 2, 2024).
 
     Returns:
         [batch, q_heads, head_dim], in q's dtype. Launches depend on shapes alone: one CUDA graph serves all lengths.
@@ -38,25 +42,31 @@ def paged_decode(
     if q.device.type == "cuda":
         from octavo_kernels.paged_decode import hopper, triton
 
-        if hopper.fits(q.shape[1], k_cache):
+        if window is None and softcap is None and hopper.fits(q.shape[1], k_cache):
             assert plan is None or isinstance(plan, hopper.HopperPlan)
             return hopper.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, out, plan)
-        return triton.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, out)
+        return triton.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, out, window, softcap)
     from octavo_kernels.paged_decode import cpu
 
     assert plan is None or isinstance(plan, cpu.DecodePlan)
-    return cpu.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, out, plan)
+    return cpu.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, out, window, softcap, plan)
 
 
 def plan_decode(
-    block_tables: Tensor, seq_lens: Tensor, k_cache: Tensor, q_heads: int
+    block_tables: Tensor,
+    seq_lens: Tensor,
+    k_cache: Tensor,
+    q_heads: int,
+    window: int | None = None,
+    softcap: float | None = None,
 ) -> "DecodePlan | HopperPlan | None":
-    """What a step's layers share. None on a GPU that is no Hopper, which computes it as it goes. Arguments as for
-    paged_decode; k_cache of any layer."""
+    """What a step's layers share. None on a GPU where the form for Hopper does not serve, which has neither window nor
+    softcap: the other computes it as it goes. Arguments as for paged_decode; k_cache of any layer."""
     if k_cache.device.type == "cuda":
         from octavo_kernels.paged_decode import hopper
 
-        return hopper.plan(seq_lens, k_cache, q_heads) if hopper.fits(q_heads, k_cache) else None
+        fits = window is None and softcap is None and hopper.fits(q_heads, k_cache)
+        return hopper.plan(seq_lens, k_cache, q_heads) if fits else None
     from octavo_kernels.paged_decode import cpu
 
     return cpu.plan(block_tables, seq_lens, k_cache, q_heads)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,14 @@ class Case:
     head_dim: int
     block_size: int = 16
     blocks_before: int = 0
+    window: int | None = None
+    softcap: float | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a form is called with beyond the plain arguments; forms that have no more of them take plain cases."""
+        named = {"window": self.window, "softcap": self.softcap}
+        return {name: value for name, value in named.items() if value is not None}
 
 
 # Small enough for Triton's interpreter. With a head of 16 a tile has 128 positions: 300 tokens are split.
@@ -31,6 +40,10 @@ TINY_CASES = (
     Case("ragged", (1, 16, 17, 31, 300), 4, 2, 16),
     Case("group of three", (5, 40), 9, 3, 32, block_size=8),
     Case("padded head", (33, 8), 2, 2, 48, block_size=8),
+    Case("window", (1, 19, 20, 21, 129, 300), 7, 1, 16, window=20),
+    Case("window of one", (3, 130), 2, 1, 16, window=1),
+    Case("softcap", (40, 130), 4, 2, 16, softcap=0.5),
+    Case("window and softcap", (5, 150), 4, 2, 16, block_size=8, window=33, softcap=0.7),
 )
 CASES = (
     *TINY_CASES,
@@ -44,6 +57,9 @@ CASES = (
     Case("group of 7", (100, 333), 14, 2, 64),
     Case("one KV head", (100, 333), 71, 1, 64),
     Case("head of 256", (100, 333), 8, 1, 256, block_size=128),
+    Case("8B shape, window", (513, 64, 1000), 32, 8, 128, window=100),
+    Case("split window", (2000, 1, 700), 9, 3, 64, window=600),
+    Case("Gemma 2 shape", (1, 100, 333), 8, 4, 256, window=128, softcap=50.0),
 )
 # For a GPU's forms: the last sequences are padding. Small enough for the interpreter too.
 PADDED_CASES = (
@@ -88,7 +104,7 @@ def error(
     q = fused.to(device, computed or dtype)[:, : case.q_heads]
     seq_lens = torch.tensor(case.seq_lens, dtype=torch.int32, device=device)
     scale = case.head_dim**-0.5
-    expected = reference.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale)
+    expected = reference.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, **case.options)
     out = torch.full_like(q, torch.nan)
-    form(q, k_cache, v_cache, block_tables, seq_lens, scale, out)
+    form(q, k_cache, v_cache, block_tables, seq_lens, scale, out, **case.options)
     return largest_error(out[seq_lens > 0], expected[seq_lens > 0])

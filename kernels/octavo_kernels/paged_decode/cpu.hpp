@@ -34,7 +34,8 @@ struct Heads {
 struct Attention {
     Heads q, out;
     int64_t block_size, q_heads, kv_heads, head_dim;
-    float scale;
+    int64_t window;  // 0: none
+    float scale, softcap;  // a softcap of 0 is none
 };
 
 // tile [slots, width] = one head's numbers of a block's first slots.
@@ -99,13 +100,23 @@ inline void weigh(const float* scores, const float* values, int64_t width, int64
     }
 }
 
-// Calls `use` with each block of a sequence: its place in the cache, its first position, and how many of its slots are
-// in use. Asks for `numbers` numbers of each slot of the next block while this one is computed with: the CPU does not
-// foresee which block comes next.
+// softcap * tanh(score / softcap), from the exponential of numbers below 0 alone, where it cannot overflow.
+inline void cap(float* scores, int64_t count, float softcap) {
+    for (int64_t position = 0; position < count; position++) {
+        const float score = scores[position];
+        const float small = exponential(-2 * std::fabs(score) / softcap);
+        scores[position] = std::copysign(softcap * (1 - small) / (1 + small), score);
+    }
+}
+
+// Calls `use` with each block of a sequence from that of position `first` on: its place in the cache, its first
+// position, and how many of its slots are in use. Asks for `numbers` numbers of each slot of the next block while this
+// one is computed with: the CPU does not foresee which block comes next.
 template <class T, class Use>
-inline void each_block(const T* cache, const int32_t* table, int64_t length, int64_t block_size, int64_t slot_size,
-                       int64_t numbers, Use use) {
-    for (int64_t position = 0; position < length; position += block_size, table++) {
+inline void each_block(const T* cache, const int32_t* table, int64_t first, int64_t length, int64_t block_size,
+                       int64_t slot_size, int64_t numbers, Use use) {
+    table += first / block_size;
+    for (int64_t position = first / block_size * block_size; position < length; position += block_size, table++) {
         if (position + block_size < length) {
             const T* next = cache + table[1] * block_size * slot_size;
             for (int64_t slot = 0; slot < block_size; slot++) {
@@ -124,6 +135,7 @@ void attend_part(const T* k_cache, const T* v_cache, const Attention& with, cons
     const int64_t heads = with.kv_heads / plan.parts, group = with.q_heads / with.kv_heads, rows = heads * group;
     const int64_t head_dim = with.head_dim, slot_size = with.kv_heads * head_dim, length = plan.lengths[sequence];
     const int64_t width = (head_dim + LANES - 1) / LANES * LANES;  // a head's numbers in whole vectors
+    const int64_t first = with.window > 0 && length > with.window ? length - with.window : 0;  // position in sight
     const int64_t first_row = first_head * group;
     float* scores = plan.scores + (sequence * with.q_heads + first_row) * plan.longest;
     std::vector<float> tile(with.block_size * width), queries(rows * width), sums(rows * width);
@@ -134,7 +146,7 @@ void attend_part(const T* k_cache, const T* v_cache, const Attention& with, cons
         });
     const auto each_head = [&](const T* cache, auto use) {
         const int32_t* table = plan.tables + sequence * plan.table_stride;
-        each_block(cache + first_head * head_dim, table, length, with.block_size, slot_size, heads * head_dim,
+        each_block(cache + first_head * head_dim, table, first, length, with.block_size, slot_size, heads * head_dim,
                    [&](const T* block, int64_t position, int64_t slots) {
                        for (int64_t row = 0; row < rows; row++) {
                            if (row % group == 0)
@@ -146,7 +158,12 @@ void attend_part(const T* k_cache, const T* v_cache, const Attention& with, cons
     each_head(k_cache, [&](int64_t row, float* found, int64_t slots) {
         score(&queries[row * width], tile.data(), width, slots, found);
     });
-    for (int64_t row = 0; row < rows; row++) softmax(scores + row * plan.longest, length);
+    for (int64_t row = 0; row < rows; row++) {
+        float* found = scores + row * plan.longest;
+        if (with.softcap > 0) cap(found + first, length - first, with.softcap);
+        softmax(found + first, length - first);
+        std::fill(found + first / with.block_size * with.block_size, found + first, 0.0f);
+    }
     each_head(v_cache, [&](int64_t row, const float* found, int64_t slots) {
         weigh(found, tile.data(), width, slots, &sums[row * width]);
     });

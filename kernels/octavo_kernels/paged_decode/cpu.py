@@ -10,7 +10,7 @@ from octavo_kernels.native import TYPES, loop, workers
 # Below this many tokens in all, starting the other threads takes longer than they save.
 _FEW_TOKENS = 64
 
-_paged_decode = loop("paged_decode", "iipiippiiiidpiip")
+_paged_decode = loop("paged_decode", "iipiippiiiidpiipid")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ def paged_decode(
     seq_lens: Tensor,
     scale: float,
     out: Tensor | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
     shared: DecodePlan | None = None,
 ) -> Tensor:
     """See `octavo_kernels.paged_decode`. The blocks of a cache must lie one behind another."""
@@ -49,6 +51,6 @@ def paged_decode(
     out = torch.empty_like(q, memory_format=torch.contiguous_format) if out is None else out
     _paged_decode(
         TYPES[q.dtype], TYPES[k_cache.dtype], q, *q.stride()[:2], k_cache, v_cache, k_cache.shape[1], q.shape[1],
-        *k_cache.shape[2:], scale, out, *out.stride()[:2], shared.words,
+        *k_cache.shape[2:], scale, out, *out.stride()[:2], shared.words, window or 0, softcap or 0.0,
     )  # fmt: skip
     return out

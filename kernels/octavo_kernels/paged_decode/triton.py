@@ -24,9 +24,15 @@ MOST_SPLITS = 64
 
 
 @triton.jit
-def split_length(seq_len, TILE: tl.constexpr, SPLITS: tl.constexpr):
-    """Positions that each part of a sequence covers: whole tiles; the last parts may be shorter or empty."""
-    return tl.cdiv(tl.cdiv(seq_len, TILE), SPLITS) * TILE
+def split_range(seq_len, split, TILE: tl.constexpr, SPLITS: tl.constexpr, WINDOW: tl.constexpr):
+    """(start, end) of the positions that part `split` of a sequence covers: whole tiles; the last parts may be shorter
+    or empty. The tiles in front of the window belong to no part."""
+    first = 0
+    if WINDOW != 0:
+        first = tl.maximum(seq_len - WINDOW, 0) // TILE * TILE
+    length = tl.cdiv(tl.cdiv(seq_len - first, TILE), SPLITS) * TILE
+    start = first + split * length
+    return start, tl.minimum(seq_len, start + length)
 
 
 @triton.jit(do_not_specialize=["stride_table"])
@@ -48,6 +54,8 @@ def decode_kernel(
     TILE: tl.constexpr,
     SPLITS: tl.constexpr,
     STAGES: tl.constexpr,
+    WINDOW: tl.constexpr,
+    SOFTCAP: tl.constexpr,
 ):
     """Attends with the query heads of one KV head to one part of one sequence. Grid: (KV heads, batch, SPLITS).
 
@@ -55,14 +63,13 @@ def decode_kernel(
     all of one float type. block_tables: [batch, width] int32; seq_lens: [batch] int32. Of several parts it writes
     partial_out: [batch, heads, SPLITS, HEAD_DIM] float32, the part's attention, and partial_log_sum: [batch, heads,
     SPLITS] float32, log2 of the sum of its exponentials; of a single one, out. scale_log2: the scores' scale * LOG2_E.
-    ROWS: GROUP, up to a power of two that tl.dot takes. PADDED_DIM: HEAD_DIM, up to a power of two. TILE, STAGES: see
-    `attend`."""
+    ROWS: GROUP, up to a power of two that tl.dot takes. PADDED_DIM: HEAD_DIM, up to a power of two. TILE, STAGES,
+    WINDOW, SOFTCAP: see `attend`."""
     kv_head = tl.program_id(0)
     sequence = tl.program_id(1).to(tl.int64)
     split = tl.program_id(2)
     seq_len = tl.load(seq_lens + sequence)
-    start = split * split_length(seq_len, TILE, SPLITS)
-    end = tl.minimum(seq_len, start + split_length(seq_len, TILE, SPLITS))
+    start, end = split_range(seq_len, split, TILE, SPLITS, WINDOW)
     if start >= end:
         return
 
@@ -74,7 +81,7 @@ def decode_kernel(
     weighted, row_max, row_sum = attend(
         begin(ROWS, PADDED_DIM),
         query,
-        tl.full([ROWS], 0, tl.int32) + (end - 1),
+        tl.full([ROWS], 0, tl.int32) + (seq_len - 1),
         cache,
         kv_head,
         block_tables + sequence * stride_table,
@@ -87,6 +94,8 @@ def decode_kernel(
         BLOCK_SIZE,
         TILE,
         STAGES,
+        WINDOW,
+        SOFTCAP,
     )
     attended = weighted / row_sum[:, None]
 
@@ -112,18 +121,20 @@ def combine_kernel(
     PADDED_DIM: tl.constexpr,
     TILE: tl.constexpr,
     SPLITS: tl.constexpr,
+    WINDOW: tl.constexpr,
 ):
     """Weighs a head's partial results together. Grid: (query heads, batch).
 
     out: `Heads` [batch, heads, HEAD_DIM], any float, is written. partial_out: [batch, heads, SPLITS, HEAD_DIM] float32;
-    partial_log_sum: [batch, heads, SPLITS] float32; seq_lens: [batch] int32. PADDED_DIM, TILE: as for
-    `decode_kernel`."""
+    partial_log_sum: [batch, heads, SPLITS] float32; seq_lens: [batch] int32. PADDED_DIM, TILE,
+    WINDOW: as for `decode_kernel`."""
     head = tl.program_id(0)
     sequence = tl.program_id(1).to(tl.int64)
     seq_len = tl.load(seq_lens + sequence)
     split = tl.arange(0, SPLITS)
     dim = tl.arange(0, PADDED_DIM)
-    written = split * split_length(seq_len, TILE, SPLITS) < seq_len
+    start, _ = split_range(seq_len, split, TILE, SPLITS, WINDOW)
+    written = start < seq_len
     partial = (sequence * tl.num_programs(0) + head) * SPLITS + split
 
     log_sum = tl.load(partial_log_sum + partial, mask=written, other=HIDDEN)
@@ -146,6 +157,8 @@ def paged_decode(
     seq_lens: Tensor,
     scale: float,
     out: Tensor | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """See `octavo_kernels.paged_decode`."""
     batch, q_heads, head_dim = q.shape
@@ -155,6 +168,8 @@ def paged_decode(
     padded_dim = triton.next_power_of_2(head_dim)
     tile = min(128, max(SMALLEST_DOT, TILE_BYTES // (padded_dim * q.itemsize)))
     longest = block_tables.shape[1] * block_size
+    if window is not None:
+        longest = min(longest, window + tile - 1)  # of the first tile the window may begin in the last position
     splits = _splits(batch * kv_heads, triton.cdiv(longest, tile), q.device)
     partial_out, partial_log_sum = out, out  # not touched when there is one part
     if splits > 1:
@@ -179,6 +194,8 @@ def paged_decode(
         TILE=tile,
         SPLITS=splits,
         STAGES=STAGES,
+        WINDOW=window or 0,
+        SOFTCAP=softcap or 0.0,
         num_warps=4,
     )
     if splits > 1:
@@ -191,6 +208,7 @@ def paged_decode(
             PADDED_DIM=padded_dim,
             TILE=tile,
             SPLITS=splits,
+            WINDOW=window or 0,
             num_warps=4,
         )
     return out

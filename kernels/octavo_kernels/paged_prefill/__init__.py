@@ -22,6 +22,8 @@ def paged_prefill(
     scale: float,
     out: Tensor | None = None,
     plan: "PrefillPlan | HopperPrefillPlan | None" = None,
+    window: int | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """Causal attention of the last tokens of each sequence over all its tokens up to each of them.
 
@@ -34,7 +36,8 @@ def paged_prefill(
         max_query_len: at least the queries of any sequence.
         scale: factor of the scores, usually head_dim ** -0.5.
         out: where to write, like q; allocated if None. Rows past query_start[batch] are not written.
-        plan: of `plan_prefill` for these sequences, which all layers share; made anew if None.
+        plan: of `plan_prefill` for these sequences, which all layers of one window share; made anew if None.
+        window, softcap: see `octavo_kernels.paged_decode`; each query has its own last `window` tokens.
 
     Returns:
         [tokens, q_heads, head_dim], in q's dtype.
@@ -47,11 +50,15 @@ def paged_prefill(
             return hopper.paged_prefill(q, k_cache, v_cache, block_tables, seq_lens, query_start, scale, plan, out)
         from octavo_kernels.paged_prefill import triton
 
-        return triton.paged_prefill(q, k_cache, v_cache, block_tables, seq_lens, query_start, max_query_len, scale, out)
+        return triton.paged_prefill(
+            q, k_cache, v_cache, block_tables, seq_lens, query_start, max_query_len, scale, out, window, softcap
+        )
     from octavo_kernels.paged_prefill import cpu
 
     assert plan is None or isinstance(plan, tuple)
-    return cpu.paged_prefill(q, k_cache, v_cache, block_tables, seq_lens, query_start, max_query_len, scale, out, plan)
+    return cpu.paged_prefill(
+        q, k_cache, v_cache, block_tables, seq_lens, query_start, max_query_len, scale, out, window, softcap, plan
+    )
 
 
 def plan_prefill(
@@ -61,14 +68,17 @@ def plan_prefill(
     k_cache: Tensor,
     q_heads: int,
     lengths: npt.NDArray[np.int64],
+    window: int | None = None,
+    softcap: float | None = None,
 ) -> "PrefillPlan | HopperPrefillPlan | None":
     """What a step's layers share: on a CPU which slots paged_prefill reads, and its masks; on a Hopper GPU, for long
-    enough queries, its tiles; None where it computes that as it goes. Arguments as for paged_prefill; k_cache of any
-    layer. lengths: [batch, 2], queries and all tokens of each sequence, on the host."""
+    enough queries without window or softcap, its tiles; None where it computes that as it goes. Arguments as for
+    paged_prefill; k_cache of any layer. lengths: [batch, 2], queries and all tokens of each sequence, on the host."""
     if k_cache.device.type == "cuda":
         from octavo_kernels.paged_prefill import hopper
 
-        return hopper.plan(lengths, k_cache.device) if hopper.fits(q_heads, k_cache) else None
+        fits = window is None and softcap is None and hopper.fits(q_heads, k_cache)
+        return hopper.plan(lengths, k_cache.device) if fits else None
     from octavo_kernels.paged_prefill import cpu
 
-    return cpu.plan(block_tables, seq_lens, query_start, k_cache)
+    return cpu.plan(block_tables, seq_lens, query_start, k_cache, window)

@@ -34,6 +34,10 @@ TINY_CASES = (
     Case(Batch("chunks", (200, 48, 17), 3, 1, 16), (60, 16, 1)),
     Case(Batch("group of three", (20, 24), 9, 3, 32, block_size=8), (20, 5)),
     Case(Batch("padded head", (19, 8), 2, 2, 48, block_size=8), (19, 3)),
+    Case(Batch("window", (33, 200, 17, 150), 7, 1, 16, window=20), (33, 60, 1, 130)),
+    Case(Batch("window of one", (40, 3), 2, 1, 16, window=1), (40, 2)),
+    Case(Batch("softcap", (40, 130), 4, 2, 16, softcap=0.5), (40, 30)),
+    Case(Batch("window and softcap", (50, 150), 4, 2, 16, block_size=8, window=33, softcap=0.7), (50, 40)),
 )
 CASES = (
     *TINY_CASES,
@@ -48,6 +52,8 @@ CASES = (
     Case(Batch("group of 7", (100, 333), 14, 2, 64), (100, 33)),
     Case(Batch("one KV head", (100, 133), 71, 1, 64), (100, 33)),
     Case(Batch("head of 256", (100, 333), 8, 1, 256, block_size=128), (100, 33)),
+    Case(Batch("8B shape, window", (513, 64, 1000), 32, 8, 128, window=100), (513, 5, 128)),
+    Case(Batch("Gemma 2 shape", (200, 333), 8, 4, 256, window=128, softcap=50.0), (200, 33)),
 )
 # More than 2**31 elements lie in front of the blocks in use: 4.3 GB of keys in bfloat16.
 LARGE_CASES = (Case(Batch("64-bit offsets", (500, 33), 32, 8, 128, blocks_before=1 << 17), (100, 33)),)
@@ -64,7 +70,7 @@ def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: s
     query_start = torch.tensor([0, *accumulate(case.query_lens)], dtype=torch.int32, device=device)
     scale = case.batch.head_dim**-0.5
     arguments = (q, k_cache, v_cache, block_tables, seq_lens, query_start, max(case.query_lens), scale)
-    expected = reference.paged_prefill(*arguments)
+    expected = reference.paged_prefill(*arguments, **case.batch.options)
     out = torch.full(q.shape, torch.nan, dtype=dtype, device=device)
-    form(*arguments, out)
+    form(*arguments, out, **case.batch.options)
     return largest_error(out, expected)

@@ -14,6 +14,8 @@ def paged_prefill(
     max_query_len: int,  # noqa: ARG001 - the other forms size their launch by it
     scale: float,
     out: Tensor | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """See `octavo_kernels.paged_prefill`."""
     out = torch.empty_like(q) if out is None else out
@@ -27,7 +29,10 @@ def paged_prefill(
         keys = k_cache[blocks, positions % block_size].float().repeat_interleave(group, dim=1)
         values = v_cache[blocks, positions % block_size].float().repeat_interleave(group, dim=1)
         scores = torch.einsum("qhd,khd->hqk", q[first:last].float(), keys) * scale
+        if softcap is not None:
+            scores = softcap * torch.tanh(scores / softcap)
         query_positions = positions[length - (last - first) :]
-        scores = scores.masked_fill(positions > query_positions.unsqueeze(1), -torch.inf)
+        distance = query_positions.unsqueeze(1) - positions
+        scores = scores.masked_fill((distance < 0) | (distance >= (window or length)), -torch.inf)
         out[first:last] = torch.einsum("hqk,khd->qhd", scores.softmax(dim=-1), values)
     return out

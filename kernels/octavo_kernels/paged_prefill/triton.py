@@ -53,6 +53,8 @@ def prefill_kernel(
     BLOCK_SIZE: tl.constexpr,
     TILE: tl.constexpr,
     STAGES: tl.constexpr,
+    WINDOW: tl.constexpr,
+    SOFTCAP: tl.constexpr,
 ):
     """Causal attention of one tile of a sequence's queries with one KV head. Grid: (batch * KV_HEADS, tiles of the
     longest run of queries).
@@ -60,7 +62,7 @@ def prefill_kernel(
     out, q: `Heads` [tokens, KV_HEADS * GROUP, HEAD_DIM]; cache: `LayerCache` [blocks, BLOCK_SIZE, KV_HEADS, HEAD_DIM];
     all of one float type. block_tables: [batch, width] int32; seq_lens: [batch] int32; query_start: [batch + 1] int32.
     scale_log2: the scores' scale * LOG2_E. ROWS: (token, head) pairs in a tile. PADDED_DIM: HEAD_DIM, up to a power of
-    two. TILE, STAGES: see `attend`."""
+    two. TILE, STAGES, WINDOW, SOFTCAP: see `attend`."""
     kv_head = tl.program_id(0) % KV_HEADS
     sequence = (tl.program_id(0) // KV_HEADS).to(tl.int64)
     # The last rows see the most keys: started first, they are not what the GPU waits for in the end.
@@ -80,27 +82,34 @@ def prefill_kernel(
     q_rows = packed * q.stride_token + head * q.stride_head
     query = load_rows(q.pointer, q_rows, is_query, True, HEAD_DIM, PADDED_DIM)
 
-    # Positions below `seen_by_all` need no mask.
-    seen_by_all = (context + first_row // GROUP + 1) // TILE * TILE
+    # The first row sees the least; of its positions those in front of its window are nobody's.
+    seen_by_first = context + first_row // GROUP + 1
     end = tl.minimum(seq_len, context + (first_row + ROWS - 1) // GROUP + 1)
     block_table = block_tables + sequence * stride_table
-    softmax = attend(
-        begin(ROWS, PADDED_DIM),
-        query,
-        context + token,
-        cache,
-        kv_head,
-        block_table,
-        0,
-        seen_by_all,
-        scale_log2,
-        False,
-        HEAD_DIM,
-        PADDED_DIM,
-        BLOCK_SIZE,
-        TILE,
-        STAGES,
-    )
+    softmax = begin(ROWS, PADDED_DIM)
+    if WINDOW != 0:
+        masked_from = tl.maximum(seen_by_first - WINDOW, 0) // TILE * TILE
+    else:
+        masked_from = seen_by_first // TILE * TILE
+        softmax = attend(
+            softmax,
+            query,
+            context + token,
+            cache,
+            kv_head,
+            block_table,
+            0,
+            masked_from,
+            scale_log2,
+            False,
+            HEAD_DIM,
+            PADDED_DIM,
+            BLOCK_SIZE,
+            TILE,
+            STAGES,
+            WINDOW,
+            SOFTCAP,
+        )
     weighted, _, row_sum = attend(
         softmax,
         query,
@@ -108,7 +117,7 @@ def prefill_kernel(
         cache,
         kv_head,
         block_table,
-        seen_by_all,
+        masked_from,
         end,
         scale_log2,
         True,
@@ -117,6 +126,8 @@ def prefill_kernel(
         BLOCK_SIZE,
         TILE,
         STAGES,
+        WINDOW,
+        SOFTCAP,
     )
 
     dim = tl.arange(0, PADDED_DIM)
@@ -135,6 +146,8 @@ def paged_prefill(
     max_query_len: int,
     scale: float,
     out: Tensor | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """See `octavo_kernels.paged_prefill`."""
     _, q_heads, head_dim = q.shape
@@ -165,6 +178,8 @@ def paged_prefill(
         BLOCK_SIZE=block_size,
         TILE=tile.positions,
         STAGES=tile.stages,
+        WINDOW=window or 0,
+        SOFTCAP=softcap or 0.0,
         num_warps=tile.warps,
     )
     return out

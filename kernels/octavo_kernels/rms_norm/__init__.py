@@ -3,7 +3,7 @@
 from torch import Tensor
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None, offset: float = 0.0) -> Tensor:
     """x / sqrt(mean(x ** 2) + eps), computed in float32 and cast to the weight's dtype, times weight.
 
     Args:
@@ -12,6 +12,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -
         weight: [hidden], in the dtype of the model.
         eps: added to the mean square.
         out: where to write, like x in weight's dtype; allocated if None.
+        offset: the factor is offset + weight, and unless it is 0 the product is cast, not the factors: as Gemma has it.
 
     Returns:
         Like x, in weight's dtype.
@@ -19,7 +20,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -
     if x.device.type == "cuda":
         from octavo_kernels.rms_norm import triton
 
-        return triton.rms_norm(x, weight, eps, out)
+        return triton.rms_norm(x, weight, eps, out, offset)
     from octavo_kernels.rms_norm import cpu
 
-    return cpu.rms_norm(x, weight, eps, out)
+    return cpu.rms_norm(x, weight, eps, out, offset)

@@ -22,14 +22,21 @@ class Case:
     tokens: int
     hidden: int
     heads: int | None = None
+    offset: float = 0.0
 
 
-TINY_CASES = (Case("one token", 1, 32), Case("padded row", 3, 48), Case("heads", 2, 16, heads=3))
+TINY_CASES = (
+    Case("one token", 1, 32),
+    Case("padded row", 3, 48),
+    Case("heads", 2, 16, heads=3),
+    Case("offset", 3, 48, offset=1.0),
+)
 CASES = (
     *TINY_CASES,
     Case("smollm2", 17, 576),
     Case("8B shape", 5, 4096),
     Case("wide", 2, 16384),
+    Case("Gemma 2 shape", 5, 2304, offset=1.0),
     Case("no token", 0, 64),
 )
 
@@ -44,5 +51,5 @@ def error(
     x = torch.randn(shape, generator=generator).to(device, stream or dtype)[:, 0]
     weight = torch.randn(case.hidden, generator=generator).to(device, dtype)
     out = torch.full(x.shape, torch.nan, dtype=dtype, device=device)
-    form(x, weight, EPS, out)
-    return largest_error(out, reference.rms_norm(x, weight, EPS))
+    form(x, weight, EPS, out, offset=case.offset)
+    return largest_error(out, reference.rms_norm(x, weight, EPS, offset=case.offset))

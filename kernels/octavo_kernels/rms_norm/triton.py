@@ -11,17 +11,32 @@ from octavo_kernels.dependent_launch import launch_options, wait_for_last
 
 
 @triton.jit
-def normalise(x, weight, eps, HIDDEN: tl.constexpr):
-    """x [n] float32, 0 beyond HIDDEN; rounded to the weight's dtype before it is multiplied by it."""
+def normalise(x, weight, eps, HIDDEN: tl.constexpr, OFFSET: tl.constexpr):
+    """x [n] float32, 0 beyond HIDDEN; rounded to the weight's dtype before it is multiplied by it, or with an OFFSET of
+    the weight behind it."""
     mean_square = tl.sum(x * x, 0) / HIDDEN
-    return (x * tl.rsqrt(mean_square + eps)).to(weight.dtype) * weight
+    scaled = x * tl.rsqrt(mean_square + eps)
+    if OFFSET != 0:
+        normed = (scaled * (OFFSET + weight.to(tl.float32))).to(weight.dtype)
+    else:
+        normed = scaled.to(weight.dtype) * weight
+    return normed
 
 
 @triton.jit
 def rms_norm_kernel(
-    out, x, weight, eps, stride_out, stride_x, HIDDEN: tl.constexpr, PADDED: tl.constexpr, DEPENDENT: tl.constexpr
+    out,
+    x,
+    weight,
+    eps,
+    stride_out,
+    stride_x,
+    HIDDEN: tl.constexpr,
+    PADDED: tl.constexpr,
+    OFFSET: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
-    """out = x / sqrt(mean(x ** 2) + eps) * weight, computed in float32. Grid: (tokens,).
+    """out = x / sqrt(mean(x ** 2) + eps) * (OFFSET + weight), computed in float32. Grid: (tokens,).
 
     out, x: [tokens, HIDDEN], strides of their rows in elements. weight: [HIDDEN], which like out has the model's type.
     PADDED: HIDDEN, up to a power of two."""
@@ -31,7 +46,7 @@ def rms_norm_kernel(
     scale = tl.load(weight + element, mask=mask, other=0.0)
     wait_for_last(DEPENDENT)
     row = tl.load(x + token * stride_x + element, mask=mask, other=0.0).to(tl.float32)
-    tl.store(out + token * stride_out + element, normalise(row, scale, eps, HIDDEN), mask=mask)
+    tl.store(out + token * stride_out + element, normalise(row, scale, eps, HIDDEN, OFFSET), mask=mask)
 
 
 def warps(padded: int) -> int:
@@ -39,7 +54,7 @@ def warps(padded: int) -> int:
     return min(16, max(1, padded // 512))
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None, offset: float = 0.0) -> Tensor:
     """See `octavo_kernels.rms_norm`."""
     if x.dim() == 3:
         return rms_norm(x.flatten(0, 1), weight, eps, None if out is None else out.view(-1, x.shape[2])).view(x.shape)
@@ -57,6 +72,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None) -
         x.stride(0),
         HIDDEN=hidden,
         PADDED=padded,
+        OFFSET=offset,
         num_warps=warps(padded),
         **launch_options(x.device),
     )

@@ -10,7 +10,8 @@ def rotary(q: Tensor, k: Tensor, positions: Tensor, cos_sin: Tensor) -> None:
         q: [tokens, q_heads, head_dim]; a view into a fused QKV tensor will do, if its last dimension is contiguous.
         k: [tokens, kv_heads, head_dim], likewise.
         positions: [tokens] int64, below the length of `cos_sin`.
-        cos_sin: [positions, head_dim] float32: head_dim / 2 cosines, then as many sines.
+        cos_sin: [positions, rotated] float32: rotated / 2 cosines, then as many sines. Of each head the first `rotated`
+            entries are turned, all of them or fewer, and the others left as they are.
     """
     if q.device.type == "cuda":
         from octavo_kernels.rotary import triton

@@ -24,6 +24,7 @@ class Case:
     kv_heads: int
     head_dim: int
     fused: bool = True
+    rotated: int | None = None  # entries of a head; None: all
 
 
 TINY_CASES = (
@@ -31,6 +32,7 @@ TINY_CASES = (
     Case("group of three", 3, 9, 3, 16),
     Case("padded head", 2, 2, 2, 48),
     Case("apart", 2, 4, 2, 16, fused=False),
+    Case("part of a head", 3, 3, 1, 32, rotated=24),
 )
 CASES = (
     *TINY_CASES,
@@ -39,13 +41,14 @@ CASES = (
     Case("head of 80", 17, 8, 8, 80),
     Case("8B shape apart", 17, 32, 8, 128, fused=False),
     Case("no token", 0, 9, 3, 64),
+    Case("GLM shape", 17, 32, 2, 128, rotated=64),
 )
 
 
 def error(form: Callable[..., None], case: Case, dtype: torch.dtype, device: str) -> float:
     """Largest error of `form` against the oracle, over q, k and what lies behind them."""
     generator = torch.Generator().manual_seed(0)
-    angles = torch.rand(MAX_POSITION, case.head_dim // 2, generator=generator) * 6.3
+    angles = torch.rand(MAX_POSITION, (case.rotated or case.head_dim) // 2, generator=generator) * 6.3
     cos_sin = torch.cat((angles.cos(), angles.sin()), dim=-1).to(device)
     positions = torch.randint(MAX_POSITION, (case.tokens,), generator=generator).to(device)
     heads = case.q_heads + 2 * case.kv_heads

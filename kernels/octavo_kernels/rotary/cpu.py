@@ -10,4 +10,7 @@ _rotary = loop("rotary", "ipiiiiipp")
 def rotary(q: Tensor, k: Tensor, positions: Tensor, cos_sin: Tensor) -> None:
     """See `octavo_kernels.rotary`."""
     for heads in (q, k):
-        _rotary(TYPES[heads.dtype], heads, *heads.stride()[:2], *heads.shape, positions, cos_sin)
+        tokens, count, _ = heads.shape
+        _rotary(
+            TYPES[heads.dtype], heads, *heads.stride()[:2], tokens, count, cos_sin.shape[1], positions, cos_sin
+        )  # fmt: skip

@@ -41,9 +41,9 @@ def rotary_kernel(
 ):
     """Rotates q and k in place, computing in float32. Grid: (tokens,).
 
-    q: `Heads` [tokens, Q_HEADS, 2 * HALF], k: `Heads` [tokens, KV_HEADS, 2 * HALF], of one float type. positions:
-    [tokens] int64. cos_sin: [positions, 2 * HALF] float32, cosines, then sines. PADDED_HALF: HALF, up to a power of
-    two."""
+    q: `Heads` [tokens, Q_HEADS, 2 * HALF or more], k: `Heads` [tokens, KV_HEADS, as much], of one float type.
+    positions: [tokens] int64. cos_sin: [positions, 2 * HALF] float32, cosines, then sines. PADDED_HALF: HALF, up to a
+    power of two."""
     wait_for_last(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     angles = cos_sin + tl.load(positions + token) * (2 * HALF)
@@ -56,7 +56,8 @@ def rotary_kernel(
 
 def rotary(q: Tensor, k: Tensor, positions: Tensor, cos_sin: Tensor) -> None:
     """See `octavo_kernels.rotary`."""
-    tokens, q_heads, head_dim = q.shape
+    tokens, q_heads, _ = q.shape
+    half = cos_sin.shape[1] // 2
     if tokens == 0:
         return
     rotary_kernel[(tokens,)](
@@ -66,7 +67,7 @@ def rotary(q: Tensor, k: Tensor, positions: Tensor, cos_sin: Tensor) -> None:
         cos_sin,
         Q_HEADS=q_heads,
         KV_HEADS=k.shape[1],
-        HALF=head_dim // 2,
-        PADDED_HALF=triton.next_power_of_2(head_dim // 2),
+        HALF=half,
+        PADDED_HALF=triton.next_power_of_2(half),
         **launch_options(q.device),
     )

@@ -1,5 +1,6 @@
 """Rotary grouped-query attention (Ainslie et al. 2023) over a paged KV cache."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,28 +23,46 @@ if TYPE_CHECKING:
 
 
 class AttentionPlan(NamedTuple):
-    """What attention computes of a batch's tables and lengths, once for all layers."""
+    """What attention computes of a batch's tables and lengths, once for all layers of one window."""
 
     decode: "DecodePlan | HopperPlan | None"
     prefill: "PrefillPlan | HopperPrefillPlan | None"
 
 
-def plan_attention(batch: Batch, kv_cache: Tensor, num_heads: int) -> AttentionPlan:
-    """kv_cache: [layer, 2, block, slot, kv_head, head_dim]."""
+AttentionPlans = Mapping[int | None, AttentionPlan]
+"""By window; None: no window."""
+
+
+def plan_attention(
+    batch: Batch, kv_cache: Tensor, num_heads: int, windows: Iterable[int | None], softcap: float | None
+) -> AttentionPlans:
+    """A plan for each of the windows that layers have. kv_cache: [layer, 2, block, slot, kv_head, head_dim]."""
     decode, prefill, keys = batch.decode, batch.prefill, kv_cache[0, 0]
-    return AttentionPlan(
-        None if decode is None else plan_decode(decode.block_tables, decode.seq_lens, keys, num_heads),
-        None
-        if prefill is None
-        else plan_prefill(
-            prefill.block_tables, prefill.seq_lens, prefill.query_start, keys, num_heads, prefill.lengths
-        ),
-    )
+    return {
+        window: AttentionPlan(
+            None
+            if decode is None
+            else plan_decode(decode.block_tables, decode.seq_lens, keys, num_heads, window, softcap),
+            None
+            if prefill is None
+            else plan_prefill(
+                prefill.block_tables,
+                prefill.seq_lens,
+                prefill.query_start,
+                keys,
+                num_heads,
+                prefill.lengths,
+                window,
+                softcap,
+            ),
+        )
+        for window in windows
+    }
 
 
 @dataclass(frozen=True)
 class Attention:
-    """The attention of one layer: project, attend, and the output projection."""
+    """The attention of one layer: project, attend, and the output projection. window, softcap: see paged_decode."""
 
     qkv: Linear  # hidden -> (heads + 2 * kv_heads) * head_dim
     output: Linear  # heads * head_dim -> hidden
@@ -54,6 +73,8 @@ class Attention:
     scale: float
     q_norm: RMSNorm | None = None
     k_norm: RMSNorm | None = None
+    window: int | None = None
+    softcap: float | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -79,16 +100,26 @@ class Attention:
         return q
 
     def attend(
-        self, q: Tensor, batch: Batch, plan: AttentionPlan, kv_cache: Tensor, out: Tensor | None = None
+        self, q: Tensor, batch: Batch, plans: AttentionPlans, kv_cache: Tensor, out: Tensor | None = None
     ) -> Tensor:
         """What the queries of a batch find in the cache, like q [tokens, heads, head_dim]. out: where to write;
         allocated if None. Rows behind the batch's tokens are padding, and are not written."""
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device) if out is None else out
         keys, values = kv_cache.unbind()
         decode, prefill, split = batch.decode, batch.prefill, batch.num_decodes
+        plan = plans[self.window]
         if decode is not None:
             paged_decode(
-                q[:split], keys, values, decode.block_tables, decode.seq_lens, self.scale, out[:split], plan.decode
+                q[:split],
+                keys,
+                values,
+                decode.block_tables,
+                decode.seq_lens,
+                self.scale,
+                out[:split],
+                plan.decode,
+                self.window,
+                self.softcap,
             )
         if prefill is not None:
             paged_prefill(
@@ -102,5 +133,7 @@ class Attention:
                 self.scale,
                 out[split:],
                 plan.prefill,
+                self.window,
+                self.softcap,
             )
         return out

@@ -1,5 +1,6 @@
-"""The gated feed-forward block, SwiGLU (Shazeer 2020)."""
+"""The feed-forward block, mostly gated: SwiGLU or GEGLU (Shazeer 2020)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -10,10 +11,12 @@ from octavo_runtime.layers.linear import Linear
 
 @dataclass(frozen=True)
 class MLP:
-    """down(silu(gate(x)) * up(x))."""
+    """down(activation(gate(x)) * up(x)), or down(activation(up(x))). activation: of what gate_up brings, to
+    intermediate."""
 
-    gate_up: Linear  # hidden -> 2 * intermediate
+    gate_up: Linear  # hidden -> 2 * intermediate, or without a gate intermediate
     down: Linear  # intermediate -> hidden
+    activation: Callable[[Tensor], Tensor] = silu_mul
 
     @property
     def num_bytes(self) -> int:
@@ -21,4 +24,4 @@ class MLP:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """[tokens, hidden]."""
-        return self.down(silu_mul(self.gate_up(hidden)))
+        return self.down(self.activation(self.gate_up(hidden)))

@@ -41,4 +41,15 @@ class DividedRope:
     divisors: tuple[float, ...]
 
 
-RopeScaling = LinearRope | Llama3Rope | YarnRope | DividedRope
+@dataclass(frozen=True)
+class LongRope:
+    """LongRoPE (Ding et al. 2024) within the original context: each frequency divided by a number of its own, one for
+    each turned pair; queries and keys times `attention_factor`. Beyond it a sequence has other divisors, also for its
+    first tokens."""
+
+    divisors: tuple[float, ...]
+    attention_factor: float
+    original_max_position: int
+
+
+RopeScaling = LinearRope | Llama3Rope | YarnRope | DividedRope | LongRope

@@ -6,19 +6,27 @@ import torch
 from torch import Tensor
 
 from octavo_kernels import rotary
-from octavo_runtime.layers.rope_scaling import DividedRope, LinearRope, Llama3Rope, RopeScaling, YarnRope
+from octavo_runtime.layers.rope_scaling import (
+    DividedRope,
+    LinearRope,
+    Llama3Rope,
+    LongRope,
+    RopeScaling,
+    YarnRope,
+)
 
 
 class RotaryEmbedding:
-    """Turns queries and keys by their positions. One serves all layers of a decoder.
+    """Turns queries and keys, of each head the first `rotated` entries, by their positions. One serves all layers that
+    turn alike.
 
-    table: [positions, head_dim] float32, the cosines in the first half of a row, the sines in the second."""
+    table: [positions, rotated] float32, the cosines in the first half of a row, the sines in the second."""
 
     table: Tensor
 
-    def __init__(self, head_dim: int, theta: float, scaling: RopeScaling | None, device: torch.device) -> None:
-        self._frequencies = _inverse_frequencies(head_dim, theta, scaling)
-        self._amplitude = scaling.attention_factor if isinstance(scaling, YarnRope) else 1.0
+    def __init__(self, rotated: int, theta: float, scaling: RopeScaling | None, device: torch.device) -> None:
+        self._frequencies = _inverse_frequencies(rotated, theta, scaling)
+        self._amplitude = scaling.attention_factor if isinstance(scaling, YarnRope | LongRope) else 1.0
         self._device = device
         self.reach(1)
 
@@ -34,20 +42,20 @@ class RotaryEmbedding:
         rotary(q, k, positions, self.table)
 
 
-def _inverse_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> Tensor:
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
+def _inverse_frequencies(rotated: int, theta: float, scaling: RopeScaling | None) -> Tensor:
+    exponents = torch.arange(0, rotated, 2, dtype=torch.int64).float() / rotated
     plain = 1.0 / (theta**exponents)
     match scaling:
         case None:
             return plain
         case LinearRope(factor):
             return plain / factor
-        case DividedRope(divisors):
+        case DividedRope(divisors) | LongRope(divisors):
             return plain / torch.tensor(divisors)
         case Llama3Rope():
             return _llama3(plain, scaling)
         case YarnRope():
-            return _yarn(plain, head_dim, theta, scaling)
+            return _yarn(plain, rotated, theta, scaling)
 
 
 def _llama3(plain: Tensor, scaling: Llama3Rope) -> Tensor:
@@ -60,16 +68,16 @@ def _llama3(plain: Tensor, scaling: Llama3Rope) -> Tensor:
     return torch.where(between, blended, scaled)
 
 
-def _yarn(plain: Tensor, head_dim: int, theta: float, scaling: YarnRope) -> Tensor:
+def _yarn(plain: Tensor, rotated: int, theta: float, scaling: YarnRope) -> Tensor:
     def dimension(turns: float) -> float:
         """The pair of dimensions, as a real number, that turns so often within the original context."""
-        return head_dim * math.log(scaling.original_max_position / (turns * 2 * math.pi)) / (2 * math.log(theta))
+        return rotated * math.log(scaling.original_max_position / (turns * 2 * math.pi)) / (2 * math.log(theta))
 
     low, high = dimension(scaling.beta_fast), dimension(scaling.beta_slow)
     if scaling.truncate:
         low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, head_dim - 1)
+    low, high = max(low, 0), min(high, rotated - 1)
     if low == high:
         high += 0.001  # a ramp needs a width
-    ramp = ((torch.arange(head_dim // 2, dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
+    ramp = ((torch.arange(rotated // 2, dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
     return plain * (1 - ramp) + plain / scaling.factor * ramp

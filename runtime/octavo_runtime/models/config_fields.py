@@ -3,16 +3,16 @@ them. Free of torch."""
 
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from octavo_runtime.config.explain import explain
-from octavo_runtime.layers.rope_scaling import LinearRope, Llama3Rope, RopeScaling, YarnRope
+from octavo_runtime.layers.rope_scaling import LinearRope, Llama3Rope, LongRope, RopeScaling, YarnRope
 from octavo_runtime.models.spec import UnsupportedModel
 
-SUPPORTED_ROPE = ("default", "linear", "llama3", "yarn")
+SUPPORTED_ROPE = ("default", "linear", "llama3", "yarn", "longrope")
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -39,21 +39,36 @@ class ConfigFields(BaseModel):
     original_max_position_embeddings: _Size | None = None
     sliding_window: Annotated[int, Field(ge=1)] | None = None
     use_sliding_window: bool | None = None
+    max_window_layers: Annotated[int, Field(ge=0)] = 28
+    layer_types: list[str] | None = None
     rms_norm_eps: _Positive = 1e-6
+    layer_norm_eps: _Positive = 1e-5
+    norm_epsilon: _Positive = 1e-5
     rope_theta: _Positive | None = None
     rope_parameters: dict[str, Any] | None = None
     rope_scaling: dict[str, Any] | None = None
+    partial_rotary_factor: Annotated[float, Field(gt=0, le=1)] | None = None
+    rope_local_base_freq: _Positive | None = None
     hidden_act: str = "silu"
+    hidden_activation: str | None = None
     tie_word_embeddings: bool = False
     attention_bias: bool = False
     attention_out_bias: bool = False
     mlp_bias: bool = False
+    use_bias: bool = False
+    use_qkv_bias: bool = False
+    use_parallel_residual: bool = False
     no_rope_layers: list[int] | None = None
     no_rope_layer_interval: _Layers = 4
     attention_multiplier: _Positive = 1.0
     embedding_multiplier: _Positive = 1.0
     residual_multiplier: _Positive = 1.0
     logits_scaling: _Positive = 1.0
+    logit_scale: _Positive = 0.0625
+    query_pre_attn_scalar: _Positive = 256
+    attn_logit_softcapping: _Positive | None = None
+    final_logit_softcapping: _Positive | None = None
+    sliding_window_pattern: _Layers = 6
 
 
 class _Rope(BaseModel):
@@ -75,6 +90,24 @@ class _Rope(BaseModel):
     mscale_all_dim: float | None = None
     attention_factor: _Positive | None = None
     truncate: bool = True
+    short_factor: list[_Positive] | None = None
+    long_factor: list[_Positive] | None = None
+
+
+def windowed(fields: ConfigFields, is_windowed: Callable[[int], bool]) -> frozenset[int]:
+    """The layers of sliding attention: those that layer_types names, else those that the family's rule names."""
+    layers, kinds = fields.num_hidden_layers, fields.layer_types
+    if kinds is None:
+        return frozenset(filter(is_windowed, range(layers)))
+    if len(kinds) != layers:
+        raise UnsupportedModel(f"layer_types must have num_hidden_layers ({layers}) entries, got {len(kinds)}")
+    for kind in kinds:
+        if kind not in ("full_attention", "sliding_attention"):
+            raise UnsupportedModel(f"layer_types must be of full_attention and sliding_attention, got {shown(kind)}")
+    found = frozenset(layer for layer, kind in enumerate(kinds) if kind == "sliding_attention")
+    if found and fields.sliding_window is None:
+        raise UnsupportedModel("sliding_window must be given for layer_types of sliding_attention, got none")
+    return found
 
 
 def rope(fields: ConfigFields) -> tuple[float, RopeScaling | None]:
@@ -82,6 +115,7 @@ def rope(fields: ConfigFields) -> tuple[float, RopeScaling | None]:
     where = "rope_parameters" if fields.rope_parameters else "rope_scaling"
     given = fields.rope_parameters or fields.rope_scaling or {}
     named = given.get("rope_type") or given.get("type") or "default"
+    named = "longrope" if named == "su" else named  # its older name
     if named not in SUPPORTED_ROPE:
         raise UnsupportedModel(f"rope type must be one of {', '.join(SUPPORTED_ROPE)}, got {shown(named)}")
     found = validated(_Rope, given, where)
@@ -90,18 +124,45 @@ def rope(fields: ConfigFields) -> tuple[float, RopeScaling | None]:
     theta = found.rope_theta or fields.rope_theta or 10000.0
     if named == "default":
         return theta, None
+    if named == "longrope":
+        return theta, _longrope(found, fields, where)
     if found.factor is None:
         raise UnsupportedModel(f"{where}.factor must be given for rope type {named}")
     if named == "linear":
         return theta, LinearRope(found.factor)
-    original = fields.original_max_position_embeddings or found.original_max_position_embeddings
-    original = original or fields.max_position_embeddings
+    original = _original(found, fields)
     if named == "yarn":
         return theta, _yarn(found, found.factor, original)
     low, high = found.low_freq_factor, found.high_freq_factor
     if low is None or high is None or low >= high:
         raise UnsupportedModel(f"{where}.low_freq_factor must be below high_freq_factor, got {low} and {high}")
     return theta, Llama3Rope(found.factor, low, high, original)
+
+
+def _original(found: _Rope, fields: ConfigFields) -> int:
+    """The longest context of the first training."""
+    given = fields.original_max_position_embeddings or found.original_max_position_embeddings
+    return given or fields.max_position_embeddings
+
+
+def _longrope(found: _Rope, fields: ConfigFields, where: str) -> LongRope:
+    """With transformers' defaults (modeling_rope_utils)."""
+    if not found.short_factor or not found.long_factor:
+        raise UnsupportedModel(f"{where}.short_factor and long_factor must be given for rope type longrope")
+    original = _original(found, fields)
+    factor = found.factor or fields.max_position_embeddings / original
+    implied = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+    return LongRope(tuple(found.short_factor), found.attention_factor or implied, original)
+
+
+def partial_rotary(fields: ConfigFields, default: float = 1.0) -> tuple[ConfigFields, float]:
+    """The share of a head that is turned, for families that turn a part of it, and the fields without it."""
+    where = "rope_parameters" if fields.rope_parameters else "rope_scaling"
+    given = dict(getattr(fields, where) or {})
+    share = given.pop("partial_rotary_factor", None) or fields.partial_rotary_factor or default
+    if not isinstance(share, int | float) or not 0 < share <= 1:
+        raise UnsupportedModel(f"{where}.partial_rotary_factor must be above 0 and at most 1, got {shown(share)}")
+    return fields.model_copy(update={where: given or None}), share
 
 
 def _yarn(found: _Rope, factor: float, original: int) -> YarnRope:

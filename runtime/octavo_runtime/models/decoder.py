@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from octavo_runtime.layers.attention import Attention, AttentionPlan, plan_attention
+from octavo_runtime.layers.attention import Attention, AttentionPlan, AttentionPlans, plan_attention
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.layers.embedding import Embedding
 from octavo_runtime.layers.linear import FEW_ROWS, DenseLinear
 from octavo_runtime.layers.lm_head import Head
 from octavo_runtime.layers.mlp import MLP
-from octavo_runtime.layers.norm import RMSNorm
+from octavo_runtime.layers.norm import Norm
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.spec import ModelSpec
 
@@ -23,16 +23,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DecoderLayer:
-    """One pre-norm block."""
+    """One block. Each half reads the residual stream through a norm, or what it adds has one, or both (Ding et al.
+    2021)."""
 
-    attention_norm: RMSNorm
+    attention_norm: Norm
     attention: Attention
-    mlp_norm: RMSNorm
+    mlp_norm: Norm
     mlp: MLP
+    attention_post_norm: Norm | None = None
+    mlp_post_norm: Norm | None = None
+    is_parallel: bool = False  # the MLP reads what attention reads (Wang and Komatsuzaki 2021); mlp_norm is its norm
 
     @property
     def num_bytes(self) -> int:
-        return sum(part.num_bytes for part in (self.attention_norm, self.attention, self.mlp_norm, self.mlp))
+        mlp_norm = None if self.mlp_norm is self.attention_norm else self.mlp_norm
+        norms = self.attention_norm, self.attention_post_norm, mlp_norm, self.mlp_post_norm
+        return self.attention.num_bytes + self.mlp.num_bytes + sum(norm.num_bytes for norm in norms if norm is not None)
 
     def before_attention(
         self,
@@ -50,7 +56,14 @@ class DecoderLayer:
     def after_attention(self, attended: Tensor, stream: Tensor) -> Tensor:
         """What the MLP adds to the stream [tokens, hidden], which is left to the next norm; what attention adds is
         added. attended: [tokens, heads, head_dim]."""
-        return self.mlp(self.mlp_norm(stream, self.attention.output(attended.flatten(1))))
+        hidden = _normed(self.attention.output(attended.flatten(1)), self.attention_post_norm)
+        if self.is_parallel:
+            return hidden + _normed(self.mlp(self.mlp_norm(stream)), self.mlp_post_norm)
+        return _normed(self.mlp(self.mlp_norm(stream, hidden)), self.mlp_post_norm)
+
+
+def _normed(hidden: Tensor, norm: Norm | None) -> Tensor:
+    return hidden if norm is None else norm(hidden)
 
 
 @dataclass(frozen=True)
@@ -58,19 +71,19 @@ class Stack:
     """All layers, and the norm behind the last."""
 
     layers: Sequence[DecoderLayer]
-    norm: RMSNorm
+    norm: Norm
 
     @property
     def num_bytes(self) -> int:
         return sum(layer.num_bytes for layer in self.layers) + self.norm.num_bytes
 
-    def __call__(self, stream: Tensor, batch: Batch, plan: AttentionPlan, kv_cache: Tensor) -> Tensor:
+    def __call__(self, stream: Tensor, batch: Batch, plans: AttentionPlans, kv_cache: Tensor) -> Tensor:
         """Hidden states of the residual stream [tokens, hidden], which is overwritten. kv_cache: see
         Decoder.forward."""
         added = None
         for layer, layer_cache in zip(self.layers, kv_cache.unbind(), strict=True):
             q = layer.before_attention(stream, added, batch.positions, batch.slots, layer_cache)
-            attended = layer.attention.attend(q, batch, plan, layer_cache)
+            attended = layer.attention.attend(q, batch, plans, layer_cache)
             added = layer.after_attention(attended, stream)
         return self.norm(stream, added)
 
@@ -93,16 +106,27 @@ class Decoder:
         head = 0 if shared else self.head.num_bytes
         return self.embedding.num_bytes + head + sum(each.num_bytes for each in (self.stack, self.few_rows) if each)
 
+    def reach(self, positions: int) -> None:
+        """See RotaryEmbedding.reach."""
+        of_layers = {layer.attention.rotary for layer in self.stack.layers if layer.attention.rotary}
+        for rotary in {self.rotary, *of_layers}:
+            rotary.reach(positions)
+
     def forward(self, batch: Batch, kv_cache: Tensor) -> Tensor:
         """Hidden states [tokens, hidden] after the last norm, in the weights' dtype or float32.
 
         kv_cache: [layer, 2, block, slot, kv_head, head_dim]; the keys and values of the batch's tokens are written to
         it."""
         stream = self.embedding(batch.token_ids)
-        plan = plan_attention(batch, kv_cache, self.spec.num_heads)
+        plans = self.plan_attention(batch, kv_cache)
         if self.few_rows is not None and batch.prefill is None and batch.num_decodes <= FEW_ROWS:
-            return self._replay(self.few_rows, stream, batch, plan, kv_cache)
-        return self.stack(stream, batch, plan, kv_cache)
+            return self._replay(self.few_rows, stream, batch, plans, kv_cache)
+        return self.stack(stream, batch, plans, kv_cache)
+
+    def plan_attention(self, batch: Batch, kv_cache: Tensor) -> AttentionPlans:
+        """What the layers' attention shares in a step. kv_cache: see `forward`."""
+        windows = dict.fromkeys(layer.attention.window for layer in self.stack.layers)
+        return plan_attention(batch, kv_cache, self.spec.num_heads, windows, self.spec.attention_softcap)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token scores [rows, vocab] in float32 for rows of hidden states."""
@@ -110,21 +134,23 @@ class Decoder:
 
     def scores(self, hidden: Tensor) -> Tensor:
         """The same in the type in which they are computed."""
-        scores, divisor = self.head(hidden), self.spec.logits_divisor
-        return scores if divisor == 1.0 else scores / divisor
+        scores, divisor, softcap = self.head(hidden), self.spec.logits_divisor, self.spec.logits_softcap
+        scores = scores if divisor == 1.0 else scores / divisor
+        return scores if softcap is None else scores.div_(softcap).tanh_().mul_(softcap)
 
-    def _replay(self, stack: Stack, stream: Tensor, batch: Batch, plan: AttentionPlan, kv_cache: Tensor) -> Tensor:
+    def _replay(self, stack: Stack, stream: Tensor, batch: Batch, plans: AttentionPlans, kv_cache: Tensor) -> Tensor:
         """What the stack computes of a batch of decodes, in one call: to call the operations one by one would take as
         long as what they compute."""
         from octavo_kernels.paged_decode.cpu import DecodePlan
 
-        attention = plan.decode
+        attention = next(iter(plans.values())).decode  # on a CPU that of all windows
         assert isinstance(attention, DecodePlan)
 
         def compute(stream: Tensor, positions: Tensor, slots: Tensor, words: Tensor, kv_cache: Tensor) -> Tensor:
             # What else they hold is of the step at hand, which no loop may name.
             step = replace(batch, positions=positions, slots=slots)
-            return stack(stream, step, AttentionPlan(replace(attention, words=words), None), kv_cache)
+            plan = AttentionPlan(replace(attention, words=words), None)
+            return stack(stream, step, dict.fromkeys(plans, plan), kv_cache)
 
         return self._recordings.run(compute, stream, batch.positions, batch.slots, attention.words, kv_cache)
 

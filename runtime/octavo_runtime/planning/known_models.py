@@ -29,6 +29,13 @@ def _config(
 _LLAMA_3_70B = (128_256, 8192, 28672, 80, 64, 8)
 _LLAMA_3_8B = (128_256, 4096, 14336, 32, 32, 8)
 _MISTRAL = {"architectures": ["MistralForCausalLM"], "sliding_window": None}
+_GEMMA_2 = {"architectures": ["Gemma2ForCausalLM"]}
+_GEMMA_3 = {"architectures": ["Gemma3ForCausalLM"], "sliding_window": 512}
+_LARGE_GEMMA_3 = _GEMMA_3 | {"sliding_window": 1024, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}
+_COHERE = {"architectures": ["CohereForCausalLM"]}
+_COHERE_2 = {"architectures": ["Cohere2ForCausalLM"], "sliding_window": 4096}
+_STARCODER_2 = {"architectures": ["Starcoder2ForCausalLM"]}
+_PHI_3 = {"architectures": ["Phi3ForCausalLM"]}
 _TIED = {"tie_word_embeddings": True}
 
 # By name on the hub, from each model's own config.json. Fine-tuned forms (-Instruct, -chat) have their base's shape.
@@ -55,9 +62,34 @@ _CONFIGS: dict[str, dict[str, Any]] = {
     "HuggingFaceTB/SmolLM2-135M": _config(49_152, 576, 1536, 30, 9, 3, 8192, **_TIED),
     "HuggingFaceTB/SmolLM2-360M": _config(49_152, 960, 2560, 32, 15, 5, 8192, **_TIED),
     "HuggingFaceTB/SmolLM2-1.7B": _config(49_152, 2048, 8192, 24, 32, 32, 8192, **_TIED),
+    "google/gemma-2-2b": _config(256_000, 2304, 9216, 26, 8, 4, 8192, **_GEMMA_2),
+    "google/gemma-2-9b": _config(256_000, 3584, 14336, 42, 16, 8, 8192, **_GEMMA_2),
+    "google/gemma-2-27b": _config(
+        256_000, 4608, 36864, 46, 32, 16, 8192, head_dim=128, query_pre_attn_scalar=144, **_GEMMA_2
+    ),
+    "google/gemma-3-270m": _config(262_144, 640, 2048, 18, 4, 1, 32_768, **_GEMMA_3),
+    "google/gemma-3-1b-it": _config(262_144, 1152, 6912, 26, 4, 1, 32_768, **_GEMMA_3),
+    "google/gemma-3-4b-it": _config(262_208, 2560, 10240, 34, 8, 4, 131_072, **_LARGE_GEMMA_3),
+    "google/gemma-3-12b-it": _config(262_208, 3840, 15360, 48, 16, 8, 131_072, **_LARGE_GEMMA_3),
+    "google/gemma-3-27b-it": _config(
+        262_208, 5376, 21504, 62, 32, 16, 131_072, head_dim=128, query_pre_attn_scalar=168, **_LARGE_GEMMA_3
+    ),
+    "microsoft/Phi-3-mini-4k-instruct": _config(32_064, 3072, 8192, 32, 32, 32, 4096, sliding_window=2047, **_PHI_3),
+    "microsoft/phi-4": _config(100_352, 5120, 17920, 40, 40, 10, 16_384, **_PHI_3),
+    "allenai/OLMo-2-1124-7B": _config(100_352, 4096, 11008, 32, 32, 32, 4096, architectures=["Olmo2ForCausalLM"]),
+    "baidu/ERNIE-4.5-0.3B-PT": _config(103_424, 1024, 3072, 18, 16, 2, 131_072, architectures=["Ernie4_5ForCausalLM"]),
+    "CohereForAI/c4ai-command-r-v01": _config(256_000, 8192, 22528, 40, 64, 64, 131_072, **_COHERE),
+    "CohereForAI/c4ai-command-r7b-12-2024": _config(
+        256_000, 4096, 14336, 32, 32, 8, 131_072, logit_scale=0.25, **_COHERE | _COHERE_2
+    ),
+    "bigcode/starcoder2-3b": _config(49_152, 3072, 12288, 30, 24, 2, 16_384, sliding_window=4096, **_STARCODER_2),
+    "bigcode/starcoder2-15b": _config(49_152, 6144, 24576, 40, 48, 4, 16_384, sliding_window=4096, **_STARCODER_2),
+    "stabilityai/stablelm-2-1_6b": _config(
+        100_352, 2048, 5632, 24, 32, 32, 4096, architectures=["StableLmForCausalLM"], use_qkv_bias=True
+    ),
 }
 
-_TRAINED_FURTHER = ("-hf", "-chat", "-instruct", "-base", "-v1.0")
+_TRAINED_FURTHER = ("-hf", "-chat", "-instruct", "-it", "-pt", "-base", "-v1.0")
 
 
 KNOWN_MODELS = tuple(_CONFIGS)

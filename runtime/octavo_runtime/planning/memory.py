@@ -137,11 +137,12 @@ def parameter_count(spec: ModelSpec) -> int:
     """Parameters of the model, a tied embedding counted once."""
     hidden, inner = spec.hidden_size, spec.intermediate_size
     attended = spec.num_heads * spec.head_dim
-    layer = 2 * hidden + hidden * spec.qkv_size + attended * hidden + 3 * hidden * inner
-    layer += spec.qkv_size * spec.qkv_bias + hidden * spec.output_bias + (2 * inner + hidden) * spec.mlp_bias
-    layer += 2 * spec.head_dim * spec.qk_norm
+    norm = hidden * (1 + spec.norm_bias)
+    layer = len(spec.tensors.stream_norms) * norm + hidden * (spec.qkv_size + attended + spec.gate_up_size + inner)
+    layer += spec.qkv_size * spec.qkv_bias + hidden * spec.output_bias + (spec.gate_up_size + hidden) * spec.mlp_bias
+    layer += sum(spec.qk_norm_sizes)
     embeddings = spec.vocab_size * hidden * (1 if spec.tie_embeddings else 2)
-    return spec.num_layers * layer + embeddings + hidden
+    return spec.num_layers * layer + embeddings + norm
 
 
 def weight_bytes(spec: ModelSpec, element_bytes: int, device: str = "cuda") -> int:

@@ -53,7 +53,7 @@ def _cost(spec: ModelSpec, gpu: Gpu, *, sequences: int, context: int, tokens: in
     if gpu.half_flops is None or gpu.bandwidth is None:
         raise ValueError(f"costs: need a GPU whose speed is known, got {gpu.name}; name it with gpu")
     attended = spec.num_heads * spec.head_dim
-    layer = spec.hidden_size * (spec.qkv_size + attended + 3 * spec.intermediate_size)
+    layer = spec.hidden_size * (spec.qkv_size + attended + spec.gate_up_size + spec.intermediate_size)
     head = spec.vocab_size * spec.hidden_size
     operations = 2 * (tokens * spec.num_layers * layer + sequences * head) + 4 * pairs * spec.num_layers * attended
     table = 0 if spec.tie_embeddings else head * 2  # of an embedding apart from the head, a few rows are read

@@ -251,7 +251,7 @@ def make_runner(
     max_model_len = settle_max_model_len(config, spec.max_position, blocks)
     host_blocks = num_blocks(spec, config, swap_bytes)
     max_blocks = -(-max_model_len // config.block_size)
-    decoder.rotary.reach(max_model_len)
+    decoder.reach(max_model_len)
     kv_cache = KVCache(spec, blocks, host_blocks, config.block_size, weight.device, weight.dtype)
     sampler = Sampler(config.max_num_seqs, spec.vocab_size, spec.eos_token_ids, weight.device)
     budget = token_budget(config, weight.device.type)

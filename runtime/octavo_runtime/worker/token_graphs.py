@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 
-from octavo_runtime.layers.attention import plan_attention
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.planning.memory import MOST_CAPTURED_TOKENS
@@ -92,9 +91,9 @@ class TokenGraphs:
         for ours, theirs in zip(tensors[:3], (batch.token_ids, batch.positions, batch.slots), strict=True):
             ours.copy_(theirs)
         first()
-        plan = plan_attention(batch, self._kv_cache, self._decoder.spec.num_heads)
+        plans = self._decoder.plan_attention(batch, self._kv_cache)
         for layer, layer_cache, piece in zip(self._decoder.stack.layers, self._layer_caches, others, strict=True):
-            layer.attention.attend(queries, batch, plan, layer_cache, tensors.attended)
+            layer.attention.attend(queries, batch, plans, layer_cache, tensors.attended)
             piece()
         return tensors.hidden
 

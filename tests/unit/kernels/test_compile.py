@@ -18,7 +18,7 @@ SHARED_MEMORY = {80: 163 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10}
 )
 def test_compile(capability: int) -> None:
     program = Path(__file__).with_name("compile_for.py")
-    selections = ["bfloat16/8B shape", "float32/smollm2", "float16/head of 80"]
+    selections = ["bfloat16/8B shape", "bfloat16/Gemma 2 shape", "float32/smollm2", "float16/head of 80"]
     command = [sys.executable, program, str(capability), *selections]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

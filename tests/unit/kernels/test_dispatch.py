@@ -21,9 +21,9 @@ def test_cpu_tensors(op: str) -> None:
 
 @pytest.mark.parametrize("op", ["paged_decode", "paged_prefill", "rms_norm", "silu_mul"])
 def test_result_is_allocated_without_out(op: str) -> None:
-    def without_out(*arguments: Any) -> Tensor:
+    def without_out(*arguments: Any, **options: Any) -> Tensor:
         *inputs, out = arguments
-        filled: Tensor = out.copy_(getattr(octavo_kernels, op)(*inputs))
+        filled: Tensor = out.copy_(getattr(octavo_kernels, op)(*inputs, **options))
         return filled
 
     cases = import_module(f"octavo_kernels.{op}.cases")

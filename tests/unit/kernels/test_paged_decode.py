@@ -1,5 +1,7 @@
 """paged_decode: every form against the oracle."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -27,10 +29,17 @@ def test_cpu_with_float32_queries(case: Case, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_plan_made_beforehand_changes_nothing(case: Case) -> None:
     def planned(
-        q: Tensor, k_cache: Tensor, v_cache: Tensor, tables: Tensor, seq_lens: Tensor, scale: float, out: Tensor
+        q: Tensor,
+        k_cache: Tensor,
+        v_cache: Tensor,
+        tables: Tensor,
+        seq_lens: Tensor,
+        scale: float,
+        out: Tensor,
+        **options: Any,
     ) -> Tensor:
-        plan = plan_decode(tables, seq_lens, k_cache, q.shape[1])
-        return paged_decode(q, k_cache, v_cache, tables, seq_lens, scale, out, plan)
+        plan = plan_decode(tables, seq_lens, k_cache, q.shape[1], **options)
+        return paged_decode(q, k_cache, v_cache, tables, seq_lens, scale, out, plan, **options)
 
     assert error(planned, case, torch.float32, "cpu") <= TOLERANCES[torch.float32]
 
@@ -53,7 +62,7 @@ def test_every_part_is_computed_however_the_work_is_cut(
     ) -> Tensor:
         plan = cpu.plan(tables, seq_lens, k_cache, q.shape[1])
         plan.words[-2:] = torch.tensor([kv_heads if by_head else 1, workers])
-        return cpu.paged_decode(q, k_cache, v_cache, tables, seq_lens, scale, out, plan)
+        return cpu.paged_decode(q, k_cache, v_cache, tables, seq_lens, scale, out, shared=plan)
 
     assert error(cut, case, torch.float32, "cpu") <= TOLERANCES[torch.float32]
 
@@ -64,13 +73,17 @@ def test_triton_interpreted(case: Case, dtype: torch.dtype, interpreted_errors: 
     assert interpreted_errors[f"paged_decode/{case.name}/{dtype}"] <= TOLERANCES[dtype]
 
 
-@pytest.mark.parametrize("case", [*TINY_CASES, *PADDED_CASES], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [case for case in (*TINY_CASES, *PADDED_CASES) if not case.options], ids=lambda case: case.name
+)
 def test_hopper_interpreted(case: Case, interpreted_errors: dict[str, float]) -> None:
     assert interpreted_errors[f"paged_decode/hopper/{case.name}"] <= TOLERANCES[torch.float16]
 
 
 HOPPER_CASES = [
-    case for case in (*CASES, *PADDED_CASES) if case.q_heads // case.kv_heads <= 16 and case.head_dim <= 128
+    case
+    for case in (*CASES, *PADDED_CASES)
+    if case.q_heads // case.kv_heads <= 16 and case.head_dim <= 128 and not case.options
 ]
 
 

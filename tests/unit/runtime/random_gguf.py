@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel
 
-from octavo_runtime.models.loading.gguf_file import gguf_name
-
 _SMALL: dict[str, Any] = {
     "vocab_size": 160,
     "hidden_size": 64,
@@ -44,8 +42,10 @@ def write(
     """Writes the model as GGUF, and rounds its own weights in memory to what the file holds. metadata: adds to it.
     tensors: more of them, by GGUF's names. leave_out: some of the model's, by its own names. writing: what GGUFWriter
     takes."""
-    family = model.config.model_type
+    family = model.config.model_type.removesuffix("_text")
     writer = gguf.GGUFWriter(path, family, **writing)
+    [architecture] = [key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == family]
+    names = gguf.get_tensor_name_map(architecture, CONFIG.num_hidden_layers)
     writer.add_context_length(CONFIG.max_position_embeddings)
     writer.add_embedding_length(CONFIG.hidden_size)
     writer.add_feed_forward_length(CONFIG.intermediate_size)
@@ -54,7 +54,7 @@ def write(
     writer.add_head_count_kv(CONFIG.num_key_value_heads)
     writer.add_layer_norm_rms_eps(CONFIG.rms_norm_eps)
     writer.add_rope_freq_base(10000.0)
-    if family == "qwen3":
+    if family in ("qwen3", "gemma3"):
         writer.add_key_length(model.config.head_dim)
     writer.add_eos_token_id(3)
     metadata(writer)
@@ -68,8 +68,10 @@ def write(
         rounded = gguf.dequantize(packed, kept)
         parameter.data = torch.from_numpy(np.array(rounded, dtype=np.float32))
         stored = next((permuted(rounded, count) for part, count in heads.items() if part in name), rounded)
+        if family == "gemma3" and name.endswith("norm.weight"):
+            stored = stored + 1
         if not (tied and name == "lm_head.weight") and name not in leave_out:
-            writer.add_tensor(gguf_name(name), gguf.quantize(stored, kept), raw_dtype=kept)
+            writer.add_tensor(names.get_name(name, (".weight", ".bias")), gguf.quantize(stored, kept), raw_dtype=kept)
     for name, values in tensors.items():
         writer.add_tensor(name, values)
     writer.write_header_to_file()
@@ -81,7 +83,9 @@ def write(
 def random_model(family: type[PreTrainedConfig] = LlamaConfig, **changes: Any) -> PreTrainedModel:
     """changes: to the fields of CONFIG."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(family(**{**_SMALL, **changes})).float().eval()
+    model = (
+        AutoModelForCausalLM.from_config(family(**{**_SMALL, **changes}), attn_implementation="eager").float().eval()
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)

@@ -1,5 +1,6 @@
 """Llama 2 and 3: transformers' LlamaConfig."""
 
+from octavo_runtime.layers.rope_scaling import LongRope
 from octavo_runtime.models.config_fields import ConfigFields, rope
 from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
@@ -14,6 +15,9 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
             f"num_attention_heads must divide hidden_size ({fields.hidden_size}), got {fields.num_attention_heads}"
         )
     theta, scaling = rope(fields)
+    longest = fields.max_position_embeddings
+    if isinstance(scaling, LongRope):
+        longest = min(longest, scaling.original_max_position)
     return ModelSpec(
         vocab_size=fields.vocab_size,
         hidden_size=fields.hidden_size,
@@ -22,7 +26,7 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
         num_heads=fields.num_attention_heads,
         num_kv_heads=fields.num_key_value_heads or fields.num_attention_heads,
         head_dim=fields.head_dim or fields.hidden_size // fields.num_attention_heads,
-        max_position=_max_position(fields),
+        max_position=longest,
         rms_norm_eps=fields.rms_norm_eps,
         rope_theta=theta,
         rope_scaling=scaling,
@@ -34,17 +38,10 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
     )
 
 
-def _max_position(fields: ConfigFields) -> int:
-    """As far as the model's attention reaches all that came before, which is how the decoder attends."""
-    if fields.sliding_window is None or fields.use_sliding_window is False:
-        return fields.max_position_embeddings
-    return min(fields.max_position_embeddings, fields.sliding_window)
-
-
 FAMILY = Family(
     "LlamaForCausalLM",
     "llama",
     {"intermediate_size": 11008, "max_position_embeddings": 2048},
     spec,
-    gguf=GGUFForm("llama", interleaved=True),
+    gguf=GGUFForm("llama", interleaved=True, is_windowed=lambda _: True),
 )

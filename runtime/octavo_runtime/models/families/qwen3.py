@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 from octavo_runtime.models.config_fields import ConfigFields
-from octavo_runtime.models.families import llama
+from octavo_runtime.models.families import llama, qwen2
 from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec
 
 
 def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
     """Raises UnsupportedModel, which names field, bound and value."""
-    return replace(llama.spec(fields, eos_token_ids), qk_norm=True, mlp_bias=False)
+    return qwen2.in_window(replace(llama.spec(fields, eos_token_ids), qk_norm=True, mlp_bias=False), fields)
 
 
 FAMILY = Family(
@@ -22,7 +22,7 @@ FAMILY = Family(
         "num_key_value_heads": 32,
         "head_dim": 128,
         "max_position_embeddings": 32_768,
-        "use_sliding_window": False,
+        "sliding_window": 4096,
     },
     spec,
     gguf=GGUFForm("qwen3", qk_norm=True),

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from octavo_runtime.models.config_fields import ConfigFields
+from octavo_runtime.models.config_fields import ConfigFields, windowed
 from octavo_runtime.models.families import llama
 from octavo_runtime.models.family import Family
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
@@ -16,7 +16,13 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
     if len(rotated) != layers:
         raise UnsupportedModel(f"no_rope_layers must have num_hidden_layers ({layers}) entries, got {len(rotated)}")
     unrotated = frozenset(layer for layer, turns in enumerate(rotated) if not turns)
-    return replace(llama.spec(fields, eos_token_ids), unrotated_layers=unrotated)
+    window = fields.sliding_window if fields.use_sliding_window else None
+    return replace(
+        llama.spec(fields, eos_token_ids),
+        unrotated_layers=unrotated,
+        window=window,
+        windowed_layers=windowed(fields, lambda layer: window is not None and layer in unrotated),
+    )
 
 
 FAMILY = Family(
@@ -32,7 +38,6 @@ FAMILY = Family(
         "max_position_embeddings": 32_768,
         "rope_theta": 2_000_000.0,
         "tie_word_embeddings": True,
-        "use_sliding_window": False,
     },
     spec,
     reads=frozenset({"no_rope_layers"}),

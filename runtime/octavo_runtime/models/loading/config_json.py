@@ -38,9 +38,11 @@ _OTHER_ARITHMETIC: dict[str, tuple[object, ...]] = {
     "query_pre_attn_scalar": (),
     "residual_multiplier": (1,),
     "rope_interleaved": (False,),
+    "rope_local_base_freq": (),
     "rotary_pct": (1,),
     "scale_depth": (),  # MiniCPM
     "scale_emb": (1,),
+    "use_bidirectional_attention": (False,),
     "use_qk_norm": (False,),
 }
 _QUANTIZED = ("quantization_config", "compression_config")
@@ -59,20 +61,49 @@ def spec_from_folder(folder: Path) -> ModelSpec:
 
 def spec_from_config(config: Mapping[str, Any], eos_token_ids: tuple[int, ...] = ()) -> ModelSpec:
     """ModelSpec of a config.json's content; UnsupportedModel where the decoder cannot compute it."""
+    config = _text(config)
     family = _family(config)
     _refuse_other_arithmetic(config, family)
     fields = validated(ConfigFields, {**family.defaults, **config})
     return check_shape(family.spec(fields, eos_token_ids))
 
 
+def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration of the text model, where it stands inside that of one that sees pictures."""
+    for family in FAMILIES.values():
+        if family.with_pictures is not None and _named(config) in family.with_pictures:
+            text = config.get("text_config")
+            if not isinstance(text, dict) or text.get("model_type", family.model_type) != family.model_type:
+                found = text.get("model_type") if isinstance(text, dict) else text
+                raise UnsupportedModel(f"text_config.model_type must be {family.model_type}, got {shown(found)}")
+            outer = {name: config[name] for name in _QUANTIZED if name in config}
+            return {**outer, **text, "architectures": [family.architecture]}
+    return config
+
+
+def _named(config: Mapping[str, Any]) -> object:
+    """The architecture that a configuration names, or else its model_type."""
+    named = config.get("architectures") or config.get("model_type")
+    return named[0] if isinstance(named, list) else named
+
+
 def _family(config: Mapping[str, Any]) -> Family:
-    by_type = {family.model_type: family.architecture for family in FAMILIES.values()}
-    named = config.get("architectures") or by_type.get(str(config.get("model_type")), "unknown")
-    architecture = named[0] if isinstance(named, list) else named
-    family = FAMILIES.get(architecture) if isinstance(architecture, str) else None
+    by_type = {family.model_type: family for family in FAMILIES.values()}
+    named = _named(config)
+    family = (by_type | FAMILIES).get(named) if isinstance(named, str) else None
     if family is None:
-        raise UnsupportedModel(f"architecture must be one of {', '.join(FAMILIES)}, got {shown(architecture)}")
+        wrapped = [family.with_pictures[0] for family in FAMILIES.values() if family.with_pictures is not None]
+        known = _by_ending([*FAMILIES, *wrapped])
+        raise UnsupportedModel(f"architecture must be one of {known}, got {shown(named or 'unknown')}")
     return family
+
+
+def _by_ending(architectures: list[str]) -> str:
+    """Llama, Qwen2 (ForCausalLM), Gemma3 (ForConditionalGeneration)."""
+    endings: dict[str, list[str]] = {}
+    for name, _, ending in (name.partition("For") for name in architectures):
+        endings.setdefault(f"For{ending}", []).append(name)
+    return ", ".join(f"{', '.join(names)} ({ending})" for ending, names in endings.items())
 
 
 def _refuse_other_arithmetic(config: Mapping[str, Any], family: Family) -> None:

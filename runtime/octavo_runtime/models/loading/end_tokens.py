@@ -62,7 +62,9 @@ def folder_end_tokens(folder: Path) -> tuple[int, ...]:
     for name in ("generation_config.json", "config.json"):
         if (folder / name).is_file():
             config = read_object(folder / name)
-            found = _ids(folder / name, config.get("eos_token_id", _DEFAULT if name == "config.json" else None))
+            text = config.get("text_config")  # of a model that sees pictures
+            inner = text.get("eos_token_id", _DEFAULT) if isinstance(text, dict) else _DEFAULT
+            found = _ids(folder / name, config.get("eos_token_id", inner if name == "config.json" else None))
             if found:
                 break
     own = tokenizer_end(folder)

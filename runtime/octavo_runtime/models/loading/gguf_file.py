@@ -4,6 +4,7 @@ docs/gguf.md)."""
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import gguf
 import numpy as np
@@ -62,8 +63,8 @@ class GGUFFile:
         Raises UnsupportedModel, also where a tensor is left over that nobody reads."""
         for name, shape in shapes.items():
             if not self._is_no_bias(name):
-                self._check(gguf_name(name), shape)
-        read = {ROPE_DIVISORS, *map(gguf_name, shapes)}
+                self._check(self._name(name), shape)
+        read = {ROPE_DIVISORS, *map(self._name, shapes)}
         unread = [name for name in self._tensors if name not in read and not re.fullmatch("|".join(_UNREAD), name)]
         if unread:
             raise UnsupportedModel(
@@ -76,7 +77,9 @@ class GGUFFile:
         they are, others in float32 or float16."""
         if self._is_no_bias(name):
             return torch.zeros(shape)
-        stored = _stored(self._check(gguf_name(name), shape))
+        stored = _stored(self._check(self._name(name), shape))
+        if self._form.norm_offset and name.endswith("norm.weight") and isinstance(stored, torch.Tensor):
+            return stored - self._form.norm_offset
         if self._form.interleaved and ".q_proj." in name:
             return _unpermute(stored, self.spec.num_heads)
         if self._form.interleaved and ".k_proj." in name:
@@ -85,7 +88,10 @@ class GGUFFile:
 
     def _is_no_bias(self, name: str) -> bool:
         """Whether this is a bias that the file leaves out, as it may for any projection."""
-        return name.endswith(".bias") and gguf_name(name) not in self._tensors
+        return name.endswith(".bias") and self._name(name) not in self._tensors
+
+    def _name(self, name: str) -> str:
+        return gguf_name(name, self._form.names)
 
     def _check(self, name: str, shape: tuple[int, ...]) -> gguf.ReaderTensor:
         if name not in self._tensors:
@@ -100,13 +106,13 @@ class GGUFFile:
         return tensor
 
 
-def gguf_name(name: str) -> str:
+def gguf_name(name: str, own: Mapping[str, str] = MappingProxyType({})) -> str:
     """token_embd.weight for model.embed_tokens.weight, blk.3.attn_q.weight for
-    model.layers.3.self_attn.q_proj.weight."""
+    model.layers.3.self_attn.q_proj.weight. own: names of a layer's tensors that are not Llama's."""
     stem, _, kind = name.rpartition(".")
     match = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", stem)
     if match:
-        return f"blk.{match[1]}.{_NAMES[match[2]]}.{kind}"
+        return f"blk.{match[1]}.{own.get(match[2]) or _NAMES[match[2]]}.{kind}"
     return f"{_NAMES[stem]}.{kind}"
 
 

@@ -54,6 +54,7 @@ class _Metadata(BaseModel):
     epsilon: _Positive = Field(alias="attention.layer_norm_rms_epsilon")
     rope_dimensions: _Size | None = Field(None, alias="rope.dimension_count")
     rope_base: _Positive = Field(10000.0, alias="rope.freq_base")
+    windowed_rope_base: _Positive | None = Field(None, alias="rope.freq_base_swa")
     rope_scaling_type: str = Field("linear", alias="rope.scaling.type")  # llama.cpp's default
     rope_scaling_factor: float = Field(0.0, alias="rope.scaling.factor", ge=0, allow_inf_nan=False)
     rope_scale_linear: float = Field(0.0, alias="rope.scale_linear", ge=0, allow_inf_nan=False)  # its old name
@@ -78,26 +79,36 @@ def gguf_spec(parts: Sequence[gguf.GGUFReader]) -> ModelSpec:
     ):
         if value not in (None, head_dim):
             raise UnsupportedModel(f"{architecture}.{name} must be {head_dim}, the size of a head, got {value}")
+    form, window = FORMS[architecture], fields.sliding_window or None
+    longest = fields.context_length
+    if window is not None and form.is_windowed is None:
+        longest, window = min(longest, window), None
+    slides = frozenset(filter(form.is_windowed, range(fields.block_count)) if window is not None else ())
     return check_shape(
-        ModelSpec(
-            # The metadata need not say how large the vocabulary is. GGUF lists columns first.
-            vocab_size=int(tensors["token_embd.weight"].shape[1]),
-            hidden_size=fields.embedding_length,
-            intermediate_size=fields.feed_forward_length,
-            num_layers=fields.block_count,
-            num_heads=fields.head_count,
-            num_kv_heads=fields.head_count_kv or fields.head_count,
-            head_dim=head_dim,
-            max_position=min(fields.context_length, fields.sliding_window or fields.context_length),
-            rms_norm_eps=fields.epsilon,
-            rope_theta=fields.rope_base,
-            rope_scaling=_rope_scaling(fields, tensors.get(ROPE_DIVISORS), architecture),
-            tie_embeddings="output.weight" not in tensors,
-            qkv_bias=any(name.endswith(("attn_q.bias", "attn_k.bias", "attn_v.bias")) for name in tensors),
-            output_bias=any(name.endswith("attn_output.bias") for name in tensors),
-            mlp_bias=any(".ffn_" in name and name.endswith(".bias") for name in tensors),
-            qk_norm=FORMS[architecture].qk_norm,
-            eos_token_ids=end_tokens(first),
+        form.complete(
+            ModelSpec(
+                # The metadata need not say how large the vocabulary is. GGUF lists columns first.
+                vocab_size=int(tensors["token_embd.weight"].shape[1]),
+                hidden_size=fields.embedding_length,
+                intermediate_size=fields.feed_forward_length,
+                num_layers=fields.block_count,
+                num_heads=fields.head_count,
+                num_kv_heads=fields.head_count_kv or fields.head_count,
+                head_dim=head_dim,
+                max_position=longest,
+                rms_norm_eps=fields.epsilon,
+                rope_theta=fields.rope_base,
+                rope_scaling=_rope_scaling(fields, tensors.get(ROPE_DIVISORS), architecture),
+                tie_embeddings="output.weight" not in tensors,
+                qkv_bias=any(name.endswith(("attn_q.bias", "attn_k.bias", "attn_v.bias")) for name in tensors),
+                output_bias=any(name.endswith("attn_output.bias") for name in tensors),
+                mlp_bias=any(".ffn_" in name and name.endswith(".bias") for name in tensors),
+                qk_norm=form.qk_norm,
+                window=window,
+                windowed_layers=slides,
+                windowed_rope_theta=fields.windowed_rope_base,
+                eos_token_ids=end_tokens(first),
+            )
         )
     )
 

@@ -18,11 +18,14 @@ _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _UNREAD = (
     r"(.*\.)?rotary_emb\.inv_freq",  # a table that older versions saved; it follows from the configuration
 )
+# The text of a model that sees pictures, in the names of older and newer checkpoints; and the rest of it.
+_TEXT = {"language_model.model.": "model.", "model.language_model.": "model.", "language_model.lm_head.": "lm_head."}
+_PICTURES = re.compile(r"(model\.)?(vision_tower|multi_modal_projector)\..*")
 
 
 class SafetensorsFolder:
     """The tensors of a folder's model, read one at a time through memory maps. A checkpoint of the decoder alone, whose
-    names lack `model.`, is read as one that has it."""
+    names lack `model.`, is read as one that has it, and one of a model that sees pictures as its text."""
 
     def __init__(self, folder: Path) -> None:
         self._files: dict[str, tuple[Any, str]] = {}
@@ -32,6 +35,8 @@ class SafetensorsFolder:
                 if name in self._files:
                     raise UnsupportedModel(f"{path}: tensor {name} is in another file too")
                 self._files[name] = handle, name
+        if any(name.startswith(tuple(_TEXT)) for name in self._files):
+            self._files = {_text_name(name): at for name, at in self._files.items() if not _PICTURES.fullmatch(name)}
         if "embed_tokens.weight" in self._files:
             self._files = {name if name == _HEAD else f"model.{name}": at for name, at in self._files.items()}
 
@@ -80,6 +85,12 @@ class SafetensorsFolder:
         handle, stored = self._files[name]
         tensor: torch.Tensor = handle.get_tensor(stored)
         return tensor
+
+
+def _text_name(name: str) -> str:
+    """model.norm.weight for language_model.model.norm.weight."""
+    prefix = next((prefix for prefix in _TEXT if name.startswith(prefix)), None)
+    return name if prefix is None else _TEXT[prefix] + name.removeprefix(prefix)
 
 
 def _open(path: Path) -> Any:

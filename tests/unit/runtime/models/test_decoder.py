@@ -25,7 +25,7 @@ PROMPTS = [[(7 * row + 5 * place) % CONFIG.vocab_size for place in range(3 + 3 *
 
 def decoder(path: Path, dtype: torch.dtype) -> Decoder:
     model = load_model(EngineConfig(model=str(path)), locate(str(path)), CPU, dtype)
-    model.rotary.reach(CONFIG.max_position_embeddings)
+    model.reach(CONFIG.max_position_embeddings)
     return model
 
 

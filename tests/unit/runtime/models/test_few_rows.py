@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from octavo_kernels.quantized_linear.cases import random_groups
-from octavo_runtime.layers.attention import plan_attention
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.layers.linear import FEW_ROWS
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.loading.weights import ReadTensor, StoredTensor, build_decoder
 from octavo_runtime.models.spec import ModelSpec
+from octavo_runtime.models.tensor_names import LLAMA_NAMES
 from octavo_runtime.planning.known_models import find_spec
 from octavo_runtime.protocol.step import Slice
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
@@ -40,6 +40,17 @@ SPECS = {
     "normalised heads": replace(PLAIN, qk_norm=True),
     "unrotated layers": replace(PLAIN, unrotated_layers=frozenset({0, 2})),
     "multiplied": replace(PLAIN, embedding_multiplier=3.0, residual_multiplier=0.3, attention_scale=0.1),
+    "windowed and capped": replace(PLAIN, window=21, windowed_layers=frozenset({0, 2}), attention_softcap=2.0),
+    "turned in part": replace(PLAIN, rotary_dim=8),
+    "norms on both sides": replace(
+        PLAIN,
+        norm_offset=1.0,
+        activation="gelu_tanh",
+        windowed_rope_theta=100.0,
+        window=40,
+        windowed_layers=frozenset({1}),
+        tensors=replace(LLAMA_NAMES, attention_post_norm="post_norm_of_attention", mlp_post_norm="post_norm_of_mlp"),
+    ),
 }
 DTYPES = (torch.bfloat16, torch.float16)
 
@@ -70,7 +81,7 @@ def quantized(eight: tuple[str, ...] = ()) -> ReadTensor:
 
 def model(spec: ModelSpec, dtype: torch.dtype, eight: tuple[str, ...] = ()) -> Decoder:
     decoder = build_decoder(spec, quantized(eight), CPU, dtype)
-    decoder.rotary.reach(spec.max_position)
+    decoder.reach(spec.max_position)
     return decoder
 
 
@@ -92,8 +103,8 @@ def compare(decoder: Decoder, rows: int, dtype: torch.dtype) -> None:
     assert decoder.few_rows is not None
     cache, batch = random_cache(decoder.spec, rows, dtype), step(rows)
     expected_cache = cache.clone()
-    plan = plan_attention(batch, expected_cache, decoder.spec.num_heads)
-    expected = decoder.few_rows(decoder.embedding(batch.token_ids), batch, plan, expected_cache)
+    plans = decoder.plan_attention(batch, expected_cache)
+    expected = decoder.few_rows(decoder.embedding(batch.token_ids), batch, plans, expected_cache)
     found = decoder.forward(batch, cache)
     assert found.equal(expected)
     assert cache.equal(expected_cache)

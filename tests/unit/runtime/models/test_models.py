@@ -1,116 +1,100 @@
 """Small random models of the supported families, from safetensors, against transformers in float32."""
 
-from pathlib import Path
-
+import numpy as np
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    GraniteConfig,
-    LlamaConfig,
-    MistralConfig,
-    PretrainedConfig,
-    Qwen2Config,
-    Qwen3Config,
-    SeedOssConfig,
-    SmolLM3Config,
-)
+from family_models import FAMILIES, save
+from small_models import random_prompts, run, tokens_of
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
+from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
 from octavo_runtime.models.loading.weights import build_decoder, tensor_shapes
 from octavo_runtime.models.spec import UnsupportedModel
 from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.protocol.step import Slice
+from octavo_runtime.worker.batch import build_batch
 
-SMALL = {
-    "vocab_size": 300,
-    "hidden_size": 96,
-    "intermediate_size": 112,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "eos_token_id": 299,
-}
-LLAMA3_ROPE = {
-    "rope_type": "llama3",
-    "rope_theta": 10000.0,
-    "factor": 4.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
-YARN_ROPE = {
-    "rope_type": "yarn",
-    "rope_theta": 10000.0,
-    "factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
-FAMILIES = {
-    "llama": LlamaConfig(**SMALL, tie_word_embeddings=False),
-    "llama, tied embeddings": LlamaConfig(**SMALL, tie_word_embeddings=True),
-    "llama, all heads their own": LlamaConfig(**{**SMALL, "num_key_value_heads": 6}),
-    "llama, five heads of 80": LlamaConfig(
-        **{**SMALL, "hidden_size": 160, "num_attention_heads": 5, "num_key_value_heads": 1}, head_dim=80
-    ),
-    "llama, biases": LlamaConfig(**SMALL, attention_bias=True, mlp_bias=True),
-    "llama 3 rope": LlamaConfig(**SMALL, rope_parameters=LLAMA3_ROPE),
-    "llama, linear rope": LlamaConfig(
-        **SMALL, rope_parameters={"rope_type": "linear", "rope_theta": 5000.0, "factor": 2.0}
-    ),
-    "llama, yarn": LlamaConfig(**SMALL, rope_parameters=YARN_ROPE),
-    "llama, yarn with scales": LlamaConfig(
-        **SMALL, rope_parameters={**YARN_ROPE, "mscale": 1.2, "mscale_all_dim": 0.7, "truncate": False}
-    ),
-    "mistral": MistralConfig(**SMALL, sliding_window=None, head_dim=16),
-    "qwen 2": Qwen2Config(**SMALL),
-    "qwen 2, tied embeddings": Qwen2Config(**SMALL, tie_word_embeddings=True),
-    "qwen 3": Qwen3Config(**SMALL, head_dim=32),
-    "qwen 3, biases": Qwen3Config(**SMALL, head_dim=80, attention_bias=True),
-    "seed-oss": SeedOssConfig(**SMALL, head_dim=32),
-    "seed-oss, output bias": SeedOssConfig(**SMALL, head_dim=32, attention_bias=False, attention_out_bias=True),
-    "smollm 3": SmolLM3Config(**{**SMALL, "num_hidden_layers": 5}, pad_token_id=0),
-    "smollm 3, chosen layers": SmolLM3Config(**SMALL, no_rope_layers=[0, 1, 0], pad_token_id=0),
-    "granite": GraniteConfig(
-        **SMALL, embedding_multiplier=6.0, attention_multiplier=0.1, residual_multiplier=0.22, logits_scaling=4.0
-    ),
-    "granite, biases": GraniteConfig(
-        **SMALL, attention_bias=True, mlp_bias=True, attention_multiplier=0.25, tie_word_embeddings=True
-    ),
-}
-
-
-def save(config: PretrainedConfig, folder: Path) -> torch.nn.Module:
-    """A random model on disk and in memory; biases and norms are random too, so that none can be left out unseen."""
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config).float().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    model.save_pretrained(folder)
-    return model
+CPU = torch.device("cpu")
+# Tokens of each row in each step: prompts whole and in chunks, beside single tokens.
+STEPS = [{0: 60, 1: 5, 2: 1}, {0: 1, 1: 40, 2: 30}, {0: 20, 1: 1, 2: 1}, {0: 1, 1: 1, 2: 1}, {0: 1, 1: 30, 2: 4}]
+LENGTHS = {row: sum(step[row] for step in STEPS) for row in range(3)}
+BLOCK, BLOCKS = 8, 12
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_greedy_tokens_equal_transformers(family, tmp_path):
+@torch.inference_mode()
+def test_scores_equal_transformers(family, tmp_path):
+    theirs = save(FAMILIES[family], tmp_path, spread=0.2)
+    ours = load_model(EngineConfig(model=str(tmp_path)), locate(str(tmp_path)), CPU, torch.float32)
+    ours.reach(BLOCK * BLOCKS)
+    spec, prompts = ours.spec, random_prompts(*LENGTHS.values())
+    tables = np.random.default_rng(0).permutation(3 * BLOCKS).astype(np.int32).reshape(3, BLOCKS)
+    cache = torch.full((spec.num_layers, 2, 3 * BLOCKS, BLOCK, spec.num_kv_heads, spec.head_dim), torch.nan)
+    found: dict[int, list[torch.Tensor]] = {row: [] for row in LENGTHS}
+    done = dict.fromkeys(LENGTHS, 0)
+    for step in STEPS:
+        slices = [Slice(row, done[row], prompts[row][done[row] : done[row] + count]) for row, count in step.items()]
+        batch = build_batch(slices, tables, BLOCK, CPU)
+        scores = ours.logits(ours.forward(batch, cache))
+        for item, first, last in zip(slices, batch.first_tokens, batch.last_tokens, strict=True):
+            found[item.row].append(scores[first : last + 1])
+            done[item.row] += len(item.token_ids)
+    for row, prompt in enumerate(prompts):
+        expected = theirs(torch.tensor([prompt])).logits[0]
+        torch.testing.assert_close(torch.cat(found[row]), expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_tokens_equal_transformers_in_chunks_with_a_prefix_and_preempted(family, tmp_path):
     model = save(FAMILIES[family], tmp_path)
-    engine = Engine(EngineConfig(model=str(tmp_path), device="cpu", dtype="float32", kv_cache_memory="16Mi"))
-    generator = torch.Generator().manual_seed(1)
-    prompts = [torch.randint(0, 299, (length,), generator=generator).tolist() for length in (1, 5, 16, 17, 90, 200)]
-    answers: dict[str, list[int]] = {str(index): [] for index in range(len(prompts))}
-    for index, prompt in enumerate(prompts):
-        engine.add_request(str(index), prompt, SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True))
-    while engine.has_work:
-        for output in engine.step():
-            answers[output.request_id] += output.token_ids
-    for prompt, answer in zip(prompts, answers.values(), strict=True):
+    spec = spec_from_folder(tmp_path)
+    block_bytes = 16 * spec.num_layers * 2 * spec.num_kv_heads * spec.head_dim * 4
+    engine = Engine(
+        EngineConfig(
+            model=str(tmp_path),
+            device="cpu",
+            dtype="float32",
+            kv_cache_memory=str(block_bytes * 24),
+            max_model_len=256,
+            max_num_batched_tokens=64,
+            preemption_mode="recompute",
+        )
+    )
+    [shared] = random_prompts(70, seed=2)
+    prompts = [*random_prompts(1, 5, 16, 17, 90, 200), shared[:66], shared, shared[:50] + shared[:30]]
+    greedy = SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True)
+    answers = [tokens_of(outputs) for outputs in run(engine, prompts, greedy)]
+    answers += [tokens_of(outputs) for outputs in run(engine, [shared + shared[:9]], greedy)]
+    assert engine.load.recomputes > 0
+    assert engine.load.prefix_hits > 0
+    for prompt, answer in zip([*prompts, shared + shared[:9]], answers, strict=True):
         whole = torch.tensor([prompt + answer])
         with torch.inference_mode():
             scores = model(whole).logits[0, len(prompt) - 1 : -1]
         assert scores.argmax(-1).tolist() == answer
+
+
+HALF = ("mistral, window", "gemma 2", "gemma 3", "phi 3, longrope", "olmo 2", "command r7b", "starcoder 2", "stablelm")
+
+
+@pytest.mark.parametrize("family", HALF)
+@torch.inference_mode()
+def test_in_16_bits_scores_are_about_as_exact_as_transformers(family, tmp_path):
+    theirs = save(FAMILIES[family], tmp_path)
+    ours = load_model(EngineConfig(model=str(tmp_path)), locate(str(tmp_path)), CPU, torch.bfloat16)
+    ours.reach(BLOCK * BLOCKS)
+    spec, [prompt] = ours.spec, random_prompts(60)
+    exact = theirs(torch.tensor([prompt])).logits[0]
+    rounded = theirs.to(torch.bfloat16)(torch.tensor([prompt])).logits[0].float()
+    shape = spec.num_layers, 2, BLOCKS, BLOCK, spec.num_kv_heads, spec.head_dim
+    cache, tables = torch.zeros(shape, dtype=torch.bfloat16), np.arange(BLOCKS, dtype=np.int32).reshape(1, BLOCKS)
+    parts = [Slice(0, 0, prompt[:40]), Slice(0, 40, prompt[40:41]), Slice(0, 41, prompt[41:])]
+    found = torch.cat([ours.logits(ours.forward(build_batch([part], tables, BLOCK, CPU), cache)) for part in parts])
+    assert (found - exact).abs().max() < 1.5 * (rounded - exact).abs().max()
 
 
 def test_eos_ends_an_answer_and_ignore_eos_does_not(tmp_path):

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from octavo_runtime.cli.app import app
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.rotary import RotaryEmbedding
+from octavo_runtime.models.families.gemma2 import SANDWICHED
 from octavo_runtime.models.loading.files import ModelNotFound, locate
 from octavo_runtime.models.loading.weights import build_decoder
+from octavo_runtime.models.tensor_names import TensorNames
 from octavo_runtime.planning import memory as plan
 from octavo_runtime.planning.advice import recommend, remedies, tuned_config
 from octavo_runtime.planning.gpus import GPUS, UnknownGpu, find_gpu, parse_memory
@@ -64,6 +66,23 @@ def config(**fields):
         ("SmolLM2-135M", 134_515_008),
         ("SmolLM2-360M", 361_821_120),
         ("SmolLM2-1.7B", 1_711_376_384),
+        ("google/gemma-2-2b-it", 2_614_341_888),
+        ("gemma-2-9b", 9_241_705_984),
+        ("gemma-2-27b", 27_227_128_320),
+        ("gemma-3-270m-it", 268_098_176),
+        ("gemma-3-1b", 999_885_952),
+        # Of the text alone, in whose vocabulary there are 64 words for pictures.
+        ("gemma-3-4b-it", 3_880_099_328 + 64 * 2560),
+        ("gemma-3-12b-it", 11_765_788_416 + 64 * 3840),
+        ("gemma-3-27b-it", 27_009_002_240 + 64 * 5376),
+        ("Phi-3-mini-4k-instruct", 3_821_079_552),
+        ("microsoft/phi-4", 14_659_507_200),
+        ("OLMo-2-1124-7B-Instruct", 7_298_617_344),
+        ("ERNIE-4.5-0.3B", 360_748_032),
+        ("CohereForAI/c4ai-command-r-v01", 34_980_831_232),
+        ("c4ai-command-r7b-12-2024", 8_028_033_024),
+        ("bigcode/starcoder2-3b", 3_030_371_328),
+        ("stablelm-2-1_6b", 1_644_515_328),
     ],
 )
 def test_parameters_are_those_that_the_models_are_published_with(model, parameters):
@@ -84,7 +103,12 @@ def test_weight_bytes_are_those_that_loading_makes(tied, biased):
         qkv_bias=biased,
         output_bias=biased,
         qk_norm=biased,
+        qk_norm_spans_heads=tied,
         mlp_bias=biased,
+        tensors=SANDWICHED if biased else TensorNames(gate_up=("mlp.c_fc",)),
+        norm="layer" if tied else "rms",
+        norm_bias=tied,
+        is_gated=biased,
     )
 
     def loaded(device, dtype):
@@ -224,8 +248,8 @@ def test_unknown_models_and_gpus_are_answered_with_what_there_is():
     assert len(KNOWN_MODELS) == len({model.lower() for model in KNOWN_MODELS})
 
 
-def test_a_model_with_a_sliding_window_is_planned_as_far_as_its_window():
-    assert find_spec("mistralai/Mistral-7B-v0.1").max_position == 4096
+def test_a_sliding_window_bounds_no_request():
+    assert find_spec("mistralai/Mistral-7B-v0.1").max_position == 32_768
 
 
 def test_models_on_this_machine_are_read(tmp_path):

@@ -11,7 +11,10 @@ from small_models import SHAPES, make_engine, random_prompts, run, save, tokens_
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.decoder import Decoder
+from octavo_runtime.models.families.gemma2 import SANDWICHED
+from octavo_runtime.models.families.olmo2 import BEHIND
 from octavo_runtime.models.loading.weights import build_decoder
+from octavo_runtime.models.tensor_names import TensorNames
 from octavo_runtime.planning import memory as planning
 from octavo_runtime.planning.known_models import find_spec
 from octavo_runtime.protocol.sampling_params import SamplingParams
@@ -37,6 +40,23 @@ SPECS = {
     "biased": replace(PLAIN, qkv_bias=True, output_bias=True, mlp_bias=True),
     "normalised heads": replace(PLAIN, qk_norm=True),
     "unrotated layers": replace(PLAIN, unrotated_layers=frozenset({0, 2})),
+    "windows": replace(PLAIN, window=20, windowed_layers=frozenset({0, 2})),
+    "windows and soft caps": replace(PLAIN, window=50, windowed_layers=frozenset({1}), attention_softcap=2.0),
+    "olmo": replace(PLAIN, qk_norm=True, qk_norm_spans_heads=True, tensors=BEHIND),
+    "parts of heads turned": replace(PLAIN, rotary_dim=12, interleaved_rope=True),
+    "side by side": replace(
+        PLAIN, norm="layer", norm_bias=True, is_parallel=True, mlp_bias=True, tensors=TensorNames(mlp_norm=None)
+    ),
+    "gemma": replace(
+        PLAIN,
+        window=20,
+        windowed_layers=frozenset({0, 2}),
+        windowed_rope_theta=100.0,
+        norm_offset=1.0,
+        qk_norm=True,
+        activation="gelu_tanh",
+        tensors=SANDWICHED,
+    ),
     "multiplied": replace(PLAIN, embedding_multiplier=3.0, residual_multiplier=0.3, attention_scale=0.1),
 }
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
@@ -64,7 +84,7 @@ def random_decoder(spec, device: str, dtype: torch.dtype) -> Decoder:
         return around + 0.1 * torch.randn(shape, generator=generator)
 
     decoder = build_decoder(spec, read, torch.device(device), dtype)
-    decoder.rotary.reach(spec.max_position)
+    decoder.reach(spec.max_position)
     return decoder
 
 

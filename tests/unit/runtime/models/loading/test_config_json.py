@@ -1,27 +1,44 @@
 """What is read of a config.json, what stands in for what it leaves out, and what is refused by name."""
 
 import json
+import math
 
 import pytest
 import torch
 from transformers import (
+    Cohere2Config,
+    CohereConfig,
+    Ernie4_5Config,
+    Gemma2Config,
+    Gemma3TextConfig,
+    Glm4Config,
+    GlmConfig,
     GraniteConfig,
     LlamaConfig,
+    MinistralConfig,
     MistralConfig,
+    Olmo2Config,
+    Phi3Config,
     Qwen2Config,
     Qwen3Config,
     SeedOssConfig,
     SmolLM3Config,
+    StableLmConfig,
+    Starcoder2Config,
 )
 
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.layers.rope_scaling import LinearRope, Llama3Rope
+from octavo_runtime.layers.rope_scaling import LinearRope, Llama3Rope, LongRope
 from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.spec import UnsupportedModel
 
+GEMMA = {"model_type": "gemma3_text"}
+PICTURES = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3"}
+SLIDING = ["sliding_attention"] * 2
 LLAMA = {"architectures": ["LlamaForCausalLM"]}
+LONG = {"short_factor": [1.0] * 64, "long_factor": [2.0] * 64}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
 
@@ -35,25 +52,52 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
         SeedOssConfig(),
         SmolLM3Config(),
         GraniteConfig(),
+        Gemma2Config(),
+        Gemma3TextConfig(),
+        MinistralConfig(),
+        Phi3Config(),
+        Olmo2Config(),
+        GlmConfig(),
+        Glm4Config(),
+        Ernie4_5Config(),
+        CohereConfig(),
+        Cohere2Config(),
+        Starcoder2Config(),
+        StableLmConfig(),
     ],
 )
 def test_what_is_left_out_has_transformers_default(theirs):
     spec = spec_from_config({"model_type": theirs.model_type})
-    window = getattr(theirs, "sliding_window", None) or 10**9
-    assert spec.max_position == min(theirs.max_position_embeddings, window)
+    assert spec.max_position == theirs.max_position_embeddings
+    every = theirs.num_hidden_layers * ["sliding_attention" if theirs.model_type == "mistral" else "full_attention"]
+    kinds = getattr(theirs, "layer_types", every)
+    assert spec.windowed_layers == {layer for layer, kind in enumerate(kinds) if kind == "sliding_attention"}
+    assert spec.window == getattr(theirs, "sliding_window", None)
     assert (spec.vocab_size, spec.hidden_size) == (theirs.vocab_size, theirs.hidden_size)
     assert spec.head_dim == (getattr(theirs, "head_dim", None) or theirs.hidden_size // theirs.num_attention_heads)
     assert spec.intermediate_size == theirs.intermediate_size
     assert spec.num_layers == theirs.num_hidden_layers
     assert (spec.num_heads, spec.num_kv_heads) == (theirs.num_attention_heads, theirs.num_key_value_heads)
-    assert (spec.rms_norm_eps, spec.rope_theta) == (theirs.rms_norm_eps, theirs.rope_parameters["rope_theta"])
+    assert spec.logits_divisor == 1 / getattr(theirs, "logit_scale", 1.0)
+    ropes = theirs.rope_parameters
+    thetas = ropes.get("full_attention", ropes)["rope_theta"], ropes.get("sliding_attention", {}).get("rope_theta")
+    assert (spec.rope_theta, spec.windowed_rope_theta) == thetas
+    assert spec.rotated == spec.head_dim * ropes.get("partial_rotary_factor", 1.0)
+    [eps] = [
+        getattr(theirs, name) for name in ("rms_norm_eps", "layer_norm_eps", "norm_epsilon") if hasattr(theirs, name)
+    ]
+    assert spec.rms_norm_eps == eps
+    assert spec.attention_softcap == getattr(theirs, "attn_logit_softcapping", None)
+    assert spec.logits_softcap == getattr(theirs, "final_logit_softcapping", None)
     assert spec.tie_embeddings == theirs.tie_word_embeddings
-    assert spec.qkv_bias == getattr(theirs, "attention_bias", theirs.model_type == "qwen2")
-    assert spec.output_bias == (spec.qkv_bias and theirs.model_type not in ("qwen2", "seed_oss"))
-    assert spec.mlp_bias == getattr(theirs, "mlp_bias", False)
-    assert spec.unrotated_layers == {
-        layer for layer, turns in enumerate(getattr(theirs, "no_rope_layers", None) or ()) if not turns
-    }
+    everywhere = getattr(theirs, "use_bias", False)
+    assert spec.qkv_bias == getattr(theirs, "attention_bias", theirs.model_type == "qwen2" or everywhere)
+    assert spec.output_bias == (spec.qkv_bias and theirs.model_type not in ("qwen2", "seed_oss", "glm", "glm4"))
+    assert spec.mlp_bias == getattr(theirs, "mlp_bias", everywhere)
+    turned = getattr(theirs, "no_rope_layers", None) or [1] * theirs.num_hidden_layers
+    if theirs.model_type == "cohere2":
+        turned = [kind == "sliding_attention" for kind in kinds]
+    assert spec.unrotated_layers == {layer for layer, turns in enumerate(turned) if not turns}
     assert spec.rope_scaling is None
 
 
@@ -68,11 +112,109 @@ def test_rope_fields_are_read_wherever_they_stand():
     assert spec_from_config(apart).rope_scaling == Llama3Rope(8.0, 1.0, 4.0, 64)
 
 
-def test_a_sliding_window_bounds_the_length():
-    assert spec_from_config({"model_type": "mistral", "sliding_window": 100}).max_position == 100
-    assert spec_from_config({"model_type": "mistral", "sliding_window": None}).max_position == 131_072
-    unused = {**LLAMA, "sliding_window": 100, "use_sliding_window": False}
-    assert spec_from_config(unused).max_position == 2048
+@pytest.mark.parametrize(
+    ("config", "windows"),
+    [
+        ({"model_type": "mistral", "sliding_window": 100}, [100, 100, 100]),
+        ({"model_type": "mistral", "sliding_window": None}, [None, None, None]),
+        ({"model_type": "mistral"}, [4096, 4096, 4096]),
+        ({"model_type": "mistral", "max_position_embeddings": 4096}, [None, None, None]),
+        ({"model_type": "ministral", "sliding_window": 9, "layer_types": ["full_attention", *SLIDING]}, [None, 9, 9]),
+        ({"model_type": "qwen2", "max_window_layers": 1}, [None, None, None]),
+        ({"model_type": "qwen2", "max_window_layers": 1, "use_sliding_window": True}, [None, 4096, 4096]),
+        ({"model_type": "qwen3", "use_sliding_window": True}, [None, None, None]),
+        ({"model_type": "llama", "sliding_window": 100}, [None, None, None]),
+        ({"model_type": "gemma2"}, [4096, None, 4096]),
+        ({"model_type": "cohere2", "sliding_window_pattern": 3}, [4096, 4096, None]),
+        ({"model_type": "gemma3_text", "sliding_window_pattern": 2}, [4096, None, 4096]),
+    ],
+)
+def test_which_layers_see_a_window(config, windows):
+    spec = spec_from_config({"num_hidden_layers": 3, **config})
+    assert [spec.window_of(layer) for layer in range(3)] == windows
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"layer_types": SLIDING}, r"layer_types must have num_hidden_layers \(3\) entries, got 2"),
+        ({"layer_types": [*SLIDING, "chunked_attention"]}, "layer_types must be of .*, got chunked_attention"),
+        (
+            {"layer_types": [*SLIDING, *SLIDING[:1]], "sliding_window": None},
+            "sliding_window must be given .*, got none",
+        ),
+    ],
+)
+def test_kinds_of_layers_that_cannot_be_are_refused(change, words):
+    with pytest.raises(UnsupportedModel, match=words):
+        spec_from_config({"model_type": "ministral", "num_hidden_layers": 3, **change})
+
+
+def test_both_ropes_of_gemma_3_are_read_in_the_old_form_and_in_the_new():
+    gemma = {"model_type": "gemma3_text"}
+    scaled = {"rope_type": "linear", "factor": 8.0}
+    older = {"rope_theta": 1e5, "rope_local_base_freq": 500.0, "rope_scaling": scaled}
+    full, sliding = {**scaled, "rope_theta": 1e5}, {"rope_type": "default", "rope_theta": 500.0}
+    newer = {"rope_parameters": {"full_attention": full, "sliding_attention": sliding}}
+    assert spec_from_config({**gemma, **older}) == spec_from_config({**gemma, **newer})
+    assert spec_from_config({**gemma, **older}).rope_scaling == LinearRope(8.0)
+    with pytest.raises(UnsupportedModel, match="sliding_attention must be of rope type default"):
+        spec_from_config({**gemma, "rope_parameters": {"sliding_attention": full}})
+    with pytest.raises(UnsupportedModel, match="sliding_attention must be an object, got 5"):
+        spec_from_config({**gemma, "rope_parameters": {"sliding_attention": 5}})
+
+
+def test_longrope_is_served_as_far_as_the_original_context():
+    """Beyond it, a sequence's first tokens have other keys than within it."""
+    phi = {"model_type": "phi3", "hidden_size": 128, "num_attention_heads": 1, "max_position_embeddings": 131_072}
+    spec = spec_from_config({**phi, "rope_scaling": {"type": "su", **LONG}})
+    assert spec.max_position == 4096
+    assert isinstance(spec.rope_scaling, LongRope)
+    assert spec.rope_scaling.divisors == (1.0,) * 64
+    assert spec.rope_scaling.attention_factor == pytest.approx((1 + math.log(32) / math.log(4096)) ** 0.5)
+    assert spec == spec_from_config({**phi, "rope_parameters": {"rope_type": "longrope", **LONG}})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"partial_rotary_factor": 0.34}, r"must make an even part of head_dim \(128\), got 43"),
+        ({"partial_rotary_factor": 1.5}, "partial_rotary_factor: .*less than or equal to 1, got 1.5"),
+        ({"rope_parameters": {"partial_rotary_factor": "half"}}, "must be above 0 and at most 1, got half"),
+        ({"rope_parameters": {"partial_rotary_factor": -1}}, "must be above 0 and at most 1, got -1"),
+    ],
+)
+def test_parts_of_a_head_that_cannot_be_turned_are_refused(change, words):
+    with pytest.raises(UnsupportedModel, match=words):
+        spec_from_config({"model_type": "glm", **change})
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"model_type": "cohere", "use_qk_norm": True}, "use_qk_norm must be unset or False, got True"),
+        ({"model_type": "cohere2", "sliding_window": None}, "sliding_window must be given, got none"),
+        ({"model_type": "stablelm", "qk_layernorm": True}, "qk_layernorm must be unset or False, got True"),
+        ({"model_type": "starcoder2", "hidden_act": "gelu"}, "hidden_act must be gelu_pytorch_tanh, got gelu"),
+    ],
+)
+def test_what_families_with_layer_norms_do_not_have_is_refused(config, words):
+    with pytest.raises(UnsupportedModel, match=words):
+        spec_from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hidden_activation": "silu"}, "hidden_activation must be gelu_pytorch_tanh, got silu"),
+        ({"use_bidirectional_attention": True}, "use_bidirectional_attention must be unset or False, got True"),
+        ({"sliding_window": None}, "sliding_window must be given, got none"),
+        ({"attn_logit_softcapping": 0}, "attn_logit_softcapping: .*greater than 0, got 0"),
+    ],
+)
+def test_what_gemma_does_not_have_is_refused(change, words):
+    with pytest.raises(UnsupportedModel, match=words):
+        spec_from_config({"model_type": "gemma2", **change})
 
 
 def test_fields_that_change_nothing_are_passed_over():
@@ -90,7 +232,7 @@ def test_fields_that_change_nothing_are_passed_over():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"architectures": ["GPT2LMHeadModel"]}, "architecture must be one of .*LlamaForCausalLM, .* got GPT2LM"),
+        ({"architectures": ["GPT2LMHeadModel"]}, r"must be one of .*, Llama, .* \(ForCausalLM\), .*, got GPT2LM"),
         ({"architectures": None}, "architecture must be one of .*, got unknown"),
         ({"architectures": [[1]]}, r"architecture must be one of .*, got \[1\]"),
         ({"hidden_act": "gelu"}, "hidden_act must be silu, got gelu"),
@@ -113,10 +255,13 @@ def test_fields_that_change_nothing_are_passed_over():
         ({"rope_theta": 0}, "rope_theta: .*greater than 0, got 0"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings: .*valid boolean, got 'yes'"),
         ({"rope_parameters": "linear"}, "rope_parameters: .*dictionary, got 'linear'"),
-        ({"rope_scaling": {"rope_type": "dynamic"}}, "rope type must be one of default, .*yarn, got dynamic"),
+        ({"rope_scaling": {"rope_type": "dynamic"}}, "rope type must be one of default, .*longrope, got dynamic"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "rope_scaling.factor must be given for rope type yarn"),
         ({"rope_scaling": {"type": "linear"}}, "rope_scaling.factor must be given for rope type linear"),
         ({"rope_scaling": {"type": "linear", "factor": 0}}, "rope_scaling.factor: .*greater than 0, got 0"),
+        ({"rope_scaling": {"type": "longrope", "factor": 4.0}}, "short_factor and long_factor must be given"),
+        ({"rope_scaling": {"type": "su", **LONG, "short_factor": [1.0]}}, "short_factor must hold 64 .*, got 1"),
+        ({"rope_scaling": {"type": "su", **LONG, "long_factor": [0]}}, "long_factor.0: .*greater than 0, got 0"),
         ({"rope_scaling": {"type": "default", "mrope_section": [1]}}, "rope_scaling.mrope_section: unknown field"),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor must be 1, got 0.5"),
         ({"rope_scaling": {**LLAMA3, "low_freq_factor": 4.0}}, "must be below high_freq_factor, got 4.0 and 4.0"),
@@ -171,6 +316,7 @@ DECODER = {"3": {"content": "</s>"}}
         ({"eos_token_id": None}, None, {}, ()),
         ({"eos_token_id": 5}, None, {}, (5,)),
         ({"eos_token_id": 5}, {"eos_token_id": [8, 9]}, {}, (8, 9)),
+        ({**PICTURES, "text_config": {**GEMMA, "eos_token_id": 4}}, None, {}, (4,)),
         ({"eos_token_id": 5}, {"eos_token_id": None}, {}, (5,)),
         ({"eos_token_id": None}, {}, {"eos_token": "<|im_end|>"}, (7,)),
         ({"eos_token_id": 5}, None, {"eos_token": {"content": "</s>"}, "added_tokens_decoder": DECODER}, (5, 3)),

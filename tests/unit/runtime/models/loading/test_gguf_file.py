@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from random_gguf import CONFIG, random_model, write
-from transformers import Qwen2Config, Qwen3Config
+from transformers import Gemma3TextConfig, MistralConfig, Qwen2Config, Qwen3Config
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
@@ -132,6 +132,50 @@ def test_rope_scaling_of_type_none_or_by_one_is_none(tmp_path):
 
     write(tmp_path / "model.gguf", random_model(), metadata=say)
     assert GGUFFile(tmp_path / "model.gguf").spec.rope_scaling is None
+
+
+@pytest.mark.parametrize("family", [MistralConfig, Qwen2Config])
+def test_a_sliding_window_is_seen_by_all_layers_or_bounds_requests(family, tmp_path):
+    model = random_model(family, sliding_window=20)
+    model.config.model_type = "llama" if family is MistralConfig else "qwen2"
+    write(tmp_path / "model.gguf", model, metadata=lambda writer: writer.add_sliding_window(20))
+    spec = GGUFFile(tmp_path / "model.gguf").spec
+    if family is MistralConfig:
+        assert [spec.window_of(layer) for layer in range(2)] == [20, 20]
+        assert_answers_as(model, tmp_path / "model.gguf", LONG)
+    else:
+        assert (spec.window_of(1), spec.max_position) == (None, 20)
+
+
+@pytest.mark.parametrize("kind", ["F32", "Q8_0"])
+def test_gemma_3_is_read_as_its_converter_writes_it(kind, tmp_path):
+    """Its norms are stored with the 1 that transformers adds; what llama.cpp has by the architecture's name, such as
+    which layers see the window, is not written."""
+    model = random_model(
+        Gemma3TextConfig,
+        head_dim=32,
+        sliding_window=20,
+        layer_types=["sliding_attention"] * 2,
+        query_pre_attn_scalar=32,
+        rope_parameters={
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+        },
+        pad_token_id=0,
+    )
+    write(
+        tmp_path / "model.gguf",
+        model,
+        gguf.GGMLQuantizationType[kind],
+        tied=True,
+        metadata=lambda writer: writer.add_sliding_window(20),
+    )
+    spec = GGUFFile(tmp_path / "model.gguf").spec
+    assert [spec.window_of(layer) for layer in range(2)] == [20, 20]
+    assert_answers_as(model, tmp_path / "model.gguf", LONG)
+    write(tmp_path / "model.gguf", model, tied=True)
+    with pytest.raises(UnsupportedModel, match=r"gemma3\.attention\.sliding_window must be given, got none"):
+        GGUFFile(tmp_path / "model.gguf")
 
 
 def test_biases_are_used(tmp_path):

@@ -165,7 +165,7 @@ def test_a_truncated_file_is_named(saved, cut, tmp_path):
         SafetensorsFolder(tmp_path)
 
 
-def test_within_its_sliding_window_a_mistral_answers_as_in_transformers(tmp_path):
+def test_beyond_its_sliding_window_a_mistral_answers_as_in_transformers(tmp_path):
     torch.manual_seed(0)
     fields = {name: getattr(TINY, name) for name in ("vocab_size", "hidden_size", "num_hidden_layers", "head_dim")}
     config = MistralConfig(
@@ -174,16 +174,17 @@ def test_within_its_sliding_window_a_mistral_answers_as_in_transformers(tmp_path
         num_attention_heads=2,
         num_key_value_heads=1,
         sliding_window=40,
+        max_position_embeddings=256,
         eos_token_id=299,
     )
     model = MistralForCausalLM(config).float().eval()
     model.save_pretrained(tmp_path)
     engine = make_engine(tmp_path)
-    assert engine.ready.max_model_len == 40
-    greedy = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
+    assert engine.ready.max_model_len == 256
+    greedy = SamplingParams(temperature=0.0, max_tokens=60, ignore_eos=True)
     [outputs] = run(engine, [PROMPT], greedy)
     with torch.inference_mode():
-        whole = model.generate(torch.tensor([PROMPT]), max_new_tokens=20, do_sample=False, eos_token_id=-1)
+        whole = model.generate(torch.tensor([PROMPT]), max_new_tokens=60, do_sample=False, eos_token_id=-1)
     assert tokens_of(outputs) == whole[0, len(PROMPT) :].tolist()
 
 

@@ -1,0 +1,82 @@
+"""Gemma 3, its text: transformers' Gemma3TextConfig. Gemma 2 with norms of queries and keys in the place of soft caps,
+and a rotary embedding of their own for the layers in a window."""
+
+from dataclasses import replace
+from typing import Any
+
+from octavo_runtime.models.config_fields import ConfigFields, rope, windowed
+from octavo_runtime.models.families import gemma2
+from octavo_runtime.models.family import Family, GGUFForm
+from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
+
+_LOCAL_THETA = 10_000.0
+
+
+def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
+    """Raises UnsupportedModel, which names field, bound and value."""
+    kinds = fields.rope_parameters or {}
+    local_theta, local_scaling = rope(
+        fields.model_copy(
+            update={
+                "rope_parameters": _of_kind(kinds, "sliding_attention"),
+                "rope_scaling": None,
+                "rope_theta": fields.rope_local_base_freq or _LOCAL_THETA,
+            }
+        )
+    )
+    if local_scaling is not None:
+        raise UnsupportedModel("rope_parameters.sliding_attention must be of rope type default")
+    full = fields.model_copy(update={"rope_parameters": _of_kind(kinds, "full_attention")})
+    slides = windowed(fields, lambda layer: (layer + 1) % fields.sliding_window_pattern != 0)
+    return replace(gemma2.gemma(full, eos_token_ids, slides), qk_norm=True, windowed_rope_theta=local_theta)
+
+
+def _of_kind(parameters: dict[str, Any], kind: str) -> dict[str, Any] | None:
+    found = parameters.get(kind)
+    if found is not None and not isinstance(found, dict):
+        raise UnsupportedModel(f"rope_parameters.{kind} must be an object, got {found!r:.60}")
+    return found
+
+
+def _of_file(spec: ModelSpec) -> ModelSpec:
+    """What a GGUF file leaves to the reader; llama.cpp has the same by the architecture's name."""
+    if spec.window is None:
+        raise UnsupportedModel("gemma3.attention.sliding_window must be given, got none")
+    scaled_by = spec.hidden_size // spec.num_heads if spec.num_layers == _LAYERS_OF_27B else spec.head_dim
+    return replace(
+        spec,
+        attention_scale=scaled_by**-0.5,
+        windowed_rope_theta=spec.windowed_rope_theta or _LOCAL_THETA,
+        **gemma2.shared(spec.hidden_size),
+    )
+
+
+_LAYERS_OF_27B = 62
+
+FAMILY = Family(
+    "Gemma3ForCausalLM",
+    "gemma3_text",
+    {
+        **gemma2.FAMILY.defaults,
+        "vocab_size": 262_208,
+        "max_position_embeddings": 131_072,
+        "rope_theta": 1_000_000.0,
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+    },
+    spec,
+    reads=gemma2.READS | {"rope_local_base_freq"},
+    with_pictures=("Gemma3ForConditionalGeneration", "gemma3"),
+    gguf=GGUFForm(
+        "gemma3",
+        qk_norm=True,
+        is_windowed=lambda layer: (layer + 1) % 6 != 0,
+        norm_offset=1.0,
+        names={
+            "post_attention_layernorm": "post_attention_norm",
+            "pre_feedforward_layernorm": "ffn_norm",
+            "post_feedforward_layernorm": "post_ffw_norm",
+        },
+        complete=_of_file,
+    ),
+)

@@ -1,0 +1,43 @@
+"""StableLM 2 and Zephyr: transformers' StableLmConfig. LayerNorm, heads turned in part; side by side on demand."""
+
+from dataclasses import replace
+
+from octavo_runtime.models.config_fields import ConfigFields, partial_rotary
+from octavo_runtime.models.families import llama
+from octavo_runtime.models.family import Family
+from octavo_runtime.models.spec import ModelSpec
+from octavo_runtime.models.tensor_names import LLAMA_NAMES, TensorNames
+
+
+def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
+    """Raises UnsupportedModel, which names field, bound and value."""
+    fields, share = partial_rotary(fields, default=0.25)
+    own = fields.model_copy(update={"head_dim": None})  # transformers passes it over
+    found = llama.spec(own, eos_token_ids)
+    return replace(
+        found,
+        rms_norm_eps=fields.layer_norm_eps,
+        norm="layer",
+        norm_bias=True,
+        rotary_dim=int(found.head_dim * share),
+        is_parallel=fields.use_parallel_residual,
+        qkv_bias=fields.use_qkv_bias,
+        output_bias=False,
+        mlp_bias=False,
+        tensors=TensorNames(mlp_norm=None) if fields.use_parallel_residual else LLAMA_NAMES,
+    )
+
+
+FAMILY = Family(
+    "StableLmForCausalLM",
+    "stablelm",
+    {
+        "vocab_size": 50_304,
+        "hidden_size": 2560,
+        "intermediate_size": 6912,
+        "num_key_value_heads": 32,
+        "max_position_embeddings": 4096,
+    },
+    spec,
+    reads=frozenset({"partial_rotary_factor"}),
+)
