@@ -18,6 +18,8 @@ from random_templates import templates
 from octavo_operator.cluster import Connection, Event
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.reconcile import reconcile
+from octavo_operator.metrics_api.readings import Readings
+from octavo_operator.metrics_api.server import MetricsApi
 from octavo_operator.settings import Settings
 
 pytestmark = pytest.mark.cluster
@@ -74,7 +76,7 @@ class DryRun(Connection):
         self.body: dict[str, Any] = {}
         self.status: dict[str, Any] = {}
 
-    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+    async def get(self, kind: str, namespace: str | None, name: str) -> dict[str, Any] | None:
         return self.body if kind == "LLMService" else None
 
     async def write_status(self, service: dict[str, Any], status: dict[str, Any]) -> None:
@@ -108,7 +110,8 @@ def test_no_template_leaves_a_service_without_a_status_whatever_the_api_server_s
             "spec": SMALLEST | {"podTemplate": template},
         }
         claims = Claims(cluster, settings.installation, lambda: datetime.datetime.now(datetime.UTC))
-        await reconcile(cluster, claims, settings, "kube-public", "random")
+        metrics_api = MetricsApi(cluster, Readings(), None, 0, lambda *_: None)
+        await reconcile(cluster, claims, metrics_api, settings, "kube-public", "random")
         return cluster.status
 
     @given(templates)
