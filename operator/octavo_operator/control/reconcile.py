@@ -215,7 +215,7 @@ async def _prune(cluster: Cluster, seen: _Round, unwanted: Set[tuple[str, str]])
         live = seen.own(*key)
         if live is not None and "deletionTimestamp" not in live["metadata"]:
             await cluster.delete(live)
-            live["metadata"]["deletionTimestamp"] = "now"
+            seen.observed[key] = None
             seen.events.append(Event("Deleted", f"deleted {key[0]} {key[1]}"))
 
 

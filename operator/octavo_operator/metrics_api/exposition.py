@@ -8,6 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from octavo_operator.api.targets import Target
 
+_MAX_LINES = 2000  # an engine says about fifty
+
 
 @dataclass(frozen=True)
 class Exposition:
@@ -24,6 +26,8 @@ def read(text: str, targets: Iterable[Target]) -> Exposition:
     names = tuple(wanted)
     # The parser is slow, and a server tells much more than is asked for here.
     lines = [line for line in text.splitlines() if line.removeprefix("# TYPE ").startswith(names)]
+    if len(lines) > _MAX_LINES:
+        raise ValueError(f"{len(lines)} lines of what is asked for, and at most {_MAX_LINES} are read")
     gauges: dict[str, list[float]] = {}
     histograms: dict[str, dict[float, float]] = {}
     for family in text_string_to_metric_families("\n".join(lines) + "\n"):

@@ -151,9 +151,9 @@ class Readings:
         now = self._clock()
         found = {}
         for target in self._targets.get(key, ()):
-            readings = [source.reading(target, now) for source in self._sources[key].values()]
-            if all(reading.value is None for reading in readings):
-                found[target] = why(readings)
+            sources = self._sources[key].values()
+            if not any(source.reading(target, now).value is not None for source in sources):
+                found[target] = why([source.reading(target, now) for source in sources])
         return found
 
 

@@ -39,6 +39,11 @@ def test_values_that_are_no_numbers_are_left_out() -> None:
     assert read("octavo_requests_running NaN\noctavo_requests_waiting +Inf\n", TARGETS).gauges == {}
 
 
+def test_more_lines_than_an_engine_says_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"2001 lines .* at most 2000"):
+        read("octavo_requests_running 1\n" * 2001, TARGETS)
+
+
 def test_what_is_no_metrics_is_refused() -> None:
     with pytest.raises(ValueError, match=r"."):
         read("octavo_requests_running{ what\n", TARGETS)
