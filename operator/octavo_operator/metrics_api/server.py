@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 _LOOK = 60.0  # seconds from one look at certificates and registration to the next
 _SOON = 2.0  # after what was in the way
+_END = 1.0  # seconds that answers under way get
 OFF = (
     "this installation does not serve custom.metrics.k8s.io (metricsApi.enabled in the chart's values; the API is the "
     "whole cluster's, and an installation for some namespaces takes it on request alone): set it to true, or "
@@ -117,7 +118,8 @@ class MetricsApi:
         )
 
     async def _listen(self, credentials: _Credentials) -> web.AppRunner:
-        runner = web.AppRunner(application(self.readings, credentials.trusted), access_log=None)
+        served = application(self.readings, credentials.trusted)
+        runner = web.AppRunner(served, access_log=None, shutdown_timeout=_END)
         await runner.setup()
         try:
             await web.TCPSite(runner, host=None, port=self._port, ssl_context=tls(credentials)).start()

@@ -16,7 +16,7 @@ from live import free_port
 from patience import eventually_async
 
 from octavo_operator.api.targets import TARGETS
-from octavo_operator.metrics_api import certificate
+from octavo_operator.metrics_api import certificate, server
 from octavo_operator.metrics_api.exposition import read
 from octavo_operator.metrics_api.readings import Readings
 from octavo_operator.metrics_api.server import OFF, MetricsApi
@@ -162,6 +162,34 @@ async def test_why_there_is_no_value_is_said(trusted: Authority, path: str, stat
         found, answer = await served.get(f"{PODS}/*/{path}", trusted.sign("front-proxy-client"))
         assert found == status
         assert words in answer["message"]
+
+
+async def test_new_certificates_are_taken_over_by_both_sides(
+    trusted: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_LOOK", 0.02)
+    (tmp_path / "new").mkdir()
+    successor = authority(tmp_path / "new", "front-proxy-ca-2")
+    async with serving(trusted, readings()) as served:
+        await eventually_async(lambda: served.api.trouble is None, lambda: served.api.trouble)
+        former = served.cluster.files
+        served.cluster.objects["Secret"]["data"] = {}
+        served.cluster.objects["ConfigMap"]["data"]["requestheader-client-ca-file"] = successor.path.read_text()
+
+        async def status(client: tuple[Path, Path]) -> int:
+            try:
+                return (await served.get(API, client))[0]
+            except (aiohttp.ClientError, OSError):
+                return 0
+
+        await eventually_async(lambda: served.cluster.files, "the Secret is filled anew")
+        proxy = successor.sign("front-proxy-client")
+        while await status(proxy) != 200:
+            await asyncio.sleep(0.02)
+        assert served.cluster.files[certificate.AUTHORITY] != former[certificate.AUTHORITY]
+        registered = served.cluster.objects["APIService"]["spec"]["caBundle"]
+        assert base64.b64decode(registered) == served.cluster.files[certificate.AUTHORITY]
+        assert await status(trusted.sign("front-proxy-client")) == 0
 
 
 async def test_nothing_is_served_or_registered_before_a_service_asks(trusted: Authority) -> None:
