@@ -2,9 +2,10 @@
 {{ printf "%s-operator" .Release.Name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{- /* The metrics API's Service and Secret; on the cluster, its ClusterRole. */}}
+{{- /* The metrics API's Service and Secret; on the cluster, its ClusterRole. A release's name may begin with a digit and
+     have dots, a Service's may not. */}}
 {{- define "octavo.metricsApi" -}}
-{{ printf "%s-metrics-api" .Release.Name | trunc 63 | trimSuffix "-" }}
+{{ printf "%s-metrics-api" (regexReplaceAll "^([0-9])" .Release.Name "octavo-${1}" | replace "." "-") | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "octavo.metricsApiRole" -}}

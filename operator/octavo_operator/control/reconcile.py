@@ -146,7 +146,7 @@ async def _carry_out(cluster: Cluster, metrics_api: MetricsApi, settings: Settin
         said = "spec.autoscaling.provider keda needs a Prometheus, and the operator knows none: "
         return Obstacle(REFUSED, f"{said}set prometheus.url in the chart's values, or use another provider")
     if replicas.may_have_a_rival(seen.service, live):
-        seen.rival = replicas.rival(seen.name, await cluster.autoscalers(namespace))
+        seen.rival = _rival(seen, await cluster.autoscalers(namespace))
     count = replicas.decide(seen.service, live, seen.rival, seen.autoscaler)
     wanted = {
         (item["kind"], item["metadata"]["name"]): stamp(item) for item in resources.build(seen.service, settings, count)
@@ -166,6 +166,14 @@ async def _standing(cluster: Cluster, kind: str, namespace: str, name: str) -> O
         if kind == "ScaledObject":
             return None
         raise
+
+
+def _rival(seen: _Round, autoscalers: Sequence[Object]) -> str | None:
+    """What else scales the Deployment. KEDA's, for the service's own ScaledObject, goes a moment later."""
+    rival = replicas.rival(seen.name, autoscalers)
+    standing = seen.observed["ScaledObject", seen.name]
+    is_own = standing is None or seen.own("ScaledObject", seen.name) is not None
+    return None if is_own and rival == f"ScaledObject {seen.name}" else rival
 
 
 def _ask_for_metrics(metrics_api: MetricsApi, seen: _Round) -> None:

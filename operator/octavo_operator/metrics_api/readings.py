@@ -162,7 +162,7 @@ def why(readings: Sequence[Reading]) -> str:
     if not readings:
         return "there is no pod"
     told = sorted(readings, key=lambda reading: (reading.why == "is not ready", reading.pod))[0]
-    others = f" (and {len(readings) - 1} more pods say nothing of it)" if len(readings) > 1 else ""
+    others = f" (and none of the {len(readings)} pods says it)" if len(readings) > 1 else ""
     return f"pod {told.pod} {told.why}{others}"
 
 

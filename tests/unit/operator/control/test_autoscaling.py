@@ -112,6 +112,22 @@ def test_one_autoscaler_goes_before_the_other_comes() -> None:
     assert "delete HorizontalPodAutoscaler chat" in cluster.writes
 
 
+def test_what_keda_leaves_for_a_moment_is_no_rival() -> None:
+    cluster = cluster_with(autoscaling={"maxReplicas": 3, "provider": "keda"})
+    run(cluster)
+    target = {"kind": "Deployment", "name": "chat"}
+    owner = {"kind": "ScaledObject", "name": "chat", "uid": cluster.objects["ScaledObject", "chat"]["metadata"]["uid"]}
+    metadata = {"ownerReferences": [owner]}
+    cluster.put("HorizontalPodAutoscaler", "keda-hpa-chat", metadata=metadata, spec={"scaleTargetRef": target})
+    scaled = {"manager": "hpa", "operation": "Update", "subresource": "scale"}
+    entry = scaled | {"fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    change(cluster, autoscaling=None, replicas=2)
+    for _ in range(2):  # in the first round the ScaledObject goes, in the second it is gone
+        cluster.objects["Deployment", "chat"]["metadata"]["managedFields"].append(entry)
+        run(cluster)
+        assert cluster.objects["Deployment", "chat"]["spec"]["replicas"] == 2
+
+
 def test_a_scaled_object_is_looked_at_until_keda_has_taken_it() -> None:
     cluster = cluster_with(autoscaling=ON_QUEUE | {"provider": "keda"})
     assert run(cluster, WITH_PROMETHEUS) is Outcome.WAITING

@@ -81,6 +81,12 @@ def test_the_operator_is_told_of_the_metrics_api_where_its_service_is(enabled: s
     assert services == ({"octavo-metrics-api"} if enabled == "true" else set())
 
 
+def test_a_release_of_any_name_has_a_service_of_a_good_one() -> None:
+    done = helm("template", "7.b", str(CHART))
+    services = of_kind([document for document in yaml.safe_load_all(done.stdout) if document], "Service")
+    assert [service["metadata"]["name"] for service in services] == ["octavo-7-b-metrics-api"]
+
+
 def test_operator_is_locked_down_and_configured() -> None:
     (deployment,) = of_kind(rendered("runtime.repository=here/demo", "runtime.tag=v7"), "Deployment")
     assert deployment["spec"]["strategy"] == {"type": "Recreate"}

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from authority import authority
 from live import free_port
 from patience import eventually_async
 
@@ -26,7 +29,7 @@ def pod(port: int) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def answering(response: web.Response) -> AsyncIterator[tuple[int, list[str]]]:
+async def answering(response: web.Response, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[int, list[str]]]:
     """A pod's server, its port, and the paths that it was asked for."""
     asked: list[str] = []
 
@@ -39,7 +42,7 @@ async def answering(response: web.Response) -> AsyncIterator[tuple[int, list[str
     runner = web.AppRunner(application)
     await runner.setup()
     port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
     try:
         yield port, asked
     finally:
@@ -65,6 +68,18 @@ async def test_what_a_pod_says_is_read_and_told() -> None:
         assert [reading.value for reading in readings.of("default", QUEUE)] == [7.0]
         assert asked == ["/metrics"]
         await eventually_async(lambda: KEY in told, "its service is looked at")
+
+
+async def test_a_pod_with_a_certificate_is_asked_as_the_kubelet_asks_it(tmp_path: Path) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*authority(tmp_path, "authority").sign("chat"))
+    readings = Readings()
+    answer = web.Response(text="octavo_requests_waiting 7\n")
+    async with answering(answer, context) as (port, _), scraping(readings):
+        made = pod(port)
+        made["metadata"]["annotations"]["prometheus.io/scheme"] = "https"
+        readings.watch(KEY, (QUEUE,), [made])
+        await eventually_async(lambda: readings.silent(KEY) == {}, lambda: readings.silent(KEY))
 
 
 @pytest.mark.parametrize(
