@@ -5,8 +5,9 @@ import contextlib
 import datetime
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from functools import partial
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -16,6 +17,9 @@ from octavo_operator.control.claims import Claims
 from octavo_operator.control.places import Places
 from octavo_operator.control.reconcile import reconcile
 from octavo_operator.control.worker import Workers
+from octavo_operator.metrics_api import scrape
+from octavo_operator.metrics_api.readings import Readings
+from octavo_operator.metrics_api.server import MetricsApi
 from octavo_operator.settings import Settings
 from octavo_runtime.config.explain import explain
 from octavo_runtime.config.units import parse_duration
@@ -49,12 +53,26 @@ def main() -> int:
 async def _run(settings: Settings) -> None:
     async with connect() as cluster:
         claims = Claims(cluster, settings.installation, partial(datetime.datetime.now, datetime.UTC))
-        workers = Workers(partial(reconcile, cluster, claims, settings), parse_duration(settings.resync))
-        places = Places(settings.namespaces, partial(handlers.watch, workers), workers.forget)
+        readings = Readings()
+
+        def changed(namespace: str, name: str) -> None:
+            workers.wake(namespace, name)
+
+        def lost(namespace: str | None) -> None:
+            workers.forget(namespace)
+            readings.forget_namespace(namespace)
+
+        metrics_api = MetricsApi(cluster, readings, settings.metrics_api, settings.metrics_api_port, changed)
+        workers = Workers(partial(reconcile, cluster, claims, metrics_api, settings), parse_duration(settings.resync))
+        places = Places(settings.namespaces, partial(handlers.watch, workers), lost)
         try:
             async with (
                 health.answering(settings.health_port, lambda: places.troubles() | claims.troubles()),
-                _kept(claims, workers),
+                _kept(
+                    claims.keep(workers.namespaces, workers.wake_all),
+                    scrape.keep(readings, changed),
+                    metrics_api.keep(),
+                ),
             ):
                 await places.serve()
         finally:
@@ -62,14 +80,15 @@ async def _run(settings: Settings) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _kept(claims: Claims, workers: Workers) -> AsyncIterator[None]:
-    """Renew the claims meanwhile."""
-    keeping = asyncio.create_task(claims.keep(workers.namespaces, workers.wake_all))
+async def _kept(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run what goes on meanwhile."""
+    keeping = [asyncio.create_task(loop) for loop in loops]
     try:
         yield
     finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        for task in keeping:
+            task.cancel()
+        await asyncio.gather(*keeping, return_exceptions=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from kubernetes.aio.client import ApiClient, ApiException
 from kubernetes.aio.dynamic import DynamicClient, Resource
 
 from octavo_operator.api import KIND
-from octavo_operator.kinds import KINDS, SERVICE_LABEL
+from octavo_operator.kinds import ALL_KINDS, SERVICE_LABEL
 
 FIELD_MANAGER = "octavo"
 # Takes away what others wrote into owned objects. Not FIELD_MANAGER: what it writes there for a moment is to be told
@@ -75,11 +75,12 @@ class Connection:
                 namespaced=True,
                 client=self._client,
             )
-            for kind in KINDS
+            for kind in ALL_KINDS
         }
+        self._products = {kind.name: kind.product for kind in ALL_KINDS if kind.product}
 
-    async def get(self, kind: str, namespace: str, name: str) -> Object | None:
-        """The object, or None if there is none."""
+    async def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
+        """The object, or None if there is none. `namespace`: None for what is of the cluster."""
         return await self._request("get", self._path(kind, namespace, name))
 
     async def services(self, namespace: str | None) -> list[Object] | None:
@@ -132,6 +133,8 @@ class Connection:
             field_manager=FIELD_MANAGER,
             force_conflicts=live is not None,
         )
+        if after is None and live is None and (product := self._products.get(desired["kind"])):
+            raise Refused(f"the API server does not know {desired['apiVersion']}: install {product}")
         if after is None:
             raise Stale(f"{desired['kind']} {metadata['name']} is gone")
         if live is None:
@@ -159,7 +162,7 @@ class Connection:
 
     async def create(self, content: Object) -> None:
         """Make an object that is not there; Stale if it is by now."""
-        path = self._path(content["kind"], content["metadata"]["namespace"])
+        path = self._path(content["kind"], content["metadata"].get("namespace"))
         await self._request("post", path, body=content, field_manager=FIELD_MANAGER)
 
     async def merge(self, live: Object, content: Object) -> None:
@@ -168,7 +171,7 @@ class Connection:
         version = {key: metadata[key] for key in ("uid", "resourceVersion")}
         done = await self._request(
             "patch",
-            self._path(live["kind"], metadata["namespace"], metadata["name"]),
+            self._path(live["kind"], metadata.get("namespace"), metadata["name"]),
             body=content | {"metadata": content.get("metadata", {}) | version},
             content_type="application/merge-patch+json",
             field_manager=FIELD_MANAGER,

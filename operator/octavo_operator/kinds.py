@@ -8,6 +8,9 @@ from octavo_operator.api.definition import GROUP, KIND, PLURAL, VERSION
 # On each object that belongs to an LLMService: the service's name.
 SERVICE_LABEL = f"{GROUP}/service"
 
+# Names that the chart fills in: of what the installation has in its own namespace, and on the cluster.
+INSTALLATION, ON_CLUSTER = "INSTALLATION", "NAMESPACE-INSTALLATION"
+
 _SEEN = ("list", "watch")
 _KEPT = ("get", *_SEEN, "create", "patch")
 _PRUNED = (*_KEPT, "delete")  # not wanted any more once a service turns a feature off
@@ -21,6 +24,7 @@ class Kind:
         status_verbs: what it does with their status.
         suffix: of the one object that a service owns: its name is the service's and this. None: it owns none.
         only: the one name that the operator has to do with, where there is one.
+        product: what must be installed for the API server to know the kind, where Kubernetes alone does not.
     """
 
     name: str
@@ -31,6 +35,7 @@ class Kind:
     status_verbs: tuple[str, ...] = ()
     suffix: str | None = None
     only: str | None = None
+    product: str | None = None
 
     @property
     def is_watched(self) -> bool:
@@ -53,10 +58,36 @@ KINDS = (
     Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", _KEPT, suffix=""),
     Kind("Deployment", "apps", "v1", "deployments", _KEPT, suffix=""),
     Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers", _PRUNED, suffix=""),
+    # Not watched: most clusters do not know the kind.
+    Kind(
+        "ScaledObject",
+        "keda.sh",
+        "v1alpha1",
+        "scaledobjects",
+        ("get", "create", "patch", "delete"),
+        suffix="",
+        product="KEDA",
+    ),
 )
 
 # Of the cluster: kopf notices when the definition of LLMService comes or changes.
 CLUSTER_KINDS = (Kind("CustomResourceDefinition", "apiextensions.k8s.io", "v1", "customresourcedefinitions", _SEEN),)
+
+
+# Of the cluster, for serving custom.metrics.k8s.io. The API goes with the chart's ClusterRole, which owns it. Of the
+# older version only whether somebody serves it.
+_API_SERVICE = ("APIService", "apiregistration.k8s.io", "v1", "apiservices")
+API_SERVICE = Kind(*_API_SERVICE, ("get", "create", "patch"), only="v1beta2.custom.metrics.k8s.io")
+OLDER_API_SERVICE = Kind(*_API_SERVICE, ("get",), only="v1beta1.custom.metrics.k8s.io")
+CLUSTER_ROLE = Kind("ClusterRole", "rbac.authorization.k8s.io", "v1", "clusterroles", ("get",), only=ON_CLUSTER)
+METRICS_API_CLUSTER_KINDS = (API_SERVICE, OLDER_API_SERVICE, CLUSTER_ROLE)
+
+# In the operator's own namespace, for the same.
+SECRET = Kind("Secret", "", "v1", "secrets", ("get", "patch"), only=INSTALLATION)
+METRICS_API_KINDS = (SECRET,)
+
+
+ALL_KINDS = (*KINDS, *CLUSTER_KINDS, *METRICS_API_CLUSTER_KINDS, *METRICS_API_KINDS)
 
 
 def watched() -> list[Kind]:

@@ -37,6 +37,19 @@ class Settings(BaseSettings):
     )
     health_port: int = Field(8081, ge=1, le=65535, description="Port of the operator's own health check. Default 8081.")
     metrics_port: int = Field(8082, ge=1, le=65535, description="Port of the operator's own metrics. Default 8082.")
+    prometheus_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        max_length=512,
+        description="Prometheus that scrapes the pods, for services that KEDA scales. Default: none.",
+    )
+    metrics_api: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",
+        description="NAMESPACE/NAME of the Service that leads the API server to this operator's custom.metrics.k8s.io, "
+        "and of the Secret with its certificates. Default: none, and the API is not served.",
+    )
+    metrics_api_port: int = Field(8443, ge=1, le=65535, description="Port of that API. Default 8443.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Default info.")
 
     @field_validator("namespaces", mode="before")

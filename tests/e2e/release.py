@@ -25,7 +25,7 @@ class Release:
 
     def install(self) -> None:
         """Install the chart, or put it right; the definition may be there already, as another release's."""
-        values = [f"--set-json=namespaces={json.dumps(list(self.serves))}"]
+        values = [f"--set-json=namespaces={json.dumps(list(self.serves))}", "--set=metricsApi.enabled=true"]
         for key, image in (("image", self.images["operator"]), ("runtime", self.images["demo"])):
             repository, _, tag = image.rpartition(":")
             values += [f"--set={key}.repository={repository}", f"--set={key}.tag={tag}"]

@@ -2,6 +2,22 @@
 {{ printf "%s-operator" .Release.Name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{- /* The metrics API's Service and Secret; on the cluster, its ClusterRole. A release's name may begin with a digit and
+     have dots, a Service's may not. */}}
+{{- define "octavo.metricsApi" -}}
+{{ printf "%s-metrics-api" (regexReplaceAll "^([0-9])" .Release.Name "octavo-${1}" | replace "." "-") | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "octavo.metricsApiRole" -}}
+{{ printf "%s-%s" .Release.Namespace (include "octavo.metricsApi" .) }}
+{{- end }}
+
+{{- /* Whether it is served: true, or empty. */}}
+{{- define "octavo.servesMetricsApi" -}}
+{{- $enabled := toString .Values.metricsApi.enabled }}
+{{- if or (eq $enabled "true") (and (eq $enabled "auto") (not .Values.namespaces)) }}true{{ end }}
+{{- end }}
+
 {{- define "octavo.selector" -}}
 app.kubernetes.io/name: octavo-operator
 app.kubernetes.io/instance: {{ .Release.Name }}

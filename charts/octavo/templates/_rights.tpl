@@ -37,10 +37,38 @@
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [keda.sh]
+  resources: [scaledobjects]
+  verbs: [get, create, patch, delete]
 {{- end }}
 
 {{- define "octavo.clusterRules" -}}
 - apiGroups: [apiextensions.k8s.io]
   resources: [customresourcedefinitions]
   verbs: [list, watch]
+{{- end }}
+
+{{- define "octavo.metricsApiRules" -}}
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [{{ include "octavo.metricsApi" . }}]
+  verbs: [get, patch]
+{{- end }}
+
+{{- define "octavo.metricsApiClusterRules" -}}
+- apiGroups: [apiregistration.k8s.io]
+  resources: [apiservices]
+  verbs: [create]
+- apiGroups: [apiregistration.k8s.io]
+  resources: [apiservices]
+  resourceNames: [v1beta2.custom.metrics.k8s.io]
+  verbs: [get, patch]
+- apiGroups: [apiregistration.k8s.io]
+  resources: [apiservices]
+  resourceNames: [v1beta1.custom.metrics.k8s.io]
+  verbs: [get]
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [clusterroles]
+  resourceNames: [{{ include "octavo.metricsApiRole" . }}]
+  verbs: [get]
 {{- end }}

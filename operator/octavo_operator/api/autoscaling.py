@@ -1,22 +1,13 @@
 """spec.autoscaling: let the load decide the number of pods."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, Field
 from pydantic import model_validator as validates
 
-from octavo_operator.api.rules import STRICT, cel, strict
-
-
-class TargetsSpec(BaseModel):
-    model_config = STRICT
-
-    cpu_utilization: int = Field(
-        80,
-        ge=1,
-        le=1000,
-        description="CPU use to keep, in percent of resources.cpu, as an average over the replicas. Default 80.",
-    )
+from octavo_operator.api.behavior import BehaviorSpec
+from octavo_operator.api.rules import cel, strict
+from octavo_operator.api.targets import TargetsSpec
 
 
 class AutoscalingSpec(BaseModel):
@@ -30,7 +21,20 @@ class AutoscalingSpec(BaseModel):
 
     min_replicas: int = Field(1, ge=1, le=1000, description="Fewest replicas. Default 1.")
     max_replicas: int = Field(ge=1, le=1000, description="Most replicas. Required.")
-    targets: TargetsSpec = Field(default_factory=TargetsSpec, description="What decides. Default: cpuUtilization 80.")
+    targets: TargetsSpec = Field(
+        default_factory=TargetsSpec,
+        description="What to keep, as an average over the replicas; of several the one that asks for most replicas "
+        "decides. Default: cpuUtilization 80.",
+    )
+    behavior: BehaviorSpec = Field(
+        default_factory=BehaviorSpec, description="How fast the number changes. Default: each at its own default."
+    )
+    provider: Literal["builtin", "prometheus-adapter", "keda"] = Field(
+        "builtin",
+        description="Who brings the engine's metrics to the autoscaler: builtin, the operator itself; "
+        "prometheus-adapter, which you run, by the rules in docs/autoscaling.md; keda, a ScaledObject in the place of "
+        "the HorizontalPodAutoscaler, on the Prometheus that the operator was told of. Default builtin.",
+    )
 
     @validates(mode="after")
     def _ordered(self) -> Self:

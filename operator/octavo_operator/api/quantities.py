@@ -47,6 +47,12 @@ def in_runtime_notation(text: str) -> str:
     return text if re.fullmatch(QUANTITY_PATTERN, text) else str(parse_memory(text))
 
 
+def milli(value: float | Decimal) -> str:
+    """A number as a quantity, to the thousandth: `4`, `0` or `2500m`."""
+    thousandths = round(value * 1000)
+    return f"{thousandths}m" if thousandths % 1000 else str(thousandths // 1000)
+
+
 def _text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"must be a quantity such as 500m or 2Gi, got {value!r}")

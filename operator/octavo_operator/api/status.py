@@ -10,7 +10,7 @@ from octavo_operator.api.rules import STRICT
 class Condition(BaseModel):
     model_config = STRICT
 
-    type: str = Field(max_length=316, description="Valid, Available, Progressing, Ready or Stalled.")
+    type: str = Field(max_length=316, description="Valid, Available, Progressing, Ready, ScalingActive or Stalled.")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
     reason: str = Field(max_length=1024, description="Why, in one CamelCase word.")
     message: str = Field(max_length=32768, description="Why, in words, and what to do about it.")
@@ -29,7 +29,8 @@ class LLMServiceStatus(BaseModel):
     )
     conditions: list[Condition] = Field(
         default_factory=list,
-        description="Valid, Available, Progressing and Ready; Stalled where only a person can go on.",
+        description="Valid, Available, Progressing and Ready; ScalingActive with spec.autoscaling; Stalled where "
+        "only a person can go on.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     url: str | None = Field(None, description="Base URL for OpenAI clients inside the cluster.")

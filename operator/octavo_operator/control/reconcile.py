@@ -3,26 +3,29 @@
 import asyncio
 import datetime
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
 from octavo_operator import kinds, resources
-from octavo_operator.api import KIND, InvalidSpec, LLMService, parse
+from octavo_operator.api import KIND, InvalidSpec, LLMService, parse, targets
 from octavo_operator.cluster import FIELD_MANAGER, Applied, Event, Forbidden, Refused, Stale
 from octavo_operator.control import ownership, replicas
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.drift import holds, repaired, stamp
+from octavo_operator.metrics_api.server import MetricsApi
+from octavo_operator.resources import scaled_object
 from octavo_operator.settings import Settings
 from octavo_operator.status import conditions, diagnosis
-from octavo_operator.status.conditions import PASSING, REFUSED, TROUBLE, Obstacle
+from octavo_operator.status.conditions import PASSING, REFUSED, TROUBLE, Metrics, Obstacle
 
 logger = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 Observed = dict[tuple[str, str], Object | None]  # (kind, name) -> the live object
 
+_AUTOSCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
 _PODS_ASKED_FOR = 3  # events are asked for of so many pods at most: one cause is told
 
 
@@ -62,6 +65,7 @@ class _Round:
     pod_events: dict[str, list[Object]] = field(default_factory=dict)
     rival: str | None = None
     contention: str | None = None
+    metrics: Metrics | None = None
     events: list[Event] = field(default_factory=list)
     repaired: bool = False
 
@@ -74,21 +78,30 @@ class _Round:
         live = self.observed.get((kind, name))
         return live if live is not None and ownership.owns(self.body["metadata"]["uid"], live) else None
 
+    @property
+    def autoscaler(self) -> Object | None:
+        """The service's own."""
+        return next((found for kind in _AUTOSCALERS if (found := self.own(kind, self.name))), None)
 
-async def reconcile(cluster: Cluster, claims: Claims, settings: Settings, namespace: str, name: str) -> Outcome:
+
+async def reconcile(
+    cluster: Cluster, claims: Claims, metrics_api: MetricsApi, settings: Settings, namespace: str, name: str
+) -> Outcome:
     """One round: read everything, write what differs, say how it stands. Whatever trouble it meets stands in the
     status; only where that cannot be read or written, or the world changed meanwhile, does it raise. The next round
     starts from what is then there."""
     body = await cluster.get(KIND, namespace, name)
     if body is None or "deletionTimestamp" in body["metadata"]:
+        metrics_api.readings.forget((namespace, name))
         return Outcome.GONE
     claim = await claims.of(namespace)
     if claim.holder != claims.installation:
+        metrics_api.readings.forget((namespace, name))
         return Outcome.ELSEWHERE  # its status too is the other's: two that write one in turns help nobody
     seen = _Round(body, contention=claim.contention)
     obstacle: Obstacle | None = None
     try:
-        obstacle = await _carry_out(cluster, settings, seen)
+        obstacle = await _carry_out(cluster, metrics_api, settings, seen)
     except Stale:
         raise
     except InvalidSpec as error:
@@ -114,12 +127,12 @@ def one_line(error: Exception) -> str:
     return words if type(error).__module__.startswith("octavo_") and words else f"{type(error).__name__}: {words}"
 
 
-async def _carry_out(cluster: Cluster, settings: Settings, seen: _Round) -> Obstacle | None:
+async def _carry_out(cluster: Cluster, metrics_api: MetricsApi, settings: Settings, seen: _Round) -> Obstacle | None:
     """See, and write what differs; what stands in the way, if that is no error of the API server's."""
     namespace = seen.body["metadata"]["namespace"]
     owned = kinds.owned(seen.name)
     found, pods = await asyncio.gather(
-        asyncio.gather(*(cluster.get(kind, namespace, child) for kind, child in owned)),
+        asyncio.gather(*(_standing(cluster, kind, namespace, child) for kind, child in owned)),
         cluster.pods(namespace, seen.name),
     )
     seen.observed = dict(zip(owned, found, strict=True))
@@ -127,9 +140,14 @@ async def _carry_out(cluster: Cluster, settings: Settings, seen: _Round) -> Obst
     if live is not None:
         seen.pods = [pod for pod in pods if ownership.is_of_deployment(pod, seen.name)]
     seen.service = parse(seen.body)
+    _ask_for_metrics(metrics_api, seen)
+    autoscaling = seen.service.spec.autoscaling
+    if autoscaling is not None and scaled_object.lacks_prometheus(autoscaling, settings.prometheus_url):
+        said = "spec.autoscaling.provider keda needs a Prometheus, and the operator knows none: "
+        return Obstacle(REFUSED, f"{said}set prometheus.url in the chart's values, or use another provider")
     if replicas.may_have_a_rival(seen.service, live):
-        seen.rival = replicas.rival(seen.name, await cluster.autoscalers(namespace))
-    count = replicas.decide(seen.service, live, seen.rival, seen.own("HorizontalPodAutoscaler", seen.name))
+        seen.rival = _rival(seen, await cluster.autoscalers(namespace))
+    count = replicas.decide(seen.service, live, seen.rival, seen.autoscaler)
     wanted = {
         (item["kind"], item["metadata"]["name"]): stamp(item) for item in resources.build(seen.service, settings, count)
     }
@@ -140,9 +158,44 @@ async def _carry_out(cluster: Cluster, settings: Settings, seen: _Round) -> Obst
     return obstacle
 
 
+async def _standing(cluster: Cluster, kind: str, namespace: str, name: str) -> Object | None:
+    """What there is. A chart of an earlier version gives no right to ScaledObjects."""
+    try:
+        return await cluster.get(kind, namespace, name)
+    except Forbidden:
+        if kind == "ScaledObject":
+            return None
+        raise
+
+
+def _rival(seen: _Round, autoscalers: Sequence[Object]) -> str | None:
+    """What else scales the Deployment. KEDA's, for the service's own ScaledObject, goes a moment later."""
+    rival = replicas.rival(seen.name, autoscalers)
+    standing = seen.observed["ScaledObject", seen.name]
+    is_own = standing is None or seen.own("ScaledObject", seen.name) is not None
+    return None if is_own and rival == f"ScaledObject {seen.name}" else rival
+
+
+def _ask_for_metrics(metrics_api: MetricsApi, seen: _Round) -> None:
+    """Have the pods asked for what the autoscaler will ask for; see what they said so far."""
+    assert seen.service is not None
+    key = (seen.service.namespace, seen.name)
+    autoscaling = seen.service.spec.autoscaling
+    wanted = targets.of_engine(autoscaling.targets) if autoscaling is not None else []
+    if autoscaling is None or autoscaling.provider != "builtin" or not wanted:
+        metrics_api.readings.forget(key)
+        return
+    metrics_api.readings.watch(key, [target for target, _ in wanted], seen.pods)
+    silent = {f"{target.name} ({target.path})": why for target, why in metrics_api.readings.silent(key).items()}
+    seen.metrics = Metrics(metrics_api.trouble, silent)
+
+
 async def _apply(cluster: Cluster, seen: _Round, wanted: dict[tuple[str, str], Object]) -> None:
     """Write what differs. `seen` grows with what was done, also when the API server refuses one."""
     assert seen.service is not None
+    if seen.service.spec.autoscaling is not None:
+        # KEDA does not take a Deployment that another autoscaler scales.
+        await _prune(cluster, seen, {key for key in seen.observed.keys() - wanted.keys() if key[0] in _AUTOSCALERS})
     for key, desired in wanted.items():
         live = seen.observed[key]
         if live is not None and (content := repaired(live, desired, FIELD_MANAGER)) is not None:
@@ -161,9 +214,16 @@ async def _apply(cluster: Cluster, seen: _Round, wanted: dict[tuple[str, str], O
         seen.observed[key] = applied.object
         if applied.change:
             seen.events.append(Event(applied.change, f"{applied.change.lower()} {key[0]} {key[1]}"))
-    for key, live in seen.observed.items():
-        if key not in wanted and live is not None and seen.own(*key) and "deletionTimestamp" not in live["metadata"]:
+    await _prune(cluster, seen, seen.observed.keys() - wanted.keys())
+
+
+async def _prune(cluster: Cluster, seen: _Round, unwanted: Set[tuple[str, str]]) -> None:
+    """Delete what the service has and is not to have."""
+    for key in sorted(unwanted):
+        live = seen.own(*key)
+        if live is not None and "deletionTimestamp" not in live["metadata"]:
             await cluster.delete(live)
+            seen.observed[key] = None
             seen.events.append(Event("Deleted", f"deleted {key[0]} {key[1]}"))
 
 
@@ -206,7 +266,8 @@ async def _tell(cluster: Cluster, seen: _Round, obstacle: Obstacle | None) -> No
             seen.pods,
             now,
             events=seen.pod_events,
-            autoscaler=seen.own("HorizontalPodAutoscaler", seen.name),
+            autoscaler=seen.autoscaler,
+            metrics=seen.metrics,
             rival=seen.rival if seen.service and seen.service.replicas_said else None,
             contention=seen.contention,
         )
@@ -233,7 +294,9 @@ def _outcome(seen: _Round, obstacle: Obstacle | None) -> Outcome:
         return outcomes.get(obstacle.reason, Outcome.BLOCKED)
     if seen.repaired:
         return Outcome.REPAIRED
-    return Outcome.WAITING if _anyone_on_the_way(seen.pods) else Outcome.SETTLED
+    scaled = seen.own("ScaledObject", seen.name)
+    waiting = _anyone_on_the_way(seen.pods) or (scaled is not None and not conditions.is_ready(scaled))
+    return Outcome.WAITING if waiting else Outcome.SETTLED
 
 
 def _anyone_on_the_way(pods: Sequence[Object]) -> bool:

@@ -59,6 +59,28 @@ class Resources(BaseModel):
     limits: Quantities = Field(Quantities(memory="512Mi"), description="What it may use at most; no limit of CPU.")
 
 
+class MetricsApi(BaseModel):
+    model_config = _STRICT
+
+    enabled: bool | Literal["auto"] = Field(
+        "auto",
+        description="Serve custom.metrics.k8s.io to autoscalers, from the pods' own metrics, once a service asks for "
+        "it and where nobody else serves it. The API is the whole cluster's: auto serves it where the operator "
+        "serves all namespaces; true also for some, with the right to register it on the cluster.",
+    )
+
+
+class Prometheus(BaseModel):
+    model_config = _STRICT
+
+    url: str = Field(
+        "",
+        pattern=r"^(https?://.*)?$",
+        description="Address of the Prometheus that scrapes the pods, such as http://prometheus.monitoring.svc:9090, "
+        "for services with spec.autoscaling.provider keda.",
+    )
+
+
 class Values(BaseModel):
     model_config = _STRICT | {"title": "Values of the octavo chart"}
 
@@ -84,6 +106,12 @@ class Values(BaseModel):
     crds: Crds = Field(default_factory=Crds, description="The custom resource definition.")
     service_account: ServiceAccount = Field(default_factory=ServiceAccount, description="The operator's identity.")
     resources: Resources = Field(default_factory=Resources, description="Resources of the operator's pod.")
+    metrics_api: MetricsApi = Field(
+        default_factory=MetricsApi, description="The metrics of spec.autoscaling.provider builtin."
+    )
+    prometheus: Prometheus = Field(
+        default_factory=Prometheus, description="The metrics of spec.autoscaling.provider keda."
+    )
     pod_annotations: dict[str, Text | bool] = Field(
         default_factory=dict, description="Annotations of the operator's pod."
     )

@@ -2,12 +2,29 @@
 
 from collections.abc import Iterable
 
-from octavo_operator.kinds import CLUSTER_KINDS, KINDS, Kind
+from octavo_operator.kinds import (
+    CLUSTER_KINDS,
+    INSTALLATION,
+    KINDS,
+    METRICS_API_CLUSTER_KINDS,
+    METRICS_API_KINDS,
+    ON_CLUSTER,
+    Kind,
+)
+
+_NAMES = {INSTALLATION: '{{ include "octavo.metricsApi" . }}', ON_CLUSTER: '{{ include "octavo.metricsApiRole" . }}'}
 
 
 def rights() -> str:
-    """The rules of the chart's roles, as templates: octavo.rules, where services are, octavo.clusterRules elsewhere."""
-    return _template("octavo.rules", KINDS) + "\n" + _template("octavo.clusterRules", CLUSTER_KINDS)
+    """The rules of the chart's roles, as templates: octavo.rules, where services are, octavo.clusterRules elsewhere;
+    octavo.metricsApiRules in the operator's own namespace, and octavo.metricsApiClusterRules."""
+    templates = {
+        "octavo.rules": KINDS,
+        "octavo.clusterRules": CLUSTER_KINDS,
+        "octavo.metricsApiRules": METRICS_API_KINDS,
+        "octavo.metricsApiClusterRules": METRICS_API_CLUSTER_KINDS,
+    }
+    return "\n".join(_template(name, kinds) for name, kinds in templates.items())
 
 
 def _template(name: str, kinds: Iterable[Kind]) -> str:
@@ -28,6 +45,6 @@ def _rules(kind: Kind) -> str:
 
 
 def _rule(kind: Kind, resource: str, verbs: Iterable[str], only: str | None = None) -> str:
-    names = f"  resourceNames: [{only}]\n" if only else ""
+    names = f"  resourceNames: [{_NAMES.get(only, only)}]\n" if only else ""
     group = kind.group or '""'
     return f"- apiGroups: [{group}]\n  resources: [{resource}]\n{names}  verbs: [{', '.join(verbs)}]\n"

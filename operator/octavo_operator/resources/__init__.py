@@ -8,6 +8,7 @@ from octavo_operator.resources import (
     deployment,
     horizontal_pod_autoscaler,
     pod_disruption_budget,
+    scaled_object,
     service_account,
 )
 from octavo_operator.resources import service as service_resource
@@ -26,6 +27,9 @@ def build(service: LLMService, settings: Settings, replicas: Replicas = FRESH) -
         pod_disruption_budget.build(service),
         deployment.build(service, settings, replicas),
     ]
-    if service.spec.autoscaling is not None:
-        objects.append(horizontal_pod_autoscaler.build(service, service.spec.autoscaling))
+    autoscaling = service.spec.autoscaling
+    if autoscaling is not None and autoscaling.provider == "keda":
+        objects.append(scaled_object.build(service, autoscaling, settings.prometheus_url))
+    elif autoscaling is not None:
+        objects.append(horizontal_pod_autoscaler.build(service, autoscaling))
     return objects

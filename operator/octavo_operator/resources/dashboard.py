@@ -93,8 +93,7 @@ def build(service: LLMService) -> dict[str, Any]:
 
 def dashboard(service: LLMService) -> dict[str, Any]:
     """The dashboard in Grafana's JSON model."""
-    # A pod's name is the Deployment's and two hashes without dashes: `chat` does not take the pods of `chat-large`.
-    pods = f'{{namespace="{service.namespace}",pod=~"{service.name}-[^-]+-[^-]+"}}'
+    pods = metadata.in_prometheus(service)
     return {
         "uid": f"octavo-{service.uid}"[:40],
         "title": f"Octavo / {service.namespace} / {service.name}",

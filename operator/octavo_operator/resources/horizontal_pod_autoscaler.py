@@ -1,24 +1,18 @@
-"""HorizontalPodAutoscaler: grows fast after a minute of load, shrinks slowly after five minutes of calm."""
+"""HorizontalPodAutoscaler: keeps what the targets say, as an average over the pods."""
 
+from decimal import Decimal
 from typing import Any
 
-from octavo_operator.api import AutoscalingSpec, LLMService
+from octavo_operator.api import AutoscalingSpec, LLMService, behavior, targets
+from octavo_operator.api.quantities import milli
 from octavo_operator.resources import metadata
 from octavo_operator.resources.pod_template import CONTAINER
 
-_BEHAVIOR = {
-    "scaleUp": {
-        "stabilizationWindowSeconds": 60,
-        "policies": [{"type": "Percent", "value": 100, "periodSeconds": 30}],
-    },
-    "scaleDown": {
-        "stabilizationWindowSeconds": 300,
-        "policies": [{"type": "Percent", "value": 50, "periodSeconds": 60}],
-    },
-}
-
 
 def build(service: LLMService, autoscaling: AutoscalingSpec) -> dict[str, Any]:
+    wanted = [_of_engine(target.name, amount) for target, amount in targets.of_engine(autoscaling.targets)]
+    if (percent := targets.of_cpu(autoscaling.targets)) is not None:
+        wanted.append(_of_cpu(percent))
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
@@ -27,20 +21,18 @@ def build(service: LLMService, autoscaling: AutoscalingSpec) -> dict[str, Any]:
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": service.name},
             "minReplicas": autoscaling.min_replicas,
             "maxReplicas": autoscaling.max_replicas,
-            "metrics": [
-                {
-                    # Of the engine alone: a sidecar that is promised no CPU would make a sum of all unknown.
-                    "type": "ContainerResource",
-                    "containerResource": {
-                        "name": "cpu",
-                        "container": CONTAINER,
-                        "target": {
-                            "type": "Utilization",
-                            "averageUtilization": autoscaling.targets.cpu_utilization,
-                        },
-                    },
-                }
-            ],
-            "behavior": _BEHAVIOR,
+            "metrics": wanted,
+            "behavior": behavior.in_full(autoscaling.behavior),
         },
     }
+
+
+def _of_engine(name: str, amount: Decimal) -> dict[str, Any]:
+    target = {"type": "AverageValue", "averageValue": milli(amount)}
+    return {"type": "Pods", "pods": {"metric": {"name": name}, "target": target}}
+
+
+def _of_cpu(percent: int) -> dict[str, Any]:
+    """Of the engine alone: a sidecar that is promised no CPU would make a sum of all unknown."""
+    target = {"type": "Utilization", "averageUtilization": percent}
+    return {"type": "ContainerResource", "containerResource": {"name": "cpu", "container": CONTAINER, "target": target}}

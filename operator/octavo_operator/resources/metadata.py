@@ -35,3 +35,9 @@ def owned(service: LLMService, name: str) -> dict[str, Any]:
             }
         ],
     }
+
+
+def in_prometheus(service: LLMService) -> str:
+    """The PromQL selector of a service's pods. A pod's name is the Deployment's and two hashes without dashes: `chat`
+    does not take the pods of `chat-large`."""
+    return f'{{namespace="{service.namespace}",pod=~"{service.name}-[^-]+-[^-]+"}}'

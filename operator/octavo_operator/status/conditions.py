@@ -1,9 +1,10 @@
-"""The status of an LLMService: four conditions, one of which, Ready, says in words what is going on.
+"""The status of an LLMService: its conditions, one of which, Ready, says in words what is going on.
 
 Valid        the spec can be carried out
 Available    at least one pod answers
 Progressing  pods are being made, replaced or removed
 Ready        the endpoint answers, and every pod runs the present spec; or no pod is wanted, and there is none
+ScalingActive  only with spec.autoscaling: every target's metric has a value, and the autoscaler works
 Stalled      only while it holds: nothing goes on before a person changes something
 """
 
@@ -36,6 +37,9 @@ POD_READY = "PodReady"
 AUTOSCALING_FAILED = "AutoscalingFailed"
 SCALED_BY_ANOTHER = "ScaledByAnother"
 CONTENDED = "Contended"
+METRICS_FOUND = "MetricsFound"
+METRICS_API_UNAVAILABLE = "MetricsApiUnavailable"
+NO_METRIC = "NoMetric"
 
 # Reasons of Ready that are as asked for, or pass by themselves; every other one wants a person.
 PASSING = {SERVING, SCALED_TO_ZERO, STARTING, ROLLING_OUT, SCALING, diagnosis.SCHEDULING_GATED}
@@ -58,6 +62,15 @@ class Obstacle:
     valid: bool = False
     stalls: bool = True
     carried_out: bool = False
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What builtin autoscaling knows of the engine's metrics. `trouble`: why none of them gets to the autoscaler;
+    `silent`: the metrics that no pod says, and why, in words."""
+
+    trouble: str | None
+    silent: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -106,15 +119,17 @@ def status(
     autoscaler: Object | None = None,
     rival: str | None = None,
     contention: str | None = None,
+    metrics: Metrics | None = None,
 ) -> Object:
     """The whole status. `body` is the stored LLMService, `service` its parsed form (None if the spec is invalid),
     `now` an RFC 3339 time; a condition whose status did not change keeps its time. `events`: of pods, by name;
     `autoscaler`: the service's own; `rival`: what else scales the Deployment, against spec.replicas; `contention`: that
-    two operators would serve the namespace, in words."""
+    two operators would serve the namespace, in words; `metrics`: None where the operator brings none."""
     rollout = Rollout.of(deployment)
     ready = _ready(obstacle, rollout, pods, events or {}, body["metadata"]["name"], deployment)
+    scaling = _scaling(autoscaler, metrics)
     if ready[0] and obstacle is None:
-        ready = _with_scaling(ready, service, autoscaler, rival, now)
+        ready = _with_scaling(ready, service, autoscaler, rival, scaling, now)
         if contention is not None:
             ready = True, CONTENDED, f"{ready[2]}; {contention}"
     holds = {
@@ -123,6 +138,8 @@ def status(
         "Progressing": _progressing(rollout, deployment, service, obstacle),
         "Ready": ready,
     }
+    if service is not None and service.spec.autoscaling is not None:
+        holds["ScalingActive"] = scaling
     if obstacle is not None and obstacle.stalls:
         holds["Stalled"] = (True, obstacle.reason, obstacle.message)
     former = body.get("status", {})
@@ -244,8 +261,26 @@ def _problem(rollout: Rollout, pods: list[Object], events: Mapping[str, Sequence
     return problem
 
 
+def _scaling(autoscaler: Object | None, metrics: Metrics | None) -> Verdict:
+    """Whether the autoscaler has what it decides by."""
+    if metrics is not None and metrics.trouble is not None:
+        return False, METRICS_API_UNAVAILABLE, metrics.trouble
+    if metrics is not None and metrics.silent:
+        return False, NO_METRIC, "; ".join(f"no {metric}: {why}" for metric, why in metrics.silent.items())
+    if autoscaler is None:
+        return False, STARTING, "there is no autoscaler yet"
+    told = {item["type"]: item for item in autoscaler.get("status", {}).get("conditions", [])}
+    needed = ("Ready",) if autoscaler["kind"] == "ScaledObject" else ("AbleToScale", "ScalingActive")
+    for type_ in needed:
+        if told.get(type_, {}).get("status") == "False":
+            return False, AUTOSCALING_FAILED, _words(told[type_])
+    if not all(told.get(type_, {}).get("status") == "True" for type_ in needed):
+        return False, STARTING, f"{autoscaler['kind']} {autoscaler['metadata']['name']} has not looked yet"
+    return True, METRICS_FOUND, "every target has a value"
+
+
 def _with_scaling(
-    ready: Verdict, service: LLMService | None, autoscaler: Object | None, rival: str | None, now: str
+    ready: Verdict, service: LLMService | None, autoscaler: Object | None, rival: str | None, scaling: Verdict, now: str
 ) -> Verdict:
     """Ready, and what is wrong with the number of pods where nothing else is."""
     _, reason, message = ready
@@ -255,17 +290,27 @@ def _with_scaling(
         remedy = "remove spec.replicas, or that autoscaler"
         said = f"{rival} scales the Deployment, and spec.replicas says {service.spec.replicas}; {remedy}"
         return True, SCALED_BY_ANOTHER, f"{message}; {said}"
-    if autoscaler is not None and (trouble := _cannot_scale(autoscaler, now)):
-        return True, AUTOSCALING_FAILED, f"{message}; autoscaling does not work: {trouble}"
+    if autoscaler is not None and not scaling[0] and _has_failed_for_long(autoscaler, now):
+        return True, AUTOSCALING_FAILED, f"{message}; autoscaling does not work: {scaling[2]}"
     return ready
 
 
-def _cannot_scale(autoscaler: Object, now: str) -> str | None:
-    """What an autoscaler says that it cannot do, once it has been so for a while."""
+def _has_failed_for_long(autoscaler: Object, now: str) -> bool:
+    """Whether an autoscaler says that it cannot work, and has said so for a while."""
     for condition in autoscaler.get("status", {}).get("conditions", []):
-        if condition["type"] not in ("AbleToScale", "ScalingActive") or condition["status"] != "False":
+        if condition["type"] not in ("AbleToScale", "ScalingActive", "Ready") or condition["status"] != "False":
             continue
         since = datetime.fromisoformat(condition.get("lastTransitionTime", now))
         if (datetime.fromisoformat(now) - since).total_seconds() >= _HPA_SETTLES:
-            return " ".join(str(condition.get("message", condition["reason"])).split())
-    return None
+            return True
+    return False
+
+
+def is_ready(scaled_object: Object) -> bool:
+    """Whether KEDA says that a ScaledObject works."""
+    ready = of(scaled_object.get("status", {}), "Ready")
+    return ready is not None and ready["status"] == "True"
+
+
+def _words(condition: Object) -> str:
+    return " ".join(str(condition.get("message", condition.get("reason", ""))).split())

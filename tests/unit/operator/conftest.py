@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from authority import authority
 from live import free_port
 from paths import BIN
 from patience import PATIENCE, eventually
@@ -95,6 +96,8 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     admin = server.kubeconfig("admin", server.token)
     key = folder / "service-accounts.key"
     subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+    trusted = authority(folder, "front-proxy-ca")
+    proxy, proxy_key = trusted.sign("front-proxy-client")
     commands = [
         [
             programs["etcd"],
@@ -119,6 +122,14 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
             "--authorization-mode=RBAC",
             "--disable-admission-plugins=ServiceAccount",
             "--endpoint-reconciler-type=none",
+            f"--requestheader-client-ca-file={trusted.path}",
+            "--requestheader-allowed-names=front-proxy-client",
+            "--requestheader-username-headers=X-Remote-User",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            f"--proxy-client-cert-file={proxy}",
+            f"--proxy-client-key-file={proxy_key}",
+            "--enable-aggregator-routing=true",
             f"--cert-dir={folder / 'certificates'}",
         ],
         [

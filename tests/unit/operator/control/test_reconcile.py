@@ -1,6 +1,5 @@
 """Reconciling against an in-memory stand-in for cluster.Connection."""
 
-import asyncio
 import copy
 import datetime
 import os
@@ -8,125 +7,16 @@ from functools import partial
 from typing import Any
 
 import pytest
+from fake_cluster import SETTINGS, FakeCluster, Object, change, cluster_with, condition, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_specs import usual_specs
 from random_templates import templates
 
-from octavo_operator.cluster import Applied, Event, Forbidden, Refused, Trouble
+from octavo_operator.cluster import Event, Forbidden, Refused, Trouble
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.drift import holds, stamp
-from octavo_operator.control.reconcile import Outcome, reconcile
-from octavo_operator.settings import Settings
-from octavo_operator.status import conditions
-
-SETTINGS = Settings(runtime_image="octavo/runtime:1")
-Object = dict[str, Any]
-
-
-class FakeCluster:
-    """Objects by (kind, name) in one namespace; every write is listed in `writes`."""
-
-    def __init__(self) -> None:
-        self.objects: dict[tuple[str, str], Object] = {}
-        self.running: list[Object] = []
-        self.writes: list[str] = []
-        self.recorded: list[Event] = []
-        self.said: dict[str, list[Object]] = {}  # events, by pod
-        self.refuses: dict[str, Exception] = {}
-        self.lease: Object | None = None
-        self._version = 0
-        self.claims = Claims(self, SETTINGS.installation, partial(datetime.datetime.now, datetime.UTC))
-
-    def put(self, kind: str, name: str, **content: Any) -> Object:
-        """What someone else writes."""
-        self._version += 1
-        metadata = {"name": name, "namespace": "default", "uid": f"{kind}-{name}-{self._version}", "generation": 1}
-        metadata |= {"resourceVersion": str(self._version)} | content.pop("metadata", {})
-        self.objects[kind, name] = {"apiVersion": "v1", "kind": kind, "metadata": metadata} | content
-        return self.objects[kind, name]
-
-    async def get(self, kind: str, namespace: str, name: str) -> Object | None:
-        if kind == "Lease":
-            return copy.deepcopy(self.lease)
-        return copy.deepcopy(self.objects.get((kind, name)))
-
-    async def pods(self, namespace: str, service_name: str) -> list[Object]:
-        return copy.deepcopy(self.running)
-
-    async def pod_events(self, namespace: str, pod: str) -> list[Object]:
-        return copy.deepcopy(self.said.get(pod, []))
-
-    async def autoscalers(self, namespace: str) -> list[Object]:
-        return [copy.deepcopy(item) for (kind, _), item in self.objects.items() if kind == "HorizontalPodAutoscaler"]
-
-    async def repair(self, live: Object, content: Object) -> None:
-        self.writes.append(f"repair {live['kind']} {live['metadata']['name']}")
-        stored = self.objects[live["kind"], live["metadata"]["name"]]
-        stored |= copy.deepcopy(content)
-        entries = stored["metadata"].get("managedFields", [])
-        stored["metadata"]["managedFields"] = [entry for entry in entries if entry["manager"] == "octavo"]
-
-    async def apply(self, desired: Object, live: Object | None) -> Applied:
-        kind, name = desired["kind"], desired["metadata"]["name"]
-        if kind in self.refuses:
-            raise self.refuses[kind]
-        self.writes.append(f"apply {kind} {name}")
-        former = self.objects.get((kind, name), {})
-        managers = [{"manager": "octavo", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]
-        kept = {"uid": former["metadata"]["uid"]} if former else {}
-        if kind == "Deployment" and "replicas" not in desired["spec"]:
-            desired = desired | {"spec": desired["spec"] | {"replicas": former.get("spec", {}).get("replicas", 1)}}
-            others = former.get("metadata", {}).get("managedFields", [])
-            managers = [entry for entry in others if entry["manager"] != "octavo"]
-        content = {key: copy.deepcopy(desired[key]) for key in desired.keys() - {"kind", "metadata"}}
-        metadata = copy.deepcopy(desired["metadata"]) | {"managedFields": managers} | kept
-        status = {"status": former["status"]} if "status" in former else {}
-        return Applied(copy.deepcopy(self.put(kind, name, metadata=metadata, **content, **status)), "Updated")
-
-    async def hand_over_replicas(self, deployment: Object, replicas: int) -> None:
-        self.writes.append(f"hand over {replicas}")
-        self.objects["Deployment", deployment["metadata"]["name"]]["spec"]["replicas"] = replicas
-
-    async def create(self, content: Object) -> None:
-        self.lease = content
-
-    async def merge(self, live: Object, content: Object) -> None:
-        self.lease = live | content
-
-    async def delete(self, live: Object) -> None:
-        self.writes.append(f"delete {live['kind']} {live['metadata']['name']}")
-        del self.objects[live["kind"], live["metadata"]["name"]]
-
-    async def write_status(self, service: Object, status: Object) -> None:
-        self.writes.append("status")
-        self.objects["LLMService", service["metadata"]["name"]]["status"] = copy.deepcopy(status)
-
-    async def record(self, service: Object, event: Event) -> None:
-        self.recorded.append(event)
-
-
-def cluster_with(**spec: Any) -> FakeCluster:
-    cluster = FakeCluster()
-    cluster.put("LLMService", "chat", spec={"model": {"uri": "builtin://smollm2"}} | spec)
-    return cluster
-
-
-def change(cluster: FakeCluster, **spec: Any) -> None:
-    body = cluster.objects["LLMService", "chat"]
-    body["spec"] = {key: value for key, value in (body["spec"] | spec).items() if value is not None}
-    body["metadata"]["generation"] += 1
-
-
-def run(cluster: FakeCluster) -> Outcome:
-    cluster.writes.clear()
-    return asyncio.run(reconcile(cluster, cluster.claims, SETTINGS, "default", "chat"))
-
-
-def condition(cluster: FakeCluster, type_: str) -> Object:
-    found = conditions.of(cluster.objects["LLMService", "chat"]["status"], type_)
-    assert found is not None
-    return found
+from octavo_operator.control.reconcile import Outcome
 
 
 @given(st.lists(usual_specs, min_size=1, max_size=4))

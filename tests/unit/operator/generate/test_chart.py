@@ -50,7 +50,8 @@ def test_every_right_is_named(settings: tuple[str, ...]) -> None:
     assert rules
     for rule in rules:
         assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
-        assert "secrets" not in rule["resources"]
+        if "secrets" in rule["resources"]:
+            assert rule["resourceNames"] == ["octavo-metrics-api"], "its own alone"
 
 
 def test_operator_for_some_namespaces_has_no_right_on_the_cluster() -> None:
@@ -58,6 +59,32 @@ def test_operator_for_some_namespaces_has_no_right_on_the_cluster() -> None:
     assert of_kind(documents, "ClusterRole") == of_kind(documents, "ClusterRoleBinding") == []
     roles = [role for role in of_kind(documents, "Role") if "annotations" not in role["metadata"]]
     assert {role["metadata"]["namespace"] for role in roles} == {"one", "two"}
+
+
+def test_an_operator_for_some_namespaces_serves_the_metrics_api_on_request_alone() -> None:
+    def roles(*settings: str) -> set[str]:
+        return {document["metadata"]["name"] for document in of_kind(rendered(*settings), "ClusterRole")}
+
+    assert roles("namespaces={one,two}", "metricsApi.enabled=true") == {"octavo-system-octavo-metrics-api"}
+    assert roles("metricsApi.enabled=false") == {"octavo-system-octavo-operator"}
+    assert roles() == {"octavo-system-octavo-operator", "octavo-system-octavo-metrics-api"}
+
+
+@pytest.mark.parametrize("enabled", ["true", "false"])
+def test_the_operator_is_told_of_the_metrics_api_where_its_service_is(enabled: str) -> None:
+    documents = rendered(f"metricsApi.enabled={enabled}", "prometheus.url=http://prometheus:9090")
+    (container,) = of_kind(documents, "Deployment")[0]["spec"]["template"]["spec"]["containers"]
+    environment = {item["name"]: item["value"] for item in container["env"]}
+    services = {document["metadata"]["name"] for document in of_kind(documents, "Service")}
+    assert environment["OCTAVO_PROMETHEUS_URL"] == "http://prometheus:9090"
+    assert environment.get("OCTAVO_METRICS_API", "") == ("octavo-system/octavo-metrics-api" if services else "")
+    assert services == ({"octavo-metrics-api"} if enabled == "true" else set())
+
+
+def test_a_release_of_any_name_has_a_service_of_a_good_one() -> None:
+    done = helm("template", "7.b", str(CHART))
+    services = of_kind([document for document in yaml.safe_load_all(done.stdout) if document], "Service")
+    assert [service["metadata"]["name"] for service in services] == ["octavo-7-b-metrics-api"]
 
 
 def test_operator_is_locked_down_and_configured() -> None:
@@ -73,7 +100,13 @@ def test_operator_is_locked_down_and_configured() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "words"), [("replicas=2", "replicas"), ("resync=soon", "/resync"), ("logLevel=loud", "/logLevel")]
+    ("setting", "words"),
+    [
+        ("replicas=2", "replicas"),
+        ("resync=soon", "/resync"),
+        ("logLevel=loud", "/logLevel"),
+        ("metricsApi.enabled=maybe", "/metricsApi/enabled"),
+    ],
 )
 def test_wrong_value_is_refused(setting: str, words: str) -> None:
     done = helm("template", "octavo", str(CHART), "--set", setting)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from live import ROOT, Kubernetes, Operator, helm_program
+from live import ROOT, Kubernetes, Operator, free_port, helm_program
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +25,19 @@ def kubernetes(api_server: Any) -> Kubernetes:
 
 
 @pytest.fixture(scope="session")
-def operator(api_server: Any, kubernetes: Kubernetes) -> Iterator[Operator]:
+def metrics_api_port() -> int:
+    """Where the operator serves custom.metrics.k8s.io."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def operator(api_server: Any, kubernetes: Kubernetes, metrics_api_port: int) -> Iterator[Operator]:
     token = kubernetes.kubectl("create", "token", "octavo-operator", "--namespace=octavo-system").strip()
-    running = Operator(api_server.kubeconfig("operator", token), api_server.folder / "operator.log")
+    environment = {
+        "OCTAVO_METRICS_API": "octavo-system/octavo-metrics-api",
+        "OCTAVO_METRICS_API_PORT": str(metrics_api_port),
+    }
+    running = Operator(api_server.kubeconfig("operator", token), api_server.folder / "operator.log", **environment)
     running.start()
     yield running
     assert running.stop() == 0

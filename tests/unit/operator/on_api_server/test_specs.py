@@ -18,6 +18,8 @@ from random_templates import templates
 from octavo_operator.cluster import Connection, Event, Refused
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.reconcile import reconcile
+from octavo_operator.metrics_api.readings import Readings
+from octavo_operator.metrics_api.server import MetricsApi
 from octavo_operator.settings import Settings
 from octavo_operator.status.conditions import TROUBLE
 
@@ -35,7 +37,7 @@ class DryRun(Connection):
         self.body: dict[str, Any] = {}
         self.status: dict[str, Any] = {}
 
-    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+    async def get(self, kind: str, namespace: str | None, name: str) -> dict[str, Any] | None:
         return self.body if kind == "LLMService" else None
 
     async def write_status(self, service: dict[str, Any], status: dict[str, Any]) -> None:
@@ -69,7 +71,8 @@ class DryRun(Connection):
             "spec": spec,
         }
         claims = Claims(self, SETTINGS.installation, lambda: datetime.datetime.now(datetime.UTC))
-        await reconcile(self, claims, SETTINGS, METADATA["namespace"], METADATA["name"])
+        metrics_api = MetricsApi(self, Readings(), None, 0, lambda *_: None)
+        await reconcile(self, claims, metrics_api, SETTINGS, METADATA["namespace"], METADATA["name"])
         return self.status
 
 

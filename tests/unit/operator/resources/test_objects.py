@@ -12,6 +12,8 @@ def test_features_decide_which_objects_there_are() -> None:
     assert kinds() == ALWAYS | {"ConfigMap"}
     assert kinds(observability={"dashboard": False}) == ALWAYS
     assert kinds(autoscaling={"maxReplicas": 3}) == ALWAYS | {"ConfigMap", "HorizontalPodAutoscaler"}
+    keda = {"maxReplicas": 3, "provider": "keda"}
+    assert kinds(autoscaling=keda) == ALWAYS | {"ConfigMap", "ScaledObject"}
 
 
 def test_every_object_is_owned_labelled_and_observed() -> None:
@@ -20,10 +22,12 @@ def test_every_object_is_owned_labelled_and_observed() -> None:
         (owner,) = item["metadata"]["ownerReferences"]
         assert (owner["kind"], owner["uid"], owner["controller"]) == ("LLMService", "u1", True)
         assert item["metadata"]["labels"]["serving.octavo.dev/service"] == "chat"
-    assert [(item["kind"], item["metadata"]["name"]) for item in objects] == owned("chat"), "in this order"
+    applied = [(item["kind"], item["metadata"]["name"]) for item in objects]
+    assert applied == [each for each in owned("chat") if each[0] != "ScaledObject"], "in this order"
 
 
 def test_every_object_is_of_the_version_that_is_watched_and_asked_for() -> None:
     versions = {kind.name: f"{kind.group}/{kind.version}".removeprefix("/") for kind in KINDS}
-    for item in resources.build(service(autoscaling={"maxReplicas": 3}), SETTINGS):
-        assert item["apiVersion"] == versions[item["kind"]]
+    for provider in ("builtin", "keda"):
+        for item in resources.build(service(autoscaling={"maxReplicas": 3, "provider": provider}), SETTINGS):
+            assert item["apiVersion"] == versions[item["kind"]]

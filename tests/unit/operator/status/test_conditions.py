@@ -122,7 +122,9 @@ def test_how_pods_are_replaced_is_told(surge: int, words: str) -> None:
 
 def hpa(since: str, **condition: Any) -> dict[str, Any]:
     failed = {"type": "ScalingActive", "status": "False", "reason": "F", "message": "missing request for cpu"}
-    return {"status": {"conditions": [failed | {"lastTransitionTime": since} | condition]}}
+    return {"kind": "HorizontalPodAutoscaler", "metadata": {"name": "chat"}} | {
+        "status": {"conditions": [failed | {"lastTransitionTime": since} | condition]}
+    }
 
 
 @pytest.mark.parametrize(
