@@ -9,6 +9,7 @@ from octavo_operator.api.accelerator import AcceleratorSpec
 from octavo_operator.api.autoscaling import AutoscalingSpec
 from octavo_operator.api.endpoint import EndpointSpec
 from octavo_operator.api.engine import EngineSpec
+from octavo_operator.api.environment import Environment
 from octavo_operator.api.model import ModelSpec
 from octavo_operator.api.observability import ObservabilitySpec
 from octavo_operator.api.pod_template import PodTemplate
@@ -70,6 +71,13 @@ class LLMServiceSpec(BaseModel):
         min_length=1,
         max_length=512,
         description="Image of the pods. Default: the one that the operator was installed with.",
+    )
+    env: Environment = Field(
+        default_factory=list,
+        max_length=64,
+        description="Variables of the engine's environment. They win over those that the operator sets (HOME, HF_HOME, "
+        "HF_TOKEN), and podTemplate's over these. Default: none.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     pod_template: PodTemplate = Field(
         default_factory=PodTemplate,

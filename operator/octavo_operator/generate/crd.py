@@ -137,7 +137,7 @@ def _structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str
             for name, value in schema["properties"].items()
         }
         if required:
-            result["required"] = required
+            result["required"] = [*required]  # a list of its own: YAML would refer to one that stands twice
     elif schema.get("type") == "object":
         result["x-kubernetes-preserve-unknown-fields"] = True
     return result

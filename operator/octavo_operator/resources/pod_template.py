@@ -139,11 +139,12 @@ def _arguments(service: LLMService) -> list[str]:
         arguments += ["--tls-cert", f"{TLS}/tls.crt", "--tls-key", f"{TLS}/tls.key"]
     for name, limit in spec.endpoint.rate_limit.model_dump(exclude_none=True).items():
         arguments += [flag(name), str(limit)]
-    engine = spec.engine.model_dump(by_alias=True, exclude_defaults=True)
+    engine = spec.engine.model_dump(by_alias=True, exclude_defaults=True, exclude={"extra_args"})
     if "kvCacheMemory" in engine:
         engine["kvCacheMemory"] = in_runtime_notation(engine["kvCacheMemory"])
     # Kubernetes reads $(NAME) in arguments, and $$ as $.
-    return arguments + [word.replace("$", "$$") for word in engine_flags(engine)]
+    arguments += [word.replace("$", "$$") for word in engine_flags(engine)]
+    return arguments + spec.engine.extra_args
 
 
 def _model(service: LLMService) -> str:
@@ -165,7 +166,9 @@ def _environment(service: LLMService) -> list[dict[str, Any]]:
     if secret := service.spec.model.token_secret:
         reference = {"secretKeyRef": {"name": secret.name, "key": secret.key}}
         environment.append({"name": "HF_TOKEN", "valueFrom": reference})
-    return environment
+    own = [variable.model_dump(by_alias=True, exclude_defaults=True) for variable in service.spec.env]
+    merged: list[dict[str, Any]] = merge(environment, own, "env")
+    return merged
 
 
 def _resources(service: LLMService) -> dict[str, dict[str, str]]:

@@ -75,7 +75,13 @@ def test_cpu_quantities(text: str, cpus: float) -> None:
 def test_every_engine_setting_is_in_the_schema_and_no_other() -> None:
     engine = crd.spec_schema()["properties"]["engine"]["properties"]
     settings = {field.alias for name, field in EngineConfig.model_fields.items() if name not in ("model", "device")}
-    assert set(engine) == settings
+    assert set(engine) == settings | {"extraArgs"}
+
+
+def test_a_refusal_repeats_no_key() -> None:
+    with pytest.raises(api.InvalidSpec) as refusal:
+        api.parse(llmservice(SMALLEST | {"engine": {"extraArgs": ["--api-key=sk-3f9c0f6e7a1b4f0d"]}}))
+    assert "sk-" not in str(refusal.value)
 
 
 def test_every_description_says_the_default() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from built import built, engine, pod
 
+from octavo_operator.api import InvalidSpec
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.server import ServerConfig
 
@@ -48,6 +49,44 @@ def test_a_value_beside_a_preset_reaches_the_engine_even_where_it_is_the_default
 def test_kubernetes_reads_no_variable_in_a_setting() -> None:
     arguments = engine(engine={"chatTemplate": "{{ '$(HOME) $$' }}"})["args"]
     assert arguments[-2:] == ["--chat-template", "{{ '$$(HOME) $$$$' }}"]
+
+
+def test_extra_arguments_come_after_the_operators_and_before_those_of_the_pod_template() -> None:
+    over = {"spec": {"containers": [{"name": "engine", "args": ["--no-ui"]}]}}
+    extra = ["--metrics-aliases=vllm", "--otlp-endpoint=http://$(COLLECTOR):4318"]
+    arguments = engine(engine={"maxModelLen": 512, "extraArgs": extra}, podTemplate=over)["args"]
+    assert arguments[-5:] == ["--max-model-len", "512", *extra, "--no-ui"]
+
+
+def test_no_argument_that_the_operator_sets_may_be_given_again() -> None:
+    endpoint = SECURED | {"rateLimit": {"requestsPerMinute": 1, "tokensPerMinute": 1, "maxConcurrentRequests": 1}}
+    settings = {"preset": "latency", "enablePrefixCaching": False}
+    written = engine(model={"uri": "builtin://smollm2", "servedNames": ["a"]}, endpoint=endpoint, engine=settings)
+    flags = [word for word in written["args"] if word.startswith("--")]
+    assert len(flags) == 14
+    for flag in flags:
+        with pytest.raises(InvalidSpec, match=rf"extraArgs.0: .*got {flag}$"):
+            engine(engine={"extraArgs": [f"{flag}=1"]})
+
+
+def test_a_variable_takes_the_place_of_the_operators_and_gives_way_to_the_pod_templates() -> None:
+    over = {"spec": {"containers": [{"name": "engine", "env": [{"name": "B", "value": "theirs"}]}]}}
+    source = {"configMapKeyRef": {"name": "proxies", "key": "http"}}
+    own = [{"name": "HF_HOME", "valueFrom": source}, {"name": "B", "value": "own"}, {"name": "C", "value": ""}]
+    assert engine(env=own, podTemplate=over)["env"] == [
+        {"name": "HOME", "value": "/var/cache/octavo"},
+        {"name": "HF_HOME", "valueFrom": source},
+        {"name": "B", "value": "theirs"},
+        {"name": "C", "value": ""},
+    ]
+
+
+def test_another_token_secret_is_another_template() -> None:
+    first, second = (
+        built("Deployment", model={"uri": "hf://a/b", "tokenSecret": {"name": name}})["spec"]["template"]
+        for name in ("one", "two")
+    )
+    assert first != second
 
 
 def test_gpu_is_requested_and_used() -> None:
