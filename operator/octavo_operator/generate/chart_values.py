@@ -33,7 +33,9 @@ class Crds(BaseModel):
     model_config = _STRICT
 
     enabled: bool = Field(
-        True, description="Install the LLMService definition. It stays when the chart goes, and the services with it."
+        True,
+        description="Install the LLMService definition, and the rights on it for the cluster's roles view, edit and "
+        "admin. The definition stays when the chart goes, and the services with it.",
     )
 
 

@@ -53,9 +53,24 @@ def test_every_right_is_named(settings: tuple[str, ...]) -> None:
         assert "secrets" not in rule["resources"]
 
 
+def test_people_who_may_view_or_edit_a_namespace_may_do_so_with_its_services() -> None:
+    roles = of_kind(rendered("namespaces={one}"), "ClusterRole")
+    aggregated = {
+        role["metadata"]["name"].rpartition("-")[2]: {
+            label.rpartition("-")[2] for label in role["metadata"]["labels"] if "aggregate-to" in label
+        }
+        for role in roles
+    }
+    assert aggregated == {"view": {"view", "edit", "admin"}, "edit": {"edit", "admin"}}
+    for role in roles:
+        for rule in role["rules"]:
+            assert rule["verbs"] == ["get", "list", "watch"] or "llmservices/status" not in rule["resources"]
+
+
 def test_operator_for_some_namespaces_has_no_right_on_the_cluster() -> None:
-    documents = rendered("namespaces={one,two}")
+    documents = rendered("namespaces={one,two}", "crds.enabled=false")
     assert of_kind(documents, "ClusterRole") == of_kind(documents, "ClusterRoleBinding") == []
+    assert of_kind(rendered("namespaces={one,two}"), "ClusterRoleBinding") == []
     roles = [role for role in of_kind(documents, "Role") if "annotations" not in role["metadata"]]
     assert {role["metadata"]["namespace"] for role in roles} == {"one", "two"}
 
