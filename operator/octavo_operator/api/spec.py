@@ -83,8 +83,9 @@ class LLMServiceSpec(BaseModel):
         default_factory=PodTemplate,
         description="Last resort: merged over the pod template that the operator builds. Lists merge by the key that "
         "Kubernetes gives them (containers, volumes and env by name, the container is called engine; volumeMounts by "
-        "mountPath; ports by containerPort); tolerations are added, and so are args that start with a dash; a null "
-        "removes; all else replaces. Default: empty.",
+        "mountPath; ports by containerPort); tolerations are added, and so are args that start with a dash; "
+        "topologySpreadConstraints replace those of the same topologyKey; a null removes; all else replaces. "
+        "Default: empty.",
     )
     observability: ObservabilitySpec = Field(
         default_factory=ObservabilitySpec, description="What watches the service. Default: a dashboard."

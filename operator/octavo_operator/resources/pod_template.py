@@ -60,6 +60,16 @@ def _pod_spec(service: LLMService, settings: Settings) -> dict[str, Any]:
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+        # Over the nodes where that can be, each rollout's pods for themselves: what dies with a node is few of them.
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": metadata.selector(service.name)},
+                "matchLabelKeys": ["pod-template-hash"],
+            }
+        ],
         "containers": [_container(service, settings)],
         "volumes": [
             {"name": "tmp", "emptyDir": {}},

@@ -41,7 +41,8 @@ def test_merge_keys_are_those_of_kubernetes(kubernetes: Kubernetes) -> None:
                 found[field] = tuple(schema["x-kubernetes-list-map-keys"])
     ours = {field: keys for field, keys in KEYS.items() if field in found}
     assert ours == {field: found[field] for field in ours}
-    assert set(found) - set(KEYS) <= {"ephemeralContainers"}
+    # A constraint of the user's replaces those of its topology, strict or not.
+    assert set(found) - set(KEYS) <= {"ephemeralContainers", "topologySpreadConstraints"}
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,14 @@ def test_pod_is_locked_down() -> None:
     assert writable == {"/tmp", "/var/cache/octavo", "/dev/shm"}
 
 
+def test_pods_spread_over_nodes_where_that_can_be() -> None:
+    (spread,) = pod()["topologySpreadConstraints"]
+    assert (spread["maxSkew"], spread["topologyKey"]) == (1, "kubernetes.io/hostname")
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
+    labels = built("Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert spread["labelSelector"]["matchLabels"].items() <= labels.items()
+
+
 @pytest.mark.parametrize(("drain", "seconds"), [("300s", 300), ("5m", 300), ("500ms", 1), ("0s", 0)])
 def test_grace_period_outlasts_the_drain(drain: str, seconds: int) -> None:
     spec = pod(rollout={"drain": drain})
