@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from octavo_operator.api.definition import GROUP
 from octavo_runtime.config.units import Duration, parse_duration
 
 
@@ -13,6 +14,18 @@ def _at_least_a_second(text: str) -> str:
     if parse_duration(text) < 1:
         raise ValueError(f"must be at least 1s, got {text!r}")
     return text
+
+
+def _not_reserved(keys: list[str]) -> list[str]:
+    for key in keys:
+        if any(key.startswith(prefix) for prefix in _RESERVED):
+            raise ValueError(f"must not be Octavo's or kubectl's own ({', '.join(_RESERVED)}), got {key!r}")
+    return keys
+
+
+# What these say is meant for one object: what kubectl applied to it, what the operator made of it.
+_RESERVED = (f"{GROUP}/", "kubectl.kubernetes.io/")
+HandedDown = Annotated[list[str], NoDecode, AfterValidator(_not_reserved)]
 
 
 class Settings(BaseSettings):
@@ -32,6 +45,14 @@ class Settings(BaseSettings):
         description="Name of this installation, unique in the cluster: no two serve one namespace. Default: the host's "
         "name.",
     )
+    propagate_labels: HandedDown = Field(
+        default_factory=list,
+        description="Labels of a service that its objects and pods get too, separated by commas; one that ends in / "
+        "stands for all that begin with it. Default: none.",
+    )
+    propagate_annotations: HandedDown = Field(
+        default_factory=list, description="Annotations that they get too, in the same way. Default: none."
+    )
     resync: Annotated[Duration, AfterValidator(_at_least_a_second)] = Field(
         "10m", description="How often a service is looked at when nothing happens. Default 10m."
     )
@@ -39,7 +60,7 @@ class Settings(BaseSettings):
     metrics_port: int = Field(8082, ge=1, le=65535, description="Port of the operator's own metrics. Default 8082.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Default info.")
 
-    @field_validator("namespaces", mode="before")
+    @field_validator("namespaces", "propagate_labels", "propagate_annotations", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value

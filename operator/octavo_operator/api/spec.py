@@ -57,6 +57,11 @@ class LLMServiceSpec(BaseModel):
         description="Number of pods; `kubectl scale` writes it. Not together with autoscaling. Where it is left out, "
         "an autoscaler of your own may scale the Deployment. Default 1.",
     )
+    suspend: bool = Field(
+        False,
+        description="Run no pod, whatever replicas and autoscaling say, and keep all else. Afterwards there are as "
+        "many as replicas says, or as an autoscaler of yours had left; with autoscaling, minReplicas. Default false.",
+    )
     autoscaling: AutoscalingSpec | None = Field(
         None, description="Let the load decide the number of pods. Default: off, replicas decides."
     )

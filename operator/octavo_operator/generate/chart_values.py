@@ -61,6 +61,17 @@ class Resources(BaseModel):
     limits: Quantities = Field(Quantities(memory="512Mi"), description="What it may use at most; no limit of CPU.")
 
 
+class Propagate(BaseModel):
+    model_config = _STRICT
+
+    labels: list[str] = Field(
+        default_factory=list,
+        description="Names of labels, such as team, cost-center; one that ends in / stands for all that begin with it. "
+        "A change of such a label, or of this list, replaces pods.",
+    )
+    annotations: list[str] = Field(default_factory=list, description="Names of annotations, in the same way.")
+
+
 class Values(BaseModel):
     model_config = _STRICT | {"title": "Values of the octavo chart"}
 
@@ -76,6 +87,10 @@ class Values(BaseModel):
         default_factory=list,
         description="Namespaces to serve; empty: all. With a list, the operator has rights in these namespaces only, "
         "and none on the cluster. One that does not exist yet is left out: make it, and run helm upgrade.",
+    )
+    propagate: Propagate = Field(
+        default_factory=Propagate,
+        description="Labels and annotations of an LLMService that its objects and pods get too.",
     )
     resync: str = Field(
         "10m", pattern=DURATION_PATTERN, description="How often a service is looked at when nothing happens."

@@ -7,11 +7,13 @@ from octavo_operator.resources import (
     dashboard,
     deployment,
     horizontal_pod_autoscaler,
+    metadata,
     pod_disruption_budget,
     service_account,
 )
 from octavo_operator.resources import service as service_resource
 from octavo_operator.resources.deployment import FRESH, Replicas
+from octavo_operator.resources.overlay import merge
 from octavo_operator.settings import Settings
 
 
@@ -26,6 +28,7 @@ def build(service: LLMService, settings: Settings, replicas: Replicas = FRESH) -
         pod_disruption_budget.build(service),
         deployment.build(service, settings, replicas),
     ]
-    if service.spec.autoscaling is not None:
+    if service.spec.autoscaling is not None and not service.spec.suspend:
         objects.append(horizontal_pod_autoscaler.build(service, service.spec.autoscaling))
-    return objects
+    handed_down = metadata.handed_down(service, settings)
+    return [item | {"metadata": merge(handed_down, item["metadata"])} for item in objects]

@@ -26,7 +26,7 @@ SHUTDOWN_MARGIN = 15
 
 
 def build(service: LLMService, settings: Settings) -> dict[str, Any]:
-    """The pod template, with spec.podTemplate merged over it."""
+    """The pod template: what is handed down, the operator's own, and spec.podTemplate, each merged over the last."""
     template = {
         "metadata": {
             "labels": metadata.labels(service),
@@ -39,7 +39,8 @@ def build(service: LLMService, settings: Settings) -> dict[str, Any]:
         },
         "spec": _pod_spec(service, settings),
     }
-    merged: dict[str, Any] = merge(template, service.spec.pod_template.model_dump())
+    merged: dict[str, Any] = merge({"metadata": metadata.handed_down(service, settings)}, template)
+    merged = merge(merged, service.spec.pod_template.model_dump())
     labels = merged.setdefault("metadata", {}).setdefault("labels", {})
     labels |= metadata.selector(service.name)  # else the Deployment would not own its pods
     return merged

@@ -16,6 +16,7 @@ usual_specs = st.fixed_dictionaries(
     },
     optional={
         "replicas": st.integers(0, 3),
+        "suspend": st.booleans(),
         "engine": st.fixed_dictionaries({}, optional={"maxNumSeqs": st.integers(0, 8), "blockSize": st.just(16)}),
         "accelerator": st.sampled_from([{"type": "cpu"}, {"type": "nvidia"}]),
         "resources": st.sampled_from([{"cpu": "0.5", "memory": "1024Mi"}, {"cpu": 2, "memory": "4Gi"}]),

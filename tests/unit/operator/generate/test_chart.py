@@ -76,7 +76,8 @@ def test_operator_for_some_namespaces_has_no_right_on_the_cluster() -> None:
 
 
 def test_operator_is_locked_down_and_configured() -> None:
-    (deployment,) = of_kind(rendered("runtime.repository=here/demo", "runtime.tag=v7"), "Deployment")
+    settings = ("runtime.repository=here/demo", "runtime.tag=v7", "propagate.labels={team,cost-center}")
+    (deployment,) = of_kind(rendered(*settings), "Deployment")
     assert deployment["spec"]["strategy"] == {"type": "Recreate"}
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
@@ -84,6 +85,7 @@ def test_operator_is_locked_down_and_configured() -> None:
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     environment = {item["name"]: item["value"] for item in container["env"]}
     assert environment["OCTAVO_RUNTIME_IMAGE"] == "here/demo:v7"
+    assert environment["OCTAVO_PROPAGATE_LABELS"] == "team,cost-center"
     assert environment["OCTAVO_INSTALLATION"] == "octavo-system/octavo"
 
 
