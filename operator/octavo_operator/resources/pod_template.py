@@ -26,7 +26,8 @@ SHUTDOWN_MARGIN = 15
 
 
 def build(service: LLMService, settings: Settings) -> dict[str, Any]:
-    """The pod template: what is handed down, the operator's own, and spec.podTemplate, each merged over the last."""
+    """The pod template. Each layer lies over the last: what is handed down, the operator's own, the installation's
+    defaults, spec.env, spec.podTemplate."""
     template = {
         "metadata": {
             "labels": metadata.labels(service),
@@ -39,11 +40,26 @@ def build(service: LLMService, settings: Settings) -> dict[str, Any]:
         },
         "spec": _pod_spec(service, settings),
     }
-    merged: dict[str, Any] = merge({"metadata": metadata.handed_down(service, settings)}, template)
-    merged = merge(merged, service.spec.pod_template.model_dump())
+    merged: dict[str, Any] = {"metadata": metadata.handed_down(service, settings)}
+    for layer in (template, _defaults(settings), _variables(service), service.spec.pod_template.model_dump()):
+        merged = merge(merged, layer)
     labels = merged.setdefault("metadata", {}).setdefault("labels", {})
     labels |= metadata.selector(service.name)  # else the Deployment would not own its pods
     return merged
+
+
+def _defaults(settings: Settings) -> dict[str, Any]:
+    of_pod = {name: value for name, value in settings.pod_defaults.items() if name != "env"}
+    return {"spec": of_pod | _of_engine(settings.pod_defaults.get("env", []))}
+
+
+def _variables(service: LLMService) -> dict[str, Any]:
+    variables = [variable.model_dump(by_alias=True, exclude_defaults=True) for variable in service.spec.env]
+    return {"spec": _of_engine(variables)}
+
+
+def _of_engine(variables: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"containers": [{"name": CONTAINER, "env": variables}]}
 
 
 def _pod_spec(service: LLMService, settings: Settings) -> dict[str, Any]:
@@ -177,9 +193,7 @@ def _environment(service: LLMService) -> list[dict[str, Any]]:
     if secret := service.spec.model.token_secret:
         reference = {"secretKeyRef": {"name": secret.name, "key": secret.key}}
         environment.append({"name": "HF_TOKEN", "valueFrom": reference})
-    own = [variable.model_dump(by_alias=True, exclude_defaults=True) for variable in service.spec.env]
-    merged: list[dict[str, Any]] = merge(environment, own, "env")
-    return merged
+    return environment
 
 
 def _resources(service: LLMService) -> dict[str, dict[str, str]]:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from octavo_operator.settings import Settings
+
 CHART = Path(__file__).parents[4] / "charts" / "octavo"
 FOLDERS = [os.environ.get("OCTAVO_BIN", ""), str(Path.home() / ".cache/octavo/bin"), os.environ["PATH"]]
 HELM = shutil.which("helm", path=os.pathsep.join(FOLDERS))
@@ -89,8 +91,37 @@ def test_operator_is_locked_down_and_configured() -> None:
     assert environment["OCTAVO_INSTALLATION"] == "octavo-system/octavo"
 
 
+def test_defaults_of_pods_reach_the_operator_as_they_were_written() -> None:
+    (deployment,) = of_kind(
+        rendered(
+            "podDefaults.nodeSelector.pool=20261128",
+            "podDefaults.env[0].name=HTTPS_PROXY",
+            "podDefaults.env[0].value=http://proxy:3128",
+            "podDefaults.imagePullSecrets[0].name=registry",
+            "podDefaults.runtimeClassName=nvidia",
+        ),
+        "Deployment",
+    )
+    environment = {
+        item["name"]: item["value"] for item in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    settings = Settings(runtime_image="x", pod_defaults=environment["OCTAVO_POD_DEFAULTS"])
+    assert settings.pod_defaults == {
+        "nodeSelector": {"pool": "20261128"},
+        "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+        "imagePullSecrets": [{"name": "registry"}],
+        "runtimeClassName": "nvidia",
+    }
+
+
 @pytest.mark.parametrize(
-    ("setting", "words"), [("replicas=2", "replicas"), ("resync=soon", "/resync"), ("logLevel=loud", "/logLevel")]
+    ("setting", "words"),
+    [
+        ("replicas=2", "replicas"),
+        ("resync=soon", "/resync"),
+        ("logLevel=loud", "/logLevel"),
+        ("podDefaults.env[0].value=x", "name"),
+    ],
 )
 def test_wrong_value_is_refused(setting: str, words: str) -> None:
     done = helm("template", "octavo", str(CHART), "--set", setting)

@@ -3,9 +3,12 @@
 from typing import Any
 
 import pytest
-from built import built, engine, pod
+from built import built, engine, pod, service
+from pydantic import ValidationError
 
 from octavo_operator.api import InvalidSpec
+from octavo_operator.resources import pod_template
+from octavo_operator.settings import Settings
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.server import ServerConfig
 
@@ -79,6 +82,48 @@ def test_a_variable_takes_the_place_of_the_operators_and_gives_way_to_the_pod_te
         {"name": "B", "value": "theirs"},
         {"name": "C", "value": ""},
     ]
+
+
+def test_defaults_of_the_installation_give_way_to_the_service() -> None:
+    defaults = {
+        "imagePullSecrets": [{"name": "registry"}],
+        "nodeSelector": {"pool": "llm", "arch": "amd64"},
+        "tolerations": [{"key": "llm", "operator": "Exists"}],
+        "runtimeClassName": "nvidia",
+        "priorityClassName": "",
+        "env": [{"name": name, "value": "default"} for name in ("A", "B", "HF_HOME")],
+    }
+    settings = Settings(runtime_image="octavo/runtime:1", pod_defaults=defaults)
+    over = {
+        "spec": {
+            "nodeSelector": {"pool": "own"},
+            "runtimeClassName": None,
+            "containers": [{"name": "engine", "env": [{"name": "B", "value": "template"}]}],
+        }
+    }
+    own = service(env=[{"name": "A", "value": "env"}, {"name": "B", "value": "env"}], podTemplate=over)
+    spec = pod_template.build(own, settings)["spec"]
+    assert spec["imagePullSecrets"] == [{"name": "registry"}]
+    assert spec["nodeSelector"] == {"pool": "own", "arch": "amd64"}
+    assert spec["tolerations"] == [{"key": "llm", "operator": "Exists"}]
+    assert not {"runtimeClassName", "priorityClassName"} & spec.keys()
+    (container,) = spec["containers"]
+    environment = {item["name"]: item["value"] for item in container["env"]}
+    assert environment == {"HOME": "/var/cache/octavo", "HF_HOME": "default", "A": "env", "B": "template"}
+
+
+@pytest.mark.parametrize(
+    ("defaults", "words"),
+    [
+        ('{"hostNetwork": true}', "must hold none but imagePullSecrets, .*got 'hostNetwork'"),
+        ('{"tolerations": [{"tolerationSeconds": "soon"}]}', "podDefaults.tolerations.0..tolerationSeconds: must be a"),
+        ('{"env": [{"name": "A", "value": 1.5}]}', "podDefaults.env.0..value: must be text"),
+        ("{", "pod_defaults"),
+    ],
+)
+def test_wrong_defaults_are_refused_by_name(defaults: str, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Settings(runtime_image="octavo/runtime:1", pod_defaults=defaults)
 
 
 def test_another_token_secret_is_another_template() -> None:
