@@ -126,6 +126,9 @@ def test_strings_and_lists_are_bounded() -> None:
             found.append(path)
         if schema.get("type") == "array" and "maxItems" not in schema:
             found.append(path)
+        if "additionalProperties" in schema:
+            found += [] if "maxProperties" in schema else [path]
+            found += unbounded(schema["additionalProperties"], f"{path}.*")
         for name, field in schema.get("properties", {}).items():
             found += unbounded(field, f"{path}.{name}")
         return found + (unbounded(schema["items"], f"{path}[]") if "items" in schema else [])
