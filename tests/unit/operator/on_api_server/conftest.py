@@ -27,7 +27,8 @@ def kubernetes(api_server: Any) -> Kubernetes:
 @pytest.fixture(scope="session")
 def operator(api_server: Any, kubernetes: Kubernetes) -> Iterator[Operator]:
     token = kubernetes.kubectl("create", "token", "octavo-operator", "--namespace=octavo-system").strip()
-    running = Operator(api_server.kubeconfig("operator", token), api_server.folder / "operator.log")
+    kubeconfig, log = api_server.kubeconfig("operator", token), api_server.folder / "operator.log"
+    running = Operator(kubeconfig, log, OCTAVO_PROPAGATE_LABELS="team")
     running.start()
     yield running
     assert running.stop() == 0

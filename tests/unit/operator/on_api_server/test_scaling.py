@@ -73,6 +73,12 @@ def test_an_autoscaler_of_the_deployment_is_respected(operator: Operator, kubern
             lambda: "--max-model-len" in json.dumps(kubernetes.get("deployment", name)), what="the edit is carried out"
         )
         assert (kubernetes.get("deployment", name) or {})["spec"]["replicas"] == 2
+        kubernetes.apply(name, SMALLEST | {"suspend": True})
+        eventually(lambda: kubernetes.reason(name) == "Suspended", what="Suspended")
+        time.sleep(3)  # the autoscaler looks every second
+        assert (kubernetes.get("deployment", name) or {})["spec"]["replicas"] == 0
+        kubernetes.apply(name, SMALLEST)
+        eventually(lambda: (kubernetes.get("deployment", name) or {})["spec"]["replicas"] == 2, what="as many again")
     finally:
         kubernetes.kubectl("delete", "hpa", f"{name}-theirs")
 
