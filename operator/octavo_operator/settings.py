@@ -1,11 +1,14 @@
 """Settings of the operator, read from environment variables that start with OCTAVO_."""
 
+import json
 import socket
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from octavo_operator.api.definition import GROUP
+from octavo_operator.api.pod_schema import fitted
 from octavo_runtime.config.units import Duration, parse_duration
 
 
@@ -13,6 +16,29 @@ def _at_least_a_second(text: str) -> str:
     if parse_duration(text) < 1:
         raise ValueError(f"must be at least 1s, got {text!r}")
     return text
+
+
+def _not_reserved(keys: list[str]) -> list[str]:
+    for key in keys:
+        if any(key.startswith(prefix) for prefix in _RESERVED):
+            raise ValueError(f"must not be Octavo's or kubectl's own ({', '.join(_RESERVED)}), got {key!r}")
+    return keys
+
+
+# What these say is meant for one object: what kubectl applied to it, what the operator made of it.
+_RESERVED = (f"{GROUP}/", "kubectl.kubernetes.io/")
+HandedDown = Annotated[list[str], NoDecode, AfterValidator(_not_reserved)]
+
+
+_DEFAULTED = ("imagePullSecrets", "nodeSelector", "tolerations", "runtimeClassName", "priorityClassName", "env")
+
+
+def _pod_defaults(given: dict[str, Any]) -> dict[str, Any]:
+    for name in given.keys() - set(_DEFAULTED):
+        raise ValueError(f"must hold none but {', '.join(_DEFAULTED)}, got {name!r}")
+    said = {name: value for name, value in given.items() if value}
+    env = {"env": said.pop("env")} if "env" in said else {}
+    return fitted(said, "podDefaults", "V1PodSpec") | fitted(env, "podDefaults", "V1Container")
 
 
 class Settings(BaseSettings):
@@ -31,6 +57,19 @@ class Settings(BaseSettings):
         max_length=253,
         description="Name of this installation, unique in the cluster: no two serve one namespace. Default: the host's "
         "name.",
+    )
+    propagate_labels: HandedDown = Field(
+        default_factory=list,
+        description="Labels of a service that its objects and pods get too, separated by commas; one that ends in / "
+        "stands for all that begin with it. Default: none.",
+    )
+    propagate_annotations: HandedDown = Field(
+        default_factory=list, description="Annotations that they get too, in the same way. Default: none."
+    )
+    pod_defaults: Annotated[dict[str, Any], NoDecode, AfterValidator(_pod_defaults)] = Field(
+        default_factory=dict,
+        description=f"JSON object of what pods get unless their service says otherwise: {', '.join(_DEFAULTED)}. "
+        "Default: none.",
     )
     resync: Annotated[Duration, AfterValidator(_at_least_a_second)] = Field(
         "10m", description="How often a service is looked at when nothing happens. Default 10m."
@@ -52,7 +91,12 @@ class Settings(BaseSettings):
     metrics_api_port: int = Field(8443, ge=1, le=65535, description="Port of that API. Default 8443.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Default info.")
 
-    @field_validator("namespaces", mode="before")
+    @field_validator("namespaces", "propagate_labels", "propagate_annotations", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+    @field_validator("pod_defaults", mode="before")
+    @classmethod
+    def _read(cls, value: object) -> object:
+        return json.loads(value) if isinstance(value, str) else value

@@ -1,11 +1,22 @@
 """spec.endpoint: where clients connect, and who may."""
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
-from octavo_operator.api.rules import STRICT
+from octavo_operator.api.rules import STRICT, cel, schema
 from octavo_operator.api.secrets import SecretName
+
+_ANNOTATION_PATTERN = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+_ANNOTATION_FORM = "the form of example.com/name"
+
+
+def _named(annotations: dict[str, str]) -> dict[str, str]:
+    for name in annotations:
+        if not re.fullmatch(_ANNOTATION_PATTERN, name):
+            raise ValueError(f"names must have {_ANNOTATION_FORM}, got {name!r}")
+    return annotations
 
 
 class RateLimitSpec(BaseModel):
@@ -34,6 +45,18 @@ class EndpointSpec(BaseModel):
     port: int = Field(80, ge=1, le=65535, description="Port of the Service. Default 80.")
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = Field(
         "ClusterIP", description="Who reaches the Service: ClusterIP, NodePort or LoadBalancer. Default ClusterIP."
+    )
+    annotations: Annotated[dict[str, Annotated[str, Field(max_length=8192)]], AfterValidator(_named)] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="Annotations of the Service, as a cloud's load balancers read them. Default: none.",
+        json_schema_extra=schema(
+            cel(
+                f"self.all(name, name.matches(r'{_ANNOTATION_PATTERN}'))",
+                f"'names must have {_ANNOTATION_FORM}, got '"
+                f" + self.filter(name, !name.matches(r'{_ANNOTATION_PATTERN}'))[0]",
+            )
+        ),
     )
     api_keys_secret: SecretName | None = Field(
         None,

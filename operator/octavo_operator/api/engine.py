@@ -1,9 +1,10 @@
-"""spec.engine: every knob of the engine, as its own configuration has them."""
+"""spec.engine: every knob of the engine, as its own configuration has them, and arguments of the server."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, create_model
 
+from octavo_operator.api.extra_arguments import ExtraArguments
 from octavo_operator.api.quantities import Memory
 from octavo_operator.api.rules import cel, strict
 from octavo_runtime.config.engine import EngineConfig
@@ -11,7 +12,10 @@ from octavo_runtime.config.presets import PRESET_FIELDS
 from octavo_runtime.config.units import Quantity
 
 if TYPE_CHECKING:
-    EngineSpec = EngineConfig
+
+    class EngineSpec(EngineConfig):
+        extra_args: list[str]
+
 else:
 
     def _engine_field(name: str) -> tuple[Any, Any]:
@@ -35,4 +39,15 @@ else:
             ),
         ),
         **{name: _engine_field(name) for name in EngineConfig.model_fields if name not in ("model", "device")},
+        extra_args=(
+            ExtraArguments,
+            Field(
+                default_factory=list,
+                max_length=32,
+                description="Arguments of octavo serve that have no field, each one word, such as "
+                "--metrics-aliases=vllm or --no-ui; $(NAME) stands for a variable of env. They come after those that "
+                "the operator sets, none of which may be given, and before those of podTemplate, which win. Default: "
+                "none.",
+            ),
+        ),
     )

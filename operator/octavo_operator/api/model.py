@@ -58,7 +58,9 @@ class ModelSpec(BaseModel):
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     token_secret: SecretKey | None = Field(
-        None, description="Access token for a gated or private hf:// model. Default: none."
+        None,
+        description="Access token for a gated or private hf:// model. Another Secret or key replaces the pods; what a "
+        "Secret holds is read when a pod starts. Default: none.",
     )
 
     @validates(mode="after")

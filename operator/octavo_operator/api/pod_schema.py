@@ -17,11 +17,11 @@ class Misfit(ValueError):
     """One line that names the field, what it must be and its value."""
 
 
-def fitted(template: dict[str, Any], where: str) -> dict[str, Any]:
-    """A pod template with every value of the type that Kubernetes wants; Misfit where a value can be of none. `where`:
-    how messages name the template. A null stays: it takes a field away. A field that is not known stays too: the
-    cluster may be newer than this operator, and says so itself if it is not."""
-    result: dict[str, Any] = _fit(template, ROOT, where)
+def fitted(template: dict[str, Any], where: str, type_: str = ROOT) -> dict[str, Any]:
+    """A pod template, or another object of `type_`, with every value of the type that Kubernetes wants; Misfit where a
+    value can be of none. `where`: how messages name the template. A null stays: it takes a field away. A field that is
+    not known stays too: the cluster may be newer than this operator, and says so itself if it is not."""
+    result: dict[str, Any] = _fit(template, type_, where)
     return result
 
 

@@ -2,7 +2,8 @@
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -27,6 +28,8 @@ class LLMService:
     uid: str
     generation: int
     spec: LLMServiceSpec
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
     replicas_said: bool = True  # whether somebody asked for spec.replicas, or the schema filled it in
 
     @property
@@ -59,6 +62,8 @@ def parse(body: dict[str, Any]) -> LLMService:
         uid=metadata["uid"],
         generation=metadata["generation"],
         spec=_with_fitted_template(document.spec),
+        labels=metadata.get("labels") or {},
+        annotations=metadata.get("annotations") or {},
         replicas_said=_says_replicas(body),
     )
 

@@ -9,6 +9,7 @@ from octavo_operator.api.accelerator import AcceleratorSpec
 from octavo_operator.api.autoscaling import AutoscalingSpec
 from octavo_operator.api.endpoint import EndpointSpec
 from octavo_operator.api.engine import EngineSpec
+from octavo_operator.api.environment import Environment
 from octavo_operator.api.model import ModelSpec
 from octavo_operator.api.observability import ObservabilitySpec
 from octavo_operator.api.pod_template import PodTemplate
@@ -56,6 +57,11 @@ class LLMServiceSpec(BaseModel):
         description="Number of pods; `kubectl scale` writes it. Not together with autoscaling. Where it is left out, "
         "an autoscaler of your own may scale the Deployment. Default 1.",
     )
+    suspend: bool = Field(
+        False,
+        description="Run no pod, whatever replicas and autoscaling say, and keep all else. Afterwards there are as "
+        "many as replicas says, or as an autoscaler of yours had left; with autoscaling, minReplicas. Default false.",
+    )
     autoscaling: AutoscalingSpec | None = Field(
         None, description="Let the load decide the number of pods. Default: off, replicas decides."
     )
@@ -71,12 +77,20 @@ class LLMServiceSpec(BaseModel):
         max_length=512,
         description="Image of the pods. Default: the one that the operator was installed with.",
     )
+    env: Environment = Field(
+        default_factory=list,
+        max_length=64,
+        description="Variables of the engine's environment. They win over those that the operator sets (HOME, HF_HOME, "
+        "HF_TOKEN), and podTemplate's over these. Default: none.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
     pod_template: PodTemplate = Field(
         default_factory=PodTemplate,
         description="Last resort: merged over the pod template that the operator builds. Lists merge by the key that "
         "Kubernetes gives them (containers, volumes and env by name, the container is called engine; volumeMounts by "
-        "mountPath; ports by containerPort); tolerations are added, and so are args that start with a dash; a null "
-        "removes; all else replaces. Default: empty.",
+        "mountPath; ports by containerPort); tolerations are added, and so are args that start with a dash; "
+        "topologySpreadConstraints replace those of the same topologyKey; a null removes; all else replaces. "
+        "Default: empty.",
     )
     observability: ObservabilitySpec = Field(
         default_factory=ObservabilitySpec, description="What watches the service. Default: a dashboard."

@@ -18,6 +18,8 @@ def decide(
 ) -> Replicas:
     """How many pods there are, and what the operator writes. `deployment` and `own_autoscaler`: what there is of the
     service's own; `rival`: another autoscaler of the Deployment."""
+    if service.spec.suspend:
+        return _suspended(service, deployment, own_autoscaler)
     if deployment is None:
         return Replicas()
     present = _present(deployment)
@@ -28,20 +30,40 @@ def decide(
         return Replicas(present=present)
     if service.replicas_said:
         return Replicas(present=present, wanted=service.spec.replicas)
+    kept = _left_behind(service, deployment, own_autoscaler)
+    return Replicas(present=present, wanted=service.spec.replicas if kept is None else kept, kept=kept)
+
+
+def _suspended(service: LLMService, deployment: Object | None, own_autoscaler: Object | None) -> Replicas:
+    """None, and what there was is remembered where nobody else would know it afterwards: another's autoscaler leaves a
+    Deployment of 0 replicas alone for ever."""
+    if deployment is None:
+        return Replicas(wanted=0)
+    said = service.spec.autoscaling is not None or service.replicas_said
+    kept = None if said else _left_behind(service, deployment, own_autoscaler)
+    return Replicas(present=_present(deployment), wanted=0, kept=kept)
+
+
+def _left_behind(service: LLMService, deployment: Object, own_autoscaler: Object | None) -> int | None:
+    """The number that an autoscaler left behind, where the spec says another."""
     kept = deployment["metadata"].get("annotations", {}).get(KEPT)
     if kept is not None and kept.isdecimal():
-        return Replicas(present=present, wanted=int(kept), kept=True)
+        return int(kept)
     if own_autoscaler is not None or _scaled_by_another(deployment):
-        wanted = max(present, 1)
-        return Replicas(present=present, wanted=wanted, kept=wanted != service.spec.replicas)
-    return Replicas(present=present, wanted=service.spec.replicas)
+        wanted = max(_present(deployment), 1)
+        return wanted if wanted != service.spec.replicas else None
+    return None
 
 
 def to_hand_over(service: LLMService, deployment: Object) -> int | None:
     """The number from which the service's autoscaler goes on; None where it holds the number already. It stays away
     from a Deployment of 0 replicas for ever, so it is given the fewest that it may have."""
     bounds = service.spec.autoscaling
-    if bounds is None or not (_present(deployment) == 0 or FIELD_MANAGER in _writers(deployment)):
+    if (
+        bounds is None
+        or service.spec.suspend
+        or not (_present(deployment) == 0 or FIELD_MANAGER in _writers(deployment))
+    ):
         return None
     return max(bounds.min_replicas, min(bounds.max_replicas, _present(deployment)))
 

@@ -33,7 +33,9 @@ class Crds(BaseModel):
     model_config = _STRICT
 
     enabled: bool = Field(
-        True, description="Install the LLMService definition. It stays when the chart goes, and the services with it."
+        True,
+        description="Install the LLMService definition, and the rights on it for the cluster's roles view, edit and "
+        "admin. The definition stays when the chart goes, and the services with it.",
     )
 
 
@@ -81,6 +83,43 @@ class Prometheus(BaseModel):
     )
 
 
+class Propagate(BaseModel):
+    model_config = _STRICT
+
+    labels: list[str] = Field(
+        default_factory=list,
+        description="Names of labels, such as team, cost-center; one that ends in / stands for all that begin with it. "
+        "A change of such a label, or of this list, replaces pods.",
+    )
+    annotations: list[str] = Field(default_factory=list, description="Names of annotations, in the same way.")
+
+
+class Variable(BaseModel):
+    model_config = _STRICT
+
+    name: str = Field(min_length=1, description="Its name.")
+    value: Text | bool | None = Field(None, description="Its value.")
+    value_from: dict[str, Any] | None = Field(None, description="Where its value comes from instead.")
+
+
+class PodDefaults(BaseModel):
+    model_config = _STRICT
+
+    image_pull_secrets: list[dict[str, str]] = Field(
+        default_factory=list,
+        description="Secrets to pull images with, as in [{name: registry}]; each service's namespace needs its own.",
+    )
+    node_selector: dict[str, Text | bool] = Field(
+        default_factory=dict, description="Labels of nodes that they may run on."
+    )
+    tolerations: list[dict[str, Any]] = Field(default_factory=list, description="Taints that they tolerate.")
+    runtime_class_name: str = Field("", description="RuntimeClass, such as nvidia; empty: the cluster's own.")
+    priority_class_name: str = Field("", description="PriorityClass; empty: the cluster's own.")
+    env: list[Variable] = Field(
+        default_factory=list, description="Variables of the engine, such as [{name: HTTPS_PROXY, value: ...}]."
+    )
+
+
 class Values(BaseModel):
     model_config = _STRICT | {"title": "Values of the octavo chart"}
 
@@ -96,6 +135,15 @@ class Values(BaseModel):
         default_factory=list,
         description="Namespaces to serve; empty: all. With a list, the operator has rights in these namespaces only, "
         "and none on the cluster. One that does not exist yet is left out: make it, and run helm upgrade.",
+    )
+    propagate: Propagate = Field(
+        default_factory=Propagate,
+        description="Labels and annotations of an LLMService that its objects and pods get too.",
+    )
+    pod_defaults: PodDefaults = Field(
+        default_factory=PodDefaults,
+        description="What the pods of services get unless spec.env or spec.podTemplate says otherwise. A change "
+        "replaces the pods of all services at the same time, each by its own rollout.strategy.",
     )
     resync: str = Field(
         "10m", pattern=DURATION_PATTERN, description="How often a service is looked at when nothing happens."

@@ -18,6 +18,7 @@ _MAX_EXACT = 2**53  # the API server compares bounds as doubles; int64 bounds th
 _KEEP = (
     "type", "description", "default", "enum", "format", "pattern",
     "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems",
+    "maxProperties",
 )  # fmt: skip
 
 _COLUMNS = [
@@ -137,7 +138,9 @@ def _structural(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str
             for name, value in schema["properties"].items()
         }
         if required:
-            result["required"] = required
+            result["required"] = [*required]  # a list of its own: YAML would refer to one that stands twice
+    elif isinstance(schema.get("additionalProperties"), dict):
+        result["additionalProperties"] = _structural(schema["additionalProperties"], definitions)
     elif schema.get("type") == "object":
         result["x-kubernetes-preserve-unknown-fields"] = True
     return result

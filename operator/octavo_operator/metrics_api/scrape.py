@@ -69,7 +69,7 @@ async def fetch(session: ClientSession, url: str) -> str:
     """The text of a pod's metrics; Unreadable where the answer is another."""
     async with session.get(url, allow_redirects=False) as response:
         if response.status in (401, 403):
-            raise Unreadable(f"asks for an API key on {url}: take --guard-metrics out of spec.podTemplate")
+            raise Unreadable(f"asks for an API key on {url}: take --guard-metrics out of the spec")
         if response.status != 200:
             raise Unreadable(f"answers on {url} with HTTP status {response.status}")
         body = bytearray()

@@ -7,12 +7,14 @@ from octavo_operator.resources import (
     dashboard,
     deployment,
     horizontal_pod_autoscaler,
+    metadata,
     pod_disruption_budget,
     scaled_object,
     service_account,
 )
 from octavo_operator.resources import service as service_resource
 from octavo_operator.resources.deployment import FRESH, Replicas
+from octavo_operator.resources.overlay import merge
 from octavo_operator.settings import Settings
 
 
@@ -27,9 +29,10 @@ def build(service: LLMService, settings: Settings, replicas: Replicas = FRESH) -
         pod_disruption_budget.build(service),
         deployment.build(service, settings, replicas),
     ]
-    autoscaling = service.spec.autoscaling
+    autoscaling = None if service.spec.suspend else service.spec.autoscaling
     if autoscaling is not None and autoscaling.provider == "keda":
         objects.append(scaled_object.build(service, autoscaling, settings.prometheus_url))
     elif autoscaling is not None:
         objects.append(horizontal_pod_autoscaler.build(service, autoscaling))
-    return objects
+    handed_down = metadata.handed_down(service, settings)
+    return [item | {"metadata": merge(handed_down, item["metadata"])} for item in objects]

@@ -7,7 +7,7 @@ from octavo_operator.api import GROUP, LLMService
 from octavo_operator.resources import metadata, pod_template
 from octavo_operator.settings import Settings
 
-# Remembers the number that an autoscaler left behind.
+# Remembers the number that an autoscaler left behind, also while the service is suspended.
 KEPT = f"{GROUP}/replicas"
 
 
@@ -18,12 +18,12 @@ class Replicas:
     Attributes:
         present: what the Deployment has, or will have once it is written; None for a new one.
         wanted: what the operator writes; None where somebody else does.
-        kept: whether `wanted` is the number that an autoscaler left behind.
+        kept: the number that an autoscaler left behind; None where the spec says another.
     """
 
     present: int | None = None
     wanted: int | None = None
-    kept: bool = False
+    kept: int | None = None
 
 
 FRESH = Replicas()
@@ -44,8 +44,8 @@ def build(service: LLMService, settings: Settings, replicas: Replicas) -> dict[s
     if wanted is not None:
         spec["replicas"] = wanted
     owned = metadata.owned(service, service.name)
-    if replicas.kept:
-        owned["annotations"] = {KEPT: str(wanted)}
+    if replicas.kept is not None:
+        owned["annotations"] = {KEPT: str(replicas.kept)}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": owned, "spec": spec}
 
 

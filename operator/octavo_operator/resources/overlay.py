@@ -17,10 +17,11 @@ KEYS = {
     "volumeDevices": ("devicePath",),
     "ports": ("containerPort", "protocol"),
     "hostAliases": ("ip",),
-    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
 }
 _KEY_DEFAULTS = {"protocol": "TCP"}
 _ADDED = ("tolerations",)
+# Kubernetes would keep a soft and a strict constraint of one topology side by side.
+_SPREAD = "topologySpreadConstraints"
 
 # Field -> those of its own fields of which an object may have one.
 _HANDLERS = frozenset({"exec", "grpc", "httpGet", "sleep", "tcpSocket"})
@@ -42,6 +43,9 @@ def merge(base: Any, over: Any, field: str = "") -> Any:
     if isinstance(base, list) and isinstance(over, list):
         if field in _ADDED:
             return base + [item for item in over if item not in base]
+        if field == _SPREAD:
+            said = [item.get("topologyKey") for item in over]
+            return [item for item in base if item["topologyKey"] not in said] + _without_nulls(over)
         if field in KEYS:
             return _merge_lists(base, over, field)
     return _without_nulls(over)

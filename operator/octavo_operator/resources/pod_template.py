@@ -26,7 +26,8 @@ SHUTDOWN_MARGIN = 15
 
 
 def build(service: LLMService, settings: Settings) -> dict[str, Any]:
-    """The pod template, with spec.podTemplate merged over it."""
+    """The pod template. Each layer lies over the last: what is handed down, the operator's own, the installation's
+    defaults, spec.env, spec.podTemplate."""
     template = {
         "metadata": {
             "labels": metadata.labels(service),
@@ -39,10 +40,26 @@ def build(service: LLMService, settings: Settings) -> dict[str, Any]:
         },
         "spec": _pod_spec(service, settings),
     }
-    merged: dict[str, Any] = merge(template, service.spec.pod_template.model_dump())
+    merged: dict[str, Any] = {"metadata": metadata.handed_down(service, settings)}
+    for layer in (template, _defaults(settings), _variables(service), service.spec.pod_template.model_dump()):
+        merged = merge(merged, layer)
     labels = merged.setdefault("metadata", {}).setdefault("labels", {})
     labels |= metadata.selector(service.name)  # else the Deployment would not own its pods
     return merged
+
+
+def _defaults(settings: Settings) -> dict[str, Any]:
+    of_pod = {name: value for name, value in settings.pod_defaults.items() if name != "env"}
+    return {"spec": of_pod | _of_engine(settings.pod_defaults.get("env", []))}
+
+
+def _variables(service: LLMService) -> dict[str, Any]:
+    variables = [variable.model_dump(by_alias=True, exclude_defaults=True) for variable in service.spec.env]
+    return {"spec": _of_engine(variables)}
+
+
+def _of_engine(variables: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"containers": [{"name": CONTAINER, "env": variables}]}
 
 
 def _pod_spec(service: LLMService, settings: Settings) -> dict[str, Any]:
@@ -60,6 +77,16 @@ def _pod_spec(service: LLMService, settings: Settings) -> dict[str, Any]:
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+        # Over the nodes where that can be, each rollout's pods for themselves: what dies with a node is few of them.
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": metadata.selector(service.name)},
+                "matchLabelKeys": ["pod-template-hash"],
+            }
+        ],
         "containers": [_container(service, settings)],
         "volumes": [
             {"name": "tmp", "emptyDir": {}},
@@ -139,11 +166,12 @@ def _arguments(service: LLMService) -> list[str]:
         arguments += ["--tls-cert", f"{TLS}/tls.crt", "--tls-key", f"{TLS}/tls.key"]
     for name, limit in spec.endpoint.rate_limit.model_dump(exclude_none=True).items():
         arguments += [flag(name), str(limit)]
-    engine = spec.engine.model_dump(by_alias=True, exclude_defaults=True)
+    engine = spec.engine.model_dump(by_alias=True, exclude_defaults=True, exclude={"extra_args"})
     if "kvCacheMemory" in engine:
         engine["kvCacheMemory"] = in_runtime_notation(engine["kvCacheMemory"])
     # Kubernetes reads $(NAME) in arguments, and $$ as $.
-    return arguments + [word.replace("$", "$$") for word in engine_flags(engine)]
+    arguments += [word.replace("$", "$$") for word in engine_flags(engine)]
+    return arguments + spec.engine.extra_args
 
 
 def _model(service: LLMService) -> str:

@@ -10,7 +10,7 @@ def build(service: LLMService) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata.owned(service, service.name),
+        "metadata": metadata.owned(service, service.name) | {"annotations": service.spec.endpoint.annotations},
         "spec": {
             "type": service.spec.endpoint.type,
             "selector": metadata.selector(service.name),

@@ -28,6 +28,7 @@ TROUBLE = "Trouble"
 
 SERVING = "Serving"
 SCALED_TO_ZERO = "ScaledToZero"
+SUSPENDED = "Suspended"
 ROLLING_OUT = "RollingOut"
 SCALING = "Scaling"
 STARTING = "Starting"
@@ -42,7 +43,7 @@ METRICS_API_UNAVAILABLE = "MetricsApiUnavailable"
 NO_METRIC = "NoMetric"
 
 # Reasons of Ready that are as asked for, or pass by themselves; every other one wants a person.
-PASSING = {SERVING, SCALED_TO_ZERO, STARTING, ROLLING_OUT, SCALING, diagnosis.SCHEDULING_GATED}
+PASSING = {SERVING, SCALED_TO_ZERO, SUSPENDED, STARTING, ROLLING_OUT, SCALING, diagnosis.SCHEDULING_GATED}
 
 _HPA_SETTLES = 120  # seconds; before that an autoscaler has no figures of new pods
 
@@ -126,7 +127,8 @@ def status(
     `autoscaler`: the service's own; `rival`: what else scales the Deployment, against spec.replicas; `contention`: that
     two operators would serve the namespace, in words; `metrics`: None where the operator brings none."""
     rollout = Rollout.of(deployment)
-    ready = _ready(obstacle, rollout, pods, events or {}, body["metadata"]["name"], deployment)
+    is_suspended = service is not None and service.spec.suspend
+    ready = _ready(obstacle, rollout, pods, events or {}, body["metadata"]["name"], deployment, is_suspended)
     scaling = _scaling(autoscaler, metrics)
     if ready[0] and obstacle is None:
         ready = _with_scaling(ready, service, autoscaler, rival, scaling, now)
@@ -138,7 +140,7 @@ def status(
         "Progressing": _progressing(rollout, deployment, service, obstacle),
         "Ready": ready,
     }
-    if service is not None and service.spec.autoscaling is not None:
+    if service is not None and service.spec.autoscaling is not None and not is_suspended:
         holds["ScalingActive"] = scaling
     if obstacle is not None and obstacle.stalls:
         holds["Stalled"] = (True, obstacle.reason, obstacle.message)
@@ -219,6 +221,8 @@ def _progressing(
         return True, ROLLING_OUT, f"{said}, {rollout.wanted} replicas)"
     if rollout.existing != rollout.wanted or rollout.ready != rollout.wanted:
         return True, SCALING, f"{rollout.ready} of {rollout.wanted} replicas answer"
+    if service is not None and service.spec.suspend:
+        return False, SUSPENDED, "no pod is left"
     return False, SERVING if rollout.wanted else SCALED_TO_ZERO, "every replica runs the present spec"
 
 
@@ -229,11 +233,14 @@ def _ready(
     events: Mapping[str, Sequence[Object]],
     name: str,
     deployment: Object | None,
+    is_suspended: bool,
 ) -> Verdict:
     answers = rollout.ready > 0 and rollout.settled
     if obstacle is not None:
         return obstacle.carried_out and answers, obstacle.reason, obstacle.message
     if deployment is not None and rollout.wanted == 0 and rollout.existing == 0:
+        if is_suspended:
+            return True, SUSPENDED, "spec.suspend is true, so no pod runs; all else is kept"
         return True, SCALED_TO_ZERO, f"replicas is 0, as asked for; kubectl scale llmservice {name} --replicas=1"
     counted = f"{rollout.ready} of {rollout.wanted} replicas answer"
     if rollout.ready and not rollout.settled:

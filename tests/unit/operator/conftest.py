@@ -19,7 +19,7 @@ from patience import PATIENCE, eventually
 ROOT = Path(__file__).parents[3]
 CONTROLLERS = (
     "deployment-controller,replicaset-controller,garbage-collector-controller,namespace-controller,"
-    "serviceaccount-controller,horizontal-pod-autoscaler-controller,disruption-controller"
+    "serviceaccount-controller,clusterrole-aggregation-controller,horizontal-pod-autoscaler-controller,disruption-controller"
 )
 
 

@@ -16,17 +16,26 @@ usual_specs = st.fixed_dictionaries(
     },
     optional={
         "replicas": st.integers(0, 3),
-        "engine": st.fixed_dictionaries({}, optional={"maxNumSeqs": st.integers(0, 8), "blockSize": st.just(16)}),
+        "suspend": st.booleans(),
+        "engine": st.fixed_dictionaries(
+            {}, optional={"maxNumSeqs": st.integers(0, 8), "blockSize": st.just(16), "extraArgs": st.just(["--no-ui"])}
+        ),
         "accelerator": st.sampled_from([{"type": "cpu"}, {"type": "nvidia"}]),
         "resources": st.sampled_from([{"cpu": "0.5", "memory": "1024Mi"}, {"cpu": 2, "memory": "4Gi"}]),
         "autoscaling": st.fixed_dictionaries({"maxReplicas": st.integers(1, 3)}),
         "observability": st.fixed_dictionaries({"dashboard": st.booleans()}),
-        "endpoint": st.fixed_dictionaries({"port": st.integers(1, 65535)}),
+        "endpoint": st.fixed_dictionaries(
+            {"port": st.integers(1, 65535)}, optional={"annotations": st.just({"example.com/a": "b"})}
+        ),
+        "env": st.sampled_from(
+            [[{"name": "A", "value": "b"}], [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]]
+        ),
         "podTemplate": st.just({"spec": {"nodeSelector": {"a": "b"}}}),
     },
 )
 
 _WORDS = ["a", "A b", "", "1", "80", "4Gi", "500m", "1Ki", "30s", "2h", "builtin://smollm2", "hf://a/b", "pvc://a/b"]
+_NAMES = ["a", "example.com/a", "A b", ""]
 _NUMBERS = [0, 1, 2, 80, 8000, 65535, 65536, 2**31, 2**64, -1]
 _SCALARS: dict[str, st.SearchStrategy[Any]] = {
     "string": st.sampled_from(_WORDS),
@@ -45,6 +54,8 @@ def _of_schema(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
         needed = {name: fields.pop(name) for name in schema.get("required", [])}
         some = st.lists(st.sampled_from(sorted(fields)), max_size=4, unique=True) if fields else st.just([])
         return some.flatmap(lambda chosen: st.fixed_dictionaries(needed | {name: fields[name] for name in chosen}))
+    if "additionalProperties" in schema:
+        return st.dictionaries(st.sampled_from(_NAMES), _of_schema(schema["additionalProperties"]), max_size=2)
     if schema.get("type") == "array":
         return st.lists(_of_schema(schema["items"]), max_size=3)
     if schema.get("type") in ("integer", "number"):

@@ -75,7 +75,13 @@ def test_cpu_quantities(text: str, cpus: float) -> None:
 def test_every_engine_setting_is_in_the_schema_and_no_other() -> None:
     engine = crd.spec_schema()["properties"]["engine"]["properties"]
     settings = {field.alias for name, field in EngineConfig.model_fields.items() if name not in ("model", "device")}
-    assert set(engine) == settings
+    assert set(engine) == settings | {"extraArgs"}
+
+
+def test_a_refusal_repeats_no_key() -> None:
+    with pytest.raises(api.InvalidSpec) as refusal:
+        api.parse(llmservice(SMALLEST | {"engine": {"extraArgs": ["--api-key=sk-3f9c0f6e7a1b4f0d"]}}))
+    assert "sk-" not in str(refusal.value)
 
 
 def test_every_description_says_the_default() -> None:
@@ -120,6 +126,9 @@ def test_strings_and_lists_are_bounded() -> None:
             found.append(path)
         if schema.get("type") == "array" and "maxItems" not in schema:
             found.append(path)
+        if "additionalProperties" in schema:
+            found += [] if "maxProperties" in schema else [path]
+            found += unbounded(schema["additionalProperties"], f"{path}.*")
         for name, field in schema.get("properties", {}).items():
             found += unbounded(field, f"{path}.{name}")
         return found + (unbounded(schema["items"], f"{path}[]") if "items" in schema else [])

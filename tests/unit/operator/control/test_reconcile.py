@@ -262,6 +262,52 @@ def test_an_autoscaled_service_at_zero_comes_up_again() -> None:
     assert replicas(cluster) == 2
 
 
+def test_a_suspended_service_runs_no_pod_and_comes_back_with_as_many() -> None:
+    cluster = cluster_with(replicas=3, suspend=True)
+    run(cluster)
+    assert replicas(cluster) == 0, "a new service too"
+    change(cluster, suspend=False)
+    run(cluster)
+    assert replicas(cluster) == 3
+    change(cluster, suspend=True)
+    run(cluster)
+    assert replicas(cluster) == 0
+    scaled_by(cluster, 2, manager="kubectl")
+    run(cluster)
+    assert replicas(cluster) == 0
+
+
+def test_a_suspended_service_has_no_autoscaler_and_comes_back_with_the_fewest_that_it_may_have() -> None:
+    cluster = cluster_with(autoscaling={"minReplicas": 2, "maxReplicas": 5}, suspend=True)
+    run(cluster)
+    assert replicas(cluster) == 0
+    assert ("HorizontalPodAutoscaler", "chat") not in cluster.objects
+    for asleep, count in ((False, 2), (True, 0), (False, 2)):
+        change(cluster, suspend=asleep)
+        run(cluster)
+        assert replicas(cluster) == count
+        assert (("HorizontalPodAutoscaler", "chat") in cluster.objects) is not asleep
+        run(cluster)
+        assert cluster.writes == [], "it is settled"
+
+
+def test_the_number_that_an_autoscaler_of_another_left_outlasts_the_suspension() -> None:
+    cluster = cluster_with()
+    run(cluster)
+    foreign_autoscaler(cluster)
+    scaled_by(cluster, 4)
+    change(cluster, suspend=True)
+    for _ in range(2):
+        run(cluster)
+        assert replicas(cluster) == 0
+    change(cluster, suspend=False)
+    run(cluster)
+    assert replicas(cluster) == 4
+    scaled_by(cluster, 5)
+    run(cluster)
+    assert replicas(cluster) == 5, "it decides again"
+
+
 @pytest.mark.parametrize(("replicas", "surge"), [(1, 1), (2, 0)])
 def test_the_present_number_decides_how_pods_on_gpus_are_replaced(replicas: int, surge: int) -> None:
     cluster = cluster_with(accelerator={"type": "nvidia"}, autoscaling={"minReplicas": 1, "maxReplicas": 4})
@@ -309,6 +355,17 @@ def test_what_others_wrote_is_taken_away_and_told() -> None:
     assert "took away what others wrote into Service chat" in [event.message for event in cluster.recorded]
     assert run(cluster) is Outcome.SETTLED
     assert cluster.writes == []
+
+
+def test_a_label_that_is_handed_down_comes_changes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.SETTINGS", SETTINGS.model_copy(update={"propagate_labels": ["team"]}))
+    cluster = cluster_with()
+    for value in ("search", "ads", None):
+        cluster.objects["LLMService", "chat"]["metadata"]["labels"] = {"team": value} if value else {}
+        run(cluster)
+        template = cluster.objects["Deployment", "chat"]["spec"]["template"]
+        for item in (cluster.objects["Service", "chat"], template):
+            assert item["metadata"]["labels"].get("team") == value
 
 
 def test_a_quota_is_no_mistake_in_the_spec() -> None:

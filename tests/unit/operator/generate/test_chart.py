@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from octavo_operator.settings import Settings
+
 CHART = Path(__file__).parents[4] / "charts" / "octavo"
 FOLDERS = [os.environ.get("OCTAVO_BIN", ""), str(Path.home() / ".cache/octavo/bin"), os.environ["PATH"]]
 HELM = shutil.which("helm", path=os.pathsep.join(FOLDERS))
@@ -54,16 +56,34 @@ def test_every_right_is_named(settings: tuple[str, ...]) -> None:
             assert rule["resourceNames"] == ["octavo-metrics-api"], "its own alone"
 
 
+def test_people_who_may_view_or_edit_a_namespace_may_do_so_with_its_services() -> None:
+    roles = of_kind(rendered("namespaces={one}"), "ClusterRole")
+    aggregated = {
+        role["metadata"]["name"].rpartition("-")[2]: {
+            label.rpartition("-")[2] for label in role["metadata"]["labels"] if "aggregate-to" in label
+        }
+        for role in roles
+    }
+    assert aggregated == {"view": {"view", "edit", "admin"}, "edit": {"edit", "admin"}}
+    for role in roles:
+        for rule in role["rules"]:
+            assert rule["verbs"] == ["get", "list", "watch"] or "llmservices/status" not in rule["resources"]
+
+
 def test_operator_for_some_namespaces_has_no_right_on_the_cluster() -> None:
-    documents = rendered("namespaces={one,two}")
+    documents = rendered("namespaces={one,two}", "crds.enabled=false")
     assert of_kind(documents, "ClusterRole") == of_kind(documents, "ClusterRoleBinding") == []
+    assert of_kind(rendered("namespaces={one,two}"), "ClusterRoleBinding") == []
     roles = [role for role in of_kind(documents, "Role") if "annotations" not in role["metadata"]]
     assert {role["metadata"]["namespace"] for role in roles} == {"one", "two"}
 
 
 def test_an_operator_for_some_namespaces_serves_the_metrics_api_on_request_alone() -> None:
     def roles(*settings: str) -> set[str]:
-        return {document["metadata"]["name"] for document in of_kind(rendered(*settings), "ClusterRole")}
+        return {
+            document["metadata"]["name"]
+            for document in of_kind(rendered(*settings, "crds.enabled=false"), "ClusterRole")
+        }
 
     assert roles("namespaces={one,two}", "metricsApi.enabled=true") == {"octavo-system-octavo-metrics-api"}
     assert roles("metricsApi.enabled=false") == {"octavo-system-octavo-operator"}
@@ -88,7 +108,8 @@ def test_a_release_of_any_name_has_a_service_of_a_good_one() -> None:
 
 
 def test_operator_is_locked_down_and_configured() -> None:
-    (deployment,) = of_kind(rendered("runtime.repository=here/demo", "runtime.tag=v7"), "Deployment")
+    settings = ("runtime.repository=here/demo", "runtime.tag=v7", "propagate.labels={team,cost-center}")
+    (deployment,) = of_kind(rendered(*settings), "Deployment")
     assert deployment["spec"]["strategy"] == {"type": "Recreate"}
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
@@ -96,7 +117,31 @@ def test_operator_is_locked_down_and_configured() -> None:
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     environment = {item["name"]: item["value"] for item in container["env"]}
     assert environment["OCTAVO_RUNTIME_IMAGE"] == "here/demo:v7"
+    assert environment["OCTAVO_PROPAGATE_LABELS"] == "team,cost-center"
     assert environment["OCTAVO_INSTALLATION"] == "octavo-system/octavo"
+
+
+def test_defaults_of_pods_reach_the_operator_as_they_were_written() -> None:
+    (deployment,) = of_kind(
+        rendered(
+            "podDefaults.nodeSelector.pool=20261128",
+            "podDefaults.env[0].name=HTTPS_PROXY",
+            "podDefaults.env[0].value=http://proxy:3128",
+            "podDefaults.imagePullSecrets[0].name=registry",
+            "podDefaults.runtimeClassName=nvidia",
+        ),
+        "Deployment",
+    )
+    environment = {
+        item["name"]: item["value"] for item in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    settings = Settings(runtime_image="x", pod_defaults=environment["OCTAVO_POD_DEFAULTS"])
+    assert settings.pod_defaults == {
+        "nodeSelector": {"pool": "20261128"},
+        "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+        "imagePullSecrets": [{"name": "registry"}],
+        "runtimeClassName": "nvidia",
+    }
 
 
 @pytest.mark.parametrize(
@@ -106,6 +151,7 @@ def test_operator_is_locked_down_and_configured() -> None:
         ("resync=soon", "/resync"),
         ("logLevel=loud", "/logLevel"),
         ("metricsApi.enabled=maybe", "/metricsApi/enabled"),
+        ("podDefaults.env[0].value=x", "name"),
     ],
 )
 def test_wrong_value_is_refused(setting: str, words: str) -> None:

@@ -36,6 +36,7 @@ def operator(api_server: Any, kubernetes: Kubernetes, metrics_api_port: int) -> 
     environment = {
         "OCTAVO_METRICS_API": "octavo-system/octavo-metrics-api",
         "OCTAVO_METRICS_API_PORT": str(metrics_api_port),
+        "OCTAVO_PROPAGATE_LABELS": "team",
     }
     running = Operator(api_server.kubeconfig("operator", token), api_server.folder / "operator.log", **environment)
     running.start()

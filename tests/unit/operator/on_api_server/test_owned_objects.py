@@ -90,3 +90,26 @@ def test_orphans_can_be_adopted(operator: Operator, kubernetes: Kubernetes, name
     deployment = kubernetes.get("deployment", name) or {}
     assert deployment["metadata"]["uid"] == uid
     assert deployment["metadata"]["ownerReferences"][0]["name"] == name
+
+
+def test_labels_that_are_handed_down_and_annotations_of_the_endpoint_come_and_go(
+    operator: Operator, kubernetes: Kubernetes, name: str
+) -> None:
+    def marks() -> tuple[str | None, str | None, set[str]]:
+        service, deployment = (kubernetes.get(kind, name) or {} for kind in ("service", "deployment"))
+        if not service or not deployment:
+            return None, None, set()
+        pods = deployment["spec"]["template"]["metadata"]["labels"]
+        annotations = {key for key in service["metadata"]["annotations"] if "example.com" in key}
+        return service["metadata"]["labels"].get("team"), pods.get("team"), annotations
+
+    kubernetes.apply(name, SMALLEST | {"endpoint": {"annotations": {"example.com/scheme": "internal"}}})
+    eventually(lambda: marks() == (None, None, {"example.com/scheme"}), what=lambda: f"the annotation: {marks()}")
+    kubernetes.kubectl("annotate", "service", name, "cloud.example.com/id=7")
+    kubernetes.kubectl("label", "llmservice", name, "team=search")
+    both = {"example.com/scheme", "cloud.example.com/id"}
+    eventually(lambda: marks() == ("search", "search", both), what=lambda: f"the label: {marks()}")
+    kubernetes.kubectl("label", "llmservice", name, "team-")
+    kubernetes.apply(name, SMALLEST)
+    gone = (None, None, {"cloud.example.com/id"})
+    eventually(lambda: marks() == gone, what=lambda: f"what was handed down is gone: {marks()}")

@@ -1,7 +1,9 @@
 """Who says how many pods there are."""
 
 import json
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from live import SMALLEST, Kubernetes, Operator
@@ -71,6 +73,12 @@ def test_an_autoscaler_of_the_deployment_is_respected(operator: Operator, kubern
             lambda: "--max-model-len" in json.dumps(kubernetes.get("deployment", name)), what="the edit is carried out"
         )
         assert (kubernetes.get("deployment", name) or {})["spec"]["replicas"] == 2
+        kubernetes.apply(name, SMALLEST | {"suspend": True})
+        eventually(lambda: kubernetes.reason(name) == "Suspended", what="Suspended")
+        time.sleep(3)  # the autoscaler looks every second
+        assert (kubernetes.get("deployment", name) or {})["spec"]["replicas"] == 0
+        kubernetes.apply(name, SMALLEST)
+        eventually(lambda: (kubernetes.get("deployment", name) or {})["spec"]["replicas"] == 2, what="as many again")
     finally:
         kubernetes.kubectl("delete", "hpa", f"{name}-theirs")
 
@@ -79,4 +87,26 @@ def test_a_service_at_zero_on_request_is_settled(operator: Operator, kubernetes:
     kubernetes.apply(name, SMALLEST | {"replicas": 0})
     kubernetes.kubectl("wait", "--for=condition=Ready", f"llmservice/{name}", "--timeout=300s")
     assert kubernetes.reason(name) == "ScaledToZero"
+    assert {event["type"] for event in kubernetes.events(name)} == {"Normal"}
+
+
+def test_a_suspended_service_is_settled_and_comes_back(
+    operator: Operator, kubernetes: Kubernetes, name: str, kstatus: Path
+) -> None:
+    def replicas() -> int:
+        return int((kubernetes.get("deployment", name) or {"spec": {"replicas": -1}})["spec"]["replicas"])
+
+    spec = SMALLEST | {"autoscaling": {"minReplicas": 2, "maxReplicas": 5}}
+    kubernetes.apply(name, spec)
+    eventually(lambda: kubernetes.get("horizontalpodautoscaler", name), what="the autoscaler")
+    kubernetes.apply(name, spec | {"suspend": True})
+    eventually(lambda: kubernetes.reason(name) == "Suspended", what="Suspended")
+    eventually(lambda: kubernetes.get("horizontalpodautoscaler", name) is None, what="the autoscaler is gone")
+    assert replicas() == 0
+    service = kubernetes.get("llmservice", name)
+    said = subprocess.run([kstatus], input=json.dumps(service), capture_output=True, text=True, check=True).stdout
+    assert said.startswith("Current"), said
+    kubernetes.apply(name, spec)
+    eventually(lambda: replicas() == 2, what="two replicas")
+    eventually(lambda: kubernetes.get("horizontalpodautoscaler", name), what="the autoscaler")
     assert {event["type"] for event in kubernetes.events(name)} == {"Normal"}

@@ -68,6 +68,16 @@ def test_tolerations_are_added() -> None:
     assert merge({"tolerations": [gpu]}, {"tolerations": [spot, gpu]}) == {"tolerations": [gpu, spot]}
 
 
+def test_a_spread_replaces_those_over_the_same_topology() -> None:
+    hosts = {"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1}
+    strict = {"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 2}
+    zones = {"topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1}
+    base = {"topologySpreadConstraints": [hosts]}
+    assert merge(base, {"topologySpreadConstraints": [zones]})["topologySpreadConstraints"] == [hosts, zones]
+    assert merge(base, {"topologySpreadConstraints": [strict]})["topologySpreadConstraints"] == [strict]
+    assert merge(base, {"topologySpreadConstraints": None}) == {}
+
+
 def test_ports_are_told_apart_by_number_and_protocol() -> None:
     ports = container(
         ports=[{"name": "web", "containerPort": 8000}, {"name": "dns", "containerPort": 8000, "protocol": "UDP"}]

@@ -3,8 +3,12 @@
 from typing import Any
 
 import pytest
-from built import built, engine, pod
+from built import built, engine, pod, service
+from pydantic import ValidationError
 
+from octavo_operator.api import InvalidSpec
+from octavo_operator.resources import pod_template
+from octavo_operator.settings import Settings
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.server import ServerConfig
 
@@ -48,6 +52,86 @@ def test_a_value_beside_a_preset_reaches_the_engine_even_where_it_is_the_default
 def test_kubernetes_reads_no_variable_in_a_setting() -> None:
     arguments = engine(engine={"chatTemplate": "{{ '$(HOME) $$' }}"})["args"]
     assert arguments[-2:] == ["--chat-template", "{{ '$$(HOME) $$$$' }}"]
+
+
+def test_extra_arguments_come_after_the_operators_and_before_those_of_the_pod_template() -> None:
+    over = {"spec": {"containers": [{"name": "engine", "args": ["--no-ui"]}]}}
+    extra = ["--metrics-aliases=vllm", "--otlp-endpoint=http://$(COLLECTOR):4318"]
+    arguments = engine(engine={"maxModelLen": 512, "extraArgs": extra}, podTemplate=over)["args"]
+    assert arguments[-5:] == ["--max-model-len", "512", *extra, "--no-ui"]
+
+
+def test_no_argument_that_the_operator_sets_may_be_given_again() -> None:
+    endpoint = SECURED | {"rateLimit": {"requestsPerMinute": 1, "tokensPerMinute": 1, "maxConcurrentRequests": 1}}
+    settings = {"preset": "latency", "enablePrefixCaching": False}
+    written = engine(model={"uri": "builtin://smollm2", "servedNames": ["a"]}, endpoint=endpoint, engine=settings)
+    flags = [word for word in written["args"] if word.startswith("--")]
+    assert len(flags) == 14
+    for flag in flags:
+        with pytest.raises(InvalidSpec, match=rf"extraArgs.0: .*got {flag}$"):
+            engine(engine={"extraArgs": [f"{flag}=1"]})
+
+
+def test_a_variable_takes_the_place_of_the_operators_and_gives_way_to_the_pod_templates() -> None:
+    over = {"spec": {"containers": [{"name": "engine", "env": [{"name": "B", "value": "theirs"}]}]}}
+    source = {"configMapKeyRef": {"name": "proxies", "key": "http"}}
+    own = [{"name": "HF_HOME", "valueFrom": source}, {"name": "B", "value": "own"}, {"name": "C", "value": ""}]
+    assert engine(env=own, podTemplate=over)["env"] == [
+        {"name": "HOME", "value": "/var/cache/octavo"},
+        {"name": "HF_HOME", "valueFrom": source},
+        {"name": "B", "value": "theirs"},
+        {"name": "C", "value": ""},
+    ]
+
+
+def test_defaults_of_the_installation_give_way_to_the_service() -> None:
+    defaults = {
+        "imagePullSecrets": [{"name": "registry"}],
+        "nodeSelector": {"pool": "llm", "arch": "amd64"},
+        "tolerations": [{"key": "llm", "operator": "Exists"}],
+        "runtimeClassName": "nvidia",
+        "priorityClassName": "",
+        "env": [{"name": name, "value": "default"} for name in ("A", "B", "HF_HOME")],
+    }
+    settings = Settings(runtime_image="octavo/runtime:1", pod_defaults=defaults)
+    over = {
+        "spec": {
+            "nodeSelector": {"pool": "own"},
+            "runtimeClassName": None,
+            "containers": [{"name": "engine", "env": [{"name": "B", "value": "template"}]}],
+        }
+    }
+    own = service(env=[{"name": "A", "value": "env"}, {"name": "B", "value": "env"}], podTemplate=over)
+    spec = pod_template.build(own, settings)["spec"]
+    assert spec["imagePullSecrets"] == [{"name": "registry"}]
+    assert spec["nodeSelector"] == {"pool": "own", "arch": "amd64"}
+    assert spec["tolerations"] == [{"key": "llm", "operator": "Exists"}]
+    assert not {"runtimeClassName", "priorityClassName"} & spec.keys()
+    (container,) = spec["containers"]
+    environment = {item["name"]: item["value"] for item in container["env"]}
+    assert environment == {"HOME": "/var/cache/octavo", "HF_HOME": "default", "A": "env", "B": "template"}
+
+
+@pytest.mark.parametrize(
+    ("defaults", "words"),
+    [
+        ('{"hostNetwork": true}', "must hold none but imagePullSecrets, .*got 'hostNetwork'"),
+        ('{"tolerations": [{"tolerationSeconds": "soon"}]}', "podDefaults.tolerations.0..tolerationSeconds: must be a"),
+        ('{"env": [{"name": "A", "value": 1.5}]}', "podDefaults.env.0..value: must be text"),
+        ("{", "pod_defaults"),
+    ],
+)
+def test_wrong_defaults_are_refused_by_name(defaults: str, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Settings(runtime_image="octavo/runtime:1", pod_defaults=defaults)
+
+
+def test_another_token_secret_is_another_template() -> None:
+    first, second = (
+        built("Deployment", model={"uri": "hf://a/b", "tokenSecret": {"name": name}})["spec"]["template"]
+        for name in ("one", "two")
+    )
+    assert first != second
 
 
 def test_gpu_is_requested_and_used() -> None:
@@ -130,6 +214,14 @@ def test_pod_is_locked_down() -> None:
     }
     writable = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert writable == {"/tmp", "/var/cache/octavo", "/dev/shm"}
+
+
+def test_pods_spread_over_nodes_where_that_can_be() -> None:
+    (spread,) = pod()["topologySpreadConstraints"]
+    assert (spread["maxSkew"], spread["topologyKey"]) == (1, "kubernetes.io/hostname")
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
+    labels = built("Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert spread["labelSelector"]["matchLabels"].items() <= labels.items()
 
 
 @pytest.mark.parametrize(("drain", "seconds"), [("300s", 300), ("5m", 300), ("500ms", 1), ("0s", 0)])

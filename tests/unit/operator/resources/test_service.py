@@ -19,3 +19,8 @@ def test_the_endpoint_is_as_asked_for_and_leads_to_the_engines_port(
 def test_it_selects_the_pods_of_its_service() -> None:
     labels = built("Deployment")["spec"]["template"]["metadata"]["labels"]
     assert built("Service")["spec"]["selector"].items() <= labels.items()
+
+
+def test_it_bears_the_annotations_of_the_endpoint() -> None:
+    annotations = {"service.example.com/load-balancer-type": "internal"}
+    assert built("Service", endpoint={"annotations": annotations})["metadata"]["annotations"] == annotations

@@ -58,6 +58,25 @@ def test_ready(live: Any, pods: list[dict[str, Any]], ready: str, reason: str, a
     assert all(item["observedGeneration"] == 3 for item in result["conditions"])
 
 
+@pytest.mark.parametrize(
+    ("live", "ready", "progressing"),
+    [
+        (deployment(0, 2, 2, 2, seen=1), ("False", "RollingOut"), ("True", "RollingOut")),
+        (deployment(0, 1, 1, 1), ("True", "Serving"), ("True", "Scaling")),
+        (deployment(0, 0, 0, 0), ("True", "Suspended"), ("False", "Suspended")),
+    ],
+    ids=["not yet seen", "a pod still drains", "no pod is left"],
+)
+def test_a_suspended_service_is_settled_once_no_pod_is_left(
+    live: dict[str, Any], ready: tuple[str, str], progressing: tuple[str, str]
+) -> None:
+    body = BODY | {"spec": {"model": {"uri": "builtin://smollm2"}, "suspend": True, "autoscaling": {"maxReplicas": 3}}}
+    result = conditions.status(body, api.parse(body), None, live, [], "2026-01-01T00:00:00Z")
+    told = {item["type"]: (item["status"], item["reason"]) for item in result["conditions"]}
+    assert (told["Ready"], told["Progressing"]) == (ready, progressing)
+    assert "Stalled" not in told
+
+
 def test_status_holds_to_its_own_schema() -> None:
     result = status(deployment(1, 1, 1, 1))
     assert api.LLMServiceStatus.model_validate(result).model_dump(by_alias=True) == result
