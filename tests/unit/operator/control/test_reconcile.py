@@ -357,12 +357,12 @@ def test_what_others_wrote_is_taken_away_and_told() -> None:
     assert cluster.writes == []
 
 
-def test_a_label_that_is_handed_down_comes_changes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"{__name__}.SETTINGS", SETTINGS.model_copy(update={"propagate_labels": ["team"]}))
+def test_a_label_that_is_handed_down_comes_changes_and_goes() -> None:
+    handing_down = SETTINGS.model_copy(update={"propagate_labels": ["team"]})
     cluster = cluster_with()
     for value in ("search", "ads", None):
         cluster.objects["LLMService", "chat"]["metadata"]["labels"] = {"team": value} if value else {}
-        run(cluster)
+        run(cluster, handing_down)
         template = cluster.objects["Deployment", "chat"]["spec"]["template"]
         for item in (cluster.objects["Service", "chat"], template):
             assert item["metadata"]["labels"].get("team") == value
