@@ -31,7 +31,8 @@ COPY pyproject.toml constraints.txt ./
 RUN grep --extended-regexp '^(torch|triton|nvidia-|cuda-)' constraints.txt > torch.txt \
     && python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 extras = project['optional-dependencies']; \
-[open(f'{name}.txt', 'w').write('\n'.join(project['dependencies'] + extras[name])) for name in ('operator', 'runtime')]"
+contents = {'operator': extras['operator'], 'runtime': extras['runtime'] + extras['tracing']}; \
+[open(f'{name}.txt', 'w').write('\n'.join(project['dependencies'] + needed)) for name, needed in contents.items()]"
 
 # Octavo itself, laid out as below /opt/octavo.
 FROM build AS octavo

@@ -112,6 +112,7 @@ def test_operator_is_locked_down_and_configured() -> None:
     (deployment,) = of_kind(rendered(*settings), "Deployment")
     assert deployment["spec"]["strategy"] == {"type": "Recreate"}
     pod = deployment["spec"]["template"]["spec"]
+    assert pod["enableServiceLinks"] is False  # OCTAVO_METRICS_API_PORT would be an address, not a setting
     (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
