@@ -24,17 +24,16 @@ class Cluster(Protocol):
 async def register(cluster: Cluster, namespace: str, name: str, authority: bytes) -> str | None:
     """Make the APIService or put it right; why the API is not served by way of it, None where it is. `namespace`,
     `name`: of the Service; `authority`: what signs the certificate that it answers with, in PEM."""
-    for version in (NAME, OLDER):
-        live = await cluster.get("APIService", None, version)
-        if live is not None and (version == OLDER or not _leads_to(live, namespace, name)):
+    live, older = await cluster.get("APIService", None, NAME), await cluster.get("APIService", None, OLDER)
+    for version, another in ((NAME, None if _leads_to(live, namespace, name) else live), (OLDER, older)):
+        if another is not None:
             return (
-                f"APIService {version} is {_owner(live)}: it serves the autoscalers' metrics in this cluster. Let it "
-                "serve the engine's too, and set spec.autoscaling.provider: prometheus-adapter, or keda"
+                f"APIService {version} is {_owner(another)}: it serves the autoscalers' metrics in this cluster. Let "
+                "it serve the engine's too, and set spec.autoscaling.provider: prometheus-adapter, or keda"
             )
     role = await cluster.get("ClusterRole", None, f"{namespace}-{name}")
     if role is None:
         return f"ClusterRole {namespace}-{name} of the chart is not there: run helm upgrade"
-    live = await cluster.get("APIService", None, NAME)
     wanted = _api_service(namespace, name, authority, role["metadata"])
     if live is None:
         await cluster.create(wanted)
@@ -77,8 +76,8 @@ def _api_service(namespace: str, name: str, authority: bytes, role: Mapping[str,
     }
 
 
-def _leads_to(live: Object, namespace: str, name: str) -> bool:
-    service = live["spec"].get("service") or {}
+def _leads_to(live: Object | None, namespace: str, name: str) -> bool:
+    service = (live["spec"].get("service") if live is not None else None) or {}
     return (service.get("namespace"), service.get("name")) == (namespace, name)
 
 

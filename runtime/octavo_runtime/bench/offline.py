@@ -8,10 +8,9 @@ from octavo_runtime.bench.drive import configure
 from octavo_runtime.bench.jobs import Job
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.model_shape import served
-from octavo_runtime.bench.offline_requests import equal_lengths, within, workload
+from octavo_runtime.bench.offline_requests import check_lengths, equal_lengths, within, workload
 from octavo_runtime.bench.profile import profiled
 from octavo_runtime.bench.rows import Peer, Row, find_peer, publish, save
-from octavo_runtime.config.options import BadOption
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.protocol.sampling_params import SamplingParams
 
@@ -46,10 +45,7 @@ def run(
 
 def fitted(engine: Engine, jobs: Sequence[Job]) -> list[Job]:
     """The jobs in the engine's vocabulary; BadOption where one is longer than it serves."""
-    longest = max(len(job.prompt) + job.output_len for job in jobs)
-    if longest > engine.ready.max_model_len:
-        limit = engine.ready.max_model_len
-        raise BadOption(f"max_model_len: must be at least {longest:,} for these requests, got {limit:,}")
+    check_lengths(jobs, engine.ready.max_model_len)
     return list(map(within(engine.ready.vocab_size), jobs))
 
 

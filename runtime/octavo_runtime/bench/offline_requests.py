@@ -2,7 +2,7 @@
 engine, so that figures of one day and one engine can be laid beside another's."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -49,6 +49,13 @@ def shared_prefix(count: int = _COUNT) -> list[Job]:
     generator = np.random.default_rng(2)
     head = _tokens(generator, 2048)
     return [Job(head + _tokens(generator, 64), 64) for _ in range(count)]
+
+
+def check_lengths(jobs: Iterable[Job], limit: int) -> None:
+    """BadOption where a job is longer than `limit`, the longest sequence that is served."""
+    longest = max(len(job.prompt) + job.output_len for job in jobs)
+    if longest > limit:
+        raise BadOption(f"max_model_len: must be at least {longest:,} for these requests, got {limit:,}")
 
 
 def within(vocab_size: int) -> Callable[[Job], Job]:

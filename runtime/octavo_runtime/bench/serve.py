@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from octavo_runtime.bench.event_reader import Stream, read_streams
 from octavo_runtime.bench.jobs import Job, percentile, poisson_arrivals
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.model_shape import served
-from octavo_runtime.bench.offline_requests import within, workload
+from octavo_runtime.bench.offline_requests import check_lengths, within, workload
 from octavo_runtime.bench.rows import Peer, Row, find_peer, publish, save
 from octavo_runtime.bench.server import serving
+from octavo_runtime.config.flags import engine_flags
 from octavo_runtime.config.options import BadOption
 from octavo_runtime.planning.known_models import find_spec
 
@@ -37,15 +39,12 @@ def run(
     """Measures and prints each of the comma-separated `workloads` at each of the comma-separated `rates`."""
     chosen = {name.strip(): workload(name.strip()) for name in workloads.split(",")}
     arrivals = {rate: _rate(rate) for rate in (word.strip() for word in rates.split(","))}
-    longest = max(len(job.prompt) + job.output_len for jobs in chosen.values() for job in jobs)
-    if longest > int(str(settings["max_model_len"])):
-        limit = settings["max_model_len"]
-        raise BadOption(f"max_model_len: must be at least {longest:,} for these requests, got {limit}")
+    check_lengths(chain(*chosen.values()), int(str(settings["max_model_len"])))
     with served(model) as (opened, needed):
         vocabulary = find_spec(opened).vocab_size
         if needed:
             _write_tokenizer(Path(opened), vocabulary)
-        with serving(opened, ["--served-name", _NAME, *_flags(settings | needed)]) as server:
+        with serving(opened, ["--served-name", _NAME, *engine_flags(settings | needed)]) as server:
             url = f"{server.base_url}/completions"
             device = machine(server.device)
             peer = find_peer(peers, device)
@@ -115,10 +114,6 @@ def _rate(word: str) -> float:
     if not 0 <= rate <= 10_000:
         raise BadOption(f"rates: must be numbers from 0 (all at once) to 10000, got {word!r}")
     return rate
-
-
-def _flags(settings: dict[str, object]) -> list[str]:
-    return [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
 
 
 def _write_tokenizer(folder: Path, vocabulary: int) -> None:

@@ -14,7 +14,6 @@ from octavo_runtime.layers.linear import FEW_ROWS, DenseLinear
 from octavo_runtime.layers.lm_head import Head
 from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.norm import Norm
-from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -96,7 +95,6 @@ class Decoder:
     embedding: Embedding
     stack: Stack
     head: Head  # hidden -> vocab
-    rotary: RotaryEmbedding
     few_rows: Stack | None = None  # the layers once more, where their weights are kept packed
 
     @property
@@ -108,8 +106,7 @@ class Decoder:
 
     def reach(self, positions: int) -> None:
         """See RotaryEmbedding.reach."""
-        of_layers = {layer.attention.rotary for layer in self.stack.layers if layer.attention.rotary}
-        for rotary in {self.rotary, *of_layers}:
+        for rotary in {layer.attention.rotary for layer in self.stack.layers if layer.attention.rotary}:
             rotary.reach(positions)
 
     def forward(self, batch: Batch, kv_cache: Tensor) -> Tensor:
@@ -125,8 +122,7 @@ class Decoder:
 
     def plan_attention(self, batch: Batch, kv_cache: Tensor) -> AttentionPlans:
         """What the layers' attention shares in a step. kv_cache: see `forward`."""
-        windows = dict.fromkeys(layer.attention.window for layer in self.stack.layers)
-        return plan_attention(batch, kv_cache, self.spec.num_heads, windows, self.spec.attention_softcap)
+        return plan_attention(batch, kv_cache, self.spec.num_heads, self._windows, self.spec.attention_softcap)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token scores [rows, vocab] in float32 for rows of hidden states."""
@@ -153,6 +149,10 @@ class Decoder:
             return stack(stream, step, dict.fromkeys(plans, plan), kv_cache)
 
         return self._recordings.run(compute, stream, batch.positions, batch.slots, attention.words, kv_cache)
+
+    @cached_property
+    def _windows(self) -> frozenset[int | None]:
+        return frozenset(layer.attention.window for layer in self.stack.layers)
 
     @cached_property
     def _recordings(self) -> "Recordings":

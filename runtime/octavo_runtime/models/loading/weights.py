@@ -159,7 +159,6 @@ def build_decoder(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype
         embedding=embedding,
         stack=Stack(layers, last),
         head=head,
-        rotary=rotary,
         few_rows=Stack(packed_layers, _widened(last)) if len(packed_layers) == spec.num_layers else None,
     )
 
