@@ -16,23 +16,29 @@ draw_tokens.
 from octavo_kernels.add_rms_norm import add_rms_norm
 from octavo_kernels.decode_inputs import decode_inputs
 from octavo_kernels.draw_tokens import draw_tokens
-from octavo_kernels.gelu_mul import gelu_mul
+from octavo_kernels.experts import experts
+from octavo_kernels.gate_mul import gate_mul
+from octavo_kernels.grouped_linear import grouped_linear
+from octavo_kernels.latent_decode import latent_decode
 from octavo_kernels.paged_decode import paged_decode
 from octavo_kernels.paged_prefill import paged_prefill
 from octavo_kernels.rms_norm import rms_norm
-from octavo_kernels.rotary import rotary
-from octavo_kernels.silu_mul import silu_mul
+from octavo_kernels.rotary_write_kv import rotary_write_kv
+from octavo_kernels.rotary_write_latent import rotary_write_latent
 from octavo_kernels.write_kv import write_kv
 
 __all__ = [
     "add_rms_norm",
     "decode_inputs",
     "draw_tokens",
-    "gelu_mul",
+    "experts",
+    "gate_mul",
+    "grouped_linear",
+    "latent_decode",
     "paged_decode",
     "paged_prefill",
     "rms_norm",
-    "rotary",
-    "silu_mul",
+    "rotary_write_kv",
+    "rotary_write_latent",
     "write_kv",
 ]

@@ -9,6 +9,8 @@ each query row, the largest score so far, the sum of the exponentials and the we
 import triton
 import triton.language as tl
 
+from octavo_kernels.eight_bits_kernels import widened
+
 # The softmax is taken to base 2, for which GPUs have an instruction: scores are scaled by this too.
 LOG2_E = 1.4426950408889634
 _LOG2_E = tl.constexpr(LOG2_E)
@@ -24,11 +26,11 @@ def load_rows(pointer, row_offsets, row_mask, MASKED: tl.constexpr, HEAD_DIM: tl
     pointers = pointer + row_offsets[:, None] + dim[None, :]
     if PADDED_DIM != HEAD_DIM:
         if MASKED:
-            rows = tl.load(pointers, mask=row_mask[:, None] & (dim < HEAD_DIM)[None, :], other=0.0)
+            rows = tl.load(pointers, mask=row_mask[:, None] & (dim < HEAD_DIM)[None, :], other=0)
         else:
-            rows = tl.load(pointers, mask=(dim < HEAD_DIM)[None, :], other=0.0)
+            rows = tl.load(pointers, mask=(dim < HEAD_DIM)[None, :], other=0)
     elif MASKED:
-        rows = tl.load(pointers, mask=row_mask[:, None], other=0.0)
+        rows = tl.load(pointers, mask=row_mask[:, None], other=0)
     else:
         rows = tl.load(pointers)
     return rows
@@ -45,9 +47,20 @@ def begin(ROWS: tl.constexpr, PADDED_DIM: tl.constexpr):
 
 
 @triton.jit
+def begin_with_sinks(sinks, head, row_mask, ROWS: tl.constexpr, PADDED_DIM: tl.constexpr):
+    """`begin`, and then the sink of each row's head. sinks: pointer to [heads] float32, or None; head, row_mask:
+    [ROWS]."""
+    weighted, row_max, row_sum = begin(ROWS, PADDED_DIM)
+    if sinks is not None:
+        row_max = tl.load(sinks + head, mask=row_mask, other=0.0) * _LOG2_E
+        row_sum += 1.0
+    return weighted, row_max, row_sum
+
+
+@triton.jit
 def attend(
     softmax,  # of `begin` or of the last call
-    query,  # [ROWS, PADDED_DIM], in the cache's type, 0 beyond HEAD_DIM
+    query,  # [ROWS, PADDED_DIM], in the cache's type unless that has 8 bits, 0 beyond HEAD_DIM
     last_visible,  # [ROWS] int: the last position that a row may see; looked at only if MASKED
     cache,  # LayerCache
     kv_head,
@@ -63,6 +76,8 @@ def attend(
     STAGES: tl.constexpr,
     WINDOW: tl.constexpr,  # positions that a row may see, up to its last one; 0: all; looked at only if MASKED
     SOFTCAP: tl.constexpr,  # of the scores; 0: none
+    KIND: tl.constexpr = 0,  # how the cache's numbers are stored, see eight_bits_kernels
+    CAUSAL: tl.constexpr = True,  # else a row sees what follows it too, up to `end`, and in a window to both sides
 ):
     """Goes on with an online softmax over positions start..end - 1, for one program of any grid.
 
@@ -80,8 +95,8 @@ def attend(
         # 64 bits: a cache may hold more than 2**31 elements.
         offsets = block.to(tl.int64) * cache.stride_block + (position % BLOCK_SIZE) * cache.stride_slot
         # Slots beyond the sequence may hold anything: their weight is 0, and 0 * NaN would be NaN.
-        key = load_rows(key_head, offsets, position < end, MASKED, HEAD_DIM, PADDED_DIM)
-        value = load_rows(value_head, offsets, position < end, MASKED, HEAD_DIM, PADDED_DIM)
+        key = widened(load_rows(key_head, offsets, position < end, MASKED, HEAD_DIM, PADDED_DIM), query, KIND)
+        value = widened(load_rows(value_head, offsets, position < end, MASKED, HEAD_DIM, PADDED_DIM), query, KIND)
         following = position + TILE
         block = tl.load(block_table + following // BLOCK_SIZE, mask=following < end, other=0)
 
@@ -91,7 +106,12 @@ def attend(
             CAP: tl.constexpr = SOFTCAP * _LOG2_E
             scores = CAP * (2 * tl.sigmoid(scores * (2 / CAP)) - 1)
         if MASKED:
-            scores = tl.where(position[None, :] <= last_visible[:, None], scores, HIDDEN)
+            if CAUSAL:
+                scores = tl.where(position[None, :] <= last_visible[:, None], scores, HIDDEN)
+            else:
+                scores = tl.where((position < end)[None, :], scores, HIDDEN)
+                if WINDOW != 0:
+                    scores = tl.where(position[None, :] < last_visible[:, None] + WINDOW, scores, HIDDEN)
             if WINDOW != 0:
                 scores = tl.where(position[None, :] > last_visible[:, None] - WINDOW, scores, HIDDEN)
         new_max = tl.maximum(row_max, tl.max(scores, 1))

@@ -21,6 +21,7 @@ from octavo_kernels.native.compilation import LEVELS, build, digest
 
 # numbers.hpp names them so.
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+CACHE_TYPES = TYPES | {torch.float8_e4m3fn: 3, torch.int8: 4}
 
 Argument = Tensor | int | float | None
 Pack = Callable[..., bytes]

@@ -22,6 +22,7 @@ constexpr int CACHE_LINE = 64;  // bytes
 typedef float floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t integers __attribute__((vector_size(4 * LANES)));
 typedef int16_t pairs __attribute__((vector_size(4 * LANES)));  // LANES times two neighbours
+typedef int8_t bytes __attribute__((vector_size(2 * LANES)));
 typedef int16_t shorts __attribute__((vector_size(2 * LANES)));
 typedef float four_floats __attribute__((vector_size(16)));
 
@@ -52,6 +53,18 @@ inline floats load(const float16* memory) {
 #endif
 }
 
+inline floats load(const fp8* memory) {
+    typedef uint8_t bytes __attribute__((vector_size(LANES)));
+    typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+    const words wide = __builtin_convertvector(load_raw<bytes>(memory), words);
+    return std::bit_cast<floats>((wide & 0x80) << 24 | (wide & 0x7f) << 20) * 0x1p120f;
+}
+
+inline floats load(const int8* memory) {
+    typedef int8_t bytes __attribute__((vector_size(LANES)));
+    return __builtin_convertvector(load_raw<bytes>(memory), floats);
+}
+
 template <class Element, class Vector>
 inline void store(Element* memory, Vector vector) {
     std::memcpy(memory, &vector, sizeof vector);
@@ -76,14 +89,55 @@ inline pairs broadcast_pair(const int16_t* memory) {
 
 // 2 * LANES signed bytes.
 inline pairs load_byte_pairs(const uint8_t* memory) {
-    typedef int8_t bytes __attribute__((vector_size(2 * LANES)));
     return __builtin_convertvector(load_raw<bytes>(memory), pairs);
 }
 
 // 2 * LANES bytes as they are.
 inline pairs load_unsigned_pairs(const uint8_t* memory) {
-    typedef uint8_t bytes __attribute__((vector_size(2 * LANES)));
-    return __builtin_convertvector(load_raw<bytes>(memory), pairs);
+    typedef uint8_t unsigned_bytes __attribute__((vector_size(2 * LANES)));
+    return __builtin_convertvector(load_raw<unsigned_bytes>(memory), pairs);
+}
+
+// LANES bytes as numbers. The compiler would convert them one by one.
+inline floats load_signed_bytes(const uint8_t* memory) {
+#if defined(__AVX512BW__)
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_raw<__m128i>(memory)));
+#elif defined(__AVX2__)
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(memory))));
+#else
+    floats found;
+    for (int lane = 0; lane < LANES; lane++) found[lane] = static_cast<int8_t>(memory[lane]);
+    return found;
+#endif
+}
+
+inline floats load_unsigned_bytes(const uint8_t* memory) {
+#if defined(__AVX512BW__)
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(load_raw<__m128i>(memory)));
+#elif defined(__AVX2__)
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(memory))));
+#else
+    floats found;
+    for (int lane = 0; lane < LANES; lane++) found[lane] = memory[lane];
+    return found;
+#endif
+}
+
+// Of 16 numbers those that the indices, from 0 to 15, name.
+inline pairs looked_up(const int8_t* numbers, bytes indices) {
+#if defined(__AVX2__) && defined(__AVX512BW__)
+    const __m256i table = _mm256_broadcastsi128_si256(load_raw<__m128i>(numbers));
+    return __builtin_convertvector(
+        std::bit_cast<bytes>(_mm256_shuffle_epi8(table, std::bit_cast<__m256i>(indices))), pairs);
+#elif defined(__AVX2__)
+    const __m128i table = load_raw<__m128i>(numbers);
+    return __builtin_convertvector(std::bit_cast<bytes>(_mm_shuffle_epi8(table, std::bit_cast<__m128i>(indices))),
+                                   pairs);
+#else
+    pairs found;
+    for (int lane = 0; lane < 2 * LANES; lane++) found[lane] = numbers[indices[lane]];
+    return found;
+#endif
 }
 
 // Of each lane's pairs (a, b) and (c, d), a * c + b * d + sum.

@@ -20,12 +20,14 @@ def paged_decode(
     plan: "DecodePlan | HopperPlan | None" = None,
     window: int | None = None,
     softcap: float | None = None,
+    sinks: Tensor | None = None,
+    scales: Tensor | None = None,
 ) -> Tensor:
     """Attention of each sequence's newest token over all its tokens, itself included.
 
     Args:
-        q: [batch, q_heads, head_dim], batch > 0, in the caches' dtype or, on a CPU, any; the last dimension is
-            contiguous. q_heads is a multiple of kv_heads.
+        q: [batch, q_heads, head_dim], batch > 0, in the caches' dtype or, on a CPU and with scales, any; the last
+            dimension is contiguous. q_heads is a multiple of kv_heads.
         k_cache, v_cache: [blocks, block_size, kv_heads, head_dim], one layer, the new token included.
         block_tables: [batch, width] int32, each sequence's blocks in order; entries past its last block are ignored.
         seq_lens: [batch] int32, tokens of each sequence, the new one included; at least 1. On a GPU the last sequences
@@ -35,6 +37,9 @@ def paged_decode(
         plan: of `plan_decode` for these sequences, which all layers of one window share; made anew if None.
         window: attends to the last `window` tokens alone, the new one among them (Beltagy et al., 2020).
         softcap: scores s become softcap * tanh(s / softcap) (Gemma 2, 2024).
+        sinks: [q_heads] float32; of each head a score that counts in the softmax, and brings nothing (Xiao et al. 2023,
+            gpt-oss).
+        scales: [2, kv_heads] float32, of caches of 8 bits: what a stored 1 stands for, of keys and of values.
 
     Returns:
         [batch, q_heads, head_dim], in q's dtype. Launches depend on shapes alone: one CUDA graph serves all lengths.
@@ -42,14 +47,18 @@ def paged_decode(
     if q.device.type == "cuda":
         from octavo_kernels.paged_decode import hopper, triton
 
-        if window is None and softcap is None and hopper.fits(q.shape[1], k_cache):
+        if window is None and softcap is None and sinks is None and hopper.fits(q.shape[1], k_cache):
             assert plan is None or isinstance(plan, hopper.HopperPlan)
             return hopper.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, out, plan)
-        return triton.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, out, window, softcap)
+        return triton.paged_decode(
+            q, k_cache, v_cache, block_tables, seq_lens, scale, out, window, softcap, sinks, scales
+        )
     from octavo_kernels.paged_decode import cpu
 
     assert plan is None or isinstance(plan, cpu.DecodePlan)
-    return cpu.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, out, window, softcap, plan)
+    return cpu.paged_decode(
+        q, k_cache, v_cache, block_tables, seq_lens, scale, out, window, softcap, sinks, scales, plan
+    )
 
 
 def plan_decode(
@@ -59,13 +68,14 @@ def plan_decode(
     q_heads: int,
     window: int | None = None,
     softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> "DecodePlan | HopperPlan | None":
-    """What a step's layers share. None on a GPU where the form for Hopper does not serve, which has neither window nor
-    softcap: the other computes it as it goes. Arguments as for paged_decode; k_cache of any layer."""
+    """What a step's layers share. None on a GPU where the form for Hopper does not serve, which has no window, softcap
+    or sinks: the other computes it as it goes. Arguments as for paged_decode; k_cache and sinks of any layer."""
     if k_cache.device.type == "cuda":
         from octavo_kernels.paged_decode import hopper
 
-        fits = window is None and softcap is None and hopper.fits(q_heads, k_cache)
+        fits = window is None and softcap is None and sinks is None and hopper.fits(q_heads, k_cache)
         return hopper.plan(seq_lens, k_cache, q_heads) if fits else None
     from octavo_kernels.paged_decode import cpu
 

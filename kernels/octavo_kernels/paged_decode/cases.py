@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from octavo_kernels.comparison import largest_error
+from octavo_kernels.eight_bits import in_eight_bits, spread_scales
 from octavo_kernels.paged_decode import reference
 
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
@@ -26,11 +27,15 @@ class Case:
     blocks_before: int = 0
     window: int | None = None
     softcap: float | None = None
+    has_sinks: bool = False
+    stored: torch.dtype | None = None  # of 8 bits, in the caches
 
     @property
     def options(self) -> dict[str, Any]:
         """What a form is called with beyond the plain arguments; forms that have no more of them take plain cases."""
-        named = {"window": self.window, "softcap": self.softcap}
+        sinks = torch.linspace(-1, 4, self.q_heads) if self.has_sinks else None
+        scales = None if self.stored is None else spread_scales(self.kv_heads)
+        named = {"window": self.window, "softcap": self.softcap, "sinks": sinks, "scales": scales}
         return {name: value for name, value in named.items() if value is not None}
 
 
@@ -44,6 +49,10 @@ TINY_CASES = (
     Case("window of one", (3, 130), 2, 1, 16, window=1),
     Case("softcap", (40, 130), 4, 2, 16, softcap=0.5),
     Case("window and softcap", (5, 150), 4, 2, 16, block_size=8, window=33, softcap=0.7),
+    Case("sinks", (1, 17, 300), 6, 2, 16, has_sinks=True),
+    Case("window and sinks", (5, 150), 4, 2, 16, block_size=8, window=33, has_sinks=True),
+    Case("fp8", (1, 17, 300), 6, 2, 16, stored=torch.float8_e4m3fn),
+    Case("int8, padded head", (33, 8), 2, 2, 48, block_size=8, stored=torch.int8),
 )
 CASES = (
     *TINY_CASES,
@@ -59,6 +68,9 @@ CASES = (
     Case("head of 256", (100, 333), 8, 1, 256, block_size=128),
     Case("8B shape, window", (513, 64, 1000), 32, 8, 128, window=100),
     Case("split window", (2000, 1, 700), 9, 3, 64, window=600),
+    Case("8B shape, sinks", (513, 64, 1000), 64, 8, 64, has_sinks=True),
+    Case("8B shape, fp8", (513, 64, 1000), 32, 8, 128, stored=torch.float8_e4m3fn),
+    Case("8B shape, int8, window", (513, 64, 1000), 32, 8, 128, window=100, stored=torch.int8),
     Case("Gemma 2 shape", (1, 100, 333), 8, 4, 256, window=128, softcap=50.0),
 )
 # For a GPU's forms: the last sequences are padding. Small enough for the interpreter too.
@@ -68,6 +80,11 @@ PADDED_CASES = (
 )
 # More than 2**31 elements lie in front of the blocks in use: 4.3 GB of keys in bfloat16.
 LARGE_CASES = (Case("64-bit offsets", (500, 33), 32, 8, 128, blocks_before=1 << 17),)
+
+
+def options_on(case: Case, device: str) -> dict[str, Any]:
+    """The case's options for tensors on a device."""
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in case.options.items()}
 
 
 def paged_cache(
@@ -89,6 +106,9 @@ def paged_cache(
         position = torch.arange(length)
         tokens = torch.randn(2, length, case.kv_heads, case.head_dim, generator=generator)
         cache[:, blocks[position // case.block_size], position % case.block_size] = tokens.to(cache)
+    if case.stored is not None:
+        scales = spread_scales(case.kv_heads).to(device)
+        cache = torch.stack([in_eight_bits(*each, case.stored) for each in zip(cache, scales, strict=True)])
     return cache[0], cache[1], block_tables.to(device)
 
 
@@ -104,7 +124,8 @@ def error(
     q = fused.to(device, computed or dtype)[:, : case.q_heads]
     seq_lens = torch.tensor(case.seq_lens, dtype=torch.int32, device=device)
     scale = case.head_dim**-0.5
-    expected = reference.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, **case.options)
+    options = options_on(case, device)
+    expected = reference.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, **options)
     out = torch.full_like(q, torch.nan)
-    form(q, k_cache, v_cache, block_tables, seq_lens, scale, out, **case.options)
+    form(q, k_cache, v_cache, block_tables, seq_lens, scale, out, **options)
     return largest_error(out[seq_lens > 0], expected[seq_lens > 0])

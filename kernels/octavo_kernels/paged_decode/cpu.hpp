@@ -36,6 +36,8 @@ struct Attention {
     int64_t block_size, q_heads, kv_heads, head_dim;
     int64_t window;  // 0: none
     float scale, softcap;  // a softcap of 0 is none
+    const float* sinks;  // [q_heads]: a score of each head that counts in the softmax alone; null: none
+    const float* scales;  // [2, kv_heads]: of the cache's keys, and of its values; null: all 1
 };
 
 // tile [slots, width] = one head's numbers of a block's first slots.
@@ -72,13 +74,15 @@ inline void score(const float* query, const float* keys, int64_t width, int64_t 
     }
 }
 
-inline void softmax(float* scores, int64_t count) {
+// Of the scores and of a sink, if there is one.
+inline void softmax(float* scores, int64_t count, const float* sink) {
     const int64_t whole = count - count % LANES;
     floats tops = broadcast(scores[0]);
     for (int64_t position = 0; position < whole; position += LANES) tops = greater(load(scores + position), tops);
     float top = greatest(tops);
     for (int64_t position = whole; position < count; position++) top = scores[position] > top ? scores[position] : top;
-    float total = 0;
+    if (sink && *sink > top) top = *sink;
+    float total = sink ? exponential(*sink - top) : 0;
     for (int64_t position = 0; position < count; position++) {
         scores[position] = exponential(scores[position] - top);
         total += scores[position];
@@ -139,10 +143,14 @@ void attend_part(const T* k_cache, const T* v_cache, const Attention& with, cons
     const int64_t first_row = first_head * group;
     float* scores = plan.scores + (sequence * with.q_heads + first_row) * plan.longest;
     std::vector<float> tile(with.block_size * width), queries(rows * width), sums(rows * width);
+    const auto scale_of = [&](int64_t part, int64_t row) {
+        return with.scales ? with.scales[part * with.kv_heads + first_head + row / group] : 1.0f;
+    };
     for (int64_t row = 0; row < rows; row++)
         with.q.with_head(sequence, first_row + row, [&](const auto* query) {
+            const float scale = with.scale * scale_of(0, row);
             for (int64_t element = 0; element < head_dim; element++)
-                queries[row * width + element] = static_cast<float>(query[element]) * with.scale;
+                queries[row * width + element] = static_cast<float>(query[element]) * scale;
         });
     const auto each_head = [&](const T* cache, auto use) {
         const int32_t* table = plan.tables + sequence * plan.table_stride;
@@ -161,7 +169,7 @@ void attend_part(const T* k_cache, const T* v_cache, const Attention& with, cons
     for (int64_t row = 0; row < rows; row++) {
         float* found = scores + row * plan.longest;
         if (with.softcap > 0) cap(found + first, length - first, with.softcap);
-        softmax(found + first, length - first);
+        softmax(found + first, length - first, with.sinks ? with.sinks + first_row + row : nullptr);
         std::fill(found + first / with.block_size * with.block_size, found + first, 0.0f);
     }
     each_head(v_cache, [&](int64_t row, const float* found, int64_t slots) {
@@ -169,8 +177,9 @@ void attend_part(const T* k_cache, const T* v_cache, const Attention& with, cons
     });
     for (int64_t row = 0; row < rows; row++)
         with.out.with_head(sequence, first_row + row, [&]<class Out>(Out* out) {
+            const float scale = scale_of(1, row);
             for (int64_t element = 0; element < head_dim; element++)
-                out[element] = static_cast<Out>(sums[row * width + element]);
+                out[element] = static_cast<Out>(sums[row * width + element] * scale);
         });
 }
 

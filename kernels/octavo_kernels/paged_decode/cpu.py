@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from octavo_kernels.native import TYPES, loop, workers
+from octavo_kernels.native import CACHE_TYPES, TYPES, loop, workers
 
 # Below this many tokens in all, starting the other threads takes longer than they save.
 _FEW_TOKENS = 64
 
-_paged_decode = loop("paged_decode", "iipiippiiiidpiipid")
+_paged_decode = loop("paged_decode", "iipiippiiiidpiipidpp")
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,16 @@ def paged_decode(
     out: Tensor | None = None,
     window: int | None = None,
     softcap: float | None = None,
+    sinks: Tensor | None = None,
+    scales: Tensor | None = None,
     shared: DecodePlan | None = None,
 ) -> Tensor:
     """See `octavo_kernels.paged_decode`. The blocks of a cache must lie one behind another."""
     shared = plan(block_tables, seq_lens, k_cache, q.shape[1]) if shared is None else shared
     out = torch.empty_like(q, memory_format=torch.contiguous_format) if out is None else out
     _paged_decode(
-        TYPES[q.dtype], TYPES[k_cache.dtype], q, *q.stride()[:2], k_cache, v_cache, k_cache.shape[1], q.shape[1],
+        TYPES[q.dtype], CACHE_TYPES[k_cache.dtype], q, *q.stride()[:2], k_cache, v_cache, k_cache.shape[1], q.shape[1],
         *k_cache.shape[2:], scale, out, *out.stride()[:2], shared.words, window or 0, softcap or 0.0,
+        sinks, scales,
     )  # fmt: skip
     return out

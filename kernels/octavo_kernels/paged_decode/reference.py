@@ -14,6 +14,8 @@ def paged_decode(
     out: Tensor | None = None,
     window: int | None = None,
     softcap: float | None = None,
+    sinks: Tensor | None = None,
+    scales: Tensor | None = None,
 ) -> Tensor:
     """See `octavo_kernels.paged_decode`."""
     out = torch.empty_like(q) if out is None else out
@@ -22,10 +24,32 @@ def paged_decode(
     for sequence, length in enumerate(seq_lens.tolist()):
         positions = torch.arange(max(0, length - (window or length)), length, device=q.device)
         blocks = block_tables[sequence, positions // block_size].long()
-        keys = k_cache[blocks, positions % block_size].float().repeat_interleave(group, dim=1)
-        values = v_cache[blocks, positions % block_size].float().repeat_interleave(group, dim=1)
+        keys, values = (
+            each.repeat_interleave(group, dim=1)
+            for each in read(k_cache, v_cache, blocks, positions % block_size, scales)
+        )
         scores = torch.einsum("hd,khd->hk", q[sequence].float(), keys) * scale
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
-        out[sequence] = torch.einsum("hk,khd->hd", scores.softmax(dim=-1), values)
+        out[sequence] = torch.einsum("hk,khd->hd", softmax(scores, sinks), values)
     return out
+
+
+def read(k_cache: Tensor, v_cache: Tensor, blocks: Tensor, places: Tensor, scales: Tensor | None) -> list[Tensor]:
+    """The keys and the values [tokens, kv_heads, head_dim] float32 in those places of those blocks, both [tokens]."""
+    found = []
+    for part, cache in enumerate((k_cache, v_cache)):
+        # torch indexes no FP8
+        stored = (
+            cache.view(torch.int8)[blocks, places].view(cache.dtype) if scales is not None else cache[blocks, places]
+        )
+        found.append(stored.float() if scales is None else stored.float() * scales[part].unsqueeze(-1))
+    return found
+
+
+def softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:
+    """The shares of the keys in the softmax of their scores [heads, ..., keys] and of a sink [heads]."""
+    if sinks is None:
+        return scores.softmax(dim=-1)
+    sink = sinks.view(-1, *[1] * (scores.dim() - 1)).expand(*scores.shape[:-1], 1)
+    return torch.cat((scores, sink), dim=-1).softmax(dim=-1)[..., :-1]

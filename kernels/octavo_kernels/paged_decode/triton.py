@@ -12,10 +12,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from octavo_kernels.eight_bits_kernels import as_bytes, kind_of
 from octavo_kernels.gpu import gpu
-from octavo_kernels.online_softmax import HIDDEN, LOG2_E, attend, begin, load_rows
+from octavo_kernels.online_softmax import HIDDEN, LOG2_E, attend, begin, begin_with_sinks, load_rows
 from octavo_kernels.strided import heads, layer_cache
 
+_LOG2_E = tl.constexpr(LOG2_E)
 SMALLEST_DOT = 16  # rows and columns that tl.dot needs on a GPU
 TILE_BYTES = 16_384  # of keys, and as much of values, in one iteration
 STAGES = 3
@@ -45,6 +47,7 @@ def decode_kernel(
     block_tables,
     stride_table,
     seq_lens,
+    sinks,
     scale_log2,
     GROUP: tl.constexpr,
     ROWS: tl.constexpr,
@@ -56,13 +59,17 @@ def decode_kernel(
     STAGES: tl.constexpr,
     WINDOW: tl.constexpr,
     SOFTCAP: tl.constexpr,
+    KIND: tl.constexpr,
+    scales,
 ):
     """Attends with the query heads of one KV head to one part of one sequence. Grid: (KV heads, batch, SPLITS).
 
     out, q: `Heads` [batch, KV heads * GROUP, HEAD_DIM]; cache: `LayerCache` [blocks, BLOCK_SIZE, KV heads, HEAD_DIM];
-    all of one float type. block_tables: [batch, width] int32; seq_lens: [batch] int32. Of several parts it writes
-    partial_out: [batch, heads, SPLITS, HEAD_DIM] float32, the part's attention, and partial_log_sum: [batch, heads,
-    SPLITS] float32, log2 of the sum of its exponentials; of a single one, out. scale_log2: the scores' scale * LOG2_E.
+    all of one float type, or the cache of 8 bits: KIND, see `attend`; scales: [2, KV heads]
+    float32. block_tables: [batch, width] int32; seq_lens: [batch] int32. Of several parts it writes partial_out:
+    [batch, heads, SPLITS, HEAD_DIM] float32, the part's attention, and partial_log_sum: [batch, heads, SPLITS]
+    float32, log2 of the sum of its exponentials; of a single one, out. sinks: [heads] float32 or None; a single
+    part counts them in. scale_log2: the scores' scale * LOG2_E.
     ROWS: GROUP, up to a power of two that tl.dot takes. PADDED_DIM: HEAD_DIM, up to a power of two. TILE, STAGES,
     WINDOW, SOFTCAP: see `attend`."""
     kv_head = tl.program_id(0)
@@ -78,8 +85,13 @@ def decode_kernel(
     head = kv_head * GROUP + row
     q_rows = sequence * q.stride_token + head * q.stride_head
     query = load_rows(q.pointer, q_rows, in_group, ROWS != GROUP, HEAD_DIM, PADDED_DIM)
+    if KIND != 0:
+        scale_log2 *= tl.load(scales + kv_head)
+    softmax = begin(ROWS, PADDED_DIM)
+    if SPLITS == 1:
+        softmax = begin_with_sinks(sinks, head, in_group, ROWS, PADDED_DIM)
     weighted, row_max, row_sum = attend(
-        begin(ROWS, PADDED_DIM),
+        softmax,
         query,
         tl.full([ROWS], 0, tl.int32) + (seq_len - 1),
         cache,
@@ -96,8 +108,11 @@ def decode_kernel(
         STAGES,
         WINDOW,
         SOFTCAP,
+        KIND,
     )
     attended = weighted / row_sum[:, None]
+    if KIND != 0:
+        attended *= tl.load(scales + tl.num_programs(0) + kv_head)
 
     dim = tl.arange(0, PADDED_DIM)
     store_mask = in_group[:, None] & (dim < HEAD_DIM)[None, :]
@@ -117,6 +132,7 @@ def combine_kernel(
     partial_out,
     partial_log_sum,
     seq_lens,
+    sinks,
     HEAD_DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
     TILE: tl.constexpr,
@@ -126,8 +142,8 @@ def combine_kernel(
     """Weighs a head's partial results together. Grid: (query heads, batch).
 
     out: `Heads` [batch, heads, HEAD_DIM], any float, is written. partial_out: [batch, heads, SPLITS, HEAD_DIM] float32;
-    partial_log_sum: [batch, heads, SPLITS] float32; seq_lens: [batch] int32. PADDED_DIM, TILE,
-    WINDOW: as for `decode_kernel`."""
+    partial_log_sum: [batch, heads, SPLITS] float32; seq_lens: [batch] int32; sinks: [heads] float32 or None.
+    PADDED_DIM, TILE, WINDOW: as for `decode_kernel`."""
     head = tl.program_id(0)
     sequence = tl.program_id(1).to(tl.int64)
     seq_len = tl.load(seq_lens + sequence)
@@ -143,8 +159,12 @@ def combine_kernel(
         mask=written[:, None] & (dim < HEAD_DIM)[None, :],
         other=0.0,
     )
-    weight = tl.exp2(log_sum - tl.max(log_sum, 0))
-    combined = tl.sum(attended * weight[:, None], 0) / tl.sum(weight, 0)
+    largest = tl.max(log_sum, 0)
+    weight = tl.exp2(log_sum - largest)
+    total = tl.sum(weight, 0)
+    if sinks is not None:
+        total += tl.exp2(tl.load(sinks + head) * _LOG2_E - largest)
+    combined = tl.sum(attended * weight[:, None], 0) / total
     pointers = out.pointer + sequence * out.stride_token + head * out.stride_head + dim
     tl.store(pointers, combined.to(out.pointer.dtype.element_ty), mask=dim < HEAD_DIM)
 
@@ -159,6 +179,8 @@ def paged_decode(
     out: Tensor | None = None,
     window: int | None = None,
     softcap: float | None = None,
+    sinks: Tensor | None = None,
+    scales: Tensor | None = None,
 ) -> Tensor:
     """See `octavo_kernels.paged_decode`."""
     batch, q_heads, head_dim = q.shape
@@ -181,10 +203,11 @@ def paged_decode(
         partial_out,
         partial_log_sum,
         heads(q),
-        layer_cache(k_cache, v_cache),
+        layer_cache(as_bytes(k_cache), as_bytes(v_cache)),
         block_tables,
         block_tables.stride(0),
         seq_lens,
+        sinks,
         scale * LOG2_E,
         GROUP=group,
         ROWS=max(SMALLEST_DOT, triton.next_power_of_2(group)),
@@ -196,6 +219,8 @@ def paged_decode(
         STAGES=STAGES,
         WINDOW=window or 0,
         SOFTCAP=softcap or 0.0,
+        KIND=kind_of(k_cache),
+        scales=scales,
         num_warps=4,
     )
     if splits > 1:
@@ -204,6 +229,7 @@ def paged_decode(
             partial_out,
             partial_log_sum,
             seq_lens,
+            sinks,
             HEAD_DIM=head_dim,
             PADDED_DIM=padded_dim,
             TILE=tile,

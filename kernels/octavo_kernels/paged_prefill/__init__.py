@@ -1,4 +1,4 @@
-"""Causal attention of runs of new tokens over the paged KV cache."""
+"""Attention of runs of new tokens over the paged KV cache, mostly causal."""
 
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,11 @@ def paged_prefill(
     plan: "PrefillPlan | HopperPrefillPlan | None" = None,
     window: int | None = None,
     softcap: float | None = None,
+    sinks: Tensor | None = None,
+    scales: Tensor | None = None,
+    causal: bool = True,
 ) -> Tensor:
-    """Causal attention of the last tokens of each sequence over all its tokens up to each of them.
+    """Attention of the last tokens of each sequence over all its tokens up to each of them.
 
     Args:
         q: [tokens, q_heads, head_dim], the sequences' queries one behind another; the last dimension is contiguous.
@@ -37,7 +40,8 @@ def paged_prefill(
         scale: factor of the scores, usually head_dim ** -0.5.
         out: where to write, like q; allocated if None. Rows past query_start[batch] are not written.
         plan: of `plan_prefill` for these sequences, which all layers of one window share; made anew if None.
-        window, softcap: see `octavo_kernels.paged_decode`; each query has its own last `window` tokens.
+        window, softcap, sinks, scales: see `octavo_kernels.paged_decode`; each query has its own last `window` tokens.
+        causal: else each query sees the tokens behind it too, and in a window as many to either side (encoders).
 
     Returns:
         [tokens, q_heads, head_dim], in q's dtype.
@@ -46,18 +50,46 @@ def paged_prefill(
         if plan is not None:
             from octavo_kernels.paged_prefill import hopper
 
+            assert causal
             assert isinstance(plan, hopper.HopperPrefillPlan)
             return hopper.paged_prefill(q, k_cache, v_cache, block_tables, seq_lens, query_start, scale, plan, out)
         from octavo_kernels.paged_prefill import triton
 
         return triton.paged_prefill(
-            q, k_cache, v_cache, block_tables, seq_lens, query_start, max_query_len, scale, out, window, softcap
+            q,
+            k_cache,
+            v_cache,
+            block_tables,
+            seq_lens,
+            query_start,
+            max_query_len,
+            scale,
+            out,
+            window,
+            softcap,
+            sinks,
+            scales,
+            causal,
         )
     from octavo_kernels.paged_prefill import cpu
 
     assert plan is None or isinstance(plan, tuple)
     return cpu.paged_prefill(
-        q, k_cache, v_cache, block_tables, seq_lens, query_start, max_query_len, scale, out, window, softcap, plan
+        q,
+        k_cache,
+        v_cache,
+        block_tables,
+        seq_lens,
+        query_start,
+        max_query_len,
+        scale,
+        out,
+        window,
+        softcap,
+        sinks,
+        scales,
+        plan,
+        causal,
     )
 
 
@@ -70,15 +102,18 @@ def plan_prefill(
     lengths: npt.NDArray[np.int64],
     window: int | None = None,
     softcap: float | None = None,
+    sinks: Tensor | None = None,
+    causal: bool = True,
 ) -> "PrefillPlan | HopperPrefillPlan | None":
     """What a step's layers share: on a CPU which slots paged_prefill reads, and its masks; on a Hopper GPU, for long
-    enough queries without window or softcap, its tiles; None where it computes that as it goes. Arguments as for
-    paged_prefill; k_cache of any layer. lengths: [batch, 2], queries and all tokens of each sequence, on the host."""
+    enough causal queries without window, softcap or sinks, its tiles; None where it computes that as it goes. Arguments
+    as for paged_prefill; k_cache and sinks of any layer. lengths: [batch, 2], queries and all tokens of each sequence,
+    on the host."""
     if k_cache.device.type == "cuda":
         from octavo_kernels.paged_prefill import hopper
 
-        fits = window is None and softcap is None and hopper.fits(q_heads, k_cache)
+        fits = causal and window is None and softcap is None and sinks is None and hopper.fits(q_heads, k_cache)
         return hopper.plan(lengths, k_cache.device) if fits else None
     from octavo_kernels.paged_prefill import cpu
 
-    return cpu.plan(block_tables, seq_lens, query_start, k_cache, window)
+    return cpu.plan(block_tables, seq_lens, query_start, k_cache, window, causal)

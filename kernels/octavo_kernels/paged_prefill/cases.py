@@ -9,7 +9,7 @@ from torch import Tensor
 
 from octavo_kernels.comparison import largest_error
 from octavo_kernels.paged_decode.cases import Case as Batch
-from octavo_kernels.paged_decode.cases import paged_cache
+from octavo_kernels.paged_decode.cases import options_on, paged_cache
 from octavo_kernels.paged_prefill import reference
 
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
@@ -21,6 +21,7 @@ class Case:
 
     batch: Batch
     query_lens: tuple[int, ...]
+    causal: bool = True
 
     @property
     def name(self) -> str:
@@ -38,6 +39,13 @@ TINY_CASES = (
     Case(Batch("window of one", (40, 3), 2, 1, 16, window=1), (40, 2)),
     Case(Batch("softcap", (40, 130), 4, 2, 16, softcap=0.5), (40, 30)),
     Case(Batch("window and softcap", (50, 150), 4, 2, 16, block_size=8, window=33, softcap=0.7), (50, 40)),
+    Case(Batch("sinks", (40, 130), 6, 2, 16, has_sinks=True), (40, 30)),
+    Case(Batch("window and sinks", (50, 150), 4, 2, 16, block_size=8, window=33, has_sinks=True), (50, 40)),
+    Case(Batch("encoder", (33, 1, 150, 130), 4, 4, 16, block_size=1), (33, 1, 150, 130), causal=False),
+    Case(Batch("encoder, window", (33, 150, 5), 2, 2, 16, block_size=1, window=9), (33, 150, 5), causal=False),
+    Case(Batch("not causal, sinks", (40, 130), 6, 2, 16, has_sinks=True), (40, 30), causal=False),
+    Case(Batch("fp8", (20, 130), 4, 2, 16, stored=torch.float8_e4m3fn), (20, 30)),
+    Case(Batch("int8, window", (33, 100), 3, 1, 16, window=20, stored=torch.int8), (33, 60)),
 )
 CASES = (
     *TINY_CASES,
@@ -53,6 +61,10 @@ CASES = (
     Case(Batch("one KV head", (100, 133), 71, 1, 64), (100, 33)),
     Case(Batch("head of 256", (100, 333), 8, 1, 256, block_size=128), (100, 33)),
     Case(Batch("8B shape, window", (513, 64, 1000), 32, 8, 128, window=100), (513, 5, 128)),
+    Case(Batch("8B shape, sinks", (513, 64, 1000), 64, 8, 64, has_sinks=True), (513, 5, 128)),
+    Case(Batch("BERT shape", (512, 64, 333), 12, 12, 64, block_size=1), (512, 64, 333), causal=False),
+    Case(Batch("ModernBERT shape", (700, 64), 12, 12, 64, block_size=1, window=65), (700, 64), causal=False),
+    Case(Batch("8B shape, fp8", (513, 64), 32, 8, 128, stored=torch.float8_e4m3fn), (513, 5)),
     Case(Batch("Gemma 2 shape", (200, 333), 8, 4, 256, window=128, softcap=50.0), (200, 33)),
 )
 # More than 2**31 elements lie in front of the blocks in use: 4.3 GB of keys in bfloat16.
@@ -70,7 +82,8 @@ def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: s
     query_start = torch.tensor([0, *accumulate(case.query_lens)], dtype=torch.int32, device=device)
     scale = case.batch.head_dim**-0.5
     arguments = (q, k_cache, v_cache, block_tables, seq_lens, query_start, max(case.query_lens), scale)
-    expected = reference.paged_prefill(*arguments, **case.batch.options)
+    options = {**options_on(case.batch, device), "causal": case.causal}
+    expected = reference.paged_prefill(*arguments, **options)
     out = torch.full(q.shape, torch.nan, dtype=dtype, device=device)
-    form(*arguments, out, **case.batch.options)
+    form(*arguments, out, **options)
     return largest_error(out, expected)

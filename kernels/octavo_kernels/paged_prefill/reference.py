@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from octavo_kernels.paged_decode.reference import read, softmax
+
 
 def paged_prefill(
     q: Tensor,
@@ -16,6 +18,9 @@ def paged_prefill(
     out: Tensor | None = None,
     window: int | None = None,
     softcap: float | None = None,
+    sinks: Tensor | None = None,
+    scales: Tensor | None = None,
+    causal: bool = True,
 ) -> Tensor:
     """See `octavo_kernels.paged_prefill`."""
     out = torch.empty_like(q) if out is None else out
@@ -26,13 +31,18 @@ def paged_prefill(
         first, last = starts[sequence], starts[sequence + 1]
         positions = torch.arange(length, device=q.device)
         blocks = block_tables[sequence, positions // block_size].long()
-        keys = k_cache[blocks, positions % block_size].float().repeat_interleave(group, dim=1)
-        values = v_cache[blocks, positions % block_size].float().repeat_interleave(group, dim=1)
+        keys, values = (
+            each.repeat_interleave(group, dim=1)
+            for each in read(k_cache, v_cache, blocks, positions % block_size, scales)
+        )
         scores = torch.einsum("qhd,khd->hqk", q[first:last].float(), keys) * scale
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
         query_positions = positions[length - (last - first) :]
         distance = query_positions.unsqueeze(1) - positions
-        scores = scores.masked_fill((distance < 0) | (distance >= (window or length)), -torch.inf)
-        out[first:last] = torch.einsum("hqk,khd->qhd", scores.softmax(dim=-1), values)
+        hidden = distance.abs() >= (window or length)
+        if causal:
+            hidden |= distance < 0
+        scores = scores.masked_fill(hidden, -torch.inf)
+        out[first:last] = torch.einsum("hqk,khd->qhd", softmax(scores, sinks), values)
     return out

@@ -13,8 +13,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from octavo_kernels.eight_bits_kernels import as_bytes, kind_of
 from octavo_kernels.gpu import gpu
-from octavo_kernels.online_softmax import LOG2_E, attend, begin, load_rows
+from octavo_kernels.online_softmax import LOG2_E, attend, begin_with_sinks, load_rows
 from octavo_kernels.strided import heads, layer_cache
 
 
@@ -44,6 +45,7 @@ def prefill_kernel(
     stride_table,
     seq_lens,
     query_start,
+    sinks,
     scale_log2,
     KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
@@ -55,14 +57,19 @@ def prefill_kernel(
     STAGES: tl.constexpr,
     WINDOW: tl.constexpr,
     SOFTCAP: tl.constexpr,
+    KIND: tl.constexpr,
+    scales,
+    CAUSAL: tl.constexpr,
 ):
-    """Causal attention of one tile of a sequence's queries with one KV head. Grid: (batch * KV_HEADS, tiles of the
+    """Attention of one tile of a sequence's queries with one KV head. Grid: (batch * KV_HEADS, tiles of the
     longest run of queries).
 
     out, q: `Heads` [tokens, KV_HEADS * GROUP, HEAD_DIM]; cache: `LayerCache` [blocks, BLOCK_SIZE, KV_HEADS, HEAD_DIM];
-    all of one float type. block_tables: [batch, width] int32; seq_lens: [batch] int32; query_start: [batch + 1] int32.
-    scale_log2: the scores' scale * LOG2_E. ROWS: (token, head) pairs in a tile. PADDED_DIM: HEAD_DIM, up to a power of
-    two. TILE, STAGES, WINDOW, SOFTCAP: see `attend`."""
+    all of one float type, or the cache of 8 bits: KIND, see `attend`; scales: [2, KV_HEADS]
+    float32. block_tables: [batch, width] int32; seq_lens: [batch] int32; query_start: [batch + 1] int32.
+    sinks: [KV_HEADS * GROUP] float32 or None. scale_log2: the scores' scale * LOG2_E. ROWS: (token, head) pairs in a
+    tile. PADDED_DIM: HEAD_DIM, up to a power of two. TILE, STAGES, WINDOW, SOFTCAP, CAUSAL: see
+    `attend`."""
     kv_head = tl.program_id(0) % KV_HEADS
     sequence = (tl.program_id(0) // KV_HEADS).to(tl.int64)
     # The last rows see the most keys: started first, they are not what the GPU waits for in the end.
@@ -82,15 +89,23 @@ def prefill_kernel(
     q_rows = packed * q.stride_token + head * q.stride_head
     query = load_rows(q.pointer, q_rows, is_query, True, HEAD_DIM, PADDED_DIM)
 
+    if KIND != 0:
+        scale_log2 *= tl.load(scales + kv_head)
     # The first row sees the least; of its positions those in front of its window are nobody's.
     seen_by_first = context + first_row // GROUP + 1
-    end = tl.minimum(seq_len, context + (first_row + ROWS - 1) // GROUP + 1)
+    seen_by_last = context + (first_row + ROWS - 1) // GROUP + 1
+    if CAUSAL:
+        end = tl.minimum(seq_len, seen_by_last)
+    elif WINDOW != 0:
+        end = tl.minimum(seq_len, seen_by_last + WINDOW - 1)
+    else:
+        end = seq_len
     block_table = block_tables + sequence * stride_table
-    softmax = begin(ROWS, PADDED_DIM)
+    softmax = begin_with_sinks(sinks, head, is_query, ROWS, PADDED_DIM)
     if WINDOW != 0:
         masked_from = tl.maximum(seen_by_first - WINDOW, 0) // TILE * TILE
     else:
-        masked_from = seen_by_first // TILE * TILE
+        masked_from = (seen_by_first if CAUSAL else seq_len) // TILE * TILE
         softmax = attend(
             softmax,
             query,
@@ -109,6 +124,8 @@ def prefill_kernel(
             STAGES,
             WINDOW,
             SOFTCAP,
+            KIND,
+            CAUSAL,
         )
     weighted, _, row_sum = attend(
         softmax,
@@ -128,12 +145,16 @@ def prefill_kernel(
         STAGES,
         WINDOW,
         SOFTCAP,
+        KIND,
+        CAUSAL,
     )
 
     dim = tl.arange(0, PADDED_DIM)
     pointers = out.pointer + (packed * out.stride_token + head * out.stride_head)[:, None] + dim[None, :]
-    attended = (weighted / row_sum[:, None]).to(out.pointer.dtype.element_ty)
-    tl.store(pointers, attended, mask=is_query[:, None] & (dim < HEAD_DIM)[None, :])
+    attended = weighted / row_sum[:, None]
+    if KIND != 0:
+        attended *= tl.load(scales + KV_HEADS + kv_head)
+    tl.store(pointers, attended.to(out.pointer.dtype.element_ty), mask=is_query[:, None] & (dim < HEAD_DIM)[None, :])
 
 
 def paged_prefill(
@@ -148,6 +169,9 @@ def paged_prefill(
     out: Tensor | None = None,
     window: int | None = None,
     softcap: float | None = None,
+    sinks: Tensor | None = None,
+    scales: Tensor | None = None,
+    causal: bool = True,
 ) -> Tensor:
     """See `octavo_kernels.paged_prefill`."""
     _, q_heads, head_dim = q.shape
@@ -164,11 +188,12 @@ def paged_prefill(
     prefill_kernel[(batch * kv_heads, triton.cdiv(query_rows, tile.rows))](
         heads(out),
         heads(q),
-        layer_cache(k_cache, v_cache),
+        layer_cache(as_bytes(k_cache), as_bytes(v_cache)),
         block_tables,
         block_tables.stride(0),
         seq_lens,
         query_start,
+        sinks,
         scale * LOG2_E,
         KV_HEADS=kv_heads,
         GROUP=group,
@@ -180,6 +205,9 @@ def paged_prefill(
         STAGES=tile.stages,
         WINDOW=window or 0,
         SOFTCAP=softcap or 0.0,
+        KIND=kind_of(k_cache),
+        scales=scales,
+        CAUSAL=causal,
         num_warps=tile.warps,
     )
     return out

@@ -10,78 +10,147 @@
 #include "../native/threads.hpp"
 #include "../native/vectors.hpp"
 
-constexpr int GROUP = 32;  // as in octavo_kernels.quantized_linear, which lays the weights out
-constexpr int TILE = 32;
+constexpr int TILE = 32;  // as in octavo_kernels.quantized_linear, which lays the weights out
+constexpr int SUPER = 256;
 constexpr int AHEAD = 4096;  // bytes: CPUs foresee what is read next within a page of memory, and no further
 
-// x [rows, in] as numbers [rows, in] times the scales [rows, in / GROUP] of their groups; and the groups' sums, which
-// their minimums are multiplied by.
+// How a weight lies in memory, and what its values stand for: see octavo_kernels.quantized_linear.
+template <int bits, int group, bool nested, bool minimum, bool looked_up>
+struct Layout {
+    static constexpr int BITS = bits, GROUP = group;
+    static constexpr bool NESTED = nested, MINIMUM = minimum, LOOKED_UP = looked_up;
+    static constexpr int KINDS = MINIMUM ? 2 : 1;  // of scales and minimums
+    // Pairs of columns whose values lie together: those whose upper bits share bytes, or all of a group.
+    static constexpr int PAIRS = BITS == 5 ? 8 : BITS == 6 ? 4 : GROUP / 2;
+    static constexpr int UPPER_BITS = BITS == 5 ? 1 : BITS == 6 ? 2 : 0;
+    static constexpr int UPPER_BYTES = UPPER_BITS ? 2 * TILE : 0;
+    static constexpr int PAIR_BYTES = BITS == 8 ? 2 * TILE : TILE;
+    static constexpr int SECTION_BYTES = UPPER_BYTES + PAIRS * PAIR_BYTES;
+    static constexpr int VALUE_BYTES = GROUP / 2 / PAIRS * SECTION_BYTES;
+    static constexpr int FACTOR_BYTES = TILE * (NESTED ? 1 : 2);
+    static constexpr int GROUP_BYTES = VALUE_BYTES + KINDS * FACTOR_BYTES;
+    static constexpr int HEAD_BYTES = NESTED ? KINDS * TILE * 2 : 0;
+    static constexpr int GROUPS = NESTED ? SUPER / GROUP : 1;
+    static constexpr int COLUMNS = GROUPS * GROUP;
+    static constexpr int BLOCK_BYTES = HEAD_BYTES + GROUPS * GROUP_BYTES;
+
+    // The scales of LANES rows, or with `kind` 1 their minimums; `head`: the block, `factors`: what follows the values.
+    static floats factor(const uint8_t* head, const uint8_t* factors, int kind, int row) {
+        if constexpr (NESTED) {
+            const uint8_t* at = factors + kind * TILE + row;
+            const floats whole = kind == 0 ? load_signed_bytes(at) : load_unsigned_bytes(at);
+            return whole * load(reinterpret_cast<const float16*>(head) + kind * TILE + row);
+        } else {
+            return load(reinterpret_cast<const float16*>(factors) + kind * TILE + row);
+        }
+    }
+};
+
+// What a weight is made of beside its bytes. numbers: 16 of them, where values are looked up.
+struct Meaning {
+    float offset;
+    const int8_t* numbers;
+};
+
+// x [rows, in] as numbers [rows, in] times the scales [rows, in / group] of their groups; and the groups' sums, which
+// minimums and offsets are multiplied by.
 struct Quantized {
     std::unique_ptr<int16_t[]> numbers;
     std::unique_ptr<float[]> scales, sums;
 
-    Quantized(const float* x, int64_t rows, int64_t width)
-        : numbers(new int16_t[rows * width]), scales(new float[rows * width / GROUP]),
-          sums(new float[rows * width / GROUP]) {
-        for (int64_t group = 0; group < rows * width / GROUP; group++) {
-            const float* start = x + group * GROUP;
-            floats largest{}, total{};
-            for (int column = 0; column < GROUP; column += LANES) {
+    Quantized(const float* x, int64_t rows, int64_t width, int64_t size)
+        : numbers(new int16_t[rows * width]), scales(new float[rows * width / size]),
+          sums(new float[rows * width / size]) {
+        for (int64_t group = 0; group < rows * width / size; group++) {
+            const float* start = x + group * size;
+            floats largest{}, total{}, units{};
+            for (int column = 0; column < size; column += LANES) {
                 largest = greater(magnitude(load(start + column)), largest);
                 total += load(start + column);
             }
             const float limit = greatest(largest);
             const float per_unit = limit > 0 ? 32767 / limit : 0;
-            for (int column = 0; column < GROUP; column += LANES)
-                store(&numbers[group * GROUP + column], rounded(load(start + column) * per_unit));
-            scales[group] = limit / 32767;
-            sums[group] = sum(total);
+            for (int column = 0; column < size; column += LANES) {
+                const shorts whole = rounded(load(start + column) * per_unit);
+                store(&numbers[group * size + column], whole);
+                units += __builtin_convertvector(whole, floats);
+            }
+            const float all = sum(total);
+            scales[group] = all == all ? limit / 32767 : all;  // a NaN stays one
+            sums[group] = sum(units) * scales[group];
         }
     }
 };
 
-// The product of ROWS rows of x, from `row` on, with one tile of the weight; `out`: where the first row's goes.
-template <int BITS, int ROWS>
-inline void multiply_tile(const uint8_t* tile, const Quantized& x, int64_t row, int64_t width, float* out,
-                          int64_t out_stride) {
+// The values of two columns of a tile, as pairs of them; `part` of them are LANES rows. upper: see Layout.
+template <class L>
+inline void load_values(const uint8_t* at, const Meaning& meaning, pairs* values) {
     constexpr int VECTORS = TILE / LANES;
-    constexpr int PAIR_BYTES = TILE * 2 * BITS / 8;  // a tile's values of two columns
-    constexpr int VALUE_BYTES = GROUP / 2 * PAIR_BYTES;
-    constexpr int BLOCK_BYTES = VALUE_BYTES + TILE * 2 * (BITS == 4 ? 2 : 1);  // with scales and, of 4 bits, minimums
-    const int64_t groups = width / GROUP;
-    floats totals[ROWS][VECTORS] = {};
-    for (int64_t group = 0; group < groups; group++) {
-        const uint8_t* block = tile + group * BLOCK_BYTES;
-        for (int line = 0; line < BLOCK_BYTES; line += CACHE_LINE) prefetch(block + AHEAD + line);
-        integers dots[ROWS][VECTORS] = {};
-#pragma GCC unroll 4
-        for (int pair = 0; pair < GROUP / 2; pair++) {
-            const uint8_t* at = block + pair * PAIR_BYTES;
-            pairs values[VECTORS];
-            if constexpr (BITS == 4)
-                for (int part = 0; part < VECTORS / 2; part++) {
-                    const pairs both = load_unsigned_pairs(at + part * 2 * LANES);
-                    values[part] = both & 15;
-                    values[part + VECTORS / 2] = both >> 4;
-                }
-            else
-                for (int part = 0; part < VECTORS; part++) values[part] = load_byte_pairs(at + part * 2 * LANES);
-            for (int each = 0; each < ROWS; each++) {
-                const pairs elements = broadcast_pair(&x.numbers[(row + each) * width + group * GROUP + 2 * pair]);
-                for (int part = 0; part < VECTORS; part++)
-                    dots[each][part] = add_dot(elements, values[part], dots[each][part]);
-            }
+    if constexpr (L::BITS == 8) {
+        for (int part = 0; part < VECTORS; part++) values[part] = load_byte_pairs(at + part * 2 * LANES);
+    } else if constexpr (L::LOOKED_UP) {
+        for (int part = 0; part < VECTORS / 2; part++) {
+            const bytes both = load_raw<bytes>(at + part * 2 * LANES);
+            values[part] = looked_up(meaning.numbers, both & 15);
+            // There are no shifts of bytes; what comes over from a neighbour is cut off.
+            const bytes high = std::bit_cast<bytes>(std::bit_cast<shorts>(both) >> 4) & 15;
+            values[part + VECTORS / 2] = looked_up(meaning.numbers, high);
         }
-        const float16* scales = reinterpret_cast<const float16*>(block + VALUE_BYTES);
-        for (int part = 0; part < VECTORS; part++) {
-            const floats scale = load(scales + part * LANES);
-            for (int each = 0; each < ROWS; each++)
-                totals[each][part] += scale * x.scales[(row + each) * groups + group] *
-                                      __builtin_convertvector(dots[each][part], floats);
-            if constexpr (BITS == 4) {
-                const floats minimum = load(scales + TILE + part * LANES);
-                for (int each = 0; each < ROWS; each++)
-                    totals[each][part] += minimum * x.sums[(row + each) * groups + group];
+    } else {
+        for (int part = 0; part < VECTORS / 2; part++) {
+            const pairs both = load_unsigned_pairs(at + part * 2 * LANES);
+            values[part] = both & 15;
+            values[part + VECTORS / 2] = both >> 4;
+        }
+    }
+}
+
+// The product of ROWS rows of x, from `row` on, with one tile of the weight; `out`: where the first row's goes.
+template <class L, int ROWS>
+inline void multiply_tile(const uint8_t* tile, const Meaning& meaning, const Quantized& x, int64_t row, int64_t width,
+                          float* out, int64_t out_stride) {
+    constexpr int VECTORS = TILE / LANES;
+    const int64_t groups = width / L::GROUP;
+    floats totals[ROWS][VECTORS] = {};
+    const uint8_t* block = tile;
+    for (int64_t first = 0; first < groups; first += L::GROUPS, block += L::BLOCK_BYTES) {
+        for (int line = 0; line < L::HEAD_BYTES; line += CACHE_LINE) prefetch(block + AHEAD + line);
+        for (int inner = 0; inner < L::GROUPS; inner++) {
+            const int64_t group = first + inner;
+            const uint8_t* start = block + L::HEAD_BYTES + inner * L::GROUP_BYTES;
+            for (int line = 0; line < L::GROUP_BYTES; line += CACHE_LINE) prefetch(start + AHEAD + line);
+            integers dots[ROWS][VECTORS] = {};
+            for (int section = 0; section < L::GROUP / 2 / L::PAIRS; section++) {
+                const uint8_t* at = start + section * L::SECTION_BYTES;
+                pairs upper[VECTORS];
+                if constexpr (L::UPPER_BITS > 0)
+                    for (int part = 0; part < VECTORS; part++) upper[part] = load_unsigned_pairs(at + part * 2 * LANES);
+#pragma GCC unroll 8
+                for (int pair = 0; pair < L::PAIRS; pair++) {
+                    pairs values[VECTORS];
+                    load_values<L>(at + L::UPPER_BYTES + pair * L::PAIR_BYTES, meaning, values);
+                    if constexpr (L::UPPER_BITS > 0)
+                        for (int part = 0; part < VECTORS; part++)
+                            values[part] |= (upper[part] << 4 >> pair * L::UPPER_BITS) & ((1 << L::BITS) - 16);
+                    const int64_t column = group * L::GROUP + 2 * (section * L::PAIRS + pair);
+                    for (int each = 0; each < ROWS; each++) {
+                        const pairs elements = broadcast_pair(&x.numbers[(row + each) * width + column]);
+                        for (int part = 0; part < VECTORS; part++)
+                            dots[each][part] = add_dot(elements, values[part], dots[each][part]);
+                    }
+                }
+            }
+            const uint8_t* factors = start + L::VALUE_BYTES;
+            for (int part = 0; part < VECTORS; part++) {
+                const floats scale = L::factor(block, factors, 0, part * LANES);
+                floats minimum{};
+                if constexpr (L::MINIMUM) minimum = L::factor(block, factors, 1, part * LANES);
+                if constexpr (L::BITS < 8 && !L::LOOKED_UP && !L::MINIMUM) minimum -= scale * meaning.offset;
+                for (int each = 0; each < ROWS; each++) {
+                    const int64_t of_x = (row + each) * groups + group;
+                    totals[each][part] += scale * x.scales[of_x] * __builtin_convertvector(dots[each][part], floats);
+                    if constexpr (L::BITS < 8 && !L::LOOKED_UP) totals[each][part] += minimum * x.sums[of_x];
+                }
             }
         }
     }
@@ -89,31 +158,90 @@ inline void multiply_tile(const uint8_t* tile, const Quantized& x, int64_t row, 
         for (int part = 0; part < VECTORS; part++) store(out + each * out_stride + part * LANES, totals[each][part]);
 }
 
-template <int BITS>
-void multiply_tiles(const uint8_t* weight, const Quantized& x, int64_t rows, int64_t width, int64_t tiles, float* out,
-                    int64_t workers) {
+template <class L>
+void multiply_tiles(const uint8_t* weight, const Meaning& meaning, const float* x, int64_t rows, int64_t width,
+                    int64_t tiles, float* out, int64_t out_stride, int64_t workers) {
     constexpr int MOST = LANES == 16 ? 4 : 2;  // rows whose sums find room in the CPU's registers
-    const int64_t tile_bytes = width / GROUP * (TILE * GROUP * BITS / 8 + TILE * 2 * (BITS == 4 ? 2 : 1));
-    const int64_t out_stride = tiles * TILE;
+    const Quantized quantized(x, rows, width, L::GROUP);
+    const int64_t tile_bytes = width / L::COLUMNS * L::BLOCK_BYTES;
     in_parallel(tiles, workers, [&](int64_t tile) {
         const uint8_t* at = weight + tile * tile_bytes;
         float* columns = out + tile * TILE;
+        const auto multiply = [&]<int ROWS>(int64_t row) {
+            multiply_tile<L, ROWS>(at, meaning, quantized, row, width, columns + row * out_stride, out_stride);
+        };
         int64_t row = 0;
-        for (; row + MOST <= rows; row += MOST)
-            multiply_tile<BITS, MOST>(at, x, row, width, columns + row * out_stride, out_stride);
-        for (; row + 2 <= rows; row += 2)
-            multiply_tile<BITS, 2>(at, x, row, width, columns + row * out_stride, out_stride);
-        if (row < rows) multiply_tile<BITS, 1>(at, x, row, width, columns + row * out_stride, out_stride);
+        for (; row + MOST <= rows; row += MOST) multiply.template operator()<MOST>(row);
+        for (; row + 2 <= rows; row += 2) multiply.template operator()<2>(row);
+        if (row < rows) multiply.template operator()<1>(row);
     });
 }
 
-// out [rows, tiles * TILE] = x [rows, width] times the packed weight, plus the bias [columns], if there is one.
-inline void quantized_linear(int64_t bits, const uint8_t* weight, const float* bias, const float* x, int64_t rows,
-                             int64_t width, int64_t columns, float* out, int64_t workers) {
-    const int64_t tiles = (columns + TILE - 1) / TILE;
-    const Quantized quantized(x, rows, width);
-    const auto multiply = bits == 4 ? multiply_tiles<4> : multiply_tiles<8>;
-    multiply(weight, quantized, rows, width, tiles, out, workers);
-    for (int64_t row = 0; bias != nullptr && row < rows; row++, out += tiles * TILE)
+// One row of a weight in float32: `place` of its tile.
+template <class L>
+void unpack_row(const uint8_t* tile, const Meaning& meaning, int64_t place, int64_t width, float* out) {
+    for (int64_t group = 0; group < width / L::GROUP; group++) {
+        const uint8_t* block = tile + group / L::GROUPS * L::BLOCK_BYTES;
+        const uint8_t* start = block + L::HEAD_BYTES + group % L::GROUPS * L::GROUP_BYTES;
+        const uint8_t* factors = start + L::VALUE_BYTES;
+        const int64_t first = place / LANES * LANES;
+        const float scale = L::factor(block, factors, 0, first)[place - first];
+        float minimum = 0;
+        if constexpr (L::MINIMUM) minimum = L::factor(block, factors, 1, first)[place - first];
+        for (int column = 0; column < L::GROUP; column++) {
+            const int pair = column / 2 % L::PAIRS;
+            const uint8_t* section = start + column / 2 / L::PAIRS * L::SECTION_BYTES;
+            const uint8_t* at = section + L::UPPER_BYTES + pair * L::PAIR_BYTES + column % 2;
+            float value;
+            if constexpr (L::BITS == 8) {
+                value = static_cast<int8_t>(at[2 * place]);
+            } else {
+                int whole = at[2 * (place % (TILE / 2))] >> (place < TILE / 2 ? 0 : 4) & 15;
+                if constexpr (L::UPPER_BITS > 0)
+                    whole |= (section[2 * place + column % 2] << 4 >> pair * L::UPPER_BITS) & ((1 << L::BITS) - 16);
+                value = L::LOOKED_UP ? meaning.numbers[whole] : whole - meaning.offset;
+            }
+            out[group * L::GROUP + column] = scale * value + minimum;
+        }
+    }
+}
+
+// Calls `loop` with a null pointer to the Layout of these properties.
+template <class Loop>
+void with_layout(int64_t bits, int64_t group, bool nested, bool minimum, bool looked_up, Loop loop) {
+#define LAYOUT(BITS, GROUP, NESTED, MINIMUM, LOOKED_UP)                                                             \
+    if (bits == BITS && group == GROUP && nested == NESTED && minimum == MINIMUM && looked_up == LOOKED_UP)         \
+        return loop(static_cast<Layout<BITS, GROUP, NESTED, MINIMUM, LOOKED_UP>*>(nullptr));
+    LAYOUT(4, 32, false, false, false)
+    LAYOUT(4, 32, false, true, false)
+    LAYOUT(4, 32, false, false, true)
+    LAYOUT(4, 32, true, false, true)
+    LAYOUT(4, 32, true, true, false)
+    LAYOUT(4, 16, true, false, false)
+    LAYOUT(4, 16, true, true, false)
+    LAYOUT(5, 32, false, false, false)
+    LAYOUT(5, 32, false, true, false)
+    LAYOUT(5, 32, true, true, false)
+    LAYOUT(6, 16, true, false, false)
+    LAYOUT(8, 32, false, false, false)
+#undef LAYOUT
+}
+
+// out [rows, tiles * TILE of each out_stride] = x [rows, width] times the packed weight, plus the bias [columns], if
+// there is one.
+template <class L>
+void quantized_linear(const Meaning& meaning, const uint8_t* weight, const float* bias, const float* x, int64_t rows,
+                      int64_t width, int64_t columns, float* out, int64_t out_stride, int64_t workers) {
+    multiply_tiles<L>(weight, meaning, x, rows, width, (columns + TILE - 1) / TILE, out, out_stride, workers);
+    for (int64_t row = 0; bias != nullptr && row < rows; row++, out += out_stride)
         for (int64_t column = 0; column < columns; column++) out[column] += bias[column];
+}
+
+// out [count, width]: the rows of the weight that are named.
+template <class L>
+void unpacked_rows(const Meaning& meaning, const uint8_t* weight, int64_t width, const int64_t* rows, int64_t count,
+                   float* out) {
+    const int64_t tile_bytes = width / L::COLUMNS * L::BLOCK_BYTES;
+    for (int64_t each = 0; each < count; each++)
+        unpack_row<L>(weight + rows[each] / TILE * tile_bytes, meaning, rows[each] % TILE, width, out + each * width);
 }

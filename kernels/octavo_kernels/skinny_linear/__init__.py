@@ -3,24 +3,33 @@
 import torch
 from torch import Tensor
 
+from octavo_kernels.gate_mul import GatedActivation
+
 MOST_ROWS = 64
 
 
-def skinny_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+def skinny_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    out: Tensor | None = None,
+    gate: GatedActivation | None = None,
+) -> Tensor:
     """x @ weight.T + bias, for up to MOST_ROWS rows, where `fits` says so; summed in float32.
 
     Args:
         x: [rows, in], contiguous.
-        weight: [out, in], contiguous.
-        bias: [out], of the weight's dtype.
+        weight: [out, in], contiguous; with a gate [2 * out, in].
+        bias: a number for each of the weight's rows, of its dtype.
         out: [rows, out], contiguous, where to write; allocated if None.
+        gate: what gate_mul makes of the product is computed with it, and not rounded in between.
 
     Returns:
         [rows, out], in the weight's dtype.
     """
     from octavo_kernels.skinny_linear import hopper
 
-    return hopper.skinny_linear(x, weight, bias, out)
+    return hopper.skinny_linear(x, weight, bias, out, gate)
 
 
 def fits(weight: Tensor) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.skinny_linear.reference import skinny_linear
 
 
@@ -16,6 +17,7 @@ class Case:
     width: int
     columns: int
     bias: bool = False
+    gate: GatedActivation | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -45,6 +47,12 @@ CASES = (
     Case("odd columns", 9, 2048, 4093),
     Case("less than a tile", 2, 40, 24),
     Case("a width that splits unevenly", 6, 136, 72),
+    Case("8B shape, gated, one row", 1, 4096, 14336, gate="silu"),
+    Case("8B shape, gated, 12 rows", 12, 4096, 14336, gate="silu"),
+    Case("8B shape, gated, 32 rows", 32, 4096, 14336, gate="silu"),
+    Case("8B shape, gated, 64 rows", 64, 4096, 14336, gate="silu"),
+    Case("Gemma 2 shape, gated", 3, 2304, 9216, gate="gelu_tanh"),
+    Case("odd columns, gated, a bias", 9, 2048, 1027, bias=True, gate="silu"),
 )
 TOLERANCES = {torch.bfloat16: 2**-8, torch.float16: 2**-11}  # of the result, beside what sums of float32 lose
 _SUMS = 2**-16  # of the sum of the products' magnitudes
@@ -57,22 +65,25 @@ def operands(case: Case, dtype: torch.dtype, device: str) -> tuple[Tensor, Tenso
     def random(*shape: int, scale: float = 1.0) -> Tensor:
         return (torch.randn(*shape, generator=generator) * scale).to(device, dtype)
 
-    x, weight = random(case.rows, case.width), random(case.columns, case.width, scale=case.width**-0.5)
-    return x, weight, random(case.columns) if case.bias else None
+    columns = case.columns if case.gate is None else 2 * case.columns
+    x, weight = random(case.rows, case.width), random(columns, case.width, scale=case.width**-0.5)
+    return x, weight, random(columns) if case.bias else None
 
 
-def error(
-    form: Callable[[Tensor, Tensor, Tensor | None, Tensor], Tensor], case: Case, dtype: torch.dtype, device: str
-) -> float:
+def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: str) -> float:
     """Largest error of `form` against the oracle, as a share of the result, beyond what sums of float32 lose. Twice,
     since split sums leave something for the next call."""
     x, weight, bias = operands(case, dtype, device)
-    expected = skinny_linear(x, weight, bias)
+    expected = skinny_linear(x, weight, bias, case.gate)
     allowed = _SUMS * skinny_linear(x.abs(), weight.abs())
+    if case.gate is not None:  # neither activation grows faster than 1.2 times its gate
+        of_gate, of_up = allowed.chunk(2, dim=-1)
+        gate, up = skinny_linear(x, weight, bias).abs().chunk(2, dim=-1)
+        allowed = 1.2 * (of_gate * up + of_up * gate)
     worst = 0.0
     for _ in range(2):
         out = torch.full((case.rows, case.columns), float("nan"), dtype=dtype, device=device)
-        form(x, weight, bias, out)
+        form(x, weight, bias, out, case.gate)
         beyond = ((out.double() - expected).abs() - allowed).clamp(min=0) / expected.abs().clamp(min=2**-10)
         worst = max(worst, float(beyond.nan_to_num(nan=float("inf")).max()))
     return worst

@@ -14,6 +14,7 @@ from torch import Tensor
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
+from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.gpu import gpu
 from octavo_kernels.skinny_linear import MOST_ROWS
 from octavo_kernels.skinny_linear.hopper_kernel import skinny_kernel
@@ -24,7 +25,7 @@ DEPTH = 128  # numbers of a row in a stage
 class Tiling(NamedTuple):
     """How a product is cut."""
 
-    columns: int  # of the result in a tile
+    columns: int  # of the product in a tile
     stages: int
     splits: int = 1  # parts of the sums of a tile, each a program's
     late: bool = False  # whether the next kernel starts with the last load, not with the first
@@ -47,9 +48,12 @@ _TILINGS = {
 }
 
 
-def tiling(rows: int, columns: int, width: int, processors: int) -> Tiling:
-    """For 8, 16, 32 or 64 rows, that of the product which fills the processors as well."""
+def tiling(rows: int, columns: int, width: int, processors: int, gated: bool = False) -> Tiling:
+    """For 8, 16, 32 or 64 rows, that of the product which fills the processors as well. gated: a tile is cut in gates
+    and what they multiply."""
     output, down, qkv, gate_up, head = _TILINGS[rows]
+    if gated:
+        return gate_up
     tiles = triton.cdiv(columns, 64)
     if 2 * tiles <= processors:
         return output if width <= 4096 else down
@@ -58,17 +62,25 @@ def tiling(rows: int, columns: int, width: int, processors: int) -> Tiling:
     return gate_up if tiles <= 8 * processors else head
 
 
-def skinny_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+def skinny_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    out: Tensor | None = None,
+    gate: GatedActivation | None = None,
+) -> Tensor:
     """See `octavo_kernels.skinny_linear`."""
-    rows, (columns, width) = len(x), weight.shape
+    halves = 1 if gate is None else 2
+    rows, columns, width = len(x), len(weight) // halves, weight.shape[1]
     out = torch.empty(rows, columns, dtype=weight.dtype, device=x.device) if out is None else out
     padded = max(8, triton.next_power_of_2(rows))
-    cut = tiling(padded, columns, width, gpu(x.device).processors)
-    programs = triton.cdiv(columns, cut.columns) * cut.splits
+    cut = tiling(padded, columns, width, gpu(x.device).processors, gate is not None)
+    tile = cut.columns // halves
+    programs = triton.cdiv(columns, tile) * cut.splits
     scratch = _scratch(x.device)
     skinny_kernel[(programs,)](
         _tiles(x, padded),
-        _tiles(weight, cut.columns),
+        _tiles(weight, tile),
         out if bias is None else bias,
         out,
         scratch.partials,
@@ -77,6 +89,7 @@ def skinny_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, out: Te
         columns,
         triton.cdiv(width, DEPTH * cut.splits),
         BIAS=bias is not None,
+        GATE=gate or "",
         ROWS=padded,
         COLUMNS=cut.columns,
         DEPTH=DEPTH,

@@ -13,6 +13,25 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from octavo_kernels.gate_mul.triton import gated
+
+
+@gluon.jit
+def _ask_for_weights(weight, first, columns, depth, ready, place, COLUMNS: gl.constexpr, GATED: gl.constexpr):
+    """COLUMNS rows of the weight from `first` on, or, GATED, half as many and the same rows of its second half."""
+    if GATED:
+        HALF: gl.constexpr = COLUMNS // 2
+        tma.async_copy_global_to_shared(weight, [first, depth], ready, place.slice(0, HALF, dim=0))
+        tma.async_copy_global_to_shared(weight, [columns + first, depth], ready, place.slice(HALF, HALF, dim=0))
+    else:
+        tma.async_copy_global_to_shared(weight, [first, depth], ready, place)
+
+
+@gluon.jit
+def _with_bias(sums, bias, first, columns, layout: gl.constexpr):
+    column = first + gl.arange(0, sums.shape[0], layout=gl.SliceLayout(1, layout))
+    return sums + gl.load(bias + column, mask=column < columns, other=0.0).to(gl.float32)[:, None]
+
 
 @gluon.jit(do_not_specialize=["rows"])
 def skinny_kernel(
@@ -26,6 +45,7 @@ def skinny_kernel(
     columns,
     steps,
     BIAS: gl.constexpr,
+    GATE: gl.constexpr,
     ROWS: gl.constexpr,
     COLUMNS: gl.constexpr,
     DEPTH: gl.constexpr,
@@ -33,16 +53,20 @@ def skinny_kernel(
     STAGES: gl.constexpr,
     LATE: gl.constexpr,
 ):
-    """out = x @ weight.T + bias, summed in float32. Grid: (ceil(columns / COLUMNS) * SPLITS,).
+    """out = x @ weight.T + bias, summed in float32, or of such sums, GATE(first half) * second half. Grid:
+    (ceil(columns / tile) * SPLITS,) for tiles of COLUMNS columns, or with a GATE of half as many.
 
-    x: a descriptor of [rows, width], in tiles of [ROWS, DEPTH]; weight: of [columns, width], in tiles of [COLUMNS,
-    DEPTH]; both of one 16-bit type. bias: [columns], read if BIAS; out: [rows, columns]; both of that type, contiguous.
+    x: a descriptor of [rows, width], in tiles of [ROWS, DEPTH]; weight: of [columns, width], with a GATE of [2 *
+    columns, width], in tiles of [tile, DEPTH]; both of one 16-bit type. bias: as many as the weight has rows, read if
+    BIAS; out: [rows, columns]; both of that type, contiguous. GATE: an activation of gate_mul, or "".
     partials: [programs, COLUMNS, ROWS] float32; arrivals: [programs / SPLITS] int32, 0 before and after; used if SPLITS
     > 1. steps: tiles of DEPTH columns that a program reads. ROWS: rows, up to 8, 16, 32 or 64. STAGES: of the ring.
     LATE: the next kernel starts with this one's last load instead of its first."""
     program = gl.program_id(0)
     tile = program // SPLITS
-    first = tile * COLUMNS
+    GATED: gl.constexpr = GATE != ""
+    TILE: gl.constexpr = COLUMNS // 2 if GATED else COLUMNS
+    first = tile * TILE
     begin = program % SPLITS * steps * DEPTH
     element: gl.constexpr = weight.dtype
     weights = gl.allocate_shared_memory(element, [STAGES, COLUMNS, DEPTH], weight.layout)
@@ -55,9 +79,8 @@ def skinny_kernel(
     for stage in gl.static_range(STAGES):
         if stage < steps:
             mbarrier.expect(ready.index(stage), (COLUMNS + ROWS) * DEPTH * 2)
-            tma.async_copy_global_to_shared(
-                weight, [first, begin + stage * DEPTH], ready.index(stage), weights.index(stage)
-            )
+            depth = begin + stage * DEPTH
+            _ask_for_weights(weight, first, columns, depth, ready.index(stage), weights.index(stage), COLUMNS, GATED)
     if not LATE:
         gdc_launch_dependents()
     gdc_wait()
@@ -75,17 +98,15 @@ def skinny_kernel(
         if step + STAGES < steps:
             depth = begin + (step + STAGES) * DEPTH
             mbarrier.expect(ready.index(place), (COLUMNS + ROWS) * DEPTH * 2)
-            tma.async_copy_global_to_shared(weight, [first, depth], ready.index(place), weights.index(place))
+            _ask_for_weights(weight, first, columns, depth, ready.index(place), weights.index(place), COLUMNS, GATED)
             tma.async_copy_global_to_shared(x, [0, depth], ready.index(place), inputs.index(place))
         if LATE and step == gl.maximum(steps - STAGES, 0):
             gdc_launch_dependents()
 
-    column = gl.arange(0, COLUMNS, layout=gl.SliceLayout(1, layout))
-    row = gl.arange(0, ROWS, layout=gl.SliceLayout(0, layout))
-    there = (row < rows)[None, :] & (first + column < columns)[:, None]
-    target = out + row[None, :] * columns + (first + column)[:, None]
     last = True
     if SPLITS > 1:
+        column = gl.arange(0, COLUMNS, layout=gl.SliceLayout(1, layout))
+        row = gl.arange(0, ROWS, layout=gl.SliceLayout(0, layout))
         within = column[:, None] * ROWS + row[None, :]
         gl.store(partials + program * (COLUMNS * ROWS) + within, sums)
         gl.thread_barrier()  # all threads' parts are there before they are counted
@@ -97,6 +118,19 @@ def skinny_kernel(
                 sums += gl.load(part, cache_modifier=".cg")
             gl.store(arrivals + tile, 0)  # for the next call
     if last:
-        if BIAS:
-            sums += gl.load(bias + first + column, mask=first + column < columns, other=0.0).to(gl.float32)[:, None]
-        gl.store(target, sums.to(element), mask=there)
+        if GATED:
+            gate, up = gl.split(sums.reshape([2, TILE, ROWS]).permute((1, 2, 0)))
+            gate = gl.convert_layout(gate, layout)
+            up = gl.convert_layout(up, layout)
+            if BIAS:
+                gate = _with_bias(gate, bias, first, columns, layout)
+                up = _with_bias(up, bias + columns, first, columns, layout)
+            result = gated(gate, up, GATE)
+        elif BIAS:
+            result = _with_bias(sums, bias, first, columns, layout)
+        else:
+            result = sums
+        column = first + gl.arange(0, TILE, layout=gl.SliceLayout(1, layout))
+        row = gl.arange(0, ROWS, layout=gl.SliceLayout(0, layout))
+        there = (row < rows)[None, :] & (column < columns)[:, None]
+        gl.store(out + row[None, :] * columns + column[:, None], result.to(element), mask=there)

@@ -7,6 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from octavo_kernels.dependent_launch import launch_options, wait_for_last
+from octavo_kernels.eight_bits_kernels import as_bytes, kind_of, narrowed
 from octavo_kernels.strided import heads, layer_cache
 
 
@@ -21,12 +22,15 @@ def write_kernel(
     BLOCK_SIZE: tl.constexpr,
     PADDED: tl.constexpr,
     DEPENDENT: tl.constexpr,
+    scales=None,
+    KIND: tl.constexpr = 0,
 ):
     """Copies each token's key and value into its slot. Grid: (tokens,).
 
     k, v: `Heads` [tokens, KV_HEADS, HEAD_DIM]; cache: `LayerCache` [blocks, BLOCK_SIZE, KV_HEADS, HEAD_DIM]; all of
-    one type. slots: [tokens] int64, block * BLOCK_SIZE + offset in the block; below 0 the token is padding. PADDED:
-    KV_HEADS * HEAD_DIM, up to a power of two."""
+    one type, or the cache of 8 bits: KIND, see eight_bits_kernels; scales: [2, KV_HEADS] float32. slots:
+    [tokens] int64, block * BLOCK_SIZE + offset in the block; below 0 the token is padding. PADDED: KV_HEADS * HEAD_DIM,
+    up to a power of two."""
     wait_for_last(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     slot = tl.load(slots + token)
@@ -40,11 +44,16 @@ def write_kernel(
     value = tl.load(v.pointer + token * v.stride_token + head * v.stride_head + dim, mask=mask)
     slot_start = slot // BLOCK_SIZE * cache.stride_block + slot % BLOCK_SIZE * cache.stride_slot
     target = slot_start + head * cache.stride_head + dim
+    if KIND != 0:
+        key = narrowed(key, tl.load(scales + head, mask=mask, other=1.0), KIND)
+        value = narrowed(value, tl.load(scales + KV_HEADS + head, mask=mask, other=1.0), KIND)
     tl.store(cache.k + target, key, mask=mask)
     tl.store(cache.v + target, value, mask=mask)
 
 
-def write_kv(k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, slots: Tensor) -> None:
+def write_kv(
+    k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, slots: Tensor, scales: Tensor | None = None
+) -> None:
     """See `octavo_kernels.write_kv`."""
     tokens, kv_heads, head_dim = k.shape
     if tokens == 0:
@@ -52,11 +61,13 @@ def write_kv(k: Tensor, v: Tensor, k_cache: Tensor, v_cache: Tensor, slots: Tens
     write_kernel[(tokens,)](
         heads(k),
         heads(v),
-        layer_cache(k_cache, v_cache),
+        layer_cache(as_bytes(k_cache), as_bytes(v_cache)),
         slots,
         KV_HEADS=kv_heads,
         HEAD_DIM=head_dim,
         BLOCK_SIZE=k_cache.shape[1],
         PADDED=triton.next_power_of_2(kv_heads * head_dim),
         **launch_options(k.device),
+        scales=scales,
+        KIND=kind_of(k_cache),
     )

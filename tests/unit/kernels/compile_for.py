@@ -94,7 +94,7 @@ def main(capability: int, selections: list[str]) -> None:
                     tell(op, case.name, dtype)
     if capability == 90:  # there are no other forms of it
         for skinny in skinny_cases.CASES:
-            skinny_linear(*skinny_cases.operands(skinny, torch.bfloat16, "cpu"))
+            skinny_linear(*skinny_cases.operands(skinny, torch.bfloat16, "cpu"), gate=skinny.gate)
             tell("skinny_linear", skinny.name, "bfloat16")
 
 

@@ -1,13 +1,10 @@
 """Runs the Triton kernels in Triton's interpreter, and leaves GPU tests out where there is no GPU."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from compilations import output
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,9 +19,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def interpreted_errors() -> dict[str, float]:
     """Errors of the tiny cases by "op/case/dtype". In a process of its own: Triton reads the variable when imported."""
-    program = Path(__file__).with_name("interpret.py")
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    run = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    errors: dict[str, float] = json.loads(run.stdout)
+    errors: dict[str, float] = json.loads(output("interpret.py", TRITON_INTERPRET="1"))
     return errors

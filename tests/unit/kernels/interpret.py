@@ -8,6 +8,7 @@ import torch
 
 import octavo_kernels
 from octavo_kernels.gpu import Gpu
+from octavo_kernels.latent_decode import cases as latent_decode_cases
 from octavo_kernels.paged_decode import cases as paged_decode_cases
 from octavo_kernels.paged_decode import hopper
 
@@ -17,7 +18,8 @@ errors = {}
 for op in octavo_kernels.__all__:
     form = getattr(import_module(f"octavo_kernels.{op}.triton"), op)
     cases = import_module(f"octavo_kernels.{op}.cases")
-    for case in cases.TINY_CASES:
+    padded = latent_decode_cases.PADDED_CASES if op == "latent_decode" else ()
+    for case in (*cases.TINY_CASES, *padded):
         for dtype in DTYPES:
             errors[f"{op}/{case.name}/{dtype}"] = cases.error(form, case, dtype, "cpu")
 

@@ -19,7 +19,7 @@ def test_cpu_tensors(op: str) -> None:
         assert cases.error(getattr(octavo_kernels, op), case, torch.float32, "cpu") <= cases.TOLERANCES[torch.float32]
 
 
-@pytest.mark.parametrize("op", ["paged_decode", "paged_prefill", "rms_norm", "silu_mul"])
+@pytest.mark.parametrize("op", ["paged_decode", "paged_prefill", "rms_norm", "gate_mul"])
 def test_result_is_allocated_without_out(op: str) -> None:
     def without_out(*arguments: Any, **options: Any) -> Tensor:
         *inputs, out = arguments
@@ -34,7 +34,7 @@ def test_result_is_allocated_without_out(op: str) -> None:
 def test_cpu_tensors_import_no_triton() -> None:
     program = """
 import sys, torch, octavo_kernels
-octavo_kernels.silu_mul(torch.zeros(1, 8))
+octavo_kernels.gate_mul(torch.zeros(1, 8), "silu")
 sys.exit("triton" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

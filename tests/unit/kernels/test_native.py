@@ -11,7 +11,7 @@ import pytest
 from octavo_kernels import native
 from octavo_kernels.native import compilation
 
-_OPS = ("add_rms_norm", "quantized_linear", "paged_decode", "recording", "rms_norm", "rotary", "silu_mul",
+_OPS = ("add_rms_norm", "gate_mul", "quantized_linear", "paged_decode", "recording", "rms_norm", "rotary_write_kv",
         "wide_linear", "write_kv")  # fmt: skip
 _CAPABILITIES = {"default": "x86-64", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
 

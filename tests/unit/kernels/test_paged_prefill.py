@@ -35,7 +35,8 @@ def test_a_plan_made_beforehand_changes_nothing(case: Case) -> None:
         **options: Any,
     ) -> Tensor:
         lengths = np.stack([query_start.diff().numpy(), seq_lens.numpy()], axis=1)
-        plan = plan_prefill(tables, seq_lens, query_start, k_cache, q.shape[1], lengths, **options)
+        of_plan = {name: value for name, value in options.items() if name != "scales"}
+        plan = plan_prefill(tables, seq_lens, query_start, k_cache, q.shape[1], lengths, **of_plan)
         return paged_prefill(
             q, k_cache, v_cache, tables, seq_lens, query_start, max_query_len, scale, out, plan, **options
         )

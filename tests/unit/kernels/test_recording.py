@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from octavo_kernels import add_rms_norm, rms_norm, silu_mul
+from octavo_kernels import add_rms_norm, gate_mul, rms_norm
 from octavo_kernels.native.recording import Buffer, Recordings, lay_out, record
 from octavo_kernels.quantized_linear import pack, quantized_linear
 from octavo_kernels.quantized_linear.cases import random_groups
@@ -36,7 +36,7 @@ def chain(steps: int) -> Callable[[Tensor], Tensor]:
     def compute(stream: Tensor) -> Tensor:
         hidden = rms_norm(stream, norm, 1e-5)
         for _ in range(steps):
-            gated = silu_mul(quantized_linear(hidden, weight, bias))
+            gated = gate_mul(quantized_linear(hidden, weight, bias), "silu")
             hidden, _ = add_rms_norm(gated, stream, norm, 1e-5, stream)
         return hidden
 

@@ -1,0 +1,90 @@
+"""The cases that every form of experts is checked on."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from octavo_kernels.comparison import largest_error
+from octavo_kernels.experts import Biases, PackedWeights, reference
+
+# 16-bit: a form may round the inner state and the result of each expert. Results are about as large as 1.
+TOLERANCES = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+
+
+@dataclass(frozen=True)
+class Case:
+    """choice: of a token's experts: as many tokens for each, the same for all tokens, or at random."""
+
+    name: str
+    tokens: int
+    hidden: int
+    inner: int
+    experts: int
+    top_k: int
+    choice: Literal["balanced", "same", "random"] = "random"
+    limit: float | None = None  # with biases
+    packed: bool = False
+
+
+TINY_CASES = (
+    Case("one token, more experts", 1, 48, 40, 7, 2),
+    Case("balanced", 8, 64, 32, 4, 2, "balanced"),
+    Case("all to the same", 40, 48, 24, 5, 2, "same"),
+    Case("clamped, with biases", 9, 48, 40, 4, 2, limit=1.5),
+    Case("packed", 20, 96, 64, 5, 2, packed=True),
+    Case("packed, clamped, with biases", 3, 160, 32, 5, 3, limit=1.5, packed=True),
+)
+CASES = (
+    *TINY_CASES,
+    Case("8 tokens, all experts", 8, 96, 56, 6, 6),
+    Case("256 tokens", 256, 96, 40, 8, 2),
+    Case("256 tokens, all to one", 256, 80, 40, 8, 1, "same"),
+    Case("smollm2", 17, 576, 192, 60, 4),
+    Case("8B shape", 256, 2048, 768, 8, 4),
+    Case("8B shape, one token", 1, 2048, 768, 16, 8),
+    Case("8B shape, packed", 40, 768, 768, 8, 4, limit=7.0, packed=True),
+    Case("no token", 0, 64, 32, 4, 2),
+)
+
+
+def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: str) -> float:
+    """Largest error of `form` against the oracle. The first experts get most of the tokens that choose at random, the
+    last ones often none."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        drawn: Tensor = torch.randn(shape, generator=generator) * shape[-1] ** -0.5
+        return drawn.to(device, dtype)
+
+    hidden = random(case.tokens, case.hidden) * case.hidden**0.5
+    plain = random(case.experts, 2 * case.inner, case.hidden), random(case.experts, case.hidden, case.inner)
+    biases = Biases(random(case.experts, 2 * case.inner), random(case.experts, case.hidden)) if case.limit else None
+    gate_up, down = ((_packed(each, generator) if case.packed else each) for each in plain)
+    weights = torch.rand(case.tokens, case.top_k, generator=generator).to(device)
+    out = torch.full((case.tokens, case.hidden), torch.nan, dtype=dtype, device=device)
+    ids = _ids(case, generator).to(device)
+    form(hidden, gate_up, down, ids, weights, out, biases, case.limit)
+    expected = reference.experts(hidden, gate_up, down, ids, weights, None, biases, case.limit)
+    return largest_error(out, expected)
+
+
+def _packed(like: Tensor, generator: torch.Generator) -> PackedWeights:
+    """Random weights of the shape, about as large as `like`'s."""
+    count, rows, width = like.shape
+    blocks = torch.randint(256, (count, rows, width // 2), dtype=torch.uint8, generator=generator)
+    exponent = 127 - round(math.log2(width) / 2 + 2.95)  # 4-bit numbers and the scales' spread are about 8 together
+    scales = exponent + torch.randint(3, (count, rows, width // 32), generator=generator)
+    return PackedWeights(blocks.to(like.device), scales.to(like.device, torch.uint8))
+
+
+def _ids(case: Case, generator: torch.Generator) -> Tensor:
+    if case.choice == "same":
+        return torch.arange(case.experts)[-case.top_k :].repeat(case.tokens, 1)
+    if case.choice == "balanced":
+        return torch.arange(case.tokens * case.top_k).view(case.tokens, case.top_k) % case.experts
+    liked: Tensor = torch.rand(case.tokens, case.experts, generator=generator) - torch.linspace(0, 0.8, case.experts)
+    return liked.topk(case.top_k).indices

@@ -1,0 +1,54 @@
+"""experts for the CPU: one expert after another, of those that have tokens."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from octavo_kernels.experts import Biases, PackedWeights, Weights
+from octavo_kernels.experts.reference import activate, dequantize
+from octavo_kernels.gate_mul.cpu import gate_mul
+from octavo_kernels.wide_linear.cpu import wide_linear
+
+# Up to this many rows a 16-bit weight is read once as it is and summed in float32; above, a float32 copy of it is made.
+FEW_ROWS = 8
+# Rows of a packed weight that are unpacked at once: a whole one would take eight times its memory.
+UNPACKED_ROWS = 256
+
+
+def experts(
+    hidden: Tensor,
+    gate_up: Weights,
+    down: Weights,
+    ids: Tensor,
+    weights: Tensor,
+    out: Tensor | None = None,
+    biases: Biases | None = None,
+    limit: float | None = None,
+) -> Tensor:
+    """See `octavo_kernels.experts`. 16-bit types are rounded once, in the end."""
+    num_experts = len(gate_up if isinstance(gate_up, Tensor) else gate_up.blocks)
+    order = ids.flatten().argsort(stable=True)
+    counts = torch.bincount(ids.flatten(), minlength=num_experts).tolist()
+    total = torch.zeros(hidden.shape)
+    for expert, pairs in enumerate(order.split(counts)):
+        if len(pairs):
+            tokens = pairs // ids.shape[1]
+            inner = _product(hidden[tokens].float(), gate_up, expert, None if biases is None else biases.gate_up)
+            inner = gate_mul(inner, "silu") if limit is None else activate(inner, limit)
+            found = _product(inner, down, expert, None if biases is None else biases.down)
+            total.index_add_(0, tokens, found.mul_(weights.flatten()[pairs, None]))
+    return total.to(hidden.dtype) if out is None else out.copy_(total)
+
+
+def _product(x: Tensor, weights: Weights, expert: int, biases: Tensor | None) -> Tensor:
+    """x @ weight.T and the bias of one expert, in float32."""
+    if isinstance(weights, PackedWeights):
+        parts = zip(
+            weights.blocks[expert].split(UNPACKED_ROWS), weights.scales[expert].split(UNPACKED_ROWS), strict=True
+        )
+        product = torch.cat([linear(x, dequantize(PackedWeights(*part))) for part in parts], dim=-1)
+    elif weights.dtype != torch.float32 and len(x) <= FEW_ROWS:
+        product = wide_linear(x, weights[expert])
+    else:
+        product = linear(x, weights[expert].float())
+    return product if biases is None else product.add_(biases[expert])

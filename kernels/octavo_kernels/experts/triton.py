@@ -1,0 +1,348 @@
+"""experts in Triton: the pairs of a token and an expert are put in the order of the experts, and cut into blocks of
+rows of one expert each, which two grouped products go through.
+
+Which rows a block has is worked out on the device. The grid has room for the most blocks that the pairs could fill;
+programs without a block end at once."""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from octavo_kernels.dependent_launch import launch_options, wait_for_last
+from octavo_kernels.experts import Biases, PackedWeights, Weights
+
+CHUNK = 1024  # pairs that are looked at together
+PIECE = 1024  # elements of a row that one program sums
+
+
+class Tile(NamedTuple):
+    """What one program of a grouped product works on at a time, and how."""
+
+    rows: int  # at least 16, which is what tl.dot needs on a GPU
+    columns: int  # of the result
+    depth: int  # of the sum
+    warps: int
+    stages: int  # of the software pipeline
+
+
+FEW_ROWS = Tile(16, 64, 64, 4, 4)  # per expert, as in a decode step: what counts is how fast weights are read
+SOME_ROWS = Tile(32, 64, 64, 4, 4)
+MANY_ROWS = Tile(64, 64, 64, 4, 3)
+MOST_ROWS = Tile(128, 64, 64, 8, 3)  # 96 KB of shared memory, of the 99 of consumer GPUs
+FLOAT32_TILE = Tile(16, 32, 32, 4, 2)  # exact float32 has no tensor cores: its operands live in registers
+
+
+class Blocks(NamedTuple):
+    """The blocks of rows, int32."""
+
+    table: Tensor  # [most, 3]: the expert, the first row, and the row behind the last
+    number: Tensor  # [1]: how many there are
+
+
+@triton.jit(do_not_specialize=["pairs"])
+def count_kernel(counts, ids, pairs, CHUNK: tl.constexpr, DEPENDENT: tl.constexpr):
+    """How many of the pairs are of each expert. Grid: (experts).
+
+    counts: [experts] int32; ids: [pairs] int64."""
+    wait_for_last(DEPENDENT)
+    expert = tl.program_id(0)
+    count = tl.zeros([CHUNK], tl.int32)
+    for first in range(0, pairs, CHUNK):
+        pair = first + tl.arange(0, CHUNK)
+        count += (tl.load(ids + pair, mask=pair < pairs, other=-1) == expert).to(tl.int32)
+    tl.store(counts + expert, tl.sum(count))
+
+
+@triton.jit(do_not_specialize=["pairs"])
+def place_kernel(
+    order,
+    blocks,
+    counts,
+    ids,
+    pairs,
+    EXPERTS: tl.constexpr,
+    PADDED_EXPERTS: tl.constexpr,
+    ROWS: tl.constexpr,
+    CHUNK: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    """Puts the pairs of each expert behind those of the experts before, in their own order. Grid: (EXPERTS).
+
+    order: [pairs] int32, the pair of each row; blocks: `Blocks` of ROWS; counts: [EXPERTS] int32; ids: [pairs] int64.
+    PADDED_EXPERTS: EXPERTS, up to a power of two."""
+    wait_for_last(DEPENDENT)
+    expert = tl.program_id(0)
+    every = tl.arange(0, PADDED_EXPERTS)
+    count = tl.load(counts + every, mask=every < EXPERTS, other=0)
+    row = tl.sum(tl.where(every < expert, count, 0))
+    block = tl.sum(tl.where(every < expert, (count + ROWS - 1) // ROWS, 0))
+    end = row + tl.sum(tl.where(every == expert, count, 0))
+    for first in range(row, end, ROWS):
+        tl.store(blocks.table + 3 * block, expert)
+        tl.store(blocks.table + 3 * block + 1, first)
+        tl.store(blocks.table + 3 * block + 2, tl.minimum(first + ROWS, end))
+        block += 1
+    if expert == EXPERTS - 1:
+        tl.store(blocks.number, block)
+    for first in range(0, pairs, CHUNK):
+        pair = first + tl.arange(0, CHUNK)
+        mine = tl.load(ids + pair, mask=pair < pairs, other=-1) == expert
+        rank = tl.cumsum(mine.to(tl.int32), 0)
+        tl.store(order + row + rank - 1, pair, mask=mine)
+        row += tl.sum(mine.to(tl.int32))
+
+
+class Stacked(NamedTuple):
+    """A projection of all experts as the kernels get it: [experts, out, in] in the states' type, or `PackedWeights`."""
+
+    weight: Tensor
+    scales: Tensor | None  # None: not packed
+    biases: Tensor | None  # [experts, out]
+
+
+@triton.jit
+def product(
+    total,  # [ROWS, COLUMNS] float32, to which it is added
+    states,  # [ROWS] pointers to the rows of what is multiplied, `width` wide
+    is_row,  # [ROWS]
+    stacked,  # Stacked
+    column,  # [COLUMNS] int64, the rows of the weights, of all experts
+    is_column,  # [COLUMNS]
+    first,  # where in the sum
+    WIDTH: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    """`DEPTH` terms of the sums of states times weights, for one program of any grid."""
+    if stacked.scales is None:
+        depth = first + tl.arange(0, DEPTH)
+        inside = depth < WIDTH
+        x = tl.load(states[:, None] + depth[None, :], mask=is_row[:, None] & inside[None, :], other=0.0)
+        there = inside[:, None] & is_column[None, :]
+        w = tl.load(stacked.weight + column[None, :] * WIDTH + depth[:, None], mask=there, other=0.0)
+        total = tl.dot(x, w, total, input_precision="ieee")
+    else:
+        # The low halves of the bytes are the even terms, the high halves the odd ones: one product for each.
+        pair = first // 2 + tl.arange(0, DEPTH // 2)
+        inside = pair < WIDTH // 2
+        there = inside[:, None] & is_column[None, :]
+        rows = is_row[:, None] & inside[None, :]
+        even = tl.load(states[:, None] + 2 * pair[None, :], mask=rows, other=0.0)
+        odd = tl.load(states[:, None] + 2 * pair[None, :] + 1, mask=rows, other=0.0)
+        packed = tl.load(stacked.weight + column[None, :] * (WIDTH // 2) + pair[:, None], mask=there, other=0)
+        groups = column[None, :] * (WIDTH // 32) + pair[:, None] // 16
+        exponent = tl.load(stacked.scales + groups, mask=there, other=127).to(tl.float32) - 127.0
+        scale = tl.exp2(exponent)
+        total = tl.dot(even, (number(packed & 15) * scale).to(even.dtype), total, input_precision="ieee")
+        total = tl.dot(odd, (number(packed >> 4) * scale).to(odd.dtype), total, input_precision="ieee")
+    return total
+
+
+@triton.jit
+def number(half):
+    """What 4 bits stand for, in float32: a sign, two bits of exponent, one of mantissa; 0 and 0.5 without the leading
+    one."""
+    half = half.to(tl.int32)
+    exponent, mantissa = (half >> 1) & 3, half & 1
+    magnitude = tl.where(exponent == 0, mantissa * 0.5, ((2 + mantissa) << exponent) * 0.25)
+    return tl.where(half >= 8, -magnitude, magnitude)
+
+
+@triton.jit
+def bias_of(stacked, column, is_column):
+    """[1, COLUMNS] float32. Arguments as for `product`."""
+    return tl.load(stacked.biases + column, mask=is_column, other=0.0).to(tl.float32)[None, :]
+
+
+@triton.jit
+def gate_up_kernel(
+    activated,
+    hidden,
+    stacked,
+    order,
+    blocks,
+    stride_hidden,
+    WIDTH: tl.constexpr,
+    INNER: tl.constexpr,
+    TOP_K: tl.constexpr,
+    LIMIT: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    """activated = silu(gate) * up of each row's token by its expert. Grid: (most blocks, ceil(INNER / COLUMNS)).
+
+    activated: [pairs, INNER], in the order of `order`; hidden: [tokens, WIDTH], stride of its rows in elements; of one
+    float type. stacked: `Stacked` [experts, 2 * INNER, WIDTH]; order, blocks: see `place_kernel`. LIMIT: see
+    `octavo_kernels.experts`; 0: none."""
+    wait_for_last(DEPENDENT)
+    block = tl.program_id(0)
+    if block >= tl.load(blocks.number):
+        return
+    row = tl.load(blocks.table + 3 * block + 1) + tl.arange(0, ROWS)
+    is_row = row < tl.load(blocks.table + 3 * block + 2)
+    token = (tl.load(order + row, mask=is_row, other=0) // TOP_K).to(tl.int64)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    is_column = column < INNER
+    states = hidden + token * stride_hidden
+    gate_row = tl.load(blocks.table + 3 * block).to(tl.int64) * 2 * INNER + column
+    gate = tl.zeros([ROWS, COLUMNS], tl.float32)
+    up = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for first in range(0, WIDTH, DEPTH):
+        gate = product(gate, states, is_row, stacked, gate_row, is_column, first, WIDTH, DEPTH)
+        up = product(up, states, is_row, stacked, gate_row + INNER, is_column, first, WIDTH, DEPTH)
+    if stacked.biases is not None:
+        gate += bias_of(stacked, gate_row, is_column)
+        up += bias_of(stacked, gate_row + INNER, is_column)
+    if LIMIT != 0:
+        gate = tl.minimum(gate, LIMIT)
+        up = tl.minimum(tl.maximum(up, -LIMIT), LIMIT) + 1
+        gate = gate * tl.sigmoid(1.702 * gate)
+    else:
+        gate = gate * tl.sigmoid(gate)
+    found = (gate * up).to(activated.dtype.element_ty)
+    where = row[:, None].to(tl.int64) * INNER + column[None, :]
+    tl.store(activated + where, found, mask=is_row[:, None] & is_column[None, :])
+
+
+@triton.jit
+def down_kernel(
+    found,
+    activated,
+    stacked,
+    order,
+    blocks,
+    WIDTH: tl.constexpr,
+    INNER: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    """found = down(activated) of each pair, in the pairs' own order. Grid: (most blocks, ceil(WIDTH / COLUMNS)).
+
+    found: [pairs, WIDTH]; activated: [pairs, INNER], in the order of `order`; of one float type. stacked: `Stacked`
+    [experts, WIDTH, INNER]; order, blocks: see `place_kernel`."""
+    wait_for_last(DEPENDENT)
+    block = tl.program_id(0)
+    if block >= tl.load(blocks.number):
+        return
+    row = tl.load(blocks.table + 3 * block + 1) + tl.arange(0, ROWS)
+    is_row = row < tl.load(blocks.table + 3 * block + 2)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    is_column = column < WIDTH
+    weight_row = tl.load(blocks.table + 3 * block).to(tl.int64) * WIDTH + column
+    states = activated + row.to(tl.int64) * INNER
+    total = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for first in range(0, INNER, DEPTH):
+        total = product(total, states, is_row, stacked, weight_row, is_column, first, INNER, DEPTH)
+    if stacked.biases is not None:
+        total += bias_of(stacked, weight_row, is_column)
+    pair = tl.load(order + row, mask=is_row, other=0).to(tl.int64)
+    where = pair[:, None] * WIDTH + column[None, :]
+    tl.store(found + where, total.to(found.dtype.element_ty), mask=is_row[:, None] & is_column[None, :])
+
+
+@triton.jit
+def sum_kernel(
+    out,
+    found,
+    weights,
+    WIDTH: tl.constexpr,
+    TOP_K: tl.constexpr,
+    PIECE: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    """out = the weighted sum of each token's pairs, in their order. Grid: (tokens, ceil(WIDTH / PIECE)).
+
+    out: [tokens, WIDTH]; found: [tokens, TOP_K, WIDTH]; of one float type. weights: [tokens, TOP_K] float32."""
+    wait_for_last(DEPENDENT)
+    token = tl.program_id(0).to(tl.int64)
+    element = tl.program_id(1) * PIECE + tl.arange(0, PIECE)
+    inside = element < WIDTH
+    total = tl.zeros([PIECE], tl.float32)
+    for pair in range(token * TOP_K, token * TOP_K + TOP_K):
+        result = tl.load(found + pair * WIDTH + element, mask=inside, other=0.0)
+        total += tl.load(weights + pair) * result.to(tl.float32)
+    tl.store(out + token * WIDTH + element, total.to(out.dtype.element_ty), mask=inside)
+
+
+def experts(
+    hidden: Tensor,
+    gate_up: Weights,
+    down: Weights,
+    ids: Tensor,
+    weights: Tensor,
+    out: Tensor | None = None,
+    biases: Biases | None = None,
+    limit: float | None = None,
+) -> Tensor:
+    """See `octavo_kernels.experts`."""
+    [tokens, top_k], width, device = ids.shape, hidden.shape[1], hidden.device
+    to_inner = _stacked(gate_up, None if biases is None else biases.gate_up)
+    to_width = _stacked(down, None if biases is None else biases.down)
+    num_experts, inner = to_inner.weight.shape[0], to_inner.weight.shape[1] // 2
+    out = torch.empty(tokens, width, dtype=hidden.dtype, device=device) if out is None else out
+    pairs = tokens * top_k
+    if pairs == 0:
+        return out
+    tile, options = _tile(pairs, num_experts, hidden.dtype), launch_options(device)
+    fitting = {"num_warps": tile.warps, "num_stages": tile.stages, **options}
+    hit = min(num_experts, pairs)
+    most = hit + (pairs - hit) // tile.rows
+    counts, order, table, number = (
+        torch.empty(size, dtype=torch.int32, device=device) for size in (num_experts, pairs, 3 * most, 1)
+    )
+    blocks = Blocks(table, number)
+    count_kernel[(num_experts,)](counts, ids, pairs, CHUNK=CHUNK, **options)
+    place_kernel[(num_experts,)](
+        order,
+        blocks,
+        counts,
+        ids,
+        pairs,
+        EXPERTS=num_experts,
+        PADDED_EXPERTS=triton.next_power_of_2(num_experts),
+        ROWS=tile.rows,
+        CHUNK=CHUNK,
+        **options,
+    )
+    shape = {"WIDTH": width, "INNER": inner, "ROWS": tile.rows, "COLUMNS": tile.columns, "DEPTH": tile.depth}
+    activated = torch.empty(pairs, inner, dtype=hidden.dtype, device=device)
+    gate_up_kernel[(most, triton.cdiv(inner, tile.columns))](
+        activated,
+        hidden,
+        to_inner,
+        order,
+        blocks,
+        hidden.stride(0),
+        TOP_K=top_k,
+        LIMIT=limit or 0.0,
+        **shape,
+        **fitting,
+    )
+    found = torch.empty(pairs, width, dtype=hidden.dtype, device=device)
+    down_kernel[(most, triton.cdiv(width, tile.columns))](found, activated, to_width, order, blocks, **shape, **fitting)
+    sum_kernel[(tokens, triton.cdiv(width, PIECE))](
+        out, found, weights, WIDTH=width, TOP_K=top_k, PIECE=PIECE, **options
+    )
+    return out
+
+
+def _tile(pairs: int, num_experts: int, dtype: torch.dtype) -> Tile:
+    """By how many rows an expert has on average."""
+    if dtype == torch.float32:
+        return FLOAT32_TILE
+    rows = pairs / num_experts
+    return FEW_ROWS if rows <= 16 else SOME_ROWS if rows <= 32 else MANY_ROWS if rows <= 128 else MOST_ROWS
+
+
+def _stacked(weights: Weights, biases: Tensor | None) -> Stacked:
+    if isinstance(weights, PackedWeights):
+        return Stacked(weights.blocks, weights.scales, biases)
+    return Stacked(weights, None, biases)

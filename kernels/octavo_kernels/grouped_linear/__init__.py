@@ -1,0 +1,65 @@
+"""A projection by weights of few bits times the scales of their groups, unpacked on their way to the product.
+
+What the formats of quantised checkpoints come down to: integers of 4 and 8 bits, FP8, and 4 bits that a codebook
+explains."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class GroupedWeights:
+    """A weight [out, in]: (value - zero) * scale; where there is a codebook, codebook[value] * scale. All contiguous.
+
+    values: of 8 bits [out, in], int8 or float8_e4m3fn; of 4 bits [out, in / 2] uint8, where a byte holds two
+    neighbours, the first in its low half. scales: [groups of rows, groups of columns], any float. group: the rows and
+    columns of one. zeros: [out, groups of columns], any float, with groups of one row. codebook: [16] or [out, 16],
+    any float."""
+
+    values: Tensor
+    scales: Tensor
+    group: tuple[int, int]
+    zeros: Tensor | None = None
+    codebook: Tensor | None = None
+
+    @property
+    def bits(self) -> int:
+        return 4 if self.values.dtype == torch.uint8 else 8
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, width = self.values.shape
+        return rows, width * 8 // self.bits
+
+    @property
+    def nbytes(self) -> int:
+        parts = self.values, self.scales, self.zeros, self.codebook
+        return sum(part.nbytes for part in parts if part is not None)
+
+
+def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """x @ weight.T + bias, summed in float32; the same inputs bring the same bits, and nothing waits for the device.
+
+    Args:
+        x: [rows, in], contiguous.
+        weight: [out, in].
+        bias: [out], of x's dtype.
+        out: [rows, out], contiguous, where to write; allocated if None.
+
+    Returns:
+        [rows, out], in x's dtype.
+    """
+    if x.device.type == "cuda":
+        from octavo_kernels.grouped_linear import triton
+
+        return triton.grouped_linear(x, weight, bias, out)
+    from octavo_kernels.grouped_linear import cpu
+
+    return cpu.grouped_linear(x, weight, bias, out)
+
+
+def pack_halves(values: Tensor) -> Tensor:
+    """[rows, columns / 2] uint8 of [rows, columns] uint8 from 0 to 15, as GroupedWeights holds them."""
+    return values[:, ::2] | values[:, 1::2] << 4

@@ -1,0 +1,97 @@
+"""The cases that every form of grouped_linear is checked on, and random weights in groups."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from octavo_kernels.comparison import largest_error
+from octavo_kernels.grouped_linear import GroupedWeights, pack_halves, reference
+
+TOLERANCES = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+Kind = Literal["int4", "int8", "int8 with zeros", "fp8", "codes", "codes of rows"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """group: rows and columns that share a scale; 0: all columns."""
+
+    name: str
+    kind: Kind
+    rows: int
+    width: int
+    columns: int
+    group: tuple[int, int] = (1, 32)
+    bias: bool = False
+
+
+TINY_CASES = (
+    Case("int4", "int4", 3, 64, 40),
+    Case("int4, few columns, a bias", "int4", 1, 96, 8, bias=True),
+    Case("int4, groups of 128, split sums", "int4", 2, 1024, 24, (1, 128)),
+    Case("int4, a group across tiles", "int4", 2, 480, 24, (1, 96)),
+    Case("int4, a group of all", "int4", 17, 80, 24, (1, 0)),
+    Case("int8", "int8", 3, 64, 40, (1, 0), bias=True),
+    Case("int8 with zeros", "int8 with zeros", 5, 96, 20),
+    Case("fp8", "fp8", 3, 64, 40, (1, 0)),
+    Case("fp8, ragged blocks", "fp8", 2, 200, 70, (64, 128)),
+    Case("codes", "codes", 3, 64, 40, (1, 16)),
+    Case("codes of rows", "codes of rows", 20, 64, 40, (1, 0)),
+)
+CASES = (
+    *TINY_CASES,
+    Case("smollm2, down", "int4", 16, 1536, 576),
+    Case("8B shape, output, one row", "int4", 1, 4096, 4096, (1, 128)),
+    Case("down of 8B, 8 rows", "int4", 8, 14336, 4096, (1, 128)),
+    Case("query, key and value of 8B, 64 rows", "int4", 64, 4096, 6144, (1, 128)),
+    Case("8B shape, keys, 300 rows", "int4", 300, 4096, 1024, (1, 128)),
+    Case("8B shape, int8", "int8", 4, 4096, 1024, (1, 0)),
+    Case("8B shape, fp8 blocks", "fp8", 4, 4096, 1024, (128, 128)),
+    Case("output of 8B, fp8 blocks, 200 rows", "fp8", 200, 4096, 4096, (128, 128)),
+    Case("8B shape, codes", "codes", 4, 4096, 1024, (1, 64)),
+    Case("8B shape, codes of rows", "codes of rows", 4, 4096, 1024, (1, 0)),
+    Case("head of 80", "int4", 7, 1280, 2560),
+)
+
+
+def random_weights(case: Case, generator: torch.Generator) -> GroupedWeights:
+    """On the CPU, with numbers of about width ** -0.5."""
+    high, wide = case.group[0], case.group[1] or case.width
+    groups = -(-case.columns // high), -(-case.width // wide)
+    shape = case.columns, case.width
+    spread = {"int4": 4.6, "int8": 74.0, "int8 with zeros": 74.0, "fp8": 1.0}.get(case.kind, 0.6)
+    scales = (torch.rand(groups, generator=generator) + 0.5) / spread * case.width**-0.5
+    zeros = codebook = None
+    if case.kind == "fp8":
+        values = torch.randn(shape, generator=generator).to(torch.float8_e4m3fn)
+        return GroupedWeights(values, scales, (high, wide))
+    if case.kind.startswith("int8"):
+        values = torch.randint(-128, 128, shape, generator=generator, dtype=torch.int8)
+    else:
+        values = pack_halves(torch.randint(0, 16, shape, generator=generator, dtype=torch.uint8))
+    if case.kind in ("int4", "int8 with zeros"):
+        zeros = torch.randint(0, 16, groups, generator=generator).half()
+    if case.kind.startswith("codes"):
+        books = (case.columns, 16) if case.kind == "codes of rows" else (16,)
+        codebook = (torch.rand(books, generator=generator) * 2 - 1).half()
+    return GroupedWeights(values, scales.half(), (high, wide), zeros, codebook)
+
+
+def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: str) -> float:
+    """Largest error of `form` against the oracle."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(case.rows, case.width, generator=generator).to(device, dtype)
+    weight = on_device(random_weights(case, generator), device)
+    bias = torch.randn(case.columns, generator=generator).to(device, dtype) if case.bias else None
+    out = torch.full((case.rows, case.columns), torch.nan, dtype=dtype, device=device)
+    form(x, weight, bias, out)
+    return largest_error(out, reference.grouped_linear(x, weight, bias))
+
+
+def on_device(weight: GroupedWeights, device: str | torch.device) -> GroupedWeights:
+    """The same weight there."""
+    zeros = None if weight.zeros is None else weight.zeros.to(device)
+    codebook = None if weight.codebook is None else weight.codebook.to(device)
+    return GroupedWeights(weight.values.to(device), weight.scales.to(device), weight.group, zeros, codebook)

@@ -1,0 +1,31 @@
+"""The oracle of grouped_linear: the weight, unpacked, in float32."""
+
+import torch
+from torch import Tensor
+
+from octavo_kernels.grouped_linear import GroupedWeights
+
+
+def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """See `octavo_kernels.grouped_linear`."""
+    product = x.float() @ dequantize(weight).T
+    if bias is not None:
+        product += bias.float()
+    return product.to(x.dtype) if out is None else out.copy_(product)
+
+
+def dequantize(weight: GroupedWeights) -> Tensor:
+    """[out, in] float32."""
+    rows, columns = weight.shape
+    high, wide = weight.group
+    values = weight.values
+    if weight.bits == 4:
+        values = torch.stack((values & 15, values >> 4), dim=-1).flatten(1)
+    if weight.codebook is None:
+        numbers = values.float()
+    else:
+        numbers = weight.codebook.float().expand(rows, 16).gather(1, values.long())
+    if weight.zeros is not None:
+        numbers -= weight.zeros.float().repeat_interleave(wide, dim=1)[:, :columns]
+    scales = weight.scales.float().repeat_interleave(high, dim=0)[:rows]
+    return numbers * scales.repeat_interleave(wide, dim=1)[:, :columns]

@@ -1,0 +1,257 @@
+"""grouped_linear in Triton: a program reads a tile of the weight as it is stored, and unpacks it before its product.
+
+Few rows wait for the weights to come from memory: then the sums of a tile of columns are split over programs, until the
+GPU is full, and added up in order by another kernel, so that the same inputs bring the same bits."""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from octavo_kernels.dependent_launch import launch_options, wait_for_last
+from octavo_kernels.eight_bits_kernels import from_fp8
+from octavo_kernels.gpu import gpu
+from octavo_kernels.grouped_linear import GroupedWeights
+
+PROGRAMS_PER_PROCESSOR = 4
+LEAST_STEPS = 4  # of a program's loop, below which splitting costs more than it brings
+MOST_SPLITS = 16
+
+
+class Tile(NamedTuple):
+    """What one program works on at a time, and how."""
+
+    rows: int  # at least 16, which is what tl.dot needs on a GPU
+    columns: int  # of the result
+    depth: int  # of the sum; at least 32, of which half is a product's where two numbers share a byte
+    warps: int
+    stages: int  # of the software pipeline
+
+
+FEW_ROWS = Tile(16, 64, 128, 4, 4)
+SOME_ROWS = Tile(64, 64, 64, 4, 4)
+MANY_ROWS = Tile(128, 128, 64, 8, 3)
+FLOAT32_TILE = Tile(16, 32, 32, 4, 2)  # exact float32 has no tensor cores: its operands live in registers
+
+
+class Stored(NamedTuple):
+    """GroupedWeights as the kernel gets them; FP8's values as uint8."""
+
+    stored: Tensor  # a field called values would be hidden by Triton's tuples
+    scales: Tensor
+    zeros: Tensor | None
+    codebook: Tensor | None
+
+
+@triton.jit
+def unpacked(
+    values,  # [depth, COLUMNS], as they are stored
+    weight,  # Stored
+    depth,  # [depth] of the sum, from `first` on
+    first,
+    column,  # [COLUMNS] int64, rows of the weight
+    there,  # [depth, COLUMNS]
+    is_column,  # [COLUMNS]
+    DEPTH: tl.constexpr,  # terms of the sum in a step
+    GROUPS: tl.constexpr,
+    HIGH: tl.constexpr,
+    WIDE: tl.constexpr,
+    IS_FP8: tl.constexpr,
+    OWN_BOOKS: tl.constexpr,
+):
+    """What the values stand for, [depth, COLUMNS] float32."""
+    if IS_FP8:
+        numbers = from_fp8(values)
+    elif weight.codebook is not None:
+        code = values.to(tl.int64)
+        if OWN_BOOKS:
+            code += column[None, :] * 16
+        numbers = tl.load(weight.codebook + code, mask=there, other=0.0).to(tl.float32)
+    else:
+        numbers = values.to(tl.float32)
+    if GROUPS == 1 or WIDE % DEPTH == 0:
+        # All of a step's terms are of one group; steps behind the last term have nothing to scale.
+        group = tl.full([1, 1], tl.minimum(first // WIDE, GROUPS - 1), tl.int32)
+        inside = is_column[None, :]
+    else:
+        group = depth[:, None] // WIDE
+        inside = there
+    if weight.zeros is not None:
+        numbers -= tl.load(weight.zeros + column[None, :] * GROUPS + group, mask=inside, other=0.0).to(tl.float32)
+    scale = tl.load(weight.scales + column[None, :] // HIGH * GROUPS + group, mask=inside, other=0.0)
+    return numbers * scale.to(tl.float32)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def grouped_kernel(
+    out,
+    partials,
+    x,
+    weight,
+    bias,
+    rows,
+    WIDTH: tl.constexpr,
+    OUT: tl.constexpr,
+    GROUPS: tl.constexpr,
+    HIGH: tl.constexpr,
+    WIDE: tl.constexpr,
+    BITS: tl.constexpr,
+    IS_FP8: tl.constexpr,
+    OWN_BOOKS: tl.constexpr,
+    SPLITS: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    """A tile of the product, or of one of SPLITS parts of its sums. Grid: (tiles of columns, tiles of rows, SPLITS).
+
+    out: [rows, OUT], x: [rows, WIDTH], bias: [OUT] or None, all of one float type; weight: `Stored`. partials: [SPLITS,
+    rows, OUT] float32, where the sums are split; then out is not touched. GROUPS: of columns of the weight; HIGH, WIDE:
+    of rows and columns in a group. OWN_BOOKS: each row of the weight has a codebook."""
+    wait_for_last(DEPENDENT)
+    row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
+    is_row = row < rows
+    column = (tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
+    is_column = column < OUT
+    split = tl.program_id(2)
+    states = x + row.to(tl.int64)[:, None] * WIDTH
+    total = tl.zeros([ROWS, COLUMNS], tl.float32)
+    PART: tl.constexpr = (WIDTH + DEPTH * SPLITS - 1) // (DEPTH * SPLITS) * DEPTH
+    for step in range(0, PART, DEPTH):
+        first = split * PART + step
+        if BITS == 4:
+            # The low halves of the bytes are the even terms, the high halves the odd ones: one product for each.
+            pair = first // 2 + tl.arange(0, DEPTH // 2)
+            inside = pair < WIDTH // 2
+            there = inside[:, None] & is_column[None, :]
+            mask = is_row[:, None] & inside[None, :]
+            packed = tl.load(weight.stored + column[None, :] * (WIDTH // 2) + pair[:, None], mask=there, other=0)
+            even = tl.load(states + 2 * pair[None, :], mask=mask, other=0.0)
+            odd = tl.load(states + 2 * pair[None, :] + 1, mask=mask, other=0.0)
+            low = packed & 15
+            numbers = unpacked(
+                low, weight, 2 * pair, first, column, there, is_column, DEPTH, GROUPS, HIGH, WIDE, IS_FP8, OWN_BOOKS
+            )
+            total = tl.dot(even, numbers.to(even.dtype), total, input_precision="ieee")
+            high = packed >> 4
+            numbers = unpacked(
+                high,
+                weight,
+                2 * pair + 1,
+                first,
+                column,
+                there,
+                is_column,
+                DEPTH,
+                GROUPS,
+                HIGH,
+                WIDE,
+                IS_FP8,
+                OWN_BOOKS,
+            )
+            total = tl.dot(odd, numbers.to(odd.dtype), total, input_precision="ieee")
+        else:
+            depth = first + tl.arange(0, DEPTH)
+            inside = depth < WIDTH
+            there = inside[:, None] & is_column[None, :]
+            term = tl.load(states + depth[None, :], mask=is_row[:, None] & inside[None, :], other=0.0)
+            values = tl.load(weight.stored + column[None, :] * WIDTH + depth[:, None], mask=there, other=0)
+            numbers = unpacked(
+                values, weight, depth, first, column, there, is_column, DEPTH, GROUPS, HIGH, WIDE, IS_FP8, OWN_BOOKS
+            )
+            total = tl.dot(term, numbers.to(term.dtype), total, input_precision="ieee")
+    mask = is_row[:, None] & is_column[None, :]
+    place = row.to(tl.int64)[:, None] * OUT + column[None, :]
+    if SPLITS == 1:
+        if bias is not None:
+            total += tl.load(bias + column, mask=is_column, other=0.0).to(tl.float32)[None, :]
+        tl.store(out + place, total.to(out.dtype.element_ty), mask=mask)
+    else:
+        tl.store(partials + split.to(tl.int64) * rows * OUT + place, total, mask=mask)
+
+
+@triton.jit(do_not_specialize=["numbers"])
+def sum_kernel(
+    out,
+    partials,
+    bias,
+    numbers,
+    OUT: tl.constexpr,
+    SPLITS: tl.constexpr,
+    PIECE: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    """Adds up the parts of split sums. Grid: (ceil(numbers / PIECE)). numbers: rows * OUT; the rest: see
+    `grouped_kernel`."""
+    wait_for_last(DEPENDENT)
+    at = tl.program_id(0).to(tl.int64) * PIECE + tl.arange(0, PIECE)
+    inside = at < numbers
+    total = tl.zeros([PIECE], tl.float32)
+    for split in range(SPLITS):
+        total += tl.load(partials + split * numbers.to(tl.int64) + at, mask=inside, other=0.0)
+    if bias is not None:
+        total += tl.load(bias + at % OUT, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + at, total.to(out.dtype.element_ty), mask=inside)
+
+
+def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """See `octavo_kernels.grouped_linear`."""
+    rows, (columns, width) = len(x), weight.shape
+    out = torch.empty(rows, columns, dtype=x.dtype, device=x.device) if out is None else out
+    if rows == 0:
+        return out
+    tile = _tile(rows, x.dtype)
+    programs = triton.cdiv(columns, tile.columns), triton.cdiv(rows, tile.rows)
+    splits = _splits(programs[0] * programs[1], triton.cdiv(width, tile.depth), x.device)
+    partials = out if splits == 1 else torch.empty(splits, rows, columns, dtype=torch.float32, device=x.device)
+    is_fp8 = weight.values.dtype == torch.float8_e4m3fn
+    values = weight.values.view(torch.uint8) if is_fp8 else weight.values
+    grouped_kernel[(*programs, splits)](
+        out,
+        partials,
+        x,
+        Stored(values, weight.scales, weight.zeros, weight.codebook),
+        bias,
+        rows,
+        WIDTH=width,
+        OUT=columns,
+        GROUPS=weight.scales.shape[1],
+        HIGH=weight.group[0],
+        WIDE=weight.group[1],
+        BITS=weight.bits,
+        IS_FP8=is_fp8,
+        OWN_BOOKS=weight.codebook is not None and weight.codebook.dim() == 2,
+        SPLITS=splits,
+        ROWS=tile.rows,
+        COLUMNS=tile.columns,
+        DEPTH=tile.depth,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+        **launch_options(x.device),
+    )
+    if splits > 1:
+        piece = 1024
+        sum_kernel[(triton.cdiv(rows * columns, piece),)](
+            out, partials, bias, rows * columns, OUT=columns, SPLITS=splits, PIECE=piece, **launch_options(x.device)
+        )
+    return out
+
+
+def _tile(rows: int, dtype: torch.dtype) -> Tile:
+    if dtype == torch.float32:
+        return FLOAT32_TILE
+    if rows <= FEW_ROWS.rows:
+        return FEW_ROWS
+    return SOME_ROWS if rows <= SOME_ROWS.rows else MANY_ROWS
+
+
+def _splits(programs: int, steps: int, device: torch.device) -> int:
+    """Parts of a tile's sums, a power of two: enough to fill the GPU with so many tiles."""
+    wanted = gpu(device).processors * PROGRAMS_PER_PROCESSOR // programs
+    most = max(1, min(wanted, steps // LEAST_STEPS, MOST_SPLITS))
+    return 1 << (most.bit_length() - 1)

@@ -1,0 +1,52 @@
+"""experts: every form against the oracle."""
+
+import pytest
+import torch
+
+from octavo_kernels.experts import cpu
+from octavo_kernels.experts.cases import CASES, TINY_CASES, TOLERANCES, Case, error
+
+DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@DTYPES
+def test_cpu(case: Case, dtype: torch.dtype) -> None:
+    assert error(cpu.experts, case, dtype, "cpu") <= TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("case", TINY_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_triton_interpreted(case: Case, dtype: torch.dtype, interpreted_errors: dict[str, float]) -> None:
+    assert interpreted_errors[f"experts/{case.name}/{dtype}"] <= TOLERANCES[dtype]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@DTYPES
+def test_triton(case: Case, dtype: torch.dtype) -> None:
+    from octavo_kernels.experts import triton
+
+    assert error(triton.experts, case, dtype, "cuda") <= TOLERANCES[dtype]
+
+
+@pytest.mark.gpu
+def test_captured_it_follows_the_router_and_brings_the_same_bits() -> None:
+    from octavo_kernels.experts import triton
+
+    generator = torch.Generator("cuda").manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, device="cuda", dtype=torch.bfloat16)
+
+    hidden, gate_up, down = random(40, 64), random(6, 96, 64), random(6, 64, 48)
+    weights = torch.rand(40, 2, generator=generator, device="cuda")
+    ids = torch.zeros(40, 2, dtype=torch.int64, device="cuda")
+    triton.experts(hidden, gate_up, down, ids, weights)  # compiles
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = triton.experts(hidden, gate_up, down, ids, weights)
+    for _ in range(3):
+        ids.copy_(torch.rand(40, 6, generator=generator, device="cuda").topk(2).indices)
+        graph.replay()
+        assert torch.equal(captured, triton.experts(hidden, gate_up, down, ids, weights))
