@@ -16,6 +16,7 @@ from octavo_runtime.protocol.pooling_params import Pooling, PoolingParams
 from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams
 from octavo_runtime.text.answers import RequestOutput
 from octavo_runtime.text.chat_template import load_chat_template
+from octavo_runtime.text.pairs import activated, cosine, pair_tokens, unpacked
 from octavo_runtime.text.prompt import Prompt, listed, prompt_ids
 from octavo_runtime.text.sampling_defaults import load_sampling_defaults
 from octavo_runtime.text.tokenizer import load_tokenizer
@@ -79,8 +80,8 @@ class LLM:
     def embed(
         self,
         prompts: Prompt | Sequence[Prompt],
-        pooling: Pooling = "mean",
-        normalize: bool = True,
+        pooling: Pooling | None = None,
+        normalize: bool | None = None,
         *,
         progress: bool = True,
     ) -> npt.NDArray[np.float32]:
@@ -89,9 +90,28 @@ class LLM:
         has run."""
         ids = self._named(prompt_ids(prompt, self.tokenizer) for prompt in listed(prompts))
         params = PoolingParams(pooling=pooling, normalize=normalize)
-        embeddings = embed_all(self._engine, ids, params, show=progress and len(ids) > 1)
+        embeddings = embed_all(self._engine, ids, [params] * len(ids), show=progress and len(ids) > 1)
         flat = np.frombuffer(b"".join(embeddings), "<f4").astype(np.float32)
         return flat.reshape(len(ids), self._engine.ready.hidden_size)
+
+    def score(
+        self, first: str, second: str | Sequence[str], *, activate: bool = True, progress: bool = True
+    ) -> npt.NDArray[np.float64]:
+        """How well each of the second texts answers the first, or how like it it is: by a model that scores pairs, else
+        by the angle between vectors. activate: whether the model's activation makes the scores. InvalidParameter when a
+        text is too long; ValueError where the model has several labels."""
+        texts, task = [second] if isinstance(second, str) else list(second), self._engine.ready.task
+        if task.task != "score":
+            vectors = self.embed([first, *texts], normalize=True, progress=progress).astype(np.float64)
+            return np.array([cosine(vectors[0], vector) for vector in vectors[1:]])
+        if len(task.labels) != 1:
+            raise ValueError(f"model: must have a single score, this one has {len(task.labels)} labels")
+        pairs = [pair_tokens(self.tokenizer, self._chat_template, task, first, text, None) for text in texts]
+        named = self._named(tokens for tokens, _ in pairs)
+        params = [PoolingParams(second_text=begin or None) for _, begin in pairs]
+        numbers = embed_all(self._engine, named, params, show=progress and len(named) > 1)
+        activation = task.activation if activate else "identity"
+        return np.array([activated(unpacked(one).tolist(), activation)[0] for one in numbers])
 
     def _run(
         self, prompts: Iterable[list[int]], params: Sequence[SamplingParams], *, progress: bool

@@ -135,6 +135,12 @@ def scripted_models() -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture(scope="module")
+def real_models() -> Iterator[Callable[..., Server]]:
+    """As `scripted_models`, with the real engine."""
+    yield from _servers([*REAL[:4]])
+
+
+@pytest.fixture(scope="module")
 def model_with_template(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """Makes a folder of a model for the scripted engine: the built-in tokenizer with another chat template."""
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
 ASKED = [{"role": "user", "content": "Tell a tale of the sea."}]
+RERANK = ("/rerank", "/v1/rerank", "/v2/rerank")
+SCORE, CLASSIFY = ("/score", "/v1/score"), ("/classify", "/v1/classify")
 BODIES = {
     "/v1/chat/completions": {"model": "smollm2", "messages": ASKED, "max_tokens": 8},
     "/v1/completions": {"model": "smollm2", "prompt": "Once upon a time", "max_tokens": 8},
@@ -19,6 +21,9 @@ BODIES = {
     "/v1/messages": {"model": "smollm2", "messages": ASKED, "max_tokens": 8},
     "/v1/messages/count_tokens": {"model": "smollm2", "messages": ASKED},
     "/v1/embeddings": {"model": "smollm2", "input": "A tale of the sea."},
+    **{path: {"model": "smollm2", "query": "A tale", "documents": ["of the sea", "of a hill"]} for path in RERANK},
+    **{path: {"model": "smollm2", "text_1": "A tale", "text_2": ["of the sea", "of a hill"]} for path in SCORE},
+    **{path: {"model": "smollm2", "input": "A tale of the sea."} for path in CLASSIFY},
     "/tokenize": {"prompt": "A tale of the sea."},
     "/detokenize": {"tokens": [504, 2830, 282]},
 }

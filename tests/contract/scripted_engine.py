@@ -46,6 +46,7 @@ class ScriptedEngine:
         self._tokenizer = await asyncio.to_thread(load_tokenizer, locate("builtin://smollm2"))
         if config.seed == 13:
             raise EngineFailure("the script says that the engine cannot start")
+        self._seed = config.seed
         self.ready = Ready(MAX_MODEL_LEN, 49152, 16, 10, 0, "script", "float32", 1, 0.1, 8)
         if config.seed == 14:
             await asyncio.sleep(3600)
@@ -61,6 +62,11 @@ class ScriptedEngine:
         cache_salt: str = "",
         timeout: float | None = None,
     ) -> AsyncGenerator[Output, None]:
+        if self._seed == 15:
+            await asyncio.sleep(3600)
+        if self._seed == 16:
+            yield Output(request_id, [], "error", error=ERRORS["deadline"])
+            return
         wish = self._tokenizer.decode(prompt)
         said = re.findall(r"\[say\](.*?)\[/say\]", wish, re.DOTALL)
         script = self._tokenizer.encode(said[-1] if said else ANSWER, add_special_tokens=False)
@@ -121,10 +127,10 @@ class ScriptedEngine:
                 self._failure.set_result("the script says that the engine died")
             if self._failure.done():
                 raise EngineFailure(self._failure.result())
-            tokens = prompt if params.pooling == "mean" else prompt[-1:]
+            tokens = prompt if params.pooling in (None, "mean") else prompt[-1:]
             vector = [sum(token % (place + 2) for token in tokens) / len(tokens) for place in range(8)]
             length = math.hypot(*vector) or 1.0
-            scaled = [number / length for number in vector] if params.normalize else vector
+            scaled = [number / length for number in vector] if params.normalize is not False else vector
             return Output(request_id, [], "stop", embedding=struct.pack("<8f", *scaled), queued=0.001)
         finally:
             self._running -= 1

@@ -185,6 +185,25 @@ def test_loading_is_live_and_not_ready(start_scripted):
     assert server.process.wait(PATIENCE) == 0
 
 
+def test_ready_means_that_a_completion_came_through_the_engine(start_scripted):
+    """Here the engine has started, and answers nothing."""
+    server = start_scripted("--seed", "15")
+    with client(server) as http:
+        eventually(lambda: 'phase="engine"' in http.get("/metrics").text, "the engine has started")
+        for path in ("/health/ready", "/health"):
+            ready = http.get(path)
+            assert (ready.status_code, ready.json()) == (503, {"status": "loading"})
+        assert http.get("/health/live").status_code == 200
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(PATIENCE) == 0
+
+
+def test_a_first_completion_that_fails_is_one_line_and_exit_code_1(start_scripted):
+    process = start_scripted("--seed", "16").process
+    assert process.wait(PATIENCE) == 1
+    assert process.stderr.read() == "octavo: timeout: the request did not end within its time limit\n"
+
+
 def test_sigterm_lets_running_streams_finish(start_scripted):
     server = start_scripted("--drain", "20s")
     server.wait_ready()

@@ -1,5 +1,7 @@
 """GET /metrics of a running server."""
 
+import socket
+
 import httpx
 import pytest
 from patience import PATIENCE
@@ -96,3 +98,32 @@ def test_vllms_names(start_scripted):
     ):
         assert got[(theirs,)] == got[(ours,)]
     assert got["vllm:request_success_total", ("finished_reason", "length")] == 1
+
+
+def test_metrics_on_a_port_of_their_own(start_scripted):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = start_scripted("--metrics-port", str(port))
+    elsewhere = f"http://127.0.0.1:{port}"
+
+    def status(url: str) -> int:
+        return httpx.get(url, trust_env=False, timeout=PATIENCE).status_code
+
+    assert "octavo_requests_running" in httpx.get(f"{elsewhere}/metrics", trust_env=False, timeout=PATIENCE).text
+    assert [status(f"{elsewhere}{path}") for path in ("/v1/models", "/health", "/")] == [404] * 3
+    refused = httpx.get(f"{server.url}/metrics", trust_env=False, timeout=PATIENCE)
+    assert refused.status_code == 404
+    assert refused.json()["error"]["message"] == f"/metrics: is served on port {port}"
+    assert status(f"{server.url}/v1/models") == 200
+
+
+def test_several_api_processes_share_the_port_of_metrics(start_scripted):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = start_scripted("--metrics-port", str(port), "--api-workers", "2")
+    server.wait_ready()
+    for _ in range(8):
+        assert httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, timeout=PATIENCE).status_code == 200
+        assert httpx.get(f"{server.url}/metrics", trust_env=False, timeout=PATIENCE).status_code == 404

@@ -321,6 +321,20 @@ def compare(
 
 
 @bench.command()
+def kernels(
+    model: Annotated[str, typer.Option(help="A model that octavo plan knows, for its shape.")] = _SHAPE,
+    peers: Peers = "auto",
+    save: Save = None,
+    as_json: Json = False,
+) -> int:
+    """A layer's products and its attention on a GPU, each by itself, beside what the memory gives."""
+    from octavo_runtime.bench.kernels import run
+
+    run(model, peers, save, as_json=as_json)
+    return 0
+
+
+@bench.command()
 def startup(
     model: Model = _BUILTIN,
     starts: Annotated[int, _number("Starts, one after another.", 1, 100)] = 3,

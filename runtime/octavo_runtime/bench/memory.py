@@ -19,7 +19,7 @@ from octavo_runtime.config.options import BadOption
 from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.gguf_file import GGUFFile
-from octavo_runtime.planning.memory import element_size, kv_bytes_per_block
+from octavo_runtime.planning.memory import kv_bytes_per_block, kv_element_size
 from octavo_runtime.protocol.messages import Ready
 
 _BLOCK_SIZE = 16
@@ -150,7 +150,7 @@ def _cache_bytes(config: EngineConfig, tokens: int) -> int:
     """Bytes of a KV cache that holds so many tokens."""
     files = locate(config.model)
     spec = GGUFFile(files.gguf).spec if files.gguf else spec_from_folder(files.folder)
-    return -(-tokens // config.block_size) * kv_bytes_per_block(spec, config.block_size, element_size(config))
+    return -(-tokens // config.block_size) * kv_bytes_per_block(spec, config.block_size, kv_element_size(config))
 
 
 def _job(generator: np.random.Generator, length: int, vocab_size: int) -> Job:

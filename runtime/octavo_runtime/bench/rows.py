@@ -16,7 +16,14 @@ from rich.table import Table
 from octavo_runtime.config.options import BadOption
 
 # Figures, and whether more of it is better. The first of these that a row has is the one it is judged by.
-_MORE_IS_BETTER = {"out_tok_s": True, "itl_ms": False, "ttft_ms": False, "req_s": True, "seconds": False}
+_MORE_IS_BETTER = {
+    "out_tok_s": True,
+    "itl_ms": False,
+    "ttft_ms": False,
+    "req_s": True,
+    "seconds": False,
+    "us": False,
+}
 
 
 @dataclass(frozen=True)
@@ -37,12 +44,13 @@ class Peer:
     rows: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-def find_peer(wanted: str, device: str) -> Peer | None:
-    """A peer table: a JSON file by its path, `auto` for a saved one of the device, `none`. Raises BadOption."""
+def find_peer(wanted: str, device: str, kind: str = "engine") -> Peer | None:
+    """A peer table: a JSON file by its path, `auto` for a saved one of the device, `none`. kind: the folder of those
+    saved. Raises BadOption."""
     if wanted == "none":
         return None
     if wanted == "auto":
-        saved = (_read(entry.read_text(), entry.name) for entry in _saved())
+        saved = (_read(entry.read_text(), entry.name) for entry in _saved(kind))
         return next((peer for peer in saved if peer.device == device), None)
     try:
         return _read(Path(wanted).expanduser().read_text(), wanted)
@@ -105,8 +113,8 @@ def _beside(row: Row, peer: Peer | None) -> dict[str, Any]:
     return {"judged": judged, "peer": theirs[judged], "ratio": ratio if _MORE_IS_BETTER[judged] else 1 / ratio}
 
 
-def _saved() -> Iterable[Any]:
-    folder = files("octavo_runtime.bench") / "peers"
+def _saved(kind: str) -> Iterable[Any]:
+    folder = files("octavo_runtime.bench") / "peers" / kind
     return sorted((entry for entry in folder.iterdir() if entry.name.endswith(".json")), key=lambda entry: entry.name)
 
 

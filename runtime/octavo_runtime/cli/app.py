@@ -3,7 +3,9 @@
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,7 +15,7 @@ from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.options import with_model_first, with_options
 from octavo_runtime.config.server import ServerConfig
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(bench, name="bench")
 debug = typer.Typer(no_args_is_help=True, help="Look into a running server.")
 app.add_typer(debug, name="debug")
@@ -54,6 +56,97 @@ def prepare(model: Annotated[str, typer.Argument(help="A model in GGUF form, suc
 
     run(locate(model))
     return 0
+
+
+@app.command()
+def describe(
+    model: Annotated[str, typer.Argument(help="builtin://NAME, hf://, s3://, oci://, a folder or a .gguf file.")],
+    output: Annotated[Path | None, typer.Option(help="File to write to instead of stdout.")] = None,
+) -> int:
+    """Print what the memory that a model takes depends on, as a line of JSON; of a model that cannot be served, why. No
+    weights are read or downloaded."""
+    from octavo_runtime.planning.known_models import describe as run
+
+    line = run(model)
+    if output is None:
+        print(line)
+    else:
+        output.write_text(line)
+    return 0
+
+
+@app.command()
+def download(
+    model: Annotated[
+        str,
+        typer.Argument(help="hf://OWNER/NAME[/FILE.gguf][@REVISION], s3://BUCKET/PREFIX or oci://REGISTRY/NAME:TAG."),
+    ],
+    to: Annotated[Path, typer.Option(help="Folder to keep models in.")],
+    result: Annotated[
+        Path | None, typer.Option(help="File to write what came of it to, as JSON, with what describe says.")
+    ] = None,
+    progress_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port to answer GET /progress on meanwhile.")
+    ] = None,
+) -> int:
+    """Download what serving a model needs, verified, and print its folder. What a killed run left is resumed."""
+    from octavo_runtime.cli.download import run
+
+    return run(model, to, result, progress_port)
+
+
+@app.command()
+def quantize(
+    model: Annotated[str, typer.Argument(help="Folder of safetensors in 16 or 32 bits, hf://, s3:// or oci://.")],
+    method: Annotated[str, typer.Option(help="awq, gptq, fp8, int8 or squeezellm.")],
+    out: Annotated[Path, typer.Option(help="New folder for the model; that of a run that was killed is resumed.")],
+    bits: Annotated[int | None, typer.Option(help="Of a weight: 4, of gptq also 8; of fp8 and int8 8.")] = None,
+    group_size: Annotated[
+        int | None, typer.Option(help="Inputs that share a scale, of awq and gptq; -1: all. 128 if left out.")
+    ] = None,
+    act_order: Annotated[
+        bool, typer.Option("--act-order", help="Of gptq: round the largest inputs' weights first.")
+    ] = False,
+    fp8_scales: Annotated[
+        Literal["channel", "block"] | None, typer.Option(help="Of fp8: a scale for each output, or for 128 by 128.")
+    ] = None,
+    outliers: Annotated[
+        float | None, typer.Option(help="Of squeezellm: share of the weights that are kept apart. 0.0045 if left out.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Text file like what the model will read; else Python's own help texts.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, max=4096, help="Pieces of the text.")] = 128,
+    sample_tokens: Annotated[int, typer.Option(min=16, max=32768, help="Tokens of each.")] = 512,
+    gpu: Annotated[str, typer.Option(help="GPU to predict the speed of, as octavo plan names it.")] = "h100-80gb",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
+) -> int:
+    """Write a model in fewer bits, as published checkpoints of a format are, and say what that cost. One layer is in
+    memory at a time; a run that was killed goes on where it ended."""
+    from octavo_runtime.quantizer.recipe import make_recipe
+    from octavo_runtime.quantizer.run import run
+
+    recipe = make_recipe(
+        method,
+        bits=bits,
+        group_size=group_size,
+        act_order=act_order,
+        fp8_scales=fp8_scales,
+        outliers=outliers,
+        samples=samples,
+        sample_tokens=sample_tokens,
+    )
+    return run(model, out, recipe, calibration, gpu, device)
+
+
+@app.command()
+def models(
+    output: Annotated[Literal["table", "json"], typer.Option("-o", "--output", help="Form of the list.")] = "table",
+) -> int:
+    """List the architectures of models that are served, as their config.json names them."""
+    from octavo_runtime.models.listing import run
+
+    return run(output)
 
 
 @app.command()
@@ -123,6 +216,7 @@ def blocks(
 def main() -> None:
     """Runs a sub-command. What the user can mend ends as one line and exit code 2, never as a stack trace."""
     try:
+        _add_commands(sys.argv[1:])
         arguments, notes = _arguments(sys.argv[1:])
         code = app(arguments, standalone_mode=False, obj=notes)
     except typer.Exit as leave:
@@ -138,6 +232,17 @@ def main() -> None:
         else:
             raise
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _add_commands(given: Sequence[str]) -> None:
+    """Takes in the commands that other packages bring, such as those that need Kubernetes: for help, and where the
+    command is none of these here. To look for them takes time that `octavo serve` has no use for."""
+    own = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    own |= {group.name for group in app.registered_groups}
+    if given and given[0] in own:
+        return
+    for name, point in sorted({point.name: point for point in entry_points(group="octavo.commands")}.items()):
+        app.command(name)(point.load())
 
 
 def _arguments(given: Sequence[str]) -> tuple[list[str], list[str]]:

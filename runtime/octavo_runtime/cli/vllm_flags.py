@@ -79,7 +79,16 @@ def _refused(instead: str) -> Flag:
     return Flag("refused", instead)
 
 
-_ONE_GPU = "one engine serves on one GPU; run several servers behind a Service or `octavo nginx`"
+def _as_stored(value: str) -> tuple[str, ...]:
+    """The methods that a checkpoint's own configuration names are read from there."""
+    return (value if value in ("fp8", "int8") else "auto" if value in _STORED else value,)
+
+
+_STORED = (
+    "awq", "awq_marlin", "gptq", "gptq_marlin", "compressed-tensors", "bitsandbytes", "fbgemm_fp8", "squeezellm",
+    "gguf", "mxfp4",
+)  # fmt: skip
+_ONE_GPU = "one engine serves on the GPUs of one machine; run several servers behind a Service or `octavo nginx`"
 _NO_LORA = "adapters are not supported; serve a model that they are merged into"
 _NO_DRAFTS = "speculative decoding is not supported; leave it out"
 _TEXT = "models of text alone are served; leave it out"
@@ -102,7 +111,7 @@ FLAGS: dict[str, Flag] = {
     "--tokenizer-mode": _needless("the tokenizers library reads tokenizer.json", "auto", "hf", "fast"),
     "--trust-remote-code": _same(values=0),
     "--dtype": _same(_words(half="float16", float="float32")),
-    "--quantization": _needless("weights are served in --dtype, or as a GGUF file packs them", "gguf"),
+    "--quantization": _same(_as_stored),
     "--load-format": _same(_words(safetensors="auto", gguf="auto", hf="auto")),
     "--max-model-len": _same(_number),
     "--generation-config": _same(),
@@ -137,8 +146,8 @@ FLAGS: dict[str, Flag] = {
     "--gpu-memory-utilization": _same(),
     "--swap-space": _same(_gibibytes),
     "--kv-cache-memory-bytes": _renamed("--kv-cache-memory", _number),
-    "--kv-cache-dtype": _needless("the KV cache has the type of --dtype", "auto"),
-    "--calculate-kv-scales": _refused("the KV cache has the type of --dtype; leave it out"),
+    "--kv-cache-dtype": _same(_words(fp8_e4m3="fp8", bfloat16="auto", float16="auto")),
+    "--calculate-kv-scales": _always("scales that a checkpoint lacks are found at its start"),
     "--num-gpu-blocks-override": _refused("set --kv-cache-memory"),
     "--cpu-offload-gb": _needless("weights stay on the GPU", "0"),
     "--enable-prefix-caching": _same(values=0),
@@ -168,7 +177,7 @@ FLAGS: dict[str, Flag] = {
     "--disable-async-output-proc": _always("answers are written in another process", either=True),
     # Devices and kernels
     "--device": _same(),
-    "--tensor-parallel-size": _needless(_ONE_GPU, "1"),
+    "--tensor-parallel-size": _same(),
     "--pipeline-parallel-size": _needless(_ONE_GPU, "1"),
     "--data-parallel-size": _needless(_ONE_GPU, "1"),
     "--data-parallel-size-local": _needless(_ONE_GPU, "1"),
@@ -186,11 +195,11 @@ FLAGS: dict[str, Flag] = {
     "--master-addr": _refused(_ONE_GPU),
     "--master-port": _refused(_ONE_GPU),
     "--decode-context-parallel-size": _needless(_ONE_GPU, "1"),
-    "--distributed-executor-backend": _needless("one engine process runs the model"),
+    "--distributed-executor-backend": _needless("the engine starts a process for each GPU itself"),
     "--worker-use-ray": _refused(_ONE_GPU),
     "--worker-cls": _refused("the engine has one kind of worker; leave it out"),
     "--worker-extension-cls": _refused("the engine has one kind of worker; leave it out"),
-    "--disable-custom-all-reduce": _always("one GPU reduces nothing", either=True),
+    "--disable-custom-all-reduce": _always("NCCL adds up what GPUs share", either=True),
     "--enforce-eager": _always(_NOT_COMPILED, either=True),
     "--compilation-config": _needless(_NOT_COMPILED),
     "--optimization-level": _needless(_NOT_COMPILED),

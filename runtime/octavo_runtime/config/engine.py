@@ -52,7 +52,9 @@ class EngineConfig(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
 
     model: str = Field(
-        min_length=1, description="Model to serve: builtin://NAME, hf://OWNER/NAME@REVISION, file:///PATH or a path."
+        min_length=1,
+        description="Model to serve: builtin://NAME, hf://OWNER/NAME@REVISION, s3://BUCKET/PREFIX, "
+        "oci://REGISTRY/NAME:TAG, file:///PATH or a path.",
     )
     preset: Literal["small-gpu", "large-gpu", "throughput", "latency"] | None = Field(
         None,
@@ -95,8 +97,26 @@ class EngineConfig(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where the model runs. Default auto: the GPU if there is one, else the CPU."
     )
+    tensor_parallel_size: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Devices of one machine that compute the model together, each a share of every layer; it must "
+        "divide the model's attention heads and inner widths. On CPUs: processes that share them. Default 1.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Type of weights, activations and KV cache. Default auto: bfloat16."
+        "auto", description="Type of weights and activations. Default auto: bfloat16."
+    )
+    quantization: Literal["auto", "none", "fp8", "int8"] = Field(
+        "auto",
+        description="Bits of the layers' weights: auto, as the checkpoint stores them, whose configuration says how; "
+        "fp8 or int8 makes 8 bits of weights of 16 while they load, with a scale for each output; none, as auto, where "
+        "an LLMService with auto would choose fp8 since the model fits no GPU otherwise. Default auto.",
+    )
+    kv_cache_dtype: Literal["auto", "fp8", "int8"] = Field(
+        "auto",
+        description="Type of the KV cache: auto, that of dtype; fp8 (e4m3) or int8 holds about twice the tokens, with "
+        "a scale for each head, the checkpoint's own where it has them. Default auto.",
     )
     load_format: Literal["auto", "dummy"] = Field(
         "auto", description="dummy fills the weights with random values, to measure without a checkpoint. Default auto."

@@ -23,6 +23,12 @@ class ServerConfig(BaseModel):
         description="Address to listen on; :: is every one of this machine, of IPv6 and of IPv4. Default 127.0.0.1.",
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one. Default 8000.")
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port that serves /metrics, and nothing else; --port then does not. Default: --port does.",
+    )
     served_name: list[str] = Field(
         default_factory=list, description="Names that clients call the model by. Default: the model's own name."
     )
@@ -36,7 +42,9 @@ class ServerConfig(BaseModel):
     drain: Duration = Field(
         "30s", description="How long running requests may go on after SIGTERM, such as 300s. Default 30s."
     )
-    tool_call_parser: Literal["auto", "hermes", "llama3", "mistral", "none"] = Field(
+    tool_call_parser: Literal[
+        "auto", "hermes", "llama3", "mistral", "deepseek_v3", "deepseek_v31", "kimi_k2", "none"
+    ] = Field(
         "auto",
         description="How the model writes calls of functions; auto looks at its chat template; none refuses tools. "
         "Default auto.",

@@ -5,6 +5,8 @@ from itertools import count
 from random import Random
 from typing import NamedTuple
 
+import msgspec
+
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.units import parse_duration
 from octavo_runtime.engine.request import Request
@@ -47,6 +49,8 @@ class Admission:
         self, request_id: str, prompt: list[int], params: SamplingParams, handling: Handling, num_waiting: int
     ) -> Request:
         """A request for answers, which need room behind the prompt."""
+        if self._ready.task.task != "generate":
+            raise InvalidParameter("model", "must be one that generates text, and this one does not")
         self._check_prompt(prompt, self._ready.max_model_len - 1)
         check_token_ids(params, self._ready.vocab_size)
         room = self._ready.max_model_len - len(prompt)
@@ -62,8 +66,19 @@ class Admission:
         """A request for an embedding, whose prompt may fill the model's length."""
         self._check_prompt(prompt, self._ready.max_model_len)
         request = self._request(request_id, prompt, SamplingParams(), handling, num_waiting)
-        request.pooling = params
+        request.pooling = self._settled(params)
         return request
+
+    def _settled(self, params: PoolingParams) -> PoolingParams:
+        """What is not asked for is as the model has it."""
+        task, width = self._ready.task, self._ready.hidden_size
+        if params.dimensions is not None and params.dimensions > width:
+            raise InvalidParameter("dimensions", f"must be at most {width}, got {params.dimensions}")
+        return msgspec.structs.replace(
+            params,
+            pooling=params.pooling or task.pooling,
+            normalize=task.normalize if params.normalize is None else params.normalize,
+        )
 
     def _request(
         self, request_id: str, prompt: list[int], params: SamplingParams, handling: Handling, num_waiting: int

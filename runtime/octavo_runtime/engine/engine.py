@@ -81,12 +81,14 @@ class Engine:
             BlockPool(self.ready.num_host_blocks),
             self.ready.block_size,
             prefix_caching=config.enable_prefix_caching,
+            keeps_tokens=self.ready.keeps_tokens,
         )
         self._scheduler = Scheduler(
             self._tables,
             max_num_seqs=config.max_num_seqs,
             max_num_batched_tokens=self._executor.max_num_batched_tokens,
             preemption_mode=self._cost.mode,
+            in_chunks=self.ready.keeps_tokens,
         )
         self._admission = Admission(config, self.ready, clock)
         self._forms = AnswerForms(

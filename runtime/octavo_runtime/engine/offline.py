@@ -40,13 +40,15 @@ def answer_all(
     ]
 
 
-def embed_all(engine: Engine, prompts: Mapping[str, list[int]], params: PoolingParams, *, show: bool) -> list[bytes]:
-    """The embeddings of prompts, by request id, in their order: [hidden_size] little-endian float32 each.
+def embed_all(
+    engine: Engine, prompts: Mapping[str, list[int]], params: Sequence[PoolingParams], *, show: bool
+) -> list[bytes]:
+    """The embeddings of prompts, by request id, in their order: little-endian float32 each.
     InvalidParameter where one cannot be served; then nothing has run."""
     embeddings = dict.fromkeys(prompts, b"")
     with _requests(engine, prompts), Progress(*_columns("Embedding"), disable=not show) as bar:
-        for request_id, prompt in prompts.items():
-            engine.add_embedding(request_id, prompt, params)
+        for (request_id, prompt), one in zip(prompts.items(), params, strict=True):
+            engine.add_embedding(request_id, prompt, one)
         task = bar.add_task("", total=len(prompts))
         while engine.has_work:
             for output in engine.step():

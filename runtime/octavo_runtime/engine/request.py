@@ -29,10 +29,10 @@ class Request:
     pooling: PoolingParams | None = None
 
     @property
-    def averages(self) -> bool:
-        """Whether the answer is a mean over all tokens: its sum lies with the row, so none may be skipped, nor computed
-        in another row."""
-        return self.pooling is not None and self.pooling.pooling == "mean"
+    def reads_all(self) -> bool:
+        """Whether the answer is made of more than the last token: what is known of the others lies with the row, so
+        none may be skipped, nor computed in another row."""
+        return self.pooling is not None and self.pooling.pooling != "last"
 
 
 @dataclass(eq=False, slots=True)

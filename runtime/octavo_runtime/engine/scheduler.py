@@ -55,7 +55,8 @@ class Scheduler:
     known tokens; while another computes the very block that it needs next, it lets others pass. When a running sequence
     needs a block and none is free, the last one in order gives its blocks back and resumes later, by computing them
     anew or from host memory. The first in order never gives way, and nobody that fits passes it, so every one ends.
-    What a step costs depends on those that run, not on how many wait."""
+    What a step costs depends on those that run, not on how many wait. in_chunks: whether a prompt may be computed
+    piece by piece; else it waits for a step that has room for all of it, or goes alone."""
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class Scheduler:
         max_num_seqs: int,
         max_num_batched_tokens: int,
         preemption_mode: Callable[[Sequence], PreemptionMode] = lambda _: "recompute",
+        in_chunks: bool = True,
     ) -> None:
         self.tables = tables
         self.waiting: OrderedQueue[Sequence] = OrderedQueue()
@@ -72,6 +74,7 @@ class Scheduler:
         self.preemptions = Preemptions()
         self._max_num_batched_tokens = max_num_batched_tokens
         self._preemption_mode = preemption_mode
+        self._in_chunks = in_chunks
         self._held: list[Sequence] = []  # in the sequences' order
         self._free_rows = list(range(max_num_seqs))
         self._new_rows: list[Sequence] = []
@@ -220,9 +223,13 @@ class Scheduler:
             if upcoming and self.tables.next_missing(sequence) in upcoming:
                 passed.append(sequence)
                 awaiting += 1
+            elif counts and not self._in_chunks and sequence.known > budget:
+                passed.append(sequence)
+                break
             elif self._enter(sequence, alone=not counts):
-                counts[sequence] = min(sequence.known - sequence.computed, budget)
-                budget -= counts[sequence]
+                count = sequence.known - sequence.computed
+                counts[sequence] = min(count, budget) if self._in_chunks else count
+                budget = max(budget - count, 0)
                 upcoming |= self.tables.upcoming([sequence])
             else:
                 passed.append(sequence)

@@ -97,7 +97,7 @@ class Stats:
         if self._tokens:
             _log.info(
                 f"{self._tokens / seconds:.1f} tokens/s, {load.running} running, {load.waiting} waiting, "
-                f"KV cache {load.blocks_used / load.blocks_total:.0%} used, "
+                f"KV cache {load.blocks_used / max(load.blocks_total, 1):.0%} used, "
                 f"prefix cache hits {load.prefix_hits / max(load.prefix_queries, 1):.0%}"
             )
         self._tokens, self._since = 0, time.monotonic()

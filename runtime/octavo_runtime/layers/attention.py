@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from octavo_kernels import paged_decode, paged_prefill, write_kv
+from octavo_kernels import paged_decode, paged_prefill, rotary_write_kv, write_kv
 from octavo_kernels.paged_decode import plan_decode
 from octavo_kernels.paged_prefill import plan_prefill
 from octavo_runtime.layers.batch import Batch
+from octavo_runtime.layers.latent_expansion import Expansion
 from octavo_runtime.layers.linear import Linear
 from octavo_runtime.layers.norm import RMSNorm
 from octavo_runtime.layers.rotary import RotaryEmbedding
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
 
 
 class AttentionPlan(NamedTuple):
-    """What attention computes of a batch's tables and lengths, once for all layers of one window."""
+    """What attention computes of a batch's tables and lengths, once for all layers of one window. expansions: of latent
+    attention, instead of a plan of prefill."""
 
     decode: "DecodePlan | HopperPlan | None"
     prefill: "PrefillPlan | HopperPrefillPlan | None"
+    expansions: tuple[Expansion, ...] = ()
 
 
 AttentionPlans = Mapping[int | None, AttentionPlan]
@@ -34,15 +37,21 @@ AttentionPlans = Mapping[int | None, AttentionPlan]
 
 
 def plan_attention(
-    batch: Batch, kv_cache: Tensor, num_heads: int, windows: Iterable[int | None], softcap: float | None
+    batch: Batch,
+    kv_cache: Tensor,
+    num_heads: int,
+    windows: Iterable[int | None],
+    softcap: float | None,
+    sinks: Tensor | None,
 ) -> AttentionPlans:
-    """A plan for each of the windows that layers have. kv_cache: [layer, 2, block, slot, kv_head, head_dim]."""
+    """A plan for each of the windows that layers have. kv_cache: [layer, 2, block, slot, kv_head, head_dim]; sinks: of
+    any layer."""
     decode, prefill, keys = batch.decode, batch.prefill, kv_cache[0, 0]
     return {
         window: AttentionPlan(
             None
             if decode is None
-            else plan_decode(decode.block_tables, decode.seq_lens, keys, num_heads, window, softcap),
+            else plan_decode(decode.block_tables, decode.seq_lens, keys, num_heads, window, softcap, sinks),
             None
             if prefill is None
             else plan_prefill(
@@ -54,6 +63,7 @@ def plan_attention(
                 prefill.lengths,
                 window,
                 softcap,
+                sinks,
             ),
         )
         for window in windows
@@ -62,7 +72,8 @@ def plan_attention(
 
 @dataclass(frozen=True)
 class Attention:
-    """The attention of one layer: project, attend, and the output projection. window, softcap: see paged_decode."""
+    """The attention of one layer: project, attend, and the output projection. window, softcap, sinks: see
+    paged_decode."""
 
     qkv: Linear  # hidden -> (heads + 2 * kv_heads) * head_dim
     output: Linear  # heads * head_dim -> hidden
@@ -75,11 +86,15 @@ class Attention:
     k_norm: RMSNorm | None = None
     window: int | None = None
     softcap: float | None = None
+    sinks: Tensor | None = None
+    norms_follow_rotary: bool = False
+    kv_scales: Tensor | None = None  # [2, kv_heads] float32, of a cache of 8 bits: see write_kv
 
     @property
     def num_bytes(self) -> int:
         norms = sum(norm.num_bytes for norm in (self.q_norm, self.k_norm) if norm is not None)
-        return self.qkv.num_bytes + self.output.num_bytes + norms
+        sinks = 0 if self.sinks is None else self.sinks.nbytes
+        return self.qkv.num_bytes + self.output.num_bytes + norms + sinks
 
     def project(
         self, hidden: Tensor, positions: Tensor, slots: Tensor, kv_cache: Tensor, room: Tensor | None = None
@@ -91,12 +106,16 @@ class Attention:
         allocated if None."""
         heads = [self.num_heads, self.num_kv_heads, self.num_kv_heads]
         q, k, v = torch.split(self.qkv(hidden, room).view(-1, sum(heads), self.head_dim), heads, dim=1)
+        if self.rotary is not None and self.norms_follow_rotary:
+            q, k = self.rotary.turned(q, positions), self.rotary.turned(k, positions)
         if self.q_norm is not None and self.k_norm is not None:
             normed = self.q_norm.heads(q)
             q, k = normed if room is None else q.copy_(normed), self.k_norm.heads(k)
-        if self.rotary is not None:
-            self.rotary(q, k, positions)
-        write_kv(k, v, kv_cache[0], kv_cache[1], slots)
+        keys, values = kv_cache.unbind()
+        if self.rotary is None or self.norms_follow_rotary:
+            write_kv(k, v, keys, values, slots, self.kv_scales)
+        else:
+            rotary_write_kv(q, k, v, positions, self.rotary.table, keys, values, slots, self.kv_scales)
         return q
 
     def attend(
@@ -120,6 +139,8 @@ class Attention:
                 plan.decode,
                 self.window,
                 self.softcap,
+                self.sinks,
+                self.kv_scales,
             )
         if prefill is not None:
             paged_prefill(
@@ -135,5 +156,7 @@ class Attention:
                 plan.prefill,
                 self.window,
                 self.softcap,
+                self.sinks,
+                self.kv_scales,
             )
         return out

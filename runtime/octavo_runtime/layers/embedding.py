@@ -8,18 +8,24 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Embedding:
-    """weight: [vocab, hidden]. multiplier: of what is looked up."""
+    """weight: [vocab, hidden]. multiplier: of what is looked up. positions: [positions, hidden], learned ones, of which
+    the row of position + offset is added."""
 
     weight: Tensor
     multiplier: float = 1.0
+    positions: Tensor | None = None
+    offset: int = 0
 
     @property
     def num_bytes(self) -> int:
-        return self.weight.nbytes
+        return self.weight.nbytes + (0 if self.positions is None else self.positions.nbytes)
 
-    def __call__(self, token_ids: Tensor) -> Tensor:
-        """[tokens, hidden], the beginning of the residual stream. On a CPU it is float32: adding to the stream in 16
-        bits costs most of the accuracy (docs/adr/0001)."""
+    def __call__(self, token_ids: Tensor, positions: Tensor) -> Tensor:
+        """[tokens, hidden] of [tokens] each, the beginning of the residual stream. On a CPU it is float32: adding to
+        the stream in 16 bits costs most of the accuracy (docs/adr/0001)."""
         embedded = functional.embedding(token_ids, self.weight)
         embedded = embedded.float() if embedded.device.type == "cpu" else embedded
-        return embedded if self.multiplier == 1.0 else embedded * self.multiplier
+        embedded = embedded if self.multiplier == 1.0 else embedded * self.multiplier
+        if self.positions is None:
+            return embedded
+        return embedded + functional.embedding(positions + self.offset, self.positions)

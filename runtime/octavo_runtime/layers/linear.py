@@ -7,9 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
-from octavo_kernels.quantized_linear import PackedGroups, pack, quantized_linear
+from octavo_kernels.grouped_linear import GroupedWeights, grouped_linear, pack_halves
+from octavo_kernels.quantized_linear import TILE, PackedGroups, pack, quantized_linear
 from octavo_kernels.skinny_linear import MOST_ROWS, fits, skinny_linear
-from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
+from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
+from octavo_runtime.quantization.quantized_matrix import Quantized, QuantizedRows
+
+StoredWeight = Tensor | Quantized | GroupedMatrix  # [out, in]
 
 # Up to this many rows a product on a CPU waits for its weights to come from memory, where fewer bits come faster; above
 # it their unpacking, which is done anew for every two rows, takes longer: docs/adr/0003.
@@ -41,8 +45,12 @@ class DenseLinear:
     def num_bytes(self) -> int:
         return self.weight.nbytes + _bytes(self.bias)
 
+    def streams_for(self, x: Tensor) -> bool:
+        """Whether skinny_linear multiplies x [tokens, in] by the weight."""
+        return self.streams and 0 < len(x) <= MOST_ROWS
+
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        if self.streams and 0 < len(x) <= MOST_ROWS:
+        if self.streams_for(x):
             return skinny_linear(x, self.weight, self.bias, out)
         if out is None:
             return linear(x, self.weight, self.bias)
@@ -75,18 +83,46 @@ class PrepackedLinear:
 
 @dataclass(frozen=True)
 class PackedLinear:
-    """A weight in groups as it is packed for few rows on a CPU. Computes in float32; bias: [out] float32."""
+    """A weight in groups as it is packed for few rows on a CPU, one part of its rows after another where they are of
+    several formats. Computes in float32; biases: [out] float32 of each part, or none."""
 
-    weight: PackedGroups
-    bias: Tensor | None = None
+    parts: tuple[PackedGroups, ...]
+    biases: tuple[Tensor | None, ...]
 
     @property
     def num_bytes(self) -> int:
-        return self.weight.data.nbytes + _bytes(self.bias)
+        return sum(part.data.nbytes for part in self.parts) + sum(map(_bytes, self.biases))
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        y = quantized_linear(x, self.weight, self.bias)
+        columns, last = sum(part.out_features for part in self.parts), self.parts[-1].out_features
+        y = x.new_empty(x.shape[0], columns - last + -(-last // TILE) * TILE)
+        first = 0
+        for part, bias in zip(self.parts, self.biases, strict=True):  # in order: each may write into the next one's
+            quantized_linear(x, part, bias, y[:, first:])
+            first += part.out_features
+        y = y[:, :columns]
         return y if out is None else out.copy_(y)
+
+
+@dataclass(frozen=True)
+class GroupedLinear:
+    """A weight as few bits times scales, which is unpacked on its way to the product; and what a checkpoint has beside
+    it. order: [in] int64, the channel of x that each column is of; outliers: sparse [out, in], of x's dtype."""
+
+    weight: GroupedWeights
+    bias: Tensor | None = None
+    order: Tensor | None = None
+    outliers: Tensor | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        beside = 0 if self.outliers is None else _bytes(self.outliers.values()) * 2  # with as many indices of 32 bits
+        return self.weight.nbytes + _bytes(self.bias) + _bytes(self.order) + beside
+
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        columns = x if self.order is None else x.index_select(1, self.order)
+        y = grouped_linear(columns.contiguous(), self.weight, self.bias, out)
+        return y if self.outliers is None else y.add_((self.outliers @ x.t()).t())
 
 
 def padded_rows(rows: int) -> int:
@@ -98,17 +134,47 @@ def padded_rows(rows: int) -> int:
     return -(-rows // step) * step
 
 
-def build_linear(
-    weight: Tensor | QuantizedMatrix, bias: Tensor | None, device: torch.device, dtype: torch.dtype
-) -> Linear:
+def build_linear(weight: StoredWeight, bias: Tensor | None, device: torch.device, dtype: torch.dtype) -> Linear:
     """The projection of a stored weight [out, in] and its bias [out], computed in `dtype` on `device`."""
-    stored = weight.dequantize() if isinstance(weight, QuantizedMatrix) else weight
-    placed = stored.to(device=device, dtype=dtype)
     if bias is not None:
         bias = bias.to(device=device, dtype=dtype)
+    if isinstance(weight, GroupedMatrix) and device.type == "cuda" and dtype != torch.float32:
+        return grouped(weight, bias, device, dtype)
+    stored = weight.dequantize() if isinstance(weight, GroupedMatrix) else weight
+    if not isinstance(stored, Tensor):
+        stored = stored.dequantize(dtype if device.type == "cpu" else torch.float32)
+    placed = stored.to(device=device, dtype=dtype)
     if device.type == "cpu" and _prepacks(dtype):
         return PrepackedLinear(placed, bias)
     return DenseLinear(placed, bias, streams=fits(placed))
+
+
+def grouped(weight: GroupedMatrix, bias: Tensor | None, device: torch.device, dtype: torch.dtype) -> GroupedLinear:
+    """The projection of a weight in groups as it is stored, and its bias [out], on `device`."""
+    values = pack_halves(weight.values) if weight.values.dtype == torch.uint8 else weight.values
+    # Scales of FP8 are small enough to lose in 16 bits; the others and their zero points were stored in so many.
+    wide = torch.float32 if values.dtype == torch.float8_e4m3fn else torch.float16
+
+    def placed(factors: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        return None if factors is None else factors.to(device=device, dtype=dtype)
+
+    packed = GroupedWeights(
+        values.to(device),
+        weight.scales.to(device=device, dtype=wide),
+        weight.group,
+        placed(weight.zeros, torch.float16),
+        placed(weight.codebook, torch.float16),
+    )
+    order = None if weight.order is None else weight.order.to(device)
+    outliers = None if weight.outliers is None else weight.outliers.to_sparse_csr().to(device=device, dtype=dtype)
+    return GroupedLinear(packed, bias, order, outliers)
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """x @ weight.T for x [rows, in] and a part of a weight [out, in] that differs from call to call."""
+    if x.device.type == "cpu" and x.dtype == torch.bfloat16 and len(x) >= MANY_ROWS and not _multiplies_bfloat16():
+        return linear(x.float(), weight.float()).to(x.dtype)
+    return linear(x, weight)
 
 
 def packs(device: torch.device, dtype: torch.dtype) -> bool:
@@ -117,10 +183,20 @@ def packs(device: torch.device, dtype: torch.dtype) -> bool:
     return device.type == "cpu" and dtype != torch.float32
 
 
-def pack_linear(weight: QuantizedMatrix, bias: Tensor | None = None) -> PackedLinear:
+def in_groups(weight: StoredWeight) -> Quantized | None:
+    """A stored weight as pack_linear takes it; None where it is no such one."""
+    if isinstance(weight, GroupedMatrix):
+        return weight.in_groups_of_32()
+    return None if isinstance(weight, Tensor) else weight
+
+
+def pack_linear(weight: Quantized, bias: Tensor | None = None) -> PackedLinear:
     """The projection of a stored weight [out, in] and its bias [out] for few rows."""
-    packed = pack(weight.values, weight.scales, weight.minimums)
-    return PackedLinear(packed, None if bias is None else bias.float())
+    parts = weight.parts if isinstance(weight, QuantizedRows) else (weight,)
+    packed = tuple(pack(part.values, part.scales, part.minimums, part.format, part.factors) for part in parts)
+    if bias is None:
+        return PackedLinear(packed, (None,) * len(packed))
+    return PackedLinear(packed, tuple(each.clone() for each in bias.float().split([part.shape[0] for part in parts])))
 
 
 def _prepacks(dtype: torch.dtype) -> bool:

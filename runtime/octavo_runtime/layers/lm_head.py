@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from octavo_kernels.wide_linear import wide_linear
-from octavo_runtime.layers.linear import FEW_ROWS, Linear, build_linear, pack_linear, packs
-from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
+from octavo_runtime.layers.linear import FEW_ROWS, Linear, StoredWeight, build_linear, in_groups, pack_linear, packs
 
 # Up to this many rows a tied head of 16 bits is summed in float32.
 FEW_WIDE_ROWS = 4
@@ -49,16 +48,20 @@ class LMHead:
 
 
 def build_lm_head(
-    stored: Tensor | QuantizedMatrix, embedding: Tensor | None, device: torch.device, dtype: torch.dtype
+    stored: StoredWeight,
+    embedding: Tensor | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    bias: Tensor | None = None,
 ) -> Head:
-    """The projection of a stored weight [vocab, hidden], computed in `dtype` on `device`. embedding: the same weight
-    where it lies already, if it is the embedding."""
-    linear = build_linear(stored if embedding is None else embedding, None, device, dtype)
+    """The projection of a stored weight [vocab, hidden] and its bias [vocab], computed in `dtype` on `device`.
+    embedding: the same weight where it lies already, if it is the embedding."""
+    linear = build_linear(stored if embedding is None else embedding, bias, device, dtype)
     if not packs(device, dtype):
         return linear
-    if isinstance(stored, QuantizedMatrix):
-        packed = pack_linear(stored)
+    if (groups := in_groups(stored)) is not None:
+        packed = pack_linear(groups, bias)
         return LMHead(linear, dtype, packed, FEW_ROWS, packed.num_bytes)
-    if embedding is not None:
+    if embedding is not None and bias is None:
         return LMHead(linear, dtype, lambda x: wide_linear(x, embedding), FEW_WIDE_ROWS)
     return LMHead(linear, dtype)

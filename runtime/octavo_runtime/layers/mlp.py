@@ -1,22 +1,36 @@
 """The feed-forward block, mostly gated: SwiGLU or GEGLU (Shazeer 2020)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 from torch import Tensor
+from torch.nn.functional import gelu, relu, silu
 
-from octavo_kernels import silu_mul
-from octavo_runtime.layers.linear import Linear
+from octavo_kernels import gate_mul
+from octavo_kernels.gate_mul import GatedActivation
+from octavo_kernels.skinny_linear import skinny_linear
+from octavo_runtime.layers.activation import Activation
+from octavo_runtime.layers.linear import DenseLinear, Linear
+
+_UNGATED: Mapping[Activation, Callable[[Tensor], Tensor]] = {
+    "silu": silu,
+    "gelu_tanh": partial(gelu, approximate="tanh"),
+    "gelu": gelu,
+    "relu": relu,
+    "relu2": lambda inner: relu(inner).square(),  # Primer (So et al. 2021)
+}
 
 
 @dataclass(frozen=True)
 class MLP:
-    """down(activation(gate(x)) * up(x)), or down(activation(up(x))). activation: of what gate_up brings, to
-    intermediate."""
+    """down(activation(gate(x)) * up(x)), or without a gate down(activation(up(x)))."""
 
     gate_up: Linear  # hidden -> 2 * intermediate, or without a gate intermediate
     down: Linear  # intermediate -> hidden
-    activation: Callable[[Tensor], Tensor] = silu_mul
+    activation: Activation = "silu"
+    is_gated: bool = True
 
     @property
     def num_bytes(self) -> int:
@@ -24,4 +38,14 @@ class MLP:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """[tokens, hidden]."""
-        return self.down(self.activation(self.gate_up(hidden)))
+        return self.down(self._inner(hidden))
+
+    def _inner(self, hidden: Tensor) -> Tensor:
+        """[tokens, intermediate]."""
+        gate_up = self.gate_up
+        if not self.is_gated:
+            return _UNGATED[self.activation](gate_up(hidden))
+        activation = cast("GatedActivation", self.activation)
+        if isinstance(gate_up, DenseLinear) and gate_up.streams_for(hidden):
+            return skinny_linear(hidden, gate_up.weight, gate_up.bias, gate=activation)
+        return gate_mul(gate_up(hidden), activation)

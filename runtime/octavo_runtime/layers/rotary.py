@@ -5,7 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-from octavo_kernels import rotary
 from octavo_runtime.layers.rope_scaling import (
     DividedRope,
     LinearRope,
@@ -17,8 +16,8 @@ from octavo_runtime.layers.rope_scaling import (
 
 
 class RotaryEmbedding:
-    """Turns queries and keys, of each head the first `rotated` entries, by their positions. One serves all layers that
-    turn alike.
+    """How queries and keys, of each head the first `rotated` entries, are turned by their positions. One serves all
+    layers that turn alike.
 
     table: [positions, rotated] float32, the cosines in the first half of a row, the sines in the second."""
 
@@ -37,9 +36,14 @@ class RotaryEmbedding:
         table = torch.cat((angles.cos(), angles.sin()), dim=-1) * self._amplitude
         self.table = table.to(self._device)
 
-    def __call__(self, q: Tensor, k: Tensor, positions: Tensor) -> None:
-        """In place. q, k: [tokens, heads, head_dim]; positions: [tokens] int64."""
-        rotary(q, k, positions, self.table)
+    def turned(self, states: Tensor, positions: Tensor) -> Tensor:
+        """Queries or keys [tokens, heads, head_dim], where something comes between their turning and the cache; else
+        see rotary_write_kv. positions: [tokens] int64."""
+        cos, sin = self.table[positions].unsqueeze(1).chunk(2, dim=-1)
+        rotated = self.table.shape[1]
+        first, second = states[..., :rotated].float().chunk(2, dim=-1)
+        turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+        return torch.cat((turned.to(states.dtype), states[..., rotated:]), dim=-1)
 
 
 def _inverse_frequencies(rotated: int, theta: float, scaling: RopeScaling | None) -> Tensor:

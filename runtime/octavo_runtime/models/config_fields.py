@@ -19,6 +19,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 # Bounds far beyond any model, below which the engine's arithmetic stays within what memory can hold.
 _Size = Annotated[int, Field(ge=1, le=2**24)]
 _Layers = Annotated[int, Field(ge=1, le=4096)]
+_Count = Annotated[int, Field(ge=0, le=2**24)]
 _Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
 _Token = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -37,18 +38,20 @@ class ConfigFields(BaseModel):
     head_dim: _Size | None = None
     max_position_embeddings: Annotated[int, Field(ge=1, lt=2**31)]
     original_max_position_embeddings: _Size | None = None
-    sliding_window: Annotated[int, Field(ge=1)] | None = None
+    sliding_window: Annotated[int, Field(ge=0)] | None = None  # 0 where use_sliding_window says that there is none
     use_sliding_window: bool | None = None
     max_window_layers: Annotated[int, Field(ge=0)] = 28
     layer_types: list[str] | None = None
     rms_norm_eps: _Positive = 1e-6
     layer_norm_eps: _Positive = 1e-5
     norm_epsilon: _Positive = 1e-5
+    norm_eps: _Positive = 1e-5
     rope_theta: _Positive | None = None
     rope_parameters: dict[str, Any] | None = None
     rope_scaling: dict[str, Any] | None = None
     partial_rotary_factor: Annotated[float, Field(gt=0, le=1)] | None = None
     rope_local_base_freq: _Positive | None = None
+    inner_size: _Size | None = None  # of the MLP; None: four times hidden_size
     hidden_act: str = "silu"
     hidden_activation: str | None = None
     tie_word_embeddings: bool = False
@@ -58,6 +61,14 @@ class ConfigFields(BaseModel):
     use_bias: bool = False
     use_qkv_bias: bool = False
     use_parallel_residual: bool = False
+    new_decoder_architecture: bool = False
+    multi_query: bool = True
+    parallel_attn: bool = True
+    num_ln_in_parallel_attn: _Size | None = None
+    word_embed_proj_dim: _Size | None = None
+    do_layer_norm_before: bool = True
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
     no_rope_layers: list[int] | None = None
     no_rope_layer_interval: _Layers = 4
     attention_multiplier: _Positive = 1.0
@@ -69,6 +80,59 @@ class ConfigFields(BaseModel):
     attn_logit_softcapping: _Positive | None = None
     final_logit_softcapping: _Positive | None = None
     sliding_window_pattern: _Layers = 6
+    qkv_bias: bool = True
+    use_qk_norm: bool = False
+    lm_head_bias: bool = False
+    rotary_dim: _Size | None = None
+    # Of mixtures of experts. Each family has names of its own for the same.
+    num_experts: _Count | list[_Count] = 0
+    num_local_experts: _Count = 0
+    n_routed_experts: _Count = 0
+    moe_num_experts: _Count = 0
+    num_experts_per_tok: _Size = 2
+    moe_k: _Size = 6
+    moe_topk: _Size | list[_Size] = 1
+    moe_intermediate_size: _Size | list[_Size] | None = None
+    shared_expert_intermediate_size: _Count = 0
+    shared_intermediate_size: _Count = 0
+    n_shared_experts: _Count = 0
+    moe_num_shared_experts: _Count = 0
+    norm_topk_prob: bool = False
+    routed_scaling_factor: _Positive = 1.0
+    n_group: _Size | None = 1
+    topk_group: _Size | None = 1
+    topk_method: str | None = None
+    scoring_func: str | None = None
+    moe_layer_freq: _Layers = 1
+    mlp_layer_types: list[str] | None = None
+    moe_norm_min: _Positive = 1e-12
+    router_jitter_noise: Annotated[float, Field(ge=0, le=1)] = 0.01
+    decoder_sparse_step: _Layers = 1
+    mlp_only_layers: list[int] | None = None
+    first_k_dense_replace: _Count = 0
+    moe_layer_start_index: _Count = 0
+    moe_layer_end_index: Annotated[int, Field(ge=-1, le=4096)] = -1
+    moe_layer_interval: _Layers = 1
+    num_nextn_predict_layers: _Count | None = None
+    swiglu_limit: _Positive = 7.0
+    # Of latent attention.
+    kv_lora_rank: _Size = 512
+    q_lora_rank: _Size | None = None
+    qk_nope_head_dim: _Size = 128
+    qk_rope_head_dim: _Size = 64
+    v_head_dim: _Size | None = None
+    rope_interleave: bool = True
+    # MiniCPM's scales.
+    scale_emb: _Positive = 12
+    scale_depth: _Positive | None = 1.4
+    dim_model_base: _Size | None = 256
+    quantization_config: dict[str, Any] | None = None
+    # Of encoders, and of models that score texts.
+    type_vocab_size: _Size = 2
+    pad_token_id: int | None = None
+    position_embedding_type: str | None = "absolute"
+    is_decoder: bool = False
+    num_labels: _Size | None = None  # of the scores, where a model gives a text scores
 
 
 class _Rope(BaseModel):
@@ -92,6 +156,14 @@ class _Rope(BaseModel):
     truncate: bool = True
     short_factor: list[_Positive] | None = None
     long_factor: list[_Positive] | None = None
+
+
+def one_for_all(value: int | list[int], name: str) -> int:
+    """A number that may be given layer by layer, but is the same for all."""
+    values = set(value) if isinstance(value, list) else {value}
+    if len(values) != 1:
+        raise UnsupportedModel(f"{name} must be the same for all layers, got {shown(value)}")
+    return values.pop()
 
 
 def windowed(fields: ConfigFields, is_windowed: Callable[[int], bool]) -> frozenset[int]:

@@ -1,7 +1,7 @@
 """The forward pass of a decoder described by a ModelSpec, over one packed batch and a paged KV cache."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,11 +10,16 @@ from torch import Tensor
 from octavo_runtime.layers.attention import Attention, AttentionPlan, AttentionPlans, plan_attention
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.layers.embedding import Embedding
+from octavo_runtime.layers.experts import Experts
+from octavo_runtime.layers.latent_attention import LatentAttention
 from octavo_runtime.layers.linear import FEW_ROWS, DenseLinear
 from octavo_runtime.layers.lm_head import Head
 from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.norm import Norm
+from octavo_runtime.layers.parallel import GatheredHead
 from octavo_runtime.models.spec import ModelSpec
+from octavo_runtime.models.text_head import TextHead
+from octavo_runtime.protocol.text_task import TextTask
 
 if TYPE_CHECKING:
     from octavo_kernels.native.recording import Recordings
@@ -26,9 +31,9 @@ class DecoderLayer:
     2021)."""
 
     attention_norm: Norm
-    attention: Attention
+    attention: Attention | LatentAttention
     mlp_norm: Norm
-    mlp: MLP
+    mlp: MLP | Experts
     attention_post_norm: Norm | None = None
     mlp_post_norm: Norm | None = None
     is_parallel: bool = False  # the MLP reads what attention reads (Wang and Komatsuzaki 2021); mlp_norm is its norm
@@ -54,11 +59,16 @@ class DecoderLayer:
 
     def after_attention(self, attended: Tensor, stream: Tensor) -> Tensor:
         """What the MLP adds to the stream [tokens, hidden], which is left to the next norm; what attention adds is
-        added. attended: [tokens, heads, head_dim]."""
+        added. attended: [tokens, heads, attended_dim]."""
         hidden = _normed(self.attention.output(attended.flatten(1)), self.attention_post_norm)
         if self.is_parallel:
             return hidden + _normed(self.mlp(self.mlp_norm(stream)), self.mlp_post_norm)
         return _normed(self.mlp(self.mlp_norm(stream, hidden)), self.mlp_post_norm)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """What a tensor is rows of."""
+    return tensor if tensor._base is None else tensor._base
 
 
 def _normed(hidden: Tensor, norm: Norm | None) -> Tensor:
@@ -96,13 +106,18 @@ class Decoder:
     stack: Stack
     head: Head  # hidden -> vocab
     few_rows: Stack | None = None  # the layers once more, where their weights are kept packed
+    text_head: TextHead = field(default_factory=TextHead)  # of what a text is pooled to
+    task: TextTask = field(default_factory=TextTask)
 
     @property
     def num_bytes(self) -> int:
         """Bytes of memory that the weights take; a head that is the embedding itself counts once."""
-        shared = isinstance(self.head, DenseLinear) and self.head.weight is self.embedding.weight
-        head = 0 if shared else self.head.num_bytes
-        return self.embedding.num_bytes + head + sum(each.num_bytes for each in (self.stack, self.few_rows) if each)
+        head = self.head.words if isinstance(self.head, GatheredHead) else self.head
+        twice = 0
+        if isinstance(head, DenseLinear) and _whole(head.weight) is _whole(self.embedding.weight):
+            twice = head.weight.nbytes
+        parts = self.embedding, head, self.stack, self.few_rows
+        return self.text_head.num_bytes + sum(part.num_bytes for part in parts if part is not None) - twice
 
     def reach(self, positions: int) -> None:
         """See RotaryEmbedding.reach."""
@@ -112,9 +127,9 @@ class Decoder:
     def forward(self, batch: Batch, kv_cache: Tensor) -> Tensor:
         """Hidden states [tokens, hidden] after the last norm, in the weights' dtype or float32.
 
-        kv_cache: [layer, 2, block, slot, kv_head, head_dim]; the keys and values of the batch's tokens are written to
-        it."""
-        stream = self.embedding(batch.token_ids)
+        kv_cache: [layer, 2, block, slot, kv_head, head_dim], or of latent attention [layer, 1, block, slot, 1, rank +
+        rope]; the keys and values, or the latents, of the batch's tokens are written to it."""
+        stream = self.embedding(batch.token_ids, batch.positions)
         plans = self.plan_attention(batch, kv_cache)
         if self.few_rows is not None and batch.prefill is None and batch.num_decodes <= FEW_ROWS:
             return self._replay(self.few_rows, stream, batch, plans, kv_cache)
@@ -122,7 +137,10 @@ class Decoder:
 
     def plan_attention(self, batch: Batch, kv_cache: Tensor) -> AttentionPlans:
         """What the layers' attention shares in a step. kv_cache: see `forward`."""
-        return plan_attention(batch, kv_cache, self.spec.num_heads, self._windows, self.spec.attention_softcap)
+        attention, softcap = self.stack.layers[0].attention, self.spec.attention_softcap
+        if isinstance(attention, LatentAttention):
+            return attention.plan(batch, kv_cache)
+        return plan_attention(batch, kv_cache, self.spec.num_heads, self._windows, softcap, attention.sinks)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token scores [rows, vocab] in float32 for rows of hidden states."""
@@ -152,7 +170,7 @@ class Decoder:
 
     @cached_property
     def _windows(self) -> frozenset[int | None]:
-        return frozenset(layer.attention.window for layer in self.stack.layers)
+        return frozenset(map(self.spec.window_of, range(self.spec.num_layers)))
 
     @cached_property
     def _recordings(self) -> "Recordings":

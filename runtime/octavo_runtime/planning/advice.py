@@ -1,5 +1,6 @@
 """What to set for a model, a GPU and a kind of work, and what to change where the model does not fit. Free of torch."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,13 +8,17 @@ from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.presets import PRESETS
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.gpus import GPUS, Gpu
-from octavo_runtime.planning.memory import MIN_TOKENS, MemoryPlan, plan_memory
+from octavo_runtime.planning.memory import MIN_TOKENS, DoesNotFit, MemoryPlan, plan_memory
 
 Workload = Literal["throughput", "latency"]
 WORKLOADS: tuple[Workload, ...] = ("throughput", "latency")
 
 _LARGE_WEIGHTS = 0.6  # share of the memory above which too little is left for the KV cache
 _PARALLEL_SIZES = (2, 4, 8, 16)
+_MIB, _GIB = 2**20, 2**30
+_USUAL_LENGTH = 2048  # tokens of a request that there should be room for
+_STEP = 128 * _MIB  # of memory that is advised
+_MOST_MEMORY = 2**50
 
 
 @dataclass(frozen=True)
@@ -38,42 +43,128 @@ def remedies(spec: ModelSpec, config: EngineConfig, gpu: Gpu) -> list[Advice]:
     if config.max_model_len is not None and MIN_TOKENS <= plan.num_tokens < config.max_model_len:
         found.append(Advice("max_model_len", str(plan.num_tokens), "the KV cache holds that many tokens"))
     for changes, why in _changes(config):
-        changed = config.model_copy(update=changes)
-        after = plan_memory(spec, changed, gpu.memory)
+        after = plan_memory(spec, config.model_copy(update=changes), gpu.memory)
         if after.problem is None:
-            (setting,) = changes
-            tokens = f"{after.num_tokens:,} tokens of KV cache"
-            value = "unset" if changes[setting] is None else str(changes[setting])
-            found.append(Advice(setting, value, f"{why}; then {tokens} fit"))
+            found.append(_changed(changes, why, after))
     if config.kv_cache_memory is None:
         found += _smaller_weights(spec, config, plan, gpu)
     return found + another
 
 
+def cpu_remedies(spec: ModelSpec, config: EngineConfig, memory: int, packed_bytes: int) -> list[Advice]:
+    """The single changes that would each make a configuration fit that does not fit `memory` bytes of a CPU's.
+    packed_bytes: as in plan_memory."""
+
+    def planned(changes: Mapping[str, Any], memory: int = memory) -> MemoryPlan:
+        return plan_memory(spec, config.model_copy(update=dict(changes)), memory, "cpu", packed_bytes)
+
+    found = []
+    plan = planned({})
+    asked = config.max_model_len
+    if asked is not None and MIN_TOKENS <= plan.num_tokens < asked:
+        fewer = {"max_model_len": plan.num_tokens}
+        if planned(fewer).problem is None:
+            found.append(Advice("max_model_len", str(plan.num_tokens), "the KV cache holds that many tokens"))
+        cache = {"kv_cache_memory": f"{-(-asked * plan.kv_bytes_per_token // _MIB) + 1}Mi"}
+        if (after := planned(cache)).problem is None:
+            found.append(_changed(cache, f"holds a request of {asked:,} tokens", after))
+    for changes, why in _changes(config, "cpu"):
+        if (after := planned(changes)).problem is None:
+            found.append(_changed(changes, why, after))
+    usual = min(spec.max_position, _USUAL_LENGTH) if config.kv_cache_memory is None else 0
+
+    def is_enough(size: int) -> bool:
+        after = planned({}, size)
+        return after.problem is None and after.num_tokens >= usual
+
+    enough = _least(is_enough, memory)
+    if enough is not None:
+        size = f"{enough // _MIB}Mi" if enough % _GIB else f"{enough // _GIB}Gi"
+        tokens = f"{planned({}, enough).num_tokens:,} tokens of KV cache"
+        found.append(Advice("memory", size, f"the least that holds it and {tokens}"))
+    return found
+
+
+def _least(fits: Callable[[int], bool], memory: int) -> int | None:
+    """The least size above `memory`, in whole steps, for which `fits` holds; None where no machine's does."""
+    low, high = memory // _STEP, 2 * (memory // _STEP + 1)
+    while not fits(high * _STEP):
+        low, high = high, 2 * high
+        if high * _STEP > _MOST_MEMORY:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle * _STEP) else (middle, high)
+    return high * _STEP
+
+
+def fill_open(spec: ModelSpec, config: EngineConfig, gpu: Gpu, most: int) -> dict[str, Any]:
+    """The fewest settings, of those that `config` leaves open, that make a model fit a GPU that it does not fit
+    otherwise; empty where none do, or none need to. What changes no token comes first: shares of one GPU's memory, then
+    several GPUs, of which a machine has `most`; then weights of 8 bits."""
+    if not gpu.is_supported or fits_with(spec, config, gpu, {}):
+        return {}
+    single = [changes for changes, _ in _changes(config) if not changes.keys() & config.model_fields_set]
+    together = {name: value for changes in single for name, value in changes.items()}
+    is_open = "tensor_parallel_size" not in config.model_fields_set
+    several = [{"tensor_parallel_size": cards} for cards in _PARALLEL_SIZES if is_open and cards <= most]
+    ways = [*single, together, *several]
+    if _can_be_smaller(spec, config):
+        ways += [{"quantization": "fp8"} | others for others in ({}, together, *several)]
+    return next((changes for changes in ways if fits_with(spec, config, gpu, changes)), {})
+
+
+def fits_with(spec: ModelSpec, config: EngineConfig, gpu: Gpu, changes: Mapping[str, Any]) -> bool:
+    """Whether a model fits a GPU with these settings changed."""
+    try:
+        return plan_memory(spec, config.model_copy(update=dict(changes)), gpu.memory).problem is None
+    except DoesNotFit:
+        return False
+
+
+def _can_be_smaller(spec: ModelSpec, config: EngineConfig) -> bool:
+    """Whether the weights may be made 8 bits at load."""
+    return spec.quantization is None and config.quantization == "auto" and config.dtype != "float32"
+
+
+def _changed(changes: Mapping[str, Any], why: str, after: MemoryPlan) -> Advice:
+    ((setting, value),) = changes.items()
+    words = "unset" if value is None else str(value)
+    return Advice(setting, words, f"{why}; then {after.num_tokens:,} tokens of KV cache fit")
+
+
 def _smaller_weights(spec: ModelSpec, config: EngineConfig, plan: MemoryPlan, gpu: Gpu) -> list[Advice]:
     """What makes the weights on one GPU fewer or smaller."""
     found = []
-    for name, share in (("int8 or fp8", 2), ("awq or gptq", 4)):
-        if _fits(spec, config, plan, gpu, weights=plan.weight_bytes // share, cards=1):
-            why = f"weights shrink from {_gb(plan.weight_bytes)} to about {_gb(plan.weight_bytes / share)}"
-            found.append(Advice("quantization", name, why, supported=False))
-            break
-    cards = _parallel_size(spec, config, plan, gpu)
+    eight = config.model_copy(update={"quantization": "fp8"})
+    can_be_smaller = _can_be_smaller(spec, config)
+    if can_be_smaller and (after := plan_memory(spec, eight, gpu.memory)).problem is None:
+        why = f"weights shrink from {_gb(plan.weight_bytes)} to {_gb(after.weight_bytes)}"
+        found.append(_changed({"quantization": "fp8"}, why, after))
+    elif can_be_smaller and _fits(spec, config, plan, gpu, plan.weight_bytes // 4):
+        why = f"weights shrink from {_gb(plan.weight_bytes)} to about {_gb(plan.weight_bytes / 4)} in 4 bits"
+        found.append(Advice("quantization", "awq or gptq", why, supported=False))
+    cards = _parallel_size(spec, config, gpu)
     if cards is not None:
-        why = f"each GPU holds {_gb(plan.weight_bytes / cards)} of weights and 1/{cards} of the KV cache"
-        found.append(Advice("tensor_parallel_size", str(cards), why, supported=False))
+        cache = "all latents" if spec.latent is not None else f"1/{cards} of the KV cache"
+        why = f"each GPU holds {_gb(plan.weight_bytes / cards)} of weights and {cache}"
+        found.append(Advice("tensor_parallel_size", str(cards), why))
     return found
 
 
 def recommend(spec: ModelSpec, config: EngineConfig, gpu: Gpu, workload: Workload, length: int) -> list[Advice]:
     """A whole configuration for requests of about `length` tokens. What `config` sets explicitly stays."""
     tuned = tuned_config(config, workload)
-    plan = plan_memory(spec, tuned, gpu.memory)
+    alone = plan = plan_memory(spec, tuned, gpu.memory)
+    cards = None if alone.problem is None else _parallel_size(spec, tuned, gpu)
+    if cards is not None:
+        tuned = tuned.model_copy(update={"tensor_parallel_size": cards})
+        plan = plan_memory(spec, tuned, gpu.memory)
     reasons = {name: why for name, (_, why) in PRESETS[workload].settings.items()}
     reasons |= dict.fromkeys(config.model_fields_set, "as set")
     rows = [
-        _quantization(plan),
-        _tensor_parallel(spec, tuned, plan, gpu),
+        _quantization(spec, alone),
+        _tensor_parallel(alone, cards),
         Advice(
             "gpu_memory_utilization",
             str(tuned.gpu_memory_utilization),
@@ -101,13 +192,15 @@ def tuned_config(config: EngineConfig, workload: Workload) -> EngineConfig:
     )
 
 
-def _changes(config: EngineConfig) -> list[tuple[dict[str, Any], str]]:
+def _changes(config: EngineConfig, device: str = "cuda") -> list[tuple[dict[str, Any], str]]:
     """One change of a setting each, that gives the KV cache more, and why it does."""
     changes: list[tuple[dict[str, Any], str]] = []
     if config.dtype == "float32":
         changes.append(({"dtype": "bfloat16"}, "halves weights and KV cache"))
     if config.kv_cache_memory is not None:
-        changes.append(({"kv_cache_memory": None}, "takes all that is left"))
+        changes.append(({"kv_cache_memory": None}, "takes what is left, or on a CPU a share of it"))
+    if device == "cpu":
+        return changes
     if config.gpu_memory_utilization < 0.95:
         changes.append(({"gpu_memory_utilization": 0.95}, "gives the KV cache more of the GPU"))
     if (config.max_num_batched_tokens or 8192) > 2048 >= config.max_num_seqs:
@@ -115,20 +208,17 @@ def _changes(config: EngineConfig) -> list[tuple[dict[str, Any], str]]:
     return changes
 
 
-def _fits(spec: ModelSpec, config: EngineConfig, plan: MemoryPlan, gpu: Gpu, *, weights: int, cards: int) -> bool:
-    """Whether each of `cards` GPUs, which hold `weights` bytes of weights between them, has room for a request."""
-    length = config.max_model_len or min(spec.max_position, 2048)
-    reserves = plan.context_bytes + plan.activation_bytes + plan.graph_bytes
-    needed = (weights + length * plan.kv_bytes_per_token) / cards + reserves
+def _fits(spec: ModelSpec, config: EngineConfig, plan: MemoryPlan, gpu: Gpu, weights: int) -> bool:
+    """Whether a GPU with `weights` bytes of weights has room for a request."""
+    length = config.max_model_len or min(spec.max_position, _USUAL_LENGTH)
+    needed = weights + length * plan.kv_bytes_per_token + plan.reserves
     return needed <= int(gpu.memory * config.gpu_memory_utilization)
 
 
-def _parallel_size(spec: ModelSpec, config: EngineConfig, plan: MemoryPlan, gpu: Gpu) -> int | None:
-    """The fewest GPUs that hold the model together; None where none of the usual numbers does, or one is enough."""
-    for cards in _PARALLEL_SIZES:
-        if spec.num_kv_heads % cards == 0 and _fits(spec, config, plan, gpu, weights=plan.weight_bytes, cards=cards):
-            return cards
-    return None
+def _parallel_size(spec: ModelSpec, config: EngineConfig, gpu: Gpu) -> int | None:
+    """The fewest GPUs, more than one, that hold the model together; None where none of the usual numbers does."""
+    fitting = (cards for cards in _PARALLEL_SIZES if fits_with(spec, config, gpu, {"tensor_parallel_size": cards}))
+    return next(fitting, None)
 
 
 def _another_gpu(gpu: Gpu) -> Advice:
@@ -142,25 +232,31 @@ def _smallest_gpu(spec: ModelSpec, config: EngineConfig) -> Gpu | None:
     return None
 
 
-def _quantization(plan: MemoryPlan) -> Advice:
+def _quantization(spec: ModelSpec, plan: MemoryPlan) -> Advice:
     share = plan.weight_bytes / plan.device_memory
     words = f"weights take {share:.0%} of the memory"
     if share <= _LARGE_WEIGHTS:
-        return Advice("quantization", "none", f"{words}, which leaves enough for the KV cache")
-    name, part = ("int8 or fp8", 2) if share / 2 <= _LARGE_WEIGHTS else ("awq or gptq", 4)
-    return Advice("quantization", name, f"{words}, above {_LARGE_WEIGHTS:.0%}; this makes it {share / part:.0%}", False)
+        return Advice("quantization", "auto", f"{words}, which leaves enough for the KV cache")
+    above = f"{words}, above {_LARGE_WEIGHTS:.0%}"
+    if spec.quantization is not None:
+        return Advice("quantization", "auto", f"{above}; the checkpoint has them in fewer bits already")
+    if share / 2 <= _LARGE_WEIGHTS:
+        return Advice("quantization", "fp8", f"{above}; this makes it about {share / 2:.0%}")
+    return Advice(
+        "quantization", "awq or gptq", f"{above}; a checkpoint in 4 bits makes it about {share / 4:.0%}", False
+    )
 
 
-def _tensor_parallel(spec: ModelSpec, config: EngineConfig, plan: MemoryPlan, gpu: Gpu) -> Advice:
-    if plan.problem is None:
-        return Advice("tensor_parallel_size", "1", f"{_gb(plan.weight_bytes)} of weights fit on one GPU")
-    cards = _parallel_size(spec, config, plan, gpu)
+def _tensor_parallel(alone: MemoryPlan, cards: int | None) -> Advice:
+    """alone: of one GPU. cards: the fewest of several that hold the model together."""
+    if alone.problem is None:
+        return Advice("tensor_parallel_size", "1", f"{_gb(alone.weight_bytes)} of weights fit on one GPU")
     if cards is None:
         numbers = ", ".join(map(str, _PARALLEL_SIZES))
         return Advice("tensor_parallel_size", "none", f"none of {numbers} such GPUs can share it", supported=False)
-    each = _gb(plan.weight_bytes / cards)
+    each = _gb(alone.weight_bytes / cards)
     why = f"weights and the KV cache of a request do not fit on one GPU; {cards} hold {each} of weights each"
-    return Advice("tensor_parallel_size", str(cards), why, supported=False)
+    return Advice("tensor_parallel_size", str(cards), why)
 
 
 def _max_num_seqs(config: EngineConfig, plan: MemoryPlan, length: int, why: str) -> Advice:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 _MIB = 2**20
 _MOST_MEMORY = 2**50
 MIN_CAPABILITY = (8, 0)
+# What a product's label says beside the name of the chip and its memory.
+_FORM = r"nvidia|tesla|geforce|pcie|sxm[0-9]?|hbm[0-9]e?"
 _UNITS = {"M": 10**6, "G": 10**9, "T": 10**12, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
@@ -57,6 +59,13 @@ GPUS = {
 }
 
 
+def too_old(gpu: Gpu) -> str:
+    """What is wrong with a GPU that is not supported, in one line."""
+    assert gpu.capability is not None
+    needed, has = (".".join(map(str, capability)) for capability in (MIN_CAPABILITY, gpu.capability))
+    return f"gpu: must have compute capability {needed} or newer, which the kernels need, got {has} ({gpu.name})"
+
+
 def find_gpu(name: str, memory: str) -> Gpu:
     """The GPU of a name, or an unnamed one of as much memory as `memory` says, such as 80GB (10^9) or 80GiB (2^30);
     with both, the GPU with that memory in place of its own. Raises UnknownGpu."""
@@ -70,6 +79,17 @@ def find_gpu(name: str, memory: str) -> Gpu:
     if memory:
         return Gpu(found.name, parse_memory(memory), found.bandwidth, found.half_flops, found.capability)
     return found
+
+
+def gpu_of_product(product: str) -> Gpu | None:
+    """The GPU that the device plugin's label nvidia.com/gpu.product names, such as NVIDIA-A100-SXM4-80GB or Tesla-T4;
+    None for one that is not in the table, and for a share of one."""
+    words = [word for word in product.lower().split("-") if not re.fullmatch(_FORM, word)]
+    exact = GPUS.get("-".join(words))
+    if exact is not None:
+        return exact
+    of_family = [gpu for name, gpu in GPUS.items() if name.split("-")[:-1] == words]
+    return of_family[0] if len(of_family) == 1 else None
 
 
 def parse_memory(text: str) -> int:

@@ -1,12 +1,14 @@
 """Shapes of well-known public models, to plan for one that is not on this machine."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
-from octavo_runtime.models.loading.files import BUILTIN_MODELS, ModelFiles, ModelNotFound, locate
-from octavo_runtime.models.spec import ModelSpec
+from octavo_runtime.models.loading.files import BUILTIN_MODELS, DOWNLOADED, ModelFiles, locate
+from octavo_runtime.models.loading.selection import ModelNotFound
+from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
+from octavo_runtime.planning.description import FoundModel, described, described_as_unsupported
+from octavo_runtime.planning.quantized_weights import cpu_packed_bytes
 
 
 def _config(
@@ -36,6 +38,24 @@ _COHERE = {"architectures": ["CohereForCausalLM"]}
 _COHERE_2 = {"architectures": ["Cohere2ForCausalLM"], "sliding_window": 4096}
 _STARCODER_2 = {"architectures": ["Starcoder2ForCausalLM"]}
 _PHI_3 = {"architectures": ["Phi3ForCausalLM"]}
+_QWEN_3_MOE = {"architectures": ["Qwen3MoeForCausalLM"], "head_dim": 128, "norm_topk_prob": True, "rope_theta": 1e6}
+_GLM_4_MOE = {"architectures": ["Glm4MoeForCausalLM"], "head_dim": 128, "attention_bias": True, "n_routed_experts": 128}
+_GRANITE_MOE = {"architectures": ["GraniteMoeForCausalLM"], "num_experts_per_tok": 8, "tie_word_embeddings": True}
+_GPT_OSS = {"architectures": ["GptOssForCausalLM"], "head_dim": 64, "quantization_config": {"quant_method": "mxfp4"}}
+_DEEPSEEK_V2 = {
+    "architectures": ["DeepseekV2ForCausalLM"],
+    "num_experts_per_tok": 6,
+    "first_k_dense_replace": 1,
+}
+_DEEPSEEK_V3 = {"architectures": ["DeepseekV3ForCausalLM"]}
+_ONE_GROUP = {"n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
+_MOONLIGHT = {
+    "q_lora_rank": None,
+    "n_routed_experts": 64,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 6,
+    "moe_intermediate_size": 1408,
+}
 _TIED = {"tie_word_embeddings": True}
 
 # By name on the hub, from each model's own config.json. Fine-tuned forms (-Instruct, -chat) have their base's shape.
@@ -87,20 +107,80 @@ _CONFIGS: dict[str, dict[str, Any]] = {
     "stabilityai/stablelm-2-1_6b": _config(
         100_352, 2048, 5632, 24, 32, 32, 4096, architectures=["StableLmForCausalLM"], use_qkv_bias=True
     ),
+    "openai-community/gpt2": {"architectures": ["GPT2LMHeadModel"]},
+    "facebook/opt-125m": {"architectures": ["OPTForCausalLM"]},
+    "facebook/opt-6.7b": {
+        "architectures": ["OPTForCausalLM"],
+        "hidden_size": 4096,
+        "ffn_dim": 16_384,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+    },
+    "EleutherAI/pythia-6.9b": _config(50_432, 4096, 16_384, 32, 32, 32, 2048, architectures=["GPTNeoXForCausalLM"]),
+    "tiiuae/falcon-7b": {"architectures": ["FalconForCausalLM"]},
+    "mistralai/Mixtral-8x7B-v0.1": _config(
+        32_000, 4096, 14336, 32, 32, 8, 32_768, architectures=["MixtralForCausalLM"]
+    ),
+    "mistralai/Mixtral-8x22B-v0.1": _config(
+        32_000, 6144, 16384, 56, 48, 8, 65_536, architectures=["MixtralForCausalLM"]
+    ),
+    "Qwen/Qwen3-30B-A3B": _config(151_936, 2048, 6144, 48, 32, 4, 40_960, moe_intermediate_size=768, **_QWEN_3_MOE),
+    "Qwen/Qwen3-235B-A22B": _config(151_936, 4096, 12288, 94, 64, 4, 40_960, moe_intermediate_size=1536, **_QWEN_3_MOE),
+    "Qwen/Qwen1.5-MoE-A2.7B": _config(151_936, 2048, 5632, 24, 16, 16, 8192, architectures=["Qwen2MoeForCausalLM"]),
+    "allenai/OLMoE-1B-7B-0924": _config(50_304, 2048, 1024, 16, 16, 16, 4096, architectures=["OlmoeForCausalLM"]),
+    "ibm-granite/granite-3.1-1b-a400m-base": _config(
+        49_155, 1024, 512, 24, 16, 8, 131_072, num_local_experts=32, **_GRANITE_MOE
+    ),
+    "ibm-granite/granite-3.1-3b-a800m-base": _config(
+        49_155, 1536, 512, 32, 24, 8, 131_072, num_local_experts=40, **_GRANITE_MOE
+    ),
+    "microsoft/Phi-3.5-MoE-instruct": _config(
+        32_064,
+        4096,
+        6400,
+        32,
+        32,
+        8,
+        131_072,
+        architectures=["PhimoeForCausalLM"],
+        attention_bias=True,
+        lm_head_bias=True,
+    ),
+    "zai-org/GLM-4.5-Air": _config(151_552, 4096, 10944, 46, 96, 8, 131_072, moe_intermediate_size=1408, **_GLM_4_MOE),
+    "openai/gpt-oss-20b": _config(201_088, 2880, 2880, 24, 64, 8, 131_072, num_local_experts=32, **_GPT_OSS),
+    "openai/gpt-oss-120b": _config(201_088, 2880, 2880, 36, 64, 8, 131_072, num_local_experts=128, **_GPT_OSS),
+    "deepseek-ai/DeepSeek-V2-Lite": _config(
+        102_400, 2048, 10944, 27, 16, 16, 163_840, q_lora_rank=None, moe_intermediate_size=1408, **_DEEPSEEK_V2
+    ),
+    "deepseek-ai/DeepSeek-V2": _config(
+        102_400, 5120, 12288, 60, 128, 128, 163_840, n_routed_experts=160, moe_intermediate_size=1536, **_DEEPSEEK_V2
+    ),
+    "deepseek-ai/DeepSeek-V3": _config(129_280, 7168, 18432, 61, 128, 128, 163_840, **_DEEPSEEK_V3),
+    "deepseek-ai/DeepSeek-R1": _config(129_280, 7168, 18432, 61, 128, 128, 163_840, **_DEEPSEEK_V3),
+    "moonshotai/Kimi-K2-Instruct": _config(
+        163_840, 7168, 18432, 61, 64, 64, 131_072, **_DEEPSEEK_V3 | _ONE_GROUP, n_routed_experts=384
+    ),
+    "moonshotai/Moonlight-16B-A3B-Instruct": _config(
+        163_840, 2048, 11264, 27, 16, 16, 8192, **_DEEPSEEK_V3 | _ONE_GROUP | _MOONLIGHT
+    ),
+    "zai-org/GLM-4.7-Flash": _config(
+        154_880, 2048, 10240, 47, 20, 20, 202_752, architectures=["Glm4MoeLiteForCausalLM"]
+    ),
+    "openbmb/MiniCPM3-4B": _config(
+        73_448, 2560, 6400, 62, 40, 40, 32_768, architectures=["MiniCPM3ForCausalLM"], **_TIED
+    ),
+    "baidu/ERNIE-4.5-21B-A3B-PT": _config(
+        103_424, 2560, 12288, 28, 20, 4, 131_072, architectures=["Ernie4_5_MoeForCausalLM"]
+    ),
 }
+
+# The files of a repository that tell the shape of its model.
+_DESCRIBING = ("config.json", "generation_config.json", "quantize_config.json")
 
 _TRAINED_FURTHER = ("-hf", "-chat", "-instruct", "-it", "-pt", "-base", "-v1.0")
 
 
 KNOWN_MODELS = tuple(_CONFIGS)
-
-
-@dataclass(frozen=True)
-class FoundModel:
-    """packed_bytes: of the weights that a CPU keeps packed beside those of 16 bits."""
-
-    spec: ModelSpec
-    packed_bytes: int
 
 
 def find_spec(model: str) -> ModelSpec:
@@ -124,6 +204,17 @@ def find_model(model: str) -> FoundModel:
     return FoundModel(spec_from_config(_CONFIGS[name]), 0)
 
 
+def describe(model: str) -> str:
+    """The description of a model, as a line (see planning.description), also where the engine refuses it. Of one that
+    is downloaded, config.json is read, and never the weights. Raises ModelNotFound."""
+    try:
+        if model.startswith(DOWNLOADED):
+            return described(_of_files(locate(model, only=_DESCRIBING)))
+        return described(find_model(model))
+    except UnsupportedModel as error:
+        return described_as_unsupported(" ".join(str(error).split()))
+
+
 def find_config(model: str) -> dict[str, Any] | None:
     """The shape in the table that a name on the hub has, as a config.json; None for a model on this machine."""
     name = None if _is_here(model) else _hub_name(model)
@@ -132,7 +223,7 @@ def find_config(model: str) -> dict[str, Any] | None:
 
 def serving_name(model: str) -> str:
     """What to call a model in `octavo serve`: hf://OWNER/NAME where find_spec took it from the table."""
-    if _is_here(model) or model.startswith("hf://"):
+    if _is_here(model) or model.startswith(DOWNLOADED):
         return model
     return f"hf://{model if '/' in model else _hub_name(model)}"
 
@@ -156,7 +247,8 @@ def _base_name(model: str) -> str:
 
 def _of_files(files: ModelFiles) -> FoundModel:
     if files.gguf is None:
-        return FoundModel(spec_from_folder(files.folder), 0)
+        spec = spec_from_folder(files.folder)
+        return FoundModel(spec, cpu_packed_bytes(spec))
     # Imported here: it takes some tenths of a second, which other models need not pay.
     from octavo_runtime.models.loading.gguf_parts import open_parts
     from octavo_runtime.models.loading.gguf_spec import gguf_spec
@@ -164,4 +256,5 @@ def _of_files(files: ModelFiles) -> FoundModel:
 
     parts = open_parts(files.gguf)
     spec = gguf_spec(parts)
-    return FoundModel(spec, packed_bytes([tensor for part in parts for tensor in part.tensors], spec.num_layers))
+    tensors = [tensor for part in parts for tensor in part.tensors]
+    return FoundModel(spec, packed_bytes(tensors, spec.num_layers if spec.consists_of_loops else 0))

@@ -1,14 +1,22 @@
 """The engine's memory arithmetic, free of torch: what the weights, a step and the KV cache cost, how many blocks that
 leaves, and how long a request may be. The engine, `octavo plan` and the operator reckon with these same functions."""
 
+import math
 from dataclasses import dataclass
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.units import parse_quantity
-from octavo_runtime.models.spec import ModelSpec
+from octavo_runtime.layers.expansion_bounds import expanded_size, most_elements, tokens_together
+from octavo_runtime.models.served import as_served
+from octavo_runtime.models.shards import shard
+from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
+from octavo_runtime.planning.quantized_weights import cpu_packed_bytes, gpu_saving
 
 CUDA_CONTEXT_BYTES = 2**30
 """What the driver and the CUDA context take of a GPU's memory, as nvidia-smi counts it, before the first tensor."""
+
+CPU_PROCESS_BYTES = 3 * 2**27
+"""What the server's two processes take at least beside the model, on a CPU."""
 
 MOST_CAPTURED = 1024
 """Sequences of the largest decode step that is captured as a CUDA graph."""
@@ -36,9 +44,10 @@ class DoesNotFit(ValueError):
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Where a device's memory goes. All sizes in bytes.
+    """Where a device's memory goes. All sizes in bytes. active_parameters: those that one token meets.
 
-    device_memory: on a GPU all of it, on a CPU what the process may use. budget: the share of it that the engine uses.
+    device_memory: on a GPU all of it, on a CPU what the server may use. budget: the share of it that the engine uses.
+    context_bytes: of the driver and the CUDA context, or on a CPU of the processes themselves.
     kv_cache_bytes: what is left for the KV cache, negative where the rest alone is too much. swap_bytes: host memory
     for the blocks of preempted requests, on a CPU out of the same memory, on a GPU the most that it may take.
     max_model_len: tokens of the longest request; 0 with a problem, which is one line that says why the engine would not
@@ -47,6 +56,7 @@ class MemoryPlan:
     device_memory: int
     budget: int
     parameters: int
+    active_parameters: int
     weight_bytes: int
     context_bytes: int
     activation_bytes: int
@@ -61,6 +71,11 @@ class MemoryPlan:
     problem: str | None
 
     @property
+    def reserves(self) -> int:
+        """Bytes of all that is neither weights nor KV cache."""
+        return self.context_bytes + self.activation_bytes + self.graph_bytes
+
+    @property
     def num_tokens(self) -> int:
         """Tokens that the KV cache holds."""
         return self.num_blocks * self.block_size
@@ -71,36 +86,53 @@ class MemoryPlan:
 
     def num_sequences_before_reserves(self, length: int) -> int:
         """The same by the rule of thumb: budget less weights, over the bytes of one sequence."""
-        return max(self.budget - self.weight_bytes, 0) // (length * self.kv_bytes_per_token)
+        return max(self.budget - self.weight_bytes, 0) // max(length * self.kv_bytes_per_token, 1)
 
 
 def plan_memory(
     spec: ModelSpec, config: EngineConfig, device_memory: int, device: str = "cuda", packed_bytes: int = 0
 ) -> MemoryPlan:
-    """What the engine would settle on with `device_memory` bytes of a "cuda" or "cpu" device. packed_bytes: of the
-    weights that a CPU keeps packed beside those of 16 bits. Raises DoesNotFit where the configuration breaks a bound
-    that is no question of memory."""
+    """What the engine would settle on with `device_memory` bytes of a "cuda" or "cpu" device, or of each of the devices
+    that share the model. packed_bytes: of the weights that a CPU keeps packed beside those of 16 bits. Raises
+    DoesNotFit where the configuration breaks a bound that is no question of memory."""
     check_model_limit(config, spec.max_position)
+    try:
+        spec = as_served(spec, config)
+    except UnsupportedModel as error:
+        raise DoesNotFit(str(error)) from None
+    if spec.quantization is not None and spec.quantization.at_load:
+        packed_bytes = cpu_packed_bytes(spec)
+    whole, spec = spec, share_of(spec, config)
+    if config.tensor_parallel_size > 1:
+        packed_bytes = 0
+        device_memory = device_memory if device == "cuda" else device_memory // config.tensor_parallel_size
     element_bytes = element_size(config)
     tokens = token_budget(config, device)
     on_gpu = device == "cuda"
     weights = weight_bytes(spec, element_bytes, device)
     if not on_gpu and element_bytes == 2:
         weights += packed_bytes
-    context = CUDA_CONTEXT_BYTES if on_gpu else 0
+    context = CUDA_CONTEXT_BYTES if on_gpu else CPU_PROCESS_BYTES
     activations = activation_bytes(spec, tokens, config.max_num_seqs) if on_gpu else 0
     graphs = graph_bytes(spec, config) if on_gpu else 0
     budget = int(device_memory * config.gpu_memory_utilization) if on_gpu else device_memory
     needed = weights + context + activations + graphs
-    if config.kv_cache_memory is not None:
+    if spec.encoder is not None:
+        cache = 0
+    elif config.kv_cache_memory is not None:
         cache = parse_quantity(config.kv_cache_memory)
     else:
         cache = budget - needed if on_gpu else cpu_cache_bytes(budget - needed)
     blocks = num_blocks(spec, config, cache)
-    problem, longest, swap = cache_problem(config, device_memory - needed, device_memory), 0, 0
+    problem, longest, swap = None, 0, 0
+    if spec.encoder is None:
+        problem = cache_problem(config, device_memory - needed, device_memory)
     if problem is None and needed > budget:
-        problem = f"memory: must be at least {_gb(needed)} for weights and reserves, got {_gb(budget)} to use"
-    if problem is None:
+        least, used = gigabytes(needed), gigabytes(budget)
+        problem = f"memory: must be at least {least} for weights and reserves, got {used} to use"
+    if problem is None and spec.encoder is not None:
+        longest = encoder_max_model_len(config, spec.max_position, None)
+    elif problem is None:
         # Of a GPU's host nothing is known here: what is asked for is there.
         asked = parse_quantity(config.swap_space or "0")
         free = asked + 8 * _GPU_SWAP_LIMIT if on_gpu else device_memory - needed - cache
@@ -112,13 +144,14 @@ def plan_memory(
     return MemoryPlan(
         device_memory=device_memory,
         budget=budget,
-        parameters=parameter_count(spec),
+        parameters=parameter_count(whole),
+        active_parameters=active_parameter_count(whole),
         weight_bytes=weights,
         context_bytes=context,
         activation_bytes=activations,
         graph_bytes=graphs,
         kv_cache_bytes=cache,
-        kv_bytes_per_token=kv_bytes_per_token(spec, element_bytes),
+        kv_bytes_per_token=kv_bytes_per_token(spec, kv_element_size(config)),
         block_size=config.block_size,
         num_blocks=blocks,
         swap_bytes=swap,
@@ -128,33 +161,129 @@ def plan_memory(
     )
 
 
+def share_of(spec: ModelSpec, config: EngineConfig) -> ModelSpec:
+    """What one of the devices that share a model computes of it. Raises DoesNotFit where it cannot be cut so."""
+    try:
+        return shard(spec, config.tensor_parallel_size)
+    except UnsupportedModel as error:
+        raise DoesNotFit(str(error)) from None
+
+
 def element_size(config: EngineConfig) -> int:
-    """Bytes of one weight, activation or KV element."""
+    """Bytes of one weight or activation."""
     return _ELEMENT_BYTES[config.dtype]
 
 
+def kv_element_size(config: EngineConfig) -> int:
+    """Bytes of one number of the KV cache."""
+    return element_size(config) if config.kv_cache_dtype == "auto" else 1
+
+
 def parameter_count(spec: ModelSpec) -> int:
-    """Parameters of the model, a tied embedding counted once."""
+    """Parameters of the model, a tied embedding counted once, and of experts all."""
+    return _parameters(spec, spec.experts.routing.num_experts if spec.experts else 0)
+
+
+def active_parameter_count(spec: ModelSpec) -> int:
+    """Those that one token meets: of experts the chosen ones."""
+    return _parameters(spec, spec.experts.routing.top_k if spec.experts else 0)
+
+
+def _parameters(spec: ModelSpec, experts: int) -> int:
+    """Parameters with so many experts in a layer that has them."""
     hidden, inner = spec.hidden_size, spec.intermediate_size
-    attended = spec.num_heads * spec.head_dim
     norm = hidden * (1 + spec.norm_bias)
-    layer = len(spec.tensors.stream_norms) * norm + hidden * (spec.qkv_size + attended + spec.gate_up_size + inner)
-    layer += spec.qkv_size * spec.qkv_bias + hidden * spec.output_bias + (spec.gate_up_size + hidden) * spec.mlp_bias
-    layer += sum(spec.qk_norm_sizes)
-    embeddings = spec.vocab_size * hidden * (1 if spec.tie_embeddings else 2)
-    return spec.num_layers * layer + embeddings + norm
+    layer = len(spec.tensors.stream_norms) * norm + projected_parameters(spec)
+    layer += spec.qkv_size * spec.qkv_bias + hidden * spec.output_bias + sum(spec.qk_norm_sizes)
+    layer += _latent_vectors(spec)
+    mlp = hidden * (spec.gate_up_size + inner) + (spec.gate_up_size + hidden) * spec.mlp_bias
+    scored = spec.head_size or spec.vocab_size
+    embeddings = hidden * (spec.vocab_size + (0 if spec.tie_embeddings else scored)) + scored * spec.head_bias
+    embeddings += spec.learned_positions * hidden
+    found = spec.num_layers * layer + embeddings + norm + (spec.num_layers - len(spec.expert_layers)) * mlp
+    if spec.experts is not None:
+        has = spec.experts
+        shared = has.shared_size * 3 * hidden + has.gates_shared * hidden
+        found += len(has.layers) * (experts * expert_size(spec) + shared)
+    return found + _wide_parameters(spec) + _text_parameters(spec)
+
+
+def _text_parameters(spec: ModelSpec) -> int:
+    """Those of an encoder's positions and types, and of a head for scores."""
+    hidden, form = spec.hidden_size, spec.encoder
+    if form is None:
+        return spec.labels * hidden
+    classifier = (hidden + spec.labels) * (hidden + 1) if form.classifier is not None else 0
+    return (form.position_rows + form.type_rows) * hidden + classifier
+
+
+def projected_parameters(spec: ModelSpec) -> int:
+    """Of the matrices that a layer's attention multiplies by."""
+    hidden, has = spec.hidden_size, spec.latent
+    output = hidden * spec.num_heads * spec.attended_dim
+    if has is None:
+        return hidden * spec.qkv_size + output
+    expanded = spec.num_heads * (spec.head_dim - spec.rotated + has.value_dim)
+    latents = hidden * (has.rank + spec.rotated) + has.rank * expanded
+    if has.query_rank is None:
+        return hidden * spec.qkv_size + latents + output
+    return has.query_rank * (hidden + spec.qkv_size) + latents + output
+
+
+def _latent_vectors(spec: ModelSpec) -> int:
+    """Of the norms and the biases of a layer's latents."""
+    has = spec.latent
+    if has is None:
+        return 0
+    query_rank = has.query_rank or 0
+    return has.rank + query_rank + has.has_biases * (has.rank + spec.rotated + query_rank + spec.hidden_size)
+
+
+def expert_size(spec: ModelSpec) -> int:
+    """Parameters of one expert."""
+    if spec.experts is None:
+        return 0
+    hidden, inner = spec.hidden_size, spec.experts.intermediate_size
+    return 3 * hidden * inner + (2 * inner + hidden) * spec.experts.has_biases
+
+
+def _wide_parameters(spec: ModelSpec) -> int:
+    """Those that are kept in float32: of all layers' routers, and sinks."""
+    sinks = spec.num_layers * spec.num_heads * spec.has_sinks
+    if spec.experts is None:
+        return sinks
+    has, routing = spec.experts, spec.experts.routing
+    router = routing.num_experts * (spec.hidden_size + routing.has_correction + has.has_biases)
+    return sinks + len(has.layers) * router
+
+
+def _packed_parameters(spec: ModelSpec) -> int:
+    """Those that are kept in 4 bits, with 8 more for 32 of them."""
+    if spec.experts is None or not spec.experts.is_packed:
+        return 0
+    has = spec.experts
+    return len(has.layers) * has.routing.num_experts * 3 * spec.hidden_size * has.intermediate_size
 
 
 def weight_bytes(spec: ModelSpec, element_bytes: int, device: str = "cuda") -> int:
-    """Bytes of the weights in memory, all of them in one type. On a CPU the output head in 16 bits is a tensor of its
-    own even where it is tied to the embedding; packed weights are kept beside these (see planning.packed_weights)."""
-    copied_head = device == "cpu" and element_bytes == 2 and spec.tie_embeddings
-    return (parameter_count(spec) + copied_head * spec.vocab_size * spec.hidden_size) * element_bytes
+    """Bytes of the weights in memory, all of them in one type but for routers and sinks, which are of float32, and
+    what a GPU keeps packed. On a CPU the output head in 16 bits is a tensor of its own even where it is tied to the
+    embedding; packed weights are kept beside these (see planning.packed_weights and quantized_weights)."""
+    copied_head = device == "cpu" and element_bytes == 2 and spec.tie_embeddings and spec.encoder is None
+    elements = parameter_count(spec) + copied_head * (spec.head_size or spec.vocab_size) * spec.hidden_size
+    packed = _packed_parameters(spec)
+    saved = gpu_saving(spec, element_bytes) if device == "cuda" else 0
+    return (
+        (elements - packed) * element_bytes + packed * 17 // 32 + _wide_parameters(spec) * (4 - element_bytes) - saved
+    )
 
 
 def kv_bytes_per_token(spec: ModelSpec, element_bytes: int) -> int:
-    """Bytes of one token over all layers: a key and a value per layer, KV head and dimension."""
-    return spec.num_layers * 2 * spec.num_kv_heads * spec.head_dim * element_bytes
+    """Bytes of one token over all layers: a key and a value per layer, KV head and dimension, or a latent per layer; 0
+    of an encoder, which keeps none."""
+    if spec.encoder is not None:
+        return 0
+    return spec.num_layers * math.prod(spec.cached_token) * element_bytes
 
 
 def kv_bytes_per_block(spec: ModelSpec, block_size: int, element_bytes: int) -> int:
@@ -163,26 +292,61 @@ def kv_bytes_per_block(spec: ModelSpec, block_size: int, element_bytes: int) -> 
 
 
 def num_blocks(spec: ModelSpec, config: EngineConfig, cache_bytes: int) -> int:
-    """Whole blocks in `cache_bytes`; 0 where that is negative."""
-    return max(cache_bytes, 0) // kv_bytes_per_block(spec, config.block_size, element_size(config))
+    """Whole blocks in `cache_bytes`; 0 where that is negative, or where nothing is kept."""
+    if spec.encoder is not None:
+        return 0
+    return max(cache_bytes, 0) // kv_bytes_per_block(spec, config.block_size, kv_element_size(config))
 
 
 def activation_bytes(spec: ModelSpec, tokens: int, sequences: int) -> int:
     """Upper bound of the temporary tensors of a step of `tokens`, of which `sequences` draw a token: the MLP's inner
     state and the sampled rows' float32 scores live at once."""
     rows = min(tokens, max(sequences, _SAMPLED_ROWS))
-    return tokens * inner_size(spec) * 4 + 4 * 4 * spec.vocab_size * rows + _WORKSPACE_BYTES
+    scores = 0 if spec.encoder is not None else 4 * 4 * spec.vocab_size * rows
+    latents = 4 * (sequences * _absorbed_size(spec) + _expanded_elements(spec, tokens))
+    return tokens * inner_size(spec) * 4 + latents + scores + _WORKSPACE_BYTES
+
+
+def _absorbed_size(spec: ModelSpec) -> int:
+    """Elements of the queries and the sums of latents of a sequence with one new token."""
+    return spec.num_heads * (2 * spec.latent.rank + spec.rotated) if spec.latent is not None else 0
+
+
+def _expanded_elements(spec: ModelSpec, tokens: int) -> int:
+    """Upper bound of the elements of what latent attention expands at once, of the latents themselves, and of what a
+    step of `tokens` finds with it."""
+    if spec.latent is None:
+        return 0
+    size = expanded_size(spec.head_dim, spec.rotated, spec.latent.value_dim)
+    together = max(spec.max_position, tokens_together(size))
+    attended = tokens * spec.num_heads * spec.head_dim
+    return most_elements(spec.max_position, size) + together * spec.cached_token.width + attended
 
 
 def inner_size(spec: ModelSpec) -> int:
     """Upper bound of the elements of a step's temporary tensors, a token, the scores left out."""
-    return 4 * spec.hidden_size + spec.qkv_size + 3 * spec.intermediate_size
+    latent = spec.latent
+    latents = 0 if latent is None else 2 * (latent.rank + (latent.query_rank or 0)) + spec.rotated
+    return 4 * spec.hidden_size + spec.qkv_size + latents + _mlp_size(spec)
+
+
+def _mlp_size(spec: ModelSpec) -> int:
+    """The same of the feed-forward block."""
+    dense = 3 * spec.intermediate_size
+    if spec.experts is None:
+        return dense
+    has, routing = spec.experts, spec.experts.routing
+    routed = routing.top_k * (has.intermediate_size + spec.hidden_size) + 8 * routing.num_experts
+    sparse = routed + 3 * spec.hidden_size + 3 * has.shared_size
+    return sparse if len(has.layers) == spec.num_layers else max(dense, sparse)
 
 
 def graph_bytes(spec: ModelSpec, config: EngineConfig) -> int:
     """What captured steps hold: temporary tensors, what crosses from piece to piece, and the graphs."""
+    if spec.encoder is not None:
+        return 0
     tokens = min(token_budget(config, "cuda"), MOST_CAPTURED_TOKENS)
-    crossing = tokens * (spec.qkv_size + spec.num_heads * spec.head_dim + 2 * spec.hidden_size)
+    crossing = tokens * (spec.qkv_size + spec.num_heads * spec.attended_dim + 2 * spec.hidden_size)
     elements = arena_elements(spec, min(config.max_num_seqs, MOST_CAPTURED), tokens) + crossing
     return elements * element_size(config) + _GRAPH_BYTES + (spec.num_layers + 1) * _PIECES_BYTES
 
@@ -190,8 +354,8 @@ def graph_bytes(spec: ModelSpec, config: EngineConfig) -> int:
 def arena_elements(spec: ModelSpec, sequences: int, tokens: int) -> int:
     """Elements of the temporary tensors of a captured decode step of `sequences`, or of pieces of `tokens`, which take
     turns."""
-    piece = 3 * (spec.hidden_size + spec.intermediate_size)
-    return max(sequences * (spec.vocab_size + inner_size(spec)), tokens * piece)
+    piece = 3 * spec.hidden_size + _mlp_size(spec)
+    return max(sequences * (spec.vocab_size + inner_size(spec) + _absorbed_size(spec)), tokens * piece)
 
 
 def reserve_bytes(spec: ModelSpec, config: EngineConfig) -> int:
@@ -209,10 +373,8 @@ def cache_problem(config: EngineConfig, left: int, memory: int) -> str | None:
     """Why the KV cache that is asked for does not fit, where weights and reserves leave `left` bytes of `memory`."""
     if config.kv_cache_memory is None or parse_quantity(config.kv_cache_memory) <= left:
         return None
-    return (
-        f"kv_cache_memory: must be at most {_gb(max(left, 0))}, which weights and reserves leave of {_gb(memory)}, "
-        f"got {config.kv_cache_memory}"
-    )
+    most = f"{gigabytes(max(left, 0))}, which weights and reserves leave of {gigabytes(memory)}"
+    return f"kv_cache_memory: must be at most {most}, got {config.kv_cache_memory}"
 
 
 def asked_cache_bytes(config: EngineConfig, left: int, memory: int) -> int | None:
@@ -230,7 +392,7 @@ def swap_bytes(config: EngineConfig, device: str, cache_bytes: int, free: int) -
     if config.swap_space is not None:
         asked = parse_quantity(config.swap_space)
         if asked > free:
-            left = _gb(max(free, 0))
+            left = gigabytes(max(free, 0))
             raise DoesNotFit(f"swap_space: must be at most {left}, the host memory left, got {config.swap_space}")
         return asked
     return min(max(free, 0) // 8, _GPU_SWAP_LIMIT if device == "cuda" else cache_bytes // 2)
@@ -251,9 +413,9 @@ def check_model_limit(config: EngineConfig, max_position: int) -> None:
         raise DoesNotFit(f"max_model_len: must be at most {max_position}, the model's own limit, got {asked}")
 
 
-def settle_max_model_len(config: EngineConfig, max_position: int, num_blocks: int) -> int:
+def settle_max_model_len(config: EngineConfig, max_position: int, num_blocks: int, usual: int | None = None) -> int:
     """The longest request that the engine takes: what was asked for, checked against the model's limit and the KV
-    cache, or as much as fits."""
+    cache, or as much as fits. usual: the most where nothing is asked for, if there is such a bound."""
     room = num_blocks * config.block_size
     if room < MIN_TOKENS:
         raise DoesNotFit(
@@ -263,7 +425,7 @@ def settle_max_model_len(config: EngineConfig, max_position: int, num_blocks: in
     check_model_limit(config, max_position)
     asked = config.max_model_len
     if asked is None:
-        return min(max_position, room)
+        return min(max_position, usual or max_position, room)
     if asked > room:
         raise DoesNotFit(
             f"max_model_len: must be at most {room}, the tokens that the KV cache holds, got {asked}; "
@@ -272,5 +434,12 @@ def settle_max_model_len(config: EngineConfig, max_position: int, num_blocks: in
     return asked
 
 
-def _gb(size: int) -> str:
+def encoder_max_model_len(config: EngineConfig, max_position: int, usual: int | None) -> int:
+    """The same of a model without a KV cache."""
+    check_model_limit(config, max_position)
+    return config.max_model_len or min(max_position, usual or max_position)
+
+
+def gigabytes(size: float) -> str:
+    """In words, to two digits."""
     return f"{size / 1e9:.2f} GB"

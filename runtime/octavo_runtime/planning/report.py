@@ -9,8 +9,9 @@ from typing import Any, get_args
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.flags import engine_flags
 from octavo_runtime.models.spec import ModelSpec
-from octavo_runtime.planning.advice import WORKLOADS, Advice, Workload, recommend, remedies, tuned_config
-from octavo_runtime.planning.gpus import MIN_CAPABILITY, Gpu, find_gpu
+from octavo_runtime.planning.advice import WORKLOADS, Advice, Workload, cpu_remedies, recommend, remedies, tuned_config
+from octavo_runtime.planning.description import FoundModel
+from octavo_runtime.planning.gpus import Gpu, find_gpu, too_old
 from octavo_runtime.planning.known_models import find_model, serving_name
 from octavo_runtime.planning.memory import MemoryPlan, plan_memory
 from octavo_runtime.planning.roofline import Cost, decode_cost, prefill_cost
@@ -71,10 +72,15 @@ def make_report(config: EngineConfig, *, gpu: str, gpu_memory: str, lengths: str
     spec = found.spec
     plan = plan_memory(spec, config, card.memory, device, found.packed_bytes)
     if device == "cuda" and not card.is_supported:
-        plan = replace(plan, problem=_too_old(card), max_model_len=0)
+        plan = replace(plan, problem=too_old(card), max_model_len=0)
     asked = _lengths(lengths, config.max_model_len or spec.max_position)
+    if spec.encoder is not None and (chosen or costs):
+        raise ValueError(
+            f"{'workload' if chosen else 'costs'}: is known for models that generate text, not for encoders"
+        )
+    holding = asked if spec.encoder is None else []  # an encoder holds nothing
     capacities = tuple(
-        Capacity(length, plan.num_sequences(length), plan.num_sequences_before_reserves(length)) for length in asked
+        Capacity(length, plan.num_sequences(length), plan.num_sequences_before_reserves(length)) for length in holding
     )
     recommended = chosen if card.is_supported else None
     rows = tuple(recommend(spec, config, card, recommended, asked[0])) if recommended else ()
@@ -84,13 +90,19 @@ def make_report(config: EngineConfig, *, gpu: str, gpu_memory: str, lengths: str
         config=config,
         memory=plan,
         capacities=capacities,
-        remedies=tuple(remedies(spec, config, card)) if plan.problem and device == "cuda" else (),
+        remedies=tuple(_remedies(found, config, card, device)) if plan.problem else (),
         workload=chosen,
         recommendation=rows,
         command=_command(spec, config, card, recommended, rows) if recommended else None,
         prefill_costs=tuple(prefill_cost(spec, card, length) for length in asked) if costs else (),
         decode_costs=_decode_costs(spec, config, card, plan, asked) if costs else (),
     )
+
+
+def _remedies(found: FoundModel, config: EngineConfig, card: Gpu, device: str) -> list[Advice]:
+    if device == "cpu":
+        return cpu_remedies(found.spec, config, card.memory, found.packed_bytes)
+    return remedies(found.spec, config, card)
 
 
 def as_data(report: Report) -> dict[str, Any]:
@@ -153,18 +165,13 @@ def _decode_costs(
 def _command(spec: ModelSpec, config: EngineConfig, gpu: Gpu, workload: Workload, rows: Sequence[Advice]) -> str | None:
     """`octavo serve ...` for a recommendation; None where the engine refuses a part that it needs to fit."""
     tuned = tuned_config(config, workload)
-    if plan_memory(spec, tuned, gpu.memory).problem is not None:
-        return None
     settings = config.model_dump(include=config.model_fields_set - {"model", "preset"})
-    for row in rows:
-        if row.setting == "max_num_seqs" and row.value != str(tuned.max_num_seqs):
-            settings[row.setting] = row.value
+    said = {row.setting: row.value for row in rows if row.supported}
+    for name in ("tensor_parallel_size", "max_num_seqs"):
+        if name in said and said[name] != str(getattr(tuned, name)):
+            settings[name] = int(said[name])
+    if plan_memory(spec, tuned.model_copy(update=settings), gpu.memory).problem is not None:
+        return None
     return shlex.join(
         ["octavo", "serve", serving_name(config.model), *engine_flags({"preset": tuned.preset} | settings)]
     )
-
-
-def _too_old(gpu: Gpu) -> str:
-    assert gpu.capability is not None
-    needed, has = (".".join(map(str, capability)) for capability in (MIN_CAPABILITY, gpu.capability))
-    return f"gpu: must have compute capability {needed} or newer, which the kernels need, got {has} ({gpu.name})"

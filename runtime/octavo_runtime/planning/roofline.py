@@ -6,7 +6,7 @@ from typing import Literal
 
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.gpus import Gpu
-from octavo_runtime.planning.memory import kv_bytes_per_token, weight_bytes
+from octavo_runtime.planning.memory import expert_size, kv_bytes_per_token, projected_parameters, weight_bytes
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,47 @@ def decode_cost(spec: ModelSpec, gpu: Gpu, sequences: int, context: int) -> Cost
 
 def _cost(spec: ModelSpec, gpu: Gpu, *, sequences: int, context: int, tokens: int, pairs: int, kv_tokens: int) -> Cost:
     """`pairs`: of a query token and a key token. `kv_tokens`: whose key and value are written or read. Weights are
-    counted in 16 bits, and once for all tokens; the output head works for one token of each sequence."""
+    counted in 16 bits, and once for all tokens, of experts those that tokens choose; the output head works for one
+    token of each sequence."""
     if gpu.half_flops is None or gpu.bandwidth is None:
         raise ValueError(f"costs: need a GPU whose speed is known, got {gpu.name}; name it with gpu")
-    attended = spec.num_heads * spec.head_dim
-    layer = spec.hidden_size * (spec.qkv_size + attended + spec.gate_up_size + spec.intermediate_size)
+    attended = _attended_size(spec, absorbed=context > 0)
     head = spec.vocab_size * spec.hidden_size
-    operations = 2 * (tokens * spec.num_layers * layer + sequences * head) + 4 * pairs * spec.num_layers * attended
+    operations = 2 * (tokens * _multiplied(spec) + sequences * head) + 2 * pairs * spec.num_layers * attended
     table = 0 if spec.tie_embeddings else head * 2  # of an embedding apart from the head, a few rows are read
-    traffic = weight_bytes(spec, 2) - table + kv_tokens * kv_bytes_per_token(spec, 2)
+    traffic = weight_bytes(spec, 2) - table - _unchosen(spec, tokens) + kv_tokens * kv_bytes_per_token(spec, 2)
     return Cost(sequences, context, tokens, operations / gpu.half_flops, traffic / gpu.bandwidth)
+
+
+def _attended_size(spec: ModelSpec, *, absorbed: bool) -> int:
+    """Multiplications of a query token with a key token and its value. absorbed: with latents as they are."""
+    if spec.latent is None or not absorbed:
+        return spec.num_heads * (spec.head_dim + spec.attended_dim)
+    return spec.num_heads * (2 * spec.latent.rank + spec.rotated)
+
+
+def _multiplied(spec: ModelSpec) -> int:
+    """The weights of all layers that a token is multiplied with."""
+    hidden = spec.hidden_size
+    attention = projected_parameters(spec)
+    mlps = (spec.num_layers - len(spec.expert_layers)) * hidden * (spec.gate_up_size + spec.intermediate_size)
+    if spec.experts is not None:
+        has, routing = spec.experts, spec.experts.routing
+        beside = hidden * (routing.num_experts + 3 * has.shared_size + has.gates_shared)
+        mlps += len(has.layers) * (routing.top_k * expert_size(spec) + beside)
+    return spec.num_layers * attention + mlps
+
+
+def _unchosen(spec: ModelSpec, tokens: int) -> float:
+    """Bytes of the experts that none of so many tokens is likely to choose."""
+    if spec.experts is None:
+        return 0
+    routing = spec.experts.routing
+    missed = (1 - routing.top_k / routing.num_experts) ** tokens
+    return (
+        len(spec.experts.layers)
+        * routing.num_experts
+        * missed
+        * expert_size(spec)
+        * (17 / 32 if spec.experts.is_packed else 2)
+    )

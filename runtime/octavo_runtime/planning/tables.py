@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from octavo_runtime.planning.advice import Advice
-from octavo_runtime.planning.memory import element_size, token_budget
+from octavo_runtime.planning.memory import MemoryPlan, element_size, token_budget
 from octavo_runtime.planning.report import Report
 from octavo_runtime.planning.roofline import Cost
 
@@ -18,8 +18,9 @@ def print_report(report: Report) -> None:
     console = Console(highlight=False)
     console.print(f"[bold]{escape(report.model)}[/bold] on {_place(report)}\n")
     console.print(_memory(report))
-    console.print(_capacities(report))
-    console.print(_difference(report))
+    if report.memory.kv_bytes_per_token:
+        console.print(_capacities(report))
+        console.print(_difference(report))
     console.print(_verdict(report))
     if report.remedies:
         console.print(_advice("Any one of these makes it fit", report.remedies))
@@ -46,15 +47,20 @@ def _memory(report: Report) -> Table:
     on_gpu = config.device != "cpu"
     element = element_size(config)
     table = _table("Memory", "", "GB", "GiB", "how")
-    _size(table, "device", plan.device_memory, "all of it" if on_gpu else "what the process may use")
+    each = "" if config.tensor_parallel_size == 1 else f", each of {config.tensor_parallel_size} devices"
+    _size(table, "device", plan.device_memory, ("all of it" if on_gpu else "what the server may use") + each)
     if on_gpu:
         _size(table, "to use", plan.budget, f"gpu_memory_utilization {config.gpu_memory_utilization:g}")
-    _size(table, "weights", -plan.weight_bytes, f"{plan.parameters:,} parameters x {element} bytes{_beside(report)}")
+    _size(table, "weights", -plan.weight_bytes, f"{_parameters(plan)} x {element} bytes{_beside(report)}")
+    _size(table, "context", -plan.context_bytes, "driver and CUDA context" if on_gpu else "the server's processes")
     if on_gpu:
-        _size(table, "context", -plan.context_bytes, "driver and CUDA context")
         tokens = f"{token_budget(config, 'cuda')} tokens"
         _size(table, "activations", -plan.activation_bytes, f"temporary tensors of a step of {tokens}")
         _size(table, "graphs", -plan.graph_bytes, "captured CUDA graphs")
+    if not plan.kv_bytes_per_token:
+        table.add_section()
+        table.add_row("KV cache", "", "", "none: an encoder keeps nothing of a text")
+        return table
     _size(table, "KV cache", plan.kv_cache_bytes, "as set" if config.kv_cache_memory else _rest(on_gpu), bold=True)
     swap = "host memory for preempted requests" if on_gpu else "blocks of preempted requests"
     _size(table, "swap", plan.swap_bytes, f"{swap}, {'at most ' if on_gpu else ''}{plan.num_host_blocks:,} blocks")
@@ -66,11 +72,20 @@ def _memory(report: Report) -> Table:
     return table
 
 
+def _parameters(plan: MemoryPlan) -> str:
+    active = f" ({plan.active_parameters:,} for each token)" if plan.active_parameters != plan.parameters else ""
+    return f"{plan.parameters:,} parameters{active}"
+
+
 def _beside(report: Report) -> str:
-    """What a CPU holds beside the weights themselves."""
-    plan = report.memory
+    """What is held beside the weights themselves, or less than them."""
+    plan, ranks = report.memory, report.config.tensor_parallel_size
+    if ranks > 1:
+        return f", a share of which each of {ranks} devices holds"
     more = plan.weight_bytes - plan.parameters * element_size(report.config)
-    return f", and {more / 1e9:.2f} GB packed or in another order" if more else ""
+    if more < 0:
+        return f", {-more / 1e9:.2f} GB less for weights in fewer bits"
+    return f", and {more / 1e9:.2f} GB packed, in another order or in float32" if more >= 10**7 else ""
 
 
 def _rest(on_gpu: bool) -> str:
@@ -91,10 +106,9 @@ def _capacities(report: Report) -> Table:
 
 def _difference(report: Report) -> str:
     plan, most = report.memory, report.config.max_num_seqs
-    reserves = plan.context_bytes + plan.activation_bytes + plan.graph_bytes
+    reserves = plan.reserves
     words = "Before reserves: memory to use, less weights, over the KV of one sequence. What fits is reckoned "
-    words += f"after {reserves / 1e9:.2f} GB for context, activations and graphs, " if reserves else ""
-    words += "in whole blocks." if reserves else "in the KV cache's whole blocks."
+    words += f"after {reserves / 1e9:.2f} GB for context, activations and graphs, in whole blocks."
     return f"{words} A step computes at most max_num_seqs ({most}) of them.\n"
 
 

@@ -7,6 +7,7 @@ import msgspec
 from octavo_runtime.protocol.pooling_params import PoolingParams
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.protocol.step import TokenLogprobs
+from octavo_runtime.protocol.text_task import TextTask
 
 FinishReason = Literal["stop", "length", "error"]
 
@@ -79,7 +80,7 @@ class Output(msgspec.Struct, frozen=True, array_like=True, gc=False):  # gc: see
     shown as text. `logprobs`: one entry a token, where asked for. `cached_tokens`, `prompt_logprobs` and `queued`, the
     seconds from the request's arrival in the engine to its first step, come with its first output. `score`: set at the
     end of a beam. An error ends all answers of its request. `embedding`: the answer to an Embed, [hidden_size]
-    little-endian float32."""
+    little-endian float32 or fewer."""
 
     request_id: str
     token_ids: list[int]
@@ -112,8 +113,9 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):
-    """The engine can serve. `max_model_len`, `block_size` and `num_blocks` are what it settled on. `hidden_size`: the
-    width of embeddings."""
+    """The engine can serve. `max_model_len`, `block_size` and `num_blocks` are what it settled on. `hidden_size`: how
+    many numbers its vectors or scores have. `keeps_tokens`: whether it has a KV cache; without one a prompt is computed
+    as a whole."""
 
     max_model_len: int
     vocab_size: int
@@ -125,6 +127,8 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
     weight_bytes: int
     load_seconds: float
     hidden_size: int
+    task: TextTask = TextTask()
+    keeps_tokens: bool = True
 
 
 class Beat(msgspec.Struct, frozen=True, array_like=True):

@@ -236,3 +236,34 @@ OPERATOR_RECONCILE_SECONDS = Metric(
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0),
 )
 """The operator's own: it has no model, and so no model_name."""
+
+# What the operator tells of the LLMServices that it serves. `namespace` is theirs: a scrape must honour these labels.
+_LLMSERVICE = ("namespace", "llmservice")
+LLMSERVICE_READY = Metric(
+    "octavo_llmservice_ready", "gauge", "1 where the condition Ready of the LLMService is True, else 0.", _LLMSERVICE
+)
+LLMSERVICE_REPLICAS = Metric("octavo_llmservice_replicas", "gauge", "Pods wanted of an LLMService.", _LLMSERVICE)
+LLMSERVICE_READY_REPLICAS = Metric(
+    "octavo_llmservice_ready_replicas", "gauge", "Pods of an LLMService that answer requests.", _LLMSERVICE
+)
+LLMSERVICE_POD_RESTARTS = Metric(
+    "octavo_llmservice_pod_restarts_total",
+    "counter",
+    "Times that the engine of a pod was started anew.",
+    (*_LLMSERVICE, "pod"),
+)
+LLMSERVICE_SLO_RATIO = Metric(
+    "octavo_llmservice_slo_ratio",
+    "gauge",
+    "Share that is to be good, from 0 to 1, by the objective in spec.slo (ttftP99, itlP99, availability); le is the "
+    "bound, in seconds, as the label of the histogram's bucket has it.",
+    (*_LLMSERVICE, "slo", "le"),
+)
+
+LLMSERVICE_METRICS = (
+    LLMSERVICE_READY,
+    LLMSERVICE_REPLICAS,
+    LLMSERVICE_READY_REPLICAS,
+    LLMSERVICE_POD_RESTARTS,
+    LLMSERVICE_SLO_RATIO,
+)

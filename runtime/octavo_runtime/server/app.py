@@ -10,6 +10,7 @@ from octavo_runtime.config.units import parse_duration, parse_quantity
 from octavo_runtime.server.access.guard import RATE_LIMIT_HEADERS, Guard
 from octavo_runtime.server.access.host_names import HostNames
 from octavo_runtime.server.access.keys import ApiKeys
+from octavo_runtime.server.access.metrics_port import MetricsPort
 from octavo_runtime.server.admin import blocks, docs_page, health, load, models
 from octavo_runtime.server.anthropic import routes as messages
 from octavo_runtime.server.http.bounds import RequestBounds
@@ -18,7 +19,7 @@ from octavo_runtime.server.http.head import HeadLikeGet
 from octavo_runtime.server.http.security_headers import SecurityHeaders
 from octavo_runtime.server.observe import metrics as metrics_endpoint
 from octavo_runtime.server.observe.request_log import IGNORED_HEADER
-from octavo_runtime.server.openai import chat, completions, embeddings, tokenize
+from octavo_runtime.server.openai import chat, completions, embeddings, rerank, score, tokenize
 from octavo_runtime.server.responses import routes as responses
 from octavo_runtime.server.state import ServerState
 from octavo_runtime.server.ui import page
@@ -27,7 +28,8 @@ from octavo_runtime.server.ui import page
 def create_app(state: ServerState, config: ServerConfig, keys: ApiKeys) -> ASGIApp:
     """The application that serves `state` to those whom `keys` let in."""
     app = FastAPI(title="Octavo", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
-    for routes in (chat, completions, responses, messages, embeddings, tokenize, models, health, load, blocks):
+    generating = (chat, completions, responses, messages)
+    for routes in (*generating, embeddings, rerank, score, tokenize, models, health, load, blocks):
         app.include_router(routes.router(state))
     app.include_router(docs_page.router())
     app.include_router(metrics_endpoint.router(state.metrics))
@@ -57,4 +59,6 @@ def create_app(state: ServerState, config: ServerConfig, keys: ApiKeys) -> ASGIA
         allowed=config.allowed_host,
         on_rejected=state.metrics.rejected,
     )
+    if config.metrics_port is not None:
+        app.add_middleware(MetricsPort, port=config.metrics_port)
     return SecurityHeaders(HeadLikeGet(app))

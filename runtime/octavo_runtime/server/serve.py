@@ -22,6 +22,7 @@ from octavo_runtime.engine_process.client import EngineClient, EngineFailure, En
 from octavo_runtime.models.loading.files import ModelFiles, default_name, locate
 from octavo_runtime.protocol import logs
 from octavo_runtime.protocol.messages import Ready
+from octavo_runtime.protocol.pooling_params import PoolingParams
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.server.access.keys import ENVIRONMENT, ApiKeys
 from octavo_runtime.server.app import create_app
@@ -97,10 +98,12 @@ async def _serve(
 ) -> int:
     allow_open_files()
     keys, tls = ApiKeys(server, os.environ.get(ENVIRONMENT, "")), load_tls(server)
-    try:
-        listener = supervised.listener if supervised else listen(server.host, server.port)
-    except OSError as error:
-        return _refuse(f"cannot listen on {server.host} port {server.port}: {error.strerror}", FAILED)
+    listeners: list[socket.socket] = [supervised.listener] if supervised else []
+    for port in [server.port, server.metrics_port][len(listeners) :]:
+        try:
+            listeners += [] if port is None else [listen(server.host, port, shared=supervised is not None)]
+        except OSError as error:
+            return _refuse(f"cannot listen on {server.host} port {port}: {error.strerror}", FAILED)
     engine = EngineClient(engine_program)
     names = server.served_name or [default_name(config.model)]
     metrics = ServerMetrics(names[0], engine, vllm_names=server.metrics_aliases == "vllm")
@@ -126,12 +129,12 @@ async def _serve(
         )
     )
     signals = Signals()
-    listening = asyncio.create_task(http.serve(sockets=[listener]))
+    listening = asyncio.create_task(http.serve(sockets=listeners))
     running = asyncio.create_task(_run_model(state, config, server, supervised))
     watching = [asyncio.create_task(watched.watch()) for watched in (keys, tls) if watched is not None]
     watching.append(asyncio.create_task(_watch_for_hang(state)))
     level = logging.DEBUG if supervised else logging.INFO
-    _log.log(level, "listening on %s for %s", address(server, listener), ", ".join(names))
+    _log.log(level, "listening on %s for %s", address(server, listeners[0]), ", ".join(names))
 
     await asyncio.wait((running, signals.task), return_when=asyncio.FIRST_COMPLETED)
     if running.done():
@@ -179,7 +182,7 @@ async def _run_model(
                 asyncio.to_thread(metrics.gpus.find),
             )
             style = await asyncio.to_thread(answer_style, template, server)
-            model = ServedModel(tokenizer, template, ready.max_model_len, ready.vocab_size, style, defaults)
+            model = ServedModel(tokenizer, template, ready.max_model_len, ready.vocab_size, style, defaults, ready.task)
             with metrics.startup("warm_up"):
                 await _warm_up(state.engine, model)
     except EngineFailure as error:
@@ -226,10 +229,15 @@ async def _watch_for_hang(state: ServerState) -> None:
 
 
 async def _warm_up(engine: EngineClient, model: ServedModel) -> None:
-    """A few tokens through the whole engine: ready means that the model answers, that what compiles at first use has,
-    and that the engine knows how long a step takes."""
+    """A few tokens, or a vector, through the whole engine: ready means that the model answers, that what compiles at
+    first use has, and that the engine knows how long a step takes."""
     prompt = model.tokenizer.encode("Ready means that the model answers.", add_special_tokens=True)[:8] or [0]
     params = SamplingParams(temperature=0.0, max_tokens=3, ignore_eos=True)
+    if model.task.task != "generate":
+        read = await engine.embed(f"warm-up-{os.getpid()}", prompt, PoolingParams())
+        if read.error is not None:
+            raise EngineFailure(read.error.message)
+        return
     async for output in engine.generate(f"warm-up-{os.getpid()}", prompt, params):
         if output.error is not None:
             raise EngineFailure(output.error.message)

@@ -7,13 +7,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from octavo_runtime.engine_process.client import EngineClient
-from octavo_runtime.server.http.errors import ApiError, model_not_found, unavailable
+from octavo_runtime.protocol.text_task import Task, TextTask
+from octavo_runtime.server.http.errors import ApiError, invalid, model_not_found, unavailable
 from octavo_runtime.server.http.record import RequestRecord, current_request
 from octavo_runtime.server.observe.metrics import ServerMetrics
 from octavo_runtime.server.tools.answer_style import AnswerStyle
 from octavo_runtime.text.chat_template import ChatTemplate
 from octavo_runtime.text.sampling_defaults import SamplingDefaults
 from octavo_runtime.text.tokenizer import Tokenizer
+
+_DOES: dict[Task, str] = {
+    "generate": "generates text, and gives no scores by labels: it serves /v1/chat/completions, /v1/completions, "
+    "/v1/responses, /v1/messages, /v1/embeddings, /v1/rerank and /v1/score",
+    "embed": "embeds texts: it serves /v1/embeddings, /v1/rerank and /v1/score",
+    "score": "scores texts: it serves /v1/rerank, /v1/score and /v1/classify",
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class ServedModel:
     vocab_size: int
     style: AnswerStyle
     defaults: SamplingDefaults
+    task: TextTask = field(default_factory=TextTask)
 
 
 @dataclass
@@ -46,8 +55,9 @@ class ServerState:
     created: int = field(default_factory=lambda: int(time.time()))
     _answering: dict[asyncio.Task[object], RequestRecord] = field(default_factory=dict)
 
-    def model_for(self, name: str) -> ServedModel:
-        """The model that a request names. Raises ApiError: unknown name, still loading, stopping, or engine gone."""
+    def model_for(self, name: str, *tasks: Task) -> ServedModel:
+        """The model that a request names, for one of the tasks that it was made for; none: for any. Raises ApiError:
+        unknown name, still loading, stopping, engine gone, or made for something else."""
         if self.draining:
             raise unavailable("the server is shutting down", retry_after=1, close=True)
         if (problem := self.engine.problem()) is not None:
@@ -56,6 +66,8 @@ class ServerState:
             raise unavailable("the model is loading", retry_after=2)
         if name not in self.names:
             raise model_not_found(name, self.names)
+        if tasks and self.model.task.task not in tasks:
+            raise invalid("model", f"{name[:100]!r} {_DOES[self.model.task.task]}", "model_not_supported")
         current_request().model = name
         return self.model
 

@@ -61,21 +61,46 @@ class Tokenizer:
         kinds = [node["type"] for node in _nodes(decoder)]
         self._byte_level = "ByteLevel" in kinds
         self._byte_fallback = "ByteFallback" in kinds
-        self._spaced = not kinds  # the library puts spaces between tokens where there is no decoder
+        self._continuing = next((node["prefix"] for node in _nodes(decoder) if node["type"] == "WordPiece"), None)
+        # The library puts spaces between tokens where there is no decoder.
+        self._spaced = not kinds or self._continuing is not None
         self._strips_first_space = self._spaced or any(map(_strips_first_space, _nodes(decoder)))
-        if kinds and not self._byte_level and not {"Metaspace", "Replace"} & set(kinds):
-            raise TokenizerUnavailable(f"tokenizer.json: decoder must be ByteLevel or Metaspace, got {kinds}")
+        if kinds and not self._byte_level and not {"Metaspace", "Replace", "WordPiece"} & set(kinds):
+            raise TokenizerUnavailable(
+                f"tokenizer.json: decoder must be ByteLevel, Metaspace or WordPiece, got {kinds}"
+            )
 
-    def encode(self, text: str, *, add_special_tokens: bool, allow_special: bool = True) -> list[int]:
+    def encode(
+        self, text: str, *, add_special_tokens: bool, allow_special: bool = True, most: int | None = None
+    ) -> list[int]:
         """Token ids of `text`. add_special_tokens: put the tokenizer's own tokens (such as bos) around it.
-        allow_special: special tokens' strings become those tokens, except where `guard` was applied."""
-        if allow_special and self._any_added:
-            text = self._any_added.sub(self._sealed, text)
-            text = self.unguarded(text)
+        allow_special: special tokens' strings become those tokens, except where `guard` was applied. most: of all
+        tokens; of a longer text the first ones are kept, and the tokens around them."""
+        if allow_special:
+            text = self._meant(text)
         # As a batch of one: only batches let other threads run meanwhile. `fast` leaves out the tokens' places.
-        [encoding] = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        if most is None:
+            [encoding] = self._tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        else:
+            [plain] = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
+            around = self._tokenizer.num_special_tokens_to_add(False) if add_special_tokens else 0
+            plain.truncate(max(most - around, 0))
+            encoding = self._tokenizer.post_process(plain, add_special_tokens=add_special_tokens)
         ids: list[int] = encoding.ids
         return ids
+
+    def encode_pair(self, first: str, second: str, *, most: int | None = None) -> tuple[list[int], int | None]:
+        """Token ids of two texts as the tokenizer puts them together, and where the second begins, for models that tell
+        them apart; None where this tokenizer's do not. most: of all tokens; the longer text then loses its last ones,
+        or both (transformers' longest_first)."""
+        both = self._tokenizer.encode_batch_fast([self._meant(first), self._meant(second)], add_special_tokens=False)
+        if most is not None:
+            room = max(most - self._tokenizer.num_special_tokens_to_add(True), 0)
+            for one, kept in zip(both, _fair_shares(len(both[0]), len(both[1]), room), strict=True):
+                one.truncate(kept)
+        joined = self._tokenizer.post_process(both[0], both[1])
+        kinds: list[int] = joined.type_ids
+        return joined.ids, kinds.index(1) if 1 in kinds else None
 
     def is_special(self, text: str) -> bool:
         """Whether `text` is the string of one special token."""
@@ -115,7 +140,13 @@ class Tokenizer:
             return piece.translate(_BYTE_OF_CHARACTER).encode("latin-1", "ignore")
         if self._byte_fallback and (match := _BYTE_PIECE.fullmatch(piece)):
             return bytes.fromhex(match[1])
+        if self._continuing is not None and piece.startswith(self._continuing):
+            return piece.removeprefix(self._continuing).encode()
         return (f" {piece}" if self._spaced else piece.replace("▁", " ")).encode()
+
+    def _meant(self, text: str) -> str:
+        """`text` in which special tokens' strings are those tokens, except where `guard` was applied."""
+        return self.unguarded(self._any_added.sub(self._sealed, text)) if self._any_added else text
 
     def _sealed(self, match: re.Match[str]) -> str:
         token = self._special.get(match[0])
@@ -124,6 +155,16 @@ class Tokenizer:
     def _guard(self, match: re.Match[str]) -> str:
         token = self._special.get(match[0])
         return match[0] if token is None else f"{_GUARD}{token}{_GUARD}"
+
+
+def _fair_shares(first: int, second: int, room: int) -> tuple[int, int]:
+    """How many of the tokens of two texts are kept, where there is room for so many: the longer one gives first."""
+    excess = max(first + second - room, 0)
+    gap = min(abs(first - second), excess)
+    first, second = (first - gap, second) if first > second else (first, second - gap)
+    rest = excess - gap
+    # Of two of one length they give by turns, the second first.
+    return first - rest // 2, second - (rest - rest // 2)
 
 
 def resolve_params(params: SamplingParams, tokenizer: Tokenizer) -> SamplingParams:

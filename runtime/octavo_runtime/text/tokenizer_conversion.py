@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.models.loading.files import TOKENIZER_PATTERNS, ModelFiles, locate
+from octavo_runtime.models.loading.files import ModelFiles, locate
+from octavo_runtime.models.loading.selection import TOKENIZER_PATTERNS
 from octavo_runtime.text.tokenizer_files import TokenizerUnavailable, read_if_there
 from octavo_runtime.text.tokenizer_gguf import VERSION, VERSION_KEY, convert
 

@@ -61,7 +61,7 @@ def figures(before: Sample, after: Sample) -> Figures:
     blocks = after.label(metrics.CACHE_CONFIG_INFO.name, "num_gpu_blocks")
     total = int(blocks) if blocks.isdecimal() else 0
     queries, hits = (
-        (_grown(before, after, metric), after.total(metric.name))
+        (grown(before, after, metric), after.total(metric.name))
         for metric in (metrics.PREFIX_CACHE_QUERIES, metrics.PREFIX_CACHE_HITS)
     )
     return Figures(
@@ -75,9 +75,9 @@ def figures(before: Sample, after: Sample) -> Figures:
         blocks_total=total,
         hit_rate=_share(hits[0], queries[0]),
         hit_rate_since_start=_share(hits[1], queries[1]),
-        prompt_tokens=_grown(before, after, metrics.PROMPT_TOKENS) / seconds,
-        generated_tokens=_grown(before, after, metrics.GENERATION_TOKENS) / seconds,
-        latencies={name: _latency(before, after, metric) for name, metric in LATENCIES.items()},
+        prompt_tokens=grown(before, after, metrics.PROMPT_TOKENS) / seconds,
+        generated_tokens=grown(before, after, metrics.GENERATION_TOKENS) / seconds,
+        latencies={name: latency(before, after, metric) for name, metric in LATENCIES.items()},
         traffic=_traffic(before, after, seconds),
     )
 
@@ -97,7 +97,8 @@ def quantile(share: float, counts: dict[float, float]) -> float | None:
     return math.inf
 
 
-def _latency(before: Sample, after: Sample, metric: Metric) -> Latency:
+def latency(before: Sample, after: Sample, metric: Metric) -> Latency:
+    """What a histogram says of the time from `before` to `after`."""
     old, new = _buckets(before, metric), _buckets(after, metric)
     if any(new[bound] < old.get(bound, 0.0) for bound in new):
         old = {}  # the server started anew
@@ -135,7 +136,8 @@ def _traffic(before: Sample, after: Sample, seconds: float) -> list[Traffic]:
     return sorted(traffic, key=lambda one: (-one.generated_tokens - one.prompt_tokens, -one.requests, one.key))
 
 
-def _grown(before: Sample, after: Sample, metric: Metric) -> float:
+def grown(before: Sample, after: Sample, metric: Metric) -> float:
+    """By how much a counter grew, over all its labels."""
     return _increase(before.total(metric.name), after.total(metric.name))
 
 

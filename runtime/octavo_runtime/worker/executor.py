@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 
 from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.distributed.group import Group
+from octavo_runtime.models.loading.checkpoint import is_encoder
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.protocol.messages import Ready
@@ -44,15 +46,51 @@ class Executor(Protocol):
 
 
 def make_executor(config: EngineConfig, files: ModelFiles) -> Executor:
-    """The executor for the device that the configuration asks for. Raises ValueError: a model that cannot be served, a
-    device that is not there, or a configuration that does not fit."""
-    available = torch.cuda.is_available()
-    if config.device == "cuda" and not available:
-        raise UnsupportedModel("device: cuda was asked for, but this machine has no CUDA device that PyTorch can use")
-    if config.device != "cpu" and available:
+    """The executor that the configuration asks for. Raises ValueError: a model that cannot be served, a device that is
+    not there, or a configuration that does not fit."""
+    if is_encoder(files):
+        return _encoder_executor(config, files)
+    if config.tensor_parallel_size == 1:
+        return device_executor(config, files)
+    from octavo_runtime.worker.ranks import start_ranks
+
+    return start_ranks(config, files)
+
+
+def device_executor(config: EngineConfig, files: ModelFiles, group: Group | None = None) -> Executor:
+    """The executor of this process's device, for this one's share of the model where a group of ranks computes it.
+    Raises ValueError, see make_executor."""
+    if device_of(config) == "cuda":
         from octavo_runtime.worker.device.cuda import cuda_executor
 
-        return cuda_executor(config, files)
+        return cuda_executor(config, files, group)
     from octavo_runtime.worker.device.cpu import cpu_executor
 
-    return cpu_executor(config, files)
+    return cpu_executor(config, files, group)
+
+
+def _encoder_executor(config: EngineConfig, files: ModelFiles) -> Executor:
+    if config.tensor_parallel_size != 1:
+        raise UnsupportedModel(f"tensor_parallel_size: must be 1 for an encoder, got {config.tensor_parallel_size}")
+    if device_of(config) == "cuda":
+        from octavo_runtime.worker.device.cuda import cuda_encoder
+
+        return cuda_encoder(config, files)
+    from octavo_runtime.worker.device.cpu import cpu_encoder
+
+    return cpu_encoder(config, files)
+
+
+def device_of(config: EngineConfig) -> Literal["cpu", "cuda"]:
+    """The kind of device that the configuration asks for. Raises UnsupportedModel where this machine has none, or too
+    few of them."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if config.device == "cpu" or (config.device == "auto" and count == 0):
+        return "cpu"
+    if count == 0:
+        raise UnsupportedModel("device: cuda was asked for, but this machine has no CUDA device that PyTorch can use")
+    if config.tensor_parallel_size > count:
+        raise UnsupportedModel(
+            f"tensor_parallel_size: must be at most {count}, the CUDA devices here, got {config.tensor_parallel_size}"
+        )
+    return "cuda"

@@ -13,8 +13,9 @@ _MEASURED_BLOCKS = 8
 
 
 class KVCache:
-    """Keys and values, both tensors [layer, 2, block, slot, kv_head, head_dim]: `device` is the cache, `host` takes the
-    blocks of swapped-out sequences. A block is one index of the third dimension."""
+    """Keys and values, both tensors [layer, 2, block, slot, kv_head, head_dim], or of latent attention [layer, 1,
+    block, slot, 1, rank + rope]: `device` is the cache, `host` takes the blocks of swapped-out sequences. A block is
+    one index of the third dimension."""
 
     def __init__(
         self,
@@ -26,14 +27,15 @@ class KVCache:
         dtype: torch.dtype,
     ) -> None:
         def shape(blocks: int) -> tuple[int, ...]:
-            return (spec.num_layers, 2, blocks, block_size, spec.num_kv_heads, spec.head_dim)
+            planes, heads, width = spec.cached_token
+            return (spec.num_layers, planes, blocks, block_size, heads, width)
 
         # Zeroed once: a stale NaN in a slot that attention masks would still spoil the sum (0 * NaN is NaN).
         if device.type == "cpu":
-            self.device, self.host = _lazy_zeros(shape(num_blocks), dtype), _lazy_zeros(shape(num_host_blocks), dtype)
+            self.device = _lazy_zeros(shape(num_blocks), dtype)
         else:
             self.device = torch.zeros(shape(num_blocks), dtype=dtype, device=device)
-            self.host = torch.zeros(shape(num_host_blocks), dtype=dtype, pin_memory=True)
+        self.host = _lazy_zeros(shape(num_host_blocks), dtype)
         self.block_size = block_size
         self.block_bytes = self.device[:, :, :1].numel() * dtype.itemsize
 
@@ -73,6 +75,8 @@ def _lazy_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 
 
 def _copy(source: torch.Tensor, source_blocks: torch.Tensor, target: torch.Tensor, target_blocks: torch.Tensor) -> None:
+    if source.itemsize == 1:  # torch copies no blocks of FP8
+        source, target = source.view(torch.uint8), target.view(torch.uint8)
     content = source.index_select(2, source_blocks.to(source.device)).to(target.device)
     target.index_copy_(2, target_blocks.to(target.device), content)
 

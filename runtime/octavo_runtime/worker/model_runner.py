@@ -11,6 +11,7 @@ from octavo_kernels.draw_tokens import draw_tokens
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.models.decoder import Decoder
+from octavo_runtime.models.kv_scales import CACHE_TYPES
 from octavo_runtime.planning.memory import (
     MOST_CAPTURED,
     MOST_CAPTURED_TOKENS,
@@ -63,7 +64,7 @@ class ModelRunner:
         self._kv_cache = kv_cache
         self._rows = rows
         self._sampler = sampler
-        self._pooler = Pooler()
+        self._pooler = Pooler(decoder.text_head)
         self._graphs = graphs
         self._token_graphs = token_graphs
         self.block_bytes = kv_cache.block_bytes
@@ -78,7 +79,8 @@ class ModelRunner:
             dtype=str(kv_cache.device.dtype).removeprefix("torch."),
             weight_bytes=decoder.num_bytes,
             load_seconds=time.perf_counter() - started,
-            hidden_size=self.spec.hidden_size,
+            hidden_size=decoder.text_head.width(self.spec.hidden_size),
+            task=decoder.task,
         )
 
     @torch.inference_mode()
@@ -248,17 +250,18 @@ def make_runner(
     ModelRunner. Raises DoesNotFit."""
     spec, weight = decoder.spec, decoder.embedding.weight
     blocks = num_blocks(spec, config, cache_bytes)
-    max_model_len = settle_max_model_len(config, spec.max_position, blocks)
+    max_model_len = settle_max_model_len(config, spec.max_position, blocks, decoder.task.max_length)
     host_blocks = num_blocks(spec, config, swap_bytes)
     max_blocks = -(-max_model_len // config.block_size)
     decoder.reach(max_model_len)
-    kv_cache = KVCache(spec, blocks, host_blocks, config.block_size, weight.device, weight.dtype)
+    cache_type = CACHE_TYPES.get(config.kv_cache_dtype, weight.dtype)
+    kv_cache = KVCache(spec, blocks, host_blocks, config.block_size, weight.device, cache_type)
     sampler = Sampler(config.max_num_seqs, spec.vocab_size, spec.eos_token_ids, weight.device)
     budget = token_budget(config, weight.device.type)
     graphs = token_graphs = None
     if weight.device.type == "cuda":
         sequences, tokens = min(config.max_num_seqs, MOST_CAPTURED), min(budget, MOST_CAPTURED_TOKENS)
-        arena = reserve(spec, kv_cache.device, padded_size(sequences), padded_tokens(tokens))
+        arena = reserve(spec, weight, padded_size(sequences), padded_tokens(tokens))
         graphs = DecodeGraphs(decoder, kv_cache.device, sampler.hashes, config.max_num_seqs, max_blocks, arena)
         token_graphs = TokenGraphs(decoder, kv_cache.device, arena, budget)
     return ModelRunner(

@@ -7,34 +7,45 @@ import torch
 from torch.nn.functional import normalize
 
 from octavo_runtime.layers.batch import Batch
+from octavo_runtime.models.text_head import TextHead
 from octavo_runtime.protocol.pooling_params import PoolingParams
 from octavo_runtime.protocol.step import NewRow, Slice
 
 
 @dataclass
 class _Prompt:
-    """A prompt on its way through the model. total: of a mean, the sum so far, [hidden] float32."""
+    """A prompt on its way through the model. so_far: [hidden] float32, of a mean the sum, of a maximum that, of "cls"
+    the first token's."""
 
     params: PoolingParams
     length: int
-    total: torch.Tensor | float = 0.0
+    so_far: torch.Tensor | None = None
 
     def add(self, states: torch.Tensor) -> None:
         """The next tokens' hidden states [tokens, hidden]."""
-        if self.params.pooling == "mean":
-            self.total = self.total + states.sum(0, dtype=torch.float32)
+        match self.params.pooling:
+            case "mean":
+                total = states.sum(0, dtype=torch.float32)
+                self.so_far = total if self.so_far is None else self.so_far + total
+            case "max":
+                largest = states.amax(0).float()
+                self.so_far = largest if self.so_far is None else self.so_far.maximum(largest)
+            case "cls" if self.so_far is None:
+                self.so_far = states[0].float()
+            case "last":
+                self.so_far = states[-1].float()
 
-    def pooled(self, states: torch.Tensor) -> torch.Tensor:
-        """[hidden] float32, when `states` were the last ones."""
-        if isinstance(self.total, torch.Tensor):
-            return self.total / self.length
-        return states[-1].float()
+    def pooled(self) -> torch.Tensor:
+        """[hidden] float32, when all states were added."""
+        assert self.so_far is not None
+        return self.so_far / self.length if self.params.pooling == "mean" else self.so_far
 
 
 class Pooler:
-    """The pooling state of the rows. Rows that draw tokens have none."""
+    """The pooling state of the rows. Rows that draw tokens have none. head: what comes behind the pooling."""
 
-    def __init__(self) -> None:
+    def __init__(self, head: TextHead) -> None:
+        self._head = head
         self._prompts: dict[int, _Prompt] = {}
 
     def set_row(self, new: NewRow) -> None:
@@ -54,9 +65,9 @@ class Pooler:
 
     def pool(self, slices: Sequence[Slice], batch: Batch, hidden: torch.Tensor) -> dict[int, bytes]:
         """Takes in a step's hidden states [tokens, hidden]. Brings the embeddings of the prompts that end in this
-        step, by the index of their slice: [hidden] little-endian float32."""
+        step, by the index of their slice: little-endian float32."""
         done: dict[int, torch.Tensor] = {}
-        normalized: list[bool] = []
+        asked: dict[int, PoolingParams] = {}
         for index, item in enumerate(slices):
             prompt = self._prompts.get(item.row)
             if prompt is None:
@@ -64,12 +75,16 @@ class Pooler:
             states = hidden[int(batch.first_tokens[index]) : int(batch.last_tokens[index]) + 1]
             prompt.add(states)
             if item.start + len(item.token_ids) == prompt.length:
-                done[index] = prompt.pooled(states)
-                normalized.append(prompt.params.normalize)
+                done[index], asked[index] = prompt.pooled(), prompt.params
                 del self._prompts[item.row]
         if not done:
             return {}
-        rows = torch.stack(list(done.values()))
-        rows = torch.where(torch.tensor(normalized, device=rows.device)[:, None], normalize(rows, dim=1), rows)
-        vectors = rows.cpu().numpy().astype("<f4", copy=False)
-        return {index: vector.tobytes() for index, vector in zip(done, vectors, strict=True)}
+        rows = self._head(torch.stack(list(done.values()))).cpu()
+        return {index: _shaped(row, asked[index]) for index, row in zip(done, rows, strict=True)}
+
+
+def _shaped(row: torch.Tensor, params: PoolingParams) -> bytes:
+    """As a request wants its vector [numbers] float32."""
+    row = row[: params.dimensions]
+    row = normalize(row, dim=0) if params.normalize else row
+    return row.numpy().astype("<f4", copy=False).tobytes()

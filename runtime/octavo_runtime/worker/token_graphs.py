@@ -31,8 +31,8 @@ class _Tensors(NamedTuple):
     positions: torch.Tensor  # [tokens] int64
     slots: torch.Tensor  # [tokens] int64
     stream: torch.Tensor  # [tokens, hidden], the residual stream
-    qkv: torch.Tensor  # [tokens, (heads + 2 * kv_heads) * head_dim]
-    attended: torch.Tensor  # [tokens, heads, head_dim]
+    qkv: torch.Tensor  # [tokens, qkv_size], in the terms of ModelSpec
+    attended: torch.Tensor  # [tokens, heads, attended_dim]
     hidden: torch.Tensor  # [tokens, hidden], the result
 
 
@@ -55,6 +55,7 @@ class TokenGraphs:
         self._kv_cache = kv_cache
         self._layer_caches = kv_cache.unbind()
         self._arena = arena
+        weight = decoder.embedding.weight
         spec, most = decoder.spec, padded_tokens(min(max_tokens, MOST_CAPTURED_TOKENS))
         # Zeros, because what attention leaves unwritten must be numbers.
         token_ids, positions, slots = torch.zeros(3, most, dtype=torch.int64, device=kv_cache.device)
@@ -62,10 +63,10 @@ class TokenGraphs:
             token_ids,
             positions,
             slots,
-            stream=decoder.embedding(token_ids),
-            qkv=kv_cache.new_zeros(most, spec.qkv_size),
-            attended=kv_cache.new_zeros(most, spec.num_heads, spec.head_dim),
-            hidden=kv_cache.new_zeros(most, spec.hidden_size),
+            stream=decoder.embedding(token_ids, positions),
+            qkv=weight.new_zeros(most, spec.qkv_size),
+            attended=weight.new_zeros(most, spec.num_heads, spec.attended_dim),
+            hidden=weight.new_zeros(most, spec.hidden_size),
         )
         self._missing = _in_order_of_use(most)
         self._captured: dict[int, _Pass] = {}
@@ -116,7 +117,7 @@ class TokenGraphs:
         """Piece `index`: behind the attention of the layer before, up to that of layer `index`."""
         layers, stream, added = self._decoder.stack.layers, tensors.stream, None
         if index == 0:
-            stream.copy_(self._decoder.embedding(tensors.token_ids))
+            stream.copy_(self._decoder.embedding(tensors.token_ids, tensors.positions))
         else:
             added = layers[index - 1].after_attention(tensors.attended, stream)
         if index == len(layers):

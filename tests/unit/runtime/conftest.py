@@ -2,7 +2,8 @@
 
 import pytest
 
-from octavo_runtime.models.loading.files import ModelNotFound, locate
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.models.loading.selection import ModelNotFound
 
 
 @pytest.fixture(scope="session")

@@ -1,24 +1,33 @@
 """Small random models of the supported families, as transformers computes them."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from expert_models import EXPERT_FAMILIES
+from latent_models import LATENT_FAMILIES
 from transformers import (
     AutoModelForCausalLM,
     Cohere2Config,
     CohereConfig,
     Ernie4_5Config,
+    FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
     Glm4Config,
     GlmConfig,
+    GPT2Config,
+    GPTNeoXConfig,
     GraniteConfig,
     LlamaConfig,
     MinistralConfig,
     MistralConfig,
+    NemotronConfig,
     Olmo2Config,
+    OPTConfig,
     Phi3Config,
     PretrainedConfig,
+    PreTrainedModel,
     Qwen2Config,
     Qwen3Config,
     SeedOssConfig,
@@ -47,6 +56,26 @@ LLAMA3_ROPE = {
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
+}
+OLD = {name: value for name, value in SMALL.items() if name != "num_key_value_heads"}
+OPT = {
+    "vocab_size": 300,
+    "hidden_size": 96,
+    "ffn_dim": 112,
+    "num_hidden_layers": 3,
+    "max_position_embeddings": 256,
+    "eos_token_id": 299,
+    "bos_token_id": 2,
+    "pad_token_id": 1,
+}
+FALCON = {
+    "vocab_size": 300,
+    "hidden_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "max_position_embeddings": 256,
+    "eos_token_id": 299,
+    "bos_token_id": 1,
 }
 YARN_ROPE = {
     "rope_type": "yarn",
@@ -152,18 +181,45 @@ FAMILIES = {
     "granite, biases": GraniteConfig(
         **SMALL, attention_bias=True, mlp_bias=True, attention_multiplier=0.25, tie_word_embeddings=True
     ),
+    "gpt neox": GPTNeoXConfig(**OLD, rotary_pct=0.5, use_parallel_residual=True),
+    "gpt neox, in turn": GPTNeoXConfig(**OLD, rotary_pct=0.25, use_parallel_residual=False, attention_bias=False),
+    "gpt 2": GPT2Config(vocab_size=300, n_embd=96, n_layer=3, n_head=6, n_positions=256, eos_token_id=299),
+    "gpt 2, another inner width": GPT2Config(
+        vocab_size=300, n_embd=84, n_layer=2, n_head=7, n_positions=256, n_inner=56, eos_token_id=299
+    ),
+    "opt": OPTConfig(**OPT, num_attention_heads=6, word_embed_proj_dim=96),
+    "opt, no biases": OPTConfig(**OPT, num_attention_heads=2, enable_bias=False, activation_function="gelu"),
+    "falcon": FalconConfig(**FALCON, multi_query=True, parallel_attn=True),
+    "falcon, in turn": FalconConfig(**FALCON, multi_query=False, parallel_attn=False, bias=True),
+    "falcon, new": FalconConfig(**FALCON, new_decoder_architecture=True, num_kv_heads=2),
+    "falcon, new, one norm": FalconConfig(
+        **FALCON, new_decoder_architecture=True, num_kv_heads=3, num_ln_in_parallel_attn=1, ffn_hidden_size=120
+    ),
+    "nemotron": NemotronConfig(**SMALL, head_dim=32),
+    "nemotron, biases": NemotronConfig(**SEVEN_HEADS, attention_bias=True, mlp_bias=True, partial_rotary_factor=1.0),
+    **EXPERT_FAMILIES,
+    **LATENT_FAMILIES,
 }
 
 
 def save(config: PretrainedConfig, folder: Path, spread: float = 0.05) -> torch.nn.Module:
-    """A random model on disk and in memory; biases and norms are random too, so that none can be left out unseen.
-    spread: of what is added to every parameter; the more, the more each part of a layer tells in the scores.
+    """A random model on disk and in memory; see `random`."""
+    model = random(config, spread)
+    model.save_pretrained(folder)
+    return model
+
+
+def random(config: PretrainedConfig, spread: float = 0.05, **changes: Any) -> PreTrainedModel:
+    """A random model; biases, norms and routers' corrections are random too, so that none can be left out unseen.
+    spread: of what is added to every tensor; the more, the more each part of a layer tells in the scores. changes: to
+    fields of the configuration.
 
     transformers' other form of attention has no soft caps."""
     torch.manual_seed(0)
+    if changes:
+        config = type(config)(**{**config.to_dict(), **changes})
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * spread)
-    model.save_pretrained(folder)
+        for tensor in model.state_dict().values():
+            tensor.add_(torch.randn_like(tensor) * spread)
     return model

@@ -21,7 +21,7 @@ def chain(tokens: Sequence[int], value: int = 0) -> list[int]:
 
 def embedding(values: Sequence[int], params: PoolingParams) -> bytes:
     """What a prompt whose slots hold `values` is pooled to."""
-    return repr(values if params.pooling == "mean" else values[-1]).encode()
+    return repr(values if params.pooling != "last" else values[-1]).encode()
 
 
 class SimulatedDevice:

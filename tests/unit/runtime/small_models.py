@@ -8,6 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
+from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.protocol.messages import Output
 from octavo_runtime.protocol.sampling_params import SamplingParams
 
@@ -51,6 +52,12 @@ def save(config: LlamaConfig, folder: Path, seed: int = 0) -> LlamaForCausalLM:
 def make_engine(folder: Path, **config: Any) -> Engine:
     defaults = {"device": "cpu", "dtype": "float32", "kv_cache_memory": "16Mi"}
     return Engine(EngineConfig.model_validate({"model": str(folder), **defaults, **config}))
+
+
+def cache_shape(spec: ModelSpec, blocks: int, block_size: int) -> tuple[int, ...]:
+    """Of a KV cache."""
+    planes, heads, width = spec.cached_token
+    return spec.num_layers, planes, blocks, block_size, heads, width
 
 
 def random_prompts(*lengths: int, seed: int = 1) -> list[list[int]]:

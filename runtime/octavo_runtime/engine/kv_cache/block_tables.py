@@ -14,20 +14,30 @@ class BlockTables:
     """Gives sequences their blocks and takes them back.
 
     A block that several sequences hold (a fork's, or a cached prefix) is only read; a sequence that must write into one
-    gets a copy of its own first (copy-on-write)."""
+    gets a copy of its own first (copy-on-write). keeps_tokens: False where the model has no KV cache: then nobody holds
+    any block."""
 
-    def __init__(self, pool: BlockPool, host_pool: BlockPool, block_size: int, *, prefix_caching: bool) -> None:
+    def __init__(
+        self,
+        pool: BlockPool,
+        host_pool: BlockPool,
+        block_size: int,
+        *,
+        prefix_caching: bool,
+        keeps_tokens: bool = True,
+    ) -> None:
         self.pool = pool
         self.host_pool = host_pool
         self.block_size = block_size
         self.prefix_queries = 0
         self.prefix_hits = 0
-        self._prefix_caching = prefix_caching
+        self._keeps_tokens = keeps_tokens
+        self._prefix_caching = prefix_caching and keeps_tokens
         self._moves: list[Move] = []
 
     def num_blocks(self, tokens: int) -> int:
         """Blocks that hold so many tokens."""
-        return -(-tokens // self.block_size)
+        return -(-tokens // self.block_size) if self._keeps_tokens else 0
 
     def enter(self, sequence: Sequence) -> bool:
         """Blocks for all known tokens of a sequence that holds none, its cached prefix or its blocks in host memory
@@ -111,7 +121,7 @@ class BlockTables:
         sequence.computed = sequence.published = sequence.synced = sequence.writable = 0
 
     def can_swap_out(self, sequence: Sequence) -> bool:
-        return not sequence.request.averages and 0 < self.num_blocks(sequence.computed) <= self.host_pool.num_free
+        return not sequence.request.reads_all and 0 < self.num_blocks(sequence.computed) <= self.host_pool.num_free
 
     def swap_out(self, sequence: Sequence) -> None:
         """Moves what is computed to host memory and gives the blocks back. Raises OutOfBlocks."""
@@ -195,7 +205,7 @@ class BlockTables:
 
     def _uses_prefix(self, sequence: Sequence) -> bool:
         # Scores of prompt tokens, and their mean, come from computing them.
-        computes_all = sequence.request.params.prompt_logprobs is not None or sequence.request.averages
+        computes_all = sequence.request.params.prompt_logprobs is not None or sequence.request.reads_all
         return self._prefix_caching and not sequence.is_swapped and not computes_all
 
     def _prefix_hashes(self, sequence: Sequence) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from octavo_runtime.models.config_fields import ConfigFields
 from octavo_runtime.models.families import llama
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.tensor_names import TensorNames
 
@@ -42,4 +42,9 @@ FAMILY = Family(
     },
     spec,
     reads=READS,
+    gguf=GGUFForm("command-r", keys={"logit_scale": "logit_scale"}),
+    models="Command R, Aya",
+    kind="dense",
+    beside="LayerNorm, attention and MLP side by side, heads turned neighbour with neighbour; no norms of queries and "
+    "keys (Command R+)",
 )

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from octavo_runtime.models.config_fields import ConfigFields, windowed
 from octavo_runtime.models.families import cohere
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 
 
@@ -33,4 +33,8 @@ FAMILY = Family(
     },
     spec,
     reads=cohere.READS,
+    gguf=GGUFForm("cohere2", is_windowed=lambda layer: (layer + 1) % 4 != 0, keys={"logit_scale": "logit_scale"}),
+    models="Command R7B, Command A",
+    kind="dense",
+    beside="as Command R; windows in three of four layers, the others are not turned",
 )

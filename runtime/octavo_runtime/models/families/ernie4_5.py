@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from octavo_runtime.models.config_fields import ConfigFields
 from octavo_runtime.models.families import llama
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec
 
 
@@ -37,4 +37,8 @@ FAMILY = Family(
         "tie_word_embeddings": True,
     },
     spec,
+    gguf=GGUFForm("ernie4_5"),
+    models="ERNIE 4.5, dense",
+    kind="dense",
+    beside="heads turned neighbour with neighbour",
 )

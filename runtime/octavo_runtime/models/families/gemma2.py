@@ -7,7 +7,7 @@ from typing import Any
 
 from octavo_runtime.models.config_fields import ConfigFields, windowed
 from octavo_runtime.models.families import llama
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.models.tensor_names import TensorNames
 
@@ -54,6 +54,16 @@ def shared(hidden_size: int) -> dict[str, Any]:
     }
 
 
+GGUF_NAMES = {"post_attention_layernorm": "post_attention_norm"}
+
+
+def scaled(spec: ModelSpec, layers_of_27b: int) -> ModelSpec:
+    """With the scale of attention that a GGUF file leaves to the reader, as llama.cpp has it by the number of
+    layers."""
+    size = spec.hidden_size // spec.num_heads if spec.num_layers == layers_of_27b else spec.head_dim
+    return replace(spec, attention_scale=size**-0.5)
+
+
 FAMILY = Family(
     "Gemma2ForCausalLM",
     "gemma2",
@@ -74,4 +84,18 @@ FAMILY = Family(
     },
     spec,
     reads=READS,
+    gguf=GGUFForm(
+        "gemma2",
+        is_windowed=lambda layer: layer % 2 == 0,
+        norm_offset=1.0,
+        names=GGUF_NAMES,
+        keys={
+            "attn_logit_softcapping": "attn_logit_softcapping",
+            "final_logit_softcapping": "final_logit_softcapping",
+        },
+        complete=lambda spec: scaled(spec, layers_of_27b=46),
+    ),
+    models="Gemma 2",
+    kind="dense",
+    beside="norms on both sides, GEGLU, soft caps, every other layer in a window",
 )

@@ -38,21 +38,6 @@ def _of_kind(parameters: dict[str, Any], kind: str) -> dict[str, Any] | None:
     return found
 
 
-def _of_file(spec: ModelSpec) -> ModelSpec:
-    """What a GGUF file leaves to the reader; llama.cpp has the same by the architecture's name."""
-    if spec.window is None:
-        raise UnsupportedModel("gemma3.attention.sliding_window must be given, got none")
-    scaled_by = spec.hidden_size // spec.num_heads if spec.num_layers == _LAYERS_OF_27B else spec.head_dim
-    return replace(
-        spec,
-        attention_scale=scaled_by**-0.5,
-        windowed_rope_theta=spec.windowed_rope_theta or _LOCAL_THETA,
-        **gemma2.shared(spec.hidden_size),
-    )
-
-
-_LAYERS_OF_27B = 62
-
 FAMILY = Family(
     "Gemma3ForCausalLM",
     "gemma3_text",
@@ -69,14 +54,14 @@ FAMILY = Family(
     with_pictures=("Gemma3ForConditionalGeneration", "gemma3"),
     gguf=GGUFForm(
         "gemma3",
-        qk_norm=True,
         is_windowed=lambda layer: (layer + 1) % 6 != 0,
         norm_offset=1.0,
-        names={
-            "post_attention_layernorm": "post_attention_norm",
-            "pre_feedforward_layernorm": "ffn_norm",
-            "post_feedforward_layernorm": "post_ffw_norm",
-        },
-        complete=_of_file,
+        names=gemma2.GGUF_NAMES,
+        keys={"rope.freq_base_swa": "rope_local_base_freq", "final_logit_softcapping": "final_logit_softcapping"},
+        complete=lambda spec: gemma2.scaled(spec, layers_of_27b=62),
     ),
+    models="Gemma 3, its text",
+    kind="dense",
+    beside="as Gemma 2, with norms of queries and keys for soft caps, windows in five of six layers, a rope of their "
+    "own for these",
 )

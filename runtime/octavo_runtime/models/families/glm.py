@@ -38,4 +38,7 @@ FAMILY = Family(
     },
     spec,
     reads=frozenset({"partial_rotary_factor"}),
+    models="GLM 4, 9B",
+    kind="dense",
+    beside="half of each head is turned, neighbour with neighbour",
 )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from octavo_runtime.models.config_fields import ConfigFields
 from octavo_runtime.models.families import glm
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec
 
 
@@ -17,4 +17,14 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
     return replace(found, tensors=sandwiched)
 
 
-FAMILY = Family("Glm4ForCausalLM", "glm4", glm.FAMILY.defaults, spec, reads=glm.FAMILY.reads)
+FAMILY = Family(
+    "Glm4ForCausalLM",
+    "glm4",
+    glm.FAMILY.defaults,
+    spec,
+    reads=glm.FAMILY.reads,
+    gguf=GGUFForm("glm4", turns_part=True),
+    models="GLM 4 of April 2025 and GLM Z1, 9B and 32B",
+    kind="dense",
+    beside="as GLM 4, with norms on both sides",
+)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from octavo_runtime.models.config_fields import ConfigFields
 from octavo_runtime.models.families import llama
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec
 
 
@@ -19,10 +19,21 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
     )
 
 
+GGUF_KEYS = {
+    "attention.scale": "attention_multiplier",
+    "embedding_scale": "embedding_multiplier",
+    "residual_scale": "residual_multiplier",
+    "logit_scale": "logits_scaling",
+}
+
 FAMILY = Family(
     "GraniteForCausalLM",
     "granite",
     {"intermediate_size": 11_008, "max_position_embeddings": 2048},
     spec,
     reads=frozenset({"attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"}),
+    gguf=GGUFForm("granite", interleaved=True, keys=GGUF_KEYS),
+    models="Granite 3, dense",
+    kind="dense",
+    beside="four multipliers",
 )

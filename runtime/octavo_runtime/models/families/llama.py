@@ -44,4 +44,6 @@ FAMILY = Family(
     {"intermediate_size": 11008, "max_position_embeddings": 2048},
     spec,
     gguf=GGUFForm("llama", interleaved=True, is_windowed=lambda _: True),
+    models="Llama 2 and 3, SmolLM 2, Yi, DeepSeek-R1-Distill-Llama",
+    kind="dense",
 )

@@ -17,4 +17,12 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
     )
 
 
-FAMILY = Family("MinistralForCausalLM", "ministral", mistral.FAMILY.defaults, spec)
+FAMILY = Family(
+    "MinistralForCausalLM",
+    "ministral",
+    mistral.FAMILY.defaults,
+    spec,
+    models="Ministral 8B",
+    kind="dense",
+    beside="windows by layer",
+)

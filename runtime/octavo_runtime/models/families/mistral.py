@@ -25,4 +25,7 @@ FAMILY = Family(
     },
     spec,
     with_pictures=("Mistral3ForConditionalGeneration", "mistral3"),
+    models="Mistral 7B, Nemo, Small 3",
+    kind="dense",
+    beside="a sliding window (v0.1); its GGUF files are read as Llama's",
 )

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from octavo_runtime.models.config_fields import ConfigFields
 from octavo_runtime.models.families import llama
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.tensor_names import TensorNames
 
@@ -34,4 +34,8 @@ FAMILY = Family(
         "rms_norm_eps": 1e-5,
     },
     spec,
+    gguf=GGUFForm("olmo2", names={"post_attention_layernorm": "post_attention_norm"}),
+    models="OLMo 2",
+    kind="dense",
+    beside="norms behind attention and MLP alone, of queries and keys in their whole width",
 )

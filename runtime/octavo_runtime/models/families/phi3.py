@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from octavo_runtime.models.config_fields import ConfigFields, partial_rotary
 from octavo_runtime.models.families import mistral
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.tensor_names import TensorNames
 
@@ -39,4 +39,9 @@ FAMILY = Family(
     },
     spec,
     reads=frozenset({"partial_rotary_factor"}),
+    gguf=GGUFForm("phi3", is_windowed=lambda _: True, turns_part=True),
+    models="Phi 3, 3.5 and 4, dense",
+    kind="dense",
+    beside="LongRoPE: requests up to the original context (4,096 tokens); heads turned in part (Phi 4 mini); a window "
+    "(Phi 3 mini 4k)",
 )

@@ -34,4 +34,7 @@ FAMILY = Family(
     },
     spec,
     gguf=GGUFForm("qwen2"),
+    models="Qwen 2, 2.5, DeepSeek-R1-Distill-Qwen",
+    kind="dense",
+    beside="biases of queries, keys and values; windows by layer where `use_sliding_window` is set",
 )

@@ -25,5 +25,8 @@ FAMILY = Family(
         "sliding_window": 4096,
     },
     spec,
-    gguf=GGUFForm("qwen3", qk_norm=True),
+    gguf=GGUFForm("qwen3"),
+    models="Qwen 3, dense",
+    kind="dense",
+    beside="norms of queries and keys; windows as Qwen 2",
 )

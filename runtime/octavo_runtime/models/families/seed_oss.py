@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from octavo_runtime.models.config_fields import ConfigFields
 from octavo_runtime.models.families import llama
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec
 
 
@@ -27,4 +27,8 @@ FAMILY = Family(
         "attention_bias": True,
     },
     spec,
+    gguf=GGUFForm("seed_oss", names={"post_attention_layernorm": "post_attention_norm"}),
+    models="Seed-OSS",
+    kind="dense",
+    beside="biases of its own choice",
 )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from octavo_runtime.models.config_fields import ConfigFields, windowed
 from octavo_runtime.models.families import llama
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 
 
@@ -41,4 +41,8 @@ FAMILY = Family(
     },
     spec,
     reads=frozenset({"no_rope_layers"}),
+    gguf=GGUFForm("smollm3", interleaved=True),
+    models="SmolLM 3",
+    kind="dense",
+    beside="layers without a rotary embedding",
 )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from octavo_runtime.models.config_fields import ConfigFields, partial_rotary
 from octavo_runtime.models.families import llama
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.tensor_names import LLAMA_NAMES, TensorNames
 
@@ -40,4 +40,8 @@ FAMILY = Family(
     },
     spec,
     reads=frozenset({"partial_rotary_factor"}),
+    gguf=GGUFForm("stablelm", keys={"use_parallel_residual": "use_parallel_residual"}, turns_part=True),
+    models="StableLM 2, Zephyr",
+    kind="dense",
+    beside="LayerNorm, a quarter of each head is turned; no norms of queries and keys (12B)",
 )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from octavo_runtime.models.config_fields import ConfigFields
 from octavo_runtime.models.families import mistral
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.models.tensor_names import TensorNames
 
@@ -44,4 +44,8 @@ FAMILY = Family(
         "tie_word_embeddings": True,
     },
     spec,
+    gguf=GGUFForm("starcoder2", is_windowed=lambda _: True),
+    models="StarCoder 2",
+    kind="dense",
+    beside="LayerNorm, biases, an MLP without a gate, a window",
 )

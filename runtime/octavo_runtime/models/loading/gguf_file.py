@@ -8,16 +8,16 @@ from types import MappingProxyType
 
 import gguf
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from octavo_kernels.quantized_linear import GROUP
-from octavo_runtime.models.loading.gguf_parts import metadata, open_parts
-from octavo_runtime.models.loading.gguf_spec import FORMS, ROPE_DIVISORS, gguf_spec
+from octavo_runtime.models.loading.gguf_experts import JOINED, PACKED_KINDS, packed_experts, stored_shape
+from octavo_runtime.models.loading.gguf_parts import open_parts
+from octavo_runtime.models.loading.gguf_spec import LONG_ROPE, ROPE_DIVISORS, gguf_family, gguf_spec
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
+from octavo_runtime.quantization.gguf_blocks import PACKED, PLAIN, quantized_matrix
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 
-SUPPORTED_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1")
+SUPPORTED_TYPES = (*PLAIN, *PACKED)
 _NAMES = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
@@ -26,14 +26,26 @@ _NAMES = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
+    "self_attn.qkv_proj": "attn_qkv",
     "self_attn.o_proj": "attn_output",
     "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm",
+    "self_attn.query_layernorm": "attn_q_norm",
+    "self_attn.key_layernorm": "attn_k_norm",
     "post_attention_layernorm": "ffn_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_self_attn_layernorm": "post_attention_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+    "post_mlp_layernorm": "post_ffw_norm",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "mlp.gate_up_proj": "ffn_up",
+    "mlp.c_fc": "ffn_up",
+    "mlp.c_proj": "ffn_down",
 }
+# Projections whose biases a file may leave out.
+_BIASED = ("attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 
 
 # Tensors that a file may hold without being read; llama.cpp reads none of them either.
@@ -54,18 +66,20 @@ class GGUFFile:
             self._tensors[tensor.name] = tensor
         try:
             self.spec: ModelSpec = gguf_spec(parts)
-            self._form = FORMS[str(metadata(parts[0], "general.architecture"))]
+            _, self._form = gguf_family(parts[0])
         except UnsupportedModel as error:
             raise UnsupportedModel(f"{path}: {error}") from None
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Holds the names, shapes and types of all tensors against those that the model reads, before any is read.
         Raises UnsupportedModel, also where a tensor is left over that nobody reads."""
+        read = {ROPE_DIVISORS, *LONG_ROPE}
         for name, shape in shapes.items():
             if not self._is_no_bias(name):
-                self._check(self._name(name), shape)
-        read = {ROPE_DIVISORS, *map(self._name, shapes)}
-        unread = [name for name in self._tensors if name not in read and not re.fullmatch("|".join(_UNREAD), name)]
+                for source, expected in self._sources(name, shape):
+                    self._check(source, expected)
+                    read.add(source)
+        unread = [name for name in self._tensors if name not in read and not self._may_be_left(name)]
         if unread:
             raise UnsupportedModel(
                 f"the GGUF file has tensors that the model does not read: {', '.join(unread[:3])}"
@@ -73,11 +87,19 @@ class GGUFFile:
             )
 
     def read(self, name: str, shape: tuple[int, ...]) -> torch.Tensor | QuantizedMatrix:
-        """The tensor of a Hugging Face name, checked against the shape that the model needs: types of 4 and 8 bits as
-        they are, others in float32 or float16."""
+        """The tensor of a Hugging Face name, checked against the shape that the model needs: types of 4 to 8 bits in
+        groups, others in float32 or float16. UnsupportedModel where it holds numbers that are none."""
         if self._is_no_bias(name):
             return torch.zeros(shape)
-        stored = _stored(self._check(self._name(name), shape))
+        sources = [self._check(source, expected) for source, expected in self._sources(name, shape)]
+        if name.endswith(PACKED_KINDS):
+            return packed_experts(name, [tensor.data for tensor in sources])
+        found = [_stored(tensor) for tensor in sources]
+        stored = found[0]
+        if len(found) > 1:
+            return torch.cat([each.flatten(0, -2) if each.ndim > 2 else each for each in map(_dense, found)], dim=1)
+        if isinstance(stored, torch.Tensor):
+            stored = stored.view(shape)
         if self._form.norm_offset and name.endswith("norm.weight") and isinstance(stored, torch.Tensor):
             return stored - self._form.norm_offset
         if self._form.interleaved and ".q_proj." in name:
@@ -86,9 +108,25 @@ class GGUFFile:
             return _unpermute(stored, self.spec.num_kv_heads)
         return stored
 
+    def _sources(self, name: str, shape: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
+        """The tensors of the file that a name stands for, with their shapes."""
+        own = self._name(name)
+        stem = next((own.removesuffix(kind) for kind in PACKED_KINDS if own.endswith(kind)), own)
+        shape = stored_shape(own, shape)
+        for joined, parts in JOINED.items():
+            if f".{joined}." in stem and stem not in self._tensors:
+                half = (shape[0], shape[1] // 2, *shape[2:])
+                return [(stem.replace(joined, part), half) for part in parts]
+        return [(stem, shape)]
+
+    def _may_be_left(self, name: str) -> bool:
+        own = tuple(unread.replace("model.layers.", "blk.") for unread in self.spec.unread)
+        return bool(re.fullmatch("|".join(_UNREAD), name)) or (bool(own) and name.startswith(own))
+
     def _is_no_bias(self, name: str) -> bool:
         """Whether this is a bias that the file leaves out, as it may for any projection."""
-        return name.endswith(".bias") and self._name(name) not in self._tensors
+        own = self._name(name)
+        return own.endswith(".bias") and own not in self._tensors and own.split(".")[-2] in _BIASED
 
     def _name(self, name: str) -> str:
         return gguf_name(name, self._form.names)
@@ -97,7 +135,8 @@ class GGUFFile:
         if name not in self._tensors:
             raise UnsupportedModel(f"the GGUF file has no tensor {name}")
         tensor = self._tensors[name]
-        if (found := tuple(reversed(tensor.shape.tolist()))) != shape:  # GGUF lists columns first
+        found = tuple(reversed(tensor.shape.tolist()))  # GGUF lists columns first
+        if found != shape and (1, *found) != shape:  # a matrix of one row may be a vector
             raise UnsupportedModel(f"{name}: shape must be {shape}, got {found}")
         if tensor.tensor_type.name not in SUPPORTED_TYPES:
             raise UnsupportedModel(
@@ -108,42 +147,38 @@ class GGUFFile:
 
 def gguf_name(name: str, own: Mapping[str, str] = MappingProxyType({})) -> str:
     """token_embd.weight for model.embed_tokens.weight, blk.3.attn_q.weight for
-    model.layers.3.self_attn.q_proj.weight. own: names of a layer's tensors that are not Llama's."""
+    model.layers.3.self_attn.q_proj.weight. own: names of a layer's tensors that are not Llama's. What is no Hugging
+    Face name, but below a layer's prefix, is GGUF's already."""
     stem, _, kind = name.rpartition(".")
     match = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", stem)
     if match:
-        return f"blk.{match[1]}.{own.get(match[2]) or _NAMES[match[2]]}.{kind}"
+        return f"blk.{match[1]}.{own.get(match[2]) or _NAMES.get(match[2], match[2])}.{kind}"
     return f"{_NAMES[stem]}.{kind}"
 
 
 def _stored(tensor: gguf.ReaderTensor) -> torch.Tensor | QuantizedMatrix:
     kind = tensor.tensor_type.name
-    if kind in ("Q4_0", "Q4_1"):
-        return _4_bit_groups(tensor.data, has_minimum=kind == "Q4_1")
-    if kind == "Q8_0":
-        return _8_bit_groups(tensor.data)
-    values = tensor.data if kind == "F16" else gguf.dequantize(tensor.data, tensor.tensor_type)
-    return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+    if kind in PACKED and tensor.data.ndim == 2:
+        matrix = quantized_matrix(kind, tensor.data)
+        if matrix is not None:
+            factors = [] if matrix.factors is None else [matrix.factors.scales, matrix.factors.minimums]
+            for each in (matrix.scales, matrix.minimums, *factors):
+                if each is not None and each.is_floating_point():
+                    _check_numbers(tensor.name, each)
+            return matrix
+    values = tensor.data if kind in ("F16", "F32") else gguf.dequantize(tensor.data, tensor.tensor_type)
+    found = torch.from_numpy(np.require(values, requirements=["C", "W"]))
+    _check_numbers(tensor.name, found)
+    return found
 
 
-def _4_bit_groups(data: npt.NDArray[np.uint8], *, has_minimum: bool) -> QuantizedMatrix:
-    """Blocks of 32 weights: a float16 scale, in Q4_1 a float16 minimum, then 16 bytes with the first 16 weights in
-    their low halves and the others in their high ones. Q4_0's weights are scale * (value - 8)."""
-    head = 4 if has_minimum else 2
-    blocks = data.reshape(len(data), -1, head + GROUP // 2)
-    factors = torch.from_numpy(blocks[..., :head].copy().view(np.float16).astype(np.float32))
-    halves = torch.from_numpy(blocks[..., head:].copy())
-    values = torch.cat((halves & 15, halves >> 4), dim=-1).flatten(1)
-    scales = factors[..., 0].contiguous()
-    return QuantizedMatrix(values, scales, factors[..., 1].contiguous() if has_minimum else -8 * scales)
+def _check_numbers(name: str, values: torch.Tensor) -> None:
+    if not values.isfinite().all():
+        raise UnsupportedModel(f"{name} must hold finite numbers, got NaN or infinity")
 
 
-def _8_bit_groups(data: npt.NDArray[np.uint8]) -> QuantizedMatrix:
-    """Blocks of 32 weights: a float16 scale and 32 signed bytes."""
-    blocks = data.reshape(len(data), -1, 2 + GROUP)
-    scales = torch.from_numpy(blocks[..., :2].copy().view(np.float16).astype(np.float32))
-    values = torch.from_numpy(blocks[..., 2:].copy().view(np.int8))
-    return QuantizedMatrix(values.flatten(1), scales.squeeze(-1), None)
+def _dense(stored: torch.Tensor | QuantizedMatrix) -> torch.Tensor:
+    return stored.dequantize() if isinstance(stored, QuantizedMatrix) else stored
 
 
 def _unpermute(weight: torch.Tensor | QuantizedMatrix, heads: int) -> torch.Tensor | QuantizedMatrix:

@@ -1,33 +1,54 @@
 """The model that a GGUF file describes in its metadata (format: github.com/ggml-org/ggml, docs/gguf.md). Free of torch.
 
-Every key of the architecture's own (`llama.*`) is either read here or in the list of those that change nothing; others
-are refused."""
+The metadata become the fields of a config.json of the same family, and these its ModelSpec. Every key of the
+architecture's own (`llama.*`) is either read here, or by the family, or in the list of those that change nothing;
+others are refused."""
 
+import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import gguf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from octavo_runtime.config.explain import explain
-from octavo_runtime.layers.rope_scaling import DividedRope, LinearRope, RopeScaling
+from octavo_runtime.layers.rope_scaling import DividedRope, LinearRope, LongRope, RopeScaling, YarnRope
+from octavo_runtime.models.config_fields import ConfigFields
 from octavo_runtime.models.families import FAMILIES
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.loading.end_tokens import gguf_end_tokens
 from octavo_runtime.models.loading.gguf_parts import metadata, spellings
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel, check_shape
+from octavo_runtime.models.tensor_names import ExpertNames
 
-FORMS = {family.gguf.architecture: family.gguf for family in FAMILIES.values() if family.gguf is not None}
 ROPE_DIVISORS = "rope_freqs.weight"
+LONG_ROPE = "rope_factors_short.weight", "rope_factors_long.weight"
+
+# The experts of all families, below `blk.N.`; each projection's are one tensor.
+EXPERTS = ExpertNames(
+    router="ffn_gate_inp.weight",
+    correction="exp_probs_b.bias",
+    gate_up=("ffn_gate_exps.weight", "ffn_up_exps.weight"),
+    down="ffn_down_exps.weight",
+    shared_gate_up=("ffn_gate_shexp", "ffn_up_shexp"),
+    shared_down="ffn_down_shexp",
+    shared_gate="ffn_gate_inp_shexp",
+    router_bias="ffn_gate_inp.bias",
+    biases=("ffn_gate_up_exps.bias", "ffn_down_exps.bias"),
+)
+PACKED_EXPERTS = replace(EXPERTS, gate_up=("ffn_gate_up_exps.weight",))
+SINKS = "attn_sinks.weight"
 
 # Keys that change nothing in the arithmetic, with the values for which that is so (none named: for all).
 _HARMLESS: dict[str, tuple[object, ...]] = {
     "attention.causal": (True,),  # there is no other attention
     "expert_count": (0,),  # some converters write it for models without experts
     "expert_used_count": (0,),
-    "rope.scaling.attn_factor": (1.0,),
     "rope.scaling.finetuned": (),  # says how the model was trained
-    "rope.scaling.original_context_length": (),  # goes with yarn, which is refused
+    "rope.scaling.yarn_ext_factor": (1.0,),
+    "rope.scaling.yarn_attn_factor": (1.0,),
     "tensor_data_layout": (),  # whence the order of rows; llama.cpp has one order for all llama files
     "use_parallel_residual": (False,),
     "vocab_size": (),  # the embedding says it too, in every file
@@ -38,7 +59,7 @@ _Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
 
 
 class _Metadata(BaseModel):
-    """The keys that are read."""
+    """The keys that are read for all architectures."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -51,66 +72,66 @@ class _Metadata(BaseModel):
     key_length: _Size | None = Field(None, alias="attention.key_length")
     value_length: _Size | None = Field(None, alias="attention.value_length")
     sliding_window: int = Field(0, alias="attention.sliding_window", ge=0)
-    epsilon: _Positive = Field(alias="attention.layer_norm_rms_epsilon")
+    sliding_window_pattern: list[bool] | _Size | None = Field(None, alias="attention.sliding_window_pattern")
+    rms_epsilon: _Positive | None = Field(None, alias="attention.layer_norm_rms_epsilon")
+    epsilon: _Positive | None = Field(None, alias="attention.layer_norm_epsilon")
     rope_dimensions: _Size | None = Field(None, alias="rope.dimension_count")
     rope_base: _Positive = Field(10000.0, alias="rope.freq_base")
-    windowed_rope_base: _Positive | None = Field(None, alias="rope.freq_base_swa")
     rope_scaling_type: str = Field("linear", alias="rope.scaling.type")  # llama.cpp's default
     rope_scaling_factor: float = Field(0.0, alias="rope.scaling.factor", ge=0, allow_inf_nan=False)
     rope_scale_linear: float = Field(0.0, alias="rope.scale_linear", ge=0, allow_inf_nan=False)  # its old name
+    original_context: _Size | None = Field(None, alias="rope.scaling.original_context_length")
+    rope_amplitude: _Positive = Field(1.0, alias="rope.scaling.attn_factor")
+    beta_fast: _Positive = Field(32.0, alias="rope.scaling.yarn_beta_fast")
+    beta_slow: _Positive = Field(1.0, alias="rope.scaling.yarn_beta_slow")
+
+
+Tensors = Mapping[str, gguf.ReaderTensor]
 
 
 def gguf_spec(parts: Sequence[gguf.GGUFReader]) -> ModelSpec:
     """ModelSpec of the opened parts of a GGUF file; UnsupportedModel where the decoder cannot compute it."""
     first = parts[0]
     architecture, kind = metadata(first, "general.architecture"), metadata(first, "general.type") or "model"
-    if architecture not in FORMS:
-        raise UnsupportedModel(f"general.architecture must be one of {', '.join(FORMS)}, got {architecture}")
+    family, form = gguf_family(first)
     if kind != "model":
         raise UnsupportedModel(f"general.type must be model, got {kind}")
     tensors = {tensor.name: tensor for part in parts for tensor in part.tensors}
     if "token_embd.weight" not in tensors:
         raise UnsupportedModel("the GGUF file has no tensor token_embd.weight")
-    fields = _read(first, architecture)
-    head_dim = fields.key_length or fields.embedding_length // fields.head_count
-    for name, value in (
-        ("attention.value_length", fields.value_length),
-        ("rope.dimension_count", fields.rope_dimensions),
-    ):
-        if value not in (None, head_dim):
-            raise UnsupportedModel(f"{architecture}.{name} must be {head_dim}, the size of a head, got {value}")
-    form, window = FORMS[architecture], fields.sliding_window or None
-    longest = fields.context_length
-    if window is not None and form.is_windowed is None:
-        longest, window = min(longest, window), None
-    slides = frozenset(filter(form.is_windowed, range(fields.block_count)) if window is not None else ())
-    return check_shape(
-        form.complete(
-            ModelSpec(
-                # The metadata need not say how large the vocabulary is. GGUF lists columns first.
-                vocab_size=int(tensors["token_embd.weight"].shape[1]),
-                hidden_size=fields.embedding_length,
-                intermediate_size=fields.feed_forward_length,
-                num_layers=fields.block_count,
-                num_heads=fields.head_count,
-                num_kv_heads=fields.head_count_kv or fields.head_count,
-                head_dim=head_dim,
-                max_position=longest,
-                rms_norm_eps=fields.epsilon,
-                rope_theta=fields.rope_base,
-                rope_scaling=_rope_scaling(fields, tensors.get(ROPE_DIVISORS), architecture),
-                tie_embeddings="output.weight" not in tensors,
-                qkv_bias=any(name.endswith(("attn_q.bias", "attn_k.bias", "attn_v.bias")) for name in tensors),
-                output_bias=any(name.endswith("attn_output.bias") for name in tensors),
-                mlp_bias=any(".ffn_" in name and name.endswith(".bias") for name in tensors),
-                qk_norm=form.qk_norm,
-                window=window,
-                windowed_layers=slides,
-                windowed_rope_theta=fields.windowed_rope_base,
-                eos_token_ids=end_tokens(first),
-            )
-        )
-    )
+    own = f"{architecture}."
+    values = {name.removeprefix(own): field.contents() for name, field in first.fields.items() if name.startswith(own)}
+    of_family = {name: values.pop(name) for name in form.keys if name in values}
+    fields = _read(values, form, own)
+    implied = _implied(fields, form, tensors)
+    given = {form.keys[name]: value for name, value in of_family.items()}
+    implied["num_hidden_layers"] -= given.get("num_nextn_predict_layers") or 0  # they stand behind the others
+    config = _config({**family.defaults, **implied, **form.implied, **given}, form, own)
+    spec = _with_tensors(family.spec(config, end_tokens(first)), tensors)
+    spec = _with_rope(spec, fields, form, tensors, own)
+    if fields.sliding_window and form.is_windowed is None:
+        spec = replace(spec, max_position=min(spec.max_position, fields.sliding_window))
+    elif fields.sliding_window:
+        slides = implied["layer_types"]
+        layers = [
+            layer
+            for layer in range(spec.num_layers)
+            if (form.is_windowed and form.is_windowed(layer) if slides is None else "sliding" in slides[layer])
+        ]
+        spec = replace(spec, window=fields.sliding_window, windowed_layers=frozenset(layers))
+    return check_shape(form.complete(spec))
+
+
+def gguf_family(reader: gguf.GGUFReader) -> tuple[Family, GGUFForm]:
+    """The family that a file's architecture stands for. Raises UnsupportedModel."""
+    architecture = metadata(reader, "general.architecture")
+    known = [(family, family.gguf) for family in FAMILIES.values() if family.gguf is not None]
+    found = [(family, form) for family, form in known if form.architecture == architecture]
+    if not found:
+        names = ", ".join(dict.fromkeys(form.architecture for _, form in known))
+        raise UnsupportedModel(f"general.architecture must be one of {names}, got {architecture}")
+    has_experts = bool(metadata(reader, f"{architecture}.expert_count"))
+    return next((each for each in found if each[1].has_experts == has_experts), found[0])
 
 
 def end_tokens(reader: gguf.GGUFReader) -> tuple[int, ...]:
@@ -119,37 +140,166 @@ def end_tokens(reader: gguf.GGUFReader) -> tuple[int, ...]:
     return gguf_end_tokens(ids, spellings(reader))
 
 
-def _read(reader: gguf.GGUFReader, architecture: str) -> _Metadata:
-    own = f"{architecture}."
-    values: dict[str, Any] = {
-        name.removeprefix(own): field.contents() for name, field in reader.fields.items() if name.startswith(own)
-    }
-    for name, neutral in _HARMLESS.items():
-        value = values.pop(name, None)
+def _read(values: Mapping[str, Any], form: GGUFForm, own: str) -> _Metadata:
+    """The keys that are no family's own."""
+    rest = dict(values)
+    allowed = {**_HARMLESS, **{name: (value,) for name, value in form.must.items()}}
+    for name, neutral in allowed.items():
+        value = rest.pop(name, None)
         if neutral and value is not None and value not in neutral:
             raise UnsupportedModel(f"{own}{name} must be {' or '.join(map(str, neutral))}, got {value}")
     try:
-        return _Metadata.model_validate(values)
+        return _Metadata.model_validate(rest)
     except ValidationError as error:
         raise UnsupportedModel(textwrap.shorten(explain(error, own), 300, placeholder=" ...")) from None
 
 
-def _rope_scaling(fields: _Metadata, divisors: gguf.ReaderTensor | None, architecture: str) -> RopeScaling | None:
-    """As in llama.cpp: a factor of 0 or 1 is none, and the old key counts where the new one is missing."""
-    if fields.rope_scaling_type not in ("none", "linear"):
+def _implied(fields: _Metadata, form: GGUFForm, tensors: Tensors) -> dict[str, Any]:
+    """The fields of a config.json that all architectures fill."""
+    epsilon = fields.rms_epsilon or fields.epsilon
+    if epsilon is None:
         raise UnsupportedModel(
-            f"{architecture}.rope.scaling.type must be none or linear, got {fields.rope_scaling_type}"
+            f"{form.architecture}.attention.layer_norm_rms_epsilon, or layer_norm_epsilon: field required"
         )
+    head_dim = fields.key_length or fields.embedding_length // fields.head_count
+    if fields.value_length not in (None, head_dim):
+        raise UnsupportedModel(
+            f"{form.architecture}.attention.value_length must be {head_dim}, the size of a head, "
+            f"got {fields.value_length}"
+        )
+    return {
+        # The metadata need not say how large the vocabulary is. GGUF lists columns first.
+        "vocab_size": int(tensors["token_embd.weight"].shape[1]),
+        "hidden_size": fields.embedding_length,
+        "intermediate_size": fields.feed_forward_length,
+        "num_hidden_layers": fields.block_count,
+        "num_attention_heads": fields.head_count,
+        "num_key_value_heads": fields.head_count_kv or fields.head_count,
+        "head_dim": head_dim,
+        "max_position_embeddings": fields.context_length,
+        "rms_norm_eps": epsilon,
+        "layer_norm_eps": epsilon,
+        "norm_epsilon": epsilon,
+        "rope_theta": fields.rope_base,
+        "rope_scaling": None,
+        "rope_parameters": None,
+        "sliding_window": fields.sliding_window or None if form.is_windowed is not None else None,
+        "layer_types": _layer_types(fields, form),
+        # What the tensors say.
+        "use_qk_norm": "blk.0.attn_q_norm.weight" in tensors,
+        "use_parallel_residual": "blk.0.ffn_norm.weight" not in tensors,
+    }
+
+
+def _layer_types(fields: _Metadata, form: GGUFForm) -> list[str] | None:
+    pattern = fields.sliding_window_pattern
+    if pattern is None or not fields.sliding_window:
+        return None
+    if isinstance(pattern, int):
+        slides = [layer % pattern != pattern - 1 for layer in range(fields.block_count)]
+        if form.is_windowed is None or slides != [form.is_windowed(layer) for layer in range(fields.block_count)]:
+            raise UnsupportedModel(
+                f"{form.architecture}.attention.sliding_window_pattern must be that of the architecture, got {pattern}"
+            )
+        return None
+    if len(pattern) != fields.block_count:
+        raise UnsupportedModel(
+            f"{form.architecture}.attention.sliding_window_pattern must have {fields.block_count} entries, "
+            f"got {len(pattern)}"
+        )
+    return ["sliding_attention" if slides else "full_attention" for slides in pattern]
+
+
+def _config(values: Mapping[str, Any], form: GGUFForm, own: str) -> ConfigFields:
+    try:
+        return ConfigFields.model_validate(values)
+    except ValidationError as error:
+        words = explain(error)
+        for key, name in form.keys.items():
+            words = words.replace(f"{name}: ", f"{own}{key}: ")
+        raise UnsupportedModel(textwrap.shorten(words, 300, placeholder=" ...")) from None
+
+
+def _with_tensors(spec: ModelSpec, tensors: Tensors) -> ModelSpec:
+    """With what the file's tensors say, and their names of experts and sinks."""
+    experts = spec.experts
+    names = EXPERTS
+    if experts is not None:
+        of_experts = [tensor for name, tensor in tensors.items() if "_exps.weight" in name]
+        is_packed = bool(of_experts) and all(tensor.tensor_type.name == "MXFP4" for tensor in of_experts)
+        experts = replace(experts, is_packed=is_packed and experts.has_biases)
+        names = PACKED_EXPERTS if experts.is_packed else EXPERTS
+    has = _biases(tensors)
+    return replace(
+        spec,
+        tie_embeddings="output.weight" not in tensors,
+        qkv_bias=bool(has & {"attn_q", "attn_k", "attn_v", "attn_qkv"}),
+        output_bias="attn_output" in has,
+        mlp_bias=bool(has & {"ffn_gate", "ffn_up", "ffn_down"}),
+        experts=experts,
+        tensors=replace(
+            spec.tensors,
+            sinks=SINKS if spec.has_sinks else spec.tensors.sinks,
+            experts=(names,) if experts is not None else (),
+        ),
+    )
+
+
+def _biases(tensors: Tensors) -> set[str]:
+    """The layers' tensors that have one."""
+    return {name.split(".")[-2] for name in tensors if name.startswith("blk.") and name.endswith(".bias")}
+
+
+def _with_rope(spec: ModelSpec, fields: _Metadata, form: GGUFForm, tensors: Tensors, own: str) -> ModelSpec:
+    turned = fields.rope_dimensions or spec.head_dim
+    if not form.turns_part and turned != spec.head_dim:
+        raise UnsupportedModel(
+            f"{own}rope.dimension_count must be {spec.head_dim}, the size of a head, got {fields.rope_dimensions}"
+        )
+    scaling = _rope_scaling(fields, tensors, form, own)
+    if isinstance(scaling, LongRope):
+        spec = replace(spec, max_position=min(spec.max_position, scaling.original_max_position))
+    return replace(spec, rotary_dim=turned if form.turns_part else None, rope_scaling=scaling)
+
+
+def _rope_scaling(fields: _Metadata, tensors: Tensors, form: GGUFForm, own: str) -> RopeScaling | None:
+    """As in llama.cpp: a factor of 0 or 1 is none, and the old key counts where the new one is missing."""
+    kind = fields.rope_scaling_type
+    if kind not in ("none", "linear", "yarn", "longrope"):
+        raise UnsupportedModel(f"{own}rope.scaling.type must be none, linear, yarn or longrope, got {kind}")
     factor = 1.0
-    if fields.rope_scaling_type == "linear":
-        factor = fields.rope_scaling_factor or fields.rope_scale_linear or 1.0
-    if divisors is None:
-        return None if factor == 1.0 else LinearRope(factor)
-    if factor != 1.0:
-        raise UnsupportedModel(f"{architecture}.rope.scaling.factor must be 1 beside {ROPE_DIVISORS}, got {factor}")
-    if divisors.tensor_type != gguf.GGMLQuantizationType.F32:
-        raise UnsupportedModel(f"{ROPE_DIVISORS}: type must be F32, got {divisors.tensor_type.name}")
-    values = tuple(divisors.data.ravel().tolist())
+    if kind != "none":
+        factor = fields.rope_scaling_factor or (fields.rope_scale_linear if kind == "linear" else 0.0) or 1.0
+    short, _ = LONG_ROPE
+    if short in tensors:
+        if fields.original_context is None:
+            raise UnsupportedModel(f"{own}rope.scaling.original_context_length must be given beside {short}, got none")
+        return LongRope(_divisors(tensors, short), fields.rope_amplitude, fields.original_context)
+    if fields.rope_amplitude != 1.0:
+        raise UnsupportedModel(f"{own}rope.scaling.attn_factor must be 1.0, got {fields.rope_amplitude}")
+    if ROPE_DIVISORS in tensors:
+        if factor != 1.0:
+            raise UnsupportedModel(f"{own}rope.scaling.factor must be 1 beside {ROPE_DIVISORS}, got {factor}")
+        return DividedRope(_divisors(tensors, ROPE_DIVISORS))
+    if factor == 1.0:
+        return None
+    if kind == "yarn":
+        return YarnRope(
+            factor=factor,
+            original_max_position=fields.original_context or fields.context_length,
+            beta_fast=fields.beta_fast,
+            beta_slow=fields.beta_slow,
+            attention_factor=0.1 * math.log(factor) + 1 if factor > 1 else 1.0,
+            truncate=form.truncates,
+        )
+    return LinearRope(factor)
+
+
+def _divisors(tensors: Tensors, name: str) -> tuple[float, ...]:
+    tensor = tensors[name]
+    if tensor.tensor_type != gguf.GGMLQuantizationType.F32:
+        raise UnsupportedModel(f"{name}: type must be F32, got {tensor.tensor_type.name}")
+    values = tuple(tensor.data.ravel().tolist())
     if not all(0 < value < float("inf") for value in values):
-        raise UnsupportedModel(f"{ROPE_DIVISORS} must hold positive numbers, got {min(values)}")
-    return DividedRope(values)
+        raise UnsupportedModel(f"{name} must hold positive numbers, got {min(values)}")
+    return values

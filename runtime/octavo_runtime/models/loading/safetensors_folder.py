@@ -10,13 +10,21 @@ from safetensors import SafetensorError, safe_open
 
 from octavo_runtime.models.loading.safetensors_files import safetensors_files
 from octavo_runtime.models.spec import UnsupportedModel
+from octavo_runtime.quantization.formats import stored_form
+from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
+from octavo_runtime.quantization.scheme import Scheme, UnsupportedQuantization
+from octavo_runtime.quantization.stored_parts import Part, Weight
 
 STORED_TYPES = ("F64", "F32", "F16", "BF16")
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
+_PACKED = ("_blocks", "_scales")  # weights in MXFP4
+
 # Tensors that a checkpoint may hold without being read; transformers drops the same.
 _UNREAD = (
     r"(.*\.)?rotary_emb\.inv_freq",  # a table that older versions saved; it follows from the configuration
+    r".*\.self_attn\.([qkv]_scale|[kv]_proj\.([kv]|output)_scale)",  # of a KV cache of 8 bits, if that is asked for
+    r"(.*\.)?(attn|attention)\.(masked_)?bias",  # the mask of what comes later, of the oldest models
 )
 # The text of a model that sees pictures, in the names of older and newer checkpoints; and the rest of it.
 _TEXT = {"language_model.model.": "model.", "model.language_model.": "model.", "language_model.lm_head.": "lm_head."}
@@ -27,7 +35,16 @@ class SafetensorsFolder:
     """The tensors of a folder's model, read one at a time through memory maps. A checkpoint of the decoder alone, whose
     names lack `model.`, is read as one that has it, and one of a model that sees pictures as its text."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        unread: tuple[str, ...] = (),
+        beginnings: tuple[tuple[str, str], ...] = (),
+        scheme: Scheme | None = None,
+    ) -> None:
+        """unread: how the names of tensors begin that are passed over. beginnings: see TensorNames. scheme: how
+        projections are stored in fewer bits, if some are."""
+        self._form = None if scheme is None else stored_form(scheme)
         self._files: dict[str, tuple[Any, str]] = {}
         for path in safetensors_files(folder):
             handle = _open(path)
@@ -35,10 +52,21 @@ class SafetensorsFolder:
                 if name in self._files:
                     raise UnsupportedModel(f"{path}: tensor {name} is in another file too")
                 self._files[name] = handle, name
+        if beginnings:
+            self._files = {_renamed(name, beginnings): at for name, at in self._files.items()}
         if any(name.startswith(tuple(_TEXT)) for name in self._files):
             self._files = {_text_name(name): at for name, at in self._files.items() if not _PICTURES.fullmatch(name)}
         if "embed_tokens.weight" in self._files:
             self._files = {name if name == _HEAD else f"model.{name}": at for name, at in self._files.items()}
+        self._files = {name: at for name, at in self._files.items() if not name.startswith(unread)}
+
+    def has(self, name: str) -> bool:
+        """Whether there is a tensor of that name."""
+        return name in self._files or self._is_packed(name)
+
+    def stored_name(self, name: str) -> str:
+        """What the files call the tensor of a name, which must be there."""
+        return self._files[name][1]
 
     def ties(self, says_so: bool) -> bool:
         """Whether the output head is the embedding, given what the configuration says: as in transformers, where it
@@ -53,19 +81,71 @@ class SafetensorsFolder:
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Holds the names, shapes and types of all tensors against those that the model reads, before any is read.
         Raises UnsupportedModel, also where a tensor is left over that nobody reads."""
+        read = set(shapes)
         for name, shape in shapes.items():
-            self._check(name, shape)
-        unread = [name for name in self._files if name not in shapes and not re.fullmatch("|".join(_UNREAD), name)]
+            if self._is_packed(name):
+                read |= self._check_parts(name, shape)
+            else:
+                self._check(name, shape)
+        unread = [
+            name
+            for name in self._files
+            if name not in read and not re.fullmatch("|".join(_UNREAD), name) and not self._adds_nothing(name)
+        ]
         if unread:
             raise UnsupportedModel(
                 f"the safetensors files have tensors that the model does not read: {', '.join(unread[:3])}"
                 + (f" and {len(unread) - 3} more" if len(unread) > 3 else "")
             )
 
-    def read(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        """The tensor of a name in its stored type, checked against the shape that the model needs."""
-        self._check(name, shape)
+    def tensor(self, name: str) -> torch.Tensor:
+        """The tensor of a name as it is stored, which must be there."""
         return self._tensor(name)
+
+    def read(self, name: str, shape: tuple[int, ...]) -> torch.Tensor | GroupedMatrix:
+        """The tensor of a name in its stored type, checked against the shape that the model needs."""
+        if not self._is_packed(name):
+            self._check(name, shape)
+            return self._tensor(name)
+        assert self._form is not None
+        self._check_parts(name, shape)
+        module = name.removesuffix("weight")
+        try:
+            return self._form.read(
+                Weight(*shape), lambda part: module + part in self._files, lambda part: self._tensor(module + part)
+            )
+        except UnsupportedQuantization as error:
+            raise UnsupportedModel(f"{name}: {error}") from None
+
+    def _is_packed(self, name: str) -> bool:
+        """Whether a weight is stored in fewer bits."""
+        module = name.removesuffix("weight")
+        return self._form is not None and any(module + marker in self._files for marker in self._form.markers)
+
+    def _check_parts(self, name: str, shape: tuple[int, ...]) -> set[str]:
+        """The names of the tensors that a weight in fewer bits is stored in, all of them checked."""
+        assert self._form is not None
+        module = name.removesuffix("weight")
+        try:
+            parts = self._form.parts(Weight(*shape), lambda part: module + part in self._files)
+        except UnsupportedQuantization as error:
+            raise UnsupportedModel(f"{name}: {error}") from None
+        for part, wanted in parts.items():
+            self._check_part(module + part, wanted)
+        return {module + part for part in parts}
+
+    def _check_part(self, name: str, wanted: Part) -> None:
+        if name not in self._files:
+            raise UnsupportedModel(f"the safetensors files have no tensor {name}")
+        handle, stored = self._files[name]
+        header = handle.get_slice(stored)
+        if (problem := wanted.problem(header.get_dtype(), tuple(header.get_shape()))) is not None:
+            raise UnsupportedModel(f"{name}: {problem}")
+
+    def _adds_nothing(self, name: str) -> bool:
+        """Whether this is the bias of zeros that some quantisers give each projection."""
+        is_bias = name.endswith(".bias") and self._is_packed(name.removesuffix("bias") + "weight")
+        return is_bias and not bool(self._tensor(name).any())
 
     def _check(self, name: str, shape: tuple[int, ...]) -> None:
         if name not in self._files:
@@ -74,8 +154,9 @@ class SafetensorsFolder:
         header = handle.get_slice(stored)
         if (found := tuple(header.get_shape())) != shape:
             raise UnsupportedModel(f"{name}: shape must be {shape}, got {found}")
-        if header.get_dtype() not in STORED_TYPES:
-            raise UnsupportedModel(f"{name}: type must be one of {', '.join(STORED_TYPES)}, got {header.get_dtype()}")
+        types = ("U8",) if name.endswith(_PACKED) else STORED_TYPES
+        if header.get_dtype() not in types:
+            raise UnsupportedModel(f"{name}: type must be one of {', '.join(types)}, got {header.get_dtype()}")
 
     def _hold_the_same(self, one: str, other: str) -> bool:
         first, second = self._tensor(one), self._tensor(other)
@@ -85,6 +166,11 @@ class SafetensorsFolder:
         handle, stored = self._files[name]
         tensor: torch.Tensor = handle.get_tensor(stored)
         return tensor
+
+
+def _renamed(name: str, beginnings: tuple[tuple[str, str], ...]) -> str:
+    found = next(((theirs, ours) for theirs, ours in beginnings if name.startswith(theirs)), None)
+    return name if found is None else found[1] + name.removeprefix(found[0])
 
 
 def _text_name(name: str) -> str:

@@ -26,7 +26,8 @@ def router(state: ServerState) -> APIRouter:
         return None if state.model is None else state.model.max_model_len
 
     def openai(name: str) -> Model:
-        return Model(id=name, created=state.created, max_model_len=limit())
+        task = None if state.model is None else state.model.task.task
+        return Model(id=name, created=state.created, max_model_len=limit(), task=task)
 
     def anthropic(name: str) -> ModelInfo:
         return model_info(name, state.created, limit())

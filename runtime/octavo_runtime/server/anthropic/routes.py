@@ -33,7 +33,7 @@ def router(state: ServerState) -> APIRouter:
     @routes.post("/v1/messages/count_tokens", summary="Count a message's tokens")
     async def count_tokens(body: CountTokensRequest) -> TokenCount:
         """How many tokens a conversation is, with all that the chat template puts around it. Runs nothing."""
-        model = state.model_for(body.model)
+        model = state.model_for(body.model, "generate")
         current_request().field_name = partial(field_name, body)
         return TokenCount(input_tokens=len(await in_thread(prompt_tokens, model, to_chat(body))))
 

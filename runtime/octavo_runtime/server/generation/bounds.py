@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from octavo_runtime.protocol.messages import PRIORITY_LIMIT
 from octavo_runtime.protocol.reason import Mention, Reason
 from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.server.fields.prompts import Prompts, at_most
 from octavo_runtime.server.fields.text import valid_unicode
 from octavo_runtime.server.http.errors import ApiError, invalid
 from octavo_runtime.server.http.record import current_request
@@ -17,12 +18,29 @@ from octavo_runtime.server.state import ServedModel
 
 MOST_PROMPTS = 128  # of one request for completions
 MOST_INPUTS = 2048  # of one request for embeddings; OpenAI's
+Inputs = Annotated[
+    Prompts,
+    at_most(MOST_INPUTS),
+    Field(description=f"Text, token ids, or up to {MOST_INPUTS} of either."),
+]
 MOST_TOP_LOGPROBS = 20  # beside each token of an answer; OpenAI's
 _MOST_PROMPT_LOGPROBS = 2**20  # of one request
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 """A number of tokens that a field asks for; how many fit is for the model to say."""
 
+
+def _cuts(most: int) -> int:
+    if most == 0:
+        raise ValueError("must be at least 1, or -1 for the most that the model takes, got 0")
+    return most
+
+
+TruncateTo = Annotated[int, Field(ge=-1), AfterValidator(_cuts)]
+TRUNCATES = (
+    "Keep only that many tokens of a longer text, or with -1 as many as the model takes: of a model that was made to "
+    "embed or to score the first ones, with the tokenizer's tokens around them, else the last ones."
+)
 Priority = Annotated[int, Field(ge=-PRIORITY_LIMIT, le=PRIORITY_LIMIT)]
 CacheSalt = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(valid_unicode)]
 
@@ -37,6 +55,22 @@ class TokenLimit(NamedTuple):
 def truncated(prompt: list[int], last: int | None) -> list[int]:
     """The last so many tokens of a prompt; None: all."""
     return prompt if last is None else prompt[-last:]
+
+
+def cut_to(model: ServedModel, asked: int | None) -> int | None:
+    """How many tokens of a text are read, of what a request asks for; None: all."""
+    return model.max_model_len if asked == -1 else asked
+
+
+def read_tokens(
+    model: ServedModel, text: str | list[int], add_special_tokens: bool, most: int | None, front: str = ""
+) -> list[int]:
+    """The tokens of a text that is only read, behind the text `front`, or of tokens. most: see TruncateTo."""
+    first = model.task.task != "generate"
+    if isinstance(text, str):
+        kept = most if first else None
+        text = model.tokenizer.encode(front + text, add_special_tokens=add_special_tokens, most=kept)
+    return text[:most] if first else truncated(text, most)
 
 
 def check_text(model: ServedModel, characters: int, field: str, last: int | None = None) -> None:

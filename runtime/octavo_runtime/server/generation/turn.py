@@ -64,7 +64,7 @@ class ChatTurn:
 
 async def begin(state: ServerState, body: ChatCompletionRequest) -> ChatTurn:
     """The turn that a request asks for; nothing runs yet. Raises ApiError or InvalidParameter."""
-    model = state.model_for(body.model)
+    model = state.model_for(body.model, "generate")
     form, params, prompt = await in_thread(_prepared, model, body)
     preamble = partial(ReasoningSpan, opened=prompt.reasoning_open) if prompt.may_reason else None
     form_field = partial(chat_form_field, body, form)

@@ -8,15 +8,14 @@ ANY_IPV6 = "::"
 ANY_IPV4 = "0.0.0.0"  # noqa: S104
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """A listening socket. `::` is every address of this machine, of IPv6 and of IPv4, and those of IPv4 alone where the
-    kernel has no IPv6. Raises OSError."""
-    if host == ANY_IPV6:
-        if socket.has_dualstack_ipv6():
-            return socket.create_server((host, port), family=socket.AF_INET6, backlog=2048, dualstack_ipv6=True)
+    kernel has no IPv6. `shared`: other processes of this user may listen there too. Raises OSError."""
+    dual = host == ANY_IPV6 and socket.has_dualstack_ipv6()
+    if host == ANY_IPV6 and not dual:
         host = ANY_IPV4
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
+    return socket.create_server((host, port), family=family, backlog=2048, reuse_port=shared, dualstack_ipv6=dual)
 
 
 def address(server: ServerConfig, listener: socket.socket) -> str:

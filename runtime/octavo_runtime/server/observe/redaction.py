@@ -25,11 +25,15 @@ _CARD_LENGTHS = range(13, 20)
 
 def redact(text: str) -> str:
     """`text` with [key], [token], [e-mail], [card] and [phone] in the place of such data."""
-    text = _KEY.sub("[key]", text)
-    text = _BEARER.sub(r"\1\2[token]", text)
+    text = redact_keys(text)
     text = _EMAIL.sub("[e-mail]", text)
     text = _DIGIT_GROUPS.sub(lambda match: _without_cards(match[0]), text)
     return _PHONE.sub("[phone]", text)
+
+
+def redact_keys(text: str) -> str:
+    """`text` with [key] and [token] in the place of what opens something."""
+    return _BEARER.sub(r"\1\2[token]", _KEY.sub("[key]", text))
 
 
 def is_card_number(digits: str) -> bool:

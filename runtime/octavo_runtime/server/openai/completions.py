@@ -33,7 +33,7 @@ def router(state: ServerState) -> APIRouter:
     @routes.post("/v1/completions", response_model=Completion)
     async def create_completion(body: CompletionRequest, request: Request) -> Response:
         """How the model goes on from each prompt; several prompts run side by side."""
-        model = state.model_for(body.model)
+        model = state.model_for(body.model, "generate")
         form = body.answer_form()
         params = body.sampling_params(_DEFAULT_MAX_TOKENS, model.defaults, form)
         if form is not None and form.output.json is not None:

@@ -1,9 +1,7 @@
 """POST /v1/embeddings: pooled hidden states of the served model (platform.openai.com/docs/api-reference/embeddings)."""
 
-import asyncio
 import base64
 import struct
-import uuid
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -11,30 +9,27 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from octavo_runtime.engine_process.client import EngineFailure
 from octavo_runtime.protocol.pooling_params import Pooling, PoolingParams
 from octavo_runtime.server.fields.nulls import null_is_absent
-from octavo_runtime.server.fields.prompts import Prompts, at_most, listed
+from octavo_runtime.server.fields.prompts import listed
 from octavo_runtime.server.fields.text import Text
 from octavo_runtime.server.generation.bounds import (
-    MOST_INPUTS,
+    TRUNCATES,
     AtLeastOne,
     CacheSalt,
+    Inputs,
     Priority,
+    TruncateTo,
     check_prompt,
     check_text,
-    truncated,
+    cut_to,
+    read_tokens,
 )
-from octavo_runtime.server.generation.progress import Progress
-from octavo_runtime.server.generation.refusal import refusal
 from octavo_runtime.server.generation.threads import in_thread
-from octavo_runtime.server.http.errors import engine_failed, invalid
+from octavo_runtime.server.generation.vectors import Place, Reading, read_all
+from octavo_runtime.server.http.errors import invalid
 from octavo_runtime.server.http.streaming import whole_answer
-from octavo_runtime.server.observe.prompt_log import log_prompt
 from octavo_runtime.server.state import ServedModel, ServerState
-
-# Inputs of one request that are in the engine at a time: enough to fill its steps, and others get their turn.
-_AT_ONCE = 64
 
 
 class EmbeddingRequest(BaseModel):
@@ -43,22 +38,23 @@ class EmbeddingRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     model: str
-    input: Annotated[
-        Prompts,
-        at_most(MOST_INPUTS),
-        Field(description=f"Text, token ids, or up to {MOST_INPUTS} of either."),
-    ]
+    input: Inputs
     encoding_format: Literal["float", "base64"] | None = Field(
         None, description="Numbers, or their little-endian float32 bytes. Default float."
     )
-    dimensions: int | None = Field(None, description="The model's width, or nothing: embeddings cannot be shortened.")
-    user: Text | None = Field(None, description="Without effect.")
-    pooling: Pooling = Field("mean", description="Of the last hidden states of all tokens, or that of the last one.")
-    normalize: bool = Field(True, description="Scale to length 1.")
-    add_special_tokens: bool = Field(True, description="Those that the tokenizer puts around a text.")
-    truncate_prompt_tokens: AtLeastOne | None = Field(
-        None, description="Keep only that many of each input's last tokens."
+    dimensions: AtLeastOne | None = Field(
+        None, description="Of a model that was made to embed, so many of each vector's first numbers."
     )
+    user: Text | None = Field(None, description="Without effect.")
+    prompt_name: Annotated[Text, Field(max_length=256)] | None = Field(
+        None, description="Which of the model's prompts stands in front of each text; empty for none. Default: its own."
+    )
+    pooling: Pooling | None = Field(
+        None, description="Of the tokens' last hidden states. Default: as the model has it, else mean."
+    )
+    normalize: bool | None = Field(None, description="Scale to length 1. Default: as the model has it, else true.")
+    add_special_tokens: bool = Field(True, description="Those that the tokenizer puts around a text.")
+    truncate_prompt_tokens: TruncateTo | None = Field(None, description=TRUNCATES)
     priority: Priority = Field(0, description="Lower goes first, where the engine's scheduling policy is priority.")
     cache_salt: CacheSalt | None = Field(
         None, description="Requests share cached prefixes only with those of the same salt."
@@ -114,8 +110,8 @@ def router(state: ServerState) -> APIRouter:
     @routes.post("/v1/embeddings", response_model=EmbeddingList)
     async def create_embeddings(body: EmbeddingRequest, request: Request) -> Response:
         """The embedding of each input, from the hidden states of the served model."""
-        model = state.model_for(body.model)
-        _check_dimensions(state, body.dimensions)
+        model = state.model_for(body.model, "generate", "embed")
+        _check_dimensions(state, model, body.dimensions)
         prompts = await in_thread(_token_ids, model, body)
         for index, prompt in enumerate(prompts):
             check_prompt(model, prompt, _field(index, prompts), answered=False)
@@ -124,26 +120,39 @@ def router(state: ServerState) -> APIRouter:
     return routes
 
 
-def _check_dimensions(state: ServerState, dimensions: int | None) -> None:
-    ready = state.engine.ready
-    if dimensions is not None and ready is not None and dimensions != ready.hidden_size:
-        rule = f"must be {ready.hidden_size}, the width of the model, or left out, got {dimensions}"
-        raise invalid("dimensions", rule)
+def _check_dimensions(state: ServerState, model: ServedModel, dimensions: int | None) -> None:
+    ready, task = state.engine.ready, model.task
+    if dimensions is None or ready is None or dimensions == ready.hidden_size:
+        return
+    width = ready.hidden_size
+    if task.lengths and dimensions not in task.lengths:
+        rule = f"must be {width} or one of {', '.join(map(str, task.lengths))}, which the model was trained for"
+    elif not task.shortens:
+        rule = f"must be {width}, the width of the model, or left out"
+    elif dimensions > width:
+        rule = f"must be at most {width}, the width of the model"
+    else:
+        return
+    raise invalid("dimensions", f"{rule}, got {dimensions}")
 
 
 def _token_ids(model: ServedModel, body: EmbeddingRequest) -> list[list[int]]:
     """Of each input. Raises ApiError where one cannot fit the model, before its text is tokenised."""
-    last, prompts = body.truncate_prompt_tokens, listed(body.input)
+    most, prompts = cut_to(model, body.truncate_prompt_tokens), listed(body.input)
+    front = _prompt(model, body.prompt_name)
     for index, one in enumerate(prompts):
         if isinstance(one, str):
-            check_text(model, len(one), _field(index, prompts), last)
-    return [
-        truncated(
-            model.tokenizer.encode(one, add_special_tokens=body.add_special_tokens) if isinstance(one, str) else one,
-            last,
-        )
-        for one in prompts
-    ]
+            check_text(model, len(one), _field(index, prompts), most)
+    return [read_tokens(model, one, body.add_special_tokens, most, front) for one in prompts]
+
+
+def _prompt(model: ServedModel, name: str | None) -> str:
+    """The text that stands in front of each input."""
+    prompts, chosen = model.task.prompts, model.task.default_prompt if name is None else name
+    if chosen and chosen not in prompts:
+        known = ", ".join(prompts) or "none"
+        raise invalid("prompt_name", f"must be one of the model's prompts ({known}), got {chosen[:100]!r}")
+    return prompts[chosen] if chosen else ""
 
 
 def _field(index: int, prompts: Sequence[object]) -> str:
@@ -154,48 +163,15 @@ def _field(index: int, prompts: Sequence[object]) -> str:
 async def _embeddings(
     state: ServerState, model: ServedModel, body: EmbeddingRequest, prompts: Sequence[list[int]]
 ) -> _Items:
-    places = asyncio.Semaphore(_AT_ONCE)
+    params = PoolingParams(pooling=body.pooling, normalize=body.normalize, dimensions=body.dimensions)
 
-    async def item(index: int) -> _Item:
-        async with places:
-            vector = await _embed(state, model, body, prompts[index])
-        # Piece by piece as they come: all at once would hold up everybody's streams.
+    def item(index: int, vector: bytes) -> _Item:
         return _Item("embedding", index, _as_json(vector, body.encoding_format or "float"))
 
-    tasks = [asyncio.create_task(item(index)) for index in range(len(prompts))]
-    try:
-        data = await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    place = Place(body.priority, body.cache_salt or "", "input")
+    data = await read_all(state, model, [Reading(prompt, params) for prompt in prompts], place, item)
     tokens = sum(map(len, prompts))
     return _Items("list", data, body.model, {"prompt_tokens": tokens, "total_tokens": tokens})
-
-
-async def _embed(state: ServerState, model: ServedModel, body: EmbeddingRequest, prompt: list[int]) -> bytes:
-    """Little-endian float32. Raises ApiError; cancelling it aborts the request in the engine."""
-    progress, outcome = Progress(state.metrics, len(prompt)), "aborted"
-    progress.started()
-    if state.log_prompts:
-        log_prompt(model.tokenizer, prompt)
-    params = PoolingParams(pooling=body.pooling, normalize=body.normalize)
-    try:
-        output = await state.engine.embed(
-            uuid.uuid4().hex, prompt, params, priority=body.priority, cache_salt=body.cache_salt or ""
-        )
-        if output.error is not None:
-            outcome = "rejected" if output.error.kind == "invalid" else "error"
-            raise refusal(output.error, lambda _: "input")
-        assert output.embedding is not None
-        progress.embedded(output)
-        outcome = "success"
-        return output.embedding
-    except EngineFailure as error:
-        outcome = "error"
-        raise engine_failed(str(error)) from None
-    finally:
-        progress.ended(outcome)
 
 
 def _as_json(vector: bytes, encoding_format: Literal["float", "base64"]) -> msgspec.Raw:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from octavo_runtime import __version__
 from octavo_runtime.protocol.messages import FinishReason
+from octavo_runtime.protocol.text_task import Task
 from octavo_runtime.server.fields.nulls import is_null
 from octavo_runtime.server.generation.pieces import AnswerFinishReason
 from octavo_runtime.server.generation.token_logprobs import ChatLogprobs, CompletionLogprobs
@@ -105,13 +106,15 @@ class Completion(BaseModel):
 
 
 class Model(BaseModel):
-    """A name that the model is served by. max_model_len: null while it loads."""
+    """A name that the model is served by. max_model_len, and task, which is what it was made for: null while it
+    loads."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: Literal["octavo"] = "octavo"
     max_model_len: int | None
+    task: Task | None = None
 
 
 class ModelList(BaseModel):

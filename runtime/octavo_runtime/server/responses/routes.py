@@ -35,7 +35,7 @@ def router(state: ServerState) -> APIRouter:
     @routes.post("/v1/responses/input_tokens", summary="Count a response's input tokens")
     async def count_input_tokens(body: ResponsesRequest) -> InputTokens:
         """How many tokens the input is, with all that the chat template puts around it. Runs nothing."""
-        model = state.model_for(body.model)
+        model = state.model_for(body.model, "generate")
         current_request().field_name = partial(field_name, body)
         return InputTokens(input_tokens=len(await in_thread(prompt_tokens, model, to_chat(body))))
 

@@ -188,24 +188,37 @@ class CallParser:
         return self._go(self._after) if reach.ended or reach.broken else []
 
     def _after(self) -> list[Event] | None:
-        syntax, stripped = self._syntax, self._pending.lstrip()
+        syntax = self._syntax
+        for mark in syntax.call_close:
+            stripped = self._pending.lstrip()
+            if stripped.startswith(mark):
+                self._pending = stripped.removeprefix(mark)
+        stripped = self._pending.lstrip()
         blanks = len(self._pending) - len(stripped)
         if not stripped:
             return None
+        if any(mark.startswith(stripped) for mark in (*syntax.call_close, syntax.call_open)):
+            return self._go(self._head) if stripped == syntax.call_open else self._wait_for_mark()
+        if syntax.call_open and stripped.startswith(syntax.call_open):
+            return self._go(self._head)
         if syntax.close and stripped.startswith(syntax.close):
             self._take(blanks + len(syntax.close))
             self._after_call = True
             return self._go(self._prose)
         if syntax.close.startswith(stripped) or stripped.rstrip() == syntax.separator:
-            if self._finished:
-                self._pending = ""
-            return None
+            return self._wait_for_mark()
         if syntax.separator and stripped.startswith(syntax.separator):
             self._hold(blanks + len(syntax.separator))
             return self._go(self._head)
         if stripped.startswith("{"):
             return self._go(self._head)
         return self._go(self._prose)
+
+    def _wait_for_mark(self) -> list[Event] | None:
+        """For the rest of what is none of a call's own text; what the answer's end cut of it is dropped."""
+        if self._finished:
+            self._pending = ""
+        return None
 
     def _go(self, state: Callable[[], list[Event] | None], *events: Event) -> list[Event]:
         self._state = state

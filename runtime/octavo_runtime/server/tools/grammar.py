@@ -32,9 +32,9 @@ def calls(
     ]
     assert len(lines) == _LINES_BEFORE
     for number, (name, schema) in enumerate(schemas.items()):
-        head = f'{{"name": "{name}", "{syntax.argument_key}": '
+        head, _, tail = syntax.written_call.replace("$name", name).partition("$arguments")
         lines += [
-            f'call_{number}: {json.dumps(head)} arguments_{number} "}}"',
+            f"call_{number}: {json.dumps(head)} arguments_{number} {json.dumps(tail)}",
             f"arguments_{number}: %json {_schema(schema)}",
         ]
     return "\n".join(lines) + "\n"

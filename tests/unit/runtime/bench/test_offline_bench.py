@@ -3,14 +3,16 @@ stand beside a peer's."""
 
 import hashlib
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from small_models import SHAPES, save
 
-from octavo_runtime.bench import serve
+from octavo_runtime.bench import kernels, serve
 from octavo_runtime.bench.jobs import Job
 from octavo_runtime.bench.offline_requests import equal_lengths, shared_prefix, sharegpt, workload
 from octavo_runtime.bench.rows import find_peer
@@ -44,6 +46,32 @@ def test_peers_are_saved_for_both_cards(device):
     assert {"sharegpt", "1024x128", "prefix", "1@128", "256@512", "8@16384"} <= peer.rows.keys()
     assert find_peer("none", device) is None
     assert find_peer("auto", "a CPU") is None
+
+
+def test_attention_has_peers_of_its_own():
+    peer = find_peer("auto", "NVIDIA H200", kind="attention")
+    assert peer is not None
+    ours = {f"decode {batch} x {context}" for batch, context in kernels.DECODES}
+    ours |= {f"prefill {batch} x {new} of {context}" for batch, new, context in kernels.PREFILLS}
+    assert ours == peer.rows.keys()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+def test_kernels_are_measured_on_a_gpu_alone():
+    with pytest.raises(BadOption, match="needs a CUDA GPU"):
+        kernels.run("llama-3.1-8b", "auto", None, as_json=True)
+
+
+@pytest.mark.gpu
+def test_kernels_are_measured(tmp_path):
+    """In a process of its own: what it leaves on the GPU is not to be counted by tests of memory."""
+    options = ["--model", "llama-3.1-8b", "--peers", "none", "--save", str(tmp_path / "saved.json"), "--json"]
+    command = [sys.executable, "-m", "octavo_runtime", "bench", "kernels", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = json.loads(done.stdout)["rows"]
+    assert len(rows) == 1 + 5 * len(kernels.ROWS) + len(kernels.DECODES) + len(kernels.PREFILLS)
+    assert all(row[figure] > 0 for row in rows for figure in row.keys() - {"name"})
+    assert find_peer(str(tmp_path / "saved.json"), "any").rows.keys() == {row["name"] for row in rows}
 
 
 def test_what_is_no_peer_table_is_refused(tmp_path):

@@ -104,7 +104,7 @@ def compare(decoder: Decoder, rows: int, dtype: torch.dtype) -> None:
     cache, batch = random_cache(decoder.spec, rows, dtype), step(rows)
     expected_cache = cache.clone()
     plans = decoder.plan_attention(batch, expected_cache)
-    expected = decoder.few_rows(decoder.embedding(batch.token_ids), batch, plans, expected_cache)
+    expected = decoder.few_rows(decoder.embedding(batch.token_ids, batch.positions), batch, plans, expected_cache)
     found = decoder.forward(batch, cache)
     assert found.equal(expected)
     assert cache.equal(expected_cache)

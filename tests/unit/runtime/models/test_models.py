@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from family_models import FAMILIES, save
-from small_models import random_prompts, run, tokens_of
+from latent_models import LATENT_FAMILIES
+from small_models import cache_shape, random_prompts, run, tokens_of
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
@@ -14,6 +15,7 @@ from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
 from octavo_runtime.models.loading.weights import build_decoder, tensor_shapes
 from octavo_runtime.models.spec import UnsupportedModel
+from octavo_runtime.planning.memory import kv_bytes_per_block
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.protocol.step import Slice
 from octavo_runtime.worker.batch import build_batch
@@ -33,7 +35,7 @@ def test_scores_equal_transformers(family, tmp_path):
     ours.reach(BLOCK * BLOCKS)
     spec, prompts = ours.spec, random_prompts(*LENGTHS.values())
     tables = np.random.default_rng(0).permutation(3 * BLOCKS).astype(np.int32).reshape(3, BLOCKS)
-    cache = torch.full((spec.num_layers, 2, 3 * BLOCKS, BLOCK, spec.num_kv_heads, spec.head_dim), torch.nan)
+    cache = torch.full(cache_shape(spec, 3 * BLOCKS, BLOCK), torch.nan)
     found: dict[int, list[torch.Tensor]] = {row: [] for row in LENGTHS}
     done = dict.fromkeys(LENGTHS, 0)
     for step in STEPS:
@@ -52,7 +54,7 @@ def test_scores_equal_transformers(family, tmp_path):
 def test_greedy_tokens_equal_transformers_in_chunks_with_a_prefix_and_preempted(family, tmp_path):
     model = save(FAMILIES[family], tmp_path)
     spec = spec_from_folder(tmp_path)
-    block_bytes = 16 * spec.num_layers * 2 * spec.num_kv_heads * spec.head_dim * 4
+    block_bytes = kv_bytes_per_block(spec, 16, 4)
     engine = Engine(
         EngineConfig(
             model=str(tmp_path),
@@ -78,7 +80,10 @@ def test_greedy_tokens_equal_transformers_in_chunks_with_a_prefix_and_preempted(
         assert scores.argmax(-1).tolist() == answer
 
 
-HALF = ("mistral, window", "gemma 2", "gemma 3", "phi 3, longrope", "olmo 2", "command r7b", "starcoder 2", "stablelm")
+HALF = (
+    *("mistral, window", "gemma 2", "gemma 3", "phi 3, longrope", "olmo 2", "command r7b", "starcoder 2", "stablelm"),
+    *("deepseek v2", "deepseek v3", "minicpm 3"),
+)
 
 
 @pytest.mark.parametrize("family", HALF)
@@ -90,8 +95,10 @@ def test_in_16_bits_scores_are_about_as_exact_as_transformers(family, tmp_path):
     spec, [prompt] = ours.spec, random_prompts(60)
     exact = theirs(torch.tensor([prompt])).logits[0]
     rounded = theirs.to(torch.bfloat16)(torch.tensor([prompt])).logits[0].float()
-    shape = spec.num_layers, 2, BLOCKS, BLOCK, spec.num_kv_heads, spec.head_dim
-    cache, tables = torch.zeros(shape, dtype=torch.bfloat16), np.arange(BLOCKS, dtype=np.int32).reshape(1, BLOCKS)
+    cache, tables = (
+        torch.zeros(cache_shape(spec, BLOCKS, BLOCK), dtype=torch.bfloat16),
+        np.arange(BLOCKS, dtype=np.int32).reshape(1, BLOCKS),
+    )
     parts = [Slice(0, 0, prompt[:40]), Slice(0, 40, prompt[40:41]), Slice(0, 41, prompt[41:])]
     found = torch.cat([ours.logits(ours.forward(build_batch([part], tables, BLOCK, CPU), cache)) for part in parts])
     assert (found - exact).abs().max() < 1.5 * (rounded - exact).abs().max()
@@ -139,7 +146,13 @@ def test_dummy_weights_serve_a_shape_without_a_checkpoint(tmp_path):
     assert len(outputs) == 5
 
 
-@pytest.mark.parametrize("family", ["llama, tied embeddings", "llama, biases"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        *("llama, tied embeddings", "llama, biases", "qwen 2 moe", "granite moe, shared", "ernie 4.5 moe", "phi moe"),
+        *LATENT_FAMILIES,
+    ],
+)
 def test_the_tensors_that_are_checked_are_those_that_are_read(family, tmp_path):
     save(FAMILIES[family], tmp_path)
     spec, read = spec_from_folder(tmp_path), {}

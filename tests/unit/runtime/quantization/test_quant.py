@@ -5,7 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo_runtime.layers.linear import FEW_ROWS, MANY_ROWS, DenseLinear, PrepackedLinear, build_linear, padded_rows
+from octavo_runtime.layers.linear import (
+    FEW_ROWS,
+    MANY_ROWS,
+    DenseLinear,
+    PrepackedLinear,
+    build_linear,
+    pack_linear,
+    padded_rows,
+)
 from octavo_runtime.layers.lm_head import FEW_WIDE_ROWS, build_lm_head
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix, concatenate
 
@@ -109,8 +117,14 @@ def test_float32_computes_with_the_dequantized_weight_itself():
     assert projection.num_bytes == 16 * 64 * 4
 
 
-def test_groups_of_both_kinds_are_not_one():
-    assert concatenate([random_groups(16, 32), random_8_bit_groups(16, 32)]) is None
+def test_groups_of_both_kinds_are_one_projection_of_two_parts():
+    four, eight = random_groups(40, 64), random_8_bit_groups(16, 64)
+    stored, bias = concatenate([four, eight, four]), torch.randn(96)
+    x = torch.randn(3, 64)
+    packed = pack_linear(stored, bias)
+    expected = x.double() @ stored.dequantize().double().T + bias.double()
+    torch.testing.assert_close(packed(x).double(), expected, rtol=1e-3, atol=1e-3)
+    assert packed.num_bytes == sum(pack_linear(part).num_bytes for part in (four, eight, four)) + 96 * 4
 
 
 def test_few_numbers_of_rows_serve_all_batches():

@@ -31,7 +31,8 @@ def written(syntax):
     """An answer of two calls, as the grammar of a forced one has it."""
     form = SYNTAXES[syntax]
     calls = [
-        f'{{"name": "{name}", "{form.argument_key}": {text}}}' for name, text in (("weather", PARIS), ("now", NOW))
+        form.written_call.replace("$name", name).replace("$arguments", text)
+        for name, text in (("weather", PARIS), ("now", NOW))
     ]
     return form.written_open + form.written_separator.join(calls) + form.written_close
 

@@ -38,6 +38,19 @@ def hermes(name="get_weather", arguments=PARIS):
     return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
 
 
+V3_CALL = "<｜tool▁call▁begin｜>function<｜tool▁sep｜>{}\n```json\n{}\n```<｜tool▁call▁end｜>"
+V31_CALL = "<｜tool▁call▁begin｜>{}<｜tool▁sep｜>{}<｜tool▁call▁end｜>"
+KIMI_CALL = "<|tool_call_begin|>functions.{}:{}<|tool_call_argument_begin|>{}<|tool_call_end|>"
+
+
+def deepseek(*calls):
+    return "<｜tool▁calls▁begin｜>" + "\n".join(calls) + "<｜tool▁calls▁end｜>"
+
+
+def kimi(*calls):
+    return "<|tool_calls_section_begin|>" + "".join(calls) + "<|tool_calls_section_end|>"
+
+
 ONE = [["get_weather", PARIS]]
 TWO = [["get_weather", PARIS], ["now", "{}"]]
 
@@ -82,6 +95,18 @@ READ = [
     ("mistral", "[TOOL_CALLS]rm[ARGS]{}", "[TOOL_CALLS]rm[ARGS]{}", []),
     ("mistral", "[TOOL_CALLS] []", "[TOOL_CALLS] []", []),
     ("mistral", "[1, 2]", "[1, 2]", []),
+    ("deepseek_v3", deepseek(V3_CALL.format("get_weather", PARIS)), "", ONE),
+    ("deepseek_v3", f'So:\n{deepseek(V3_CALL.format("get_weather", PARIS), V3_CALL.format("now", "{}"))}', "So:", TWO),
+    ("deepseek_v3", deepseek(V3_CALL.format("now", "{}")).removesuffix("end｜>"), "", [["now", "{}"]]),
+    ("deepseek_v3", deepseek(V3_CALL.format("now", "{}")) + "\nDone.", "Done.", [["now", "{}"]]),
+    ("deepseek_v3", deepseek(V3_CALL.format("rm", "{}")), deepseek(V3_CALL.format("rm", "{}")), []),
+    ("deepseek_v3", "<｜tool▁calls▁begin｜> none", "<｜tool▁calls▁begin｜> none", []),
+    ("deepseek_v31", deepseek(V31_CALL.format("get_weather", PARIS), V31_CALL.format("now", "{}")), "", TWO),
+    ("deepseek_v31", f'Hm. {deepseek(V31_CALL.format("now", "{}"))}', "Hm.", [["now", "{}"]]),
+    ("kimi_k2", kimi(KIMI_CALL.format("get_weather", 0, PARIS)), "", ONE),
+    ("kimi_k2", f'So.{kimi(KIMI_CALL.format("get_weather", 0, PARIS), KIMI_CALL.format("now", 1, "{}"))}', "So.", TWO),
+    ("kimi_k2", kimi(KIMI_CALL.format("now", 12, "{}")).partition("<|tool_call_end|>")[0], "", [["now", "{}"]]),
+    ("kimi_k2", kimi(KIMI_CALL.format("rm", 0, "{}")), kimi(KIMI_CALL.format("rm", 0, "{}")), []),
 ]  # fmt: skip
 
 
@@ -94,7 +119,7 @@ def test_whole_and_character_by_character(syntax, text, content, calls):
 @pytest.mark.parametrize("syntax", list(SYNTAXES))
 def test_calls_as_the_grammar_writes_them(syntax):
     form = SYNTAXES[syntax]
-    calls = [f'{{"name": "{name}", "{form.argument_key}": {arguments}}}' for name, arguments in TWO]
+    calls = [form.written_call.replace("$name", name).replace("$arguments", arguments) for name, arguments in TWO]
     text = form.written_open + form.written_separator.join(calls) + form.written_close
     assert read(syntax, [text], forced=True) == ("", TWO)
 
@@ -112,6 +137,9 @@ def test_arguments_go_out_as_they_come():
 FRAGMENTS = [
     "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "[ARGS]", "[CALL_ID]", *"[];,{}",
     '{"name": "now", "arguments": {}}', '{"name": "now", "parameters": {"a": "}<"}}', '{"name": "rm", "arguments": {}}',
+    "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>",
+    "<｜tool▁call▁end｜>", "```json",
+    "<|tool_calls_section_begin|>", "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>", "```",
     '"name"', ": ", "now", "{}", '"', "\\", "\n", " ", "text", "<", "é", "<think>", "</think>",
 ]  # fmt: skip
 TEXTS = st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join)
@@ -234,6 +262,9 @@ def test_a_text_that_leaves_the_reasoning_open():
         ("{{ '[TOOL_CALLS]' }}", "mistral"),
         ("{{ '<|python_tag|>' }}", "llama3"),
         ('Respond in the format {"name": function name, "parameters": dictionary}', "llama3"),
+        ("{{ '<｜tool▁calls▁begin｜>' }}{{ '\\n```json\\n' }}", "deepseek_v3"),
+        ("{{ '<｜tool▁calls▁begin｜>' }}", "deepseek_v31"),
+        ("<|tool_calls_section_begin|>", "kimi_k2"),
         ("{{ message.content }}", None),
     ],
 )

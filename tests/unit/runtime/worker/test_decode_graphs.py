@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from family_models import save as save_family
+from latent_models import LATENT_FAMILIES
 from small_models import SHAPES, make_engine, random_prompts, run, save, tokens_of
 
 from octavo_runtime.engine.engine import Engine
@@ -72,6 +74,18 @@ def test_the_tokens_are_the_same(make, folder, params, settings):
         outputs = run(engine, prompts, PARAMS[params])
         answers.append([[tokens_of(one, index) for index in range(PARAMS[params].n)] for one in outputs])
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_latents_too(make, settings, tmp_path):
+    save_family(LATENT_FAMILIES["deepseek v3"], tmp_path)
+    fields = SETTINGS[settings] | ({"kv_cache_memory": "130Ki"} if settings == "preempted" else {})
+    prompts = random_prompts(*LENGTHS)
+    with_them, without = (
+        [tokens_of(one) for one in run(turn(make(tmp_path, **fields)), prompts, PARAMS["seeded"])]
+        for turn in (with_graphs, without_graphs)
+    )
+    assert with_them == without
 
 
 def test_a_crowd_of_all_kinds_draws_the_same_tokens(make, folder):

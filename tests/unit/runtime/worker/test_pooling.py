@@ -25,7 +25,7 @@ MAX_MODEL_LEN = 256
 TOLERANCE = 1e-4
 LENGTHS = (1, 2, 15, 16, 17, 60, 150)
 GREEDY = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
-MEAN, LAST = PoolingParams(pooling="mean"), PoolingParams(pooling="last")
+MEAN, LAST = PoolingParams(pooling="mean", normalize=True), PoolingParams(pooling="last", normalize=True)
 KINDS = [
     PoolingParams(pooling=pooling, normalize=normalize) for pooling in ("mean", "last") for normalize in (False, True)
 ]
@@ -230,8 +230,8 @@ def test_bad_prompts_are_named(model, prompt, words):
 @pytest.mark.parametrize(
     ("given_", "words"),
     [
-        ({"pooling": "max"}, "pooling must be mean or last, got 'max'"),
-        ({"pooling": ["mean"]}, r"pooling must be mean or last, got \['mean'\]"),
+        ({"pooling": "best"}, "pooling must be mean, last, cls or max, got 'best'"),
+        ({"pooling": ["mean"]}, r"pooling must be mean, last, cls or max, got \['mean'\]"),
         ({"normalize": 1}, "normalize must be true or false, got 1"),
     ],
 )
@@ -293,10 +293,11 @@ async def test_cancelling_aborts(model):
         ]
         engine.suspend()
         leaving = asyncio.create_task(client.embed("l", [1] * 100, LAST))
-        await asyncio.sleep(0.05)  # it is on its way
+        await asyncio.sleep(0.5)  # it is on its way
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
+        await asyncio.sleep(0.5)  # so is its end
         engine.resume()
         await client.embed("l", [1, 2], LAST)
         assert client.load.prefix_queries == 2, "nothing was computed for the one that left"
@@ -318,7 +319,7 @@ async def test_offline_and_in_asyncio_with_the_real_model():
     async with await AsyncEngine.start("builtin://smollm2", **settings_) as engine:
         again = await asyncio.gather(*(engine.embed(text) for text in texts))
         assert np.stack(again) == pytest.approx(found, abs=TOLERANCE)
-        with pytest.raises(InvalidParameter, match="pooling must be mean or last, got 'first'"):
+        with pytest.raises(InvalidParameter, match="pooling must be mean, last, cls or max, got 'first'"):
             await engine.embed("a", "first")
         with pytest.raises(InvalidParameter, match="prompt must have at least 1 token, got 0"):
             await engine.embed("")

@@ -7,13 +7,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from small_models import SHAPES, make_engine, random_prompts, run, save, tokens_of
+from small_models import SHAPES, cache_shape, make_engine, random_prompts, run, save, tokens_of
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.families.gemma2 import SANDWICHED
 from octavo_runtime.models.families.olmo2 import BEHIND
 from octavo_runtime.models.loading.weights import build_decoder
+from octavo_runtime.models.spec import LatentHeads
 from octavo_runtime.models.tensor_names import TensorNames
 from octavo_runtime.planning import memory as planning
 from octavo_runtime.planning.known_models import find_spec
@@ -57,6 +58,10 @@ SPECS = {
         activation="gelu_tanh",
         tensors=SANDWICHED,
     ),
+    "latents": replace(
+        PLAIN, num_kv_heads=6, rotary_dim=12, interleaved_rope=True, latent=LatentHeads(24, 18, query_rank=20)
+    ),
+    "latents, direct queries": replace(PLAIN, num_kv_heads=6, rotary_dim=8, latent=LatentHeads(24, 32)),
     "multiplied": replace(PLAIN, embedding_multiplier=3.0, residual_multiplier=0.3, attention_scale=0.1),
 }
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
@@ -90,7 +95,7 @@ def random_decoder(spec, device: str, dtype: torch.dtype) -> Decoder:
 
 def random_cache(decoder: Decoder, rows: int) -> torch.Tensor:
     spec, weight = decoder.spec, decoder.embedding.weight
-    shape = (spec.num_layers, 2, rows * BLOCKS, BLOCK, spec.num_kv_heads, spec.head_dim)
+    shape = cache_shape(spec, rows * BLOCKS, BLOCK)
     return torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(weight)
 
 

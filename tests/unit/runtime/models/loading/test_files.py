@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from octavo_runtime.models.loading.files import ModelNotFound, locate
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.models.loading.selection import ModelNotFound
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORIES = {
@@ -101,7 +102,8 @@ def hub():
 def _locate(endpoint: str, home: Path, model: str, **environment: str) -> dict[str, object]:
     """locate() in a process of its own: huggingface_hub reads its settings once, at import."""
     code = (
-        "import sys, json\nfrom octavo_runtime.models.loading.files import locate, ModelNotFound\n"
+        "import sys, json\nfrom octavo_runtime.models.loading.files import locate\n"
+        "from octavo_runtime.models.loading.selection import ModelNotFound\n"
         "try:\n    f = locate(sys.argv[1])\n"
         "    found = {'name': f.name, 'gguf': f.gguf and f.gguf.name, 'files': sorted(\n"
         "        str(p.relative_to(f.folder)) for p in f.folder.rglob('*') if not p.is_dir())}\n"
@@ -213,7 +215,10 @@ def test_parts_of_one_gguf_model_are_one_model(tmp_path):
         ("builtin://gpt5", "no builtin model 'gpt5'; there is: smollm2"),
         ("/no/such/folder", "/no/such/folder does not exist"),
         ("file://relative", "absolute path"),
-        ("s3://bucket/model", "must be builtin://NAME, hf://OWNER/NAME, file:///PATH or a path"),
+        (
+            "gs://bucket/model",
+            "must be builtin://NAME, hf://OWNER/NAME, s3://BUCKET/PREFIX, oci://REGISTRY/NAME:TAG",
+        ),
         ("hf://justname", "hf://OWNER/NAME"),
         ("hf://a/b/../../etc", "hf://OWNER/NAME"),
         ("", "does not exist|neither"),

@@ -211,7 +211,7 @@ def test_a_configuration_that_cannot_be_served_is_one_line_and_exit_code_2_of_th
 
 
 def test_a_model_that_cannot_be_served_is_a_value_error_of_llm(saved, tmp_path):
-    lay(tmp_path, saved[0], {**saved[1], "quantization_config": {"quant_method": "fp8"}})
+    lay(tmp_path, saved[0], {**saved[1], "quantization_config": {"quant_method": "hqq"}})
     lay_tokenizer(tmp_path)
-    with pytest.raises(ValueError, match=r"config\.json: quantization_config must be unset.* got fp8"):
+    with pytest.raises(ValueError, match=r"config\.json: quantization_config.quant_method must be one of .* got 'hqq'"):
         LLM(str(tmp_path), device="cpu")

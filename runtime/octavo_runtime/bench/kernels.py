@@ -1,0 +1,215 @@
+"""`octavo bench kernels`: the products and the attention of a decoder's layers on a GPU, each by itself, beside what
+its memory gives.
+
+Each is captured so often in one CUDA graph that what it reads does not stay in the GPU's cache, and lies at other
+addresses every time; a figure is the graph's time over the number of launches, the best of five."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from functools import lru_cache, partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from octavo_kernels.latent_decode import latent_decode
+from octavo_kernels.paged_decode import paged_decode, plan_decode
+from octavo_kernels.paged_prefill import paged_prefill, plan_prefill
+from octavo_runtime.bench.machine import machine
+from octavo_runtime.bench.rows import Peer, Row, find_peer, publish, save
+from octavo_runtime.config.options import BadOption
+from octavo_runtime.layers.linear import build_linear
+from octavo_runtime.models.loading.config_json import spec_from_config
+from octavo_runtime.models.spec import ModelSpec
+from octavo_runtime.planning.known_models import find_config
+
+ROWS = (1, 8, 32, 64, 128, 256)
+DECODES = tuple(
+    (batch, context)
+    for batch, contexts in {
+        1: (1024, 8192, 65536),
+        8: (1024, 8192, 16384),
+        32: (1024, 4096, 16384),
+        128: (512, 1024, 4096),
+        256: (512, 1024, 4096),
+    }.items()
+    for context in contexts
+)
+"""Sequences and their tokens, of which one is new."""
+
+PREFILLS = (
+    (1, 512, 512),
+    (1, 2048, 2048),
+    (1, 8192, 8192),
+    (4, 2048, 2048),
+    (16, 512, 512),
+    (1, 2048, 16384),
+    (8, 4, 4096),
+)
+"""Sequences, their new tokens, and all of their tokens."""
+
+_BLOCK_SIZE = 16
+_CACHE_BYTES = 2**28  # several times what a GPU's cache holds
+_READ_BYTES = 2**32
+_MOST_LAUNCHES = 64
+_RUNS = 5
+
+
+def run(model: str, peers: str, saved: str | None, *, as_json: bool) -> None:
+    """Measures and prints. Raises BadOption without a GPU, and for a model whose shape is not known."""
+    if not torch.cuda.is_available():
+        raise BadOption("bench kernels needs a CUDA GPU, and torch finds none")
+    config = find_config(model)
+    if config is None:
+        raise BadOption(f"model: must be one whose shape octavo plan knows, such as llama-3.1-8b, got {model!r}")
+    device = machine(torch.cuda.get_device_name())
+    peer = find_peer(peers, device, kind="attention")
+    spec = spec_from_config(config)
+    read = _read_speed()
+    rows = [Row("read", {"gb_s": read / 1e9}), *_products(spec, read), *_decodes(spec, read), *_prefills(spec)]
+    publish("kernels", device, f"{model}, bfloat16, microseconds", rows, peer, as_json=as_json)
+    if saved is not None:
+        save(saved, Peer("Octavo", device, f"{datetime.now():%Y-%m-%d}", {row.name: row.figures for row in rows}))
+
+
+def _read_speed() -> float:
+    """Bytes a second that a sum over a large tensor reads."""
+    numbers = torch.ones(_READ_BYTES // 4, device="cuda")
+    return _READ_BYTES / _seconds([lambda: numbers.sum()])
+
+
+def _products(spec: ModelSpec, read: float) -> Iterator[Row]:
+    """of_read: the share of the memory's speed at which the weights come."""
+    hidden, inner = spec.hidden_size, spec.intermediate_size
+    shapes = {
+        **_projections(spec),
+        "output": (hidden, spec.num_heads * spec.attended_dim),
+        "gate, up": (spec.gate_up_size, hidden),
+        "down": (hidden, inner),
+        "head": (spec.vocab_size, hidden),
+    }
+    for name, shape in shapes.items():
+        size = 2 * math.prod(shape)
+        weights = [_random(*shape) * 0.02 for _ in range(_copies(size))]
+        linears = [build_linear(weight, None, weight.device, weight.dtype) for weight in weights]
+        for count in ROWS:
+            x = _random(count, shape[1])
+            seconds = _seconds([partial(linear, x) for linear in linears])
+            figures = {"us": seconds * 1e6, "gb_s": size / seconds / 1e9, "of_read": size / seconds / read}
+            yield Row(f"{name} x {count}", figures | {"tflop_s": size * count / seconds / 1e12})
+        del weights, linears
+
+
+def _projections(spec: ModelSpec) -> dict[str, tuple[int, int]]:
+    """What is multiplied in front of attention."""
+    hidden, has = spec.hidden_size, spec.latent
+    if has is None:
+        return {"query, key, value": (spec.qkv_size, hidden)}
+    latent = {"latent": (spec.cached_token.width, hidden)}
+    if has.query_rank is None:
+        return {"query": (spec.qkv_size, hidden)} | latent
+    return {"query's latent": (has.query_rank, hidden), "query": (spec.qkv_size, has.query_rank)} | latent
+
+
+def _latent_decodes(spec: ModelSpec, rank: int, read: float) -> Iterator[Row]:
+    width, scale = spec.cached_token.width, spec.head_dim**-0.5
+    for batch, context in DECODES:
+        size, blocks = 2 * batch * context * width, batch * context // _BLOCK_SIZE
+        caches = [_random(blocks, _BLOCK_SIZE, width) for _ in range(_copies(size))]
+        tables, lengths = _scattered(blocks, batch), torch.full((batch,), context, dtype=torch.int32, device="cuda")
+        q = _random(batch, spec.num_heads, width)
+        out = q.new_empty(batch, spec.num_heads, rank)
+        seconds = _seconds([partial(latent_decode, q, cache, tables, lengths, scale, rank, out) for cache in caches])
+        figures = {"us": seconds * 1e6, "gb_s": size / seconds / 1e9, "of_read": size / seconds / read}
+        flops = 2 * batch * context * spec.num_heads * (width + rank)
+        yield Row(f"decode {batch} x {context}", figures | {"tflop_s": flops / seconds / 1e12})
+
+
+def _decodes(spec: ModelSpec, read: float) -> Iterator[Row]:
+    if spec.latent is not None:
+        yield from _latent_decodes(spec, spec.latent.rank, read)
+        return
+    for batch, context in DECODES:
+        size = 4 * batch * context * spec.num_kv_heads * spec.head_dim
+        caches, tables = _paged(spec, batch, context, _copies(size))
+        lengths = torch.full((batch,), context, dtype=torch.int32, device="cuda")
+        q = _random(batch, spec.num_heads, spec.head_dim)
+        plan = plan_decode(tables, lengths, caches[0][0], spec.num_heads)
+        scale, out = spec.head_dim**-0.5, torch.empty_like(q)
+        calls = [partial(paged_decode, q, *cache, tables, lengths, scale, out, plan) for cache in caches]
+        seconds = _seconds(calls)
+        figures = {"us": seconds * 1e6, "gb_s": size / seconds / 1e9, "of_read": size / seconds / read}
+        yield Row(f"decode {batch} x {context}", figures)
+
+
+def _prefills(spec: ModelSpec) -> Iterator[Row]:
+    """Of latent attention what is attended to once it is expanded."""
+    for batch, new, context in PREFILLS:
+        caches, tables = _paged(spec, batch, context, _copies(4 * batch * context * spec.num_kv_heads * spec.head_dim))
+        lengths = torch.full((batch,), context, dtype=torch.int32, device="cuda")
+        start = torch.arange(0, batch * new + 1, new, dtype=torch.int32, device="cuda")
+        q = _random(batch * new, spec.num_heads, spec.head_dim)
+        known = np.tile(np.array([[new, context]]), (batch, 1))
+        plan = plan_prefill(tables, lengths, start, caches[0][0], spec.num_heads, known)
+        scale, out = spec.head_dim**-0.5, torch.empty_like(q)
+        calls = [partial(paged_prefill, q, *cache, tables, lengths, start, new, scale, out, plan) for cache in caches]
+        seconds = _seconds(calls)
+        # Each query attends to itself and what is in front of it: two products of head_dim for each pair.
+        pairs = batch * new * (context - (new - 1) / 2)
+        flops = 4 * pairs * spec.num_heads * spec.head_dim
+        yield Row(f"prefill {batch} x {new} of {context}", {"us": seconds * 1e6, "tflop_s": flops / seconds / 1e12})
+
+
+def _paged(spec: ModelSpec, batch: int, context: int, copies: int) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """Keys and values of one layer, several times, and block tables that scatter the sequences over them."""
+    blocks = batch * context // _BLOCK_SIZE
+    shape = blocks, _BLOCK_SIZE, spec.num_kv_heads, spec.head_dim
+    caches = [(_random(*shape), _random(*shape)) for _ in range(copies)]
+    return caches, _scattered(blocks, batch)
+
+
+def _scattered(blocks: int, batch: int) -> Tensor:
+    """Block tables of sequences that share all blocks between them."""
+    order = torch.randperm(blocks, generator=torch.Generator().manual_seed(0))
+    return order.view(batch, -1).int().cuda()
+
+
+def _copies(size: int) -> int:
+    """How many tensors of so many bytes are more than the cache holds."""
+    return max(1, min(_MOST_LAUNCHES, -(-_CACHE_BYTES // size)))
+
+
+def _random(*shape: int) -> Tensor:
+    return torch.randn(*shape, device="cuda", dtype=torch.bfloat16)
+
+
+@lru_cache
+def _stream() -> torch.cuda.Stream:
+    """One for all: cuBLAS keeps memory for each stream that it has met."""
+    return torch.cuda.Stream()
+
+
+def _seconds(calls: Sequence[Callable[[], object]]) -> float:
+    """Of one call, when all of them run one behind another, in turns and at least 20 times."""
+    turns = -(-20 // len(calls))
+    stream = _stream()
+    with torch.cuda.stream(stream):
+        for call in calls[:2]:
+            call()  # compiles
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        for _ in range(turns):
+            for call in calls:
+                call()
+    graph.replay()
+    best = math.inf
+    for _ in range(_RUNS):
+        before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        before.record()
+        graph.replay()
+        after.record()
+        torch.cuda.synchronize()
+        best = min(best, before.elapsed_time(after) / 1e3)
+    return best / (turns * len(calls))

@@ -1,0 +1,59 @@
+"""`octavo download`: brings a model below a folder, and says what came of it to people, and to the operator."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from octavo_runtime.models.loading.selection import ModelNotFound
+from octavo_runtime.models.sources.download import NoRoom, download
+from octavo_runtime.models.sources.progress import Progress, answering
+from octavo_runtime.models.sources.snapshot import Interrupted
+
+_LONGEST_RESULT = 4096  # bytes; Kubernetes keeps no more of a termination message
+
+
+def run(model: str, root: Path, result: Path | None, progress_port: int | None) -> int:
+    """Prints the folder. Exit code 1 where the source does not answer. `result`: a file for what came of it, as JSON:
+    `revision`, `folder` below root, `size` in bytes and `description` (see planning.description); or `problem`, and
+    `full` where the disk is. `progress_port`: see sources.progress."""
+    logging.basicConfig(format="%(message)s")  # to stderr: stdout is the folder alone
+    log = logging.getLogger("octavo_runtime")
+    log.setLevel(logging.INFO)
+    progress = Progress()
+    log.addHandler(progress)
+    try:
+        with answering(progress, progress_port):
+            done = download(model, root, progress)
+    except (Interrupted, ModelNotFound) as error:
+        _write(result, {"problem": str(error)} | ({"full": True} if isinstance(error, NoRoom) else {}))
+        if isinstance(error, ModelNotFound):
+            raise
+        print(f"octavo: {error}", file=sys.stderr)
+        return 1
+    finally:
+        log.removeHandler(progress)
+    if result is not None:
+        where = done.folder.relative_to(root).as_posix()
+        _write(result, {"revision": done.revision, "folder": where, "size": done.size} | _described(done.folder))
+    print(done.folder)
+    return 0
+
+
+def _described(folder: Path) -> dict[str, str]:
+    from octavo_runtime.planning.known_models import describe
+
+    try:
+        return {"description": describe(str(folder))}
+    except ModelNotFound:
+        return {}  # whoever loads it says why
+
+
+def _write(result: Path | None, content: dict[str, Any]) -> None:
+    if result is None:
+        return
+    text = json.dumps(content)
+    if len(text) > _LONGEST_RESULT:
+        text = json.dumps({key: value for key, value in content.items() if key != "description"})
+    result.write_text(text)

@@ -1,0 +1,190 @@
+"""From named tensors to the experts of a layer: one tensor for all experts, whichever form a checkpoint has them in."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from octavo_kernels.experts import Biases, PackedWeights, Weights
+from octavo_runtime.distributed.group import Group
+from octavo_runtime.layers.experts import Experts
+from octavo_runtime.layers.linear import Linear, build_linear
+from octavo_runtime.layers.mlp import MLP
+from octavo_runtime.layers.router import Router
+from octavo_runtime.models.loading.placing import copy_to
+from octavo_runtime.models.loading.stored_tensors import ReadTensor, dense, fuse_rows, rows_of
+from octavo_runtime.models.spec import ExpertLayers, ModelSpec
+from octavo_runtime.models.tensor_names import ExpertNames, layer_prefix
+
+
+class _Part(NamedTuple):
+    """What one stored tensor is of a stacked one."""
+
+    name: str
+    shape: tuple[int, ...]
+    expert: int | None  # None: of all
+    rows: slice
+
+
+def in_stored_form(spec: ModelSpec, has: Callable[[str], bool]) -> ModelSpec:
+    """The spec with the names of the experts' tensors that a checkpoint has; with the hub's where it has none. has:
+    whether there is a tensor of a name."""
+    if spec.experts is None:
+        return spec
+    at = layer_prefix(min(spec.experts.layers))
+    for names in spec.tensors.experts:
+        if has(at + names.router) and has(at + names.down.format(0)):
+            return replace(spec, tensors=replace(spec.tensors, experts=(names,)))
+    return spec
+
+
+def build_experts(
+    spec: ModelSpec,
+    at: str,
+    read: ReadTensor,
+    device: torch.device,
+    dtype: torch.dtype,
+    group: Group | None = None,
+) -> Experts:
+    """Reads the experts of the layer whose tensors' names begin with `at`. Each tensor is read and placed by itself:
+    beside the stacked ones, no more than that is held. group: the ranks that share them."""
+    has, names = _of(spec)
+    num_experts, hidden, inner = has.routing.num_experts, spec.hidden_size, has.intermediate_size
+
+    def place(name: str, *shape: int) -> Tensor:
+        return dense(read(at + name, shape)).to(device=device, dtype=torch.float32)
+
+    def stack(parts: Iterator[_Part], *shape: int) -> Tensor:
+        stacked = torch.empty(num_experts, *shape, device=device, dtype=dtype)
+        for part in parts:
+            copy(dense(read(at + part.name, part.shape)), part, stacked)
+        return stacked
+
+    def copy(stored: Tensor, part: _Part, stacked: Tensor) -> None:
+        if part.expert is not None:
+            copy_to(stored, stacked[part.expert, part.rows])
+        elif not names.is_transposed:
+            copy_to(stored, stacked[:, part.rows])
+        else:
+            for target, matrix in zip(stacked, stored, strict=True):
+                target.copy_(in_order(matrix.T, len(target)))
+
+    def in_order(rows: Tensor, count: int) -> Tensor:
+        """[count, ...], the gates before the ups."""
+        if not names.alternates or count != 2 * inner:
+            return rows
+        return torch.cat((rows[::2], rows[1::2]))
+
+    def weights(stored: tuple[str, ...], columns: int, *counts: int) -> Weights:
+        rows = sum(counts)
+        if not has.is_packed:
+            return stack(_parts(stored, names, num_experts, columns, *counts), rows, columns)
+        packed = []
+        for name, shape in _packed_shapes(stored, names, num_experts, rows, columns).items():
+            target = torch.empty(num_experts, rows, *shape[2:], device=device, dtype=torch.uint8)
+            for mine, theirs in zip(target, dense(read(at + name, shape)), strict=True):
+                copy_to(in_order(theirs, rows), mine)
+            packed.append(target.flatten(2))
+        return PackedWeights(*packed)
+
+    def biases() -> Biases:
+        found = [
+            torch.stack([in_order(each, rows) for each in dense(read(at + name, (num_experts, rows)))])
+            for name, rows in zip(names.biases, (2 * inner, hidden), strict=True)
+        ]
+        return Biases(*(each.to(device=device, dtype=dtype) for each in found))
+
+    def linear(rows: dict[str, int], columns: int) -> Linear:
+        parts = [read(f"{at}{name}.weight", (count, columns)) for name, count in rows.items()]
+        stored = fuse_rows(parts, device, dtype)
+        return build_linear(stored, None, device, dtype)
+
+    correction = None
+    if has.routing.has_correction:
+        correction = place(names.correction, *_correction_shape(has, names)).flatten()
+    shared = None
+    if has.shared_size:
+        gate_up, down = _shared(has, names, hidden)
+        shared = MLP(linear(gate_up, hidden), linear(down, has.shared_size), spec.activation)
+    router_bias = place(names.router_bias, num_experts) if has.has_biases else None
+    return Experts(
+        Router(place(names.router, num_experts, hidden), has.routing, correction, router_bias),
+        weights(names.gate_up, hidden, inner, inner),
+        weights((names.down,), inner, hidden),
+        shared,
+        linear({names.shared_gate: 1}, hidden) if has.gates_shared else None,
+        biases() if has.has_biases else None,
+        has.limit,
+        group,
+    )
+
+
+def expert_shapes(spec: ModelSpec, at: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all tensors that build_experts reads."""
+    has, names = _of(spec)
+    num_experts, hidden, inner = has.routing.num_experts, spec.hidden_size, has.intermediate_size
+    shapes: dict[str, tuple[int, ...]] = {names.router: (num_experts, hidden)}
+    if has.routing.has_correction:
+        shapes[names.correction] = _correction_shape(has, names)
+    if has.has_biases:
+        shapes[names.router_bias] = (num_experts,)
+        shapes |= zip(names.biases, ((num_experts, 2 * inner), (num_experts, hidden)), strict=True)
+    if has.is_packed:
+        shapes |= _packed_shapes(names.gate_up, names, num_experts, 2 * inner, hidden)
+        shapes |= _packed_shapes((names.down,), names, num_experts, hidden, inner)
+    else:
+        for part in _parts(names.gate_up, names, num_experts, hidden, inner, inner):
+            shapes[part.name] = part.shape
+        for part in _parts((names.down,), names, num_experts, inner, hidden):
+            shapes[part.name] = part.shape
+    if has.shared_size:
+        gate_up, down = _shared(has, names, hidden)
+        shapes |= {f"{name}.weight": (rows, hidden) for name, rows in gate_up.items()}
+        shapes |= {f"{name}.weight": (rows, has.shared_size) for name, rows in down.items()}
+    if has.gates_shared:
+        shapes[f"{names.shared_gate}.weight"] = 1, hidden
+    return {at + name: shape for name, shape in shapes.items()}
+
+
+def _of(spec: ModelSpec) -> tuple[ExpertLayers, ExpertNames]:
+    assert spec.experts is not None
+    return spec.experts, spec.tensors.experts[0]
+
+
+def _correction_shape(has: ExpertLayers, names: ExpertNames) -> tuple[int, ...]:
+    return (1, has.routing.num_experts) if names.correction_is_row else (has.routing.num_experts,)
+
+
+def _shared(has: ExpertLayers, names: ExpertNames, hidden: int) -> tuple[dict[str, int], dict[str, int]]:
+    """The rows of the shared experts' projections."""
+    return rows_of(names.shared_gate_up, has.shared_size, has.shared_size), {names.shared_down: hidden}
+
+
+def _packed_shapes(
+    stored: tuple[str, ...], names: ExpertNames, num_experts: int, rows: int, columns: int
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the blocks and of the scales of one projection."""
+    [name] = stored
+    blocks, scales = names.packed
+    return {
+        name + blocks: (num_experts, rows, columns // 32, 16),
+        name + scales: (num_experts, rows, columns // 32),
+    }
+
+
+def _parts(
+    stored: tuple[str, ...], names: ExpertNames, num_experts: int, columns: int, *counts: int
+) -> Iterator[_Part]:
+    """The stored tensors of projections with so many rows each that run as one."""
+    first = 0
+    for name, count in rows_of(stored, *counts).items():
+        rows = slice(first, first + count)
+        first += count
+        if "{}" not in name:
+            shape = (columns, count) if names.is_transposed else (count, columns)
+            yield _Part(name, (num_experts, *shape), None, rows)
+        else:
+            for expert in range(num_experts):
+                yield _Part(name.format(expert), (count, columns), expert, rows)

@@ -1,0 +1,55 @@
+"""One rank's rows and columns of stored tensors."""
+
+import torch
+
+from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor, dense
+from octavo_runtime.models.loading.weights import tensor_shapes
+from octavo_runtime.models.shards import fused_rows, is_added_once
+from octavo_runtime.models.spec import ModelSpec
+from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
+
+
+def sharded(read: ReadTensor, whole: ModelSpec, share: ModelSpec, rank: int, size: int) -> ReadTensor:
+    """Reads of each tensor of `whole` what a rank has of it. share: see models.shards.shard."""
+    shapes = tensor_shapes(whole)
+
+    def read_share(name: str, shape: tuple[int, ...]) -> StoredTensor:
+        stored = read(name, shapes[name])
+        cut = [axis for axis, count in enumerate(shapes[name]) if shape[axis] != count]
+        if not cut:
+            return torch.zeros_like(dense(stored)) if rank and is_added_once(whole, name) else stored
+        [axis] = cut
+        parts = fused_rows(whole, name) or (shapes[name][axis],)
+        mine = fused_rows(share, name) or (shape[axis],)
+        return _taken(stored, axis, _places(parts, mine, rank, size))
+
+    return read_share
+
+
+def places_of_heads(whole: ModelSpec, share: ModelSpec, rank: int, size: int) -> torch.Tensor:
+    """[kv_heads of a rank] int64: which of the KV heads they are."""
+    return _places((whole.num_kv_heads,), (share.num_kv_heads,), rank, size)
+
+
+def _places(parts: tuple[int, ...], mine: tuple[int, ...], rank: int, size: int) -> torch.Tensor:
+    """The places of a rank's share of each part, where the parts lie one behind another. Ranks share a part's share
+    where there are fewer shares than ranks."""
+    found, first = [], 0
+    for part, share in zip(parts, mine, strict=True):
+        begin = first + rank * part // (size * share) * share
+        found.append(torch.arange(begin, begin + share))
+        first += part
+    return torch.cat(found)
+
+
+def _taken(stored: StoredTensor, axis: int, places: torch.Tensor) -> StoredTensor:
+    if not isinstance(stored, torch.Tensor) and axis == 0:
+        return stored.rows(places)
+    first, count = int(places[0]), len(places)
+    if isinstance(stored, GroupedMatrix) and int(places[-1]) == first + count - 1:
+        columns = stored.columns(first, count)
+        if columns is not None:
+            return columns
+    if int(places[-1]) == first + count - 1:
+        return dense(stored).narrow(axis, first, count)
+    return dense(stored).index_select(axis, places.to(dense(stored).device))

@@ -1,0 +1,33 @@
+"""A model as it is served: what the configuration makes of its weights. Free of torch."""
+
+from dataclasses import replace
+
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
+from octavo_runtime.quantization.scheme import Scheme
+
+_AT_LOAD = {
+    "fp8": Scheme("float-quantized", 8, "fp8", kept=(r"lm_head$",), at_load=True),
+    "int8": Scheme("int-quantized", 8, kept=(r"lm_head$",), at_load=True),
+}
+
+
+def as_served(spec: ModelSpec, config: EngineConfig) -> ModelSpec:
+    """The spec with the weights that config.quantization makes at load. Raises UnsupportedModel where the checkpoint
+    has other weights of fewer bits, or where there are no keys and values that a cache could keep in 8."""
+    if config.kv_cache_dtype != "auto" and (spec.latent is not None or spec.encoder is not None):
+        kept = "latents" if spec.encoder is None else "nothing"
+        raise UnsupportedModel(
+            f"kv_cache_dtype: must be auto for a model whose cache keeps {kept}, got {config.kv_cache_dtype}"
+        )
+    scheme = _AT_LOAD.get(config.quantization)
+    if scheme is None:
+        return spec
+    stored = spec.quantization
+    if stored is not None and (stored.bits, stored.values) == (scheme.bits, scheme.values):
+        return spec  # the checkpoint brings what is asked for
+    if stored is not None:
+        raise UnsupportedModel(
+            f"quantization: must be auto for a model stored as {stored.format}, got {config.quantization}"
+        )
+    return replace(spec, quantization=scheme)

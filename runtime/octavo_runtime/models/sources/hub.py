@@ -1,0 +1,94 @@
+"""Models of the Hugging Face hub, or of what speaks its HTTP API at HF_ENDPOINT."""
+
+import re
+
+import httpx
+from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub.utils._headers import build_hf_headers
+
+from octavo_runtime.models.loading.selection import ModelNotFound
+from octavo_runtime.models.sources import http
+from octavo_runtime.models.sources.snapshot import Digest, Interrupted, RemoteFile, Snapshot
+
+_URI = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+\.gguf))?(?:@(?P<revision>[^@]+))?")
+_TOKEN = "HF_TOKEN (spec.model.tokenSecret in an LLMService)"  # noqa: S105 - words
+
+
+def parts(model: str) -> tuple[str, str | None, str | None]:
+    """Repository, file and revision that hf://OWNER/NAME[/FILE.gguf][@REVISION] names."""
+    match = _URI.fullmatch(model)
+    if match is None:
+        raise ModelNotFound(f"model: must look like hf://OWNER/NAME[@REVISION], got {model!r}")
+    return match["repo"], match["file"], match["revision"]
+
+
+def snapshot(model: str) -> Snapshot:
+    """What the hub holds of a repository, by the token of HF_TOKEN. Raises Interrupted and ModelNotFound."""
+    repo, file, revision = parts(model)
+    try:
+        info = HfApi().model_info(repo, revision=revision, files_metadata=True)
+    except (OfflineModeIsEnabled, OSError, httpx.HTTPError) as error:
+        raise _raised(error, model) from None
+    commit = str(info.sha)
+    asking, headers = http.client(), build_hf_headers()
+
+    def remote(sibling: RepoSibling) -> RemoteFile:
+        name, url = sibling.rfilename, hf_hub_url(repo, sibling.rfilename, revision=commit)
+        size, digest = sibling.size, None
+        if sibling.lfs is not None:
+            size, digest = sibling.lfs.size, Digest("sha256", sibling.lfs.sha256)
+        elif sibling.blob_id:
+            digest = Digest("git", sibling.blob_id)
+        if size is None:  # a mirror may say less than the hub
+            size = get_hf_file_metadata(url).size or 0
+
+        def check(response: httpx.Response) -> None:
+            if response.status_code >= 400:
+                raise http.interruption(response, "the hub") or ModelNotFound(
+                    f"model: {_of_status(response.status_code, model, repo)}"
+                )
+
+        return RemoteFile(name, size, digest, lambda offset: http.read(asking, url, headers, offset, check))
+
+    return Snapshot(commit, {sibling.rfilename: remote(sibling) for sibling in info.siblings or []}, file)
+
+
+def explain(error: Exception, model: str) -> str:
+    """What an error of huggingface_hub's means, in one line."""
+    repo, _, revision = parts(model)
+    if isinstance(error, RevisionNotFoundError):
+        return f"{repo} has no revision {revision!r}"
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        if isinstance(error, GatedRepoError):
+            return _of_status(403 if status == 404 else status, model, repo)
+        if isinstance(error, RepositoryNotFoundError) and status not in (401, 403):
+            return _of_status(404, model, repo)
+        if isinstance(error, RepositoryNotFoundError):
+            return f"no repository {repo} on the hub that may be read (HTTP {status}); if it is private set {_TOKEN}"
+        return _of_status(status, model, repo)
+    return f"download of {model} failed: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+
+
+def _of_status(status: int, model: str, repo: str) -> str:
+    if status in (401, 403):
+        return f"no permission to read {repo} (HTTP {status}); accept its terms on the hub and set {_TOKEN}"
+    if status == 404:
+        return f"no repository {repo} on the hub; if it is private set {_TOKEN}"
+    return f"the hub answered HTTP {status} for {model}"
+
+
+def _raised(error: Exception, model: str) -> Exception:
+    if isinstance(error, HfHubHTTPError) and (passing := http.interruption(error.response, "the hub")):
+        return passing
+    if isinstance(error, httpx.TransportError):
+        return Interrupted(f"no answer from the hub: {str(error) or type(error).__name__}")
+    return ModelNotFound(f"model: {explain(error, model)}")

@@ -1,0 +1,46 @@
+"""SqueezeLLM (Kim et al. 2023): a codebook of each row, and outliers in a sparse matrix beside it (rows and columns as
+compressed sparse rows, and some outputs whole)."""
+
+import torch
+
+from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
+from octavo_runtime.quantization.scheme import Scheme
+from octavo_runtime.quantization.stored_parts import FLOATS, Get, Has, Part, StoredForm, Weight
+from octavo_runtime.quantization.unpacking import unpack_words
+
+
+def form(_: Scheme) -> StoredForm:
+    """See StoredForm."""
+    return StoredForm(("qweight",), _parts, _read)
+
+
+def _parts(weight: Weight, has: Has) -> dict[str, Part]:
+    found = {
+        "qweight": Part(("I32",), (weight.columns // 8, weight.rows)),
+        "lookup_table": Part(FLOATS, (weight.rows, 16)),
+    }
+    if has("rows"):
+        found |= {"rows": Part(("I32",), (weight.rows + 1,)), "cols": Part(("I32",)), "vals": Part(FLOATS)}
+    if has("full_rows"):
+        found |= {"full_rows": Part(FLOATS, (weight.columns, None)), "full_row_indices": Part(("I32",))}
+    return found | ({"startrows": Part(("I32",), is_read=False)} if has("startrows") else {})
+
+
+def _read(weight: Weight, has: Has, get: Get) -> GroupedMatrix:
+    outliers = torch.sparse_coo_tensor(torch.empty(2, 0, dtype=torch.int64), torch.empty(0), tuple(weight))
+    if has("rows"):
+        counts = get("rows").long().diff()
+        at = torch.stack((torch.arange(weight.rows).repeat_interleave(counts), get("cols").long()))
+        outliers = outliers + torch.sparse_coo_tensor(at, get("vals").float(), tuple(weight))
+    if has("full_rows"):
+        whole, rows = get("full_rows").float().T, get("full_row_indices").long()
+        at = torch.stack((rows.repeat_interleave(weight.columns), torch.arange(weight.columns).repeat(len(rows))))
+        outliers = outliers + torch.sparse_coo_tensor(at, whole.flatten(), tuple(weight))
+    outliers = outliers.coalesce()
+    return GroupedMatrix(
+        unpack_words(get("qweight").T.contiguous(), 4),
+        torch.ones(weight.rows, 1),
+        (1, weight.columns),
+        codebook=get("lookup_table").float(),
+        outliers=outliers if outliers.values().numel() else None,
+    )

@@ -1,0 +1,70 @@
+"""How a checkpoint stores its projections in fewer bits, as its configuration says. Free of torch."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Format = Literal[
+    "awq",
+    "gptq",
+    "gptq_v2",
+    "pack-quantized",
+    "int-quantized",
+    "float-quantized",
+    "nvfp4-pack-quantized",
+    "fp8",
+    "bitsandbytes-4bit",
+    "bitsandbytes-8bit",
+    "squeezellm",
+]
+Values = Literal["integers", "fp8", "codes"]
+
+
+class UnsupportedQuantization(ValueError):
+    """One line that names the field, what it may be, and what it is."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Numbers of few bits times the scale of their group: the one arithmetic of all formats.
+
+    group: the rows and columns of a weight [out, in] that share a scale, 0 for all; of several rows only FP8's blocks.
+    has_zeros: integers have a zero point beside the scale. has_order: groups are of input channels in an order of their
+    own. kept: patterns of the modules that are stored as they are. at_load: they are made of weights of 16 bits."""
+
+    format: Format
+    bits: int
+    values: Values = "integers"
+    group: tuple[int, int] = (1, 0)
+    has_zeros: bool = False
+    has_order: bool = False
+    kept: tuple[str, ...] = ()
+    at_load: bool = False
+
+    def covers(self, module: str) -> bool:
+        """Whether a module such as model.layers.0.self_attn.q_proj is stored in fewer bits."""
+        return not any(re.search(pattern, module) for pattern in self.kept)
+
+    def num_bytes(self, rows: int, columns: int) -> int:
+        """Bytes that a weight [rows, columns] takes in the form that a GPU computes with: GroupedWeights of
+        octavo_kernels.grouped_linear."""
+        if self.values == "codes" and self.format == "squeezellm":
+            books = 2 << self.bits
+            return rows * columns * self.bits // 8 + rows * (books + 2)
+        high, wide = self.group
+        groups = -(-rows // (high or rows)) * -(-columns // (wide or columns))
+        of_group = 4 if self.values == "fp8" else 2 + 2 * self.has_zeros
+        return rows * columns * self.bits // 8 + groups * of_group + columns * 8 * self.has_order
+
+    def few_rows_bytes(self, rows: int, columns: int) -> int:
+        """Bytes of what a CPU keeps packed for few rows beside the weight in 16 bits (octavo_kernels.quantized_linear);
+        0 where it has no such form."""
+        wide = self.group[1] or columns
+        if not self.is_packable or columns % 32 or wide % 32:
+            return 0
+        return -(-rows // 32) * columns * (20 if self.bits == 4 else 34)
+
+    @property
+    def is_packable(self) -> bool:
+        """Whether a CPU's loops for few rows compute with such weights, as far as sizes allow it."""
+        return self.values == "integers" and not self.has_order and (self.bits == 4 or not self.has_zeros)

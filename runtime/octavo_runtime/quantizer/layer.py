@@ -1,0 +1,106 @@
+"""One layer's projections in fewer bits."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from octavo_runtime.models.loading.weights import layer_projections
+from octavo_runtime.models.spec import ModelSpec
+from octavo_runtime.models.tensor_names import layer_prefix
+from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
+from octavo_runtime.quantizer import awq, fp8, gptq, int8, squeezellm
+from octavo_runtime.quantizer.folding import fold_scales
+from octavo_runtime.quantizer.inputs import Inputs, output_error
+from octavo_runtime.quantizer.recipe import CannotQuantize, Recipe
+
+
+class QuantizedLayer(NamedTuple):
+    """tensors: by their names in the model, those of projections in parts. error: root mean square of what changes in
+    the projections' outputs, as a share of the outputs' own; without inputs, of the weights."""
+
+    tensors: dict[str, Tensor]
+    error: float
+
+
+def check_sizes(spec: ModelSpec, recipe: Recipe) -> None:
+    """Raises CannotQuantize where the format has no room for a projection of the model."""
+    layers = [layer_projections(spec, index) for index in range(spec.num_layers)]
+    columns = sorted({part.columns for layer in layers for part in layer})
+    rows = sorted({count for layer in layers for part in layer for count in part.rows.values()})
+    size = recipe.group_size
+    if size and any(count % size for count in columns):
+        fits = [str(each) for each in (128, 64, 32, 16) if not any(count % each for count in columns)]
+        raise CannotQuantize(
+            f"group-size: must divide the inputs of all projections ({', '.join(map(str, columns))}), got {size}; "
+            f"{' and '.join([*fits[:2], '-1 (all inputs)'])} would do"
+        )
+    in_word = 32 // recipe.bits
+    if recipe.method in ("awq", "gptq") and any(count % in_word for count in rows):
+        raise CannotQuantize(f"model: outputs of projections must be multiples of {in_word}, got {rows[0]}")
+    if recipe.method in ("gptq", "squeezellm") and any(count % in_word for count in columns):
+        raise CannotQuantize(f"model: inputs of projections must be multiples of {in_word}, got {columns[0]}")
+
+
+def quantize_layer(
+    tensors: Mapping[str, Tensor], inputs: Sequence[Inputs] | None, spec: ModelSpec, index: int, recipe: Recipe
+) -> QuantizedLayer:
+    """tensors: the layer's, as they are stored. inputs: of each of its layer_projections; None where the method needs
+    none."""
+    found = dict(tensors)
+    parts = layer_projections(spec, index)
+    weights = [f"{layer_prefix(index)}{name}.weight" for part in parts for name in part.rows]
+    found |= {name: found[name].float() for name in weights}
+    if recipe.method == "awq":
+        assert inputs is not None
+        inputs = fold_scales(found, inputs, spec, index, recipe)
+    changed = whole = 0.0
+    for place, part in enumerate(parts):
+        of_part = None if inputs is None else inputs[place]
+        of_weights = {
+            f"{layer_prefix(index)}{name}": found.pop(f"{layer_prefix(index)}{name}.weight") for name in part.rows
+        }
+        for name, matrix in _quantized(of_weights, of_part, recipe).items():
+            weight = of_weights[name]
+            change = matrix.dequantize() - weight
+            if of_part is None:
+                changed, whole = changed + float(change.square().sum()), whole + float(weight.square().sum())
+            else:
+                changed += float(output_error(change, of_part))
+                whole += float(output_error(weight, of_part))
+            found |= {f"{name}.{kind}": tensor for kind, tensor in _stored(matrix, recipe).items()}
+    return QuantizedLayer(found, (max(changed, 0.0) / whole) ** 0.5 if whole else 0.0)
+
+
+def _quantized(weights: Mapping[str, Tensor], inputs: Inputs | None, recipe: Recipe) -> dict[str, GroupedMatrix]:
+    """Of projections [rows, columns] float32 of the same inputs."""
+    match recipe.method, inputs:
+        case "awq", Inputs():
+            return {
+                name: awq.quantize(weight, inputs, recipe.group_size or weight.shape[1])
+                for name, weight in weights.items()
+            }
+        case "gptq", Inputs():
+            order = gptq.column_order(inputs, recipe)
+            factor = gptq.inverse_factor(inputs, order)
+            return {name: gptq.quantize(weight, inputs, factor, order, recipe) for name, weight in weights.items()}
+        case "squeezellm", Inputs():
+            return {name: squeezellm.quantize(weight, inputs, recipe) for name, weight in weights.items()}
+        case "int8", _:
+            return {name: int8.quantize(weight) for name, weight in weights.items()}
+        case _:
+            return {name: fp8.quantize(weight, recipe) for name, weight in weights.items()}
+
+
+def _stored(matrix: GroupedMatrix, recipe: Recipe) -> dict[str, Tensor]:
+    match recipe.method:
+        case "awq":
+            return awq.stored(matrix)
+        case "gptq":
+            return gptq.stored(matrix, recipe)
+        case "squeezellm":
+            return squeezellm.stored(matrix)
+        case "int8":
+            return int8.stored(matrix)
+        case "fp8":
+            return fp8.stored(matrix)

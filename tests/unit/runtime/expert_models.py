@@ -1,0 +1,188 @@
+"""Small shapes of the families with experts."""
+
+from transformers import (
+    Ernie4_5_MoeConfig,
+    Glm4MoeConfig,
+    GptOssConfig,
+    GraniteMoeConfig,
+    GraniteMoeSharedConfig,
+    HunYuanMoEV1Config,
+    MiniMaxM2Config,
+    MixtralConfig,
+    OlmoeConfig,
+    PhimoeConfig,
+    Qwen2MoeConfig,
+    Qwen3MoeConfig,
+)
+
+_SMALL = {
+    "vocab_size": 300,
+    "hidden_size": 96,
+    "intermediate_size": 56,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "eos_token_id": 299,
+    "pad_token_id": 0,
+}
+_SEVEN_HEADS = {**_SMALL, "hidden_size": 84, "num_attention_heads": 7, "num_key_value_heads": 1}
+_LONG = {"short_factor": [1.0 + 0.3 * pair for pair in range(8)], "long_factor": [2.0 + pair for pair in range(8)]}
+
+EXPERT_FAMILIES = {
+    "mixtral": MixtralConfig(**_SMALL, num_local_experts=4, num_experts_per_tok=2),
+    "mixtral, many experts in a window": MixtralConfig(
+        **_SEVEN_HEADS, head_dim=80, num_local_experts=70, num_experts_per_tok=5, sliding_window=21
+    ),
+    "qwen 3 moe": Qwen3MoeConfig(
+        **_SMALL,
+        head_dim=32,
+        num_experts=6,
+        num_experts_per_tok=2,
+        moe_intermediate_size=40,
+        norm_topk_prob=True,
+        mlp_only_layers=[1],
+    ),
+    "qwen 3 moe, plain weights": Qwen3MoeConfig(
+        **_SEVEN_HEADS,
+        head_dim=80,
+        num_experts=33,
+        num_experts_per_tok=3,
+        moe_intermediate_size=28,
+        decoder_sparse_step=2,
+        attention_bias=True,
+        use_sliding_window=True,
+        sliding_window=19,
+    ),
+    "qwen 2 moe": Qwen2MoeConfig(
+        **_SMALL,
+        num_experts=6,
+        num_experts_per_tok=2,
+        moe_intermediate_size=40,
+        shared_expert_intermediate_size=56,
+        decoder_sparse_step=2,
+    ),
+    "qwen 2 moe, normalised, windows": Qwen2MoeConfig(
+        **_SEVEN_HEADS,
+        num_experts=8,
+        num_experts_per_tok=4,
+        moe_intermediate_size=28,
+        shared_expert_intermediate_size=42,
+        norm_topk_prob=True,
+        qkv_bias=False,
+        use_sliding_window=True,
+        sliding_window=21,
+        max_window_layers=2,
+    ),
+    "olmoe": OlmoeConfig(**_SMALL, num_experts=6, num_experts_per_tok=2),
+    "olmoe, normalised": OlmoeConfig(**_SEVEN_HEADS, num_experts=9, num_experts_per_tok=4, norm_topk_prob=True),
+    "granite moe": GraniteMoeConfig(
+        **_SMALL,
+        num_local_experts=6,
+        num_experts_per_tok=3,
+        embedding_multiplier=6.0,
+        attention_multiplier=0.1,
+        residual_multiplier=0.22,
+        logits_scaling=4.0,
+    ),
+    "granite moe, shared": GraniteMoeSharedConfig(
+        **_SEVEN_HEADS,
+        num_local_experts=5,
+        num_experts_per_tok=2,
+        shared_intermediate_size=70,
+        attention_multiplier=0.3,
+        tie_word_embeddings=True,
+    ),
+    "phi moe": PhimoeConfig(
+        **_SMALL, num_local_experts=5, attention_bias=True, lm_head_bias=True, router_jitter_noise=0.3
+    ),
+    "phi moe, longrope": PhimoeConfig(
+        **{**_SMALL, "max_position_embeddings": 1024},
+        num_local_experts=4,
+        rope_parameters={
+            "rope_type": "longrope",
+            "rope_theta": 1e4,
+            "original_max_position_embeddings": 256,
+            "short_mscale": 1.1,
+            "long_mscale": 1.3,
+            **_LONG,
+        },
+    ),
+    "glm 4.5": Glm4MoeConfig(
+        **_SMALL,
+        head_dim=32,
+        n_routed_experts=8,
+        n_shared_experts=2,
+        moe_intermediate_size=24,
+        num_experts_per_tok=3,
+        first_k_dense_replace=1,
+        use_qk_norm=True,
+        attention_bias=True,
+        routed_scaling_factor=1.7,
+    ),
+    "glm 4.5, groups": Glm4MoeConfig(
+        **_SEVEN_HEADS,
+        head_dim=80,
+        n_routed_experts=12,
+        n_group=4,
+        topk_group=2,
+        moe_intermediate_size=28,
+        num_experts_per_tok=3,
+        norm_topk_prob=False,
+    ),
+    "ernie 4.5 moe": Ernie4_5_MoeConfig(
+        **_SMALL,
+        head_dim=32,
+        moe_num_experts=6,
+        moe_k=2,
+        moe_intermediate_size=24,
+        moe_num_shared_experts=2,
+        moe_layer_start_index=1,
+        moe_layer_end_index=2,
+    ),
+    "ernie 4.5 moe, every other layer": Ernie4_5_MoeConfig(
+        **_SEVEN_HEADS,
+        head_dim=80,
+        moe_num_experts=7,
+        moe_k=3,
+        moe_intermediate_size=28,
+        moe_num_shared_experts=0,
+        moe_layer_interval=2,
+        tie_word_embeddings=False,
+    ),
+    "hunyuan": HunYuanMoEV1Config(**_SMALL, head_dim=32, num_experts=4, moe_topk=2),
+    "hunyuan, dynamic rope": HunYuanMoEV1Config(
+        **_SEVEN_HEADS,
+        head_dim=80,
+        num_experts=9,
+        moe_topk=[3, 3, 3],
+        rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "alpha": 50.0, "factor": 1.0},
+    ),
+    "minimax m2": MiniMaxM2Config(
+        **_SMALL,
+        head_dim=32,
+        num_local_experts=6,
+        num_experts_per_tok=2,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+    ),
+    "minimax m2, seven heads": MiniMaxM2Config(
+        **_SEVEN_HEADS, head_dim=48, num_local_experts=20, num_experts_per_tok=6
+    ),
+    "gpt-oss": GptOssConfig(
+        **_SMALL,
+        head_dim=32,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        sliding_window=16,
+        rope_parameters={
+            "rope_type": "yarn",
+            "rope_theta": 150000.0,
+            "factor": 32.0,
+            "original_max_position_embeddings": 32,
+            "truncate": False,
+        },
+    ),
+    "gpt-oss, seven heads": GptOssConfig(
+        **_SEVEN_HEADS, head_dim=80, num_local_experts=40, num_experts_per_tok=4, sliding_window=21
+    ),
+}

@@ -1,0 +1,83 @@
+"""A stand-in for the hub on 127.0.0.1."""
+
+import hashlib
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+WEIGHTS = bytes(range(256)) * 4096
+
+
+class Hub(ThreadingHTTPServer):
+    """Serves acme/tiny over the hub's API. `answers`: statuses to give to downloads of weights first; `pause`: seconds
+    after each 64 KiB of content; `claimed`: the sha256 of the weights, as it says; `asked`: (file, Range) of each
+    download; `token`: who must be shown, if anybody."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.files = {"config.json": b"{}", "tokenizer.json": b"{ }", "model.safetensors": WEIGHTS, "a.bin": b"pickle"}
+        self.answers: list[int] = []
+        self.pause = 0.0
+        self.claimed = hashlib.sha256(WEIGHTS).hexdigest()
+        self.asked: list[tuple[str, str | None]] = []
+        self.token: str | None = None
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, *_: object) -> None:
+        """A client that goes away is what some tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_GET(self) -> None:
+        hub, parts = self.server, self.path.partition("?")[0].strip("/").split("/")
+        if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
+            self._answer(401, b"", {"X-Error-Code": "GatedRepo"})
+        elif parts[:4] == ["api", "models", "acme", "tiny"]:
+            about = {"id": "acme/tiny", "sha": SHA, "siblings": [self._sibling(name) for name in hub.files]}
+            self._answer(200, json.dumps(about | {"private": False, "tags": [], "downloads": 0}).encode(), {})
+        elif parts[:2] == ["acme", "tiny"]:
+            name, wanted = parts[-1], self.headers.get("Range")
+            hub.asked.append((name, wanted))
+            if name == "model.safetensors" and hub.answers:
+                self._answer(hub.answers.pop(0), b"", {"Retry-After": "0"})
+            else:
+                start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+                self._answer(206 if wanted else 200, hub.files[name][start:], {})
+        else:
+            self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
+
+    def _sibling(self, name: str) -> dict[str, object]:
+        content = self.server.files[name]
+        said = {"rfilename": name, "size": len(content)}
+        if name == "model.safetensors":
+            return said | {"lfs": {"sha256": self.server.claimed, "size": len(content), "pointerSize": 1}}
+        return said | {"blobId": hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()}
+
+    def _answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        for start in range(0, len(content), 2**16):
+            self.wfile.write(content[start : start + 2**16])
+            time.sleep(self.server.pause if len(content) > 2**16 else 0)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub():
+    server = Hub()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()

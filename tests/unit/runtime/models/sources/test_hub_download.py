@@ -1,0 +1,107 @@
+"""`octavo download hf://...`, as a process, from a stand-in for the hub."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from patience import PATIENCE, eventually
+
+from octavo_runtime.models.loading.files import locate
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
+
+def start(hub, root, model="hf://acme/tiny", **environment):
+    kept = {key: value for key, value in os.environ.items() if "proxy" not in key.lower() and key != "HF_TOKEN"}
+    own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(root / "home"), **environment}
+    command = [sys.executable, "-m", "octavo_runtime", "download", model, "--to", str(root)]
+    return subprocess.Popen(command, env=kept | own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finished(process):
+    out, err = process.communicate(timeout=PATIENCE)
+    assert "Traceback" not in err, err
+    return process.returncode, out.strip(), err.strip().splitlines()[-1] if err.strip() else ""
+
+
+def folders(root):
+    return [path for path in root.glob("hf-acme-tiny-*/*/*") if path.is_dir()]
+
+
+def test_what_serving_needs_comes_into_a_folder_of_its_revision_once(hub, tmp_path):
+    code, out, _ = finished(start(hub, tmp_path))
+    (folder,) = folders(tmp_path)
+    assert (code, out) == (0, str(folder))
+    assert (folder.name, folder.parent.name) == ("tiny", SHA)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert (folder / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+    assert locate(str(folder)).name == "tiny"
+    hub.asked.clear()
+    assert finished(start(hub, tmp_path))[:2] == (0, out)
+    assert hub.asked == [], "the second time nothing is downloaded"
+
+
+def test_a_killed_download_goes_on_where_it_was(hub, tmp_path):
+    hub.pause = 0.2
+    process = start(hub, tmp_path)
+    part = eventually(lambda: next(tmp_path.glob("*/*/*.partial/model.safetensors.part"), None), "a part")
+    eventually(lambda: part.stat().st_size, "some bytes")
+    process.kill()
+    process.communicate()
+    had = part.stat().st_size
+    assert 0 < had < len(hub.files["model.safetensors"])
+    assert [folder.suffix for folder in folders(tmp_path)] == [".partial"], "no reader takes it for a model"
+    hub.pause = 0
+    hub.asked.clear()
+    assert finished(start(hub, tmp_path))[0] == 0
+    assert ("model.safetensors", f"bytes={had}-") in hub.asked
+    (folder,) = folders(tmp_path)
+    assert (folder / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+
+
+def test_what_a_former_run_left_of_another_content_is_fetched_anew(hub, tmp_path):
+    finished(start(hub, tmp_path))
+    (folder,) = folders(tmp_path)
+    partial = folder.rename(folder.with_name("tiny.partial"))
+    (partial / "model.safetensors").unlink()
+    (partial / "model.safetensors.part").write_bytes(b"other bytes")
+    assert finished(start(hub, tmp_path))[0] == 0
+    assert (folder / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+
+
+def test_content_of_another_hash_is_refused(hub, tmp_path):
+    hub.claimed = "0" * 64
+    code, out, said = finished(start(hub, tmp_path))
+    assert (code, out) == (2, "")
+    assert "model.safetensors is not what was published: its sha256 hash is" in said
+    assert [folder.suffix for folder in folders(tmp_path)] == [".partial"]
+
+
+def test_a_hub_that_asks_for_patience_gets_it(hub, tmp_path):
+    hub.answers = [429, 503]
+    assert finished(start(hub, tmp_path))[0] == 0
+    assert [name for name, _ in hub.asked].count("model.safetensors") == 3
+
+
+def test_a_missing_token_is_told_in_one_line(hub, tmp_path):
+    hub.token = "secret"
+    code, _, said = finished(start(hub, tmp_path))
+    assert code == 2
+    assert "no permission to read acme/tiny (HTTP 401)" in said
+    assert "spec.model.tokenSecret" in said
+    assert finished(start(hub, tmp_path, HF_TOKEN="secret"))[0] == 0
+
+
+def test_two_at_once_download_once(hub, tmp_path):
+    hub.pause = 0.05
+    both = [start(hub, tmp_path), start(hub, tmp_path)]
+    assert [finished(process)[0] for process in both] == [0, 0]
+    assert sorted(name for name, _ in hub.asked) == ["config.json", "model.safetensors", "tokenizer.json"]
+
+
+@pytest.mark.parametrize("model", ["file:///a", "builtin://smollm2", "hf://one", "nothing"])
+def test_what_cannot_be_downloaded_is_refused(hub, tmp_path, model):
+    code, _, said = finished(start(hub, tmp_path, model))
+    assert code == 2
+    assert said.startswith("octavo: model: ")

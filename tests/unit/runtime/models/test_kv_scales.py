@@ -1,0 +1,93 @@
+"""A KV cache of 8 bits: what it does to scores, whose scales it has, and how many tokens it holds."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small_models import make_engine, random_prompts, run, save, shape, tokens_of
+
+from octavo_kernels.eight_bits import LARGEST
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.models.kv_scales import CACHE_TYPES, measured_scales
+from octavo_runtime.models.loading.checkpoint import load_model
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.models.spec import UnsupportedModel
+from octavo_runtime.planning.known_models import find_spec
+from octavo_runtime.planning.memory import plan_memory
+from octavo_runtime.protocol.sampling_params import SamplingParams
+
+SHAPE = shape(heads=3, kv_heads=1, head_dim=64, tied=False)
+GREEDY = SamplingParams(temperature=0.0, max_tokens=8, ignore_eos=True, logprobs=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("model")
+    save(SHAPE, path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["fp8", "int8"])
+def test_answers_are_those_of_a_whole_cache_nearly(folder: Path, kind: str) -> None:
+    """Prompts in chunks, decodes, shared and copied blocks; the best tokens' log probabilities."""
+    prompts = random_prompts(40, 90, 7)
+
+    def found(**config: object) -> tuple[list[int], torch.Tensor]:
+        engine = make_engine(folder, max_num_batched_tokens=64, **config)
+        outputs = run(engine, prompts, GREEDY)
+        firsts = [each[0].logprobs[0].logprobs[0] for each in outputs]
+        return [tokens_of(each)[0] for each in outputs], torch.tensor(firsts)
+
+    whole, eight = found(), found(kv_cache_dtype=kind)
+    assert whole[0] == eight[0]
+    difference = (whole[1] - eight[1]).abs().max()
+    assert 0 < difference < 0.3
+
+
+@pytest.mark.parametrize("kind", ["fp8", "int8"])
+def test_a_checkpoints_own_scales_are_read(folder: Path, tmp_path: Path, kind: str) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors |= {f"model.layers.{layer}.self_attn.{one}_scale": torch.tensor(0.5) for layer in (0, 1) for one in "kv"}
+    tensors["model.layers.1.self_attn.v_scale"] = torch.tensor([0.25])
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+
+    def scales(**config: object) -> list[list[float]] | None:
+        asked = EngineConfig.model_validate({"model": str(tmp_path), **config})
+        decoder = load_model(asked, locate(str(tmp_path)), torch.device("cpu"), torch.float32)
+        found = [layer.attention.kv_scales for layer in decoder.stack.layers]
+        return None if found[0] is None else [each.flatten().tolist() for each in found if each is not None]
+
+    larger = 448 / LARGEST[CACHE_TYPES[kind]]
+    assert scales() is None
+    assert scales(kv_cache_dtype=kind) == [
+        pytest.approx([0.5 * larger] * 2),
+        pytest.approx([0.5 * larger, 0.25 * larger]),
+    ]
+    save_file(
+        tensors | {"model.layers.0.self_attn.k_scale": torch.tensor([0.0])},
+        tmp_path / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    with pytest.raises(UnsupportedModel, match=r"0\.self_attn\.k_scale: must be 1 or 1 numbers above 0"):
+        scales(kv_cache_dtype=kind)
+
+
+def test_measured_scales_are_the_greatest_numbers_of_each_head(folder: Path) -> None:
+    config = EngineConfig.model_validate({"model": str(folder)})
+    decoder = load_model(config, locate(str(folder)), torch.device("cpu"), torch.float32)
+    found = measured_scales(decoder)
+    assert found.shape == (2, 2, 1)
+    assert (found > 0.01).all()
+
+
+def test_half_the_bytes_hold_twice_the_tokens() -> None:
+    spec = find_spec("Llama-3.1-8B")
+    whole, eight = (
+        plan_memory(spec, EngineConfig.model_validate({"model": "x", "kv_cache_dtype": kind}), 80 * 2**30)
+        for kind in ("auto", "fp8")
+    )
+    assert eight.kv_bytes_per_token * 2 == whole.kv_bytes_per_token
+    assert abs(eight.num_tokens - 2 * whole.num_tokens) <= 32
+    assert eight.weight_bytes == whole.weight_bytes

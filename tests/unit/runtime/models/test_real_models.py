@@ -1,0 +1,60 @@
+"""Real models against transformers on the same weights: those that packages carry, and those in the folder that
+OCTAVO_TEST_MODELS names (GGUF files, and folders of safetensors that transformers reads)."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from real_models import MODELS, fetched
+from transformers import AutoModelForCausalLM
+
+from octavo_runtime.llm import LLM
+from octavo_runtime.protocol.sampling_params import SamplingParams
+
+pytestmark = pytest.mark.slow
+PROMPTS = ("The capital of France is", "def quick_sort(items):\n    ", "1, 2, 3, 4, 5, 6, 7, 8, 9,")
+GREEDY = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
+CLOSE = 1e-3  # of scores in float32, of which either may be taken
+ROUNDED = 0.5  # by how much packed weights and 16-bit sums may move a score
+
+
+def answers(path: Path, dtype: str) -> list[list[int]]:
+    """Prompts and answers in tokens."""
+    llm = LLM(model=str(path), device="cpu", dtype=dtype, kv_cache_memory="32Mi", max_model_len=256)
+    return [[*output.prompt_token_ids, *output.outputs[0].token_ids] for output in llm.generate(list(PROMPTS), GREEDY)]
+
+
+def assert_best(model: torch.nn.Module, sequences: list[list[int]], within: float) -> None:
+    """Each token of the answers has a score of at least the best one's, less `within`."""
+    for tokens in sequences:
+        with torch.inference_mode():
+            scores = model(torch.tensor([tokens])).logits[0, -GREEDY.max_tokens - 1 : -1]
+        chosen = scores.gather(1, torch.tensor(tokens[-GREEDY.max_tokens :]).unsqueeze(1))
+        assert float((scores.amax(dim=1, keepdim=True) - chosen).max()) <= within
+
+
+def compare(path: Path) -> None:
+    exact, packed = answers(path, "float32"), answers(path, "auto")
+    where = {"gguf_file": path.name} if path.is_file() else {}
+    model = AutoModelForCausalLM.from_pretrained(path.parent if path.is_file() else path, dtype=torch.float32, **where)
+    assert_best(model, exact, CLOSE)
+    assert_best(model, packed, ROUNDED)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.file)
+def test_greedy_answers_are_transformers(model):
+    compare(fetched(model))
+
+
+def _further() -> list[Path]:
+    folder = os.environ.get("OCTAVO_TEST_MODELS")
+    if not folder:
+        return []
+    found = [path for path in Path(folder).iterdir() if path.suffix == ".gguf" or (path / "config.json").is_file()]
+    return sorted(found)
+
+
+@pytest.mark.parametrize("path", _further(), ids=lambda path: path.name)
+def test_further_models_answer_as_transformers(path):
+    compare(path)

@@ -1,0 +1,86 @@
+"""What is advised where a model does not fit a CPU's memory, and what is chosen where it does not fit a GPU's."""
+
+import pytest
+
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.planning.advice import cpu_remedies, fill_open
+from octavo_runtime.planning.gpus import GPUS, gpu_of_product
+from octavo_runtime.planning.known_models import find_model, find_spec
+from octavo_runtime.planning.memory import plan_memory
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("fields", "memory", "settings"),
+    [
+        ({}, 256 * MIB, {"memory"}),
+        ({"max_model_len": 8192}, 1024 * MIB, {"max_model_len", "kv_cache_memory", "memory"}),
+        ({"kv_cache_memory": "4Gi"}, 2048 * MIB, {"kv_cache_memory", "memory"}),
+        ({"dtype": "float32"}, 896 * MIB, {"dtype", "memory"}),
+    ],
+)
+def test_every_remedy_on_a_cpu_works(fields, memory, settings):
+    found = find_model("builtin://smollm2")
+    asked = EngineConfig(model="m", **fields)
+    assert plan_memory(found.spec, asked, memory, "cpu", found.packed_bytes).problem is not None
+    advised = {advice.setting: advice.value for advice in cpu_remedies(found.spec, asked, memory, found.packed_bytes)}
+    assert set(advised) == settings
+    for setting, value in advised.items():
+        size, changed = memory, asked
+        if setting == "memory":
+            size = int(value[:-2]) * MIB * (1024 if value.endswith("Gi") else 1)
+            assert size > memory
+            less = plan_memory(found.spec, asked, size - 128 * MIB, "cpu", found.packed_bytes)
+            assert less.problem is not None or less.num_tokens < 2048, "a step less does not do"
+        else:
+            set_to = None if value == "unset" else value
+            changed = EngineConfig.model_validate(asked.model_dump() | {setting: set_to})
+        assert plan_memory(found.spec, changed, size, "cpu", found.packed_bytes).problem is None, setting
+
+
+def test_what_is_left_open_is_chosen_so_that_the_model_fits():
+    spec, gpu = find_spec("gemma-2-9b"), GPUS["l4"]
+
+    def chosen(**fields):
+        return fill_open(spec, EngineConfig(model="m", **fields), gpu, 1)
+
+    assert plan_memory(spec, EngineConfig(model="m"), gpu.memory).problem is not None
+    changes = chosen()
+    assert plan_memory(spec, EngineConfig(model="m", **changes), gpu.memory).problem is None
+    for name, value in changes.items():
+        assert name not in chosen(**{name: EngineConfig(model="m").model_dump()[name] or 8192}), f"{name} {value}"
+
+
+def test_nothing_is_chosen_where_it_fits_or_nothing_helps():
+    small, config = find_spec("SmolLM2-135M"), EngineConfig(model="m")
+    assert fill_open(small, config, GPUS["l4"], 8) == {}
+    assert fill_open(small, config, GPUS["t4"], 8) == {}, "its kernels do not run there"
+    assert fill_open(find_spec("Llama-3.1-70B"), config, GPUS["l4"], 2) == {}
+    both = {"quantization": "fp8", "tensor_parallel_size": 8}
+    assert fill_open(find_spec("Llama-3.1-70B"), config, GPUS["l4"], 8) == both
+
+
+@pytest.mark.parametrize(
+    ("product", "name"),
+    [
+        ("NVIDIA-A100-SXM4-80GB", "a100-80gb"),
+        ("NVIDIA-A100-SXM4-40GB", "a100-40gb"),
+        ("NVIDIA-A100-PCIE-40GB", "a100-40gb"),
+        ("NVIDIA-H100-80GB-HBM3", "h100-80gb"),
+        ("NVIDIA-H200", "h200-141gb"),
+        ("NVIDIA-L40S", "l40s"),
+        ("NVIDIA-L4", "l4"),
+        ("Tesla-T4", "t4"),
+        ("Tesla-V100-SXM2-16GB", "v100-16gb"),
+        ("NVIDIA-GeForce-RTX-4090", "rtx-4090"),
+        ("NVIDIA-A100-SXM4-80GB-MIG-1g.10gb", None),
+        ("NVIDIA-L4-SHARED", None),
+        ("NVIDIA-H100-NVL", None),
+        ("Tesla-V100", None),
+        ("", None),
+    ],
+)
+def test_gpus_by_the_label_of_their_nodes(product, name):
+    found = gpu_of_product(product)
+    assert (found and found.name) == name

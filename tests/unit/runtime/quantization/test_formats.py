@@ -1,0 +1,202 @@
+"""Quantised checkpoints of every format, against transformers on the weights that they stand for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from packed_checkpoints import FORMATS, SHAPE, write_checkpoint
+from safetensors.torch import load_file, save_file
+from small_models import random_prompts
+
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.layers.linear import grouped
+from octavo_runtime.models.decoder import Decoder
+from octavo_runtime.models.loading.checkpoint import load_model
+from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
+from octavo_runtime.models.spec import UnsupportedModel
+from octavo_runtime.planning import memory as plan
+from octavo_runtime.planning.known_models import find_model
+from octavo_runtime.protocol.step import Slice
+from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
+from octavo_runtime.worker.batch import build_batch
+
+CPU = torch.device("cpu")
+[PROMPT] = random_prompts(20)
+
+
+def load(folder: Path, dtype: torch.dtype) -> Decoder:
+    config = EngineConfig.model_validate({"model": str(folder), "device": "cpu"})
+    decoder = load_model(config, locate(str(folder)), CPU, dtype)
+    decoder.reach(64)
+    return decoder
+
+
+@torch.inference_mode()
+def scores(decoder: Decoder, dtype: torch.dtype) -> torch.Tensor:
+    """Of each token of PROMPT: all but the last as a prompt, the last as a decode."""
+    cache = torch.zeros(SHAPE.num_hidden_layers, 2, 2, 16, SHAPE.num_key_value_heads, SHAPE.head_dim, dtype=dtype)
+    table = np.array([[0, 1]], dtype=np.int32)
+    found = [
+        decoder.forward(build_batch([Slice(0, start, tokens)], table, 16, CPU), cache)
+        for start, tokens in ((0, PROMPT[:-1]), (len(PROMPT) - 1, PROMPT[-1:]))
+    ]
+    return torch.cat([decoder.logits(hidden) for hidden in found])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@torch.inference_mode()
+def test_scores_are_those_of_the_weights_that_are_meant(name: str, tmp_path: Path) -> None:
+    """In float32 nearly to the last bit; in 16 bits, where few rows run packed, to what these lose."""
+    checkpoint = write_checkpoint(tmp_path, *FORMATS[name])
+    expected = checkpoint.model(torch.tensor([PROMPT])).logits[0]
+    exact = scores(load(tmp_path, torch.float32), torch.float32)
+    torch.testing.assert_close(exact, expected, rtol=1e-4, atol=1e-4)
+    rounded = scores(load(tmp_path, torch.bfloat16), torch.bfloat16)
+    torch.testing.assert_close(rounded, expected, rtol=0, atol=0.05 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_gpus_form_computes_the_same_and_takes_what_is_planned(name: str, tmp_path: Path) -> None:
+    """Its oracle, on the CPU: what is stored, packed once more."""
+    write, quantization = FORMATS[name]
+    write_checkpoint(tmp_path, write, quantization)
+    spec = spec_from_folder(tmp_path)
+    assert spec.quantization is not None
+    folder = SafetensorsFolder(tmp_path, scheme=spec.quantization)
+    module, shape = "model.layers.0.mlp.down_proj", (64, 128)
+    stored = folder.read(f"{module}.weight", shape)
+    assert isinstance(stored, GroupedMatrix)
+    linear = grouped(stored, None, CPU, torch.bfloat16)
+    x = torch.randn(3, 128, generator=torch.Generator().manual_seed(0))
+    expected = x @ stored.dequantize().T
+    if stored.outliers is None:  # whose product torch has for one type at a time
+        torch.testing.assert_close(linear(x), expected, rtol=0, atol=2e-3 * float(expected.abs().max()))
+        assert abs(spec.quantization.num_bytes(*shape) - linear.num_bytes) <= 0.02 * linear.num_bytes
+    assert spec.quantization.covers(module)
+    assert not spec.quantization.covers("lm_head")
+
+
+@pytest.mark.parametrize("name", ["awq", "int8", "gptq, its own order, asymmetric"])
+def test_a_cpu_holds_what_is_planned(name: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, *FORMATS[name])
+    found = find_model(str(tmp_path))
+    decoder = load(tmp_path, torch.bfloat16)
+    assert (decoder.few_rows is not None) == (found.packed_bytes > 0) == ("order" not in name)
+    held = sum(layer.attention.qkv.num_bytes + layer.mlp.down.num_bytes for layer in decoder.stack.layers)
+    assert held == 2 * 2 * (192 * 64 + 64 * 128)
+    planned = plan.weight_bytes(found.spec, 2, "cpu") + found.packed_bytes
+    norms = decoder.few_rows.num_bytes if decoder.few_rows is not None else 0
+    assert decoder.num_bytes - norms == plan.weight_bytes(found.spec, 2, "cpu")
+    assert abs(decoder.num_bytes - planned) <= 0.02 * planned
+
+
+_AWQ = FORMATS["awq"][1]
+_GPTQ = FORMATS["gptq"][1]
+_GROUP = {"targets": ["Linear"], "weights": {"type": "int", "num_bits": 4, "strategy": "group", "group_size": 32}}
+_TENSORS = {"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {"group_0": _GROUP}}
+
+
+@pytest.mark.parametrize(
+    ("quantization", "message"),
+    [
+        ({"quant_method": "hqq"}, "quant_method must be one of awq, gptq, .*, got 'hqq'"),
+        ({}, "quant_method must be one of .*, got None"),
+        ({**_AWQ, "bits": 3}, "bits must be 4, got 3"),
+        ({**_AWQ, "version": "gemv"}, "version must be gemm, whose order of weights is read, got 'gemv'"),
+        ({**_AWQ, "group_size": 0.5}, "group_size must be -1 or at least 1, got 0.5"),
+        ({**_AWQ, "modules_to_not_convert": "head"}, "modules_to_not_convert must be a list of modules"),
+        ({**_GPTQ, "bits": 2}, "bits must be 4 or 8, got 2"),
+        ({**_GPTQ, "checkpoint_format": "marlin"}, "checkpoint_format must be gptq or gptq_v2, got 'marlin'"),
+        (
+            {**_GPTQ, "dynamic": {"+:.*down.*": {"bits": 8}}},
+            r"dynamic must be of modules that are left out \(-:\) alone",
+        ),
+        ({**_TENSORS, "config_groups": {}}, "config_groups must be an object of groups"),
+        ({**_TENSORS, "format": "marlin-24"}, r"format must be one of .*, got 'marlin-24 \(int 4\)'"),
+        ({**_TENSORS, "ignore": ["re:("]}, "ignore must be of regular expressions"),
+        ({**_TENSORS, "transform_config": {"a": 1}}, "transform_config must be unset"),
+        ({**_TENSORS, "sparsity_config": {"format": "sparse-24-bitmask"}}, "sparsity_config.format must be dense"),
+        ({"quant_method": "fp8", "fmt": "e5m2"}, "fmt must be e4m3 or float8_e4m3fn, got 'e5m2'"),
+        ({"quant_method": "fp8", "weight_block_size": [128]}, "weight_block_size must be two sizes"),
+        ({"quant_method": "bitsandbytes"}, "load_in_4bit must be true, or load_in_8bit, got None"),
+        ({"quant_method": "squeezellm", "wbits": 3}, "bits must be 4, got 3"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_name(quantization: dict[str, Any], message: str) -> None:
+    with pytest.raises(UnsupportedModel, match=rf"quantization_config\.{message}"):
+        spec_from_config(
+            {**SHAPE.to_dict(), "architectures": ["LlamaForCausalLM"], "quantization_config": quantization}
+        )
+
+
+def test_parts_are_held_against_the_format_before_any_is_read(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, *FORMATS["awq"])
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    at = "model.layers.1.self_attn.q_proj"
+
+    def refused(changed: dict[str, torch.Tensor]) -> str:
+        save_file(changed, path, metadata={"format": "pt"})
+        with pytest.raises(UnsupportedModel) as caught:
+            load(tmp_path, torch.float32)
+        return str(caught.value)
+
+    assert refused({name: tensor for name, tensor in tensors.items() if name != f"{at}.scales"}) == (
+        f"the safetensors files have no tensor {at}.scales"
+    )
+    assert refused({**tensors, f"{at}.scales": tensors[f"{at}.scales"][:1]}) == (
+        f"{at}.scales: shape must be (2, 128), got (1, 128)"
+    )
+    assert refused({**tensors, f"{at}.qweight": tensors[f"{at}.qweight"].long()}) == (
+        f"{at}.qweight: type must be one of I32, got I64"
+    )
+    assert "that the model does not read" in refused({**tensors, f"{at}.other": torch.ones(1)})
+    assert "that the model does not read" in refused({**tensors, f"{at}.bias": torch.ones(128)})
+    save_file({**tensors, f"{at}.bias": torch.zeros(128)}, path, metadata={"format": "pt"})
+    load(tmp_path, torch.float32)  # a bias of zeros changes nothing
+
+
+def test_a_module_may_be_left_as_it_is_and_the_configuration_may_lie_beside(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path, *FORMATS["gptq"])
+    path, at = tmp_path / "model.safetensors", "model.layers.0.mlp.up_proj"
+    tensors = {name: tensor for name, tensor in load_file(path).items() if not name.startswith(f"{at}.")}
+    kept = checkpoint.model.get_submodule(at).weight.detach().clone()
+    save_file({**tensors, f"{at}.weight": kept}, path, metadata={"format": "pt"})
+    config = json.loads((tmp_path / "config.json").read_text())
+    beside = config.pop("quantization_config") | {"dynamic": {r"-:.*layers\.0\.mlp\.up_proj": {}}}
+    del beside["quant_method"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "quantize_config.json").write_text(json.dumps(beside))
+    with torch.inference_mode():
+        expected = checkpoint.model(torch.tensor([PROMPT])).logits[0]
+    torch.testing.assert_close(scores(load(tmp_path, torch.float32), torch.float32), expected, rtol=1e-4, atol=1e-4)
+    scheme = spec_from_folder(tmp_path).quantization
+    assert scheme is not None
+    assert [scheme.covers(name) for name in (at, at.replace("0", "1"))] == [False, True]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_ranks_have_rows_and_columns_in_the_same_form(name: str, tmp_path: Path) -> None:
+    """As sharding cuts them; where whole groups cannot be cut, the weight is dequantised."""
+    write_checkpoint(tmp_path, *FORMATS[name])
+    spec = spec_from_folder(tmp_path)
+    stored = SafetensorsFolder(tmp_path, scheme=spec.quantization).read(
+        "model.layers.0.mlp.down_proj.weight", (64, 128)
+    )
+    assert isinstance(stored, GroupedMatrix)
+    whole = stored.dequantize()
+    places = torch.arange(16, 48)
+    assert stored.rows(places).dequantize().equal(whole[16:48])
+    columns = stored.columns(64, 64)
+    if any(word in name for word in ("order", "sparse", "blocks")):
+        assert columns is None or "blocks" in name
+    else:
+        assert columns is not None
+    if columns is not None:
+        assert columns.dequantize().equal(whole[:, 64:])
+    assert stored.columns(60, 10) is None or stored.scales.shape[1] == 1

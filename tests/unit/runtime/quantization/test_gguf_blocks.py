@@ -1,0 +1,66 @@
+"""Blocks of GGUF's types on random bits, against the gguf package and against their packed form."""
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+from octavo_kernels.quantized_linear import pack, unpacked_rows
+from octavo_runtime.planning.packed_weights import BLOCKS
+from octavo_runtime.quantization.gguf_blocks import PACKED, quantized_matrix
+from octavo_runtime.quantization.quantized_matrix import QuantizedRows, concatenate
+
+# Where in a block its factors of float16 lie: random bits would make some of them infinite.
+_FACTORS = {
+    "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,), "Q2_K": (80, 82), "Q3_K": (108,),
+    "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "IQ4_NL": (0,), "IQ4_XS": (0,), "MXFP4": (),
+}  # fmt: skip
+
+
+def random_rows(kind: str, rows: int = 7, columns: int = 512) -> np.ndarray:
+    """[rows, bytes] of blocks."""
+    size, length = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+    random = np.random.default_rng(len(kind))
+    blocks = random.integers(0, 256, (rows * columns // size, length), dtype=np.uint8)
+    for at in _FACTORS[kind]:
+        factors = random.standard_normal((len(blocks), 1)).astype(np.float16)
+        blocks[:, at : at + 2] = factors.view(np.uint8)
+    if kind == "MXFP4":
+        blocks[:, 0] = random.integers(110, 140, len(blocks))
+    return blocks.reshape(rows, -1)
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_blocks_mean_what_the_gguf_package_says_to_the_last_bit(kind: str) -> None:
+    data = random_rows(kind)
+    matrix = quantized_matrix(kind, data)
+    assert matrix is not None
+    expected = torch.from_numpy(gguf.dequantize(data, gguf.GGMLQuantizationType[kind]))
+    assert matrix.dequantize().equal(expected)
+    order = torch.tensor([6, 0, 3])
+    assert matrix.rows(order).dequantize().equal(expected[order])
+    packed = pack(matrix.values, matrix.scales, matrix.minimums, matrix.format, matrix.factors)
+    unpacked = unpacked_rows(packed, torch.arange(7))
+    torch.testing.assert_close(unpacked, expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
+    columns, size = BLOCKS[kind]
+    assert packed.data.nbytes == 32 * 512 // columns * size, "as it is planned for"
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_rows_of_blocks_stand_under_each_other(kind: str) -> None:
+    first, second = quantized_matrix(kind, random_rows(kind, 3)), quantized_matrix("Q8_0", random_rows("Q8_0", 2))
+    both = concatenate([first, first])
+    assert both.dequantize().equal(first.dequantize().repeat(2, 1))
+    mixed = concatenate([first, second])
+    assert isinstance(mixed, QuantizedRows) == (kind != "Q8_0")
+    assert mixed.shape == (5, 512)
+    expected = torch.cat((first.dequantize(), second.dequantize()))
+    assert mixed.dequantize().equal(expected)
+    order = torch.tensor([2, 0, 1, 4, 3])
+    assert mixed.rows(order).dequantize().equal(expected[order])
+
+
+def test_scales_beyond_float16_are_no_groups() -> None:
+    data = random_rows("MXFP4")
+    data[0, 0] = 200
+    assert quantized_matrix("MXFP4", data) is None

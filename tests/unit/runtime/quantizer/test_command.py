@@ -1,0 +1,228 @@
+"""`octavo quantize` from a folder to a folder."""
+
+import hashlib
+import json
+import random
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small_models import make_engine, random_prompts, run
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from octavo_runtime.cli.app import main
+from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.quantizer import run as running
+from octavo_runtime.quantizer.layer import quantize_layer
+
+FAST = ["--samples", "6", "--sample-tokens", "48"]
+METHODS = {
+    "awq": ["--group-size", "32"],
+    "gptq": ["--group-size", "32"],
+    "gptq, by size": ["--group-size", "32", "--act-order"],
+    "gptq, 8 bits": ["--bits", "8", "--group-size", "-1"],
+    "fp8": [],
+    "fp8, blocks": ["--fp8-scales", "block"],
+    "int8": [],
+    "squeezellm": ["--outliers", "0.01"],
+}
+# Of the next token's scores, of 300, what a method may change: 4 bits of a random model lose much.
+DIVERGENCE = {"awq": 0.05, "gptq": 0.05, "gptq, by size": 0.05, "squeezellm": 0.05}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model that reads bytes."""
+    folder = tmp_path_factory.mktemp("plain")
+    torch.manual_seed(3)
+    config = LlamaConfig(
+        vocab_size=300,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        eos_token_id=256,
+        bos_token_id=256,
+        initializer_range=0.12,
+    )
+    LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    made.add_special_tokens(["<end>"])
+    PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    draw = random.Random(0)
+    words = ["".join(draw.choices("abcdefgh", k=draw.randint(1, 7))) for _ in range(40)]
+    file = tmp_path_factory.mktemp("text") / "text.txt"
+    file.write_text(" ".join(draw.choices(words, k=4000)))
+    return file
+
+
+def quantize(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["octavo", "quantize", *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return int(left.value.code or 0)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_written_is_served_and_close_to_the_model(
+    name: str, model: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    options = ["--method", name.partition(",")[0], "--out", out, "--calibration", text, *FAST, *METHODS[name]]
+    assert quantize(monkeypatch, model, *options) == 0
+    told = capsys.readouterr()
+    assert "layer 3 of 3: error " in told.err
+    assert "perplexity of" in told.out
+    assert told.out.splitlines()[-1] == str(out)
+    divergence = float(next(line for line in told.out.splitlines() if line.startswith("KL")).split()[-1])
+    assert divergence < DIVERGENCE.get(name, 0.015)
+    size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
+    assert size < sum(path.stat().st_size for path in model.glob("*.safetensors"))
+    assert {path.name for path in out.iterdir()} >= {"tokenizer.json", "tokenizer_config.json", "config.json"}
+    prompts = random_prompts(5, 33)
+    params = SamplingParams(temperature=0.0, max_tokens=6, ignore_eos=True)
+    answers = run(make_engine(out), prompts, params)
+    assert all(sum(len(output.token_ids) for output in answer) == 6 for answer in answers)
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
+    model: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    options = ["--method", "gptq", "--group-size", "32", "--calibration", text, *FAST]
+    assert quantize(monkeypatch, model, *options, "--out", tmp_path / "whole") == 0
+    made: list[int] = []
+
+    def killed(tensors: Any, inputs: Any, spec: Any, index: int, recipe: Any) -> Any:
+        if index == 2:
+            raise KeyboardInterrupt
+        made.append(index)
+        return quantize_layer(tensors, inputs, spec, index, recipe)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "quantize_layer", killed)
+        assert quantize(monkeypatch, model, *options, "--out", tmp_path / "cut") == 130
+    assert not (tmp_path / "cut" / "config.json").exists(), "no model yet"
+    assert quantize(monkeypatch, model, *options, "--bits", 8, "--out", tmp_path / "cut") == 2
+    assert "has unfinished work with bits 4, asked for is 8" in capsys.readouterr().err
+    layer = tmp_path / "cut" / "model-00002-of-00004.safetensors"
+    whole = layer.read_bytes()
+    layer.write_bytes(whole[:500])
+    assert quantize(monkeypatch, model, *options, "--out", tmp_path / "cut") == 2
+    assert f"out: {layer} is damaged, delete it and run this again" in capsys.readouterr().err
+    layer.write_bytes(whole)
+    assert quantize(monkeypatch, model, *options, "--out", tmp_path / "cut") == 0
+    assert "layer 2 of 3: written already" in capsys.readouterr().err
+    assert made == [0, 1]
+    assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+
+
+def test_the_layouts_are_those_of_published_checkpoints(
+    model: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names, types and shapes of the tensors of a projection of 64 inputs and 128 outputs."""
+    expected = {
+        "awq": {"qweight": ("int32", 64, 16), "qzeros": ("int32", 2, 16), "scales": ("float16", 2, 128)},
+        "gptq": {
+            "qweight": ("int32", 8, 128), "qzeros": ("int32", 2, 16), "scales": ("float16", 2, 128),
+            "g_idx": ("int32", 64),
+        },
+        "fp8": {"weight": ("float8_e4m3fn", 128, 64), "weight_scale": ("float32", 128, 1)},
+        "int8": {"weight": ("int8", 128, 64), "weight_scale": ("float32", 128, 1)},
+    }  # fmt: skip
+    for method, parts in expected.items():
+        sized = ["--group-size", "32"] if method in ("awq", "gptq") else []
+        options = ["--method", method, "--out", tmp_path / method, "--calibration", text, *FAST, *sized]
+        assert quantize(monkeypatch, model, *options) == 0
+        tensors = load_file(tmp_path / method / "model-00001-of-00004.safetensors")
+        at = "model.layers.0.mlp.up_proj."
+        found = {
+            name.removeprefix(at): (str(tensor.dtype).removeprefix("torch."), *tensor.shape)
+            for name, tensor in tensors.items()
+            if name.startswith(at)
+        }
+        assert found == parts
+        config = json.loads((tmp_path / method / "config.json").read_text())
+        assert config["quantization_config"]["quant_method"] in (method, "compressed-tensors")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--method", "awq5"], "method: must be one of awq, gptq, fp8, int8, squeezellm, got 'awq5'"),
+        (["--method", "awq", "--bits", "8"], "bits: must be 4 for method awq, got 8"),
+        (["--method", "fp8", "--group-size", "32"], "group-size: must be left out for method fp8"),
+        (["--method", "int8", "--act-order"], "act-order: must be left out for method int8; it is of gptq"),
+        (["--method", "awq"], "group-size: must divide the inputs of all projections (64, 128), got 128; 64 and 32"),
+        (["--method", "gptq", "--group-size", "4"], "group-size: must be -1 (all inputs) or at least 8, got 4"),
+        (["--method", "squeezellm", "--outliers", "0.5"], "outliers: must be from 0 to 0.05 of the weights, got 0.5"),
+        (["--method", "int8", "--sample-tokens", "512"], "sample-tokens: must be at most 256, the model's context"),
+        (["--method", "int8", "--calibration", "/no/such"], "calibration: /no/such cannot be read: No such file"),
+        (["--method", "int8", "--calibration", "SHORT"], "calibration: must hold at least 96 tokens, two samples"),
+        (["--method", "int8", "--gpu", "h1"], "got 'h1'"),
+        (["--method", "int8", "--out", "MODEL"], "out: must be a folder outside the model's"),
+        (["--method", "int8", "--out", "FULL"], "out: must be a new or an empty folder, got"),
+        (["--method", "int8", "--out", "SHORT"], "out: must be a folder, got the file"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    options: list[str],
+    words: str,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").touch()
+    (tmp_path / "short").write_text("too short")
+    places = {"MODEL": model, "FULL": tmp_path / "full", "SHORT": tmp_path / "short"}
+    given = [places.get(each, each) for each in options]
+    out = [] if "--out" in given else ["--out", tmp_path / "out"]
+    samples = [] if "--sample-tokens" in given else FAST
+    assert quantize(monkeypatch, model, *samples, *given, *out) == 2
+    told = capsys.readouterr()
+    assert words in told.err
+    assert told.err.count("\n") == 1
+    assert told.out == ""
+    assert not list((tmp_path / "out").glob("*.safetensors"))
+
+
+def test_a_model_with_nan_is_one_line(
+    model: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.copytree(model, tmp_path / "broken")
+    tensors = load_file(tmp_path / "broken" / "model.safetensors")
+    tensors["model.layers.0.input_layernorm.weight"][3] = torch.nan
+    save_file(tensors, tmp_path / "broken" / "model.safetensors", metadata={"format": "pt"})
+    options = ["--method", "gptq", "--group-size", "32", "--calibration", text, *FAST, "--out", tmp_path / "out"]
+    assert quantize(monkeypatch, tmp_path / "broken", *options) == 2
+    assert "octavo: model: must compute with finite numbers" in capsys.readouterr().err
+
+
+def test_a_model_that_is_quantised_or_a_file_is_refused(
+    model: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    options = ["--method", "int8", "--calibration", text, *FAST]
+    assert quantize(monkeypatch, model, *options, "--out", tmp_path / "once") == 0
+    assert quantize(monkeypatch, tmp_path / "once", *options, "--out", tmp_path / "twice") == 2
+    assert "model: must be in 16 or 32 bits, got one that is quantised already" in capsys.readouterr().err
+    assert quantize(monkeypatch, "builtin://smollm2", *options, "--out", tmp_path / "file") == 2
+    assert "got the GGUF file" in capsys.readouterr().err

@@ -1,0 +1,64 @@
+"""AWQ's factors change what a layer's projections are, and nothing of what the layer computes."""
+
+from pathlib import Path
+
+import family_models
+import pytest
+import torch
+
+from octavo_runtime.quantizer import folding
+from octavo_runtime.quantizer.folding import fold_scales
+from octavo_runtime.quantizer.recipe import CannotQuantize, Recipe
+from octavo_runtime.quantizer.source import open_source
+from octavo_runtime.quantizer.streams import Stream, advance, build_layer, inputs_of_layer
+
+CPU = torch.device("cpu")
+CHANGES = {
+    "llama": 3, "llama, biases": 3, "mistral, window": 3, "qwen 2": 3, "qwen 3": 3, "gemma 2": 3, "gemma 3": 3,
+    "phi 3": 3, "olmo 2": 2, "glm": 3, "glm 4": 3, "ernie 4.5": 3, "command r": 3, "command r, biases": 3,
+    "starcoder 2": 3, "stablelm": 3, "stablelm, side by side": 3, "granite": 3, "gpt neox": 3, "gpt neox, in turn": 3,
+    "opt": 3, "falcon": 3, "falcon, new": 3, "falcon, new, one norm": 3, "nemotron": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_layer_computes_what_it_did(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    family_models.save(family_models.FAMILIES[name], tmp_path)
+    source = open_source(str(tmp_path))
+    index = source.spec.num_layers - 1
+    tensors = {each: tensor.float() for each, tensor in source.layer(index).items()}
+    torch.manual_seed(2)
+    stream = Stream(torch.randn(9, source.spec.hidden_size), torch.randn(9, source.spec.hidden_size))
+    streams = [stream.copy(), stream.copy()]
+    decoder = build_layer(source.spec, index, tensors, CPU)
+    inputs = inputs_of_layer(decoder, streams)
+
+    def anything(weights: list[torch.Tensor], seen: object, size: int, sharing: torch.Tensor | None) -> torch.Tensor:
+        factors = torch.rand(weights[0].shape[1]) + 0.5
+        return factors if sharing is None else factors[: int(sharing.max()) + 1][sharing]
+
+    monkeypatch.setattr(folding, "best_scales", anything)
+    folded = dict(tensors)
+    fold_scales(folded, inputs, source.spec, index, Recipe("awq", 4))
+    changed = {each for each in tensors if not tensors[each].equal(folded[each])}
+    assert len(changed) >= CHANGES[name]
+    advance(decoder, streams[:1])
+    advance(build_layer(source.spec, index, folded, CPU), streams[1:])
+    one, two = streams[0].added, streams[1].added
+    assert one is not None
+    assert two is not None
+    torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-4 * float(one.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mixtral", "model: must be dense, got a mixture of"),
+        ("youtu", "model: must be one with keys and values of its own, got multi-head latent attention"),
+        ("gpt 2", r"model: must be one whose projections are stored as \[out, in\]"),
+    ],
+)
+def test_what_cannot_be_quantised_is_refused(name: str, words: str, tmp_path: Path) -> None:
+    family_models.save(family_models.FAMILIES[name], tmp_path)
+    with pytest.raises(CannotQuantize, match=words):
+        open_source(str(tmp_path))

@@ -1,0 +1,135 @@
+"""A model in several processes: the tokens are one process's, and a process that is gone is named."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from patience import eventually
+from small_models import make_engine, random_prompts, run, save, shape, tokens_of
+
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.engine.engine import Engine
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.protocol.step import NewRow, Slice, StepPlan, TableUpdate
+from octavo_runtime.worker.executor import make_executor
+from octavo_runtime.worker.ranks import RankFailed
+
+pytestmark = pytest.mark.slow
+
+MODEL = shape(heads=4, kv_heads=2, head_dim=16, tied=True)
+WORDS = 10  # of 32 words each in a row of masks
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("model")
+    save(MODEL, found)
+    return found
+
+
+def rank_processes() -> list[psutil.Process]:
+    children = psutil.Process().children()
+    return [each for each in children if "octavo_runtime.worker.rank" in each.cmdline()]
+
+
+@contextmanager
+def two_ranks(folder: Path, **config: Any) -> Iterator[tuple[Engine, psutil.Process]]:
+    """The engine of two ranks, and the second one's process, which is gone at the end."""
+    engine = make_engine(folder, tensor_parallel_size=2, **config)
+    [process] = rank_processes()
+    yield engine, process
+    del engine
+    eventually(lambda: not process.is_running(), "the rank ends with its engine")
+
+
+def test_two_ranks_draw_what_one_process_draws(folder: Path) -> None:
+    config = {"kv_cache_memory": "64Ki", "max_model_len": 128, "max_num_batched_tokens": 64}
+    prompts = random_prompts(1, 5, 60, 100, 33)
+    greedy = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True, logprobs=2, prompt_logprobs=1)
+    seeded = SamplingParams(temperature=1.0, seed=7, max_tokens=8, n=2, ignore_eos=True, presence_penalty=0.5)
+    alone = make_engine(folder, **config)
+    with two_ranks(folder, **config) as (engine, _):
+        for params in (greedy, seeded):
+            expected, found = run(alone, prompts, params), run(engine, prompts, params)
+            assert [tokens_of(each) for each in found] == [tokens_of(each) for each in expected]
+        assert engine.load.recomputes + engine.load.swaps > 0
+        del engine
+
+
+def test_masks_reach_all_ranks(folder: Path) -> None:
+    config = EngineConfig(model=str(folder), device="cpu", dtype="float32", kv_cache_memory="1Mi")
+    [prompt] = random_prompts(9)
+    row = NewRow(0, SamplingParams(temperature=0.0), prompt, len(prompt), seed=1)
+    plan = StepPlan([], [row], [TableUpdate(0, 0, [0])], [Slice(0, 0, prompt, [0])], masked=True)
+    masks = np.zeros((1, WORDS), np.int32)
+    masks[0, 3] = 0b110000
+    drawn = []
+    for size in (1, 2):
+        executor = make_executor(config.model_copy(update={"tensor_parallel_size": size}), locate(str(folder)))
+        drawn.append(executor.launch(plan).result(masks).samples[0][0].token_id)
+        follow = StepPlan([], [], [], [Slice(0, len(prompt), [drawn[-1]], [0])])
+        drawn.append(executor.launch(follow).result(None).samples[0][0].token_id)
+        del executor
+    assert drawn[:2] == drawn[2:]
+    assert drawn[0] in (100, 101)
+    eventually(lambda: not rank_processes(), "the rank ends with its executor")
+
+
+def step_forever(engine: Engine, prompt: list[int]) -> None:
+    while True:
+        engine.add_request("0", prompt, SamplingParams(temperature=0.0, max_tokens=100, ignore_eos=True))
+        while engine.has_work:
+            engine.step()
+
+
+def test_a_rank_that_is_killed_is_named(folder: Path) -> None:
+    with two_ranks(folder) as (engine, process):
+        process.kill()
+        with pytest.raises(RankFailed) as failed:
+            step_forever(engine, random_prompts(20)[0])
+        assert str(failed.value) == f"rank 1 of 2 (process {process.pid}) ended with exit code -9"
+        with pytest.raises(RankFailed, match="rank 1 of 2"):
+            engine.prepare_some()
+        del engine
+
+
+def test_a_rank_that_hangs_is_ended_and_named(folder: Path) -> None:
+    with two_ranks(folder) as (engine, process):
+        os.kill(process.pid, signal.SIGSTOP)
+        with pytest.raises(RankFailed) as failed:
+            step_forever(engine, random_prompts(20)[0])
+        said = f"rank 1 of 2 (process {process.pid}) said nothing for 8 s and was ended"
+        assert str(failed.value) == said
+        del engine
+
+
+def test_ranks_end_where_the_first_one_is_killed(folder: Path) -> None:
+    program = (
+        "import sys; from octavo_runtime.config.engine import EngineConfig; "
+        "from octavo_runtime.engine.engine import Engine; "
+        "engine = Engine(EngineConfig.model_validate_json(sys.argv[1])); "
+        "print('up', flush=True); sys.stdin.read()"
+    )
+    config = EngineConfig(model=str(folder), device="cpu", kv_cache_memory="1Mi", tensor_parallel_size=2)
+    words = [sys.executable, "-c", program, config.model_dump_json()]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "up\n"
+        [rank] = psutil.Process(first.pid).children()
+        first.kill()
+    eventually(lambda: not rank.is_running(), "the rank ends")
+
+
+def test_what_cannot_be_shared_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="tensor_parallel_size: must divide the 4 attention heads, got 3"):
+        make_engine(folder, tensor_parallel_size=3)
+    eventually(lambda: not rank_processes(), "no rank is left")
