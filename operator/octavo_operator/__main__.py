@@ -11,13 +11,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from octavo_operator.cluster import connect
-from octavo_operator.control import handlers, health, metrics_endpoint
+from octavo_operator.admission import server as admission
+from octavo_operator.cluster import Connection, connect
+from octavo_operator.control import handlers, health, metrics_endpoint, rollout
 from octavo_operator.control.claims import Claims
-from octavo_operator.control.places import Places
+from octavo_operator.control.leadership import Leadership
+from octavo_operator.control.places import Places, take_signals
 from octavo_operator.control.reconcile import reconcile
+from octavo_operator.control.turns import Turns
 from octavo_operator.control.worker import Workers
 from octavo_operator.metrics_api import scrape
+from octavo_operator.metrics_api.downloads import Downloads
+from octavo_operator.metrics_api.measurements import Measurements
 from octavo_operator.metrics_api.readings import Readings
 from octavo_operator.metrics_api.server import MetricsApi
 from octavo_operator.settings import Settings
@@ -43,40 +48,97 @@ def main() -> int:
         print(f"octavo: cannot listen on port {settings.metrics_port}: {error.strerror}", file=sys.stderr)
         return 1
     try:
-        asyncio.run(_run(settings))
+        return asyncio.run(_run(settings))
     except OSError as error:
         print(f"octavo: cannot listen on port {settings.health_port}: {error.strerror}", file=sys.stderr)
         return 1
-    return 0
 
 
-async def _run(settings: Settings) -> None:
-    async with connect() as cluster:
-        claims = Claims(cluster, settings.installation, partial(datetime.datetime.now, datetime.UTC))
-        readings = Readings()
+async def _run(settings: Settings) -> int:
+    """Serve until the process is told to end; the exit code. With several replicas, once this one leads, and until
+    another does. The webhook asks for no leader."""
+    stop = asyncio.Event()
+    take_signals(stop)
+    async with connect() as cluster, _kept(*_webhook(cluster, settings)):
+        if settings.leader_lease is None:
+            await _serve(cluster, settings, stop)
+            return 0
+        namespace, _, name = settings.leader_lease.partition("/")
+        leadership = Leadership(cluster, namespace, name, settings.replica, _now)
+        async with health.answering(settings.health_port, dict):
+            if not await _comes_before(leadership.won(), stop):
+                await leadership.give_up()  # it may have been won at that instant
+                return 0
+        serving = asyncio.create_task(_serve(cluster, settings, stop))
+        lost = asyncio.create_task(leadership.lost())
+        await asyncio.wait((serving, lost), return_when=asyncio.FIRST_COMPLETED)
+        if lost.done():
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            return 1
+        lost.cancel()
+        await leadership.give_up()
+        await serving
+        return 0
 
-        def changed(namespace: str, name: str) -> None:
-            workers.wake(namespace, name)
 
-        def lost(namespace: str | None) -> None:
-            workers.forget(namespace)
-            readings.forget_namespace(namespace)
+def _webhook(cluster: Connection, settings: Settings) -> list[Coroutine[Any, Any, None]]:
+    return [] if settings.webhook is None else [admission.keep(cluster, settings, settings.webhook)]
 
-        metrics_api = MetricsApi(cluster, readings, settings.metrics_api, settings.metrics_api_port, changed)
-        workers = Workers(partial(reconcile, cluster, claims, metrics_api, settings), parse_duration(settings.resync))
-        places = Places(settings.namespaces, partial(handlers.watch, workers), lost)
-        try:
-            async with (
-                health.answering(settings.health_port, lambda: places.troubles() | claims.troubles()),
-                _kept(
-                    claims.keep(workers.namespaces, workers.wake_all),
-                    scrape.keep(readings, changed),
-                    metrics_api.keep(),
-                ),
-            ):
-                await places.serve()
-        finally:
-            await workers.stop()
+
+async def _comes_before(waiting: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
+    """Whether it came to its end before the process was told to end."""
+    task, told = asyncio.create_task(waiting), asyncio.create_task(stop.wait())
+    await asyncio.wait((task, told), return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if task.done():
+        task.result()
+        return True
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return False
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+async def _serve(cluster: Connection, settings: Settings, stop: asyncio.Event) -> None:
+    claims = Claims(cluster, settings.installation, _now)
+    readings, measurements, downloads = Readings(), Measurements(), Downloads()
+
+    def changed(namespace: str, name: str) -> None:
+        workers.wake(namespace, name)
+
+    def lost(namespace: str | None) -> None:
+        workers.forget(namespace)
+        turns.forget(namespace)
+        readings.forget_namespace(namespace)
+        measurements.forget_namespace(namespace)
+        metrics_endpoint.services.forget_namespace(namespace)
+
+    metrics_api = MetricsApi(cluster, readings, settings.metrics_api, settings.metrics_api_port, changed)
+    under_way = partial(rollout.under_way, cluster, claims, settings.namespaces)
+    turns = Turns(settings.rollouts_at_once, under_way, changed)
+    workers = Workers(
+        partial(reconcile, cluster, claims, turns, metrics_api, measurements, downloads, settings),
+        parse_duration(settings.resync),
+    )
+    places = Places(settings.namespaces, partial(handlers.watch, workers), lost, stop)
+    try:
+        async with (
+            health.answering(settings.health_port, lambda: places.troubles() | claims.troubles()),
+            _kept(
+                claims.keep(workers.namespaces, workers.wake_all),
+                scrape.keep(readings, changed),
+                measurements.keep(changed),
+                downloads.keep(changed),
+                metrics_api.keep(),
+            ),
+        ):
+            await places.serve()
+    finally:
+        await workers.stop()
 
 
 @contextlib.asynccontextmanager

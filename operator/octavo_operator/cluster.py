@@ -3,9 +3,11 @@
 import datetime
 import hashlib
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientError
@@ -17,6 +19,8 @@ from octavo_operator.api import KIND
 from octavo_operator.kinds import ALL_KINDS, SERVICE_LABEL
 
 FIELD_MANAGER = "octavo"
+# Where Kubernetes tells a pod its namespace.
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 # Takes away what others wrote into owned objects. Not FIELD_MANAGER: what it writes there for a moment is to be told
 # from what is wanted, and goes as all else that is another's.
 REPAIR_MANAGER = "octavo-repair"
@@ -24,6 +28,9 @@ REPAIR_MANAGER = "octavo-repair"
 REPLICAS_MANAGER = "octavo-autoscaling"
 
 Object = dict[str, Any]
+
+_PAGE = 200  # nodes of an answer
+_NODES_HOLD = 5.0  # seconds that what was seen of nodes holds: all services ask for the same
 
 
 class Refused(RuntimeError):
@@ -59,6 +66,17 @@ class Event:
     warning: bool = False
 
 
+@dataclass(frozen=True)
+class Reply:
+    """What a pod answered through the API server. `first`, `seconds`: from the request to the first bytes of the body,
+    and to its end."""
+
+    status: int
+    text: str
+    first: float
+    seconds: float
+
+
 class Connection:
     """To the API server: reads and writes, each one request; objects are plain dicts as the API server writes them."""
 
@@ -77,6 +95,7 @@ class Connection:
             )
             for kind in ALL_KINDS
         }
+        self._nodes: dict[str, tuple[float, list[Object]]] = {}
         self._products = {kind.name: kind.product for kind in ALL_KINDS if kind.product}
 
     async def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
@@ -101,10 +120,94 @@ class Connection:
         events = list(found["items"]) if found else []
         return sorted(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
+    async def jobs(self, namespace: str, service_name: str) -> list[Object]:
+        """The Jobs of a service."""
+        selector = f"{SERVICE_LABEL}={service_name}"
+        found = await self._request("get", self._path("Job", namespace), label_selector=selector)
+        return [{"apiVersion": "batch/v1", "kind": "Job"} | item for item in found["items"]] if found else []
+
+    async def job_pods(self, namespace: str, job: str) -> list[Object]:
+        """The pods of a Job."""
+        selector = f"batch.kubernetes.io/job-name={job}"
+        found = await self._request("get", self._path("Pod", namespace), label_selector=selector)
+        return list(found["items"]) if found else []
+
+    async def nodes(self, selector: str) -> list[Object]:
+        """The nodes whose labels `selector` picks, as of the last five seconds; of each its labels and taints alone,
+        since the rest of a node is long."""
+        since, found = self._nodes.get(selector, (-_NODES_HOLD, []))
+        now = time.monotonic()
+        if now - since < _NODES_HOLD:
+            return found
+        found, after = [], ""
+        while True:
+            page = await self._request(
+                "get", self._path("Node", None), label_selector=selector, limit=_PAGE, _continue=after
+            )
+            found += [_placement(node) for node in (page or {}).get("items", [])]
+            after = (page or {}).get("metadata", {}).get("continue", "")
+            if not after:
+                self._nodes[selector] = now, found
+                return found
+
     async def autoscalers(self, namespace: str) -> list[Object]:
         """Every HorizontalPodAutoscaler of a namespace, whoever made it."""
         found = await self._request("get", self._path("HorizontalPodAutoscaler", namespace))
         return list(found["items"]) if found else []
+
+    async def deployments(self, namespace: str | None) -> list[Object]:
+        """Every Deployment of a service in a namespace, or in all."""
+        found = await self._request("get", self._path("Deployment", namespace), label_selector=SERVICE_LABEL)
+        return list(found["items"]) if found else []
+
+    async def read(self, path: str, **query: str) -> Object | None:
+        """An object, or a list of them, by its path in the API; None for 404, as for a kind that is not installed."""
+        return await self._request("get", path, query_params=list(query.items()))
+
+    async def metadata(self, path: str) -> Object | None:
+        """The metadata of an object alone: what a Secret holds does not leave the API server."""
+        accept = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
+        return await self._request("get", path, header_params=accept)
+
+    async def text(self, path: str, **query: str) -> str | None:
+        """Text, such as a log; None for 404."""
+        try:
+            answer = await self._answer("get", path, query_params=list(query.items()), header_params={"Accept": "*/*"})
+            found: str = await answer.text(errors="replace")
+        except _Missing:
+            return None
+        except (OSError, TimeoutError, ClientError) as error:
+            raise _unanswered(error) from None
+        return found
+
+    async def ask(
+        self, path: str, body: Object | None = None, headers: Mapping[str, str] | None = None, *, limit: float = 60
+    ) -> Reply:
+        """Asks a pod or a Service by the API server's proxy, with POST where there is a body. `limit`: seconds. Raises
+        Forbidden, or Trouble where nobody answers."""
+        start = time.monotonic()
+        sent = {"Accept": "*/*", **(headers or {})}
+        method = "get" if body is None else "post"
+        try:
+            answer = await self._client.request(
+                method, path, serialize=False, body=body, header_params=sent, _request_timeout=limit
+            )
+            first, parts = None, []
+            async for part in answer.content.iter_any():
+                first = first or time.monotonic()
+                parts.append(part)
+        except ApiException as error:
+            if not _is_status(error.body):
+                passed = time.monotonic() - start
+                return Reply(int(error.status), _decoded(error.body), passed, passed)
+            if error.status == 403:
+                raise Forbidden(_message(error)) from None
+            raise Trouble(_message(error)) from None
+        except (OSError, TimeoutError, ClientError) as error:
+            raise _unanswered(error) from None
+        end = time.monotonic()
+        text = b"".join(parts).decode("utf-8", errors="replace")
+        return Reply(answer.status, text, (first or end) - start, end - start)
 
     async def repair(self, live: Object, content: Object) -> None:
         """Replace top-level fields of this very version of an object, as in {"spec": {...}}."""
@@ -180,13 +283,13 @@ class Connection:
             raise Stale(f"{live['kind']} {metadata['name']} is gone")
 
     async def delete(self, live: Object) -> None:
-        """Delete this very object; it may already be gone."""
+        """Delete this very object, and what it owns; it may already be gone. Unless it is said, the API server leaves
+        the pods of a Job behind, and where there is a body it does not look at parameters."""
         metadata = live["metadata"]
         await self._request(
             "delete",
             self._path(live["kind"], metadata["namespace"], metadata["name"]),
-            body={"preconditions": {"uid": metadata["uid"]}},
-            propagation_policy="Background",
+            body={"preconditions": {"uid": metadata["uid"]}, "propagationPolicy": "Background"},
         )
 
     async def write_status(self, service: Object, status: Object) -> None:
@@ -199,7 +302,7 @@ class Connection:
             self._path(KIND, metadata["namespace"], metadata["name"]) + "/status",
             body={
                 "metadata": {"uid": metadata["uid"]},
-                "status": dict.fromkeys(former.keys() - status.keys()) | status,
+                "status": _replacing(former, status),
             },
             content_type="application/merge-patch+json",
             field_manager=FIELD_MANAGER,
@@ -212,35 +315,35 @@ class Connection:
         name = f"{metadata['name']}.{digest}"
         path = self._path("Event", metadata["namespace"], name)
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        known = await self._request("get", path)
-        if known is not None:
-            again = {"count": known.get("count", 1) + 1, "lastTimestamp": now}
-            await self._request("patch", path, body=again, content_type="application/merge-patch+json")
-            return
-        await self._request(
-            "post",
-            self._path("Event", metadata["namespace"]),
-            body={
-                "apiVersion": "v1",
-                "kind": "Event",
-                "metadata": {"namespace": metadata["namespace"], "name": name},
-                "involvedObject": {
-                    "apiVersion": service["apiVersion"],
-                    "kind": KIND,
-                    "namespace": metadata["namespace"],
-                    "name": metadata["name"],
-                    "uid": metadata["uid"],
+        try:  # most are new
+            await self._request(
+                "post",
+                self._path("Event", metadata["namespace"]),
+                body={
+                    "apiVersion": "v1",
+                    "kind": "Event",
+                    "metadata": {"namespace": metadata["namespace"], "name": name},
+                    "involvedObject": {
+                        "apiVersion": service["apiVersion"],
+                        "kind": KIND,
+                        "namespace": metadata["namespace"],
+                        "name": metadata["name"],
+                        "uid": metadata["uid"],
+                    },
+                    "type": "Warning" if event.warning else "Normal",
+                    "reason": event.reason,
+                    "message": event.message[:1024],
+                    "count": 1,
+                    "firstTimestamp": now,
+                    "lastTimestamp": now,
+                    "source": {"component": FIELD_MANAGER},
                 },
-                "type": "Warning" if event.warning else "Normal",
-                "reason": event.reason,
-                "message": event.message[:1024],
-                "count": 1,
-                "firstTimestamp": now,
-                "lastTimestamp": now,
-                "source": {"component": FIELD_MANAGER},
-            },
-            field_manager=FIELD_MANAGER,
-        )
+                field_manager=FIELD_MANAGER,
+            )
+        except Stale:
+            known = await self._request("get", path)
+            again = {"count": (known or {}).get("count", 1) + 1, "lastTimestamp": now}
+            await self._request("patch", path, body=again, content_type="application/merge-patch+json")
 
     def _path(self, kind: str, namespace: str | None, name: str | None = None) -> str:
         path: str = self._resources[kind].path(name=name, namespace=namespace)
@@ -250,11 +353,20 @@ class Connection:
         """The answer's object, None for 404; Stale for 409, Refused for what asking again will not mend, Trouble for
         all else."""
         try:
-            answer = await self._client.request(method, path, serialize=False, _request_timeout=30, **parameters)
+            answer = await self._answer(method, path, **parameters)
             found: Object = await answer.json()
+        except _Missing:
+            return None
+        except (OSError, TimeoutError, ClientError) as error:
+            raise _unanswered(error) from None
+        return found
+
+    async def _answer(self, method: str, path: str, **parameters: Any) -> Any:
+        try:
+            return await self._client.request(method, path, serialize=False, _request_timeout=30, **parameters)
         except ApiException as error:
             if error.status == 404 and method != "post":
-                return None
+                raise _Missing from None
             message = _message(error)
             if error.status == 409:
                 raise Stale(message) from None
@@ -264,9 +376,26 @@ class Connection:
             if error.status in (400, 422) or any(sign in message for sign in _UNTYPED):
                 raise Refused(message) from None
             raise Trouble(message) from None
-        except (OSError, TimeoutError, ClientError) as error:
-            raise Trouble(f"no answer from the API server: {type(error).__name__}: {error}") from None
-        return found
+
+
+class _Missing(LookupError):
+    """404."""
+
+
+def _placement(node: Object) -> Object:
+    labels = node["metadata"].get("labels", {})
+    return {"metadata": {"labels": labels}, "spec": {"taints": node["spec"].get("taints", [])}}
+
+
+def _unanswered(error: Exception) -> Trouble:
+    return Trouble(f"no answer from the API server: {type(error).__name__}: {error}")
+
+
+def _replacing(former: Object, wanted: Object) -> Object:
+    """A merge patch that makes one object of the other: None removes a field."""
+    patch = dict.fromkeys(former.keys() - wanted.keys()) | wanted
+    nested = [key for key in wanted if isinstance(wanted[key], dict) and isinstance(former.get(key), dict)]
+    return patch | {key: _replacing(former[key], wanted[key]) for key in nested}
 
 
 # How server-side apply words what does not fit a kind's types.
@@ -276,6 +405,19 @@ _UNTYPED = (
     "field not declared in schema",
     "expected string, got",
 )
+
+
+def _is_status(body: object) -> bool:
+    """Whether it is the API server itself that speaks, and not whom it asked."""
+    try:
+        said = json.loads(body)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return isinstance(said, dict) and said.get("kind") == "Status" and said.get("apiVersion") == "v1"
+
+
+def _decoded(body: object) -> str:
+    return body.decode("utf-8", errors="replace") if isinstance(body, bytes) else str(body or "")
 
 
 def _message(error: ApiException) -> str:
@@ -296,3 +438,22 @@ async def connect() -> AsyncIterator[Connection]:
         await config.load_kube_config()
     async with ApiClient() as api:
         yield Connection(api)
+
+
+@asynccontextmanager
+async def connect_as_user(context: str | None) -> AsyncIterator[tuple[Connection, str]]:
+    """A connection as kubectl makes it, by KUBECONFIG or ~/.kube/config, else with a pod's service account; and the
+    namespace that the context names. `context`: another than the current one. Trouble where there is no way in."""
+    try:
+        loaded = await config.load_kube_config(context=context, persist_config=False)
+        namespace = loaded.current_context["context"].get("namespace", "default")
+    except (config.ConfigException, OSError, TypeError, KeyError, ValueError) as error:
+        if context is not None:
+            raise Trouble(f"--context: kubeconfig has no usable {context!r}: {' '.join(str(error).split())}") from None
+        try:
+            config.load_incluster_config()
+        except config.ConfigException:
+            raise Trouble(f"no cluster: kubeconfig cannot be used: {' '.join(str(error).split())}") from None
+        namespace = _OWN_NAMESPACE.read_text().strip() if _OWN_NAMESPACE.exists() else "default"
+    async with ApiClient() as api:
+        yield Connection(api), namespace

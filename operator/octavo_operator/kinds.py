@@ -9,7 +9,8 @@ from octavo_operator.api.definition import GROUP, KIND, PLURAL, VERSION
 SERVICE_LABEL = f"{GROUP}/service"
 
 # Names that the chart fills in: of what the installation has in its own namespace, and on the cluster.
-INSTALLATION, ON_CLUSTER = "INSTALLATION", "NAMESPACE-INSTALLATION"
+INSTALLATION, ON_CLUSTER, OPERATOR = "INSTALLATION", "NAMESPACE-INSTALLATION", "OPERATOR"
+WEBHOOK, WEBHOOK_ON_CLUSTER = "WEBHOOK", "NAMESPACE-WEBHOOK"
 
 _SEEN = ("list", "watch")
 _KEPT = ("get", *_SEEN, "create", "patch")
@@ -52,8 +53,13 @@ KINDS = (
     Kind("Pod", "", "v1", "pods", _SEEN),
     Kind("Event", "", "v1", "events", ("get", "list", "create", "patch")),
     LEASE,
+    # A cache of models; the service's own has its name, and is not deleted for as long as the service is there.
+    Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims", ("get", "create", "patch")),
+    # Reads what a model is, or downloads it; its name says of what source, so none is at a fixed one.
+    Kind("Job", "batch", "v1", "jobs", _PRUNED),
     Kind("ServiceAccount", "", "v1", "serviceaccounts", _KEPT, suffix=""),
     CONFIG_MAP,
+    Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies", _PRUNED, suffix=""),
     Kind("Service", "", "v1", "services", _KEPT, suffix=""),
     Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", _KEPT, suffix=""),
     Kind("Deployment", "apps", "v1", "deployments", _KEPT, suffix=""),
@@ -68,10 +74,24 @@ KINDS = (
         suffix="",
         product="KEDA",
     ),
+    Kind("Ingress", "networking.k8s.io", "v1", "ingresses", _PRUNED, suffix=""),
+    # Watched where the cluster knows the kind.
+    Kind(
+        "HTTPRoute",
+        "gateway.networking.k8s.io",
+        "v1",
+        "httproutes",
+        _PRUNED,
+        suffix="",
+        product="the Gateway API",
+    ),
 )
 
-# Of the cluster: kopf notices when the definition of LLMService comes or changes.
-CLUSTER_KINDS = (Kind("CustomResourceDefinition", "apiextensions.k8s.io", "v1", "customresourcedefinitions", _SEEN),)
+# Of the cluster: kopf notices when the definition of LLMService comes or changes; labels of nodes tell their GPUs.
+CLUSTER_KINDS = (
+    Kind("CustomResourceDefinition", "apiextensions.k8s.io", "v1", "customresourcedefinitions", _SEEN),
+    Kind("Node", "", "v1", "nodes", ("list",)),
+)
 
 
 # Of the cluster, for serving custom.metrics.k8s.io. The API goes with the chart's ClusterRole, which owns it. Of the
@@ -86,8 +106,27 @@ METRICS_API_CLUSTER_KINDS = (API_SERVICE, OLDER_API_SERVICE, CLUSTER_ROLE)
 SECRET = Kind("Secret", "", "v1", "secrets", ("get", "patch"), only=INSTALLATION)
 METRICS_API_KINDS = (SECRET,)
 
+# For the validating webhook, there and on the cluster. The configuration is the chart's, with the operator's authority.
+WEBHOOK_KINDS = (Kind("Secret", "", "v1", "secrets", ("get", "patch"), only=WEBHOOK),)
+WEBHOOK_CLUSTER_KINDS = (
+    Kind(
+        "ValidatingWebhookConfiguration",
+        "admissionregistration.k8s.io",
+        "v1",
+        "validatingwebhookconfigurations",
+        ("get", "patch"),
+        only=WEBHOOK_ON_CLUSTER,
+    ),
+)
 
-ALL_KINDS = (*KINDS, *CLUSTER_KINDS, *METRICS_API_CLUSTER_KINDS, *METRICS_API_KINDS)
+# There too, for electing the one of several replicas that works: the Lease, and their own pods, which are marked.
+LEADER_KINDS = (
+    Kind("Lease", "coordination.k8s.io", "v1", "leases", ("get", "create", "patch"), only=OPERATOR),
+    Kind("Pod", "", "v1", "pods", ("get", "patch")),
+)
+
+
+ALL_KINDS = (*KINDS, *CLUSTER_KINDS, *METRICS_API_CLUSTER_KINDS, *METRICS_API_KINDS, *WEBHOOK_CLUSTER_KINDS)
 
 
 def watched() -> list[Kind]:

@@ -71,11 +71,41 @@ class Settings(BaseSettings):
         description=f"JSON object of what pods get unless their service says otherwise: {', '.join(_DEFAULTED)}. "
         "Default: none.",
     )
+    pod_template: Literal["restricted", "all"] = Field(
+        "restricted",
+        description="What spec.podTemplate may do: restricted, what the Restricted Pod Security Standard lets a pod "
+        "do; all, whatever the API server takes. Default restricted.",
+    )
+    rollouts_at_once: int = Field(
+        1,
+        ge=0,
+        description="How many services at a time roll out what the operator brings, such as another runtime image. "
+        "Default 1.",
+    )
+    leader_lease: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",
+        description="NAMESPACE/NAME of the Lease by which several replicas elect their leader; the others wait. "
+        "Default: none, and this is the only one.",
+    )
+    replica: str = Field(
+        default_factory=socket.gethostname,
+        min_length=1,
+        description="Name of this replica among them. Default: the host's, which is the pod's.",
+    )
     resync: Annotated[Duration, AfterValidator(_at_least_a_second)] = Field(
         "10m", description="How often a service is looked at when nothing happens. Default 10m."
     )
     health_port: int = Field(8081, ge=1, le=65535, description="Port of the operator's own health check. Default 8081.")
     metrics_port: int = Field(8082, ge=1, le=65535, description="Port of the operator's own metrics. Default 8082.")
+    operator_namespace: str | None = Field(
+        None, description="Namespace of the operator's own pod, for the network policies of services. Default: none."
+    )
+    metrics_from: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Namespaces that scrape the pods of services with a network policy, separated by commas. "
+        "Default: none.",
+    )
     prometheus_url: str | None = Field(
         None,
         pattern=r"^https?://",
@@ -89,9 +119,17 @@ class Settings(BaseSettings):
         "and of the Secret with its certificates. Default: none, and the API is not served.",
     )
     metrics_api_port: int = Field(8443, ge=1, le=65535, description="Port of that API. Default 8443.")
+    webhook: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",
+        description="NAMESPACE/NAME of the Service that leads the API server to this operator's validating webhook, "
+        "and of the Secret with its certificates; NAMESPACE-NAME is the webhook's configuration. Default: none, and "
+        "it is not served.",
+    )
+    webhook_port: int = Field(8444, ge=1, le=65535, description="Port of the webhook. Default 8444.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Default info.")
 
-    @field_validator("namespaces", "propagate_labels", "propagate_annotations", mode="before")
+    @field_validator("namespaces", "propagate_labels", "propagate_annotations", "metrics_from", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value

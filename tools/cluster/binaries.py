@@ -4,6 +4,7 @@ import hashlib
 import platform
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,10 @@ MODULES = (
     ),
     Module("pause", packages="."),
 )
+# Stands in for nodes that run nothing: what starts many pods asks for it.
+KWOK = Module("kwok", expect="about 2 minutes on 2 cores, once")
+# An S3 server and a registry: no part of the cluster, but what models are downloaded from in tests.
+STORAGE = Module("storage", expect="about half a minute on 2 cores, once")
 
 
 def key(module: Module) -> str:
@@ -70,14 +75,19 @@ def linker_flags(module: Module) -> str:
     return " ".join(flags)
 
 
-def ensure() -> None:
+def ensure(modules: Sequence[Module] = MODULES) -> None:
     """Build what is missing and link every program into one folder."""
-    for module in MODULES:
-        built = GO_BUILDS / f"{module.name}-{key(module)}"
-        if not built.exists():
-            _build(module, built)
-        for program in built.iterdir():
+    for module in modules:
+        for program in built(module).iterdir():
             _link(BIN / program.name, program)
+
+
+def built(module: Module) -> Path:
+    """The folder of a module's programs; builds them if they are not there."""
+    folder = GO_BUILDS / f"{module.name}-{key(module)}"
+    if not folder.exists():
+        _build(module, folder)
+    return folder
 
 
 def bin_dir() -> Path:

@@ -1,5 +1,7 @@
 """buildah, with storage of its own in the cache: image builds without a daemon, on a machine without Docker."""
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from commands import run, succeeds
@@ -31,6 +33,18 @@ def buildah(*arguments: str | Path) -> str:
 def has(image: str) -> bool:
     """Whether buildah's storage holds `image`."""
     return succeeds([*_BUILDAH, "inspect", "--type", "image", image])
+
+
+def stored() -> list[str]:
+    """Names of all images in buildah's storage."""
+    return [name for image in json.loads(buildah("images", "--json")) for name in image.get("names") or ()]
+
+
+def delete(names: Iterable[str]) -> None:
+    """Delete images, the layers that no other image has, and those of builds that never came to an image's name."""
+    if names := sorted(names):
+        buildah("rmi", *names)
+        buildah("rmi", "--prune")
 
 
 def export(image: str, layout: Path, reference: str) -> None:

@@ -93,10 +93,10 @@ def blobs() -> set[str]:
 
 
 def delete_images(names: Iterable[str]) -> None:
-    """Delete those of the images that no container uses."""
+    """Delete those of the images that no container uses, and the layers that were theirs alone."""
     used = {line.split()[1] for line in ctr("containers", "list").splitlines()[1:]}
     if unused := set(names) - used:
-        ctr("images", "delete", *sorted(unused))
+        ctr("images", "delete", "--sync", *sorted(unused))  # with their layers, at once
 
 
 def delete_containers() -> None:

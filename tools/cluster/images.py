@@ -9,14 +9,14 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import base_image
 import containerd
 import oci_archive
-from buildah import buildah, export, has
+from buildah import buildah, delete, export, has, stored
 from paths import CACHE, IMAGE_LAYOUT, REPOSITORY
 from steps import step
 
@@ -43,7 +43,10 @@ def ensure() -> dict[str, str]:
 
 
 def build(wanted: Mapping[str, str]) -> None:
-    """Build the images (target -> name) that are missing in buildah's storage; needs no cluster."""
+    """Build the images (target -> name) that are missing in buildah's storage, and drop what they replace there.
+
+    Needs no cluster.
+    """
     with _alone():
         for target, name in wanted.items():
             if not has(name):
@@ -52,6 +55,7 @@ def build(wanted: Mapping[str, str]) -> None:
                     _build(target, name, base)
             with step(f"export image {target}"):
                 export(name, IMAGE_LAYOUT, target)
+        delete(replaced(wanted, stored()))
 
 
 def load(wanted: Mapping[str, str]) -> None:
@@ -63,8 +67,7 @@ def load(wanted: Mapping[str, str]) -> None:
                 with step(f"load image {target} into containerd", expect="a minute or two at first, then seconds"):
                     manifest = oci_archive.manifest_digest(IMAGE_LAYOUT, target)
                     containerd.import_layout(IMAGE_LAYOUT, manifest, name)
-        replaced = {name for name in present if _target(name) in wanted} - set(wanted.values())
-        containerd.delete_images(replaced)
+        containerd.delete_images(replaced(wanted, present))
         oci_archive.prune(IMAGE_LAYOUT)
 
 
@@ -103,6 +106,11 @@ def _pip_settings(folder: Path) -> None:
         shutil.copy(authority, folder / "ca.crt")
         lines.append(f"cert = {PIP_FOLDER}/ca.crt")
     (folder / "pip.conf").write_text("\n".join(lines) + "\n")
+
+
+def replaced(wanted: Mapping[str, str], present: Iterable[str]) -> set[str]:
+    """Those of the images that are `present` which an image of `wanted` (target -> name) takes the place of."""
+    return {name for name in present if _target(name) in wanted} - set(wanted.values())
 
 
 def _target(name: str) -> str:

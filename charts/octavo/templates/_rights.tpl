@@ -20,10 +20,19 @@
   resourceNames: [serving.octavo.dev]
   verbs: [get, patch]
 - apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, create, patch]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
   resources: [serviceaccounts]
   verbs: [get, list, watch, create, patch]
 - apiGroups: [""]
   resources: [configmaps]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [services]
@@ -40,12 +49,21 @@
 - apiGroups: [keda.sh]
   resources: [scaledobjects]
   verbs: [get, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, list, watch, create, patch, delete]
 {{- end }}
 
 {{- define "octavo.clusterRules" -}}
 - apiGroups: [apiextensions.k8s.io]
   resources: [customresourcedefinitions]
   verbs: [list, watch]
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [list]
 {{- end }}
 
 {{- define "octavo.metricsApiRules" -}}
@@ -71,4 +89,31 @@
   resources: [clusterroles]
   resourceNames: [{{ include "octavo.metricsApiRole" . }}]
   verbs: [get]
+{{- end }}
+
+{{- define "octavo.leaderRules" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [{{ include "octavo.operator" . }}]
+  verbs: [get, patch]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, patch]
+{{- end }}
+
+{{- define "octavo.webhookRules" -}}
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [{{ include "octavo.webhook" . }}]
+  verbs: [get, patch]
+{{- end }}
+
+{{- define "octavo.webhookClusterRules" -}}
+- apiGroups: [admissionregistration.k8s.io]
+  resources: [validatingwebhookconfigurations]
+  resourceNames: [{{ include "octavo.webhookConfiguration" . }}]
+  verbs: [get, patch]
 {{- end }}

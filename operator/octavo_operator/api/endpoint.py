@@ -1,22 +1,13 @@
 """spec.endpoint: where clients connect, and who may."""
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 
-from octavo_operator.api.rules import STRICT, cel, schema
+from octavo_operator.api.annotations import Annotations, annotations
+from octavo_operator.api.routes import GatewaySpec, IngressSpec
+from octavo_operator.api.rules import STRICT
 from octavo_operator.api.secrets import SecretName
-
-_ANNOTATION_PATTERN = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
-_ANNOTATION_FORM = "the form of example.com/name"
-
-
-def _named(annotations: dict[str, str]) -> dict[str, str]:
-    for name in annotations:
-        if not re.fullmatch(_ANNOTATION_PATTERN, name):
-            raise ValueError(f"names must have {_ANNOTATION_FORM}, got {name!r}")
-    return annotations
 
 
 class RateLimitSpec(BaseModel):
@@ -46,17 +37,16 @@ class EndpointSpec(BaseModel):
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = Field(
         "ClusterIP", description="Who reaches the Service: ClusterIP, NodePort or LoadBalancer. Default ClusterIP."
     )
-    annotations: Annotated[dict[str, Annotated[str, Field(max_length=8192)]], AfterValidator(_named)] = Field(
-        default_factory=dict,
-        max_length=64,
-        description="Annotations of the Service, as a cloud's load balancers read them. Default: none.",
-        json_schema_extra=schema(
-            cel(
-                f"self.all(name, name.matches(r'{_ANNOTATION_PATTERN}'))",
-                f"'names must have {_ANNOTATION_FORM}, got '"
-                f" + self.filter(name, !name.matches(r'{_ANNOTATION_PATTERN}'))[0]",
-            )
-        ),
+    annotations: Annotations = annotations("Annotations of the Service, as a cloud's load balancers read them.")
+    allowed_namespaces: Annotated[
+        list[Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]] | None,
+        Field(max_length=64),
+    ] = Field(
+        None,
+        description="Names of the namespaces whose pods reach the endpoint, by a NetworkPolicy; its own only where it "
+        "is named. Metrics then have a port of their own, 8001, for the operator and the namespaces of the chart's "
+        "networkPolicy.metricsFrom. The cluster's network must enforce policies. Default: no policy.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     api_keys_secret: SecretName | None = Field(
         None,
@@ -72,4 +62,12 @@ class EndpointSpec(BaseModel):
         default_factory=RateLimitSpec,
         description="Limits of each API key on each replica; of all callers together where there are no keys. Default: "
         "none.",
+    )
+    ingress: IngressSpec | None = Field(
+        None, description="An Ingress that leads to the Service from outside of the cluster. Default: none."
+    )
+    gateway: GatewaySpec | None = Field(
+        None,
+        description="An HTTPRoute of the Gateway API (gateway.networking.k8s.io/v1) that leads from a Gateway to the "
+        "Service. Default: none.",
     )

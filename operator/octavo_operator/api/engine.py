@@ -28,7 +28,9 @@ else:
             return Annotated[field.annotation | None, *field.metadata], Field(None, description=field.description)
         return field.annotation, field
 
-    # The model and the device are said elsewhere in the spec; every other knob of the engine is one here.
+    # These are said elsewhere in the spec; every other knob of the engine is one here.
+    _ELSEWHERE = ("model", "device", "tensor_parallel_size")
+
     EngineSpec = create_model(
         "EngineSpec",
         __config__=strict(
@@ -38,7 +40,7 @@ else:
                 ".blockSize",
             ),
         ),
-        **{name: _engine_field(name) for name in EngineConfig.model_fields if name not in ("model", "device")},
+        **{name: _engine_field(name) for name in EngineConfig.model_fields if name not in _ELSEWHERE},
         extra_args=(
             ExtraArguments,
             Field(

@@ -15,6 +15,7 @@ from octavo_runtime.config.server import ServerConfig
 _TAKEN = {
     "host": "the operator sets it",
     "port": "the operator sets it",
+    "metrics_port": "the operator sets it, with spec.endpoint.allowedNamespaces",
     "log_format": "the operator reads the log as JSON",
     "served_name": "set spec.model.servedNames",
     "drain": "set spec.rollout.drain",
@@ -28,6 +29,7 @@ _TAKEN = {
     "max_concurrent_requests": "set spec.endpoint.rateLimit.maxConcurrentRequests",
     "model": "set spec.model.uri",
     "device": "set spec.accelerator.type",
+    "tensor_parallel_size": "set spec.accelerator.count",
 }
 
 

@@ -5,15 +5,25 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic import model_validator as validates
+from pydantic.alias_generators import to_camel
 
+from octavo_operator.api.model_cache import ModelCache
 from octavo_operator.api.rules import cel, schema, strict
-from octavo_operator.api.secrets import SecretKey
+from octavo_operator.api.secrets import SecretKey, SecretName
 
 URI_PATTERN = (
     r"^(builtin://[A-Za-z0-9._-]+|hf://[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@[A-Za-z0-9._/-]+)?"
+    r"|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]+)?"
+    r"|oci://[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9._-]*)?(@sha256:[0-9a-f]{64})?"
     r"|file:///.+|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.+)?)$"
 )
-URI_FORMS = "builtin://NAME, hf://OWNER/NAME[@REVISION], file:///PATH or pvc://CLAIM/PATH"
+URI_FORMS = (
+    "builtin://NAME, hf://OWNER/NAME[@REVISION], s3://BUCKET/PREFIX, oci://REGISTRY/NAME:TAG, file:///PATH or "
+    "pvc://CLAIM/PATH"
+)
+# Schemes of what is downloaded, and so may be kept in a cache and be had from another endpoint.
+DOWNLOADED = ("hf://", "s3://", "oci://")
+ENDPOINT_PATTERN = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
 WORD_PATTERN = r"^\S+$"
 
 
@@ -34,14 +44,28 @@ def _unique(names: list[str]) -> list[str]:
 ServedName = Annotated[str, Field(min_length=1, max_length=128, pattern=WORD_PATTERN)]
 
 
+# Fields that models of some schemes alone use.
+_USED_BY = {
+    "token_secret": ("hf://",),
+    "credentials_secret": ("s3://", "oci://"),
+    "region": ("s3://",),
+    "endpoint": DOWNLOADED,
+    "cache": DOWNLOADED,
+}
+
+
+def _rule_of_use(name: str, schemes: tuple[str, ...]) -> dict[str, str]:
+    field, either = to_camel(name), " || ".join(f"self.uri.startsWith('{scheme}')" for scheme in schemes)
+    said = f"'{field} is used by {_words(schemes)} models only, and uri is ' + self.uri"
+    return cel(f"!has(self.{field}) || {either}", said, f".{field}")
+
+
+def _words(schemes: tuple[str, ...]) -> str:
+    return " and ".join(filter(None, (", ".join(schemes[:-1]), schemes[-1])))
+
+
 class ModelSpec(BaseModel):
-    model_config = strict(
-        cel(
-            "!has(self.tokenSecret) || self.uri.startsWith('hf://')",
-            "'tokenSecret is used by hf:// models only, and uri is ' + self.uri",
-            ".tokenSecret",
-        )
-    )
+    model_config = strict(*(_rule_of_use(name, schemes) for name, schemes in _USED_BY.items()))
 
     uri: Annotated[str, AfterValidator(_model_uri)] = Field(
         max_length=512,
@@ -63,8 +87,29 @@ class ModelSpec(BaseModel):
         "Secret holds is read when a pod starts. Default: none.",
     )
 
+    credentials_secret: SecretName | None = Field(
+        None,
+        description="Secret for s3://, with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, where there is one, "
+        "AWS_SESSION_TOKEN; for oci://, of type kubernetes.io/dockerconfigjson. Default: none.",
+    )
+    endpoint: str | None = Field(
+        None,
+        max_length=512,
+        pattern=ENDPOINT_PATTERN,
+        description="URL of the hub, the S3 server or the registry that is asked instead of the usual one, such as "
+        "http://minio.storage:9000. Default: the hub's, Amazon's, or the registry that uri names, by https.",
+    )
+    region: str | None = Field(
+        None, min_length=1, max_length=64, pattern=WORD_PATTERN, description="Region of an s3:// bucket. Default: none."
+    )
+    cache: ModelCache | None = Field(
+        None,
+        description="Download the model once, to a volume that pods mount read-only. Default: each pod downloads it.",
+    )
+
     @validates(mode="after")
-    def _token_needs_hub(self) -> Self:
-        if self.token_secret is not None and not self.uri.startswith("hf://"):
-            raise ValueError(f"tokenSecret is used by hf:// models only, got uri {self.uri!r}")
+    def _used_fields(self) -> Self:
+        for name, schemes in _USED_BY.items():
+            if getattr(self, name) is not None and not self.uri.startswith(schemes):
+                raise ValueError(f"{to_camel(name)} is used by {_words(schemes)} models only, got uri {self.uri!r}")
         return self

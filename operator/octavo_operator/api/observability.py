@@ -9,5 +9,7 @@ class ObservabilitySpec(BaseModel):
     model_config = STRICT
 
     dashboard: bool = Field(
-        True, description="Write a Grafana dashboard into a ConfigMap labelled grafana_dashboard. Default true."
+        False,
+        description="Write a dashboard of this service alone into a ConfigMap labelled grafana_dashboard, for a "
+        "Grafana that reads this namespace alone. The chart's own dashboards show every service. Default false.",
     )

@@ -23,8 +23,8 @@ class RolloutSpec(BaseModel):
         "auto",
         description="Who goes first when a pod is replaced: surge, the new pod is ready before an old one ends, which "
         "takes room for one more; recreate, an old pod ends and makes room, one replica at a time, so that a service "
-        "of one replica does not answer meanwhile. auto is recreate for several replicas on GPUs, by the number that "
-        "there is at present, and else surge. Default auto.",
+        "of one replica does not answer meanwhile. auto is surge; where a new pod finds no GPU spare, it goes on as "
+        "recreate for several replicas, and waits for one. Default auto.",
     )
     drain: Annotated[Duration, AfterValidator(_drain)] = Field(
         "300s",

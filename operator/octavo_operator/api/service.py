@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from octavo_operator.api import pod_schema
+from octavo_operator.api import pod_schema, slo
 from octavo_operator.api.definition import MAX_NAME, NAME_PATTERN
 from octavo_operator.api.pod_template import PodTemplate
 from octavo_operator.api.spec import LLMServiceSpec
@@ -31,9 +31,21 @@ class LLMService:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     replicas_said: bool = True  # whether somebody asked for spec.replicas, or the schema filled it in
+    cached: str | None = None  # folder of the model in its cache, once it is there
 
     @property
     def url(self) -> str:
+        """Where clients connect: from outside of the cluster, where there is a route."""
+        gateway, ingress = self.spec.endpoint.gateway, self.spec.endpoint.ingress
+        if gateway is not None:
+            return f"{gateway.scheme}://{gateway.hostname}/v1"
+        if ingress is not None:
+            return f"{'http' if ingress.tls_secret is None else 'https'}://{ingress.host}/v1"
+        return self.cluster_url
+
+    @property
+    def cluster_url(self) -> str:
+        """Where clients inside the cluster connect."""
         port, scheme, usual = self.spec.endpoint.port, "http", 80
         if self.spec.endpoint.tls_secret is not None:
             scheme, usual = "https", 443
@@ -61,7 +73,7 @@ def parse(body: dict[str, Any]) -> LLMService:
         name=metadata["name"],
         uid=metadata["uid"],
         generation=metadata["generation"],
-        spec=_with_fitted_template(document.spec),
+        spec=_with_targets_of_slo(_with_fitted_template(document.spec)),
         labels=metadata.get("labels") or {},
         annotations=metadata.get("annotations") or {},
         replicas_said=_says_replicas(body),
@@ -74,6 +86,13 @@ def _with_fitted_template(spec: LLMServiceSpec) -> LLMServiceSpec:
     except pod_schema.Misfit as error:
         raise InvalidSpec(str(error)) from None
     return spec.model_copy(update={"pod_template": PodTemplate.model_construct(**template)})
+
+
+def _with_targets_of_slo(spec: LLMServiceSpec) -> LLMServiceSpec:
+    if spec.autoscaling is None:
+        return spec
+    targets = slo.with_targets(spec.slo, spec.autoscaling.targets)
+    return spec.model_copy(update={"autoscaling": spec.autoscaling.model_copy(update={"targets": targets})})
 
 
 def _says_replicas(body: dict[str, Any]) -> bool:

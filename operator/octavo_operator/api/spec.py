@@ -12,11 +12,13 @@ from octavo_operator.api.engine import EngineSpec
 from octavo_operator.api.environment import Environment
 from octavo_operator.api.model import ModelSpec
 from octavo_operator.api.observability import ObservabilitySpec
+from octavo_operator.api.placement import NODE_SELECTOR_RULES, NodeSelector, Toleration
 from octavo_operator.api.pod_template import PodTemplate
 from octavo_operator.api.quantities import parse_memory
 from octavo_operator.api.resources import ResourcesSpec
 from octavo_operator.api.rollout import RolloutSpec
 from octavo_operator.api.rules import cel, strict
+from octavo_operator.api.slo import SLOSpec
 
 CACHE_MARGIN = "128Mi"  # Python, the weights and all else that is no cache take more than that
 
@@ -65,6 +67,10 @@ class LLMServiceSpec(BaseModel):
     autoscaling: AutoscalingSpec | None = Field(
         None, description="Let the load decide the number of pods. Default: off, replicas decides."
     )
+    slo: SLOSpec = Field(
+        default_factory=SLOSpec,
+        description="What the service promises; alerts tell when it breaks that. Default: nothing.",
+    )
     endpoint: EndpointSpec = Field(
         default_factory=EndpointSpec, description="Where clients connect. Default: a ClusterIP Service on port 80."
     )
@@ -84,6 +90,19 @@ class LLMServiceSpec(BaseModel):
         "HF_TOKEN), and podTemplate's over these. Default: none.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
+    node_selector: NodeSelector = Field(
+        default_factory=dict,
+        max_length=32,
+        description="Labels of the nodes that pods may run on, beside those of the operator's podDefaults, over which "
+        "they win, as they do over accelerator.product. Default: none.",
+        json_schema_extra=NODE_SELECTOR_RULES,
+    )
+    tolerations: list[Toleration] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Taints of nodes that pods tolerate, beside those of the operator's podDefaults, and on GPUs "
+        "nvidia.com/gpu. Default: none.",
+    )
     pod_template: PodTemplate = Field(
         default_factory=PodTemplate,
         description="Last resort: merged over the pod template that the operator builds. Lists merge by the key that "
@@ -93,7 +112,7 @@ class LLMServiceSpec(BaseModel):
         "Default: empty.",
     )
     observability: ObservabilitySpec = Field(
-        default_factory=ObservabilitySpec, description="What watches the service. Default: a dashboard."
+        default_factory=ObservabilitySpec, description="What watches the service. Default: each at its own default."
     )
 
     @validates(mode="after")

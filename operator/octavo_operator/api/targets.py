@@ -16,6 +16,7 @@ USUAL_CPU_UTILIZATION = 80
 # As far as the buckets of the engine's histograms tell.
 _LONGEST_ANSWER = "10m"
 _LONGEST_TTFT = "1m"
+_LONGEST_ITL = "2s"
 
 
 def _at_most(longest: str) -> AfterValidator:
@@ -54,6 +55,11 @@ class TargetsSpec(BaseModel):
         None,
         description="Time from a request to its first token that 99 of 100 keep to, such as 500ms. Default: none.",
         json_schema_extra=_bounded(_LONGEST_TTFT),
+    )
+    itl_p99: Annotated[Duration, _at_most(_LONGEST_ITL)] | None = Field(
+        None,
+        description="Time from one token of an answer to the next that 99 of 100 keep to, such as 50ms. Default: none.",
+        json_schema_extra=_bounded(_LONGEST_ITL),
     )
     queue_depth: int | None = Field(
         None, ge=1, le=10**6, description="Requests that wait for a place in the engine's steps. Default: none."
@@ -108,6 +114,7 @@ TARGETS = (
     Target("gpu_utilization", metrics.GPU_UTILIZATION_RATIO, "percent"),
     Target("p99_latency", metrics.REQUEST_DURATION, "seconds", 0.99),
     Target("ttft_p99", metrics.TIME_TO_FIRST_TOKEN, "seconds", 0.99),
+    Target("itl_p99", metrics.INTER_TOKEN_LATENCY, "seconds", 0.99),
     Target("queue_depth", metrics.REQUESTS_WAITING, "count"),
     Target("running_requests", metrics.REQUESTS_RUNNING, "count"),
     Target("kv_cache_usage", metrics.KV_CACHE_USAGE_RATIO, "percent"),

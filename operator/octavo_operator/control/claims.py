@@ -1,12 +1,13 @@
 """Which installation of the operator serves a namespace: the one that holds the namespace's Lease.
 
 Another one that would serve it too leaves its services alone and leaves its name on the Lease; there the holder finds
-it, and tells. Once the holder has not renewed the Lease for its whole length, the other takes over. As with any
-Lease, the clocks of the nodes must agree to within some seconds."""
+it, and tells. Once the holder is not seen to renew the Lease for its whole length, the other takes over. How long ago
+something was is measured by a clock that nobody sets, as in `leadership`: the times on the Lease are for people."""
 
 import asyncio
 import datetime
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 from octavo_operator.api import GROUP
 from octavo_operator.cluster import Refused, Stale
+from octavo_operator.control.lease import Sightings, stamp
 from octavo_operator.kinds import LEASE
 
 logger = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ Object = dict[str, Any]
 NAME = str(LEASE.only)  # one in each namespace that has services
 CONTENDER = f"{GROUP}/contender"  # annotation: the other installation
 CONTENDED = f"{GROUP}/contended-at"  # annotation: when it last wished for the namespace
+_SPEC = "spec"  # of the Lease: what its holder wrote
 
 LENGTH = 60  # seconds
 RENEWAL = 15.0  # seconds from one renewal to the next
@@ -57,13 +60,21 @@ class Claim:
 
 class Claims:
     """The claims on the namespaces that this installation serves or would serve. `installation`: its name, unique in
-    the cluster."""
+    the cluster. `clock` tells the time, `passing` seconds that pass."""
 
-    def __init__(self, leases: Leases, installation: str, clock: Callable[[], datetime.datetime]) -> None:
+    def __init__(
+        self,
+        leases: Leases,
+        installation: str,
+        clock: Callable[[], datetime.datetime],
+        passing: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.installation = installation
         self._leases = leases
         self._clock = clock
-        self._known: dict[str, tuple[Claim, datetime.datetime]] = {}
+        self._passing = passing
+        self._known: dict[str, tuple[Claim, float]] = {}
+        self._seen = Sightings(passing)  # of the holder and of the contender on the Lease of each namespace
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def of(self, namespace: str) -> Claim:
@@ -71,7 +82,7 @@ class Claims:
         not to be learnt now."""
         async with self._asking[namespace]:  # at the start all services of a namespace ask at once
             known = self._known.get(namespace)
-            if known is not None and (self._clock() - known[1]).total_seconds() < 2 * RENEWAL:
+            if known is not None and self._passing() - known[1] < 2 * RENEWAL:
                 return known[0]
             return await self._renew(namespace)
 
@@ -92,6 +103,8 @@ class Claims:
             for namespace in self._known.keys() - wanted:
                 del self._known[namespace]
                 self._asking.pop(namespace, None)
+                for what in (_SPEC, CONTENDED):
+                    self._seen.forget((namespace, what))
             for namespace in sorted(wanted):
                 former = self._known.get(namespace)
                 try:
@@ -106,15 +119,15 @@ class Claims:
                     changed(namespace)
 
     async def _renew(self, namespace: str) -> Claim:
-        now = self._clock()
+        began = self._passing()
         try:
-            claim = await self._claim(namespace, now)
+            claim = await self._claim(namespace, self._clock())
         except Refused as error:
             # A chart of an earlier version gives no right to Leases, and a namespace that is being deleted takes none.
             logger.debug("namespace %s is served without a claim: %s", namespace, error)
             claim = Claim(self.installation)
-        former = self._known.get(namespace, (Claim(self.installation), now))[0]
-        self._known[namespace] = (claim, now)
+        former = self._known.get(namespace, (Claim(self.installation), began))[0]
+        self._known[namespace] = (claim, began)
         if claim != former:
             said = claim.contention or f"installation {claim.holder} serves it alone"
             logger.log(logging.WARNING if claim.contender else logging.INFO, "namespace %s: %s", namespace, said)
@@ -126,23 +139,32 @@ class Claims:
         if lease is None:
             await self._leases.create(self._fresh(namespace, now))
             return Claim(self.installation)
-        standing = read(lease, now)
+        standing = self._standing(namespace, lease)
         if standing is not None and standing.holder != self.installation:
             await self._leases.merge(
-                lease, {"metadata": {"annotations": {CONTENDER: self.installation, CONTENDED: _stamp(now)}}}
+                lease, {"metadata": {"annotations": {CONTENDER: self.installation, CONTENDED: stamp(now)}}}
             )
             return Claim(standing.holder, self.installation)
         content: Object = {
-            "spec": {"holderIdentity": self.installation, "renewTime": _stamp(now), "leaseDurationSeconds": LENGTH}
+            "spec": {"holderIdentity": self.installation, "renewTime": stamp(now), "leaseDurationSeconds": LENGTH}
         }
         if standing is None:
             transitions = lease.get("spec", {}).get("leaseTransitions", 0) + 1
-            content["spec"] |= {"acquireTime": _stamp(now), "leaseTransitions": transitions}
+            content["spec"] |= {"acquireTime": stamp(now), "leaseTransitions": transitions}
         claim = standing or Claim(self.installation)
         if claim.contender is None:
             content["metadata"] = {"annotations": {CONTENDER: None, CONTENDED: None}}
         await self._leases.merge(lease, content)
         return claim
+
+    def _standing(self, namespace: str, lease: Object) -> Claim | None:
+        """What holds of a Lease; None where it has run out."""
+        claim, spec = read(lease), lease.get("spec", {})
+        length = spec.get("leaseDurationSeconds", LENGTH)
+        if claim is None or self._seen.unchanged((namespace, _SPEC), spec) >= length:
+            return None
+        contended = lease["metadata"].get("annotations", {}).get(CONTENDED)
+        return claim if self._seen.unchanged((namespace, CONTENDED), contended) < LENGTH else Claim(claim.holder)
 
     def _fresh(self, namespace: str, now: datetime.datetime) -> Object:
         return {
@@ -151,31 +173,15 @@ class Claims:
             "metadata": {"namespace": namespace, "name": NAME},
             "spec": {
                 "holderIdentity": self.installation,
-                "acquireTime": _stamp(now),
-                "renewTime": _stamp(now),
+                "acquireTime": stamp(now),
+                "renewTime": stamp(now),
                 "leaseDurationSeconds": LENGTH,
                 "leaseTransitions": 0,
             },
         }
 
 
-def read(lease: Object, now: datetime.datetime) -> Claim | None:
-    """What a Lease says; None where it has run out."""
-    spec, annotations = lease.get("spec", {}), lease["metadata"].get("annotations", {})
-    holder = spec.get("holderIdentity")
-    if not holder or _age(spec.get("renewTime"), now) >= spec.get("leaseDurationSeconds", LENGTH):
-        return None
-    contends = _age(annotations.get(CONTENDED), now) < LENGTH
-    return Claim(holder, annotations.get(CONTENDER) if contends else None)
-
-
-def _age(stamp: str | None, now: datetime.datetime) -> float:
-    """Seconds; boundless where no time is said, or none that can be read."""
-    try:
-        return (now - datetime.datetime.fromisoformat(stamp or "")).total_seconds()
-    except (ValueError, TypeError):
-        return float("inf")
-
-
-def _stamp(now: datetime.datetime) -> str:
-    return now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def read(lease: Object) -> Claim | None:
+    """What a Lease says, however old it is; None where it is nobody's."""
+    holder = lease.get("spec", {}).get("holderIdentity")
+    return Claim(holder, lease["metadata"].get("annotations", {}).get(CONTENDER)) if holder else None

@@ -3,10 +3,12 @@
 import copy
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 from octavo_operator.api import GROUP
 from octavo_operator.api.quantities import amount
+from octavo_operator.cluster import REPAIR_MANAGER
 
 DIGEST = f"{GROUP}/digest"
 
@@ -109,6 +111,66 @@ def _prune_item(live: list[Any], desired: list[Any], keys: Object, below: Object
         its_keys = {key: each[key] for key in keys if key in each}
         if not any(_has(other, its_keys) for other in live):
             live.append(copy.deepcopy(each))
+
+
+def applied(live: Object, manager: str, path: Path) -> Any:
+    """The part of an object at `path` as `manager` last applied it, by the records of who wrote what; what somebody
+    else overwrote is missing. None where there is no such record."""
+    trees = _written(live, path, lambda entry: _is_apply(entry, manager))
+    value = live
+    for name in path:
+        value = value[name]
+    return _picked(value, trees[0]) if trees else None
+
+
+def edited_by_another(live: Object, manager: str, path: Path) -> bool:
+    """Whether somebody else wrote into the part of an object at `path` what `manager` did not apply."""
+    ours = _leaves(*_written(live, path, lambda entry: _is_apply(entry, manager)))
+    theirs = _leaves(*_written(live, path, lambda entry: entry["manager"] not in (manager, REPAIR_MANAGER)))
+    rights = {tuple(f"f:{name}" for name in right[len(path) :]) for right in _RIGHTS if right[: len(path)] == path}
+    return bool(theirs - ours - rights)
+
+
+def _is_apply(entry: Object, manager: str) -> bool:
+    return bool(entry["manager"] == manager and entry.get("operation") == "Apply")
+
+
+def _written(live: Object, path: Path, by: Callable[[Object], bool]) -> list[Object]:
+    """The trees of the fields at `path` that somebody wrote."""
+    found = []
+    for entry in live["metadata"].get("managedFields", []):
+        fields = entry.get("fieldsV1", {})
+        for name in path:
+            fields = fields.get(f"f:{name}") if fields else None
+        if fields is not None and not entry.get("subresource") and by(entry):
+            found.append(fields)
+    return found
+
+
+def _picked(value: Any, fields: Object) -> Any:
+    """Of a value what stands in a tree of fields; a field with nothing below it is picked whole."""
+    steps = [step for step in fields if step != "."]
+    if isinstance(value, dict) and steps:
+        below = {step.removeprefix("f:"): fields[step] for step in steps}
+        return {name: _picked(item, below[name]) for name, item in value.items() if name in below}
+    if isinstance(value, list) and steps:
+        picked = []
+        for item in value:
+            for step in steps:
+                kind, _, key = step.partition(":")
+                if (kind == "k" and _has(item, json.loads(key))) or (kind == "v" and item == json.loads(key)):
+                    picked.append(_picked(item, fields[step]))
+        return picked
+    return copy.deepcopy(value)
+
+
+def _leaves(*trees: Object) -> set[Path]:
+    """The ways to the fields of trees that have no field below them."""
+    found = set()
+    for tree in trees:
+        for step, below in tree.items():
+            found |= {(step, *rest) for rest in _leaves(below) or {()}} if step != "." else set()
+    return found
 
 
 def _has(item: Any, keys: Object) -> bool:

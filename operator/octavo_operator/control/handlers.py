@@ -13,6 +13,7 @@ import kopf
 
 from octavo_operator.control.worker import Workers
 from octavo_operator.kinds import LLM_SERVICE, SERVICE_LABEL, watched
+from octavo_operator.resources.model_download import CACHE_LABEL
 
 # At start each kind is listed (events without a type), one after the other: what belongs to one service then arrives
 # over a second or so, and is looked at once.
@@ -57,6 +58,8 @@ def _registry(workers: Workers) -> kopf.OperatorRegistry:
         @kopf.on.event(kind.group, kind.version, kind.plural, registry=handlers, id=kind.plural, labels=labels)
         async def child_changed(type: str | None, namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
             wake = partial(workers.wake, str(namespace), labels[SERVICE_LABEL])
+            if CACHE_LABEL in labels:  # several services may wait for it
+                wake = partial(workers.wake_all, str(namespace))
             if type is None:
                 asyncio.get_running_loop().call_later(_LISTING, wake)
             else:
@@ -65,9 +68,26 @@ def _registry(workers: Workers) -> kopf.OperatorRegistry:
     return handlers
 
 
+class _NoDifferences(kopf.DiffBaseStorage):
+    """Only handlers of changes ask what an object was before. kopf copies every object of every event for them twice,
+    also where there are none: three quarters of what an event costs."""
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        """Nothing is known of before."""
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Nothing is kept."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Nothing is looked at."""
+        return kopf.BodyEssence()
+
+
 def _settings(*, watch_cluster: bool) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = _NoDifferences()
     # Noticing that the CRD comes or changes takes rights on the whole cluster, which an operator for a few namespaces
     # is not given.
     settings.scanning.disabled = not watch_cluster

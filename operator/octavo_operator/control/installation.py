@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import datetime
 import sys
 
 from octavo_operator.api import KIND, PLURAL
@@ -34,11 +33,10 @@ async def defects(cluster: Connection, namespace: str, deployment: str, serves: 
 
 
 async def _contended(cluster: Connection, namespaces: set[str]) -> list[str]:
-    now = datetime.datetime.now(datetime.UTC)
     found = []
     for namespace in sorted(namespaces):
         lease = await cluster.get("Lease", namespace, claims.NAME)
-        claim = claims.read(lease, now) if lease is not None else None
+        claim = claims.read(lease) if lease is not None else None
         if claim is not None and claim.contention is not None:
             found.append(f"namespace {namespace}: {claim.contention}")
     return found

@@ -6,6 +6,7 @@ from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Histogram, start_http_server
 
+from octavo_operator.control.service_metrics import ServiceMetrics
 from octavo_runtime.protocol.metrics import OPERATOR_RECONCILE_SECONDS
 
 _REGISTRY = CollectorRegistry()
@@ -16,6 +17,8 @@ _RECONCILE = Histogram(
     registry=_REGISTRY,
     buckets=OPERATOR_RECONCILE_SECONDS.buckets,
 )
+services = ServiceMetrics()
+_REGISTRY.register(services)
 
 
 def serve(port: int) -> tuple[WSGIServer, threading.Thread]:

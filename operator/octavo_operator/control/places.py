@@ -20,13 +20,14 @@ _STEADY = 60.0  # seconds; what was served so long starts with a short pause aga
 
 
 class Places:
-    """`lost` is called with a place that is not served any more, until it is again."""
+    """`lost` is called with a place that is not served any more, until it is again; `stop` is set once the process is
+    told to end, which may be before anything is served."""
 
-    def __init__(self, places: Sequence[str], watch: Watch, lost: Callable[[Place], None]) -> None:
+    def __init__(self, places: Sequence[str], watch: Watch, lost: Callable[[Place], None], stop: asyncio.Event) -> None:
         self._places: list[Place] = [*places] or [None]
         self._watch = watch
         self._lost = lost
-        self._stop = asyncio.Event()
+        self._stop = stop
         self._troubles: dict[Place, str] = {}
 
     def troubles(self) -> dict[str, str]:
@@ -74,8 +75,13 @@ class Places:
 
     def _take_signals(self) -> None:
         """kopf lets a signal end but the operator that started last; here one signal ends all of them."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        take_signals(self._stop)
+
+
+def take_signals(stop: asyncio.Event) -> None:
+    """From now on `stop` is set once the process is told to end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
 def _words(error: Exception) -> str:

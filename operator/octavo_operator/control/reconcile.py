@@ -11,14 +11,17 @@ from typing import Any, Protocol
 from octavo_operator import kinds, resources
 from octavo_operator.api import KIND, InvalidSpec, LLMService, parse, targets
 from octavo_operator.cluster import FIELD_MANAGER, Applied, Event, Forbidden, Refused, Stale
-from octavo_operator.control import ownership, replicas
+from octavo_operator.control import metrics_endpoint, ownership, replicas, rollout, room, sizing
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.drift import holds, repaired, stamp
+from octavo_operator.control.sizing import Sizing
+from octavo_operator.control.turns import Turns
+from octavo_operator.metrics_api.downloads import Downloads
+from octavo_operator.metrics_api.measurements import Measurements
 from octavo_operator.metrics_api.server import MetricsApi
-from octavo_operator.resources import scaled_object
 from octavo_operator.settings import Settings
-from octavo_operator.status import conditions, diagnosis
-from octavo_operator.status.conditions import PASSING, REFUSED, TROUBLE, Metrics, Obstacle
+from octavo_operator.status import conditions, diagnosis, routes
+from octavo_operator.status.conditions import PASSING, REFUSED, TROUBLE, Metrics, Obstacle, Sized
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,8 @@ Object = dict[str, Any]
 Observed = dict[tuple[str, str], Object | None]  # (kind, name) -> the live object
 
 _AUTOSCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
+_ROUTES = ("Ingress", "HTTPRoute")
+_RUNNING = ("Deployment", *_AUTOSCALERS)  # what starts and replaces pods
 _PODS_ASKED_FOR = 3  # events are asked for of so many pods at most: one cause is told
 
 
@@ -36,6 +41,9 @@ class Cluster(Protocol):
     async def pods(self, namespace: str, service_name: str) -> list[Object]: ...
     async def pod_events(self, namespace: str, pod: str) -> list[Object]: ...
     async def autoscalers(self, namespace: str) -> list[Object]: ...
+    async def jobs(self, namespace: str, service_name: str) -> list[Object]: ...
+    async def job_pods(self, namespace: str, job: str) -> list[Object]: ...
+    async def nodes(self, selector: str) -> list[Object]: ...
     async def apply(self, desired: Object, live: Object | None) -> Applied: ...
     async def repair(self, live: Object, content: Object) -> None: ...
     async def hand_over_replicas(self, deployment: Object, replicas: int) -> None: ...
@@ -66,6 +74,9 @@ class _Round:
     rival: str | None = None
     contention: str | None = None
     metrics: Metrics | None = None
+    sized: Sized | None = None
+    lacks_gpu: bool | None = None
+    queued: str | None = None
     events: list[Event] = field(default_factory=list)
     repaired: bool = False
 
@@ -85,23 +96,31 @@ class _Round:
 
 
 async def reconcile(
-    cluster: Cluster, claims: Claims, metrics_api: MetricsApi, settings: Settings, namespace: str, name: str
+    cluster: Cluster,
+    claims: Claims,
+    turns: Turns,
+    metrics_api: MetricsApi,
+    measurements: Measurements,
+    downloads: Downloads,
+    settings: Settings,
+    namespace: str,
+    name: str,
 ) -> Outcome:
     """One round: read everything, write what differs, say how it stands. Whatever trouble it meets stands in the
     status; only where that cannot be read or written, or the world changed meanwhile, does it raise. The next round
     starts from what is then there."""
     body = await cluster.get(KIND, namespace, name)
     if body is None or "deletionTimestamp" in body["metadata"]:
-        metrics_api.readings.forget((namespace, name))
+        _forget(metrics_api, measurements, downloads, turns, (namespace, name))
         return Outcome.GONE
     claim = await claims.of(namespace)
     if claim.holder != claims.installation:
-        metrics_api.readings.forget((namespace, name))
+        _forget(metrics_api, measurements, downloads, turns, (namespace, name))
         return Outcome.ELSEWHERE  # its status too is the other's: two that write one in turns help nobody
     seen = _Round(body, contention=claim.contention)
     obstacle: Obstacle | None = None
     try:
-        obstacle = await _carry_out(cluster, metrics_api, settings, seen)
+        obstacle = await _carry_out(cluster, turns, metrics_api, measurements, downloads, settings, seen)
     except Stale:
         raise
     except InvalidSpec as error:
@@ -117,8 +136,21 @@ async def reconcile(
         obstacle = Obstacle(
             TROUBLE, one_line(error), valid=True, stalls=False, carried_out=conditions.is_carried_out(body)
         )
+    if obstacle is not None and not rollout.is_in_turn(seen.own("Deployment", name)):
+        turns.leave((namespace, name))  # it cannot use it, and others can
     await _tell(cluster, seen, obstacle)
     return _outcome(seen, obstacle)
+
+
+def _forget(
+    metrics_api: MetricsApi, measurements: Measurements, downloads: Downloads, turns: Turns, service: tuple[str, str]
+) -> None:
+    """What was kept of a service that is gone, or another's."""
+    metrics_api.readings.forget(service)
+    measurements.forget(service)
+    downloads.forget(service)
+    metrics_endpoint.services.forget(service)
+    turns.leave(service)
 
 
 def one_line(error: Exception) -> str:
@@ -127,7 +159,15 @@ def one_line(error: Exception) -> str:
     return words if type(error).__module__.startswith("octavo_") and words else f"{type(error).__name__}: {words}"
 
 
-async def _carry_out(cluster: Cluster, metrics_api: MetricsApi, settings: Settings, seen: _Round) -> Obstacle | None:
+async def _carry_out(
+    cluster: Cluster,
+    turns: Turns,
+    metrics_api: MetricsApi,
+    measurements: Measurements,
+    downloads: Downloads,
+    settings: Settings,
+    seen: _Round,
+) -> Obstacle | None:
     """See, and write what differs; what stands in the way, if that is no error of the API server's."""
     namespace = seen.body["metadata"]["namespace"]
     owned = kinds.owned(seen.name)
@@ -141,29 +181,38 @@ async def _carry_out(cluster: Cluster, metrics_api: MetricsApi, settings: Settin
         seen.pods = [pod for pod in pods if ownership.is_of_deployment(pod, seen.name)]
     seen.service = parse(seen.body)
     _ask_for_metrics(metrics_api, seen)
-    autoscaling = seen.service.spec.autoscaling
-    if autoscaling is not None and scaled_object.lacks_prometheus(autoscaling, settings.prometheus_url):
-        said = "spec.autoscaling.provider keda needs a Prometheus, and the operator knows none: "
-        return Obstacle(REFUSED, f"{said}set prometheus.url in the chart's values, or use another provider")
+    resources.check(seen.service, settings)
     if replicas.may_have_a_rival(seen.service, live):
         seen.rival = _rival(seen, await cluster.autoscalers(namespace))
     count = replicas.decide(seen.service, live, seen.rival, seen.autoscaler)
-    wanted = {
-        (item["kind"], item["metadata"]["name"]): stamp(item) for item in resources.build(seen.service, settings, count)
-    }
+    seen.lacks_gpu = room.lacks_gpu(seen.service, live, seen.pods)
+    now = datetime.datetime.now(datetime.UTC)
+    sized = await sizing.look(cluster, downloads, settings, seen.service, seen.body, count, now)
+    built = resources.build(sized.service, settings, count, makes_room=bool(seen.lacks_gpu))
+    objects = {(item["kind"], item["metadata"]["name"]): item for item in built}
+    key = "Deployment", seen.name
+    objects[key], seen.queued = await rollout.arranged(turns, sized.service, settings, objects[key], live)
+    wanted = {key: stamp(item) for key, item in objects.items()}
     obstacle = ownership.conflict(seen.body, {key: seen.observed[key] for key in wanted})
     if obstacle is None:
-        await _apply(cluster, seen, wanted)
+        held = sized.holds is not None
+        await _apply(cluster, seen, wanted, held=held)
+        sized = await _read_model(cluster, seen, sized)
+        if held and sized.holds is None:
+            await _apply(cluster, seen, wanted, held=False)
+        obstacle = sized.holds
+    tokens = measurements.tokens((namespace, seen.name), seen.pods)
+    seen.sized = sizing.measured(sized.sized, tokens, seen.body.get("status", {}))
     await _ask_for_events(cluster, seen)
     return obstacle
 
 
 async def _standing(cluster: Cluster, kind: str, namespace: str, name: str) -> Object | None:
-    """What there is. A chart of an earlier version gives no right to ScaledObjects."""
+    """What there is. A chart of an earlier version gives no right to ScaledObjects and routes."""
     try:
         return await cluster.get(kind, namespace, name)
     except Forbidden:
-        if kind == "ScaledObject":
+        if kind in ("ScaledObject", *_ROUTES):
             return None
         raise
 
@@ -190,10 +239,33 @@ def _ask_for_metrics(metrics_api: MetricsApi, seen: _Round) -> None:
     seen.metrics = Metrics(metrics_api.trouble, silent)
 
 
-async def _apply(cluster: Cluster, seen: _Round, wanted: dict[tuple[str, str], Object]) -> None:
-    """Write what differs. `seen` grows with what was done, also when the API server refuses one."""
+async def _read_model(cluster: Cluster, seen: _Round, sized: Sizing) -> Sizing:
+    """Make the Job that reads or downloads the model, and remove those that are done. Of one that reads alone, what the
+    API server refuses it holds nothing up."""
+    for job in sized.done:
+        if ownership.owns(seen.body["metadata"]["uid"], job) and "deletionTimestamp" not in job["metadata"]:
+            await cluster.delete(job)
+    for item in sized.make:
+        said = f"{item['kind']} {item['metadata']['name']}"
+        try:
+            await cluster.apply(item, None)
+        except Refused as error:
+            if sized.service.spec.model.cache is not None:
+                raise type(error)(f"{said}: {error}") from None
+            return sizing.without_job(sized, f"{said}: {error}")
+    return sized
+
+
+async def _apply(cluster: Cluster, seen: _Round, wanted: dict[tuple[str, str], Object], *, held: bool) -> None:
+    """Write what differs, but for what starts pods where that is `held`. `seen` grows with what was done, also when the
+    API server refuses one."""
     assert seen.service is not None
-    if seen.service.spec.autoscaling is not None:
+    if held:
+        kept = {key for key in seen.observed if key[0] in _RUNNING}
+        wanted = {key: desired for key, desired in wanted.items() if key not in kept}
+    else:
+        kept = set()
+    if seen.service.spec.autoscaling is not None and not held:
         # KEDA does not take a Deployment that another autoscaler scales.
         await _prune(cluster, seen, {key for key in seen.observed.keys() - wanted.keys() if key[0] in _AUTOSCALERS})
     for key, desired in wanted.items():
@@ -214,7 +286,7 @@ async def _apply(cluster: Cluster, seen: _Round, wanted: dict[tuple[str, str], O
         seen.observed[key] = applied.object
         if applied.change:
             seen.events.append(Event(applied.change, f"{applied.change.lower()} {key[0]} {key[1]}"))
-    await _prune(cluster, seen, seen.observed.keys() - wanted.keys())
+    await _prune(cluster, seen, seen.observed.keys() - wanted.keys() - kept)
 
 
 async def _prune(cluster: Cluster, seen: _Round, unwanted: Set[tuple[str, str]]) -> None:
@@ -270,6 +342,10 @@ async def _tell(cluster: Cluster, seen: _Round, obstacle: Obstacle | None) -> No
             metrics=seen.metrics,
             rival=seen.rival if seen.service and seen.service.replicas_said else None,
             contention=seen.contention,
+            sized=seen.sized,
+            lacks_gpu=seen.lacks_gpu,
+            queued=seen.queued,
+            standing_routes={kind: seen.own(kind, seen.name) for kind in _ROUTES},
         )
     except Exception as error:
         logger.exception("%s/%s: its pods cannot be read", body["metadata"]["namespace"], seen.name)
@@ -277,6 +353,8 @@ async def _tell(cluster: Cluster, seen: _Round, obstacle: Obstacle | None) -> No
             TROUBLE, f"its pods cannot be read: {one_line(error)}", valid=True, stalls=False
         )
         status = conditions.status(body, seen.service, obstacle, None, [], now)
+    key = (body["metadata"]["namespace"], seen.name)
+    metrics_endpoint.services.tell(key, seen.service, status, deployment, seen.pods)
     seen.events += _turn(body.get("status", {}), status)
     if status != body.get("status"):
         await cluster.write_status(body, status)
@@ -294,8 +372,10 @@ def _outcome(seen: _Round, obstacle: Obstacle | None) -> Outcome:
         return outcomes.get(obstacle.reason, Outcome.BLOCKED)
     if seen.repaired:
         return Outcome.REPAIRED
-    scaled = seen.own("ScaledObject", seen.name)
+    # A ScaledObject is not watched, and a route not by an operator for some namespaces that is older than its kind.
+    scaled, route = seen.own("ScaledObject", seen.name), seen.own("HTTPRoute", seen.name)
     waiting = _anyone_on_the_way(seen.pods) or (scaled is not None and not conditions.is_ready(scaled))
+    waiting = waiting or (route is not None and not routes.is_accepted(route))
     return Outcome.WAITING if waiting else Outcome.SETTLED
 
 

@@ -24,6 +24,9 @@ Key = tuple[str, str]  # namespace, name
 _AGAIN: dict[Outcome | None, float] = {None: 0.2, Outcome.FAILED: 0.2, Outcome.BLOCKED: 1.0, Outcome.WAITING: 3.0}
 _LAST_RETRY = 30.0
 _REPAIRS_AT_ONCE = 5
+# A round asks for ten objects at once. When hundreds of services wake together, as at the start, their requests would
+# wait for each other longer than one may take, and fail.
+_ROUNDS_AT_ONCE = 16
 _GATHER = 0.1  # events come in bursts: a rollout changes pods, ReplicaSets and endpoints within milliseconds
 
 
@@ -47,6 +50,7 @@ class Workers:
         self._resync = resync
         self._awake: dict[Key, asyncio.Event] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(_ROUNDS_AT_ONCE)
 
     def wake(self, namespace: str, name: str) -> None:
         """Something about this service may have changed."""
@@ -87,8 +91,9 @@ class Workers:
             while True:
                 await _until(awake, pause)
                 await asyncio.sleep(_GATHER)
-                awake.clear()
-                outcome = await self._round(key)
+                async with self._slots:
+                    awake.clear()
+                    outcome = await self._round(key)
                 if outcome is Outcome.GONE and not awake.is_set():
                     return
                 tries = tries + 1 if outcome in _AGAIN else 0

@@ -9,11 +9,16 @@ from pathlib import Path
 import yaml
 
 from octavo_operator import api
-from octavo_operator.generate.chart_values import values_schema, values_yaml
+from octavo_operator.generate.chart_values import defaults, values_schema, values_yaml
 from octavo_operator.generate.crd import custom_resource_definition
 from octavo_operator.generate.kubernetes_types import pod_template_types
+from octavo_operator.generate.models import models
 from octavo_operator.generate.reference import reference
 from octavo_operator.generate.rights import rights
+from octavo_operator.monitoring.dashboards.board import rendered
+from octavo_operator.monitoring.dashboards.fleet import FLEET
+from octavo_operator.monitoring.dashboards.service import SERVICE
+from octavo_operator.monitoring.rules import rules
 
 _NOTE = "# Made by `make generate`; do not edit.\n"
 
@@ -24,14 +29,21 @@ def generated_files() -> dict[str, str]:
     kept = definition | {
         "metadata": definition["metadata"] | {"annotations": {"helm.sh/resource-policy": "keep"}},
     }
-    guarded = f"{_NOTE}{{{{- if .Values.crds.enabled }}}}\n{_yaml(kept)}{{{{- end }}}}\n"
+    filled = '{{- include "octavo.filled" . }}'
+    guarded = f"{_NOTE}{filled}\n{{{{- if .Values.crds.enabled }}}}\n{_yaml(kept)}{{{{- end }}}}\n"
     return {
         f"crds/{api.PLURAL}.{api.GROUP}.yaml": _NOTE + _yaml(definition),
         "charts/octavo/templates/crds.yaml": guarded,
         "charts/octavo/templates/_rights.tpl": "{{- /* Made by `make generate`; do not edit. */}}\n" + rights(),
+        "charts/octavo/monitoring/rules.yaml": _NOTE + _yaml(rules()),
+        "charts/octavo/monitoring/fleet.json": rendered(FLEET),
+        "charts/octavo/monitoring/service.json": rendered(SERVICE),
+        "operator/octavo_operator/resources/dashboard.json": rendered(SERVICE),
         "charts/octavo/values.yaml": _NOTE + values_yaml(),
+        "charts/octavo/defaults.json": defaults(),
         "charts/octavo/values.schema.json": json.dumps(values_schema(), indent=2) + "\n",
         "docs/llmservice.md": reference(),
+        "docs/models.md": models(),
         "operator/octavo_operator/api/pod_template.json": pod_template_types(),
     }
 

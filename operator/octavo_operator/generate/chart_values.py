@@ -72,6 +72,17 @@ class MetricsApi(BaseModel):
     )
 
 
+class Webhook(BaseModel):
+    model_config = _STRICT
+
+    enabled: bool = Field(False, description="Serve it.")
+    failure_policy: Literal["Ignore", "Fail"] = Field(
+        "Ignore",
+        description="What becomes of a change while the operator does not answer: Ignore, it is stored, and refused in "
+        "the service's status; Fail, it is refused.",
+    )
+
+
 class Prometheus(BaseModel):
     model_config = _STRICT
 
@@ -80,6 +91,37 @@ class Prometheus(BaseModel):
         pattern=r"^(https?://.*)?$",
         description="Address of the Prometheus that scrapes the pods, such as http://prometheus.monitoring.svc:9090, "
         "for services with spec.autoscaling.provider keda.",
+    )
+
+
+class Monitoring(BaseModel):
+    model_config = _STRICT
+
+    enabled: bool | Literal["auto"] = Field(
+        "auto",
+        description="Make the PodMonitors and the PrometheusRule of the Prometheus operator: auto, where the API "
+        "server knows them at helm install or upgrade. Other Prometheuses find the pods by their annotations.",
+    )
+    rules: bool = Field(
+        True,
+        description="Among them the PrometheusRule. Its rules are about every service that Prometheus sees: of several "
+        "releases beside one Prometheus, one brings them.",
+    )
+    dashboards: bool = Field(
+        True,
+        description="Make Grafana's dashboards, of all services and of one, in ConfigMaps labelled grafana_dashboard. "
+        "Of several releases beside one Grafana, one brings them.",
+    )
+    labels: dict[str, Text | bool] = Field(
+        default_factory=dict,
+        description="Labels of the PodMonitors and the PrometheusRule, where a Prometheus takes only such, as in "
+        "{release: kube-prometheus-stack}.",
+    )
+    interval: str = Field("15s", pattern=DURATION_PATTERN, description="How often pods are scraped.")
+    runbooks: str = Field(
+        "docs/runbooks.md",
+        min_length=1,
+        description="Where your copy of docs/runbooks.md is to be read: the alerts' runbook_url leads there.",
     )
 
 
@@ -120,10 +162,53 @@ class PodDefaults(BaseModel):
     )
 
 
+class PodTemplate(BaseModel):
+    model_config = _STRICT
+
+    allow: Literal["restricted", "all"] = Field(
+        "restricted",
+        description="restricted: what the Restricted Pod Security Standard lets a pod do, so no root, no path of a "
+        "node and none of its namespaces; all: whatever the API server takes.",
+    )
+
+
+class NetworkPolicies(BaseModel):
+    model_config = _STRICT
+
+    metrics_from: list[str] = Field(
+        default_factory=list,
+        description="Namespaces that scrape the pods, such as monitoring; the operator always may.",
+    )
+
+
+class Rollouts(BaseModel):
+    model_config = _STRICT
+
+    at_once: int = Field(
+        1,
+        ge=0,
+        description="How many services at a time. One that does not come to its end keeps its turn, so that a bad "
+        "image stops there; a larger number goes on without it. 0: none, for as long as that stands.",
+    )
+
+
 class Values(BaseModel):
     model_config = _STRICT | {"title": "Values of the octavo chart"}
 
+    image_registry: str = Field(
+        "",
+        max_length=255,
+        description="Registry, and a path in it, that both images are pulled from, such as "
+        "registry.example.com/mirror; global.imageRegistry wins over it. Empty: as their repositories say.",
+    )
     image: Image = Field(default_factory=Image, description="The operator's image.")
+    replicas: int = Field(
+        1,
+        ge=1,
+        le=5,
+        description="Pods of the operator. One works, and another takes over at once when it ends, or 15 s after it "
+        "was last heard of. With 1, services wait meanwhile for a new pod; they answer requests all the same.",
+    )
     runtime: RuntimeImage = Field(default_factory=RuntimeImage, description="The image that serves models.")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         "IfNotPresent", description="When nodes pull both images: Always, IfNotPresent or Never."
@@ -143,7 +228,16 @@ class Values(BaseModel):
     pod_defaults: PodDefaults = Field(
         default_factory=PodDefaults,
         description="What the pods of services get unless spec.env or spec.podTemplate says otherwise. A change "
-        "replaces the pods of all services at the same time, each by its own rollout.strategy.",
+        "replaces the pods of one service after another.",
+    )
+    pod_template: PodTemplate = Field(default_factory=PodTemplate, description="What spec.podTemplate may do.")
+    network_policy: NetworkPolicies = Field(
+        default_factory=NetworkPolicies,
+        description="The network policies of services with spec.endpoint.allowedNamespaces.",
+    )
+    rollouts: Rollouts = Field(
+        default_factory=Rollouts,
+        description="How services get what the chart brings: another runtime image, podDefaults, propagate.",
     )
     resync: str = Field(
         "10m", pattern=DURATION_PATTERN, description="How often a service is looked at when nothing happens."
@@ -160,6 +254,14 @@ class Values(BaseModel):
     prometheus: Prometheus = Field(
         default_factory=Prometheus, description="The metrics of spec.autoscaling.provider keda."
     )
+    webhook: Webhook = Field(
+        default_factory=Webhook,
+        description="A validating webhook: what the definition's own rules cannot see, such as spec.podTemplate, is "
+        "refused at kubectl apply. It takes a configuration on the cluster, also for some namespaces.",
+    )
+    monitoring: Monitoring = Field(
+        default_factory=Monitoring, description="Who watches the services, by Prometheus and Grafana."
+    )
     pod_annotations: dict[str, Text | bool] = Field(
         default_factory=dict, description="Annotations of the operator's pod."
     )
@@ -173,6 +275,12 @@ class Values(BaseModel):
 def values_yaml() -> str:
     """values.yaml: every default, under its description."""
     return "# Values of the octavo chart.\n" + _render(Values(), 0)
+
+
+def defaults() -> str:
+    """defaults.json: what the templates take where a value is not there at all, as after `helm upgrade --reuse-values`
+    from a chart that did not know it yet."""
+    return json.dumps(Values().model_dump(by_alias=True, exclude_none=True), indent=2) + "\n"
 
 
 def values_schema() -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from typing import Any
 
 from octavo_operator import api
+from octavo_operator.api.model import ENDPOINT_PATTERN
+from octavo_operator.api.model_cache import CLAIM_PATTERN
 from octavo_operator.api.quantities import CPU_PATTERN, MEMORY_PATTERN
+from octavo_operator.api.slo import PERCENTAGE_PATTERN
 from octavo_runtime.config.units import DURATION_PATTERN, QUANTITY_PATTERN
 
 # What people write, instead of a regular expression; int-or-string where Kubernetes itself takes `cpu: 4`.
@@ -11,7 +14,10 @@ _PATTERNS: dict[str, tuple[bool, str]] = {
     DURATION_PATTERN: (False, "a duration such as 500ms, 300s or 5m"),
     QUANTITY_PATTERN: (True, "a quantity of bytes such as 512Mi or 2Gi"),
     MEMORY_PATTERN: (True, "a quantity of bytes such as 512Mi or 2Gi"),
+    PERCENTAGE_PATTERN: (False, "a percentage from 10% to 99.999%, such as 99.9%"),
     api.WORD_PATTERN: (False, "one word, without spaces"),
+    ENDPOINT_PATTERN: (False, "a URL such as http://minio.storage:9000"),
+    CLAIM_PATTERN: (False, "the name of a claim: lower-case letters, digits, dashes and dots"),
 }
 _MAX_PATTERN_LENGTH = 20
 _MAX_EXACT = 2**53  # the API server compares bounds as doubles; int64 bounds the rest
@@ -28,6 +34,14 @@ _COLUMNS = [
     {"name": "Replicas", "type": "string", "jsonPath": ".status.readiness"},
     {"name": "URL", "type": "string", "jsonPath": ".status.url"},
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    # With `-o wide`: what is served, and why it is as it is.
+    {"name": "Model", "type": "string", "jsonPath": ".spec.model.uri", "priority": 1},
+    {
+        "name": "Message",
+        "type": "string",
+        "jsonPath": '.status.conditions[?(@.type=="Ready")].message',
+        "priority": 1,
+    },
 ]
 
 
@@ -158,6 +172,7 @@ def _worded_pattern(schema: dict[str, Any]) -> dict[str, Any]:
     """The same bound as a CEL rule, whose message a person understands."""
     pattern = schema["pattern"]
     takes_integers, words = _PATTERNS[pattern]
+    words = words.replace("%", "%%")  # of a format
     rule = f"self.matches(r'{pattern}')"
     result = {"maxLength": _MAX_PATTERN_LENGTH} | {key: value for key, value in schema.items() if key != "pattern"}
     if takes_integers:

@@ -6,23 +6,39 @@ from octavo_operator.kinds import (
     CLUSTER_KINDS,
     INSTALLATION,
     KINDS,
+    LEADER_KINDS,
     METRICS_API_CLUSTER_KINDS,
     METRICS_API_KINDS,
     ON_CLUSTER,
+    OPERATOR,
+    WEBHOOK,
+    WEBHOOK_CLUSTER_KINDS,
+    WEBHOOK_KINDS,
+    WEBHOOK_ON_CLUSTER,
     Kind,
 )
 
-_NAMES = {INSTALLATION: '{{ include "octavo.metricsApi" . }}', ON_CLUSTER: '{{ include "octavo.metricsApiRole" . }}'}
+_NAMES = {
+    INSTALLATION: '{{ include "octavo.metricsApi" . }}',
+    ON_CLUSTER: '{{ include "octavo.metricsApiRole" . }}',
+    OPERATOR: '{{ include "octavo.operator" . }}',
+    WEBHOOK: '{{ include "octavo.webhook" . }}',
+    WEBHOOK_ON_CLUSTER: '{{ include "octavo.webhookConfiguration" . }}',
+}
 
 
 def rights() -> str:
     """The rules of the chart's roles, as templates: octavo.rules, where services are, octavo.clusterRules elsewhere;
-    octavo.metricsApiRules in the operator's own namespace, and octavo.metricsApiClusterRules."""
+    octavo.metricsApiRules, octavo.webhookRules and octavo.leaderRules in the operator's own namespace, and
+    octavo.metricsApiClusterRules and octavo.webhookClusterRules."""
     templates = {
         "octavo.rules": KINDS,
         "octavo.clusterRules": CLUSTER_KINDS,
         "octavo.metricsApiRules": METRICS_API_KINDS,
         "octavo.metricsApiClusterRules": METRICS_API_CLUSTER_KINDS,
+        "octavo.leaderRules": LEADER_KINDS,
+        "octavo.webhookRules": WEBHOOK_KINDS,
+        "octavo.webhookClusterRules": WEBHOOK_CLUSTER_KINDS,
     }
     return "\n".join(_template(name, kinds) for name, kinds in templates.items())
 

@@ -91,7 +91,7 @@ class Readings:
         for pod in pods:
             if "deletionTimestamp" in pod["metadata"]:
                 continue
-            name, url = pod["metadata"]["name"], _url(pod)
+            name, url = pod["metadata"]["name"], address(pod)
             source = former.get(name)
             if source is None or source.url != url or source.targets != targets:
                 source = Source(key, name, pod["metadata"].get("labels", {}), url, targets)
@@ -177,7 +177,7 @@ def _missing(target: Target) -> str:
     return f"says nothing of {target.metric.name} in its /metrics"
 
 
-def _url(pod: Mapping[str, Any]) -> str | None:
+def address(pod: Mapping[str, Any]) -> str | None:
     """Where a pod's annotations say that its metrics are; None while it is not ready."""
     address = pod.get("status", {}).get("podIP")
     conditions = pod.get("status", {}).get("conditions", [])

@@ -27,14 +27,7 @@ async def keep(readings: Readings, changed: Callable[[str, str], None]) -> None:
     (namespace, name) that other metrics are missing of than before, or for another reason."""
     told: dict[Key, Silence] = {}
     slots = asyncio.Semaphore(_AT_ONCE)
-    # As kubelet's probes: the certificate is made for the names that clients use, and pods are asked by address.
-    connector = TCPConnector(ssl=False, limit=_AT_ONCE)
-    timeout = ClientTimeout(total=_SECONDS)
-    plain = {"Accept": "text/plain", "Accept-Encoding": "identity"}
-    async with (
-        ClientSession(connector=connector, timeout=timeout, headers=plain, auto_decompress=False) as session,
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with asking() as session, asyncio.TaskGroup() as tasks:
         while True:
             await readings.wanted()
             for source in readings.due():
@@ -63,6 +56,16 @@ async def _scrape(session: ClientSession, slots: asyncio.Semaphore, readings: Re
         except Exception as error:
             # A pod may answer anything; no answer may end the scraping of the others.
             source.trouble = f"answers on {source.url} with what are no metrics: {' '.join(str(error).split())[:100]}"
+
+
+def asking() -> ClientSession:
+    """What `fetch` asks with."""
+    # As kubelet's probes: the certificate is made for the names that clients use, and pods are asked by address.
+    connector = TCPConnector(ssl=False, limit=_AT_ONCE)
+    plain = {"Accept": "text/plain", "Accept-Encoding": "identity"}
+    return ClientSession(
+        connector=connector, timeout=ClientTimeout(total=_SECONDS), headers=plain, auto_decompress=False
+    )
 
 
 async def fetch(session: ClientSession, url: str) -> str:

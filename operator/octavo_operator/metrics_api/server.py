@@ -2,19 +2,16 @@
 proxy's. Registered once a service asks for it."""
 
 import asyncio
-import base64
-import datetime
 import logging
 import ssl
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from aiohttp import web
 
+from octavo_operator.certificates import certificate, secret
 from octavo_operator.cluster import Stale
-from octavo_operator.metrics_api import certificate, front_proxy, registration
+from octavo_operator.metrics_api import front_proxy, registration
 from octavo_operator.metrics_api.api import application
 from octavo_operator.metrics_api.front_proxy import FrontProxy
 from octavo_operator.metrics_api.readings import Readings
@@ -100,16 +97,9 @@ class MetricsApi:
         trusted = front_proxy.read(await self._cluster.get("ConfigMap", front_proxy.NAMESPACE, front_proxy.CONFIG_MAP))
         if trusted is None:
             return "the API server has no aggregation layer (--requestheader-client-ca-file)"
-        secret = await self._cluster.get("Secret", self._namespace, self._name)
-        if secret is None:
-            return f"Secret {self._namespace}/{self._name} of the chart is not there: run helm upgrade"
-        held = {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
-        # The first is the one that the API server asks for.
-        names = [f"{self._name}.{self._namespace}.svc", f"{self._name}.{self._namespace}"]
-        files = certificate.renewed(held, names, datetime.datetime.now(datetime.UTC))
-        if files != {key: held.get(key) for key in files}:
-            encoded = {key: base64.b64encode(value).decode() for key, value in files.items()}
-            await self._cluster.merge(secret, {"data": encoded})
+        files = await secret.kept(self._cluster, self._namespace, self._name)
+        if isinstance(files, str):
+            return files
         return _Credentials(files, trusted)
 
     async def _register(self, credentials: _Credentials) -> str | None:
@@ -136,10 +126,5 @@ def tls(credentials: _Credentials) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_OPTIONAL
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # newer Pythons ask for fields that clusters' certificates lack
-    with tempfile.TemporaryDirectory() as folder:  # ssl reads keys from files alone
-        for name in (certificate.CERTIFICATE, certificate.KEY):
-            path = Path(folder, name)
-            path.touch(mode=0o600)
-            path.write_bytes(credentials.files[name])
-        context.load_cert_chain(Path(folder, certificate.CERTIFICATE), Path(folder, certificate.KEY))
+    secret.load(context, credentials.files)
     return context

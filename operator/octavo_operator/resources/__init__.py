@@ -7,32 +7,45 @@ from octavo_operator.resources import (
     dashboard,
     deployment,
     horizontal_pod_autoscaler,
+    http_route,
+    ingress,
     metadata,
+    network_policy,
     pod_disruption_budget,
     scaled_object,
     service_account,
 )
 from octavo_operator.resources import service as service_resource
+from octavo_operator.resources.check import check as check
 from octavo_operator.resources.deployment import FRESH, Replicas
 from octavo_operator.resources.overlay import merge
 from octavo_operator.settings import Settings
 
 
-def build(service: LLMService, settings: Settings, replicas: Replicas = FRESH) -> list[dict[str, Any]]:
-    """Every object that the service is to own now, in the order in which they are applied. `replicas`: of the
-    Deployment, as they are and as they are to be."""
+def build(
+    service: LLMService, settings: Settings, replicas: Replicas = FRESH, *, makes_room: bool = False
+) -> list[dict[str, Any]]:
+    """Every object that the service is to own now, in the order in which they are applied. `replicas` of the
+    Deployment, as they are and as they are to be; `makes_room`: see deployment."""
     objects = [service_account.build(service)]
     if service.spec.observability.dashboard:
         objects.append(dashboard.build(service))
+    if (allowed := service.spec.endpoint.allowed_namespaces) is not None:
+        objects.append(network_policy.build(service, allowed, settings))
     objects += [
         service_resource.build(service),
         pod_disruption_budget.build(service),
-        deployment.build(service, settings, replicas),
+        deployment.build(service, settings, replicas, makes_room=makes_room),
     ]
     autoscaling = None if service.spec.suspend else service.spec.autoscaling
     if autoscaling is not None and autoscaling.provider == "keda":
         objects.append(scaled_object.build(service, autoscaling, settings.prometheus_url))
     elif autoscaling is not None:
         objects.append(horizontal_pod_autoscaler.build(service, autoscaling))
+    endpoint = service.spec.endpoint
+    if endpoint.ingress is not None:
+        objects.append(ingress.build(service, endpoint.ingress))
+    if endpoint.gateway is not None:
+        objects.append(http_route.build(service, endpoint.gateway))
     handed_down = metadata.handed_down(service, settings)
     return [item | {"metadata": merge(handed_down, item["metadata"])} for item in objects]

@@ -29,13 +29,17 @@ class Replicas:
 FRESH = Replicas()
 
 
-def build(service: LLMService, settings: Settings, replicas: Replicas) -> dict[str, Any]:
+def build(service: LLMService, settings: Settings, replicas: Replicas, *, makes_room: bool) -> dict[str, Any]:
+    """`makes_room`: nothing is spare for one pod more, so under strategy auto one of several pods ends first."""
     wanted = replicas.wanted
     if wanted is None and service.spec.autoscaling is None and replicas.present is None:
         wanted = service.spec.replicas
     spec: dict[str, Any] = {
         "selector": {"matchLabels": metadata.selector(service.name)},
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": _rolling_update(service, wanted, replicas.present)},
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": _rolling_update(service, replicas, makes_room=makes_room),
+        },
         "revisionHistoryLimit": 2,
         # Loading a large model takes long; the status says what is going on, so no deadline calls it a failure.
         "progressDeadlineSeconds": 3600,
@@ -49,16 +53,10 @@ def build(service: LLMService, settings: Settings, replicas: Replicas) -> dict[s
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": owned, "spec": spec}
 
 
-def _rolling_update(service: LLMService, wanted: int | None, present: int | None) -> dict[str, int]:
-    """A new pod is ready before an old one goes. On GPUs that needs an idle GPU, which a full cluster never has: with
-    several replicas one of them makes room instead; a single one still waits, since the endpoint would be down."""
-    spec = service.spec
-    count = wanted if wanted is not None else present
-    if count is None:
-        count = spec.autoscaling.min_replicas if spec.autoscaling else 1
-    strategy = spec.rollout.strategy
-    if strategy == "auto":
-        strategy = "recreate" if spec.accelerator.type == "nvidia" and count > 1 else "surge"
-    if strategy == "recreate":
+def _rolling_update(service: LLMService, replicas: Replicas, *, makes_room: bool) -> dict[str, int]:
+    """Under auto a single pod is never ended for its successor: the endpoint would be down."""
+    strategy = service.spec.rollout.strategy
+    several = (replicas.present if replicas.wanted is None else replicas.wanted) not in (None, 0, 1)
+    if strategy == "recreate" or (strategy == "auto" and makes_room and several):
         return {"maxUnavailable": 1, "maxSurge": 0}
     return {"maxUnavailable": 0, "maxSurge": 1}

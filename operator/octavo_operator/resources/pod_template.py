@@ -3,22 +3,29 @@
 import math
 from typing import Any
 
-from octavo_operator.api import LLMService
+from octavo_operator.api import InvalidSpec, LLMService
+from octavo_operator.api.accelerator import GPU
 from octavo_operator.api.quantities import in_runtime_notation
-from octavo_operator.resources import metadata
+from octavo_operator.resources import cache_claim, metadata, pod_security
 from octavo_operator.resources.overlay import merge
 from octavo_operator.settings import Settings
+from octavo_operator.sizing import GPU_PRODUCT
 from octavo_runtime.config.flags import engine_flags, flag
 from octavo_runtime.config.units import parse_duration
 
 PORT = 8000
+METRICS_PORT = 8001
 CONTAINER = "engine"
 USER = 10001
 CACHE = "/var/cache/octavo"
 MODELS = "/models"
+MODEL_VOLUME = "model"
 API_KEYS = "/etc/octavo/api-keys"
 TLS = "/etc/octavo/tls"
-GPU = "nvidia.com/gpu"
+REGISTRY = "/etc/octavo/registry"
+
+# Variables that say who is asked instead of the usual one.
+_ENDPOINT_OF = {"hf": "HF_ENDPOINT", "s3": "AWS_ENDPOINT_URL", "oci": "OCTAVO_OCI_ENDPOINT"}
 
 # After a pod is told to end, proxies still send it new connections for a moment: it must not stop listening before.
 ENDPOINTS_SETTLE = 5
@@ -27,13 +34,14 @@ SHUTDOWN_MARGIN = 15
 
 def build(service: LLMService, settings: Settings) -> dict[str, Any]:
     """The pod template. Each layer lies over the last: what is handed down, the operator's own, the installation's
-    defaults, spec.env, spec.podTemplate."""
+    defaults, the plain fields of the spec, spec.podTemplate. Raises InvalidSpec where the result is more than the
+    installation allows."""
     template = {
         "metadata": {
             "labels": metadata.labels(service),
             "annotations": {
                 "prometheus.io/scrape": "true",
-                "prometheus.io/port": str(PORT),
+                "prometheus.io/port": str(metrics_port(service)),
                 "prometheus.io/path": "/metrics",
                 "prometheus.io/scheme": _scheme(service).lower(),
             },
@@ -41,11 +49,28 @@ def build(service: LLMService, settings: Settings) -> dict[str, Any]:
         "spec": _pod_spec(service, settings),
     }
     merged: dict[str, Any] = {"metadata": metadata.handed_down(service, settings)}
-    for layer in (template, _defaults(settings), _variables(service), service.spec.pod_template.model_dump()):
+    layers = (template, _defaults(settings), _fields(service), service.spec.pod_template.model_dump())
+    for layer in layers:
         merged = merge(merged, layer)
     labels = merged.setdefault("metadata", {}).setdefault("labels", {})
     labels |= metadata.selector(service.name)  # else the Deployment would not own its pods
+    if settings.pod_template == "restricted":
+        merged["spec"] = pod_security.hardened(merged["spec"])
+        if breach := pod_security.first_breach(merged["spec"]):
+            allowed = "the operator's chart allows it by podTemplate.allow: all"
+            raise InvalidSpec(f"spec.podTemplate.spec.{breach}, by the Restricted Pod Security Standard; {allowed}")
     return merged
+
+
+def engine_of(template: dict[str, Any]) -> dict[str, Any] | None:
+    """The engine's container in a pod template."""
+    containers = (template.get("spec") or {}).get("containers") or []
+    return next((container for container in containers if container.get("name") == CONTAINER), None)
+
+
+def runs_as_asked(service: LLMService, container: dict[str, Any]) -> bool:
+    """Whether a container runs the server with the arguments of spec.engine alone."""
+    return "command" not in container and container.get("args") == _arguments(service)
 
 
 def _defaults(settings: Settings) -> dict[str, Any]:
@@ -53,9 +78,13 @@ def _defaults(settings: Settings) -> dict[str, Any]:
     return {"spec": of_pod | _of_engine(settings.pod_defaults.get("env", []))}
 
 
-def _variables(service: LLMService) -> dict[str, Any]:
-    variables = [variable.model_dump(by_alias=True, exclude_defaults=True) for variable in service.spec.env]
-    return {"spec": _of_engine(variables)}
+def _fields(service: LLMService) -> dict[str, Any]:
+    """What the spec says of pods by fields of its own."""
+    said = service.spec
+    variables = [variable.model_dump(by_alias=True, exclude_defaults=True) for variable in said.env]
+    tolerations = [each.model_dump(by_alias=True, exclude_none=True) for each in said.tolerations]
+    placed: dict[str, Any] = {"nodeSelector": said.node_selector, "tolerations": tolerations}
+    return {"spec": {name: value for name, value in placed.items() if value} | _of_engine(variables)}
 
 
 def _of_engine(variables: list[dict[str, Any]]) -> dict[str, Any]:
@@ -95,12 +124,21 @@ def _pod_spec(service: LLMService, settings: Settings) -> dict[str, Any]:
         ],
     }
     if claim := _claim(service):
-        pod["volumes"].append({"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
+        source: dict[str, Any] = {"claimName": claim}
+        if service.spec.model.cache is None:  # else a Job writes to it while pods read
+            source["readOnly"] = True
+        pod["volumes"].append({"name": MODEL_VOLUME, "persistentVolumeClaim": source})
     for name, secret, _ in _secrets(service):
         # Readable by the group of the server's user alone.
         pod["volumes"].append({"name": name, "secret": {"secretName": secret, "defaultMode": 0o440}})
+    if registry := _registry(service):
+        items = [{"key": ".dockerconfigjson", "path": "config.json"}]
+        secret_source: dict[str, Any] = {"secretName": registry, "defaultMode": 0o440, "items": items}
+        pod["volumes"].append({"name": "registry", "secret": secret_source})
     if service.spec.accelerator.type == "nvidia":
         pod["tolerations"] = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
+        if product := service.spec.accelerator.product:
+            pod["nodeSelector"] = {GPU_PRODUCT: product}
     return pod
 
 
@@ -111,15 +149,17 @@ def _container(service: LLMService, settings: Settings) -> dict[str, Any]:
         {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108
     ]
     if _claim(service):
-        mounts.append({"name": "model", "mountPath": MODELS, "readOnly": True})
+        mounts.append({"name": MODEL_VOLUME, "mountPath": MODELS, "readOnly": True})
     mounts += [{"name": name, "mountPath": path, "readOnly": True} for name, _, path in _secrets(service)]
+    if _registry(service):
+        mounts.append({"name": "registry", "mountPath": REGISTRY, "readOnly": True})
     return {
         "name": CONTAINER,
         "image": service.spec.image or settings.runtime_image,
         "imagePullPolicy": settings.image_pull_policy,
         "args": _arguments(service),
         "env": _environment(service),
-        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "ports": _ports(service),
         "resources": _resources(service),
         "volumeMounts": mounts,
         # The server listens while the model still loads: loading, however long, is told by readiness alone, and
@@ -138,6 +178,16 @@ def _container(service: LLMService, settings: Settings) -> dict[str, Any]:
     }
 
 
+def metrics_port(service: LLMService) -> int:
+    """One of their own where a network policy has to tell who scrapes from who asks the model."""
+    return PORT if service.spec.endpoint.allowed_namespaces is None else METRICS_PORT
+
+
+def _ports(service: LLMService) -> list[dict[str, Any]]:
+    ports = {"http": PORT} | ({"metrics": METRICS_PORT} if metrics_port(service) != PORT else {})
+    return [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports.items()]
+
+
 def _probe(service: LLMService, path: str, **numbers: int) -> dict[str, Any]:
     return {"httpGet": {"path": path, "port": "http", "scheme": _scheme(service)}, **numbers}
 
@@ -153,10 +203,21 @@ def _secrets(service: LLMService) -> list[tuple[str, str, str]]:
     return [(volume, secret.name, path) for volume, secret, path in wanted if secret is not None]
 
 
+def _registry(service: LLMService) -> str | None:
+    """The Secret by which a registry is asked."""
+    model = service.spec.model
+    secret = model.credentials_secret
+    return secret.name if secret is not None and model.uri.startswith("oci://") else None
+
+
 def _arguments(service: LLMService) -> list[str]:
     spec = service.spec
     device = "cuda" if spec.accelerator.type == "nvidia" else "cpu"
-    arguments = ["serve", _model(service), "--host", "::", "--port", str(PORT), "--device", device]
+    arguments = ["serve", model(service), "--host", "::", "--port", str(PORT), "--device", device]
+    if (devices := spec.accelerator.count or 1) > 1:
+        arguments += [flag("tensor_parallel_size"), str(devices)]
+    if metrics_port(service) != PORT:
+        arguments += ["--metrics-port", str(METRICS_PORT)]
     for name in spec.model.served_names:
         arguments += ["--served-name", name]
     arguments += ["--drain", spec.rollout.drain, "--log-format", "json"]
@@ -174,9 +235,11 @@ def _arguments(service: LLMService) -> list[str]:
     return arguments + spec.engine.extra_args
 
 
-def _model(service: LLMService) -> str:
+def model(service: LLMService) -> str:
     """What the engine is told to load; a volume claim is a folder to it."""
     uri = service.spec.model.uri
+    if service.cached is not None:
+        return f"file://{MODELS}/{service.cached}"
     if not uri.startswith("pvc://"):
         return uri
     path = uri.removeprefix("pvc://").partition("/")[2]
@@ -185,15 +248,32 @@ def _model(service: LLMService) -> str:
 
 def _claim(service: LLMService) -> str | None:
     uri = service.spec.model.uri
+    if service.spec.model.cache is not None:
+        return cache_claim.name(service)
     return uri.removeprefix("pvc://").partition("/")[0] if uri.startswith("pvc://") else None
 
 
 def _environment(service: LLMService) -> list[dict[str, Any]]:
+    model = service.spec.model
     environment: list[dict[str, Any]] = [{"name": "HOME", "value": CACHE}, {"name": "HF_HOME", "value": CACHE}]
-    if secret := service.spec.model.token_secret:
-        reference = {"secretKeyRef": {"name": secret.name, "key": secret.key}}
-        environment.append({"name": "HF_TOKEN", "valueFrom": reference})
+    if model.token_secret is not None:
+        environment.append(_of_secret("HF_TOKEN", model.token_secret.name, model.token_secret.key))
+    if model.credentials_secret is not None and model.uri.startswith("s3://"):
+        name = model.credentials_secret.name
+        environment += [_of_secret(key, name, key) for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+        environment.append(_of_secret("AWS_SESSION_TOKEN", name, "AWS_SESSION_TOKEN", optional=True))
+    if model.endpoint is not None:
+        environment.append({"name": _ENDPOINT_OF[model.uri.partition("://")[0]], "value": model.endpoint})
+    if model.region is not None:
+        environment.append({"name": "AWS_REGION", "value": model.region})
+    if model.credentials_secret is not None and model.uri.startswith("oci://"):
+        environment.append({"name": "DOCKER_CONFIG", "value": REGISTRY})
     return environment
+
+
+def _of_secret(variable: str, secret: str, key: str, *, optional: bool = False) -> dict[str, Any]:
+    reference = {"name": secret, "key": key} | ({"optional": True} if optional else {})
+    return {"name": variable, "valueFrom": {"secretKeyRef": reference}}
 
 
 def _resources(service: LLMService) -> dict[str, dict[str, str]]:
@@ -203,5 +283,5 @@ def _resources(service: LLMService) -> dict[str, dict[str, str]]:
     requests = {"cpu": spec.resources.cpu, "memory": spec.resources.memory}
     limits = {"memory": spec.resources.memory}
     if spec.accelerator.type == "nvidia":
-        requests[GPU] = limits[GPU] = str(spec.accelerator.count)
+        requests[GPU] = limits[GPU] = str(spec.accelerator.count or 1)
     return {"requests": requests, "limits": limits}

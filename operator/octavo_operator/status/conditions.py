@@ -1,10 +1,13 @@
 """The status of an LLMService: its conditions, one of which, Ready, says in words what is going on.
 
 Valid        the spec can be carried out
+Fits         the model fits the memory of what its pods run on; Unknown where that cannot be told before they start
 Available    at least one pod answers
 Progressing  pods are being made, replaced or removed
 Ready        the endpoint answers, and every pod runs the present spec; or no pod is wanted, and there is none
 ScalingActive  only with spec.autoscaling: every target's metric has a value, and the autoscaler works
+Routed       only with endpoint.ingress or endpoint.gateway: a controller leads clients from outside to the service
+NoSpareGPU   only on GPUs under rollout.strategy auto: a rollout found no GPU for one pod more
 Stalled      only while it holds: nothing goes on before a person changes something
 """
 
@@ -15,10 +18,11 @@ from typing import Any
 
 from octavo_operator.api import LLMService
 from octavo_operator.resources.metadata import selector
-from octavo_operator.status import diagnosis
+from octavo_operator.sizing import DOES_NOT_FIT, READING_MODEL, UNSUPPORTED, Verdict
+from octavo_operator.status import diagnosis, routes
 
 Object = dict[str, Any]
-Verdict = tuple[bool, str, str]  # holds, reason, message
+Holding = tuple[bool | None, str, str]  # whether it holds, None where that is not known; reason, message
 
 ACCEPTED = "Accepted"
 INVALID_SPEC = "InvalidSpec"
@@ -36,14 +40,36 @@ PODS_REFUSED = "PodsRefused"
 NO_POD_READY = "NoPodReady"
 POD_READY = "PodReady"
 AUTOSCALING_FAILED = "AutoscalingFailed"
+QUEUED = "Queued"
+SURGES = "Surges"
+DRAINS_FIRST = "DrainsFirst"
+WAITS_FOR_GPU = "WaitsForGPU"
 SCALED_BY_ANOTHER = "ScaledByAnother"
 CONTENDED = "Contended"
 METRICS_FOUND = "MetricsFound"
 METRICS_API_UNAVAILABLE = "MetricsApiUnavailable"
 NO_METRIC = "NoMetric"
+DOWNLOADING = "DownloadingModel"
+DOWNLOAD_FAILED = "ModelDownloadFailed"
+CACHE_FULL = "CacheFull"
+NO_CACHE = "NoCache"
 
 # Reasons of Ready that are as asked for, or pass by themselves; every other one wants a person.
-PASSING = {SERVING, SCALED_TO_ZERO, SUSPENDED, STARTING, ROLLING_OUT, SCALING, diagnosis.SCHEDULING_GATED}
+PASSING = {
+    SERVING,
+    SCALED_TO_ZERO,
+    SUSPENDED,
+    READING_MODEL,
+    DOWNLOADING,
+    STARTING,
+    ROLLING_OUT,
+    SCALING,
+    diagnosis.SCHEDULING_GATED,
+}
+
+# Reasons of Ready by which the present spec is not carried out.
+_OF_CACHE = (DOWNLOADING, DOWNLOAD_FAILED, CACHE_FULL, NO_CACHE)
+_HELD = (REFUSED, NAME_CONFLICT, READING_MODEL, DOES_NOT_FIT, UNSUPPORTED, *_OF_CACHE)
 
 _HPA_SETTLES = 120  # seconds; before that an autoscaler has no figures of new pods
 
@@ -72,6 +98,16 @@ class Metrics:
 
     trouble: str | None
     silent: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Sized:
+    """What is known of the model and of the memory that it takes: the condition Fits, and the parts of the status."""
+
+    verdict: Verdict
+    model: Object | None = None
+    memory: Object | None = None
+    chosen: Object | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +143,11 @@ class Rollout:
             makes_room=deployment["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxSurge") == 0,
         )
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every pod that is wanted is of the present template, and answers."""
+        return self.settled and self.existing == self.wanted == self.ready
+
 
 def status(
     body: Object,
@@ -121,34 +162,50 @@ def status(
     rival: str | None = None,
     contention: str | None = None,
     metrics: Metrics | None = None,
+    sized: Sized | None = None,
+    lacks_gpu: bool | None = None,
+    queued: str | None = None,
+    standing_routes: Mapping[str, Object | None] | None = None,
 ) -> Object:
     """The whole status. `body` is the stored LLMService, `service` its parsed form (None if the spec is invalid),
     `now` an RFC 3339 time; a condition whose status did not change keeps its time. `events`: of pods, by name;
     `autoscaler`: the service's own; `rival`: what else scales the Deployment, against spec.replicas; `contention`: that
-    two operators would serve the namespace, in words; `metrics`: None where the operator brings none."""
+    two operators would serve the namespace, in words; `metrics`: None where the operator brings none; `lacks_gpu`: see
+    control.room; `queued`: what a pod template that the operator brings waits for, in words; `sized`: None where the
+    round did not come to it, and what was known before stays; `standing_routes`: the service's own, by kind."""
     rollout = Rollout.of(deployment)
     is_suspended = service is not None and service.spec.suspend
+    routed = routes.held(service, standing_routes or {}) if service is not None else None
     ready = _ready(obstacle, rollout, pods, events or {}, body["metadata"]["name"], deployment, is_suspended)
     scaling = _scaling(autoscaler, metrics)
     if ready[0] and obstacle is None:
         ready = _with_scaling(ready, service, autoscaler, rival, scaling, now)
+        if routed is not None and routed[0] is False and ready[1] == SERVING:
+            ready = True, routed[1], f"{ready[2]}; {routed[2]}"
         if contention is not None:
             ready = True, CONTENDED, f"{ready[2]}; {contention}"
     holds = {
         "Valid": _valid(obstacle),
         "Available": _available(rollout),
-        "Progressing": _progressing(rollout, deployment, service, obstacle),
+        "Progressing": _progressing(rollout, deployment, service, obstacle, queued),
         "Ready": ready,
     }
     if service is not None and service.spec.autoscaling is not None and not is_suspended:
         holds["ScalingActive"] = scaling
+    if routed is not None:
+        holds["Routed"] = routed
+    if lacks_gpu is not None and deployment is not None and not is_suspended:
+        holds["NoSpareGPU"] = _no_spare_gpu(rollout, lacks_gpu=lacks_gpu)
     if obstacle is not None and obstacle.stalls:
         holds["Stalled"] = (True, obstacle.reason, obstacle.message)
     former = body.get("status", {})
+    fits = _fits(body, sized)
+    if fits is not None:
+        holds["Fits"] = fits
     times = {(item["type"], item["status"]): item["lastTransitionTime"] for item in former.get("conditions", [])}
     conditions = []
     for type_, (holding, reason, message) in holds.items():
-        word = "True" if holding else "False"
+        word = {True: "True", False: "False", None: "Unknown"}[holding]
         conditions.append(
             {
                 "type": type_,
@@ -168,8 +225,12 @@ def status(
         "readiness": f"{rollout.ready}/{rollout.wanted}",
         "selector": ",".join(f"{key}={value}" for key, value in labels.items()),
     }
-    url = service.url if service else former.get("url")
-    return result | ({"url": url} if url else {})
+    urls = {key: former.get(key) for key in ("url", "clusterUrl")}
+    if service is not None:
+        urls = {"url": service.url, "clusterUrl": service.cluster_url}
+    known = {"model": sized.model, "memory": sized.memory, "chosen": sized.chosen} if sized else former
+    more = urls | {key: known.get(key) for key in ("model", "memory", "chosen")}
+    return result | {key: value for key, value in more.items() if value}
 
 
 def of(status_: Object, type_: str) -> Object | None:
@@ -186,26 +247,40 @@ def is_carried_out(body: Object) -> bool:
         and valid is not None
         and valid["status"] == "True"
         and ready is not None
-        and ready["reason"] not in (REFUSED, NAME_CONFLICT)
+        and ready["reason"] not in _HELD
         and (ready["reason"] != TROUBLE or ready["status"] == "True")
     )
 
 
-def _valid(obstacle: Obstacle | None) -> Verdict:
+def _valid(obstacle: Obstacle | None) -> Holding:
     if obstacle is not None and not obstacle.valid:
         return False, obstacle.reason, obstacle.message
     return True, ACCEPTED, "the spec can be carried out"
 
 
-def _available(rollout: Rollout) -> Verdict:
+def _fits(body: Object, sized: Sized | None) -> Holding | None:
+    """As it stands, or else as it was said of this very spec."""
+    if sized is not None:
+        return sized.verdict.fits, sized.verdict.reason, sized.verdict.message
+    former = of(body.get("status", {}), "Fits")
+    if former is None or former["observedGeneration"] != body["metadata"]["generation"]:
+        return None
+    return {"True": True, "False": False}.get(former["status"]), former["reason"], former["message"]
+
+
+def _available(rollout: Rollout) -> Holding:
     if rollout.ready:
         return True, POD_READY, f"{rollout.ready} of {rollout.wanted} replicas answer"
     return False, NO_POD_READY, f"0 of {rollout.wanted} replicas answer"
 
 
 def _progressing(
-    rollout: Rollout, deployment: Object | None, service: LLMService | None, obstacle: Obstacle | None
-) -> Verdict:
+    rollout: Rollout,
+    deployment: Object | None,
+    service: LLMService | None,
+    obstacle: Obstacle | None,
+    queued: str | None,
+) -> Holding:
     if deployment is None:
         if obstacle is not None:
             return False, obstacle.reason, "nothing is made before Ready is"
@@ -221,9 +296,29 @@ def _progressing(
         return True, ROLLING_OUT, f"{said}, {rollout.wanted} replicas)"
     if rollout.existing != rollout.wanted or rollout.ready != rollout.wanted:
         return True, SCALING, f"{rollout.ready} of {rollout.wanted} replicas answer"
+    if obstacle is not None and not obstacle.carried_out:
+        return False, obstacle.reason, "nothing is changed before Ready is"
     if service is not None and service.spec.suspend:
         return False, SUSPENDED, "no pod is left"
+    if queued is not None:
+        return False, QUEUED, f"what the operator brings is rolled out to one service after another: {queued}"
     return False, SERVING if rollout.wanted else SCALED_TO_ZERO, "every replica runs the present spec"
+
+
+def _no_spare_gpu(rollout: Rollout, *, lacks_gpu: bool) -> Holding:
+    if not lacks_gpu:
+        said = "a new pod is ready before an old one ends; where a rollout finds no GPU for it, an old one ends first"
+        return False, SURGES, said
+    if rollout.wanted > 1:
+        return True, DRAINS_FIRST, "there is no GPU for a new pod beside the old ones: they end first, one at a time"
+    return (
+        True,
+        WAITS_FOR_GPU,
+        (
+            "there is no GPU for the new pod, and the only one that answers is not ended for it: free a GPU, or set "
+            "spec.rollout.strategy: recreate, and the service does not answer meanwhile"
+        ),
+    )
 
 
 def _ready(
@@ -234,7 +329,7 @@ def _ready(
     name: str,
     deployment: Object | None,
     is_suspended: bool,
-) -> Verdict:
+) -> Holding:
     answers = rollout.ready > 0 and rollout.settled
     if obstacle is not None:
         return obstacle.carried_out and answers, obstacle.reason, obstacle.message
@@ -268,7 +363,7 @@ def _problem(rollout: Rollout, pods: list[Object], events: Mapping[str, Sequence
     return problem
 
 
-def _scaling(autoscaler: Object | None, metrics: Metrics | None) -> Verdict:
+def _scaling(autoscaler: Object | None, metrics: Metrics | None) -> Holding:
     """Whether the autoscaler has what it decides by."""
     if metrics is not None and metrics.trouble is not None:
         return False, METRICS_API_UNAVAILABLE, metrics.trouble
@@ -287,8 +382,8 @@ def _scaling(autoscaler: Object | None, metrics: Metrics | None) -> Verdict:
 
 
 def _with_scaling(
-    ready: Verdict, service: LLMService | None, autoscaler: Object | None, rival: str | None, scaling: Verdict, now: str
-) -> Verdict:
+    ready: Holding, service: LLMService | None, autoscaler: Object | None, rival: str | None, scaling: Holding, now: str
+) -> Holding:
     """Ready, and what is wrong with the number of pods where nothing else is."""
     _, reason, message = ready
     if reason not in (SERVING, SCALED_TO_ZERO) or service is None:

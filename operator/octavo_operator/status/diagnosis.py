@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from octavo_operator.resources.pod_template import CONTAINER, GPU
+from octavo_operator.api.accelerator import GPU
+from octavo_operator.resources.pod_template import CONTAINER
 from octavo_operator.status.pod_events import Cause, killed_by_probe, obstacle_to_start
 
 Pod = dict[str, Any]
@@ -16,7 +17,7 @@ Container = dict[str, Any]
 
 _MAX_TEXT = 400
 _LONG_RUN = 300  # seconds; what ran so long did not end at its start
-_ENDED = ("Failed", "Succeeded")
+ENDED = ("Failed", "Succeeded")
 UNSCHEDULABLE = "Unschedulable"
 SCHEDULING_GATED = "SchedulingGated"
 
@@ -40,7 +41,7 @@ _WAITING = {
     "InvalidImageName": ("ImagePullBackOff", "correct spec.image", _IMAGE[1]),
     "CreateContainerConfigError": (
         "ContainerConfigError",
-        "check spec.model.tokenSecret and spec.podTemplate",
+        "check spec.model.tokenSecret or credentialsSecret, and spec.podTemplate",
         "check spec.podTemplate",
     ),
     "CreateContainerError": ("ContainerConfigError", *["check spec.podTemplate"] * 2),
@@ -53,8 +54,8 @@ _MISSING = {
     "Insufficient memory": "lower spec.resources.memory or add memory to the cluster",
     "Insufficient cpu": "lower spec.resources.cpu or add CPUs to the cluster",
     f"Insufficient {GPU}": "free a GPU, or add a node with one",
-    "persistentvolumeclaim": "create the claim that spec.model.uri names, in the service's namespace",
-    "unbound immediate PersistentVolumeClaims": "give the claim that spec.model.uri names a volume",
+    "persistentvolumeclaim": "create the claim that spec.model names, in the service's namespace",
+    "unbound immediate PersistentVolumeClaims": "give the claim of spec.model a volume",
     "untolerated taint": "add a toleration in spec.podTemplate",
     "node affinity": "check nodeSelector and affinity in spec.podTemplate",
 }
@@ -74,11 +75,17 @@ def root_cause(pods: Iterable[Pod], events: Mapping[str, Sequence[Event]] | None
 def _present(pods: Iterable[Pod]) -> list[Pod]:
     """The pods that count. One that has ended does not, once another came after it: it only lies there."""
     known = list(pods)
-    going_on = [pod for pod in known if pod.get("status", {}).get("phase") not in _ENDED]
+    going_on = [pod for pod in known if pod.get("status", {}).get("phase") not in ENDED]
     newest = max((str(pod["metadata"]["creationTimestamp"]) for pod in going_on), default="")
     return going_on + [
         pod for pod in known if pod not in going_on and str(pod["metadata"]["creationTimestamp"]) > newest
     ]
+
+
+def finds_no_gpu(pod: Pod) -> bool:
+    """Whether the scheduler says that no node has a GPU to spare for a pod."""
+    scheduled = _conditions(pod).get("PodScheduled", {})
+    return scheduled.get("status") == "False" and f"Insufficient {GPU}" in scheduled.get("message", "")
 
 
 def wants_events(pod: Pod) -> bool:

@@ -27,7 +27,7 @@ _ECHO = "Unable to attach or mount volumes"
 _VOLUMES = {
     "api-keys": "create the Secret that spec.endpoint.apiKeysSecret names, in the service's namespace",
     "tls": "create the Secret that spec.endpoint.tlsSecret names, in the service's namespace",
-    "model": "check the claim that spec.model.uri names",
+    "model": "check the claim that spec.model names",
 }
 _KILLING = re.compile(r"Container (\S+) failed (liveness|startup) probe")
 

@@ -13,13 +13,13 @@ def service(name: str = "chat", **spec: Any) -> api.LLMService:
     return api.parse({"metadata": metadata, "spec": {"model": {"uri": "builtin://smollm2"}} | spec})
 
 
-def built(kind: str, **spec: Any) -> dict[str, Any]:
-    found: dict[str, Any] = next(item for item in resources.build(service(**spec), SETTINGS) if item["kind"] == kind)
+def built(kind: str, settings: Settings = SETTINGS, **spec: Any) -> dict[str, Any]:
+    found: dict[str, Any] = next(item for item in resources.build(service(**spec), settings) if item["kind"] == kind)
     return found
 
 
-def pod(**spec: Any) -> dict[str, Any]:
-    found: dict[str, Any] = built("Deployment", **spec)["spec"]["template"]["spec"]
+def pod(settings: Settings = SETTINGS, **spec: Any) -> dict[str, Any]:
+    found: dict[str, Any] = built("Deployment", settings, **spec)["spec"]["template"]["spec"]
     return found
 
 

@@ -3,12 +3,17 @@
 import asyncio
 import copy
 import datetime
+import json
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from octavo_operator.cluster import Applied, Event
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.reconcile import Outcome, reconcile
+from octavo_operator.control.turns import Key, Turns
+from octavo_operator.metrics_api.downloads import Downloads
+from octavo_operator.metrics_api.measurements import Measurements
 from octavo_operator.metrics_api.readings import Readings
 from octavo_operator.metrics_api.server import MetricsApi
 from octavo_operator.settings import Settings
@@ -28,9 +33,16 @@ class FakeCluster:
         self.recorded: list[Event] = []
         self.said: dict[str, list[Object]] = {}  # events, by pod
         self.refuses: dict[str, Exception] = {}
+        self.answer: Object | None = None  # how the pods of Jobs ended; None: they still run
+        self.reading: list[Object] = []  # pods of Jobs that still run
+        self.labelled: list[dict[str, str]] = []  # labels of nodes
         self.lease: Object | None = None
         self._version = 0
         self.metrics_api = MetricsApi(self, Readings(), None, 0, lambda *_: None)
+        self.measurements = Measurements()
+        self.downloads = Downloads()
+        self.woken: list[str] = []
+        self.turns = turns(self.woken)
         self.claims = Claims(self, SETTINGS.installation, partial(datetime.datetime.now, datetime.UTC))
 
     def put(self, kind: str, name: str, **content: Any) -> Object:
@@ -44,6 +56,8 @@ class FakeCluster:
     async def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
         if kind == "Lease":
             return copy.deepcopy(self.lease)
+        if kind == "Job":
+            return next((job for job in await self.jobs("", "") if job["metadata"]["name"] == name), None)
         return copy.deepcopy(self.objects.get((kind, name)))
 
     async def pods(self, namespace: str, service_name: str) -> list[Object]:
@@ -51,6 +65,27 @@ class FakeCluster:
 
     async def pod_events(self, namespace: str, pod: str) -> list[Object]:
         return copy.deepcopy(self.said.get(pod, []))
+
+    async def jobs(self, namespace: str, service_name: str) -> list[Object]:
+        found = [copy.deepcopy(item) for (kind, _), item in self.objects.items() if kind == "Job"]
+        if self.answer is not None:
+            type_ = "Failed" if self.answer["exitCode"] else "Complete"
+            found = [job | {"status": {"conditions": [{"type": type_, "status": "True"}]}} for job in found]
+        return found
+
+    async def job_pods(self, namespace: str, job: str) -> list[Object]:
+        if self.answer is None:
+            return copy.deepcopy(self.reading)
+        ended = copy.deepcopy(self.answer)
+        if job.startswith("octavo-model-") and ended["exitCode"] == 0 and ended["message"].startswith('{"spec"'):
+            # It does not only read what the model is: it brings it.
+            said = {"revision": "c0ffee", "folder": "a/c0ffee/b", "size": 7, "description": ended["message"]}
+            ended["message"] = json.dumps(said)
+        container = {"name": "engine", "state": {"terminated": ended}}
+        return [{"metadata": {"name": f"{job}-x"}, "spec": {}, "status": {"containerStatuses": [container]}}]
+
+    async def nodes(self, selector: str) -> list[Object]:
+        return [{"metadata": {"labels": labels}} for labels in self.labelled if selector in labels]
 
     async def autoscalers(self, namespace: str) -> list[Object]:
         return [copy.deepcopy(item) for (kind, _), item in self.objects.items() if kind == "HorizontalPodAutoscaler"]
@@ -68,12 +103,13 @@ class FakeCluster:
             raise self.refuses[kind]
         self.writes.append(f"apply {kind} {name}")
         former = self.objects.get((kind, name), {})
-        managers = [{"manager": "octavo", "operation": "Apply", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]
+        written: Object = {f"f:{field}": {} for field in desired.get("spec", {})}
+        managers: list[Object] = [{"manager": "octavo", "operation": "Apply", "fieldsV1": {"f:spec": written}}]
         kept = {"uid": former["metadata"]["uid"]} if former else {}
         if kind == "Deployment" and "replicas" not in desired["spec"]:
             desired = desired | {"spec": desired["spec"] | {"replicas": former.get("spec", {}).get("replicas", 1)}}
             others = former.get("metadata", {}).get("managedFields", [])
-            managers = [entry for entry in others if entry["manager"] != "octavo"]
+            managers += [entry for entry in others if entry["manager"] != "octavo"]
         content = {key: copy.deepcopy(desired[key]) for key in desired.keys() - {"kind", "metadata"}}
         metadata = copy.deepcopy(desired["metadata"]) | {"managedFields": managers} | kept
         status = {"status": former["status"]} if "status" in former else {}
@@ -101,6 +137,15 @@ class FakeCluster:
         self.recorded.append(event)
 
 
+def turns(woken: list[str], at_once: int = 1, under_way: Sequence[Key] = ()) -> Turns:
+    """Turns of services in one namespace; `woken`: the names of those that are."""
+
+    async def listed() -> Sequence[Key]:
+        return under_way
+
+    return Turns(at_once, listed, lambda _, name: woken.append(name))
+
+
 def cluster_with(**spec: Any) -> FakeCluster:
     cluster = FakeCluster()
     cluster.put("LLMService", "chat", spec={"model": {"uri": "builtin://smollm2"}} | spec)
@@ -115,7 +160,27 @@ def change(cluster: FakeCluster, **spec: Any) -> None:
 
 def run(cluster: FakeCluster, settings: Settings = SETTINGS) -> Outcome:
     cluster.writes.clear()
-    return asyncio.run(reconcile(cluster, cluster.claims, cluster.metrics_api, settings, "default", "chat"))
+    round_ = reconcile(
+        cluster,
+        cluster.claims,
+        cluster.turns,
+        cluster.metrics_api,
+        cluster.measurements,
+        cluster.downloads,
+        settings,
+        "default",
+        "chat",
+    )
+    return asyncio.run(round_)
+
+
+def settle(cluster: FakeCluster, settings: Settings = SETTINGS) -> None:
+    """Rounds until one finds nothing to do."""
+    for _ in range(6):
+        run(cluster, settings)
+        if not cluster.writes:
+            return
+    raise AssertionError(f"still writes {cluster.writes}")
 
 
 def condition(cluster: FakeCluster, type_: str) -> Object:

@@ -1,19 +1,24 @@
 """A live operator and its API server, as tests use them."""
 
+import ipaddress
+import itertools
 import json
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import nodeless
+import psutil
 import pytest
 import yaml
+from nodeless import ApiServer, free_port
 from patience import PATIENCE, eventually
 
 ROOT = Path(__file__).parents[3]
@@ -28,11 +33,40 @@ def llmservice(name: str, spec: dict[str, Any]) -> str:
     )
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+@contextmanager
+def an_api_server(folder: Path, *flags: str) -> Iterator[ApiServer]:
+    """One of the test's own; skips where its programs are missing."""
+    programs = os.environ.get("OCTAVO_BIN")
+    if missing := [name for name in nodeless.PROGRAMS if nodeless.program(name, programs) is None]:
+        pytest.skip(f"no {', '.join(missing)} (make cluster-up, or set OCTAVO_BIN to their folder)")
+    with nodeless.running(folder, *flags, programs=programs) as server:
+        yield server
+
+
+def lead_here(kubernetes: "Kubernetes", service: str, *ports: int) -> None:
+    """Leads a Service of octavo-system to ports of this process' machine, for the API server's own requests: by an
+    address that is no loopback, which an EndpointSlice cannot hold. Skips where there is none."""
+    addresses = [
+        each.address
+        for each in itertools.chain(*psutil.net_if_addrs().values())
+        if each.family.name == "AF_INET" and not ipaddress.ip_address(each.address).is_loopback
+    ]
+    if not addresses:
+        pytest.skip("this machine has no address but loopback, which an EndpointSlice cannot hold")
+    for number, port in enumerate(ports):
+        document = {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": f"{service}-{number}",
+                "namespace": "octavo-system",
+                "labels": {"kubernetes.io/service-name": service},
+            },
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": addresses[:1], "conditions": {"ready": True}}],
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+        }
+        kubernetes.kubectl("apply", "-f", "-", document=json.dumps(document))
 
 
 class Kubernetes:
@@ -73,6 +107,17 @@ class Kubernetes:
         kinds = ("llmservices", "deployments", "services", "serviceaccounts", "configmaps", "poddisruptionbudgets")
         return sum(int(count) for kind, count in re.findall(pattern, text) if kind in kinds)
 
+    def writes_at_rest(self) -> int:
+        """The writes so far, once there were none for some seconds: they count those for other tests' services too."""
+        counts: list[int] = []
+
+        def rests() -> bool:
+            counts.append(self.writes())
+            return len(counts) > 10 and len(set(counts[-10:])) == 1
+
+        eventually(rests, what="nothing is written")
+        return counts[-1]
+
 
 class Operator:
     """The operator as a process of its own."""
@@ -94,6 +139,10 @@ class Operator:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "octavo_operator"], env=self._environment, stdout=log, stderr=log
             )
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End it; returns its exit code."""

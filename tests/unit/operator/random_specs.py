@@ -11,7 +11,13 @@ from octavo_operator.generate.crd import spec_schema
 usual_specs = st.fixed_dictionaries(
     {
         "model": st.sampled_from(
-            [{"uri": "builtin://smollm2"}, {"uri": "pvc://models/a"}, {"uri": "hf://a/b", "tokenSecret": {"name": "t"}}]
+            [
+                {"uri": "builtin://smollm2"},
+                {"uri": "pvc://models/a"},
+                {"uri": "hf://a/b", "tokenSecret": {"name": "t"}},
+                {"uri": "s3://models/a", "credentialsSecret": {"name": "s"}, "endpoint": "http://minio:9000"},
+                {"uri": "oci://r.example/a:1", "credentialsSecret": {"name": "s"}, "cache": {"size": "1Gi"}},
+            ]
         )
     },
     optional={
@@ -20,16 +26,29 @@ usual_specs = st.fixed_dictionaries(
         "engine": st.fixed_dictionaries(
             {}, optional={"maxNumSeqs": st.integers(0, 8), "blockSize": st.just(16), "extraArgs": st.just(["--no-ui"])}
         ),
-        "accelerator": st.sampled_from([{"type": "cpu"}, {"type": "nvidia"}]),
+        "accelerator": st.sampled_from(
+            [
+                {"type": "cpu"},
+                {"type": "nvidia"},
+                {"type": "nvidia", "memory": "24Gi"},
+                {"type": "nvidia", "memory": "1Gi"},
+            ]
+        ),
         "resources": st.sampled_from([{"cpu": "0.5", "memory": "1024Mi"}, {"cpu": 2, "memory": "4Gi"}]),
         "autoscaling": st.fixed_dictionaries({"maxReplicas": st.integers(1, 3)}),
         "observability": st.fixed_dictionaries({"dashboard": st.booleans()}),
         "endpoint": st.fixed_dictionaries(
-            {"port": st.integers(1, 65535)}, optional={"annotations": st.just({"example.com/a": "b"})}
+            {"port": st.integers(1, 65535)},
+            optional={
+                "annotations": st.just({"example.com/a": "b"}),
+                "ingress": st.just({"host": "a.example.com", "className": "nginx", "tlsSecret": {"name": "t"}}),
+            },
         ),
         "env": st.sampled_from(
             [[{"name": "A", "value": "b"}], [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]]
         ),
+        "nodeSelector": st.just({"pool": "llm"}),
+        "tolerations": st.just([{"key": "llm", "operator": "Exists", "effect": "NoSchedule"}]),
         "podTemplate": st.just({"spec": {"nodeSelector": {"a": "b"}}}),
     },
 )

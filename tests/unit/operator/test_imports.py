@@ -1,4 +1,4 @@
-"""The operator stays small: it loads nothing that only the pods need."""
+"""The operator stays small: it loads nothing that only the pods need. The commands run beside kubectl, not in it."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ OPERATOR = Path(__file__).parents[3] / "operator" / "octavo_operator"
 
 def test_no_module_of_the_operator_loads_what_pods_need() -> None:
     files = [path.relative_to(OPERATOR.parent).with_suffix("") for path in OPERATOR.rglob("*.py")]
-    modules = sorted(".".join(path.parts).removesuffix(".__init__") for path in files)
+    modules = sorted(".".join(path.parts).removesuffix(".__init__") for path in files if "commands" not in path.parts)
     assert "octavo_operator.control.handlers" in modules
     program = (
         "import importlib, sys\n"

@@ -62,6 +62,20 @@ def test_url_of_a_certificate_is_https(port: int, url: str) -> None:
     assert api.parse(llmservice(SMALLEST | {"endpoint": endpoint})).url == url
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "url"),
+    [
+        ({"ingress": {"host": "chat.example.com"}}, "http://chat.example.com/v1"),
+        ({"ingress": {"host": "chat.example.com", "tlsSecret": {"name": "c"}}}, "https://chat.example.com/v1"),
+        ({"gateway": {"name": "g", "hostname": "chat.example.com"}}, "https://chat.example.com/v1"),
+        ({"gateway": {"name": "g", "hostname": "chat.local", "scheme": "http"}}, "http://chat.local/v1"),
+    ],
+)
+def test_a_route_gives_the_url_and_that_inside_the_cluster_stays(endpoint: dict[str, Any], url: str) -> None:
+    service = api.parse(llmservice(SMALLEST | {"endpoint": endpoint}))
+    assert (service.url, service.cluster_url) == (url, "http://chat.default.svc/v1")
+
+
 def test_numbers_are_taken_as_quantities() -> None:
     service = api.parse(llmservice(SMALLEST | {"resources": {"cpu": 2, "memory": 4294967296}}))
     assert (service.spec.resources.cpu, service.spec.resources.memory) == ("2", "4294967296")
@@ -74,7 +88,8 @@ def test_cpu_quantities(text: str, cpus: float) -> None:
 
 def test_every_engine_setting_is_in_the_schema_and_no_other() -> None:
     engine = crd.spec_schema()["properties"]["engine"]["properties"]
-    settings = {field.alias for name, field in EngineConfig.model_fields.items() if name not in ("model", "device")}
+    elsewhere = ("model", "device", "tensor_parallel_size")
+    settings = {field.alias for name, field in EngineConfig.model_fields.items() if name not in elsewhere}
     assert set(engine) == settings | {"extraArgs"}
 
 

@@ -156,10 +156,10 @@ def test_a_cluster_without_keda_is_told() -> None:
 
 
 @pytest.mark.parametrize("autoscaling", [None, ON_QUEUE])
-def test_a_chart_without_the_right_to_scaled_objects_serves_on(autoscaling: Any) -> None:
+def test_a_chart_without_the_right_to_newer_kinds_serves_on(autoscaling: Any) -> None:
     class Older(FakeCluster):
         async def get(self, kind: str, namespace: str | None, name: str) -> Any:
-            if kind == "ScaledObject":
+            if kind in ("ScaledObject", "Ingress", "HTTPRoute"):
                 raise Forbidden("forbidden")
             return await super().get(kind, namespace, name)
 

@@ -52,12 +52,20 @@ class Two:
 
     def __init__(self) -> None:
         self.lease = Lease()
-        self.now = NOON
-        self.first = Claims(self.lease, "octavo-system/octavo", lambda: self.now)
-        self.second = Claims(self.lease, "team/second", lambda: self.now)
+        self.passed = 0.0
+        self.skew = {name: datetime.timedelta() for name in ("octavo-system/octavo", "team/second")}
+        self.first, self.second = map(self._installation, self.skew)
 
     def wait(self, seconds: float) -> None:
-        self.now += datetime.timedelta(seconds=seconds)
+        self.passed += seconds
+
+    def _installation(self, name: str) -> Claims:
+        """By a clock of its own."""
+
+        def now() -> datetime.datetime:
+            return NOON + datetime.timedelta(seconds=self.passed) + self.skew[name]
+
+        return Claims(self.lease, name, now, lambda: self.passed)
 
 
 def claim(one: Claims) -> Claim:
@@ -102,7 +110,7 @@ def test_a_second_that_has_gone_is_told_no_longer() -> None:
     claim(two.second)
     two.wait(claims.LENGTH / 2)
     assert claim(two.first).contender == "team/second"
-    two.wait(claims.LENGTH / 2)
+    two.wait(claims.LENGTH)
     assert claim(two.first) == Claim("octavo-system/octavo")
     assert two.lease.live is not None
     assert two.lease.live["metadata"]["annotations"] == {}
@@ -157,6 +165,31 @@ async def test_claims_are_renewed_and_each_change_is_told(monkeypatch: pytest.Mo
     assert changed == ["team"]
 
 
-@pytest.mark.parametrize("spec", [{}, {"holderIdentity": ""}, {"holderIdentity": "x"}, {"renewTime": "soon"}])
+@pytest.mark.parametrize("spec", [{}, {"holderIdentity": ""}, {"renewTime": "soon"}])
 def test_a_lease_that_says_little_is_nobodys(spec: Object) -> None:
-    assert claims.read({"metadata": {}, "spec": spec}, NOON) is None
+    assert claims.read({"metadata": {}, "spec": spec}) is None
+
+
+@pytest.mark.parametrize("hours", [-30, 30])
+@pytest.mark.parametrize("whose", ["octavo-system/octavo", "team/second"])
+def test_clocks_that_do_not_agree_take_nothing_over_and_keep_nothing(whose: str, hours: int) -> None:
+    two = Two()
+    claim(two.first)
+    claim(two.second)
+    two.skew[whose] = datetime.timedelta(hours=hours)  # it jumps while they run
+    for _ in range(8):
+        two.wait(2 * claims.RENEWAL)
+        assert claim(two.first) == Claim("octavo-system/octavo", "team/second")
+        assert claim(two.second).holder == "octavo-system/octavo"
+    two.wait(claims.LENGTH)  # the first is gone
+    assert claim(two.second) == Claim("team/second")
+
+
+def test_a_clock_that_is_set_back_makes_nobody_believe_an_old_claim() -> None:
+    two = Two()
+    claim(two.first)
+    two.skew["octavo-system/octavo"] = datetime.timedelta(hours=-30)
+    two.wait(claims.LENGTH)
+    assert two.lease.live is not None
+    two.lease.live["spec"]["holderIdentity"] = "team/second"  # it took over meanwhile
+    assert claim(two.first).holder == "team/second"

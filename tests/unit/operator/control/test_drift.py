@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from octavo_operator.control.drift import repaired
+from octavo_operator.control.drift import applied, edited_by_another, repaired
 
 DESIRED = {
     "kind": "Deployment",
@@ -153,3 +153,34 @@ def test_an_entry_of_a_map_is_taken_away() -> None:
     assert repaired(board, {"kind": "ConfigMap", "data": {"board.json": "{}"}}, "octavo") == {
         "data": {"board.json": "{}"}
     }
+
+
+def applied_by(manager: str, fields: dict[str, Any], operation: str = "Apply") -> dict[str, Any]:
+    return {"manager": manager, "operation": operation, "fieldsV1": {"f:spec": {"f:template": fields}}}
+
+
+def test_what_was_applied_is_told_from_defaults_and_from_what_others_wrote() -> None:
+    ours = {
+        "f:spec": {
+            "f:containers": {key(name="engine"): {".": {}, "f:name": {}, "f:args": {}}},
+            "f:finalizers": {'v:"a"': {}},
+        }
+    }
+    theirs = {"f:spec": {"f:containers": {key(name="engine"): {"f:image": {}}}}}
+    restarted = {"f:metadata": {"f:annotations": {".": {}, "f:kubectl.kubernetes.io/restartedAt": {}}}}
+    container = {"name": "engine", "args": ["--a"], "image": "x:2", "imagePullPolicy": "Always"}
+    template = {"spec": {"containers": [container, {"name": "extra"}], "finalizers": ["a", "b"]}}
+    live = {
+        "metadata": {
+            "managedFields": [applied_by("octavo", ours), applied_by("kubectl-rollout", restarted, "Update")],
+        },
+        "spec": {"template": template},
+    }
+    path = ("spec", "template")
+    assert applied(live, "octavo", path) == {
+        "spec": {"containers": [{"name": "engine", "args": ["--a"]}], "finalizers": ["a"]}
+    }
+    assert applied(live, "somebody", path) is None
+    assert not edited_by_another(live, "octavo", path), "a restart is a right"
+    live["metadata"]["managedFields"].append(applied_by("kubectl-edit", theirs, "Update"))
+    assert edited_by_another(live, "octavo", path)

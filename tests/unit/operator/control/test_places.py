@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import itertools
+import os
+import signal
 
 import pytest
 from patience import PATIENCE, eventually_async
@@ -37,7 +39,7 @@ async def test_one_that_goes_leaves_the_others_and_is_taken_up_again(monkeypatch
     monkeypatch.setattr(places, "_FIRST_PAUSE", 0.02)
     watches, lost = Watches(), list[str | None]()
     watches.closed = {"absent"}
-    serving = Places(["team-a", "team-b", "absent"], watches, lost.append)
+    serving = Places(["team-a", "team-b", "absent"], watches, lost.append, asyncio.Event())
     task = asyncio.create_task(serving.serve())
     try:
         await eventually_async(lambda: watches.served == {"team-a", "team-b"} and "absent" in lost)
@@ -70,7 +72,7 @@ async def test_pauses_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places.asyncio, "wait_for", waits)
     watches = Watches()
     watches.closed = {"absent"}
-    serving = Places(["absent"], watches, lambda place: None)
+    serving = Places(["absent"], watches, lambda place: None, asyncio.Event())
     with contextlib.suppress(TimeoutError):
         await serving.serve()
     assert all(later > earlier for earlier, later in itertools.pairwise(pauses[:6]))
@@ -79,9 +81,18 @@ async def test_pauses_grow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_told_to_end_all_end() -> None:
     watches = Watches()
-    serving = Places(["team-a", "team-b"], watches, lambda place: None)
+    serving = Places(["team-a", "team-b"], watches, lambda place: None, asyncio.Event())
     task = asyncio.create_task(serving.serve())
     await eventually_async(lambda: len(watches.served) == 2)
     serving._stop.set()
     await asyncio.wait_for(task, PATIENCE)
     assert watches.served == set()
+
+
+async def test_a_signal_that_comes_before_anything_is_served_ends_it() -> None:
+    stop, watches = asyncio.Event(), Watches()
+    places.take_signals(stop)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await eventually_async(stop.is_set)
+    await asyncio.wait_for(Places(["team-a"], watches, lambda place: None, stop).serve(), PATIENCE)
+    assert watches.tries == []

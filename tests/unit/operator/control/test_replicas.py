@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytest
 from fake_cluster import FakeCluster, change, cluster_with, condition, run
 
 SCALE = {"manager": "kube-controller-manager", "operation": "Update", "subresource": "scale"}
@@ -134,13 +133,3 @@ def test_the_number_that_an_autoscaler_of_another_left_outlasts_the_suspension()
     scaled_by(cluster, 5)
     run(cluster)
     assert replicas(cluster) == 5, "it decides again"
-
-
-@pytest.mark.parametrize(("replicas", "surge"), [(1, 1), (2, 0)])
-def test_the_present_number_decides_how_pods_on_gpus_are_replaced(replicas: int, surge: int) -> None:
-    cluster = cluster_with(accelerator={"type": "nvidia"}, autoscaling={"minReplicas": 1, "maxReplicas": 4})
-    run(cluster)
-    scaled_by(cluster, replicas)
-    run(cluster)
-    strategy = cluster.objects["Deployment", "chat"]["spec"]["strategy"]
-    assert strategy["rollingUpdate"]["maxSurge"] == surge

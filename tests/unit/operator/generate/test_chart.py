@@ -1,36 +1,19 @@
 """The chart as Helm renders it."""
 
-import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from built import built, service
+from chart import CHART, HELM, helm, of_kind, rendered
 
+from octavo_operator.control.leadership import LEADER
+from octavo_operator.resources import model_reading
 from octavo_operator.settings import Settings
 
-CHART = Path(__file__).parents[4] / "charts" / "octavo"
-FOLDERS = [os.environ.get("OCTAVO_BIN", ""), str(Path.home() / ".cache/octavo/bin"), os.environ["PATH"]]
-HELM = shutil.which("helm", path=os.pathsep.join(FOLDERS))
-
 pytestmark = pytest.mark.skipif(HELM is None, reason="no helm (set OCTAVO_BIN to its folder)")
-
-
-def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(HELM), *arguments], capture_output=True, text=True)
-
-
-def rendered(*settings: str) -> list[dict[str, Any]]:
-    flags = [word for setting in settings for word in ("--set", setting)]
-    done = helm("template", "octavo", str(CHART), "--namespace=octavo-system", *flags)
-    assert done.returncode == 0, done.stderr
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
-
-
-def of_kind(documents: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [document for document in documents if document["kind"] == kind]
 
 
 def test_lint_is_clean() -> None:
@@ -122,6 +105,21 @@ def test_operator_is_locked_down_and_configured() -> None:
     assert environment["OCTAVO_INSTALLATION"] == "octavo-system/octavo"
 
 
+def test_one_replica_elects_nobody_and_two_elect_one() -> None:
+    alone, pair = rendered(), rendered("replicas=2")
+    (one,), (two,) = of_kind(alone, "Deployment"), of_kind(pair, "Deployment")
+    assert (one["spec"]["replicas"], one["spec"]["strategy"]) == (1, {"type": "Recreate"})
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    assert (two["spec"]["replicas"], two["spec"]["strategy"]) == (2, rolling)
+    environment = two["spec"]["template"]["spec"]["containers"][0]["env"]
+    (lease,) = (item["value"] for item in environment if item["name"] == "OCTAVO_LEADER_LEASE")
+    (role,) = (item for item in of_kind(pair, "Role") if item["metadata"]["name"].endswith("-leader"))
+    assert [f"octavo-system/{name}" for rule in role["rules"] for name in rule.get("resourceNames", [])] == [lease]
+    assert of_kind(pair, "Service")[0]["spec"]["selector"][LEADER] == "true"
+    assert LEADER not in of_kind(alone, "Service")[0]["spec"]["selector"]
+    assert "-leader" not in yaml.safe_dump_all(alone)
+
+
 def test_defaults_of_pods_reach_the_operator_as_they_were_written() -> None:
     (deployment,) = of_kind(
         rendered(
@@ -145,14 +143,82 @@ def test_defaults_of_pods_reach_the_operator_as_they_were_written() -> None:
     }
 
 
+@pytest.mark.parametrize("settings", [(), ("namespaces={one,two}", "replicas=2", "metricsApi.enabled=true")])
+def test_values_that_an_older_chart_did_not_know_are_as_by_default(settings: tuple[str, ...], tmp_path: Path) -> None:
+    """`helm upgrade --reuse-values` takes the older chart's values for the whole."""
+    bare = shutil.copytree(CHART, tmp_path / "octavo")
+    (bare / "values.yaml").write_text("metricsApi: {}\nmonitoring: {rules: true}\n")
+    knows = ("monitoring.coreos.com/v1/PodMonitor", "monitoring.coreos.com/v1/PrometheusRule")
+    assert rendered(*settings, knows=knows, chart=bare) == rendered(*settings, knows=knows)
+
+
+def test_what_a_user_takes_away_or_turns_off_stays_so() -> None:
+    (deployment,) = of_kind(rendered("resources.limits=null", "affinity=null", "namespaces=null"), "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert "limits" not in container["resources"]
+    assert of_kind(rendered("monitoring.dashboards=false"), "ConfigMap") == []
+
+
+@pytest.mark.parametrize(
+    "setting", ["imageRegistry=registry.example.com/mirror/", "global.imageRegistry=10.0.0.1:5000"]
+)
+def test_every_image_is_of_the_registry_that_is_named(setting: str) -> None:
+    """Of the operator, of its own test, and of the pods of services."""
+    registry = setting.partition("=")[2].rstrip("/")
+    offline = ("podDefaults.env[0].name=HF_HUB_OFFLINE", "podDefaults.env[0].value=1")
+    objects = rendered(setting, "runtime.tag=v7", *offline)
+    pods = [item["spec"]["template"]["spec"] for item in of_kind(objects, "Deployment")]
+    pods += [item["spec"] for item in of_kind(objects, "Pod")]
+    containers = [container for pod in pods for container in pod["containers"] + pod.get("initContainers", [])]
+    assert len(containers) == 2
+    assert {container["image"] for container in containers} == {f"{registry}/octavo/operator:0.1.0"}
+    said = {item["name"]: item["value"] for item in pods[0]["containers"][0]["env"]}
+    settings = Settings(runtime_image=said["OCTAVO_RUNTIME_IMAGE"], pod_defaults=said["OCTAVO_POD_DEFAULTS"])
+    for kind in ("Deployment", "Job"):
+        for source in ("hf://a/b", "pvc://models/a"):
+            (container,) = pod_of(kind, settings, model={"uri": source})["containers"]
+            assert container["image"] == f"{registry}/octavo/runtime:v7"
+            assert {"name": "HF_HUB_OFFLINE", "value": "1"} in container["env"]
+
+
+def pod_of(kind: str, settings: Settings, **spec: Any) -> dict[str, Any]:
+    """The pod of a service, or of the Job that reads its model."""
+    template = built("Deployment", settings, **spec)["spec"]["template"]
+    if kind == "Job":
+        template = model_reading.build(service(**spec), settings, template)["spec"]["template"]
+    found: dict[str, Any] = template["spec"]
+    return found
+
+
+def test_the_webhook_is_off_by_default_and_asked_about_served_namespaces_alone() -> None:
+    assert of_kind(rendered(), "ValidatingWebhookConfiguration") == []
+    (everywhere,) = of_kind(rendered("webhook.enabled=true"), "ValidatingWebhookConfiguration")
+    (hook,) = everywhere["webhooks"]
+    assert (hook["failurePolicy"], hook["sideEffects"]) == ("Ignore", "None")
+    assert "namespaceSelector" not in hook
+    objects = rendered("webhook.enabled=true", "webhook.failurePolicy=Fail", "namespaces={one,two}", "replicas=2")
+    ((hook,),) = [each["webhooks"] for each in of_kind(objects, "ValidatingWebhookConfiguration")]
+    assert hook["failurePolicy"] == "Fail"
+    assert hook["namespaceSelector"]["matchExpressions"] == [
+        {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["one", "two"]}
+    ]
+    (service,) = [each for each in of_kind(objects, "Service") if each["metadata"]["name"] == "octavo-webhook"]
+    assert LEADER not in service["spec"]["selector"], "every replica answers"
+    rules = [rule for role in of_kind(objects, "ClusterRole") for rule in role["rules"]]
+    (rule,) = [rule for rule in rules if "validatingwebhookconfigurations" in rule["resources"]]
+    assert rule["resourceNames"] == ["octavo-system-octavo-webhook"]
+    assert hook["clientConfig"]["service"]["name"] == service["metadata"]["name"]
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("replicas=2", "replicas"),
+        ("replicas=9", "replicas"),
         ("resync=soon", "/resync"),
         ("logLevel=loud", "/logLevel"),
         ("metricsApi.enabled=maybe", "/metricsApi/enabled"),
         ("podDefaults.env[0].value=x", "name"),
+        ("webhook.failurePolicy=Perhaps", "/webhook/failurePolicy"),
     ],
 )
 def test_wrong_value_is_refused(setting: str, words: str) -> None:

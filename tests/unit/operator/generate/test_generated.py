@@ -23,7 +23,7 @@ def test_values_hold_to_their_schema() -> None:
     assert chart_values.Values.model_validate(values) == chart_values.Values()
 
 
-@pytest.mark.parametrize("bad", [{"replicas": 2}, {"resync": "soon"}, {"crds": {"enabled": "yes"}}])
+@pytest.mark.parametrize("bad", [{"replicas": 9}, {"resync": "soon"}, {"crds": {"enabled": "yes"}}])
 def test_wrong_values_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(bad, chart_values.values_schema())

@@ -16,7 +16,8 @@ from live import free_port
 from patience import eventually_async
 
 from octavo_operator.api.targets import TARGETS
-from octavo_operator.metrics_api import certificate, server
+from octavo_operator.certificates import certificate
+from octavo_operator.metrics_api import server
 from octavo_operator.metrics_api.exposition import read
 from octavo_operator.metrics_api.readings import Readings
 from octavo_operator.metrics_api.server import OFF, MetricsApi

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.cluster
 
 
 def test_from_apply_to_ready(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
-    kubernetes.apply(name, SMALLEST | {"autoscaling": {"maxReplicas": 3}})
+    kubernetes.apply(name, SMALLEST | {"autoscaling": {"maxReplicas": 3}, "observability": {"dashboard": True}})
     for kind in CHILDREN:
         child = f"{name}-dashboard" if kind == "configmap" else name
         live = eventually(lambda kind=kind, child=child: kubernetes.get(kind, child), what=f"{kind} {child}")
@@ -127,23 +127,11 @@ def test_root_cause_of_a_pod(
 def test_nothing_is_written_when_nothing_changes(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
     kubernetes.apply(name, SMALLEST | {"resources": {"cpu": "0.5", "memory": "1024Mi"}})
     eventually(lambda: kubernetes.reason(name) == "Starting", what="Starting")
-    before = _writes_once_all_rests(kubernetes)
+    before = kubernetes.writes_at_rest()
     kubernetes.kubectl("annotate", "llmservice", name, "example.com/look=again")
     kubernetes.kubectl("label", "deployment", name, "example.com/look=again")
     time.sleep(2)
     assert kubernetes.writes() == before
-
-
-def _writes_once_all_rests(kubernetes: Kubernetes) -> int:
-    """The writes so far, once there were none for some seconds: they count those for other tests' services too."""
-    counts: list[int] = []
-
-    def rests() -> bool:
-        counts.append(kubernetes.writes())
-        return len(counts) > 10 and len(set(counts[-10:])) == 1
-
-    eventually(rests, what="nothing is written")
-    return counts[-1]
 
 
 def test_operator_that_was_away_catches_up(operator: Operator, kubernetes: Kubernetes, name: str) -> None:

@@ -1,8 +1,6 @@
 """Autoscaling on the engine's metrics: the real HPA controller asks the operator, by way of the API server's
 aggregator. Pods are an HTTP server of the test's."""
 
-import ipaddress
-import itertools
 import json
 import ssl
 import threading
@@ -12,9 +10,8 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import psutil
 import pytest
-from live import READY, SMALLEST, Kubernetes, Operator, set_pod_status
+from live import READY, SMALLEST, Kubernetes, Operator, lead_here, set_pod_status
 from patience import eventually
 
 pytestmark = pytest.mark.cluster
@@ -64,27 +61,8 @@ def pods() -> Iterator[Pods]:
 
 @pytest.fixture(scope="module")
 def way(operator: Operator, kubernetes: Kubernetes, metrics_api_port: int) -> None:
-    """Leads the API server to the operator, which runs in no pod: by an address of this machine that is no loopback."""
-    addresses = [
-        each.address
-        for each in itertools.chain(*psutil.net_if_addrs().values())
-        if each.family.name == "AF_INET" and not ipaddress.ip_address(each.address).is_loopback
-    ]
-    if not addresses:
-        pytest.skip("this machine has no address but loopback, which an EndpointSlice cannot hold")
-    document = {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": "octavo-metrics-api",
-            "namespace": "octavo-system",
-            "labels": {"kubernetes.io/service-name": "octavo-metrics-api"},
-        },
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": addresses[:1], "conditions": {"ready": True}}],
-        "ports": [{"name": "https", "port": metrics_api_port, "protocol": "TCP"}],
-    }
-    kubernetes.kubectl("apply", "-f", "-", document=json.dumps(document))
+    """Leads the API server to the operator, which runs in no pod."""
+    lead_here(kubernetes, "octavo-metrics-api", metrics_api_port)
 
 
 def spec(pods: Pods, **targets: Any) -> dict[str, Any]:

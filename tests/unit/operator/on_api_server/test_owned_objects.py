@@ -2,6 +2,7 @@
 
 import json
 import time
+from typing import Any
 
 import pytest
 from live import CHILDREN, SMALLEST, Kubernetes, Operator
@@ -10,9 +11,10 @@ from patience import eventually
 pytestmark = pytest.mark.cluster
 
 
-@pytest.mark.parametrize("kind", CHILDREN)
+@pytest.mark.parametrize("kind", [*CHILDREN, "networkpolicy"])
 def test_deleted_child_is_back(operator: Operator, kubernetes: Kubernetes, name: str, kind: str) -> None:
-    kubernetes.apply(name, SMALLEST | {"autoscaling": {"maxReplicas": 3}})
+    everything = {"autoscaling": {"maxReplicas": 3}, "observability": {"dashboard": True}}
+    kubernetes.apply(name, SMALLEST | everything | {"endpoint": {"allowedNamespaces": ["default"]}})
     child = f"{name}-dashboard" if kind == "configmap" else name
     live = eventually(lambda: kubernetes.get(kind, child), what=f"{kind} {child}")
     eventually(lambda: kubernetes.get("horizontalpodautoscaler", name), what="everything")
@@ -56,8 +58,16 @@ def test_what_a_hand_wrote_is_taken_away(operator: Operator, kubernetes: Kuberne
     )
     kubernetes.kubectl("rollout", "restart", f"deployment/{name}")
     time.sleep(2)
-    template = (kubernetes.get("deployment", name) or {})["spec"]["template"]
-    assert "kubectl.kubernetes.io/restartedAt" in template["metadata"]["annotations"], "a restart is anybody's right"
+
+    def template() -> dict[str, Any]:
+        found: dict[str, Any] = (kubernetes.get("deployment", name) or {})["spec"]["template"]
+        return found
+
+    mark = "kubectl.kubernetes.io/restartedAt"
+    assert mark in template()["metadata"]["annotations"], "a restart is anybody's right"
+    kubernetes.apply(name, SMALLEST | {"engine": {"maxModelLen": 512}})
+    eventually(lambda: "--max-model-len" in json.dumps(template()), what="the edit is carried out")
+    assert mark in template()["metadata"]["annotations"], "and replaces the pods once more, not back"
 
 
 def test_name_conflict(operator: Operator, kubernetes: Kubernetes, name: str) -> None:

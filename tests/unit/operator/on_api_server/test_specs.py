@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from fake_cluster import turns
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from kubernetes.aio import config
@@ -15,9 +16,11 @@ from live import SMALLEST, Kubernetes
 from random_specs import specs
 from random_templates import templates
 
-from octavo_operator.cluster import Connection, Event, Refused
+from octavo_operator.cluster import Applied, Connection, Event, Refused
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.reconcile import reconcile
+from octavo_operator.metrics_api.downloads import Downloads
+from octavo_operator.metrics_api.measurements import Measurements
 from octavo_operator.metrics_api.readings import Readings
 from octavo_operator.metrics_api.server import MetricsApi
 from octavo_operator.settings import Settings
@@ -39,6 +42,12 @@ class DryRun(Connection):
 
     async def get(self, kind: str, namespace: str | None, name: str) -> dict[str, Any] | None:
         return self.body if kind == "LLMService" else None
+
+    async def apply(self, desired: dict[str, Any], live: dict[str, Any] | None) -> Applied:
+        applied = await super().apply(desired, live)
+        if desired["kind"] == "Job":
+            raise Refused("a dry run makes none")  # so that the Deployment does not wait for it
+        return applied
 
     async def write_status(self, service: dict[str, Any], status: dict[str, Any]) -> None:
         self.status = status
@@ -72,7 +81,17 @@ class DryRun(Connection):
         }
         claims = Claims(self, SETTINGS.installation, lambda: datetime.datetime.now(datetime.UTC))
         metrics_api = MetricsApi(self, Readings(), None, 0, lambda *_: None)
-        await reconcile(self, claims, metrics_api, SETTINGS, METADATA["namespace"], METADATA["name"])
+        await reconcile(
+            self,
+            claims,
+            turns([]),
+            metrics_api,
+            Measurements(),
+            Downloads(),
+            SETTINGS,
+            METADATA["namespace"],
+            METADATA["name"],
+        )
         return self.status
 
 

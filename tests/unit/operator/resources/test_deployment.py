@@ -1,9 +1,10 @@
 """The Deployment: how many pods, and how they are replaced."""
 
-from typing import Any
-
 import pytest
-from built import built
+from built import SETTINGS, built, service
+
+from octavo_operator.resources import deployment
+from octavo_operator.resources.deployment import Replicas
 
 
 def test_replicas_are_left_to_the_autoscaler() -> None:
@@ -13,16 +14,20 @@ def test_replicas_are_left_to_the_autoscaler() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "unavailable", "surge"),
+    ("strategy", "makes_room", "replicas", "unavailable", "surge"),
     [
-        ({}, 0, 1),
-        ({"replicas": 4}, 0, 1),
-        ({"accelerator": {"type": "nvidia"}}, 0, 1),
-        ({"accelerator": {"type": "nvidia"}, "replicas": 2}, 1, 0),
-        ({"accelerator": {"type": "nvidia"}, "autoscaling": {"maxReplicas": 4}}, 0, 1),
-        ({"accelerator": {"type": "nvidia"}, "autoscaling": {"minReplicas": 2, "maxReplicas": 4}}, 1, 0),
+        ("auto", False, Replicas(wanted=1), 0, 1),
+        ("auto", False, Replicas(wanted=4), 0, 1),
+        ("auto", True, Replicas(wanted=4), 1, 0),
+        ("auto", True, Replicas(present=4), 1, 0),
+        ("auto", True, Replicas(present=4, wanted=1), 0, 1),
+        ("auto", True, Replicas(present=1), 0, 1),
+        ("surge", True, Replicas(wanted=4), 0, 1),
+        ("recreate", False, Replicas(wanted=1), 1, 0),
     ],
 )
-def test_rolling_update(spec: dict[str, Any], unavailable: int, surge: int) -> None:
-    update = built("Deployment", **spec)["spec"]["strategy"]["rollingUpdate"]
+def test_rolling_update(strategy: str, makes_room: bool, replicas: Replicas, unavailable: int, surge: int) -> None:
+    """One pod at a time; and under auto the only one never goes first."""
+    chat = service(rollout={"strategy": strategy})
+    update = deployment.build(chat, SETTINGS, replicas, makes_room=makes_room)["spec"]["strategy"]["rollingUpdate"]
     assert update == {"maxUnavailable": unavailable, "maxSurge": surge}

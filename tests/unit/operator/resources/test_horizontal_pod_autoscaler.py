@@ -9,6 +9,7 @@ TARGETS = {
     "gpuUtilization": (80, "octavo_gpu_utilization_ratio", "800m"),
     "p99Latency": ("2s", "octavo_request_duration_seconds_p99", "2"),
     "ttftP99": ("500ms", "octavo_time_to_first_token_seconds_p99", "500m"),
+    "itlP99": ("50ms", "octavo_inter_token_latency_seconds_p99", "50m"),
     "queueDepth": (4, "octavo_requests_waiting", "4"),
     "runningRequests": (8, "octavo_requests_running", "8"),
     "kvCacheUsage": (75, "octavo_kv_cache_usage_ratio", "750m"),

@@ -10,19 +10,27 @@ from octavo_operator import resources
 from octavo_operator.kinds import KINDS, owned
 from octavo_operator.settings import Settings
 
+ROUTES = {"ingress": {"host": "a.example.com"}, "gateway": {"name": "public", "hostname": "b.example.com"}}
 ALWAYS = {"ServiceAccount", "Service", "PodDisruptionBudget", "Deployment"}
 
 
 def test_features_decide_which_objects_there_are() -> None:
-    assert kinds() == ALWAYS | {"ConfigMap"}
-    assert kinds(observability={"dashboard": False}) == ALWAYS
-    assert kinds(autoscaling={"maxReplicas": 3}) == ALWAYS | {"ConfigMap", "HorizontalPodAutoscaler"}
+    assert kinds() == ALWAYS
+    assert kinds(observability={"dashboard": True}) == ALWAYS | {"ConfigMap"}
+    assert kinds(endpoint={"allowedNamespaces": []}) == ALWAYS | {"NetworkPolicy"}
+    assert kinds(autoscaling={"maxReplicas": 3}) == ALWAYS | {"HorizontalPodAutoscaler"}
     keda = {"maxReplicas": 3, "provider": "keda"}
-    assert kinds(autoscaling=keda) == ALWAYS | {"ConfigMap", "ScaledObject"}
+    assert kinds(autoscaling=keda) == ALWAYS | {"ScaledObject"}
+    assert kinds(endpoint=ROUTES) == ALWAYS | {"Ingress", "HTTPRoute"}
 
 
 def test_every_object_is_owned_labelled_and_observed() -> None:
-    objects = resources.build(service(autoscaling={"maxReplicas": 3}), SETTINGS)
+    everything = service(
+        autoscaling={"maxReplicas": 3},
+        observability={"dashboard": True},
+        endpoint={"allowedNamespaces": []} | ROUTES,
+    )
+    objects = resources.build(everything, SETTINGS)
     for item in objects:
         (owner,) = item["metadata"]["ownerReferences"]
         assert (owner["kind"], owner["uid"], owner["controller"]) == ("LLMService", "u1", True)
@@ -64,5 +72,6 @@ def test_what_is_meant_for_one_object_is_never_handed_down(key: str) -> None:
 def test_every_object_is_of_the_version_that_is_watched_and_asked_for() -> None:
     versions = {kind.name: f"{kind.group}/{kind.version}".removeprefix("/") for kind in KINDS}
     for provider in ("builtin", "keda"):
-        for item in resources.build(service(autoscaling={"maxReplicas": 3, "provider": provider}), SETTINGS):
+        said = service(autoscaling={"maxReplicas": 3, "provider": provider}, endpoint=ROUTES)
+        for item in resources.build(said, SETTINGS):
             assert item["apiVersion"] == versions[item["kind"]]

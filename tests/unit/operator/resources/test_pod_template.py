@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from built import built, engine, pod, service
+from built import SETTINGS, built, engine, pod, service
 from pydantic import ValidationError
 
 from octavo_operator.api import InvalidSpec
@@ -110,6 +110,25 @@ def test_defaults_of_the_installation_give_way_to_the_service() -> None:
     (container,) = spec["containers"]
     environment = {item["name"]: item["value"] for item in container["env"]}
     assert environment == {"HOME": "/var/cache/octavo", "HF_HOME": "default", "A": "env", "B": "template"}
+
+
+def test_placement_lies_over_the_installations_and_under_the_pod_templates() -> None:
+    installed = SETTINGS.model_copy(
+        update={"pod_defaults": {"nodeSelector": {"pool": "all", "zone": "a"}, "tolerations": [{"key": "llm"}]}}
+    )
+    mine = {"key": "team", "operator": "Exists", "effect": "NoSchedule"}
+    said = pod(
+        installed,
+        accelerator={"type": "nvidia", "product": "NVIDIA-L4"},
+        nodeSelector={"pool": "mine"},
+        tolerations=[mine],
+        podTemplate={"spec": {"nodeSelector": {"zone": "b"}}},
+    )
+    assert said["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-L4", "pool": "mine", "zone": "b"}
+    assert [each["key"] for each in said["tolerations"]] == ["nvidia.com/gpu", "llm", "team"]
+    assert said["tolerations"][-1] == mine
+    assert "nodeSelector" not in pod()
+    assert "tolerations" not in pod()
 
 
 @pytest.mark.parametrize(
@@ -255,6 +274,10 @@ def test_pod_template_is_laid_over() -> None:
     container, sidecar = template["spec"]["containers"]
     assert {item["name"] for item in container["env"]} == {"HOME", "HF_HOME", "HF_ENDPOINT"}
     assert container["args"] == ["serve", "x"]
-    assert sidecar == {"name": "sidecar", "image": "proxy:1"}
+    assert sidecar == {
+        "name": "sidecar",
+        "image": "proxy:1",
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
     assert template["spec"]["nodeSelector"] == {"gpu": "h200"}
     assert container["image"] == "octavo/runtime:1"

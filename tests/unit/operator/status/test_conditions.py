@@ -77,9 +77,57 @@ def test_a_suspended_service_is_settled_once_no_pod_is_left(
     assert "Stalled" not in told
 
 
+def route(type_: str, status: str, **more: Any) -> dict[str, Any]:
+    """What a Gateway's controller says of an HTTPRoute."""
+    said = {"type": type_, "status": status, "reason": "NotAllowedByListeners", "message": "not from here"} | more
+    return {"metadata": {"generation": 2}, "status": {"parents": [{"conditions": [said]}]}}
+
+
+INGRESS = {"status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.7"}]}}}
+ACCEPTED = route("Accepted", "True", observedGeneration=2)
+OUTDATED = route("Accepted", "True", observedGeneration=1)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "standing", "routed", "ready"),
+    [
+        (["ingress"], {}, ("Unknown", "RoutePending"), "Serving"),
+        (["ingress"], {"Ingress": INGRESS}, ("True", "RouteAccepted"), "Serving"),
+        (["gateway"], {"HTTPRoute": {"metadata": {"generation": 2}}}, ("Unknown", "RoutePending"), "Serving"),
+        (["gateway"], {"HTTPRoute": ACCEPTED}, ("True", "RouteAccepted"), "Serving"),
+        (
+            ["gateway"],
+            {"HTTPRoute": route("Accepted", "True", observedGeneration=1)},
+            ("Unknown", "RoutePending"),
+            "Serving",
+        ),
+        (["gateway"], {"HTTPRoute": route("Accepted", "False")}, ("False", "RouteRefused"), "RouteRefused"),
+        (["gateway"], {"HTTPRoute": route("ResolvedRefs", "False")}, ("False", "RouteRefused"), "RouteRefused"),
+        (["gateway", "ingress"], {"HTTPRoute": ACCEPTED}, ("Unknown", "RoutePending"), "Serving"),
+        (["gateway", "ingress"], {"HTTPRoute": ACCEPTED, "Ingress": INGRESS}, ("True", "RouteAccepted"), "Serving"),
+    ],
+)
+def test_whether_somebody_serves_the_routes(
+    endpoint: list[str], standing: dict[str, Any], routed: tuple[str, str], ready: str
+) -> None:
+    ways = {"ingress": {"host": "a.example.com"}, "gateway": {"name": "public", "hostname": "b.example.com"}}
+    body = BODY | {"spec": BODY["spec"] | {"endpoint": {way: ways[way] for way in endpoint}}}
+    result = conditions.status(
+        body, api.parse(body), None, deployment(1, 1, 1, 1), [], "2026-01-01T00:00:00Z", standing_routes=standing
+    )
+    told = {item["type"]: item for item in result["conditions"]}
+    assert (told["Routed"]["status"], told["Routed"]["reason"]) == routed
+    assert (told["Ready"]["status"], told["Ready"]["reason"]) == ("True", ready)
+    assert ("not from here" in told["Ready"]["message"]) is (ready == "RouteRefused")
+
+
+def test_a_service_without_routes_says_nothing_of_them() -> None:
+    assert conditions.of(status(deployment(1, 1, 1, 1)), "Routed") is None
+
+
 def test_status_holds_to_its_own_schema() -> None:
     result = status(deployment(1, 1, 1, 1))
-    assert api.LLMServiceStatus.model_validate(result).model_dump(by_alias=True) == result
+    assert api.LLMServiceStatus.model_validate(result).model_dump(by_alias=True, exclude_none=True) == result
 
 
 def test_times_change_with_the_status_alone() -> None:

@@ -1,11 +1,11 @@
-"""The certificates of the metrics API: made, kept, and made anew in time."""
+"""The certificates of the operator: made, kept, and made anew in time."""
 
 import datetime
 
 import pytest
 from cryptography import x509
 
-from octavo_operator.metrics_api.certificate import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, KEY, renewed
+from octavo_operator.certificates.certificate import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, KEY, renewed
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 NAMES = ["octavo-metrics-api.octavo-system.svc", "octavo-metrics-api.octavo-system"]

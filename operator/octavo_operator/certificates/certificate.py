@@ -1,4 +1,5 @@
-"""The certificate that the API is served with, and the authority that signs it; both are made anew in time."""
+"""The certificate that a Service of the operator's is served with, and the authority that signs it; both are made anew
+in time."""
 
 import datetime
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,7 @@ def renewed(held: Mapping[str, bytes], names: Sequence[str], now: datetime.datet
 
 
 def _authority(key: ec.EllipticCurvePrivateKey, now: datetime.datetime) -> x509.Certificate:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "octavo-metrics-api-ca")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "octavo-ca")])
     usage = x509.KeyUsage(
         key_cert_sign=True, crl_sign=True, digital_signature=False, content_commitment=False, key_encipherment=False,
         data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
@@ -65,7 +66,7 @@ def _serving(
     signer: ec.EllipticCurvePrivateKey,
     now: datetime.datetime,
 ) -> x509.Certificate:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "octavo-metrics-api")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "octavo")])
     return (
         _builder(subject, authority.subject, key, now, _LIFE)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -1,0 +1,1 @@
+"""The validating webhook: what no rule of the definition can see is refused at `kubectl apply`."""

@@ -1,0 +1,145 @@
+"""What is known of an LLMService at one moment: plain data, that rules and the checklist read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+from octavo_operator.api import LLMService
+from octavo_operator.api.accelerator import GPU
+from octavo_operator.resources.pod_template import CONTAINER
+from octavo_operator.status import conditions
+from octavo_runtime.top.sample import Sample
+
+Object = dict[str, Any]
+
+_AUTOSCALER_SETTLES = 120  # seconds
+NO_LOGS, NO_METRICS = "logs", "metrics"
+DASHBOARDS = "dashboards"  # of the lists: ConfigMaps that a Grafana reads
+
+
+@dataclass(frozen=True)
+class Log:
+    """The last lines of an engine's container, and of the one before it, as they were written."""
+
+    current: str = ""
+    previous: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """
+    Attributes:
+        body: the LLMService as it is stored; `service`: its parsed form, None where the spec is invalid.
+        now: when it was read.
+        owned: what belongs to the service, by kind. A kind that has no object of its name is left out.
+        pods: its pods.
+        events: of the service, its pods and what it owns, by (kind, name), oldest first.
+        logs: by pod.
+        samples: of each pod that answered, two looks at its metrics, or one twice.
+        lists: of the namespace, and what watches it from others, by kind; a kind that the cluster does not know is left
+            out. With `secrets`, whether each Secret that the service names is there, and the namespace's `labels`, it
+            is the service's surroundings, which are not always asked for.
+        unread: what could not be read, by what it is (a kind, `logs`, `metrics`), and why, in words.
+    """
+
+    body: Object
+    service: LLMService | None
+    now: datetime
+    owned: Mapping[str, Object] = field(default_factory=dict)
+    pods: Sequence[Object] = ()
+    events: Mapping[tuple[str, str], Sequence[Object]] = field(default_factory=dict)
+    logs: Mapping[str, Log] = field(default_factory=dict)
+    samples: Mapping[str, tuple[Sample, Sample]] = field(default_factory=dict)
+    lists: Mapping[str, Sequence[Object]] = field(default_factory=dict)
+    secrets: Mapping[str, bool] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return str(self.body["metadata"]["name"])
+
+    @property
+    def namespace(self) -> str:
+        return str(self.body["metadata"]["namespace"])
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        found: Mapping[str, str] = self.body["metadata"].get("annotations") or {}
+        return found
+
+    def condition(self, type_: str) -> Object:
+        """A condition of the LLMService; empty where it has none of that type."""
+        return conditions.of(self.body.get("status", {}), type_) or {}
+
+    @property
+    def blind_autoscaler(self) -> Object:
+        """The condition that says why autoscaling does not work, and has not for a while; else empty. New pods have no
+        figures at first."""
+        told = self.condition("ScalingActive")
+        if told.get("status") != "False" or told["reason"] == conditions.STARTING:
+            return {}
+        since = datetime.fromisoformat(told["lastTransitionTime"])
+        return told if (self.now - since).total_seconds() >= _AUTOSCALER_SETTLES else {}
+
+    def pod_events(self, pod: Object) -> Sequence[Object]:
+        return self.events.get(("Pod", pod["metadata"]["name"]), ())
+
+    @property
+    def wanted(self) -> int:
+        """How many pods there are to be."""
+        deployment = self.owned.get("Deployment")
+        return int(deployment["spec"].get("replicas", 1)) if deployment else 0
+
+    @property
+    def ready(self) -> list[Object]:
+        """The pods that answer and stay."""
+        return [pod for pod in self.pods if is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
+
+    @property
+    def arguments(self) -> Mapping[str, str]:
+        """The arguments of the engine's container in the Deployment, by flag; of one given twice the last value."""
+        deployment = self.owned.get("Deployment")
+        words = container(deployment["spec"]["template"]).get("args", []) if deployment else []
+        found: dict[str, str] = {}
+        for word, next_ in pairwise([*words, ""]):
+            if word.startswith("--"):
+                flag, told, value = word.partition("=")
+                found[flag] = value if told else "" if next_.startswith("--") else next_
+        return found
+
+    @property
+    def on_gpu(self) -> bool:
+        return bool(self.body["spec"].get("accelerator", {}).get("type") == "nvidia")
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether a pod answers."""
+    told = conditions.of(pod.get("status", {}), "Ready")
+    return told is not None and told["status"] == "True"
+
+
+def container(pod: Object) -> Object:
+    """The engine's container in a pod or a pod template; empty where there is none."""
+    found: Object = next((item for item in pod["spec"].get("containers", []) if item["name"] == CONTAINER), {})
+    return found
+
+
+def state(pod: Object) -> Object:
+    """What the kubelet says of the engine's container; empty before it says anything."""
+    told = pod.get("status", {}).get("containerStatuses", [])
+    found: Object = next((item for item in told if item["name"] == CONTAINER), {})
+    return found
+
+
+def last_end(pod: Object) -> Object:
+    """How the engine's container ended last; empty where it never did."""
+    told = state(pod)
+    found: Object = told.get("state", {}).get("terminated") or told.get("lastState", {}).get("terminated") or {}
+    return found
+
+
+def gpus(pod: Object) -> int:
+    return int(container(pod).get("resources", {}).get("limits", {}).get(GPU, 0))

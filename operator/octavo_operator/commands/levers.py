@@ -1,0 +1,105 @@
+"""What can be turned in a spec: the engine's settings in effect, and changes that give it more of something. A change
+is what to merge into the spec; it is empty where the bound of the field is reached."""
+
+import math
+from typing import Any
+
+from octavo_operator.api import LLMService
+from octavo_operator.api.quantities import in_runtime_notation, parse_cpu, parse_memory
+from octavo_operator.api.spec import CACHE_MARGIN
+from octavo_runtime.config.engine import EngineConfig
+
+Change = dict[str, Any]
+
+MAX_REPLICAS = 1000
+MAX_SEQS = 4096
+HIGHEST_SHARE = 0.95
+_USUAL_TOKENS = {"nvidia": 8192, "cpu": 512}
+
+
+def settings(service: LLMService) -> EngineConfig:
+    """The engine's settings in effect: the preset's and the defaults filled in."""
+    said = service.spec.engine.model_dump(by_alias=True, exclude_defaults=True, exclude={"extra_args"})
+    if "kvCacheMemory" in said:
+        said["kvCacheMemory"] = in_runtime_notation(said["kvCacheMemory"])
+    return EngineConfig.model_validate({"model": "builtin://any", **said})
+
+
+def tokens_a_step(service: LLMService) -> int:
+    return settings(service).max_num_batched_tokens or _USUAL_TOKENS[service.spec.accelerator.type]
+
+
+def more_replicas(service: LLMService, wanted: int) -> Change:
+    """Half as many pods again, at least one; where the load decides, as their upper bound."""
+    autoscaling = service.spec.autoscaling
+    now = autoscaling.max_replicas if autoscaling else max(wanted, service.spec.replicas)
+    most = min(now + max(1, now // 2), MAX_REPLICAS)
+    if most <= now:
+        return {}
+    return {"autoscaling": {"maxReplicas": most}} if autoscaling else {"replicas": most}
+
+
+def more_cache(service: LLMService) -> Change:
+    """A larger KV cache: on a GPU a larger share of its memory, on a CPU twice as much, with the pod's memory."""
+    now = settings(service)
+    if service.spec.accelerator.type == "nvidia":
+        if now.kv_cache_memory is not None:
+            return {"engine": {"kvCacheMemory": _mebibytes(1.5 * parse_memory(_said_cache(service)))}}
+        share = min(round(now.gpu_memory_utilization + 0.05, 2), HIGHEST_SHARE)
+        return {"engine": {"gpuMemoryUtilization": share}} if share > now.gpu_memory_utilization else {}
+    memory = parse_memory(service.spec.resources.memory)
+    cache = parse_memory(_said_cache(service)) if service.spec.engine.kv_cache_memory else min(2**30, memory // 4)
+    memory = max(memory + cache, 2 * cache + 2 * parse_memory(CACHE_MARGIN))
+    return {"engine": {"kvCacheMemory": _mebibytes(2 * cache)}, "resources": {"memory": _mebibytes(memory)}}
+
+
+def more_memory(service: LLMService) -> Change:
+    """Half as much memory of the pod again."""
+    return {"resources": {"memory": _mebibytes(1.5 * parse_memory(service.spec.resources.memory))}}
+
+
+def more_cpu(service: LLMService) -> Change:
+    """Twice as many CPUs for each pod."""
+    return {"resources": {"cpu": f"{math.ceil(2000 * parse_cpu(service.spec.resources.cpu))}m"}}
+
+
+def more_sequences(service: LLMService) -> Change:
+    """Twice as many sequences in a step."""
+    now = settings(service).max_num_seqs
+    return {"engine": {"maxNumSeqs": min(2 * now, MAX_SEQS)}} if now < MAX_SEQS else {}
+
+
+def fewer_sequences(service: LLMService) -> Change:
+    """Half as many sequences in a step."""
+    now = settings(service).max_num_seqs
+    return {"engine": {"maxNumSeqs": now // 2}} if now > 1 else {}
+
+
+def shorter_steps(service: LLMService) -> Change:
+    """Half as many tokens in a step, so that a long prompt holds up the others for less."""
+    now = tokens_a_step(service)
+    return {"engine": {"maxNumBatchedTokens": now // 2}} if now >= 128 else {}
+
+
+def less_gpu_memory(service: LLMService) -> Change:
+    """A smaller share of the GPU's memory for weights and cache, which leaves more to a step."""
+    share = max(round(min(settings(service).gpu_memory_utilization - 0.05, 0.85), 2), 0.05)
+    return {"engine": {"gpuMemoryUtilization": share}} if share < settings(service).gpu_memory_utilization else {}
+
+
+def both(*changes: Change) -> Change:
+    """Several changes as one."""
+    merged: Change = {}
+    for change in changes:
+        for key, value in change.items():
+            merged[key] = both(merged[key], value) if isinstance(merged.get(key), dict) else value
+    return merged
+
+
+def _said_cache(service: LLMService) -> str:
+    return str(service.spec.engine.kv_cache_memory)
+
+
+def _mebibytes(size: float) -> str:
+    whole = math.ceil(size / 2**20)
+    return f"{whole // 1024}Gi" if whole % 1024 == 0 else f"{whole}Mi"

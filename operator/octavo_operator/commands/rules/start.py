@@ -1,0 +1,235 @@
+"""Pods that do not come up: the model, the image, the node or the spec keeps them from it."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from octavo_operator.api.accelerator import GPU
+from octavo_operator.commands import levers
+from octavo_operator.commands.evidence import Evidence, Object, is_ready, last_end, state
+from octavo_operator.commands.finding import Finding
+from octavo_operator.commands.load import Load
+from octavo_operator.commands.rules.memory import OOM_KILLED, gpu_line
+from octavo_operator.status import conditions, diagnosis
+from octavo_operator.status.diagnosis import Problem, diagnose, last_line
+
+LOOKED_AT_WITHIN = 60  # seconds; an operator that runs takes one or two
+LONG_START = 600
+MANY_RESTARTS = 3
+OF_LATE = 3600  # seconds
+SECTION = "load-failure"
+
+Change = Callable[[Evidence], levers.Change]
+
+
+def _nothing(_evidence: Evidence) -> levers.Change:
+    return {}
+
+
+def _token(evidence: Evidence) -> levers.Change:
+    service = evidence.service
+    if service is None or not service.spec.model.uri.startswith("hf://") or service.spec.model.token_secret is not None:
+        return {}
+    return {"model": {"tokenSecret": {"name": "hub", "key": "token"}}}
+
+
+def _larger_disk(_evidence: Evidence) -> levers.Change:
+    """A volume of its own for what is downloaded, in the place of the node's disk."""
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "100Gi"}}}
+    volume = {"name": "cache", "emptyDir": None, "ephemeral": {"volumeClaimTemplate": {"spec": claim}}}
+    return {"podTemplate": {"spec": {"volumes": [volume]}}}
+
+
+def _more_memory(evidence: Evidence) -> levers.Change:
+    if evidence.service is None:
+        return {}
+    return levers.more_cache(evidence.service) if evidence.on_gpu else levers.more_memory(evidence.service)
+
+
+def _make_room(evidence: Evidence) -> levers.Change:
+    """Where old pods still answer, one of them makes room."""
+    return {"rollout": {"strategy": "recreate"}} if evidence.ready else {}
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What a pod's words tell: `sign` is looked for in the diagnosis and in the last line of the log."""
+
+    rule: str
+    sign: re.Pattern[str]
+    advice: str
+    change: Change = _nothing
+
+
+_CAUSES = (
+    Cause(
+        "DiskFull",
+        re.compile(r"No space left|[Ee]phemeral[- ]storage|DiskPressure|exceeds the total limit"),
+        "free the node's disk, or give downloads a volume of their own; a model on a claim (pvc://) is loaded in place",
+        _larger_disk,
+    ),
+    Cause(
+        "NoAccessToModel",
+        re.compile(r"no permission to read|no repository \S+ on the hub|the hub answered HTTP 40[13]"),
+        "accept the model's terms on the hub, and name a Secret with a token: "
+        "kubectl create secret generic hub --from-literal=token=...",
+        _token,
+    ),
+    Cause(
+        "HubUnreachable",
+        re.compile(r"cannot reach the hub|download of .* failed|the hub answered HTTP"),
+        "let the pods reach the hub (HTTPS_PROXY in spec.env, HF_ENDPOINT for a mirror), or put the model on a claim",
+    ),
+    Cause(
+        "UnsupportedModel",
+        re.compile(r"architecture must be one of|UnsupportedModel|unsupported"),
+        "docs/models.md lists the families that are served; `octavo plan MODEL` says it without a download",
+    ),
+    Cause(
+        "ModelDamaged",
+        re.compile(r"SafetensorError|[Hh]eader|truncated|not a GGUF|shorter than"),
+        "files of the model are incomplete: download them again",
+    ),
+    Cause(
+        "ModelNotFound",
+        re.compile(
+            r"does not exist|has no revision|holds neither|some are missing|no builtin model|that it does not have"
+        ),
+        "correct spec.model.uri",
+    ),
+    Cause(
+        "GpuDriver",
+        re.compile(r"CUDA driver version|NVIDIA driver|no kernel image|no CUDA|not compiled with CUDA"),
+        "the node's GPU driver does not suit the image: update it, or choose nodes by nodeSelector in podTemplate",
+    ),
+    Cause(
+        "ModelDoesNotFit",
+        re.compile(r"memory: must|kv_cache_memory|swap_space"),
+        "give the pod more memory, or take a smaller or quantized model; `octavo plan MODEL` says what fits",
+        _more_memory,
+    ),
+    Cause("NoGpu", re.compile(rf"Insufficient {re.escape(GPU)}"), "free a GPU, or add a node with one", _make_room),
+)
+
+
+def not_carried_out(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:
+    """The operator has not come to the spec, or cannot carry it out."""
+    metadata, status = evidence.body["metadata"], evidence.body.get("status", {})
+    generation, observed = metadata.get("generation", 0), status.get("observedGeneration", -1)
+    waited = (evidence.now - _last_change(evidence)).total_seconds()
+    if observed != generation:
+        if waited > LOOKED_AT_WITHIN:
+            yield Finding(
+                "OperatorAway",
+                "critical",
+                "the operator has not looked at the present spec",
+                [f"generation {generation}, observedGeneration {observed}, changed {waited:.0f} s ago"],
+                "see that the operator runs and serves this namespace: kubectl get deployments -A "
+                "-l app.kubernetes.io/name=octavo-operator",
+                section="the-operator",
+            )
+        return
+    ready = evidence.condition("Ready")
+    explained = {problem.reason for _, problem in problems(evidence)} | {OOM_KILLED, conditions.AUTOSCALING_FAILED}
+    if not ready or ready["reason"] in conditions.PASSING or ready["reason"] in explained:
+        return
+    yield Finding(
+        "NotCarriedOut",
+        "warning" if ready["status"] == "True" else "critical",
+        f"the service is not as its spec wants it: {ready['reason']}",
+        [f"Ready {ready['status']}: {ready['message']}"],
+        "the message says what stands in the way, and what to do",
+        section="the-operator",
+    )
+
+
+def _last_change(evidence: Evidence) -> datetime:
+    """When somebody last wrote the spec."""
+    metadata = evidence.body["metadata"]
+    times = [
+        entry["time"] for entry in metadata.get("managedFields", []) if "time" in entry and not entry.get("subresource")
+    ]
+    return datetime.fromisoformat(max(times, default=metadata.get("creationTimestamp", evidence.now.isoformat())))
+
+
+def problems(evidence: Evidence) -> list[tuple[Object, Problem]]:
+    """What the operator's own diagnosis says of each pod in trouble."""
+    told = ((pod, diagnose(pod, evidence.pod_events(pod))) for pod in evidence.pods)
+    return [(pod, problem) for pod, problem in told if problem is not None]
+
+
+def pod_in_trouble(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:
+    """Each reason for which pods do not answer, once."""
+    by_reason: dict[str, list[tuple[Object, Problem]]] = {}
+    for pod, problem in problems(evidence):
+        if problem.reason not in (OOM_KILLED, diagnosis.SCHEDULING_GATED) and not gpu_line(evidence, pod):
+            by_reason.setdefault(problem.reason, []).append((pod, problem))
+    for reason, troubled in by_reason.items():
+        pod, problem = troubled[-1]
+        words = f"{problem.message}\n{_last_words(evidence, pod)}"
+        cause = next((cause for cause in _CAUSES if cause.sign.search(words)), None)
+        told = [problem.message]
+        if (line := _last_words(evidence, pod)) and line not in problem.message:
+            told.append(f"last line of the log: {line}")
+        yield Finding(
+            cause.rule if cause else "PodInTrouble",
+            "warning" if evidence.ready else "critical",
+            f"{len(troubled)} of {len(evidence.pods)} pods do not come up: {reason}",
+            told,
+            cause.advice if cause else "the evidence names the cause and what to do",
+            cause.change(evidence) if cause else {},
+            SECTION,
+        )
+
+
+def _last_words(evidence: Evidence, pod: Object) -> str:
+    """The last line of the container that ended, else of the one that runs."""
+    log = evidence.logs.get(pod["metadata"]["name"])
+    return last_line(log.previous or log.current) if log else ""
+
+
+def slow_start(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:
+    """A pod that has been loading for long, and says of no trouble."""
+    for pod in evidence.pods:
+        started = state(pod).get("state", {}).get("running", {}).get("startedAt")
+        if started is None or is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
+            continue
+        waited = (evidence.now - datetime.fromisoformat(started)).total_seconds()
+        if waited < LONG_START or diagnose(pod, evidence.pod_events(pod)) is not None:
+            continue
+        told = [f"pod {pod['metadata']['name']} has been loading for {waited / 60:.0f} min"]
+        told += [f"last line of the log: {line}"] if (line := _last_words(evidence, pod)) else []
+        yield Finding(
+            "SlowStart",
+            "warning",
+            "a pod loads its model for long",
+            told,
+            "a model on a claim (pvc://) or in the image is not downloaded at each start; "
+            "octavo_startup_seconds says afterwards which phase took long",
+            section=SECTION,
+        )
+
+
+def restarts(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:
+    """Pods that answer again and again, each time after their engine died."""
+    for pod in evidence.pods:
+        count, ended = state(pod).get("restartCount", 0), last_end(pod)
+        if count < MANY_RESTARTS or not is_ready(pod) or not ended or ended.get("reason") == OOM_KILLED:
+            continue
+        finished = datetime.fromisoformat(ended.get("finishedAt", evidence.now.isoformat()))
+        ago = (evidence.now - finished).total_seconds()
+        if ago > OF_LATE:
+            continue
+        line = _last_words(evidence, pod)
+        yield Finding(
+            "RestartLoop",
+            "critical",
+            f"pod {pod['metadata']['name']} restarts again and again",
+            [
+                f"{count} restarts, the last {ago / 60:.0f} min ago with exit code {ended.get('exitCode')}",
+                *([f"its last line: {line}"] if line else []),
+            ],
+            "kubectl logs --previous shows its last words; `octavo bundle` keeps them",
+            section="restarts",
+        )

@@ -1,0 +1,203 @@
+"""What a service's model is: from the table of builtin ones, or from a Job that reads it once and whose answer is kept
+in the status."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from octavo_operator import sizing
+from octavo_operator.api import LLMService
+from octavo_operator.cluster import Forbidden
+from octavo_operator.resources import model_reading
+from octavo_operator.resources.model_download import CACHE_LABEL
+from octavo_operator.settings import Settings
+from octavo_operator.sizing import Verdict
+from octavo_operator.status import conditions, diagnosis
+from octavo_runtime.planning.builtin_models import BUILTIN_DESCRIPTIONS
+from octavo_runtime.planning.description import FoundModel, UnsupportedModel, read_description
+
+Object = dict[str, Any]
+
+PATIENCE = 120.0  # seconds; then pods start whether or not it is known what the model is
+_MOST_WORDS = 1000
+
+
+class Cluster(Protocol):
+    """What reading a model asks of the API server."""
+
+    async def jobs(self, namespace: str, service_name: str) -> list[Object]: ...
+    async def job_pods(self, namespace: str, job: str) -> list[Object]: ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Where it stands.
+
+    Attributes:
+        found: the model, or all that can be said of whether it fits.
+        model: what the status says of it.
+        waits: pods are to wait for a Job that is under way, or to be made.
+        job: to be made.
+        done: Jobs that are not needed any more.
+    """
+
+    found: FoundModel | Verdict
+    model: Object | None = None
+    waits: bool = False
+    job: Object | None = None
+    done: list[Object] = field(default_factory=list)
+
+
+def described(model: Object) -> FoundModel | Verdict:
+    """What the status says of a model that is in a cache."""
+    return _described(model.get("description"))
+
+
+async def builtin(cluster: Cluster, service: LLMService, body: Object) -> Reading:
+    """Of a model that no Job reads."""
+    name = service.spec.model.uri.removeprefix("builtin://")
+    return await unread(cluster, service, body, _described(BUILTIN_DESCRIPTIONS.get(name)))
+
+
+async def unread(cluster: Cluster, service: LLMService, body: Object, found: FoundModel | Verdict) -> Reading:
+    """Where nothing is to be read; what was read of a former source goes."""
+    done = await jobs(cluster, service) if "model" in body.get("status", {}) else []
+    return Reading(found, done=done or [])
+
+
+async def read(
+    cluster: Cluster,
+    settings: Settings,
+    service: LLMService,
+    body: Object,
+    template: Object,
+    *,
+    wanted: bool,
+    now: datetime,
+) -> Reading:
+    """`template`: of the service's pods; `wanted`: whether there are to be any."""
+    job = model_reading.build(service, settings, template)
+    source = model_reading.source(service, settings, template)
+    known = body.get("status", {}).get("model", {})
+    model: Object | None = known if known.get("source") == source else None
+    good = model is not None and isinstance(_of(model), FoundModel)  # all else is looked at again
+    there = await jobs(cluster, service)
+    if there is None:
+        forbidden = unreadable("the operator may not see Jobs: upgrade its chart")
+        return Reading(_of(model) if model else forbidden, model)
+    live = next((each for each in there if each["metadata"]["name"] == job["metadata"]["name"]), None)
+    done = [each for each in there if each is not live or good or not wanted]
+    if live is not None and not good and has_ended(live):
+        pods = await cluster.job_pods(service.namespace, live["metadata"]["name"])
+        if pods or model is None:
+            model = {"source": source} | _answer(live, pods)
+    to_make = job if wanted and live is None and not good else None
+    if model is not None:
+        return Reading(_of(model), model, job=to_make, done=done)
+    if not wanted:
+        said = "what the model is, is read once pods are wanted"
+        return Reading(Verdict(None, sizing.NO_POD_WANTED, said), done=done)
+    name = job["metadata"]["name"]
+    if live is not None and (why := await _delay(cluster, live, now)) is not None:
+        said = f"Job {name} has not said yet what the model is: {why}; pods start all the same"
+        return Reading(Verdict(None, sizing.READING_MODEL, said), done=done)
+    said = f"Job {name} reads what the model is, before pods start"
+    return Reading(Verdict(None, sizing.READING_MODEL, said), waits=True, job=to_make, done=done)
+
+
+def unreadable(why: str) -> Verdict:
+    """Of a model that is not known."""
+    said = f"what the model is, could not be read ahead: {why}; pods start all the same"
+    return Verdict(None, sizing.MODEL_UNREADABLE, said)
+
+
+def _of(model: Object) -> FoundModel | Verdict:
+    """What the status's words about a model come to."""
+    return unreadable(model["problem"]) if "problem" in model else _described(model.get("description"))
+
+
+async def jobs(cluster: Cluster, service: LLMService) -> list[Object] | None:
+    """Those that read or download a service's model; None where a chart of an earlier version gives no right to see
+    any."""
+    try:
+        found = await cluster.jobs(service.namespace, service.name)
+    except Forbidden:
+        return None
+    return [job for job in found if _is_of_model(job["metadata"].get("labels", {}))]
+
+
+def _is_of_model(labels: Mapping[str, str]) -> bool:
+    return model_reading.LABEL.items() <= labels.items() or CACHE_LABEL in labels
+
+
+def _described(line: str | None) -> FoundModel | Verdict:
+    if line is None:
+        return unreadable("what the model is, is not known here")
+    try:
+        return read_description(line)
+    except UnsupportedModel as error:
+        return Verdict(False, sizing.UNSUPPORTED, str(error))
+    except ValueError as error:
+        return unreadable(str(error))
+
+
+def has_ended(job: Object) -> bool:
+    """Whether a Job has come to its end, of either kind."""
+    return _condition(job, "Complete") is not None or _condition(job, "Failed") is not None
+
+
+def _condition(job: Object, type_: str) -> Object | None:
+    found = conditions.of(job.get("status", {}), type_)
+    return found if found is not None and found["status"] == "True" else None
+
+
+def _answer(job: Object, pods: Sequence[Object]) -> Object:
+    """What an ended Job's newest pod said: a description, or a problem."""
+    newest_first = sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True)
+    for pod in newest_first:
+        for container in pod.get("status", {}).get("containerStatuses", []):
+            ended = container.get("state", {}).get("terminated", {})
+            said = ended.get("message", "")
+            if ended.get("exitCode") == 0:
+                try:
+                    read_description(said)
+                except UnsupportedModel:
+                    pass
+                except ValueError as error:
+                    return {"problem": _short(str(error))}
+                return {"description": said}
+            if line := diagnosis.last_line(said):
+                return {"problem": _short(line.removeprefix("octavo: "))}
+        if problem := diagnosis.diagnose(pod):
+            return {"problem": _short(problem.message)}
+    failure = _condition(job, "Failed") or {}
+    why = failure.get("message") or "its pod is gone"
+    return {"problem": _short(f"Job {job['metadata']['name']} read nothing: {why}")}
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:_MOST_WORDS]
+
+
+async def _delay(cluster: Cluster, job: Object, now: datetime) -> str | None:
+    """Why a Job that goes on is not waited for: what holds its pod up would hold the service's pods up too, and is told
+    of those."""
+    pods = await cluster.job_pods(job["metadata"]["namespace"], job["metadata"]["name"])
+    problem = diagnosis.root_cause([pod for pod in pods if not _has_run(pod)])
+    if problem is not None:
+        return problem.message
+    return f"{PATIENCE:g} s have passed" if age(job, now) > PATIENCE else None
+
+
+def _has_run(pod: Object) -> bool:
+    """Whether a pod is at its end, of whatever kind: its phase, and then its Job, say so a little later."""
+    status = pod.get("status", {})
+    ended = any("terminated" in each.get("state", {}) for each in status.get("containerStatuses", []))
+    return ended or status.get("phase") in diagnosis.ENDED
+
+
+def age(job: Object, now: datetime) -> float:
+    """Seconds since a Job was made."""
+    made = job["metadata"].get("creationTimestamp")
+    return 0.0 if made is None else (now - datetime.fromisoformat(made)).total_seconds()

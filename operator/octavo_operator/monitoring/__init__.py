@@ -1,0 +1,1 @@
+"""What Prometheus and Grafana are given: recording rules, alerts, dashboards. Pure data, made from the metric table."""

@@ -1,0 +1,112 @@
+"""Each rule of `octavo why` finds its trouble, and nothing is found in a service that is well."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from known import healthy, loaded
+from troubles import CASES, CHATTY, GPU, RUNNING, USAGE, UTILISED, WAITING, autoscaled, loading, not_ready, refused
+
+from octavo_operator import api
+from octavo_operator.commands.evidence import Evidence
+from octavo_operator.commands.finding import Finding
+from octavo_operator.commands.rules import findings
+
+PAGE = Path(__file__).parents[4] / "docs" / "day-two.md"
+
+
+def found(evidence: Evidence, rule: str) -> Finding:
+    by_rule = {finding.rule: finding for finding in findings(evidence)}
+    assert rule in by_rule, f"only {sorted(by_rule)}"
+    return by_rule[rule]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_trouble_is_found_with_its_numbers_and_the_change_to_make(case: str) -> None:
+    evidence, rule, words, change = CASES[case]
+    finding = found(evidence, rule)
+    told = "\n".join([finding.summary, *finding.evidence])
+    assert [word for word in words if word not in told] == [], told
+    assert dict(finding.change) == (change or {})
+    assert finding.advice
+
+
+@pytest.mark.parametrize("case", [case for case, (_, _, _, change) in CASES.items() if change])
+def test_the_change_is_yaml_that_the_service_may_be_given(case: str) -> None:
+    evidence, rule, _, _ = CASES[case]
+    patch = yaml.safe_load(found(evidence, rule).patch)
+    assert patch.keys() == {"spec"}
+    changed = merged(evidence.body, patch)
+    assert api.parse(changed).spec != api.parse(evidence.body).spec
+
+
+def merged(into: Any, patch: Any) -> Any:
+    """As `kubectl patch --type=merge` does."""
+    if not isinstance(patch, dict) or not isinstance(into, dict):
+        return patch
+    return into | {key: merged(into.get(key), value) for key, value in patch.items()}
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        healthy(),
+        healthy(**GPU),
+        loaded(healthy(**GPU), {RUNNING: 20, USAGE: 0.5, UTILISED: {"0": 0.95}} | refused()),
+        loaded(healthy(), refused(http_400=0, http_429=0)),
+        loaded(healthy(), {WAITING: 2, RUNNING: 64}),
+        autoscaled("Starting"),
+        autoscaled("NoMetric", since="2026-01-01T11:59:00Z"),
+        loading("2026-01-01T11:58:00Z"),
+        not_ready("Starting", "pods are being created"),
+    ],
+)
+def test_nothing_is_found_in_a_service_that_is_well_or_on_its_way(evidence: Evidence) -> None:
+    assert findings(evidence) == []
+
+
+def test_an_invalid_spec_is_told_and_ends_no_rule() -> None:
+    evidence = replace(not_ready("InvalidSpec", "spec.replicas must be at least 0, got -1"), service=None)
+    assert [finding.rule for finding in findings(evidence)] == ["NotCarriedOut"]
+
+
+def test_a_queue_that_stands_still_is_found() -> None:
+    evidence = loaded(healthy(), {WAITING: 9, USAGE: 0.9}, before={WAITING: 9})
+    assert [finding.rule for finding in findings(evidence)] == ["QueueGrows"]
+
+
+def test_a_trouble_is_told_once() -> None:
+    evidence, *_ = CASES["the GPU's memory is used up"]
+    assert [finding.rule for finding in findings(evidence)] == ["GpuOutOfMemory"]
+    evidence, *_ = CASES["killed for want of memory"]
+    assert [finding.rule for finding in findings(evidence)] == ["PodOutOfMemory"]
+
+
+@pytest.mark.parametrize(
+    ("memory", "cache"), [("64Mi", None), ("1Gi", None), ("1500M", "16Mi"), ("1Gi", "512Mi"), ("64Gi", None)]
+)
+def test_a_larger_cache_leaves_the_pod_its_margin(memory: str, cache: str | None) -> None:
+    engine = {"kvCacheMemory": cache} if cache else {}
+    evidence = loaded(healthy(engine=engine, resources={"memory": memory}), {USAGE: 0.97})
+    patch = yaml.safe_load(found(evidence, "KvCacheFull").patch)
+    assert api.parse(merged(evidence.body, patch)).spec != api.parse(evidence.body).spec
+
+
+def test_what_is_critical_comes_first() -> None:
+    evidence = loaded(healthy(**CHATTY), refused(http_500=20, http_429=5))
+    assert [finding.rule for finding in findings(evidence)] == ["RequestsFail", "RateLimited", "DebugLog"]
+
+
+def test_every_finding_leads_to_a_section_of_the_page() -> None:
+    headings = re.findall(r"^## (.+)$", PAGE.read_text(), re.M)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    missing = {finding.more for evidence, *_ in CASES.values() for finding in findings(evidence)}
+    assert {more for more in missing if more.partition("#")[2] not in anchors} == set()
+
+
+def test_the_page_names_every_rule() -> None:
+    page = PAGE.read_text()
+    assert {rule for _, rule, _, _ in CASES.values() if f"`{rule}`" not in page} == set()
