@@ -16,7 +16,7 @@ PROCESSES = $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 1, 4))')
 PARALLEL = -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup programs demo demo-down test test-on-cluster test-on-api-server test-fast test-gpu soak lint generate verify bench cluster-up cluster-down clean
+.PHONY: help setup programs demo demo-down test test-on-cluster test-on-api-server test-without-cluster test-fast test-gpu soak lint generate verify bench bench-operator cluster-up cluster-down clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,15 +53,18 @@ demo-down: ## Remove what the demo made, the cluster included
 test: ## All tests that this machine can run, on a real cluster where it has one
 	@bash tools/cluster/prepare.sh
 	@$(MAKE) --no-print-directory verify lint
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-on-cluster test-on-api-server
-	$(BIN)/python -m pytest $(PARALLEL) -m "not cluster and not gpu"
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-on-cluster test-on-api-server test-without-cluster
 
-# These two wait for others most of the time, and have nothing in common.
+# The first two wait for others most of the time, and have nothing in common. The third takes what they leave of the
+# processors, and all of it once they are done.
 test-on-cluster:
 	$(BIN)/python -m pytest -m "cluster and not gpu" tests/e2e
 
 test-on-api-server:
 	$(BIN)/python -m pytest -m "cluster and not gpu" tests/unit
+
+test-without-cluster:
+	nice -n 10 $(BIN)/python -m pytest $(PARALLEL) -m "not cluster and not gpu"
 
 test-fast: $(READY) verify lint ## Style, types, and the tests that need neither a cluster nor patience
 	$(BIN)/python -m pytest $(PARALLEL) -m "not gpu and not cluster and not slow"
@@ -89,6 +92,9 @@ verify: $(READY) ## Fail when a generated file is out of date
 
 bench: $(READY) ## Measure the engine on this machine
 	for name in compare frontend scheduler memory batching chunked-prefill prefix kv-cache concurrency; do $(BIN)/octavo bench $$name || exit 1; done
+
+bench-operator: $(READY) ## Measure the operator with 1,000 services, on an API server of its own (a quarter of an hour)
+	$(BIN)/python tools/cluster/many_services.py
 
 cluster-up: ## Start the project's own Kubernetes cluster (Linux, root)
 	@$(PYTHON) tools/cluster/cluster.py up

@@ -4,7 +4,7 @@ import fcntl
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from patience import eventually
 from release import DEFINITION, NAME, OPERATOR, Release, put_definition_back
 
 FIRST, SECOND = f"{NAME}-one", f"{NAME}-two"
+GPU = "nvidia.com/gpu"
 CHAT = Path(__file__).parents[2] / "examples" / "chat.yaml"
 _numbers = itertools.count(1)
 
@@ -144,3 +145,20 @@ def name(kube: Kube, other: Kube) -> Iterator[str]:
     yield own
     for place in (kube, other):
         place.delete("llmservice", own)
+
+
+@pytest.fixture
+def say_gpus(kube: Kube) -> Iterator[Callable[[str | None], str]]:
+    """Makes a node say that it has so many GPUs, and returns its name; it has none again at the end."""
+    node: str = kube.all("nodes")[0]["metadata"]["name"]
+    if GPU in kube.all("nodes")[0]["status"]["allocatable"]:
+        pytest.skip("the cluster has GPUs")
+
+    def say_gpus(count: str | None) -> str:
+        status = {part: {GPU: count} for part in ("capacity", "allocatable")}
+        patch = json.dumps({"status": status})
+        kube.kubectl("patch", "node", node, "--subresource=status", "--type=merge", "--patch", patch)
+        return node
+
+    yield say_gpus
+    say_gpus(None)

@@ -13,7 +13,6 @@ pytestmark = pytest.mark.cluster
 # kind -> what its name has beyond the service's; the Deployment last, since its pods go with it
 OWNED = {
     "serviceaccount": "",
-    "configmap": "-dashboard",
     "service": "",
     "poddisruptionbudget": "",
     "horizontalpodautoscaler": "",
@@ -58,7 +57,7 @@ def test_deleted_children_are_back(kube: Kube, client: Client, chat: str) -> Non
 
 BAD_SPECS = [
     ({"model": {"uri": "builtin://smollm2"}, "replicas": 1001}, "spec.replicas", "1000", "1001"),
-    ({"model": {"uri": "s3://bucket/model"}}, "spec.model.uri", "must be builtin://NAME", "s3://bucket/model"),
+    ({"model": {"uri": "ftp://host/model"}}, "spec.model.uri", "must be builtin://NAME", "ftp://host/model"),
     (
         {"model": {"uri": "builtin://smollm2"}, "engine": {"blockSize": 24}},
         "spec.engine.blockSize",

@@ -1,12 +1,11 @@
 """What keeps pods from answering stands in Ready.message, with what to do about it."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from kube import Kube, llmservice
 from patience import eventually
-from stand_in import stand_in
+from stand_in import engine, stand_in
 
 pytestmark = pytest.mark.cluster
 
@@ -22,7 +21,11 @@ def test_root_causes(kube: Kube, name: str) -> None:
             ["cannot pull image octavo.local/none:1", "check spec.image"],
         ),
         f"{name}-memory": (
-            {"engine": {"kvCacheMemory": "64Mi"}, "resources": {"cpu": "100m", "memory": "200Mi"}},
+            {
+                "engine": {"kvCacheMemory": "64Mi"},
+                "resources": {"cpu": "100m", "memory": "200Mi"},
+                "podTemplate": {"spec": {"containers": [engine(command=["python3", "-c", "b'x' * 2**30"])]}},
+            },
             "OOMKilled",
             ["ran out of memory", "its limit is 200Mi", "raise spec.resources.memory"],
         ),
@@ -51,23 +54,6 @@ def test_root_causes(kube: Kube, name: str) -> None:
             assert reason in kube.kubectl("get", "llmservice", each)
     finally:
         kube.delete("llmservice", *troubles)
-
-
-@pytest.fixture
-def say_gpus(kube: Kube) -> Iterator[Callable[[str | None], str]]:
-    """Makes a node say that it has so many GPUs, and returns its name; it has none again at the end."""
-    node: str = kube.all("nodes")[0]["metadata"]["name"]
-    if GPU in kube.all("nodes")[0]["status"]["allocatable"]:
-        pytest.skip("the cluster has GPUs")
-
-    def say_gpus(count: str | None) -> str:
-        status = {part: {GPU: count} for part in ("capacity", "allocatable")}
-        patch = json.dumps({"status": status})
-        kube.kubectl("patch", "node", node, "--subresource=status", "--type=merge", "--patch", patch)
-        return node
-
-    yield say_gpus
-    say_gpus(None)
 
 
 def test_gpu_is_waited_for_and_asked_of_the_scheduler(kube: Kube, name: str, say_gpus: Callable[[str], str]) -> None:

@@ -59,6 +59,13 @@ def test_the_dockerfile_copies_inputs_only() -> None:
     assert copied <= set(images.INPUTS)
 
 
+def test_what_other_sources_made_is_replaced_and_nothing_else() -> None:
+    wanted = {"operator": "octavo.local/operator:2", "runtime": "octavo.local/runtime:2"}
+    older = {"octavo.local/operator:1", "octavo.local/runtime:0", "octavo.local/runtime:1"}
+    others = {"octavo.local/debian:bookworm-1", "octavo.local/pause:1", "example.com/model:1"}
+    assert images.replaced(wanted, {*wanted.values(), *older, *others}) == older
+
+
 def test_an_archive_of_a_program_holds_one_layer_and_its_name(tmp_path: Path) -> None:
     program = tmp_path / "pause"
     program.write_bytes(b"\x7fELF")
