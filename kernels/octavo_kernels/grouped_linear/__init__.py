@@ -4,6 +4,7 @@ What the formats of quantised checkpoints come down to: integers of 4 and 8 bits
 explains."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -52,12 +53,37 @@ def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None
         [rows, out], in x's dtype.
     """
     if x.device.type == "cuda":
-        from octavo_kernels.grouped_linear import triton
+        from octavo_kernels.grouped_linear import hopper, triton
 
+        if _is_hopper(x.device) and hopper.fits(x, weight):
+            return hopper.grouped_linear(x, weight, bias, out)
         return triton.grouped_linear(x, weight, bias, out)
     from octavo_kernels.grouped_linear import cpu
 
     return cpu.grouped_linear(x, weight, bias, out)
+
+
+def fp8_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """grouped_linear of x rounded to FP8 (e4m3), each row with a scale of its own, where `multiplies_fp8` says so: for
+    many rows twice as fast as in 16 bits."""
+    from octavo_kernels.grouped_linear import fp8_inputs
+
+    return fp8_inputs.grouped_linear(x, weight, bias, out)
+
+
+def multiplies_fp8(weight: GroupedWeights, dtype: torch.dtype) -> bool:
+    """Whether there is a product of FP8 by FP8 for a weight on its device: from Ada on, with a scale for each row, and
+    results in bfloat16."""
+    values, width = weight.values, weight.shape[1]
+    if values.device.type != "cuda" or torch.cuda.get_device_capability(values.device) < (8, 9):
+        return False
+    is_fp8 = values.dtype == torch.float8_e4m3fn and weight.group == (1, width)
+    return is_fp8 and dtype == torch.bfloat16 and width % 16 == 0 and len(values) % 16 == 0
+
+
+@lru_cache
+def _is_hopper(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) == (9, 0)
 
 
 def pack_halves(values: Tensor) -> Tensor:

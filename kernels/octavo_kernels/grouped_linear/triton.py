@@ -1,7 +1,8 @@
 """grouped_linear in Triton: a program reads a tile of the weight as it is stored, and unpacks it before its product.
 
 Few rows wait for the weights to come from memory: then the sums of a tile of columns are split over programs, until the
-GPU is full, and added up in order by another kernel, so that the same inputs bring the same bits."""
+GPU is full, and added up in order by another kernel, so that the same inputs bring the same bits. For many rows the
+weight is unpacked once, and multiplied by as any other."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
@@ -20,6 +21,7 @@ from octavo_kernels.grouped_linear import GroupedWeights
 PROGRAMS_PER_PROCESSOR = 4
 LEAST_STEPS = 4  # of a program's loop, below which splitting costs more than it brings
 MOST_SPLITS = 16
+MANY_ROWS = 129  # from so many on unpacking a weight for each tile of rows takes longer than writing it once
 
 
 class Tile(NamedTuple):
@@ -34,7 +36,6 @@ class Tile(NamedTuple):
 
 FEW_ROWS = Tile(16, 64, 128, 4, 4)
 SOME_ROWS = Tile(64, 64, 64, 4, 4)
-MANY_ROWS = Tile(128, 128, 64, 8, 3)
 FLOAT32_TILE = Tile(16, 32, 32, 4, 2)  # exact float32 has no tensor cores: its operands live in registers
 
 
@@ -199,33 +200,85 @@ def sum_kernel(
     tl.store(out + at, total.to(out.dtype.element_ty), mask=inside)
 
 
+@triton.jit
+def dequantize_kernel(
+    out,
+    weight,
+    WIDTH: tl.constexpr,
+    OUT: tl.constexpr,
+    GROUPS: tl.constexpr,
+    HIGH: tl.constexpr,
+    WIDE: tl.constexpr,
+    BITS: tl.constexpr,
+    IS_FP8: tl.constexpr,
+    OWN_BOOKS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    """A tile of the weight as it is: out [OUT, WIDTH]. Grid: (tiles of COLUMNS rows of it, tiles of DEPTH columns); the
+    rest: see `grouped_kernel`."""
+    wait_for_last(DEPENDENT)
+    column = (tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
+    is_column = column < OUT
+    first = tl.program_id(1) * DEPTH
+    depth = first + tl.arange(0, DEPTH)
+    if BITS == 4:
+        pair = first // 2 + tl.arange(0, DEPTH // 2)
+        there = (pair < WIDTH // 2)[:, None] & is_column[None, :]
+        packed = tl.load(weight.stored + column[None, :] * (WIDTH // 2) + pair[:, None], mask=there, other=0)
+        low = unpacked(
+            packed & 15, weight, 2 * pair, first, column, there, is_column, DEPTH, GROUPS, HIGH, WIDE, IS_FP8, OWN_BOOKS
+        )
+        high = unpacked(
+            packed >> 4,
+            weight,
+            2 * pair + 1,
+            first,
+            column,
+            there,
+            is_column,
+            DEPTH,
+            GROUPS,
+            HIGH,
+            WIDE,
+            IS_FP8,
+            OWN_BOOKS,
+        )
+        numbers = tl.join(low, high).permute(1, 0, 2).reshape(COLUMNS, DEPTH)
+    else:
+        there = (depth < WIDTH)[:, None] & is_column[None, :]
+        values = tl.load(weight.stored + column[None, :] * WIDTH + depth[:, None], mask=there, other=0)
+        numbers = unpacked(
+            values, weight, depth, first, column, there, is_column, DEPTH, GROUPS, HIGH, WIDE, IS_FP8, OWN_BOOKS
+        ).trans()
+    mask = is_column[:, None] & (depth < WIDTH)[None, :]
+    tl.store(out + column[:, None] * WIDTH + depth[None, :], numbers.to(out.dtype.element_ty), mask=mask)
+
+
 def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """See `octavo_kernels.grouped_linear`."""
     rows, (columns, width) = len(x), weight.shape
     out = torch.empty(rows, columns, dtype=x.dtype, device=x.device) if out is None else out
     if rows == 0:
         return out
+    if rows >= MANY_ROWS:
+        unpacked_weight = dequantize(weight, x.dtype)
+        if bias is None:
+            return torch.mm(x, unpacked_weight.t(), out=out)
+        return torch.addmm(bias, x, unpacked_weight.t(), out=out)
     tile = _tile(rows, x.dtype)
     programs = triton.cdiv(columns, tile.columns), triton.cdiv(rows, tile.rows)
     splits = _splits(programs[0] * programs[1], triton.cdiv(width, tile.depth), x.device)
     partials = out if splits == 1 else torch.empty(splits, rows, columns, dtype=torch.float32, device=x.device)
-    is_fp8 = weight.values.dtype == torch.float8_e4m3fn
-    values = weight.values.view(torch.uint8) if is_fp8 else weight.values
     grouped_kernel[(*programs, splits)](
         out,
         partials,
         x,
-        Stored(values, weight.scales, weight.zeros, weight.codebook),
+        _stored(weight),
         bias,
         rows,
-        WIDTH=width,
-        OUT=columns,
-        GROUPS=weight.scales.shape[1],
-        HIGH=weight.group[0],
-        WIDE=weight.group[1],
-        BITS=weight.bits,
-        IS_FP8=is_fp8,
-        OWN_BOOKS=weight.codebook is not None and weight.codebook.dim() == 2,
+        **_form(weight),
         SPLITS=splits,
         ROWS=tile.rows,
         COLUMNS=tile.columns,
@@ -242,12 +295,44 @@ def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None
     return out
 
 
+def dequantize(weight: GroupedWeights, dtype: torch.dtype) -> Tensor:
+    """[out, in] of that type."""
+    columns, width = weight.shape
+    out = torch.empty(columns, width, dtype=dtype, device=weight.values.device)
+    high, deep = 32, 128
+    dequantize_kernel[(triton.cdiv(columns, high), triton.cdiv(width, deep))](
+        out, _stored(weight), **_form(weight), COLUMNS=high, DEPTH=deep, **launch_options(out.device)
+    )
+    return out
+
+
+def _stored(weight: GroupedWeights) -> Stored:
+    is_fp8 = weight.values.dtype == torch.float8_e4m3fn
+    values = weight.values.view(torch.uint8) if is_fp8 else weight.values
+    return Stored(values, weight.scales, weight.zeros, weight.codebook)
+
+
+def _form(weight: GroupedWeights) -> dict[str, int | bool]:
+    """What a program knows of a weight when it is compiled."""
+    columns, width = weight.shape
+    return {
+        "WIDTH": width,
+        "OUT": columns,
+        "GROUPS": weight.scales.shape[1],
+        "HIGH": weight.group[0],
+        "WIDE": weight.group[1],
+        "BITS": weight.bits,
+        "IS_FP8": weight.values.dtype == torch.float8_e4m3fn,
+        "OWN_BOOKS": weight.codebook is not None and weight.codebook.dim() == 2,
+    }
+
+
 def _tile(rows: int, dtype: torch.dtype) -> Tile:
     if dtype == torch.float32:
         return FLOAT32_TILE
     if rows <= FEW_ROWS.rows:
         return FEW_ROWS
-    return SOME_ROWS if rows <= SOME_ROWS.rows else MANY_ROWS
+    return SOME_ROWS
 
 
 def _splits(programs: int, steps: int, device: torch.device) -> int:

@@ -19,6 +19,8 @@ from triton.runtime import JITFunction, driver
 
 import octavo_kernels
 from octavo_kernels import gpu
+from octavo_kernels.grouped_linear import GroupedWeights
+from octavo_kernels.grouped_linear import hopper as hopper_grouped
 from octavo_kernels.paged_decode import hopper
 from octavo_kernels.paged_prefill import hopper as hopper_prefill
 from octavo_kernels.skinny_linear import cases as skinny_cases
@@ -39,6 +41,8 @@ def forms(op: str, capability: int) -> Iterator[Callable[..., Any]]:
         yield hopper.paged_decode
     if op == "paged_prefill" and capability == 90:
         yield planned_prefill
+    if op == "grouped_linear" and capability == 90:
+        yield grouped_where_it_fits
 
 
 def planned_prefill(
@@ -56,6 +60,11 @@ def planned_prefill(
     if not options and hopper_prefill.fits(q.shape[1], k_cache):
         plan = hopper_prefill.HopperPrefillPlan(torch.zeros(len(seq_lens), 2, dtype=torch.int32))
         hopper_prefill.paged_prefill(q, k_cache, v_cache, block_tables, seq_lens, query_start, scale, plan, out)
+
+
+def grouped_where_it_fits(x: Tensor, weight: GroupedWeights, bias: Tensor | None, out: Tensor) -> None:
+    if hopper_grouped.fits(x, weight):
+        hopper_grouped.grouped_linear(x, weight, bias, out)
 
 
 def main(capability: int, selections: list[str]) -> None:

@@ -3,8 +3,18 @@
 import pytest
 import torch
 
-from octavo_kernels.grouped_linear import cpu
-from octavo_kernels.grouped_linear.cases import CASES, TINY_CASES, TOLERANCES, Case, error
+from octavo_kernels.comparison import largest_error
+from octavo_kernels.grouped_linear import cpu, fp8_linear, multiplies_fp8, reference
+from octavo_kernels.grouped_linear.cases import (
+    CASES,
+    HOPPER_CASES,
+    TINY_CASES,
+    TOLERANCES,
+    Case,
+    error,
+    on_device,
+    random_weights,
+)
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 
@@ -30,3 +40,49 @@ def test_triton(case: Case, dtype: torch.dtype) -> None:
     from octavo_kernels.grouped_linear import triton
 
     assert error(triton.grouped_linear, case, dtype, "cuda") <= TOLERANCES[dtype]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", HOPPER_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_hopper(case: Case, dtype: torch.dtype) -> None:
+    from octavo_kernels.grouped_linear import hopper
+
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
+    for _ in range(2):  # what programs leave for each other is as it was
+        assert error(hopper.grouped_linear, case, dtype, "cuda") <= TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("rows", [8, 16, 32, 64])
+@pytest.mark.parametrize("columns", [1, 576, 4096, 6144, 28672, 128_256])
+@pytest.mark.parametrize("width", [96, 4096, 14336])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_product_is_cut_to_what_a_processor_holds(rows: int, columns: int, width: int, bits: int) -> None:
+    from octavo_kernels.grouped_linear import hopper
+
+    cut = hopper.tiling(rows, columns, width, bits, processors=132)
+    stage = hopper.COLUMNS * hopper.DEPTH * bits // 8 + rows * hopper.DEPTH * 2
+    assert cut.stages * stage < (227 << 10) - 1024
+    assert (cut.splits - 1) * hopper.DEPTH < width
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize(("rows", "width", "columns"), [(1, 64, 32), (130, 4096, 6144), (300, 14336, 4096)])
+def test_fp8_inputs(rows: int, width: int, columns: int, has_bias: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = on_device(random_weights(Case("fp8", "fp8", rows, width, columns, (1, 0)), generator), "cuda")
+    if not multiplies_fp8(weight, torch.bfloat16):
+        pytest.skip("needs a GPU that multiplies FP8")
+    x = torch.randn(rows, width, generator=generator).to("cuda", torch.bfloat16)
+    bias = torch.randn(columns, generator=generator).to("cuda", torch.bfloat16) if has_bias else None
+    out = torch.full((rows, columns), torch.nan, dtype=torch.bfloat16, device="cuda")
+    fp8_linear(x, weight, bias, out)
+    oracle = reference.grouped_linear(reference.rounded_rows(x), weight, bias)
+    assert largest_error(out, oracle.to(torch.bfloat16)) <= TOLERANCES[torch.bfloat16]
+
+
+def test_fp8_is_multiplied_by_a_gpu_alone() -> None:
+    weight = random_weights(Case("fp8", "fp8", 1, 64, 32, (1, 0)), torch.Generator().manual_seed(0))
+    assert not multiplies_fp8(weight, torch.bfloat16)

@@ -113,7 +113,9 @@ def test_hopper(case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch)
         max_query_len: int,
         scale: float,
         out: Tensor,
+        causal: bool,
     ) -> Tensor:
+        assert causal
         assert hopper.fits(q.shape[1], k_cache)
         lengths = torch.stack([query_start.diff(), seq_lens], 1).cpu().numpy()
         plan = hopper.plan(lengths, q.device)
