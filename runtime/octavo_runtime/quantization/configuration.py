@@ -5,6 +5,7 @@ would, and is not known, is refused by name."""
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from octavo_runtime.quantization.scheme import Scheme, UnsupportedQuantization
@@ -70,11 +71,13 @@ def _fp8(config: Config) -> Scheme:
     if blocks is not None and not _are_sizes(blocks):
         raise _must_be("weight_block_size", "two sizes such as [128, 128]", blocks)
     kept = _parts(config, "modules_to_not_convert") or _parts(config, "ignored_layers")
-    return Scheme("fp8", 8, "fp8", (blocks[0], blocks[1]) if blocks else (1, 0), kept=(*kept, _HEAD))
+    group = (blocks[0], blocks[1]) if blocks else (1, 0)
+    rounds = config.get("activation_scheme") in ("dynamic", "static")
+    return Scheme("fp8", 8, "fp8", group, kept=(*kept, _HEAD), rounds_inputs=rounds)
 
 
 def _fbgemm_fp8(config: Config) -> Scheme:
-    return Scheme("fp8", 8, "fp8", kept=(*_parts(config, "modules_to_not_convert"), _HEAD))
+    return Scheme("fp8", 8, "fp8", kept=(*_parts(config, "modules_to_not_convert"), _HEAD), rounds_inputs=True)
 
 
 def _bitsandbytes(config: Config) -> Scheme:
@@ -107,7 +110,10 @@ def _compressed_tensors(config: Config) -> Scheme:
     weights = first.get("weights")
     if not isinstance(weights, dict):
         raise _must_be("weights", "an object", weights)
-    return _compressed(layout, weights, tuple(kept))
+    return replace(
+        _compressed(layout, weights, tuple(kept)),
+        rounds_inputs=(first.get("input_activations") or {}).get("type") == "float",
+    )
 
 
 def _compressed(layout: object, weights: Config, kept: tuple[str, ...]) -> Scheme:

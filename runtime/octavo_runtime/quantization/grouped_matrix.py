@@ -22,6 +22,7 @@ class GroupedMatrix:
     codebook: Tensor | None = None  # [16] or [rows, 16] float32
     order: Tensor | None = None  # [columns] int64: the input channel that a column is of; None: its own
     outliers: Tensor | None = None  # sparse [rows, columns] float32
+    rounds_inputs: bool = False  # a product of many rows may round what it is multiplied by to FP8
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -122,6 +123,7 @@ def concatenate_groups(parts: Sequence[GroupedMatrix]) -> GroupedMatrix | None:
         torch.cat(codebooks) if codebooks else None,
         parts[0].order,
         torch.cat(outliers) if outliers else None,
+        all(part.rounds_inputs for part in parts),
     )
 
 
@@ -133,7 +135,7 @@ def quantize_rows(weight: Tensor, values: Values) -> GroupedMatrix:
     scales = (weight.abs().amax(dim=1, keepdim=True) / most).clamp(min=1e-10)
     numbers = weight / scales
     stored = numbers.to(torch.float8_e4m3fn) if values == "fp8" else numbers.round_().to(torch.int8)
-    return GroupedMatrix(stored, scales, (1, weight.shape[1]))
+    return GroupedMatrix(stored, scales, (1, weight.shape[1]), rounds_inputs=values == "fp8")
 
 
 def _are_alike(one: GroupedMatrix, other: GroupedMatrix) -> bool:

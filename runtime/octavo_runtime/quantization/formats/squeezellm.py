@@ -27,15 +27,17 @@ def _parts(weight: Weight, has: Has) -> dict[str, Part]:
 
 
 def _read(weight: Weight, has: Has, get: Get) -> GroupedMatrix:
-    outliers = torch.sparse_coo_tensor(torch.empty(2, 0, dtype=torch.int64), torch.empty(0), tuple(weight))
+    outliers = torch.sparse_coo_tensor(
+        torch.empty(2, 0, dtype=torch.int64), torch.empty(0), tuple(weight), check_invariants=True
+    )
     if has("rows"):
         counts = get("rows").long().diff()
         at = torch.stack((torch.arange(weight.rows).repeat_interleave(counts), get("cols").long()))
-        outliers = outliers + torch.sparse_coo_tensor(at, get("vals").float(), tuple(weight))
+        outliers = outliers + torch.sparse_coo_tensor(at, get("vals").float(), tuple(weight), check_invariants=True)
     if has("full_rows"):
         whole, rows = get("full_rows").float().T, get("full_row_indices").long()
         at = torch.stack((rows.repeat_interleave(weight.columns), torch.arange(weight.columns).repeat(len(rows))))
-        outliers = outliers + torch.sparse_coo_tensor(at, whole.flatten(), tuple(weight))
+        outliers = outliers + torch.sparse_coo_tensor(at, whole.flatten(), tuple(weight), check_invariants=True)
     outliers = outliers.coalesce()
     return GroupedMatrix(
         unpack_words(get("qweight").T.contiguous(), 4),
