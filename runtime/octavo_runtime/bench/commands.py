@@ -39,6 +39,11 @@ MaxSeqs = Annotated[int, _number("Most sequences computed in one step.", 1, 4096
 MaxModelLen = Annotated[int, _number("Longest sequence served.", 16, 4_194_304)]
 BatchedTokens = Annotated[int | None, typer.Option(help="Most tokens of a step. Default: the engine's.")]
 Cache = Annotated[str | None, typer.Option(help="Size of the KV cache. Default: the engine's.")]
+Weights = Annotated[
+    str, typer.Option(help="auto (the model's own), int4 (groups of 128; a known shape's), int8 or fp8.")
+]
+CacheDtype = Annotated[str, typer.Option(help="auto, fp8 or int8: the numbers of the KV cache.")]
+Ranks = Annotated[int, _number("Devices that share the model.", 1, 64)]
 Peers = Annotated[
     str, typer.Option(help="Figures to compare with: auto (those saved for this device), none or a file.")
 ]
@@ -228,10 +233,13 @@ def offline(
         "sharegpt,1024x128,prefix"
     ),
     model: Shape = _SHAPE,
+    weights: Weights = "auto",
     max_num_seqs: MaxSeqs = 256,
     max_num_batched_tokens: BatchedTokens = None,
     max_model_len: MaxModelLen = 32768,
     kv_cache_memory: Cache = None,
+    kv_cache_dtype: CacheDtype = "auto",
+    tensor_parallel_size: Ranks = 1,
     dtype: Dtype = "auto",
     peers: Peers = "auto",
     save: Save = None,
@@ -241,8 +249,16 @@ def offline(
     """Throughput: requests that arrive at once, until the last one ends; greedy."""
     from octavo_runtime.bench.offline import run
 
-    settings = _settings(max_num_seqs, max_num_batched_tokens, max_model_len, kv_cache_memory, dtype)
-    run(model, settings, workloads, peers, save, profile, as_json=as_json)
+    settings = _settings(
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_model_len=max_model_len,
+        kv_cache_memory=kv_cache_memory,
+        kv_cache_dtype=kv_cache_dtype,
+        tensor_parallel_size=tensor_parallel_size,
+        dtype=dtype,
+    )
+    run(model, weights, settings, workloads, peers, save, profile, as_json=as_json)
     return 0
 
 
@@ -253,10 +269,13 @@ def serve(
     ),
     rates: Annotated[str, typer.Option(help="Requests a second, Poisson processes; 0: all at once.")] = "0",
     model: Shape = _SHAPE,
+    weights: Weights = "auto",
     max_num_seqs: MaxSeqs = 256,
     max_num_batched_tokens: BatchedTokens = None,
     max_model_len: MaxModelLen = 32768,
     kv_cache_memory: Cache = None,
+    kv_cache_dtype: CacheDtype = "auto",
+    tensor_parallel_size: Ranks = 1,
     dtype: Dtype = "auto",
     peers: Peers = "auto",
     save: Save = None,
@@ -265,8 +284,16 @@ def serve(
     """Throughput and latencies over HTTP: the requests of `offline`, streamed."""
     from octavo_runtime.bench.serve import run
 
-    settings = _settings(max_num_seqs, max_num_batched_tokens, max_model_len, kv_cache_memory, dtype)
-    run(model, settings, workloads, rates, peers, save, as_json=as_json)
+    settings = _settings(
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_model_len=max_model_len,
+        kv_cache_memory=kv_cache_memory,
+        kv_cache_dtype=kv_cache_dtype,
+        tensor_parallel_size=tensor_parallel_size,
+        dtype=dtype,
+    )
+    run(model, weights, settings, workloads, rates, peers, save, as_json=as_json)
     return 0
 
 
@@ -276,10 +303,13 @@ def latency(
         "1@128,1@2048,8@512,32@512,128@512,256@512,8@16384"
     ),
     model: Shape = _SHAPE,
+    weights: Weights = "auto",
     max_num_seqs: MaxSeqs = 256,
     max_num_batched_tokens: BatchedTokens = None,
     max_model_len: MaxModelLen = 32768,
     kv_cache_memory: Cache = None,
+    kv_cache_dtype: CacheDtype = "auto",
+    tensor_parallel_size: Ranks = 1,
     dtype: Dtype = "auto",
     peers: Peers = "auto",
     save: Save = None,
@@ -289,20 +319,22 @@ def latency(
     """Time to the first token of requests that arrive together, and from token to token."""
     from octavo_runtime.bench.latency import run
 
-    settings = _settings(max_num_seqs, max_num_batched_tokens, max_model_len, kv_cache_memory, dtype)
-    run(model, settings, points, peers, save, profile, as_json=as_json)
+    settings = _settings(
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_model_len=max_model_len,
+        kv_cache_memory=kv_cache_memory,
+        kv_cache_dtype=kv_cache_dtype,
+        tensor_parallel_size=tensor_parallel_size,
+        dtype=dtype,
+    )
+    run(model, weights, settings, points, peers, save, profile, as_json=as_json)
     return 0
 
 
-def _settings(
-    max_num_seqs: int, max_num_batched_tokens: int | None, max_model_len: int, kv_cache_memory: str | None, dtype: str
-) -> dict[str, object]:
-    settings: dict[str, object] = {"max_num_seqs": max_num_seqs, "max_model_len": max_model_len, "dtype": dtype}
-    if max_num_batched_tokens is not None:
-        settings["max_num_batched_tokens"] = max_num_batched_tokens
-    if kv_cache_memory is not None:
-        settings["kv_cache_memory"] = kv_cache_memory
-    return settings
+def _settings(**options: object) -> dict[str, object]:
+    """The engine's settings, without those that are left to it."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 @bench.command()

@@ -19,12 +19,20 @@ from octavo_kernels.paged_prefill import paged_prefill, plan_prefill
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.rows import Peer, Row, find_peer, publish, save
 from octavo_runtime.config.options import BadOption
-from octavo_runtime.layers.linear import build_linear
+from octavo_runtime.layers.linear import StoredWeight, build_linear
 from octavo_runtime.models.loading.config_json import spec_from_config
+from octavo_runtime.models.loading.dummy_weights import random_matrix
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.known_models import find_config
+from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
+from octavo_runtime.quantization.scheme import Scheme
 
 ROWS = (1, 8, 32, 64, 128, 256)
+NARROW = {
+    "int4": Scheme("awq", 4, group=(1, 128), has_zeros=True),
+    "int8": Scheme("int-quantized", 8),
+    "fp8": Scheme("float-quantized", 8, "fp8"),
+}
 DECODES = tuple(
     (batch, context)
     for batch, contexts in {
@@ -80,25 +88,43 @@ def _read_speed() -> float:
 
 
 def _products(spec: ModelSpec, read: float) -> Iterator[Row]:
+    """In 16 bits, and those of the layers in fewer too."""
+    layer, head = _layer_shapes(spec), {"head": (spec.vocab_size, spec.hidden_size)}
+    for name, shape in (layer | head).items():
+        yield from _product(name, shape, lambda rows, columns: _random(rows, columns) * 0.02, read)
+    generator = torch.Generator("cuda").manual_seed(0)
+    for kind, scheme in NARROW.items():
+        for name, shape in layer.items():
+            yield from _product(f"{name}, {kind}", shape, partial(_narrow, scheme, generator), read)
+
+
+def _product(
+    name: str, shape: tuple[int, int], weight: Callable[[int, int], StoredWeight], read: float
+) -> Iterator[Row]:
     """of_read: the share of the memory's speed at which the weights come."""
-    hidden, inner = spec.hidden_size, spec.intermediate_size
-    shapes = {
+    device = torch.device("cuda")
+    linears = [build_linear(weight(*shape), None, device, torch.bfloat16)]
+    size = linears[0].num_bytes
+    linears += [build_linear(weight(*shape), None, device, torch.bfloat16) for _ in range(_copies(size) - 1)]
+    for count in ROWS:
+        x = _random(count, shape[1])
+        seconds = _seconds([partial(linear, x) for linear in linears])
+        figures = {"us": seconds * 1e6, "gb_s": size / seconds / 1e9, "of_read": size / seconds / read}
+        yield Row(f"{name} x {count}", figures | {"tflop_s": 2 * math.prod(shape) * count / seconds / 1e12})
+
+
+def _narrow(scheme: Scheme, generator: torch.Generator, rows: int, columns: int) -> GroupedMatrix:
+    return random_matrix(scheme, rows, columns, generator)
+
+
+def _layer_shapes(spec: ModelSpec) -> dict[str, tuple[int, int]]:
+    hidden = spec.hidden_size
+    return {
         **_projections(spec),
         "output": (hidden, spec.num_heads * spec.attended_dim),
         "gate, up": (spec.gate_up_size, hidden),
-        "down": (hidden, inner),
-        "head": (spec.vocab_size, hidden),
+        "down": (hidden, spec.intermediate_size),
     }
-    for name, shape in shapes.items():
-        size = 2 * math.prod(shape)
-        weights = [_random(*shape) * 0.02 for _ in range(_copies(size))]
-        linears = [build_linear(weight, None, weight.device, weight.dtype) for weight in weights]
-        for count in ROWS:
-            x = _random(count, shape[1])
-            seconds = _seconds([partial(linear, x) for linear in linears])
-            figures = {"us": seconds * 1e6, "gb_s": size / seconds / 1e9, "of_read": size / seconds / read}
-            yield Row(f"{name} x {count}", figures | {"tflop_s": size * count / seconds / 1e12})
-        del weights, linears
 
 
 def _projections(spec: ModelSpec) -> dict[str, tuple[int, int]]:

@@ -18,6 +18,7 @@ _TOKENS = 129
 
 def run(
     model: str,
+    weights: str,
     settings: dict[str, object],
     points: str,
     peers: str,
@@ -28,7 +29,7 @@ def run(
 ) -> list[Row]:
     """Measures and prints each of the comma-separated `points`: REQUESTS@CONTEXT."""
     chosen = [_parse(point.strip()) for point in points.split(",")]
-    with served(model) as (opened, needed):
+    with served(model, weights) as (opened, needed):
         engine = Engine(configure(opened, **settings, **needed))
         for requests, context in chosen:
             fitted(engine, equal_lengths(requests, context, _TOKENS, 0))

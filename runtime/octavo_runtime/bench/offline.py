@@ -19,6 +19,7 @@ SETTLE_SEED = 9
 
 def run(
     model: str,
+    weights: str,
     settings: dict[str, object],
     workloads: str,
     peers: str,
@@ -29,7 +30,7 @@ def run(
 ) -> list[Row]:
     """Measures and prints each of the comma-separated `workloads`."""
     chosen = {name.strip(): workload(name.strip()) for name in workloads.split(",")}
-    with served(model) as (opened, needed):
+    with served(model, weights) as (opened, needed):
         config = configure(opened, **settings, **needed)
         engine = Engine(config)
         jobs = {name: fitted(engine, listed) for name, listed in chosen.items()}

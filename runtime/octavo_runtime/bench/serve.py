@@ -28,6 +28,7 @@ _IDLE_SECONDS = 5.0  # an idle engine captures a GPU's graphs
 
 def run(
     model: str,
+    weights: str,
     settings: dict[str, object],
     workloads: str,
     rates: str,
@@ -40,7 +41,7 @@ def run(
     chosen = {name.strip(): workload(name.strip()) for name in workloads.split(",")}
     arrivals = {rate: _rate(rate) for rate in (word.strip() for word in rates.split(","))}
     check_lengths(chain(*chosen.values()), int(str(settings["max_model_len"])))
-    with served(model) as (opened, needed):
+    with served(model, weights) as (opened, needed):
         vocabulary = find_spec(opened).vocab_size
         if needed:
             _write_tokenizer(Path(opened), vocabulary)

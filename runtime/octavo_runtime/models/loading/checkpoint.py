@@ -11,6 +11,7 @@ from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.encoder import Encoder
 from octavo_runtime.models.kv_scales import CACHE_TYPES, stored_scales, with_scaled_cache
 from octavo_runtime.models.loading.config_json import spec_from_folder
+from octavo_runtime.models.loading.dummy_weights import dummy_reader
 from octavo_runtime.models.loading.encoder_weights import build_encoder, encoder_shapes
 from octavo_runtime.models.loading.end_tokens import tokenizer_end
 from octavo_runtime.models.loading.experts import in_stored_form
@@ -23,7 +24,7 @@ from octavo_runtime.models.loading.sharding import places_of_heads, sharded
 from octavo_runtime.models.loading.stored_tensors import ReadTensor
 from octavo_runtime.models.loading.text_heads import SCORE, read_text_head
 from octavo_runtime.models.loading.text_task import text_task
-from octavo_runtime.models.loading.weights import EMBEDDING, HEAD, build_decoder, dummy_reader, tensor_shapes
+from octavo_runtime.models.loading.weights import EMBEDDING, HEAD, build_decoder, tensor_shapes
 from octavo_runtime.models.served import as_served
 from octavo_runtime.models.shards import shard
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
@@ -46,7 +47,7 @@ def load_model(
     spec = as_served(spec, config)
     cache_type = CACHE_TYPES.get(config.kv_cache_dtype)
     if config.load_format == "dummy":
-        decoder = _built(spec, dummy_reader(device, dtype, config.seed or 0), device, dtype, group)
+        decoder = _built(spec, dummy_reader(spec, device, dtype, config.seed or 0), device, dtype, group)
         return decoder if cache_type is None else with_scaled_cache(decoder, None, cache_type)
     if packed is not None:
         if config.quantization in ("fp8", "int8"):
@@ -77,7 +78,7 @@ def load_encoder(config: EngineConfig, files: ModelFiles, device: torch.device, 
     assert spec.encoder is not None
     task = text_task(files.folder, spec)
     if config.load_format == "dummy":
-        return build_encoder(spec, dummy_reader(device, dtype, config.seed or 0), TextHead(), task, device, dtype)
+        return build_encoder(spec, dummy_reader(spec, device, dtype, config.seed or 0), TextHead(), task, device, dtype)
     checkpoint = SafetensorsFolder(files.folder, spec.unread, ((spec.encoder.prefix, ""),))
     checkpoint.check(encoder_shapes(spec))
     text_head = read_text_head(files.folder, spec, checkpoint.read, HEAD, device)

@@ -302,17 +302,3 @@ def _reordered(stored: _Stored, order: torch.Tensor) -> _Stored:
 def _widened(norm: Any) -> Any:
     """An RMSNorm with its weight in float32; None of None."""
     return None if norm is None else replace(norm, weight=norm.weight.float())
-
-
-def dummy_reader(device: torch.device, dtype: torch.dtype, seed: int) -> ReadTensor:
-    """A source of random weights (norms are ones), to measure a model's shape without its checkpoint."""
-    generator = torch.Generator(device).manual_seed(seed)
-
-    def read(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        if name.endswith(("_blocks", "_scales")):
-            return torch.full(shape, 120, device=device, dtype=torch.uint8)
-        if "norm" in name:
-            return torch.ones(shape, device=device, dtype=dtype)
-        return torch.empty(shape, device=device, dtype=dtype).normal_(0.0, 0.02, generator=generator)
-
-    return read

@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_models import SHAPES, save
 
-from octavo_runtime.bench import kernels, serve
+from octavo_runtime.bench import kernels, latency, serve
 from octavo_runtime.bench.jobs import Job
 from octavo_runtime.bench.offline_requests import equal_lengths, shared_prefix, sharegpt, workload
 from octavo_runtime.bench.rows import find_peer
@@ -69,7 +69,8 @@ def test_kernels_are_measured(tmp_path):
     command = [sys.executable, "-m", "octavo_runtime", "bench", "kernels", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     rows = json.loads(done.stdout)["rows"]
-    assert len(rows) == 1 + 5 * len(kernels.ROWS) + len(kernels.DECODES) + len(kernels.PREFILLS)
+    products = 5 + 4 * len(kernels.NARROW)
+    assert len(rows) == 1 + products * len(kernels.ROWS) + len(kernels.DECODES) + len(kernels.PREFILLS)
     assert all(row[figure] > 0 for row in rows for figure in row.keys() - {"name"})
     assert find_peer(str(tmp_path / "saved.json"), "any").rows.keys() == {row["name"] for row in rows}
 
@@ -129,9 +130,23 @@ def test_the_same_requests_over_http(bench):
 @pytest.mark.parametrize("rates", ["", "x", "-1", "10001", "nan"])
 def test_other_rates_are_refused(rates):
     with pytest.raises(BadOption, match="rates: must be numbers from 0"):
-        serve.run("builtin://smollm2", {"max_model_len": 64}, "16x4:3", rates, "none", None, as_json=True)
+        serve.run("builtin://smollm2", "auto", {"max_model_len": 64}, "16x4:3", rates, "none", None, as_json=True)
 
 
 def test_requests_longer_than_what_is_served_are_refused():
     with pytest.raises(BadOption, match="max_model_len: must be at least 65 for these requests, got 64"):
-        serve.run("builtin://smollm2", {"max_model_len": 64}, "60x5:3", "0", "none", None, as_json=True)
+        serve.run("builtin://smollm2", "auto", {"max_model_len": 64}, "60x5:3", "0", "none", None, as_json=True)
+
+
+@pytest.mark.parametrize(("weights", "allowed"), [("int3", "auto, int4, int8, fp8"), ("int4", "auto, int8 or fp8")])
+def test_other_weights_are_refused(weights, allowed):
+    with pytest.raises(BadOption, match=f"weights: must be (one of )?{allowed}.*got '{weights}'"):
+        latency.run("builtin://smollm2", weights, {}, "1@8", "none", None, None, as_json=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["int4", "int8"])
+def test_a_known_shape_in_fewer_bits(bench, weights):
+    options = ["--model", "HuggingFaceTB/SmolLM2-135M", "--max-model-len", "256", "--kv-cache-memory", "100Mi"]
+    [row] = bench("latency", "--points", "1@8", "--weights", weights, *options, "--json")
+    assert row["itl_ms"] > 0

@@ -1,0 +1,67 @@
+"""Random weights, to measure a model's shape without its checkpoint."""
+
+import torch
+
+from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor
+from octavo_runtime.models.loading.weights import layer_projections
+from octavo_runtime.models.spec import ModelSpec
+from octavo_runtime.models.tensor_names import layer_prefix
+from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
+from octavo_runtime.quantization.scheme import Scheme
+
+_SPREAD = 0.02
+_DEVIATIONS = {4: 4.6, 8: 74.0}  # of integers that are all as likely, by bits
+
+
+def dummy_reader(spec: ModelSpec, device: torch.device, dtype: torch.dtype, seed: int) -> ReadTensor:
+    """A source of random weights (norms are ones), of projections in as few bits as the spec says."""
+    generator = torch.Generator(device).manual_seed(seed)
+    scheme = spec.quantization
+    narrow = _stored_narrow(spec, scheme) if scheme is not None and not scheme.at_load else frozenset()
+
+    def read(name: str, shape: tuple[int, ...]) -> StoredTensor:
+        if scheme is not None and name in narrow:
+            return random_matrix(scheme, shape[0], shape[1], generator)
+        if name.endswith(("_blocks", "_scales")):
+            return torch.full(shape, 120, device=device, dtype=torch.uint8)
+        if "norm" in name:
+            return torch.ones(shape, device=device, dtype=dtype)
+        return torch.empty(shape, device=device, dtype=dtype).normal_(0.0, _SPREAD, generator=generator)
+
+    return read
+
+
+def _stored_narrow(spec: ModelSpec, scheme: Scheme) -> frozenset[str]:
+    if spec.encoder is not None:
+        return frozenset()
+    modules = (
+        layer_prefix(index) + name
+        for index in range(spec.num_layers)
+        for part in layer_projections(spec, index)
+        for name in part.rows
+    )
+    return frozenset(f"{module}.weight" for module in modules if scheme.covers(module))
+
+
+def random_matrix(scheme: Scheme, rows: int, columns: int, generator: torch.Generator) -> GroupedMatrix:
+    """A weight whose numbers have a deviation of about _SPREAD, without outliers or an order of its columns."""
+    device = generator.device
+    high, wide = scheme.group[0] or rows, scheme.group[1] or columns
+    groups = -(-rows // high), -(-columns // wide)
+    zeros = codebook = None
+    if scheme.values == "fp8":
+        values = torch.empty(rows, columns, device=device).normal_(generator=generator).to(torch.float8_e4m3fn)
+        deviation = 1.0
+    elif scheme.values == "codes":
+        values = torch.randint(0, 16, (rows, columns), device=device, dtype=torch.uint8, generator=generator)
+        codebook, deviation = torch.linspace(-1, 1, 16, device=device), 0.6
+    else:
+        first, kind = (0, torch.uint8) if scheme.bits == 4 else (-128, torch.int8)
+        values = torch.randint(
+            first, first + 2**scheme.bits, (rows, columns), device=device, dtype=kind, generator=generator
+        )
+        deviation = _DEVIATIONS[scheme.bits]
+        if scheme.bits == 4 or scheme.has_zeros:
+            zeros = torch.full((rows, groups[1]), 8.0 if scheme.bits == 4 else 0.0, device=device)
+    scales = torch.full(groups, _SPREAD / deviation, device=device)
+    return GroupedMatrix(values, scales, (high, wide), zeros, codebook)
