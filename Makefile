@@ -64,7 +64,7 @@ test-on-api-server:
 	$(BIN)/python -m pytest -m "cluster and not gpu" tests/unit
 
 test-without-cluster:
-	nice -n 10 $(BIN)/python -m pytest $(PARALLEL) -m "not cluster and not gpu"
+	nice -n 10 $(BIN)/python -m pytest $(PARALLEL) --durations=25 -m "not cluster and not gpu"
 
 test-fast: $(READY) verify lint ## Style, types, and the tests that need neither a cluster nor patience
 	$(BIN)/python -m pytest $(PARALLEL) -m "not gpu and not cluster and not slow"
