@@ -13,7 +13,7 @@ from octavo_kernels.paged_prefill import plan_prefill
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.layers.latent_expansion import Expansion
 from octavo_runtime.layers.linear import Linear
-from octavo_runtime.layers.norm import RMSNorm
+from octavo_runtime.layers.norm import HeadNorm
 from octavo_runtime.layers.rotary import RotaryEmbedding
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ class Attention:
     num_kv_heads: int
     head_dim: int
     scale: float
-    q_norm: RMSNorm | None = None
-    k_norm: RMSNorm | None = None
+    q_norm: HeadNorm | None = None
+    k_norm: HeadNorm | None = None
     window: int | None = None
     softcap: float | None = None
     sinks: Tensor | None = None

@@ -10,6 +10,16 @@ from torch.nn.functional import layer_norm
 from octavo_kernels import add_rms_norm, rms_norm
 
 
+class HeadNorm(Protocol):
+    """Queries or keys [tokens, heads, head_dim], normalised, in the type of the norm's weight."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of memory that the weights take."""
+
+    def heads(self, states: Tensor) -> Tensor: ...
+
+
 class Norm(Protocol):
     """The residual stream [tokens, hidden] as the layers read it, in the type of their weights, once `added`, where
     there is any, is added to it in place."""
@@ -78,3 +88,20 @@ class RMSNorm:
         weight: [head_dim] or [heads * head_dim]."""
         whole = states if len(self.weight) == states.shape[2] else states.flatten(1)
         return rms_norm(whole, self.weight, self.eps, offset=self.offset).view(states.shape)
+
+
+@dataclass(frozen=True)
+class HeadLayerNorm:
+    """A LayerNorm without bias of each head by itself. weight: [heads, head_dim]."""
+
+    weight: Tensor
+    eps: float
+
+    @property
+    def num_bytes(self) -> int:
+        return self.weight.nbytes
+
+    def heads(self, states: Tensor) -> Tensor:
+        """See HeadNorm. Computed in float32."""
+        normed = layer_norm(states.float(), states.shape[-1:], eps=self.eps)
+        return (normed * self.weight).to(self.weight.dtype)

@@ -82,6 +82,7 @@ class ConfigFields(BaseModel):
     sliding_window_pattern: _Layers = 6
     qkv_bias: bool = True
     use_qk_norm: bool = False
+    qk_layernorm: bool = False
     lm_head_bias: bool = False
     rotary_dim: _Size | None = None
     # Of mixtures of experts. Each family has names of its own for the same.

@@ -1,5 +1,6 @@
 """ModelSpec: a family of models described as data. Free of torch."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -76,6 +77,7 @@ class ModelSpec:
     qk_norm: bool = False  # queries and keys are normalised, each head by itself, before they are turned
     qk_norm_spans_heads: bool = False  # that norm is one of all heads together
     qk_norm_follows_rope: bool = False  # they are normalised after they are turned
+    qk_layer_norm: bool = False  # that norm is a LayerNorm without bias, each head with weights of its own
     rotary_dim: int | None = None  # entries of a head that are turned, the first ones; None: all
     interleaved_rope: bool = False  # the rows of queries and keys are stored to turn neighbours instead of halves
     unrotated_layers: frozenset[int] = frozenset()  # layers without a rotary embedding
@@ -119,10 +121,17 @@ class ModelSpec:
         return self.head_dim if self.rotary_dim is None else self.rotary_dim
 
     @property
-    def qk_norm_sizes(self) -> tuple[int, int]:
-        """Weights of the norms of queries and of keys; 0 where there are none."""
-        heads = (self.num_heads, self.num_kv_heads) if self.qk_norm_spans_heads else (1, 1)
-        return heads[0] * self.head_dim * self.qk_norm, heads[1] * self.head_dim * self.qk_norm
+    def qk_norm_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of the weights that queries and keys are normalised with, where they are."""
+        heads, kv_heads, dim = self.num_heads, self.num_kv_heads, self.head_dim
+        if self.qk_layer_norm:
+            return (heads, dim), (kv_heads, dim)
+        return ((heads * dim,), (kv_heads * dim,)) if self.qk_norm_spans_heads else ((dim,), (dim,))
+
+    @property
+    def qk_norm_size(self) -> int:
+        """Weights of the norms of a layer's queries and keys."""
+        return sum(map(math.prod, self.qk_norm_shapes)) if self.qk_norm else 0
 
     @property
     def learned_positions(self) -> int:
@@ -162,7 +171,9 @@ class ModelSpec:
     def consists_of_loops(self) -> bool:
         """Whether all that a layer computes between its projections is what a CPU has loops of its own for."""
         normed = self.tensors.attention_norm is not None and self.tensors.mlp_norm is not None
-        is_plain = self.experts is None and self.latent is None and not self.qk_norm_follows_rope
+        is_plain = (
+            self.experts is None and self.latent is None and not (self.qk_norm_follows_rope or self.qk_layer_norm)
+        )
         return self.norm == "rms" and normed and self.is_gated and not self.is_parallel and is_plain
 
 

@@ -31,7 +31,8 @@ class ExpertNames:
 @dataclass(frozen=True)
 class TensorNames:
     """Names below `model.layers.N.`, as transformers' Llama has them. A norm without a name is not there. Projections
-    that run as one stand together; a checkpoint that stores them as one has one name for them."""
+    that run as one stand together; a checkpoint that stores them as one has one name for them. In the names of norms of
+    queries and keys `{}` is a head's number; without it one tensor holds all."""
 
     attention_norm: str | None = "input_layernorm"
     attention_post_norm: str | None = None  # of what attention adds to the residual stream

@@ -194,7 +194,7 @@ def _parameters(spec: ModelSpec, experts: int) -> int:
     hidden, inner = spec.hidden_size, spec.intermediate_size
     norm = hidden * (1 + spec.norm_bias)
     layer = len(spec.tensors.stream_norms) * norm + projected_parameters(spec)
-    layer += spec.qkv_size * spec.qkv_bias + hidden * spec.output_bias + sum(spec.qk_norm_sizes)
+    layer += spec.qkv_size * spec.qkv_bias + hidden * spec.output_bias + spec.qk_norm_size
     layer += _latent_vectors(spec)
     mlp = hidden * (spec.gate_up_size + inner) + (spec.gate_up_size + hidden) * spec.mlp_bias
     scored = spec.head_size or spec.vocab_size

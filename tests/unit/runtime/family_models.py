@@ -166,6 +166,7 @@ FAMILIES = {
     "command r, biases": CohereConfig(
         **{**SEVEN_HEADS, "hidden_size": 560, "pad_token_id": 0}, attention_bias=True, tie_word_embeddings=False
     ),
+    "command r plus": CohereConfig(**TIED, logit_scale=0.25, use_qk_norm=True),
     "command r7b": Cohere2Config(**{**TIED, "num_hidden_layers": 5}, sliding_window=21, logit_scale=0.3),
     "starcoder 2": Starcoder2Config(**TIED),
     "starcoder 2, window": Starcoder2Config(
@@ -175,6 +176,7 @@ FAMILIES = {
     "stablelm, side by side": StableLmConfig(
         **{**SEVEN_HEADS, "hidden_size": 560}, use_parallel_residual=True, use_qkv_bias=True
     ),
+    "stablelm, 12b": StableLmConfig(**TIED, partial_rotary_factor=0.25, use_parallel_residual=True, qk_layernorm=True),
     "granite": GraniteConfig(
         **SMALL, embedding_multiplier=6.0, attention_multiplier=0.1, residual_multiplier=0.22, logits_scaling=4.0
     ),

@@ -31,7 +31,7 @@ def write_converted(path: Path, model: PreTrainedModel, kind: gguf.GGMLQuantizat
     _write_multipliers(writer, config, architecture)
     writer.add_eos_token_id(config.eos_token_id)
     _round(model, kind)
-    for name, tensor in model.state_dict().items():
+    for name, tensor in _with_heads_together(model.state_dict()).items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
         for own, values in _converted(name, tensor.detach().float().numpy(), config, architecture):
@@ -42,6 +42,15 @@ def write_converted(path: Path, model: PreTrainedModel, kind: gguf.GGMLQuantizat
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _with_heads_together(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Norms that a model holds for each head are one tensor in a file."""
+    of_heads: dict[str, list[torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        stem, numbered, _ = name.partition(".norms.")
+        of_heads.setdefault(f"{stem}.weight" if numbered else name, []).append(tensor)
+    return {name: found[0] if len(found) == 1 else torch.stack(found) for name, found in of_heads.items()}
 
 
 def _round(model: PreTrainedModel, kind: gguf.GGMLQuantizationType) -> None:

@@ -23,6 +23,8 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
         interleaved_rope=True,
         mlp_bias=False,
         logits_divisor=1 / fields.logit_scale,
+        qk_norm=fields.use_qk_norm,
+        qk_layer_norm=fields.use_qk_norm,
         tensors=TensorNames(mlp_norm=None),
     )
 
@@ -41,10 +43,10 @@ FAMILY = Family(
         "tie_word_embeddings": True,
     },
     spec,
-    reads=READS,
+    reads=READS | {"use_qk_norm"},
     gguf=GGUFForm("command-r", keys={"logit_scale": "logit_scale"}),
-    models="Command R, Aya",
+    models="Command R and R+, Aya",
     kind="dense",
-    beside="LayerNorm, attention and MLP side by side, heads turned neighbour with neighbour; no norms of queries and "
-    "keys (Command R+)",
+    beside="LayerNorm, attention and MLP side by side, heads turned neighbour with neighbour; a LayerNorm for each "
+    "head of queries and keys (R+)",
 )

@@ -6,7 +6,10 @@ from octavo_runtime.models.config_fields import ConfigFields, partial_rotary
 from octavo_runtime.models.families import llama
 from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec
-from octavo_runtime.models.tensor_names import LLAMA_NAMES, TensorNames
+from octavo_runtime.models.tensor_names import TensorNames
+
+_NAMES = TensorNames(q_norm="self_attn.q_layernorm.norms.{}", k_norm="self_attn.k_layernorm.norms.{}")
+_TOGETHER = "attn_q_norm", "attn_k_norm"  # all heads in one tensor of a GGUF file
 
 
 def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
@@ -24,7 +27,9 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
         qkv_bias=fields.use_qkv_bias,
         output_bias=False,
         mlp_bias=False,
-        tensors=TensorNames(mlp_norm=None) if fields.use_parallel_residual else LLAMA_NAMES,
+        qk_norm=fields.qk_layernorm,
+        qk_layer_norm=fields.qk_layernorm,
+        tensors=replace(_NAMES, mlp_norm=None) if fields.use_parallel_residual else _NAMES,
     )
 
 
@@ -39,9 +44,14 @@ FAMILY = Family(
         "max_position_embeddings": 4096,
     },
     spec,
-    reads=frozenset({"partial_rotary_factor"}),
-    gguf=GGUFForm("stablelm", keys={"use_parallel_residual": "use_parallel_residual"}, turns_part=True),
+    reads=frozenset({"partial_rotary_factor", "qk_layernorm"}),
+    gguf=GGUFForm(
+        "stablelm",
+        keys={"use_parallel_residual": "use_parallel_residual"},
+        turns_part=True,
+        complete=lambda spec: replace(spec, tensors=replace(spec.tensors, q_norm=_TOGETHER[0], k_norm=_TOGETHER[1])),
+    ),
     models="StableLM 2, Zephyr",
     kind="dense",
-    beside="LayerNorm, a quarter of each head is turned; no norms of queries and keys (12B)",
+    beside="LayerNorm, a quarter of each head is turned; a LayerNorm for each head of queries and keys (12B)",
 )

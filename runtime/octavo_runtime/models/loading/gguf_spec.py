@@ -187,6 +187,7 @@ def _implied(fields: _Metadata, form: GGUFForm, tensors: Tensors) -> dict[str, A
         "layer_types": _layer_types(fields, form),
         # What the tensors say.
         "use_qk_norm": "blk.0.attn_q_norm.weight" in tensors,
+        "qk_layernorm": "blk.0.attn_q_norm.weight" in tensors,
         "use_parallel_residual": "blk.0.ffn_norm.weight" not in tensors,
     }
 

@@ -1,5 +1,7 @@
 """One rank's rows and columns of stored tensors."""
 
+import re
+
 import torch
 
 from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor, dense
@@ -14,6 +16,7 @@ def sharded(read: ReadTensor, whole: ModelSpec, share: ModelSpec, rank: int, siz
     shapes = tensor_shapes(whole)
 
     def read_share(name: str, shape: tuple[int, ...]) -> StoredTensor:
+        name = _of_head(name, whole, share, rank, size)
         stored = read(name, shapes[name])
         cut = [axis for axis, count in enumerate(shapes[name]) if shape[axis] != count]
         if not cut:
@@ -29,6 +32,18 @@ def sharded(read: ReadTensor, whole: ModelSpec, share: ModelSpec, rank: int, siz
 def places_of_heads(whole: ModelSpec, share: ModelSpec, rank: int, size: int) -> torch.Tensor:
     """[kv_heads of a rank] int64: which of the KV heads they are."""
     return _places((whole.num_kv_heads,), (share.num_kv_heads,), rank, size)
+
+
+def _of_head(name: str, whole: ModelSpec, share: ModelSpec, rank: int, size: int) -> str:
+    """The name of a tensor of one head, which a rank asks for by its own count of heads, by that of all ranks."""
+    names = whole.tensors
+    of_heads = (names.q_norm, whole.num_heads, share.num_heads), (names.k_norm, whole.num_kv_heads, share.num_kv_heads)
+    for stem, heads, mine in of_heads:
+        before, numbered, after = stem.partition("{}")
+        found = re.fullmatch(rf"(.+{re.escape(before)})(\d+)({re.escape(after)}\.weight)", name) if numbered else None
+        if found:
+            return f"{found[1]}{int(_places((heads,), (mine,), rank, size)[int(found[2])])}{found[3]}"
+    return name
 
 
 def _places(parts: tuple[int, ...], mine: tuple[int, ...], rank: int, size: int) -> torch.Tensor:

@@ -15,7 +15,7 @@ from octavo_runtime.layers.latent_attention import LatentAttention
 from octavo_runtime.layers.linear import Linear, build_linear, in_groups, pack_linear, packs
 from octavo_runtime.layers.lm_head import Head, build_lm_head
 from octavo_runtime.layers.mlp import MLP
-from octavo_runtime.layers.norm import LayerNorm, Norm, RMSNorm, Unnormed
+from octavo_runtime.layers.norm import HeadLayerNorm, HeadNorm, LayerNorm, Norm, RMSNorm, Unnormed
 from octavo_runtime.layers.parallel import GatheredHead, SummedLinear
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.decoder import Decoder, DecoderLayer, Stack
@@ -47,8 +47,8 @@ class _Norms(NamedTuple):
     mlp: Norm
     attention_post: Norm | None
     mlp_post: Norm | None
-    q: RMSNorm | None
-    k: RMSNorm | None
+    q: HeadNorm | None
+    k: HeadNorm | None
 
 
 class _Stored(NamedTuple):
@@ -71,27 +71,34 @@ def build_decoder(
     def place(name: str, *shape: int) -> torch.Tensor:
         return dense(read(name, shape)).to(device=device, dtype=dtype)
 
-    def rms_norm(name: str, width: int) -> RMSNorm:
-        return RMSNorm(place(f"{name}.weight", width), spec.rms_norm_eps, spec.residual_multiplier, spec.norm_offset)
+    def rms_norm(weight: torch.Tensor) -> RMSNorm:
+        return RMSNorm(weight, spec.rms_norm_eps, spec.residual_multiplier, spec.norm_offset)
 
     def norm(name: str) -> RMSNorm | LayerNorm:
         if spec.norm == "rms":
-            return rms_norm(name, hidden)
+            return rms_norm(place(f"{name}.weight", hidden))
         bias = place(f"{name}.bias", hidden) if spec.norm_bias else None
         return LayerNorm(place(f"{name}.weight", hidden) + spec.norm_offset, bias, spec.rms_norm_eps)
+
+    def head_norm(name: str, shape: tuple[int, ...]) -> HeadNorm:
+        weight = torch.cat([place(part, *own) for part, own in _head_norm_shapes(name, shape).items()])
+        if spec.interleaved_rope:
+            weight = weight.view(-1, spec.head_dim)[:, _halves(spec)]
+        weight = weight.view(shape)
+        return HeadLayerNorm(weight, spec.rms_norm_eps) if spec.qk_layer_norm else rms_norm(weight)
 
     def norms(at: str) -> _Norms:
         attention = norm(at + names.attention_norm) if names.attention_norm else Unnormed(dtype)
         shared = attention if spec.is_parallel else Unnormed(dtype)
         mlp = norm(at + names.mlp_norm) if names.mlp_norm else shared
-        q_width, k_width = spec.qk_norm_sizes
+        q_shape, k_shape = spec.qk_norm_shapes
         return _Norms(
             attention,
             mlp,
             norm(at + names.attention_post_norm) if names.attention_post_norm else None,
             norm(at + names.mlp_post_norm) if names.mlp_post_norm else None,
-            rms_norm(at + names.q_norm, q_width) if spec.qk_norm else None,
-            rms_norm(at + names.k_norm, k_width) if spec.qk_norm else None,
+            head_norm(at + names.q_norm, q_shape) if spec.qk_norm else None,
+            head_norm(at + names.k_norm, k_shape) if spec.qk_norm else None,
         )
 
     def projection(name: str, rows: int, columns: int) -> StoredTensor:
@@ -227,8 +234,8 @@ def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
         at = layer_prefix(index)
         stream_norms += [at + name for name in names.stream_norms]
         if spec.qk_norm:
-            q_width, k_width = spec.qk_norm_sizes
-            shapes |= {f"{at}{names.q_norm}.weight": (q_width,), f"{at}{names.k_norm}.weight": (k_width,)}
+            for name, shape in zip((names.q_norm, names.k_norm), spec.qk_norm_shapes, strict=True):
+                shapes |= _head_norm_shapes(at + name, shape)
         if spec.has_sinks:
             shapes[at + names.sinks] = (spec.num_heads,)
         for part in layer_projections(spec, index):
@@ -271,6 +278,13 @@ def _attention_projections(spec: ModelSpec) -> tuple[Fused, ...]:
     )
 
 
+def _head_norm_shapes(name: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors that a norm of queries or keys is stored in: one, or one for each head."""
+    if "{}" not in name:
+        return {f"{name}.weight": shape}
+    return {f"{name.format(head)}.weight": shape[1:] for head in range(shape[0])}
+
+
 def _words(rows: torch.Tensor, first: int, count: int) -> torch.Tensor:
     """So many of all words' rows, with zeros behind the last word."""
     mine = rows[first : first + count]
@@ -282,9 +296,16 @@ def _in_halves(qkv: _Stored, spec: ModelSpec) -> _Stored:
     """Queries and keys whose rotary embedding turns neighbours, their rows in the order in which it turns halves: the
     products of queries and keys stay the same."""
     heads = torch.arange(qkv.weight.shape[0]).view(-1, spec.head_dim)
-    turned = heads[: spec.num_heads + spec.num_kv_heads, : spec.rotated]
-    turned.copy_(torch.cat((turned[:, ::2], turned[:, 1::2]), dim=1))
+    turned = heads[: spec.num_heads + spec.num_kv_heads]
+    turned.copy_(turned[:, _halves(spec)])
     return _reordered(qkv, heads.flatten())
+
+
+def _halves(spec: ModelSpec) -> torch.Tensor:
+    """The entries of a head [head_dim], neighbours that are turned together half of what is turned apart."""
+    entries = torch.arange(spec.head_dim)
+    turned, rest = entries[: spec.rotated], entries[spec.rotated :]
+    return torch.cat((turned[::2], turned[1::2], rest))
 
 
 def by_parts(spec: ModelSpec) -> torch.Tensor:

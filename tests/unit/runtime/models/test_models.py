@@ -150,6 +150,7 @@ def test_dummy_weights_serve_a_shape_without_a_checkpoint(tmp_path):
     "family",
     [
         *("llama, tied embeddings", "llama, biases", "qwen 2 moe", "granite moe, shared", "ernie 4.5 moe", "phi moe"),
+        *("command r plus", "stablelm, 12b"),
         *LATENT_FAMILIES,
     ],
 )

@@ -192,9 +192,9 @@ def test_parts_of_a_head_that_cannot_be_turned_are_refused(change, words):
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"model_type": "cohere", "use_qk_norm": True}, "use_qk_norm must be unset or False, got True"),
+        ({"model_type": "cohere2", "use_qk_norm": True}, "use_qk_norm must be unset or False, got True"),
         ({"model_type": "cohere2", "sliding_window": None}, "sliding_window must be given, got none"),
-        ({"model_type": "stablelm", "qk_layernorm": True}, "qk_layernorm must be unset or False, got True"),
+        ({"model_type": "stablelm", "qk_norm": True}, "qk_norm must be unset or False, got True"),
         ({"model_type": "starcoder2", "hidden_act": "gelu"}, "hidden_act must be gelu_pytorch_tanh, got gelu"),
     ],
 )

@@ -32,10 +32,10 @@ WRITTEN = (
     "llama", "llama, tied embeddings", "llama, biases", "llama, yarn", "mistral, window", "qwen 2", "qwen 3",
     "seed-oss", "smollm 3", "gemma 2", "gemma 2, close caps", "gemma 3", "gemma 3, scaled rope", "phi 3",
     "phi 3, window", "phi 3, longrope", "olmo 2", "glm 4", "ernie 4.5", "ernie 4.5, biases", "command r",
-    "command r7b", "starcoder 2", "stablelm", "stablelm, side by side", "granite", "granite, biases", "mixtral",
-    "mixtral, many experts in a window", "qwen 3 moe", "qwen 2 moe", "olmoe", "granite moe", "granite moe, shared",
-    "glm 4.5", "glm 4.5, groups", "ernie 4.5 moe", "ernie 4.5 moe, every other layer", "hunyuan", "minimax m2",
-    "gpt-oss", "gpt-oss, seven heads",
+    "command r plus", "command r7b", "starcoder 2", "stablelm", "stablelm, side by side", "stablelm, 12b", "granite",
+    "granite, biases", "mixtral", "mixtral, many experts in a window", "qwen 3 moe", "qwen 2 moe", "olmoe",
+    "granite moe", "granite moe, shared", "glm 4.5", "glm 4.5, groups", "ernie 4.5 moe",
+    "ernie 4.5 moe, every other layer", "hunyuan", "minimax m2", "gpt-oss", "gpt-oss, seven heads",
 )  # fmt: skip
 
 
