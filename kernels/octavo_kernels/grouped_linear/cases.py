@@ -45,14 +45,14 @@ TINY_CASES = (
 )
 # What the form for Hopper computes: up to 128 rows, in groups of half a stage.
 HOPPER_CASES = (
-    Case("8B shape, output, int4, 3 rows, a bias", "int4", 3, 4096, 4096, (1, 128), bias=True),
-    Case("8B shape, gate and up, int4, 12 rows", "int4", 12, 4096, 28672, (1, 128)),
-    Case("8B shape, down, int4, 33 rows", "int4", 33, 14336, 4096, (1, 128)),
-    Case("8B shape, down, int8, 128 rows", "int8", 128, 14336, 4096, (1, 0)),
-    Case("8B shape, query, key and value, int8 with zeros, 20 rows", "int8 with zeros", 20, 4096, 6144, (1, 256)),
-    Case("8B shape, gate and up, fp8, one row", "fp8", 1, 4096, 28672, (1, 0)),
-    Case("8B shape, query, key and value, fp8, 70 rows, a bias", "fp8", 70, 4096, 6144, (1, 0), bias=True),
-    Case("8B shape, down, fp8 blocks, 40 rows", "fp8", 40, 14336, 4096, (128, 128)),
+    Case("output of 8B, int4, 3 rows, a bias", "int4", 3, 4096, 4096, (1, 128), bias=True),
+    Case("gate and up of 8B, int4, 12 rows", "int4", 12, 4096, 28672, (1, 128)),
+    Case("down of 8B, int4, 33 rows", "int4", 33, 14336, 4096, (1, 128)),
+    Case("down of 8B, int8, 128 rows", "int8", 128, 14336, 4096, (1, 0)),
+    Case("query, key and value of 8B, int8 with zeros, 20 rows", "int8 with zeros", 20, 4096, 6144, (1, 256)),
+    Case("gate and up of 8B, fp8, one row", "fp8", 1, 4096, 28672, (1, 0)),
+    Case("query, key and value of 8B, fp8, 70 rows, a bias", "fp8", 70, 4096, 6144, (1, 0), bias=True),
+    Case("down of 8B, fp8 blocks, 40 rows", "fp8", 40, 14336, 4096, (128, 128)),
     Case("odd columns, a width that splits unevenly", "int4", 5, 1120, 1001, (1, 0)),
     Case("odd columns, ragged groups", "int4", 9, 1376, 333, (1, 128)),
     Case("less than a tile", "int8", 2, 96, 24, (1, 0), bias=True),
