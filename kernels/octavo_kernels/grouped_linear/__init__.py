@@ -4,10 +4,11 @@ What the formats of quantised checkpoints come down to: integers of 4 and 8 bits
 explains."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from octavo_kernels.gpu import capability
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None
     if x.device.type == "cuda":
         from octavo_kernels.grouped_linear import hopper, triton
 
-        if _is_hopper(x.device) and hopper.fits(x, weight):
+        if capability(x.device) == (9, 0) and hopper.fits(x, weight):
             return hopper.grouped_linear(x, weight, bias, out)
         return triton.grouped_linear(x, weight, bias, out)
     from octavo_kernels.grouped_linear import cpu
@@ -75,15 +76,10 @@ def multiplies_fp8(weight: GroupedWeights, dtype: torch.dtype) -> bool:
     """Whether there is a product of FP8 by FP8 for a weight on its device: from Ada on, with a scale for each row, and
     results in bfloat16."""
     values, width = weight.values, weight.shape[1]
-    if values.device.type != "cuda" or torch.cuda.get_device_capability(values.device) < (8, 9):
+    if values.device.type != "cuda" or capability(values.device) < (8, 9):
         return False
     is_fp8 = values.dtype == torch.float8_e4m3fn and weight.group == (1, width)
     return is_fp8 and dtype == torch.bfloat16 and width % 16 == 0 and len(values) % 16 == 0
-
-
-@lru_cache
-def _is_hopper(device: torch.device) -> bool:
-    return torch.cuda.get_device_capability(device) == (9, 0)
 
 
 def pack_halves(values: Tensor) -> Tensor:

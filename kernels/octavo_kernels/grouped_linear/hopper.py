@@ -11,12 +11,11 @@ from typing import Literal, NamedTuple
 import torch
 import triton
 from torch import Tensor
-from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from octavo_kernels.gpu import gpu
 from octavo_kernels.grouped_linear import GroupedWeights
 from octavo_kernels.grouped_linear.hopper_kernel import grouped_kernel
+from octavo_kernels.hopper_products import tiles
 
 DEPTH = 256  # numbers of a row in a stage
 COLUMNS = 64  # of the product in a tile
@@ -88,9 +87,10 @@ def grouped_linear(
     cut = cut or tiling(padded, columns, width, weight.bits, gpu(x.device).processors)
     programs = triton.cdiv(columns, COLUMNS) * cut.splits
     parts = programs * COLUMNS * padded if cut.splits > 1 else 0
+    pairs = weight.values if weight.bits == 4 else weight.values.view(torch.uint16)
     grouped_kernel[(programs,)](
-        _tiles(x, padded, DEPTH, gl.bfloat16 if x.dtype == torch.bfloat16 else gl.float16),
-        _pairs(weight),
+        tiles(x, padded, DEPTH),
+        tiles(pairs, COLUMNS, DEPTH // 2),
         weight.scales,
         weight.scales if weight.zeros is None else weight.zeros,
         out if bias is None else bias,
@@ -121,18 +121,6 @@ def _kind(weight: GroupedWeights) -> Kind:
     if weight.bits == 4:
         return "int4"
     return "int8" if weight.values.dtype == torch.int8 else "fp8"
-
-
-def _pairs(weight: GroupedWeights) -> TensorDescriptor:
-    if weight.bits == 4:
-        return _tiles(weight.values, COLUMNS, DEPTH // 2, gl.uint8)
-    return _tiles(weight.values.view(torch.uint16), COLUMNS, DEPTH // 2, gl.uint16)
-
-
-def _tiles(matrix: Tensor, rows: int, columns: int, element: gl.dtype) -> TensorDescriptor:
-    """A matrix, read so many rows and columns at a time; what is beyond it reads as 0."""
-    layout = gl.NVMMASharedLayout.get_default_for([rows, columns], element)
-    return TensorDescriptor(matrix, list(matrix.shape), [matrix.stride(0), 1], [rows, columns], layout)
 
 
 @lru_cache

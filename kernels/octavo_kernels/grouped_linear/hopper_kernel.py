@@ -13,6 +13,8 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from octavo_kernels.hopper_products import summed
+
 # A pair of numbers in 16 bits each, the first in the lower ones.
 _PAIR = gl.constexpr("mov.b32 {$0, $1}, $2;")
 # A byte's two halves, each beside the upper byte of 1024 in float16, of 128 in bfloat16, are that number and what they
@@ -208,20 +210,7 @@ def grouped_kernel(
             tma.async_copy_global_to_shared(x, [0, depth], ready.index(place), inputs.index(place))
         scale, other_scale, zero, other_zero = next_scale, next_other_scale, next_zero, next_other_zero
 
-    last = True
-    if SPLITS > 1:
-        column = gl.arange(0, COLUMNS, layout=gl.SliceLayout(1, layout))
-        row = gl.arange(0, ROWS, layout=gl.SliceLayout(0, layout))
-        within = column[:, None] * ROWS + row[None, :]
-        gl.store(partials + program * (COLUMNS * ROWS) + within, sums)
-        gl.thread_barrier()  # all threads' parts are there before they are counted
-        last = gl.atomic_add(arrivals + tile, 1, sem="acq_rel", scope="gpu") == SPLITS - 1
-        if last:
-            sums = gl.zeros([COLUMNS, ROWS], gl.float32, layout=layout)
-            for split in gl.static_range(SPLITS):
-                part = partials + (tile * SPLITS + split) * (COLUMNS * ROWS) + within
-                sums += gl.load(part, cache_modifier=".cg")
-            gl.store(arrivals + tile, 0)  # for the next call
+    sums, last = summed(sums, partials, arrivals, program, tile, COLUMNS, ROWS, SPLITS, layout)
     if last:
         if GROUPS == 1:
             sums *= scale[:, None]

@@ -1,9 +1,9 @@
 """A projection of few rows, whose weights come from memory as fast as it gives them."""
 
-import torch
 from torch import Tensor
 
 from octavo_kernels.gate_mul import GatedActivation
+from octavo_kernels.gpu import capability
 
 MOST_ROWS = 64
 
@@ -34,7 +34,7 @@ def skinny_linear(
 
 def fits(weight: Tensor) -> bool:
     """Whether there is a form for a weight [out, in] on its device: on Hopper, in 16 bits."""
-    if weight.device.type != "cuda" or torch.cuda.get_device_capability(weight.device) != (9, 0):
+    if weight.device.type != "cuda" or capability(weight.device) != (9, 0):
         return False
     # The tensor memory accelerator wants rows in steps of 16 bytes.
     return weight.itemsize == 2 and weight.is_contiguous() and weight.shape[1] % 8 == 0

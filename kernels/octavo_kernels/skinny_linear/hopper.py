@@ -11,11 +11,10 @@ from typing import NamedTuple
 import torch
 import triton
 from torch import Tensor
-from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.gpu import gpu
+from octavo_kernels.hopper_products import tiles
 from octavo_kernels.skinny_linear import MOST_ROWS
 from octavo_kernels.skinny_linear.hopper_kernel import skinny_kernel
 
@@ -79,8 +78,8 @@ def skinny_linear(
     programs = triton.cdiv(columns, tile) * cut.splits
     scratch = _scratch(x.device)
     skinny_kernel[(programs,)](
-        _tiles(x, padded),
-        _tiles(weight, tile),
+        tiles(x, padded, DEPTH),
+        tiles(weight, tile, DEPTH),
         out if bias is None else bias,
         out,
         scratch.partials,
@@ -100,13 +99,6 @@ def skinny_linear(
         launch_pdl=True,
     )
     return out
-
-
-def _tiles(matrix: Tensor, rows: int) -> TensorDescriptor:
-    """A matrix, read `rows` rows and DEPTH columns at a time; what is beyond it reads as 0."""
-    element = gl.bfloat16 if matrix.dtype == torch.bfloat16 else gl.float16
-    layout = gl.NVMMASharedLayout.get_default_for([rows, DEPTH], element)
-    return TensorDescriptor(matrix, list(matrix.shape), [matrix.stride(0), 1], [rows, DEPTH], layout)
 
 
 @lru_cache

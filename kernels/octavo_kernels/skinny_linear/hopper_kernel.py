@@ -14,6 +14,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from octavo_kernels.gate_mul.triton import gated
+from octavo_kernels.hopper_products import summed
 
 
 @gluon.jit
@@ -103,20 +104,7 @@ def skinny_kernel(
         if LATE and step == gl.maximum(steps - STAGES, 0):
             gdc_launch_dependents()
 
-    last = True
-    if SPLITS > 1:
-        column = gl.arange(0, COLUMNS, layout=gl.SliceLayout(1, layout))
-        row = gl.arange(0, ROWS, layout=gl.SliceLayout(0, layout))
-        within = column[:, None] * ROWS + row[None, :]
-        gl.store(partials + program * (COLUMNS * ROWS) + within, sums)
-        gl.thread_barrier()  # all threads' parts are there before they are counted
-        last = gl.atomic_add(arrivals + tile, 1, sem="acq_rel", scope="gpu") == SPLITS - 1
-        if last:
-            sums = gl.zeros([COLUMNS, ROWS], gl.float32, layout=layout)
-            for split in gl.static_range(SPLITS):
-                part = partials + (tile * SPLITS + split) * (COLUMNS * ROWS) + within
-                sums += gl.load(part, cache_modifier=".cg")
-            gl.store(arrivals + tile, 0)  # for the next call
+    sums, last = summed(sums, partials, arrivals, program, tile, COLUMNS, ROWS, SPLITS, layout)
     if last:
         if GATED:
             gate, up = gl.split(sums.reshape([2, TILE, ROWS]).permute((1, 2, 0)))
