@@ -87,6 +87,33 @@ def unpacked(
     return numbers * scale.to(tl.float32)
 
 
+@triton.jit
+def unpacked_halves(
+    packed,  # [pairs, COLUMNS], bytes
+    weight,
+    pair,  # [pairs], from first / 2 on
+    first,
+    column,
+    there,
+    is_column,
+    DEPTH: tl.constexpr,
+    GROUPS: tl.constexpr,
+    HIGH: tl.constexpr,
+    WIDE: tl.constexpr,
+    IS_FP8: tl.constexpr,
+    OWN_BOOKS: tl.constexpr,
+):
+    """What the low halves of bytes stand for, the even terms, and the high ones, the odd terms: see `unpacked`."""
+    low, high = packed & 15, packed >> 4
+    even = unpacked(
+        low, weight, 2 * pair, first, column, there, is_column, DEPTH, GROUPS, HIGH, WIDE, IS_FP8, OWN_BOOKS
+    )
+    odd = unpacked(
+        high, weight, 2 * pair + 1, first, column, there, is_column, DEPTH, GROUPS, HIGH, WIDE, IS_FP8, OWN_BOOKS
+    )
+    return even, odd
+
+
 @triton.jit(do_not_specialize=["rows"])
 def grouped_kernel(
     out,
@@ -134,28 +161,11 @@ def grouped_kernel(
             packed = tl.load(weight.stored + column[None, :] * (WIDTH // 2) + pair[:, None], mask=there, other=0)
             even = tl.load(states + 2 * pair[None, :], mask=mask, other=0.0)
             odd = tl.load(states + 2 * pair[None, :] + 1, mask=mask, other=0.0)
-            low = packed & 15
-            numbers = unpacked(
-                low, weight, 2 * pair, first, column, there, is_column, DEPTH, GROUPS, HIGH, WIDE, IS_FP8, OWN_BOOKS
+            low, high = unpacked_halves(
+                packed, weight, pair, first, column, there, is_column, DEPTH, GROUPS, HIGH, WIDE, IS_FP8, OWN_BOOKS
             )
-            total = tl.dot(even, numbers.to(even.dtype), total, input_precision="ieee")
-            high = packed >> 4
-            numbers = unpacked(
-                high,
-                weight,
-                2 * pair + 1,
-                first,
-                column,
-                there,
-                is_column,
-                DEPTH,
-                GROUPS,
-                HIGH,
-                WIDE,
-                IS_FP8,
-                OWN_BOOKS,
-            )
-            total = tl.dot(odd, numbers.to(odd.dtype), total, input_precision="ieee")
+            total = tl.dot(even, low.to(even.dtype), total, input_precision="ieee")
+            total = tl.dot(odd, high.to(odd.dtype), total, input_precision="ieee")
         else:
             depth = first + tl.arange(0, DEPTH)
             inside = depth < WIDTH
@@ -227,23 +237,8 @@ def dequantize_kernel(
         pair = first // 2 + tl.arange(0, DEPTH // 2)
         there = (pair < WIDTH // 2)[:, None] & is_column[None, :]
         packed = tl.load(weight.stored + column[None, :] * (WIDTH // 2) + pair[:, None], mask=there, other=0)
-        low = unpacked(
-            packed & 15, weight, 2 * pair, first, column, there, is_column, DEPTH, GROUPS, HIGH, WIDE, IS_FP8, OWN_BOOKS
-        )
-        high = unpacked(
-            packed >> 4,
-            weight,
-            2 * pair + 1,
-            first,
-            column,
-            there,
-            is_column,
-            DEPTH,
-            GROUPS,
-            HIGH,
-            WIDE,
-            IS_FP8,
-            OWN_BOOKS,
+        low, high = unpacked_halves(
+            packed, weight, pair, first, column, there, is_column, DEPTH, GROUPS, HIGH, WIDE, IS_FP8, OWN_BOOKS
         )
         numbers = tl.join(low, high).permute(1, 0, 2).reshape(COLUMNS, DEPTH)
     else:
