@@ -33,7 +33,7 @@ SETTINGS = {
 # On a CPU: all prompts in a plain batch, and every second of them for what else the scheduler does. Few rows take long.
 SHARES = {
     "mixed lengths in one batch": slice(None),
-    "prompts in small chunks": slice(0, None, 4),
+    "prompts in small chunks": slice(0, None, 2),
     "preempted, computed anew": slice(0, None, 2),
     "preempted, from host memory": slice(1, None, 2),
     "large blocks, few rows": slice(0, None, 4),
