@@ -24,7 +24,6 @@ from octavo_runtime.models.loading.config_json import spec_from_config
 from octavo_runtime.models.loading.dummy_weights import random_matrix
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.known_models import find_config
-from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
 from octavo_runtime.quantization.scheme import Scheme
 
 ROWS = (1, 8, 32, 64, 128, 256)
@@ -95,7 +94,7 @@ def _products(spec: ModelSpec, read: float) -> Iterator[Row]:
     generator = torch.Generator("cuda").manual_seed(0)
     for kind, scheme in NARROW.items():
         for name, shape in layer.items():
-            yield from _product(f"{name}, {kind}", shape, partial(_narrow, scheme, generator), read)
+            yield from _product(f"{name}, {kind}", shape, partial(random_matrix, scheme, generator=generator), read)
 
 
 def _product(
@@ -111,10 +110,6 @@ def _product(
         seconds = _seconds([partial(linear, x) for linear in linears])
         figures = {"us": seconds * 1e6, "gb_s": size / seconds / 1e9, "of_read": size / seconds / read}
         yield Row(f"{name} x {count}", figures | {"tflop_s": 2 * math.prod(shape) * count / seconds / 1e12})
-
-
-def _narrow(scheme: Scheme, generator: torch.Generator, rows: int, columns: int) -> GroupedMatrix:
-    return random_matrix(scheme, rows, columns, generator)
 
 
 def _layer_shapes(spec: ModelSpec) -> dict[str, tuple[int, int]]:

@@ -27,9 +27,8 @@ def scaled_form(scheme: Scheme, kind: str, scales: tuple[str, ...]) -> StoredFor
     def read(weight: Weight, has: Has, get: Get) -> GroupedMatrix:
         found = get(next(name for name in scales if has(name))).float()
         values = get("weight")
-        if high > 1 or wide:
-            return GroupedMatrix(values, found, (high, wide or weight.columns), rounds_inputs=scheme.rounds_inputs)
-        of_rows = found.reshape(-1, 1).expand(weight.rows, 1).contiguous()
-        return GroupedMatrix(values, of_rows, (1, weight.columns), rounds_inputs=scheme.rounds_inputs)
+        if high == 1 and not wide:
+            found = found.reshape(-1, 1).expand(weight.rows, 1).contiguous()
+        return GroupedMatrix(values, found, (high, wide or weight.columns), rounds_inputs=scheme.rounds_inputs)
 
     return StoredForm(scales, parts, read)

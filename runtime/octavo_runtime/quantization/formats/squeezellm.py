@@ -27,18 +27,20 @@ def _parts(weight: Weight, has: Has) -> dict[str, Part]:
 
 
 def _read(weight: Weight, has: Has, get: Get) -> GroupedMatrix:
-    outliers = torch.sparse_coo_tensor(
-        torch.empty(2, 0, dtype=torch.int64), torch.empty(0), tuple(weight), check_invariants=True
-    )
+    places, numbers = [torch.empty(2, 0, dtype=torch.int64)], [torch.empty(0)]
     if has("rows"):
         counts = get("rows").long().diff()
-        at = torch.stack((torch.arange(weight.rows).repeat_interleave(counts), get("cols").long()))
-        outliers = outliers + torch.sparse_coo_tensor(at, get("vals").float(), tuple(weight), check_invariants=True)
+        places.append(torch.stack((torch.arange(weight.rows).repeat_interleave(counts), get("cols").long())))
+        numbers.append(get("vals").float())
     if has("full_rows"):
         whole, rows = get("full_rows").float().T, get("full_row_indices").long()
-        at = torch.stack((rows.repeat_interleave(weight.columns), torch.arange(weight.columns).repeat(len(rows))))
-        outliers = outliers + torch.sparse_coo_tensor(at, whole.flatten(), tuple(weight), check_invariants=True)
-    outliers = outliers.coalesce()
+        columns = torch.arange(weight.columns).repeat(len(rows))
+        places.append(torch.stack((rows.repeat_interleave(weight.columns), columns)))
+        numbers.append(whole.flatten())
+    # Where both have a number, it is their sum.
+    outliers = torch.sparse_coo_tensor(
+        torch.cat(places, dim=1), torch.cat(numbers), tuple(weight), check_invariants=True
+    ).coalesce()
     return GroupedMatrix(
         unpack_words(get("qweight").T.contiguous(), 4),
         torch.ones(weight.rows, 1),
