@@ -76,7 +76,7 @@ def plan_decode(
         from octavo_kernels.paged_decode import hopper
 
         fits = window is None and softcap is None and sinks is None and hopper.fits(q_heads, k_cache)
-        return hopper.plan(seq_lens, k_cache, q_heads) if fits else None
+        return hopper.plan(block_tables, seq_lens, k_cache, q_heads) if fits else None
     from octavo_kernels.paged_decode import cpu
 
     return cpu.plan(block_tables, seq_lens, k_cache, q_heads)

@@ -29,6 +29,7 @@ class Case:
     softcap: float | None = None
     has_sinks: bool = False
     stored: torch.dtype | None = None  # of 8 bits, in the caches
+    common: tuple[int, ...] = ()  # so many first blocks of each sequence are those of the sequence in front
 
     @property
     def options(self) -> dict[str, Any]:
@@ -78,6 +79,15 @@ PADDED_CASES = (
     Case("padding", (40, 1, 129, 0, 0), 6, 2, 32),
     Case("many with padding", (1, 70, 300, 16, 64, 65, 2, 3, 130, 17, 5, 0, 0), 8, 2, 16, block_size=32),
 )
+# Sequences that follow each other begin with the same blocks.
+COMMON_CASES = (
+    Case("in common", (300, 290, 310, 5), 8, 2, 16, common=(0, 17, 17, 0)),
+    Case("all but one tile in common", (129, 144, 130), 4, 2, 16, common=(0, 8, 8)),
+    Case("nothing of their own", (128, 128, 128), 4, 1, 16, common=(0, 8, 8)),
+    Case("two prefixes", (300, 200, 299, 40, 300, 290, 41, 42, 90), 4, 1, 32, common=(0, 12, 12, 2, 2, 18, 0, 2, 2)),
+    Case("a pack of five", (290, 300, 280, 270, 5, 2, 64, 64), 3, 1, 16, common=(0, 16, 16, 15, 0, 0, 0, 2)),
+    Case("a pack of 16", (290,) * 11 + (300, 0), 2, 2, 32, common=(0,) + (17,) * 11 + (0,)),
+)
 # More than 2**31 elements lie in front of the blocks in use: 4.3 GB of keys in bfloat16.
 LARGE_CASES = (Case("64-bit offsets", (500, 33), 32, 8, 128, blocks_before=1 << 17),)
 
@@ -93,7 +103,7 @@ def paged_cache(
     """K cache, V cache and block tables of sequences with `case.seq_lens` tokens.
 
     Blocks are handed out in random order, every slot without a token is NaN, and table entries past a sequence's last
-    block name the first block, which belongs to nobody.
+    block name the first block, which belongs to nobody. A block that several sequences hold has the last one's tokens.
     """
     widths = [-(-length // case.block_size) for length in case.seq_lens]
     first_block = case.blocks_before + 1
@@ -102,6 +112,8 @@ def paged_cache(
     cache = torch.full(shape, torch.nan, dtype=dtype, device=device)
     block_tables = torch.zeros(len(widths), max(widths) + 1, dtype=torch.int32)
     for sequence, (length, blocks) in enumerate(zip(case.seq_lens, shuffled, strict=True)):
+        taken = case.common[sequence] if case.common else 0
+        blocks = torch.cat([block_tables[sequence - 1, :taken], blocks[taken:]])
         block_tables[sequence, : len(blocks)] = blocks
         position = torch.arange(length)
         tokens = torch.randn(2, length, case.kv_heads, case.head_dim, generator=generator)

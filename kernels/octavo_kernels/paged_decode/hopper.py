@@ -1,13 +1,18 @@
 """paged_decode for Hopper, in Triton: stream-K over tiles of keys (Osama et al., 2023), one launch for every mix of
 lengths.
 
-The work is the list of all (sequence, KV head, tile of positions) units. A fixed number of programs, the workers, each
-take an equal, contiguous run of it, so the load is even whatever the lengths. `plan_kernel` works out where each worker
-begins, once a step for all layers; nothing on the host depends on lengths.
+The query heads of a KV head are fewer than the rows that the matrix units take at least. So sequences that follow each
+other form packs, as many as fill those rows; what the block tables of a pack's members have in common at the front, a
+prefix that all of them found in the cache, is read once for all (Juravsky et al., 2024, Hydragen).
 
-A worker that covers all tiles of a pair (sequence, KV head) stores its output. Otherwise it leaves a partial result:
-weighted values, maximum and sum. The parts of a pair are added up by the last worker to arrive, counted with an atomic
-(many sequences: few pairs are cut), or by `combine_kernel` (few sequences: a pair has many parts).
+The work is the list of all (pack, KV head, tile of positions) units: the tiles in common, then each member's own. A
+fixed number of programs, the workers, each take an equal, contiguous run of it, so the load is even whatever the
+lengths. `common_kernel` compares the tables and `plan_kernel` works out where each worker begins, once a step for all
+layers; nothing on the host depends on lengths.
+
+A worker that covers all tiles of a sequence and KV head stores its output. Otherwise it leaves a partial result:
+weighted values, maximum and sum. The parts are added up by the last worker to arrive, counted with an atomic (many
+sequences: few are cut), or by `combine_kernel` (few sequences: many parts of each).
 """
 
 from dataclasses import dataclass
@@ -23,7 +28,9 @@ from octavo_kernels.paged_decode.hopper_kernels import (
     HEADER,
     RECORD,
     ROWS,
+    TABLE_PIECE,
     combine_kernel,
+    common_kernel,
     decode_kernel,
     plan_kernel,
 )
@@ -49,10 +56,12 @@ MANY = Configuration(tile=32, warps=1, stages=2, workers_per_processor=8, fused=
 
 @dataclass(frozen=True)
 class HopperPlan:
-    """What a step's layers share: the workers' records, and room for their parts."""
+    """What a step's layers share: what packs have in common, the workers' records, and room for their parts."""
 
     configuration: Configuration
     workers: int
+    pack: int  # sequences, at most
+    common: Tensor  # [packs] int32: tiles; means nothing where packs are of one
     records: Tensor
     partial_out: Tensor
     partial_stats: Tensor
@@ -67,31 +76,50 @@ def fits(q_heads: int, k_cache: Tensor) -> bool:
     return fitting and (not k_cache.is_cuda or capability(k_cache.device) == (9, 0))
 
 
-def plan(seq_lens: Tensor, k_cache: Tensor, q_heads: int) -> HopperPlan:
-    """See `octavo_kernels.paged_decode.plan_decode`."""
-    batch, (_, _, kv_heads, head_dim) = len(seq_lens), k_cache.shape
+def plan(block_tables: Tensor, seq_lens: Tensor, k_cache: Tensor, q_heads: int, dependent: bool = True) -> HopperPlan:
+    """See `octavo_kernels.paged_decode.plan_decode`; dependent: see `paged_decode`."""
+    batch, (_, block_size, kv_heads, head_dim) = len(seq_lens), k_cache.shape
     group, device = q_heads // kv_heads, seq_lens.device
     configuration = FEW if batch <= FEW_SEQUENCES else MANY
     workers = gpu(device).processors * configuration.workers_per_processor
-    padded = max(16, triton.next_power_of_2(batch))
-    size = HEADER.value + RECORD.value * workers + padded
+    pack = 1 if batch == 1 else ROWS.value // group
+    packs = triton.cdiv(batch, pack)
     made = HopperPlan(
         configuration,
         workers,
-        torch.empty(size, dtype=torch.int32, device=device),
-        torch.empty(2 * workers, group, head_dim, dtype=torch.float32, device=device),
-        torch.empty(2 * workers, 2, group, dtype=torch.float32, device=device),
+        pack,
+        torch.empty(packs, dtype=torch.int32, device=device),
+        torch.empty(HEADER.value + RECORD.value * workers + packs, dtype=torch.int32, device=device),
+        torch.empty(2 * workers, pack * group, head_dim, dtype=torch.float32, device=device),
+        torch.empty(2 * workers, 2, pack * group, dtype=torch.float32, device=device),
         torch.zeros(batch * kv_heads, dtype=torch.int32, device=device),
     )
+    packed = {"PACK": pack, "MEMBERS": triton.next_power_of_2(pack), "TILE": configuration.tile}
+    launch = {"DEPENDENT": dependent} | ({"launch_pdl": True} if dependent else {})
+    if pack > 1:
+        common_kernel[(packs,)](
+            made.common,
+            block_tables,
+            block_tables.stride(0),
+            seq_lens,
+            batch,
+            BLOCK_SIZE=block_size,
+            PIECE=TABLE_PIECE,
+            num_warps=4,
+            **packed,
+            **launch,
+        )
     plan_kernel[(workers,)](
         seq_lens,
+        made.common,
         made.records,
         batch,
         workers,
         KV_HEADS=kv_heads,
-        TILE=configuration.tile,
-        PADDED=padded,
+        PACKS=triton.next_power_of_2(packs),
         num_warps=1,
+        **packed,
+        **launch,
     )
     return made
 
@@ -112,12 +140,13 @@ def paged_decode(
     batch, q_heads, head_dim = q.shape
     block_size, kv_heads = k_cache.shape[1:3]
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device) if out is None else out
-    made = plan(seq_lens, k_cache, q_heads) if plan_of_step is None else plan_of_step
+    made = plan(block_tables, seq_lens, k_cache, q_heads, dependent) if plan_of_step is None else plan_of_step
     tile, warps, stages, _, fused = made.configuration
     group, padded_dim = q_heads // kv_heads, triton.next_power_of_2(head_dim)
-    shape = {"GROUP": group, "HEAD_DIM": head_dim, "PADDED_DIM": padded_dim, "TILE": tile}
     group_rows = max(4, triton.next_power_of_2(group))
-    launch = {"launch_pdl": True} if dependent else {}
+    shape = {"GROUP": group, "HEAD_DIM": head_dim, "PADDED_DIM": padded_dim}
+    shape |= {"PACK": made.pack, "TILE": tile}
+    launch = {"DEPENDENT": dependent} | ({"launch_pdl": True} if dependent else {})
     decode_kernel[(made.workers,)](
         heads(out),
         heads(q),
@@ -125,10 +154,12 @@ def paged_decode(
         block_tables,
         block_tables.stride(0),
         seq_lens,
+        made.common,
         made.records,
         made.partial_out,
         made.partial_stats,
         made.arrived,
+        batch,
         scale * LOG2_E,
         KV_HEADS=kv_heads,
         BLOCK_SIZE=block_size,
@@ -136,7 +167,6 @@ def paged_decode(
         FUSED=fused,
         GROUP_ROWS=group_rows,
         AT_ONCE=max(1, PART_ROWS * warps // group_rows),
-        DEPENDENT=dependent,
         num_warps=warps,
         **shape,
         **launch,
@@ -145,12 +175,14 @@ def paged_decode(
         combine_kernel[(q_heads, batch)](
             heads(out),
             seq_lens,
+            made.common,
             made.records,
             made.partial_out,
             made.partial_stats,
+            batch,
             made.workers,
+            MEMBERS=triton.next_power_of_2(made.pack),
             AT_ONCE=32,
-            DEPENDENT=dependent,
             num_warps=4,
             **shape,
             **launch,

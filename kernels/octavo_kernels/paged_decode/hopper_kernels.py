@@ -8,86 +8,202 @@ import triton.language as tl
 from octavo_kernels.dependent_launch import wait_for_last
 from octavo_kernels.online_softmax import HIDDEN
 
-ROWS = tl.constexpr(16)  # query heads of a KV head; the least that tl.dot takes
-HEADER = tl.constexpr(4)  # ints before the workers' records: units in all, workers in use
-RECORD = tl.constexpr(8)  # ints a worker: sequence, KV head, first tile, units, length of the sequence
-
-
-@triton.jit(do_not_specialize=["batch"])
-def plan_kernel(seq_lens, records, batch, workers, KV_HEADS: tl.constexpr, TILE: tl.constexpr, PADDED: tl.constexpr):
-    """Where each worker begins: worker w of W at unit floor(w * units / W). Grid: (workers,).
-
-    seq_lens: [batch] int32. records: int32, written: HEADER numbers, RECORD for each worker, and behind them, [batch],
-    the units before each sequence. TILE: positions of a unit. PADDED: batch, up to a power of two."""
-    worker = tl.program_id(0)
-    sequence = tl.arange(0, PADDED)
-    lengths = tl.load(seq_lens + sequence, mask=sequence < batch, other=0)
-    units = tl.cdiv(lengths, TILE) * KV_HEADS
-    through = tl.cumsum(units, 0)
-    total = tl.sum(units, 0)
-    used = tl.minimum(workers, total)
-    first = ((worker.to(tl.int64) * total) // tl.maximum(used, 1)).to(tl.int32)
-    end = (((worker + 1).to(tl.int64) * total) // tl.maximum(used, 1)).to(tl.int32)
-    begins_in = tl.minimum(tl.sum((through <= first).to(tl.int32), 0), batch - 1)
-    here = sequence == begins_in
-    tiles = tl.maximum(tl.sum(tl.where(here, units, 0), 0) // KV_HEADS, 1)
-    offset = first - tl.sum(tl.where(sequence < begins_in, units, 0), 0)
-    record = records + HEADER + worker * RECORD
-    tl.store(record, begins_in)
-    tl.store(record + 1, offset // tiles)
-    tl.store(record + 2, offset % tiles)
-    tl.store(record + 3, tl.where(worker < used, end - first, 0))
-    tl.store(record + 4, tl.sum(tl.where(here, lengths, 0), 0))
-    if worker == 0:
-        tl.store(records, total)
-        tl.store(records + 1, used)
-        tl.store(records + HEADER + workers * RECORD + sequence, through - units, mask=sequence < batch)
+ROWS = tl.constexpr(16)  # query heads of a pack and a KV head; the least that tl.dot takes
+HEADER = tl.constexpr(4)  # ints before the workers' records: a worker's units at least, and how many have one more
+# Ints a worker: pack, KV head, stretch and its tile, units, tile of the pair, tiles in common, length of the sequence.
+RECORD = tl.constexpr(8)
+TABLE_PIECE = 128  # entries of a pack's tables compared at a time
 
 
 @triton.jit
-def parts_of(first_unit, tiles, total, used):
-    """The first and the last worker that hold parts of the pair with these units, and the first one's slot, int32.
-    first_unit: int64; total: units in all; used: workers in use.
+def own_tiles(seq_lens, pack, common, batch, PACK: tl.constexpr, MEMBERS: tl.constexpr, TILE: tl.constexpr):
+    """[MEMBERS] int32: tiles of a pack's members behind those in common. MEMBERS: PACK, up to a power of two."""
+    member = tl.arange(0, MEMBERS)
+    sequence = pack * PACK + member
+    lengths = tl.load(seq_lens + sequence, mask=(member < PACK) & (sequence < batch), other=0)
+    return tl.maximum(tl.cdiv(lengths, TILE) - common, 0)
 
-    Worker w has two slots: 2w for the pair that it begins in, 2w + 1 for a later one that it does not finish."""
-    first = (((first_unit + 1) * used - 1) // total).to(tl.int32)
-    last = (((first_unit + tiles) * used - 1) // total).to(tl.int32)
-    slot = 2 * first + ((first.to(tl.int64) * total) // used != first_unit).to(tl.int32)
-    return first, last, slot
+
+@triton.jit(do_not_specialize=["stride_table", "batch"])
+def common_kernel(
+    common,
+    block_tables,
+    stride_table,
+    seq_lens,
+    batch,
+    PACK: tl.constexpr,
+    MEMBERS: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    TILE: tl.constexpr,
+    PIECE: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    """How many whole tiles the members of each pack have in common at the front. Grid: (packs,).
+
+    common: [packs] int32, written: 0 of a single member. block_tables: [batch, width] int32; seq_lens: [batch] int32.
+    MEMBERS: PACK, up to a power of two. PIECE: entries of the tables compared at a time."""
+    wait_for_last(DEPENDENT)
+    pack = tl.program_id(0)
+    member = tl.arange(0, MEMBERS)
+    sequence = pack * PACK + member
+    lengths = tl.load(seq_lens + sequence, mask=(member < PACK) & (sequence < batch), other=0)
+    is_real = lengths > 0  # the others are padding, and stand behind all that are real
+    shortest = tl.min(tl.where(is_real, lengths, 2147483647), 0)
+    entries = tl.where(tl.sum(is_real.to(tl.int32), 0) > 1, shortest // BLOCK_SIZE, 0)
+    first_table = block_tables + (pack * PACK).to(tl.int64) * stride_table
+    table = block_tables + sequence.to(tl.int64) * stride_table
+    same = 0
+    start = 0
+    while start < entries:
+        entry = start + tl.arange(0, PIECE)
+        leading = tl.load(first_table + entry, mask=entry < entries, other=-1)
+        read = is_real[:, None] & (entry < entries)[None, :]
+        differs = read & (tl.load(table[:, None] + entry[None, :], mask=read, other=-1) != leading[None, :])
+        differing = tl.where(tl.sum(differs.to(tl.int32), 0) > 0, entry, entries)
+        same = tl.minimum(tl.min(differing, 0), entries)
+        start = tl.where(same < start + PIECE, entries, start + PIECE)
+    tl.store(common + pack, same * BLOCK_SIZE // TILE)
+
+
+@triton.jit
+def begin_of(worker, quota, extra):
+    """The worker's first unit: the first `extra` workers have quota + 1, the others quota."""
+    return worker * quota + tl.minimum(worker, extra)
+
+
+@triton.jit(do_not_specialize=["batch"])
+def plan_kernel(
+    seq_lens,
+    common,
+    records,
+    batch,
+    workers,
+    KV_HEADS: tl.constexpr,
+    PACK: tl.constexpr,
+    MEMBERS: tl.constexpr,
+    TILE: tl.constexpr,
+    PACKS: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    """Where each worker begins. Grid: (workers,).
+
+    seq_lens: [batch] int32. common: of `common_kernel`. records: int32, written: HEADER numbers, RECORD for each
+    worker, and behind them, [packs], the units before each pack. TILE: positions of a unit. MEMBERS, PACKS: PACK, packs
+    of the batch, up to a power of two."""
+    wait_for_last(DEPENDENT)
+    worker = tl.program_id(0)
+    pack = tl.arange(0, PACKS)
+    member = tl.arange(0, MEMBERS)
+    sequence = pack[:, None] * PACK + member[None, :]
+    is_pack = pack * PACK < batch
+    lengths = tl.load(seq_lens + sequence, mask=(member < PACK)[None, :] & (sequence < batch), other=0)
+    shared = tl.load(common + pack, mask=is_pack, other=0) if PACK > 1 else tl.zeros([PACKS], tl.int32)
+    tiles = shared + tl.sum(tl.maximum(tl.cdiv(lengths, TILE) - shared[:, None], 0), 1)
+    units = tiles * KV_HEADS
+    through = tl.cumsum(units, 0)
+    total = tl.sum(units, 0)
+    used = tl.maximum(tl.minimum(workers, total), 1)
+    quota = total // used
+    extra = total % used
+    first = begin_of(worker, quota, extra)
+    begins_in = tl.minimum(tl.sum((through <= first).to(tl.int32), 0), tl.cdiv(batch, PACK) - 1)
+    here = pack == begins_in
+    offset = first - tl.sum(tl.where(pack < begins_in, units, 0), 0)
+    tiles_here = tl.maximum(tl.sum(tl.where(here, tiles, 0), 0), 1)
+    shared_here = tl.sum(tl.where(here, shared, 0), 0)
+    tile = offset % tiles_here
+    own = own_tiles(seq_lens, begins_in, shared_here, batch, PACK, MEMBERS, TILE)
+    own_through = shared_here + tl.cumsum(own, 0)
+    passed = tl.sum((own_through <= tile).to(tl.int32), 0)
+    in_common = tile < shared_here
+    before = shared_here + tl.sum(tl.where(member < passed, own, 0), 0)
+    stretch = tl.where(in_common, 0, passed + 1)
+    turn = begins_in * PACK + tl.maximum(stretch - 1, 0)
+    record = records + HEADER + worker * RECORD
+    tl.store(record, begins_in)
+    tl.store(record + 1, offset // tiles_here)
+    tl.store(record + 2, stretch)
+    tl.store(record + 3, tl.where(in_common, tile, tile - before))
+    tl.store(record + 4, tl.where(worker < used, begin_of(worker + 1, quota, extra) - first, 0))
+    tl.store(record + 5, tile)
+    tl.store(record + 6, shared_here)
+    tl.store(record + 7, tl.load(seq_lens + turn, mask=turn < batch, other=0))
+    if worker == 0:
+        tl.store(records, quota)
+        tl.store(records + 1, extra)
+        tl.store(records + HEADER + workers * RECORD + pack, through - units, mask=is_pack)
+
+
+@triton.jit
+def worker_of(unit, quota, extra):
+    """Whose unit this is. quota, extra: of the header."""
+    is_longer = unit < extra * (quota + 1)
+    return tl.where(is_longer, unit, unit - extra) // tl.where(is_longer, quota + 1, quota)
+
+
+@triton.jit
+def parts_of(pair_unit, common, before, own, quota, extra):
+    """Who holds parts of a sequence and a KV head: workers from `first` on, `leading` of them, of the positions in
+    common, and from `then` on, those of its own; `parts` of both; and the first worker's slot.
+
+    pair_unit: the pair's first unit; common, before, own: its tiles in common, those of members in front, and the
+    sequence's own. quota, extra: of the header. Worker w has two slots: 2w for the pair that it begins in, 2w + 1 for a
+    later one that it does not finish."""
+    first = worker_of(pair_unit, quota, extra)
+    begins_before = begin_of(first, quota, extra) < pair_unit
+    own_unit = pair_unit + common + before
+    then = worker_of(own_unit, quota, extra)
+    last = worker_of(own_unit + tl.maximum(own, 1) - 1, quota, extra)
+    leading = 0
+    if common > 0:
+        leading = worker_of(pair_unit + common - 1, quota, extra) - first + 1
+        then = tl.maximum(then, first + leading)
+    parts = leading + tl.where(own > 0, last - then + 1, 0)
+    return first, leading, then, parts, 2 * first + begins_before.to(tl.int32)
+
+
+@triton.jit
+def slots_of(part, first, leading, then, first_slot):
+    """Where the parts with these numbers lie. The others: of `parts_of`."""
+    worker = tl.where(part < leading, first + part, then + part - leading)
+    return tl.where(worker == first, first_slot, 2 * worker)
 
 
 @triton.jit
 def add_parts(
     partial_out,
     partial_stats,
-    first,
-    last,
-    first_slot,
+    holders,
+    first_row,
     GROUP: tl.constexpr,
     GROUP_ROWS: tl.constexpr,
+    PACKED: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
     AT_ONCE: tl.constexpr,
 ):
-    """[GROUP_ROWS, PADDED_DIM] float32: attention from all parts of a pair, AT_ONCE of them at a time; for one program
-    of any grid. partial_out, partial_stats: as for `decode_kernel`; first, last, first_slot: of `parts_of`."""
+    """[GROUP_ROWS, PADDED_DIM] float32: attention of GROUP rows from all their parts, AT_ONCE of them at a time; for
+    one program of any grid. partial_out, partial_stats: as for `decode_kernel`; holders: of `parts_of`; first_row: of
+    the PACKED ones."""
+    first, leading, then, parts, first_slot = holders
     row = tl.arange(0, GROUP_ROWS)
     dim = tl.arange(0, PADDED_DIM)
-    part = tl.arange(0, AT_ONCE)
     in_group = row < GROUP
     peak = tl.full([GROUP_ROWS], HIDDEN, tl.float32)
     total = tl.zeros([GROUP_ROWS], tl.float32)
     weighted = tl.zeros([GROUP_ROWS, PADDED_DIM], tl.float32)
-    for start in range(first, last + 1, AT_ONCE):
-        worker = start + part
-        slot = tl.where(worker == first, first_slot, 2 * worker)
-        there = (worker <= last)[:, None] & in_group[None, :]
-        stats = partial_stats + slot[:, None] * (2 * GROUP) + row[None, :]
+    for start in range(0, parts, AT_ONCE):
+        part = start + tl.arange(0, AT_ONCE)
+        slot = slots_of(part, first, leading, then, first_slot)
+        there = (part < parts)[:, None] & in_group[None, :]
+        stats = partial_stats + slot[:, None] * (2 * PACKED) + first_row + row[None, :]
         # Other workers wrote them: past the first cache, which may hold what was there before.
         part_max = tl.load(stats, mask=there, other=HIDDEN, cache_modifier=".cg")
-        part_sum = tl.load(stats + GROUP, mask=there, other=0.0, cache_modifier=".cg")
+        part_sum = tl.load(stats + PACKED, mask=there, other=0.0, cache_modifier=".cg")
         values = tl.load(
-            partial_out + (slot[:, None, None] * GROUP + row[None, :, None]) * HEAD_DIM + dim[None, None, :],
+            partial_out
+            + (slot[:, None, None] * PACKED + first_row + row[None, :, None]) * HEAD_DIM
+            + dim[None, None, :],
             mask=there[:, :, None] & (dim < HEAD_DIM)[None, None, :],
             other=0.0,
             cache_modifier=".cg",
@@ -101,7 +217,7 @@ def add_parts(
     return weighted / tl.where(in_group, total, 1.0)[:, None]
 
 
-@triton.jit(do_not_specialize=["stride_table"])
+@triton.jit(do_not_specialize=["stride_table", "batch"])
 def decode_kernel(
     out,
     q,
@@ -109,14 +225,17 @@ def decode_kernel(
     block_tables,
     stride_table,
     seq_lens,
+    common,
     records,
     partial_out,
     partial_stats,
     arrived,
+    batch,
     scale_log2,
     KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     GROUP_ROWS: tl.constexpr,
+    PACK: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
@@ -126,49 +245,60 @@ def decode_kernel(
     AT_ONCE: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
-    """Attends with the query heads of one KV head after another to the units of one worker. Grid: (workers,).
+    """Attends with the query heads of one pack and KV head after another to the units of one worker. Grid: (workers,).
 
     out, q: `Heads` [batch, KV_HEADS * GROUP, HEAD_DIM]; cache: `LayerCache` [blocks, BLOCK_SIZE, KV_HEADS, HEAD_DIM];
-    all of one 16-bit float type. block_tables: [batch, width] int32; seq_lens: [batch] int32; records: of
-    `plan_kernel`, with the same TILE. Of pairs that it shares with others it writes partial_out: [2 * workers, GROUP,
-    HEAD_DIM] float32, the weighted values, and partial_stats: [2 * workers, 2, GROUP] float32, the greatest score in
-    units of log2 and the sum; of the others, and if FUSED of those whose last part it is, out. arrived: [batch *
-    KV_HEADS] int32, units that are done; if FUSED, 0 before and after. scale_log2: the scores' scale * LOG2_E.
-    GROUP_ROWS, PADDED_DIM: GROUP, HEAD_DIM, up to a power of two."""
+    all of one 16-bit float type. block_tables: [batch, width] int32; seq_lens: [batch] int32; common: of
+    `common_kernel`, records: of `plan_kernel`, with the same TILE. Of sequences that it shares with other workers it
+    writes partial_out: [2 * workers, PACK * GROUP, HEAD_DIM] float32, the weighted values, and partial_stats: [2 *
+    workers, 2, PACK * GROUP] float32, the greatest score in units of log2 and the sum; of the others, and if FUSED of
+    those whose last part it is, out. arrived: [batch * KV_HEADS] int32, units that are done; if FUSED, 0 before and
+    after. scale_log2: the scores' scale * LOG2_E. GROUP_ROWS, PADDED_DIM: GROUP, HEAD_DIM, up to a power of two."""
     wait_for_last(DEPENDENT)
+    PACKED: tl.constexpr = PACK * GROUP
     worker = tl.program_id(0)
-    total = tl.load(records)
-    used = tl.load(records + 1)
+    quota = tl.load(records)
+    extra = tl.load(records + 1)
     record = records + HEADER + worker * RECORD
-    sequence = tl.load(record)
+    pack = tl.load(record)
     kv_head = tl.load(record + 1)
-    tile = tl.load(record + 2)
-    left = tl.load(record + 3)
-    seq_len = tl.load(record + 4)
-    start = ((worker.to(tl.int64) * total) // tl.maximum(used, 1)).to(tl.int32)
-    unit = start
+    stretch = tl.load(record + 2)  # 0: what the pack has in common; m + 1: what member m has of its own
+    tile = tl.load(record + 3)
+    left = tl.load(record + 4)
+    pair_tile = tl.load(record + 5)  # of the pair's tiles, the worker's first
+    shared = tl.load(record + 6)
+    seq_len = tl.load(record + 7)
+    start = begin_of(worker, quota, extra)
+    pair_unit = start - pair_tile
     row = tl.arange(0, ROWS)
     dim = tl.arange(0, PADDED_DIM)
     lane = tl.arange(0, TILE)
-    in_group = row < GROUP
     in_head = dim < HEAD_DIM
-    row_mask = in_group[:, None] & in_head[None, :]
+    row_max = tl.full([ROWS], HIDDEN, tl.float32)
+    row_sum = tl.zeros([ROWS], tl.float32)
+    weighted = tl.zeros([ROWS, PADDED_DIM], tl.float32)
+    done = tl.zeros([ROWS], tl.int32)  # tiles that each row has seen here of this pair
+    row_sequence = pack * PACK + row // GROUP
+    in_pack = (row < PACKED) & (row_sequence < batch)
+    lengths = tl.load(seq_lens + row_sequence, mask=in_pack, other=0)
     while left > 0:
-        tiles = tl.cdiv(seq_len, TILE)
+        turn = tl.maximum(stretch - 1, 0)
+        sequence = pack * PACK + turn
+        before = tl.where(stretch == 0, 0, shared)
+        tiles = tl.where(stretch == 0, shared, tl.maximum(tl.cdiv(seq_len, TILE) - shared, 0))
         count = tl.minimum(tiles - tile, left)
-        head = kv_head * GROUP + row
-        q_rows = sequence.to(tl.int64) * q.stride_token + head * q.stride_head
-        query = tl.load(q.pointer + q_rows[:, None] + dim[None, :], mask=row_mask, other=0.0)
-        row_max = tl.full([ROWS], HIDDEN, tl.float32)
-        row_sum = tl.zeros([ROWS], tl.float32)
-        weighted = tl.zeros([ROWS, PADDED_DIM], tl.float32)
+        head = kv_head * GROUP + row % GROUP
+        sees = in_pack & ((stretch == 0) | (row // GROUP == turn))
         table = block_tables + sequence.to(tl.int64) * stride_table
         key_head = cache.k + kv_head * cache.stride_head
         value_head = cache.v + kv_head * cache.stride_head
         # Block ids are loaded one iteration ahead and carried: see online_softmax.attend.
-        position = tile * TILE + lane
+        position = (before + tile) * TILE + lane
         block = tl.load(table + position // BLOCK_SIZE, mask=position < seq_len, other=0)
-        for index in tl.range(tile, tile + count, num_stages=STAGES):
+        row_mask = in_pack[:, None] & in_head[None, :]
+        q_rows = row_sequence.to(tl.int64) * q.stride_token + head * q.stride_head
+        query = tl.load(q.pointer + q_rows[:, None] + dim[None, :], mask=row_mask, other=0.0)
+        for index in tl.range(before + tile, before + tile + count, num_stages=STAGES):
             position = index * TILE + lane
             offsets = block.to(tl.int64) * cache.stride_block + (position % BLOCK_SIZE) * cache.stride_slot
             seen = position < seq_len
@@ -184,107 +314,137 @@ def decode_kernel(
             block = tl.load(table + following // BLOCK_SIZE, mask=following < seq_len, other=0)
             scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale_log2
             scores = tl.where(seen[None, :], scores, HIDDEN)
-            new_max = tl.maximum(row_max, tl.max(scores, 1))
-            weights = tl.exp2(scores - new_max[:, None])
+            new_max = tl.where(sees, tl.maximum(row_max, tl.max(scores, 1)), row_max)
+            weights = tl.where(sees[:, None], tl.exp2(scores - new_max[:, None]), 0.0)
             correction = tl.exp2(row_max - new_max)
             row_sum = row_sum * correction + tl.sum(weights, 1)
             weighted = tl.dot(weights.to(value.dtype), value, weighted * correction[:, None], input_precision="ieee")
             row_max = new_max
-        out_rows = sequence.to(tl.int64) * out.stride_token + head * out.stride_head
-        out_pointers = out.pointer + out_rows[:, None] + dim[None, :]
-        if count == tiles:
-            tl.store(out_pointers, (weighted / row_sum[:, None]).to(out.pointer.dtype.element_ty), mask=row_mask)
-        else:
-            slot = 2 * worker + (unit != start).to(tl.int32)
-            tl.store(partial_out + (slot * GROUP + row[:, None]) * HEAD_DIM + dim[None, :], weighted, mask=row_mask)
-            tl.store(partial_stats + slot * (2 * GROUP) + row, row_max, mask=in_group)
-            tl.store(partial_stats + slot * (2 * GROUP) + GROUP + row, row_sum, mask=in_group)
-            if FUSED:
-                tl.debug_barrier()  # every thread's stores come before the count
-                pair = sequence * KV_HEADS + kv_head
-                before = tl.atomic_add(arrived + pair, count, sem="acq_rel", scope="gpu")
-                if before + count == tiles:
-                    first, last, slot = parts_of((unit - tile).to(tl.int64), tiles, total, used)
-                    attended = add_parts(
-                        partial_out, partial_stats, first, last, slot, GROUP, GROUP_ROWS, HEAD_DIM, PADDED_DIM, AT_ONCE
-                    )
-                    own = tl.arange(0, GROUP_ROWS)
-                    own_rows = sequence.to(tl.int64) * out.stride_token + (kv_head * GROUP + own) * out.stride_head
-                    tl.store(
-                        out.pointer + own_rows[:, None] + dim[None, :],
-                        attended.to(out.pointer.dtype.element_ty),
-                        mask=(own < GROUP)[:, None] & in_head[None, :],
-                    )
-                    tl.store(arrived + pair, 0)  # ready for the next layer
-        unit += count
+        done += tl.where(sees, count, 0)
         left -= count
         tile = 0
-        kv_head += 1
-        if kv_head == KV_HEADS:
-            kv_head = 0
-            sequence += 1
-            if left > 0:
-                seq_len = tl.load(seq_lens + sequence)
+        stretch += 1
+        if (left == 0) | (stretch > PACK):
+            own = tl.maximum(tl.cdiv(lengths, TILE) - shared, 0)
+            needed = shared + own
+            is_part = in_pack & (done > 0) & (done < needed)
+            out_rows = row_sequence.to(tl.int64) * out.stride_token + head * out.stride_head
+            tl.store(
+                out.pointer + out_rows[:, None] + dim[None, :],
+                (weighted / row_sum[:, None]).to(out.pointer.dtype.element_ty),
+                mask=(in_pack & (done == needed))[:, None] & in_head[None, :],
+            )
+            slot = 2 * worker + (pair_unit > start).to(tl.int32)
+            part = partial_out + (slot * PACKED + row[:, None]) * HEAD_DIM + dim[None, :]
+            tl.store(part, weighted, mask=is_part[:, None] & in_head[None, :])
+            tl.store(partial_stats + slot * (2 * PACKED) + row, row_max, mask=is_part)
+            tl.store(partial_stats + slot * (2 * PACKED) + PACKED + row, row_sum, mask=is_part)
+            leads = row % GROUP == 0  # one row of each member
+            if FUSED:
+                tl.debug_barrier()  # every thread's stores come before the count
+                counters = arrived + row_sequence * KV_HEADS + kv_head
+                counted = tl.atomic_add(counters, done, mask=is_part & leads, sem="acq_rel", scope="gpu")
+                is_last = is_part & leads & (counted + done == needed)
+                tl.store(counters, 0, mask=is_last)  # ready for the next layer
+                ending = tl.sum(tl.where(is_last, 1 << (row // GROUP), 0), 0)
+                for member in range(PACK):
+                    if (ending >> member) & 1:
+                        own_before = tl.sum(tl.where(leads & (row < member * GROUP), own, 0), 0)
+                        own_here = tl.sum(tl.where(row == member * GROUP, own, 0), 0)
+                        attended = add_parts(
+                            partial_out,
+                            partial_stats,
+                            parts_of(pair_unit, shared, own_before, own_here, quota, extra),
+                            member * GROUP,
+                            GROUP,
+                            GROUP_ROWS,
+                            PACKED,
+                            HEAD_DIM,
+                            PADDED_DIM,
+                            AT_ONCE,
+                        )
+                        of_group = tl.arange(0, GROUP_ROWS)
+                        ended_rows = (pack * PACK + member).to(tl.int64) * out.stride_token + (
+                            kv_head * GROUP + of_group
+                        ) * out.stride_head
+                        tl.store(
+                            out.pointer + ended_rows[:, None] + dim[None, :],
+                            attended.to(out.pointer.dtype.element_ty),
+                            mask=(of_group < GROUP)[:, None] & in_head[None, :],
+                        )
+            row_max = tl.full([ROWS], HIDDEN, tl.float32)
+            row_sum = tl.zeros([ROWS], tl.float32)
+            weighted = tl.zeros([ROWS, PADDED_DIM], tl.float32)
+            done = tl.zeros([ROWS], tl.int32)
+            pair_unit += shared + tl.sum(tl.where(leads, own, 0), 0)
+            kv_head += 1
+            if kv_head == KV_HEADS:
+                kv_head = 0
+                pack += 1
+                if left > 0:
+                    shared = tl.load(common + pack) if PACK > 1 else 0
+                    row_sequence = pack * PACK + row // GROUP
+                    in_pack = (row < PACKED) & (row_sequence < batch)
+                    lengths = tl.load(seq_lens + row_sequence, mask=in_pack, other=0)
+            stretch = tl.where(shared > 0, 0, 1)
+        if left > 0:
+            following = pack * PACK + tl.maximum(stretch - 1, 0)
+            seq_len = tl.load(seq_lens + following, mask=following < batch, other=0)
 
 
-@triton.jit(do_not_specialize=["workers"])
+@triton.jit(do_not_specialize=["batch", "workers"])
 def combine_kernel(
     out,
     seq_lens,
+    common,
     records,
     partial_out,
     partial_stats,
+    batch,
     workers,
     GROUP: tl.constexpr,
+    PACK: tl.constexpr,
+    MEMBERS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
     TILE: tl.constexpr,
     AT_ONCE: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
-    """Adds up the parts of the pairs that several workers share. Grid: (query heads, batch): many small programs read
-    the parts in one go.
+    """Adds up the parts of the sequences that several workers share. Grid: (query heads, batch): many small programs
+    read the parts in one go.
 
     out: `Heads` [batch, heads, HEAD_DIM], 16 bits, is written. seq_lens: [batch] int32; the others as for
     `decode_kernel`; workers: of `plan_kernel`. AT_ONCE: parts in one iteration."""
     wait_for_last(DEPENDENT)
     head = tl.program_id(0)
     sequence = tl.program_id(1)
+    pack = sequence // PACK
+    turn = sequence % PACK
     kv_head = head // GROUP
-    row = head % GROUP
-    tiles = tl.cdiv(tl.load(seq_lens + sequence), TILE)
-    if tiles == 0:
-        return
-    total = tl.load(records)
-    used = tl.load(records + 1)
-    before = tl.load(records + HEADER + workers * RECORD + sequence)
-    first, last, first_slot = parts_of((before + kv_head * tiles).to(tl.int64), tiles, total, used)
-    if last == first:
-        return  # the worker stored the output itself
+    shared = tl.load(common + pack) if PACK > 1 else 0
+    own = own_tiles(seq_lens, pack, shared, batch, PACK, MEMBERS, TILE)
+    member = tl.arange(0, MEMBERS)
+    quota = tl.load(records)
+    extra = tl.load(records + 1)
+    pair_unit = tl.load(records + HEADER + workers * RECORD + pack) + kv_head * (shared + tl.sum(own, 0))
+    own_before = tl.sum(tl.where(member < turn, own, 0), 0)
+    own_here = tl.sum(tl.where(member == turn, own, 0), 0)
+    holders = parts_of(pair_unit, shared, own_before, own_here, quota, extra)
+    if holders[3] < 2:
+        return  # padding, or the worker stored the output itself
+    attended = add_parts(
+        partial_out,
+        partial_stats,
+        holders,
+        turn * GROUP + head % GROUP,
+        1,
+        1,
+        PACK * GROUP,
+        HEAD_DIM,
+        PADDED_DIM,
+        AT_ONCE,
+    )
     dim = tl.arange(0, PADDED_DIM)
-    part = tl.arange(0, AT_ONCE)
-    in_head = dim < HEAD_DIM
-    peak = HIDDEN + 0.0
-    total_sum = 0.0
-    weighted = tl.zeros([PADDED_DIM], tl.float32)
-    for start in range(first, last + 1, AT_ONCE):
-        worker = start + part
-        there = worker <= last
-        slot = tl.where(worker == first, first_slot, 2 * worker)
-        stats = partial_stats + slot * (2 * GROUP) + row
-        part_max = tl.load(stats, mask=there, other=HIDDEN, cache_modifier=".cg")
-        part_sum = tl.load(stats + GROUP, mask=there, other=0.0, cache_modifier=".cg")
-        values = tl.load(
-            partial_out + (slot[:, None] * GROUP + row) * HEAD_DIM + dim[None, :],
-            mask=there[:, None] & in_head[None, :],
-            other=0.0,
-            cache_modifier=".cg",
-        )
-        new_peak = tl.maximum(peak, tl.max(part_max, 0))
-        weight = tl.exp2(part_max - new_peak)
-        correction = tl.exp2(peak - new_peak)
-        total_sum = total_sum * correction + tl.sum(weight * part_sum, 0)
-        weighted = weighted * correction + tl.sum(values * weight[:, None], 0)
-        peak = new_peak
     pointers = out.pointer + sequence.to(tl.int64) * out.stride_token + head * out.stride_head + dim
-    tl.store(pointers, (weighted / total_sum).to(out.pointer.dtype.element_ty), mask=in_head)
+    tl.store(pointers[None, :], attended.to(out.pointer.dtype.element_ty), mask=(dim < HEAD_DIM)[None, :])

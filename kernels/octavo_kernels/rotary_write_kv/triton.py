@@ -9,6 +9,7 @@ from torch import Tensor
 from octavo_kernels.dependent_launch import launch_options, wait_for_last
 from octavo_kernels.eight_bits_kernels import as_bytes, kind_of, narrowed
 from octavo_kernels.strided import heads, layer_cache
+from octavo_kernels.write_kv.triton import finite
 
 
 @triton.jit
@@ -78,6 +79,8 @@ def rotary_write_kernel(
         front, back = narrowed(front, key_scale, KIND), narrowed(back, key_scale, KIND)
         rest = narrowed(rest, key_scale, KIND)
         stored_value = narrowed(stored_value, tl.load(scales + tl.num_programs(1) + kv_head), KIND)
+    else:
+        stored_value = finite(stored_value)
     tl.store(cache.k + place + dim, front, mask=turned)
     tl.store(cache.k + place + HALF + dim, back, mask=turned)
     if 2 * HALF < HEAD_DIM:

@@ -12,6 +12,15 @@ from octavo_kernels.strided import heads, layer_cache
 
 
 @triton.jit
+def finite(values):
+    """Values as a cache holds them: infinity is the largest number, and NaN 0. Sequences may be multiplied together by
+    weights of which some are 0, and what one of them has made of its values must not reach another."""
+    wide = values.to(tl.float32)
+    largest = 65504.0 if values.dtype == tl.float16 else 3.3895313892515355e38  # of bfloat16
+    return tl.minimum(tl.maximum(tl.where(wide == wide, wide, 0.0), -largest), largest).to(values.dtype)
+
+
+@triton.jit
 def write_kernel(
     k,
     v,
@@ -47,6 +56,8 @@ def write_kernel(
     if KIND != 0:
         key = narrowed(key, tl.load(scales + head, mask=mask, other=1.0), KIND)
         value = narrowed(value, tl.load(scales + KV_HEADS + head, mask=mask, other=1.0), KIND)
+    else:
+        value = finite(value)
     tl.store(cache.k + target, key, mask=mask)
     tl.store(cache.v + target, value, mask=mask)
 

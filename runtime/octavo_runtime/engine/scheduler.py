@@ -19,7 +19,7 @@ PreemptionMode = Literal["recompute", "swap"]
 # What one step spends on looking for those that may pass others, however many wait: sequences that it finds waiting for
 # a block which another computes, and blocks that it hashes. The next step goes on.
 _MOST_AWAITING = 32
-_MOST_HASHED = 4096
+_MOST_HASHED = 8192
 
 
 @dataclass

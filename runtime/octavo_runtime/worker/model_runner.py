@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from octavo_kernels.draw_tokens import draw_tokens
@@ -102,10 +103,13 @@ class ModelRunner:
         scores_plainly = not self._scores_or_pools(slices)
         leads = graphs is not None and not plan.masked and scores_plainly and self._draws_plainly(slices)
         if graphs is not None and scores_plainly and _only_decodes(slices, graphs.most_sequences):
-            drawn = self._decode(slices, graphs)
+            order = self._rows.side_by_side(np.array([item.row for item in slices]))
+            ordered = slices if order is None else [slices[index] for index in order]
+            drawn = self._decode(ordered, graphs)
             if leads:
-                return Launched(partial(_tell, slices, fetch(drawn.tokens)), leads=True)
-            return Launched(partial(self._draw_again, slices, drawn.hidden))
+                return Launched(partial(_tell, slices, _put_back(fetch(drawn.tokens), order)), leads=True)
+            hidden = drawn.hidden if order is None else drawn.hidden[torch.from_numpy(np.argsort(order))]
+            return Launched(partial(self._draw_again, slices, hidden))
         newest = None if graphs is None else graphs.newest
         batch, hidden = self._forward(slices, newest)
         if leads and newest is not None:
@@ -226,6 +230,11 @@ def fetch(tokens: torch.Tensor) -> Callable[[], list[int]]:
         return copied.tolist()
 
     return wait
+
+
+def _put_back(fetched: Callable[[], list[int]], order: npt.NDArray[np.int64] | None) -> Callable[[], list[int]]:
+    """What was fetched in this order, as it was before it was put into it."""
+    return fetched if order is None else lambda: np.array(fetched())[np.argsort(order)].tolist()
 
 
 def _tell(slices: list[Slice], fetched: Callable[[], list[int]], _: None) -> StepResult:

@@ -2,6 +2,7 @@
 score."""
 
 import numpy as np
+import numpy.typing as npt
 
 from octavo_runtime.protocol.step import NewRow, StepPlan
 
@@ -23,6 +24,15 @@ class Rows:
                 self._prompts[new.row] = new
         for table in plan.tables:
             self.block_tables[table.row, table.first : table.first + len(table.blocks)] = table.blocks
+
+    def side_by_side(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+        """The order in which rows whose tables begin with the same blocks follow each other, for a GPU's attention,
+        which then reads those once for several; None where no two begin alike."""
+        if len(np.unique(self.block_tables[rows, 0])) == len(rows):
+            return None
+        depths = [0, *(1 << bit for bit in range((self.block_tables.shape[1] - 1).bit_length()))]
+        order: npt.NDArray[np.int64] = np.lexsort(self.block_tables[rows[:, None], depths[::-1]].T)
+        return order
 
     @property
     def scores_prompts(self) -> bool:

@@ -26,7 +26,7 @@ for op in octavo_kernels.__all__:
 # With so few workers each takes several units, and pairs are cut.
 hopper.gpu = lambda device: Gpu(processors=3, shared_memory=232_448)
 form = partial(hopper.paged_decode, dependent=False)
-for case in (*paged_decode_cases.TINY_CASES, *paged_decode_cases.PADDED_CASES):
+for case in (*paged_decode_cases.TINY_CASES, *paged_decode_cases.PADDED_CASES, *paged_decode_cases.COMMON_CASES):
     if not case.options:
         errors[f"paged_decode/hopper/{case.name}"] = paged_decode_cases.error(form, case, torch.float16, "cpu")
 print(json.dumps(errors))

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from octavo_kernels.paged_decode import cpu, paged_decode, plan_decode
-from octavo_kernels.paged_decode.cases import CASES, LARGE_CASES, PADDED_CASES, TINY_CASES, TOLERANCES, Case, error
+from octavo_kernels.paged_decode.cases import (
+    CASES,
+    COMMON_CASES,
+    LARGE_CASES,
+    PADDED_CASES,
+    TINY_CASES,
+    TOLERANCES,
+    Case,
+    error,
+    paged_cache,
+)
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 
@@ -75,7 +85,9 @@ def test_triton_interpreted(case: Case, dtype: torch.dtype, interpreted_errors: 
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in (*TINY_CASES, *PADDED_CASES) if not case.options], ids=lambda case: case.name
+    "case",
+    [case for case in (*TINY_CASES, *PADDED_CASES, *COMMON_CASES) if not case.options],
+    ids=lambda case: case.name,
 )
 def test_hopper_interpreted(case: Case, interpreted_errors: dict[str, float]) -> None:
     assert interpreted_errors[f"paged_decode/hopper/{case.name}"] <= TOLERANCES[torch.float16]
@@ -83,7 +95,7 @@ def test_hopper_interpreted(case: Case, interpreted_errors: dict[str, float]) ->
 
 HOPPER_CASES = [
     case
-    for case in (*CASES, *PADDED_CASES)
+    for case in (*CASES, *PADDED_CASES, *COMMON_CASES)
     if case.q_heads // case.kv_heads <= 16 and case.head_dim <= 128 and not case.options
 ]
 
@@ -97,6 +109,24 @@ def test_hopper(case: Case, dtype: torch.dtype) -> None:
     if torch.cuda.get_device_capability() != (9, 0):
         pytest.skip("needs a Hopper GPU")
     assert error(hopper.paged_decode, case, dtype, "cuda") <= TOLERANCES[dtype]
+
+
+@pytest.mark.gpu
+def test_hopper_keeps_the_faults_of_a_sequence_from_those_that_share_its_prefix() -> None:
+    from octavo_kernels.paged_decode import hopper
+
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
+    case = Case("faulty", (300, 290, 310, 280), 8, 2, 64, common=(0, 17, 17, 17))
+    keys, values, tables = paged_cache(case, torch.bfloat16, "cuda", torch.Generator().manual_seed(0))
+    lengths = torch.tensor(case.seq_lens, dtype=torch.int32, device="cuda")
+    q = torch.randn(4, 8, 64, dtype=torch.bfloat16, device="cuda")
+    right = hopper.paged_decode(q, keys, values, tables, lengths, 0.125)
+    keys[tables[1, 17:19].long()] = torch.nan
+    q[1] = torch.inf
+    faulty = hopper.paged_decode(q, keys, values, tables, lengths, 0.125)
+    assert not faulty[1].isfinite().all()
+    assert torch.equal(faulty[[0, 2, 3]], right[[0, 2, 3]])
 
 
 @pytest.mark.gpu

@@ -42,3 +42,16 @@ def test_triton_large_cache(case: Case) -> None:
     from octavo_kernels.write_kv import triton
 
     assert error(triton.write_kv, case, torch.bfloat16, "cuda") <= TOLERANCES[torch.bfloat16]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_triton_stores_finite_values(dtype: torch.dtype) -> None:
+    """An attention may multiply several sequences' values together, by weights of which some are 0."""
+    from octavo_kernels.write_kv import triton
+
+    v = torch.tensor([torch.inf, -torch.inf, torch.nan, 3.0], dtype=dtype, device="cuda").view(1, 1, 4)
+    caches = torch.zeros(2, 1, 16, 1, 4, dtype=dtype, device="cuda")
+    triton.write_kv(v, v, *caches, torch.zeros(1, dtype=torch.int64, device="cuda"))
+    largest = torch.finfo(dtype).max
+    assert caches[1, 0, 0, 0].tolist() == [largest, -largest, 0.0, 3.0]

@@ -88,6 +88,18 @@ def test_latents_too(make, settings, tmp_path):
     assert with_them == without
 
 
+@pytest.mark.parametrize("params", ["greedy", "penalised"])
+def test_requests_that_share_prefixes_get_their_own_tokens(make, folder, params):
+    """Rows that begin alike are computed side by side, whatever the order of their requests."""
+    prefixes, tails = random_prompts(40, 56, seed=1), random_prompts(*[6] * 8, seed=2)
+    prompts = [prefixes[index % 2] + tail for index, tail in enumerate(tails)]
+    with_them, without = (
+        [tokens_of(one) for one in run(turn(make(folder)), prompts, PARAMS[params])]
+        for turn in (with_graphs, without_graphs)
+    )
+    assert with_them == without
+
+
 def test_a_crowd_of_all_kinds_draws_the_same_tokens(make, folder):
     """Steps that lead and steps that do not take turns."""
     kinds = [*PARAMS.values(), SamplingParams(beam_width=2, max_tokens=8)]
