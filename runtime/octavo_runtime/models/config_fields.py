@@ -225,7 +225,8 @@ def _longrope(found: _Rope, fields: ConfigFields, where: str) -> LongRope:
     original = _original(found, fields)
     factor = found.factor or fields.max_position_embeddings / original
     implied = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
-    return LongRope(tuple(found.short_factor), found.attention_factor or implied, original)
+    scale = found.attention_factor or implied
+    return LongRope(tuple(found.short_factor), scale, original, tuple(found.long_factor), scale)
 
 
 def partial_rotary(fields: ConfigFields, default: float = 1.0) -> tuple[ConfigFields, float]:

@@ -193,12 +193,11 @@ def check_shape(spec: ModelSpec) -> ModelSpec:
         raise UnsupportedModel(
             f"partial_rotary_factor must make an even part of head_dim ({spec.head_dim}), got {spec.rotated}"
         )
-    if isinstance(spec.rope_scaling, DividedRope | LongRope) and len(spec.rope_scaling.divisors) != spec.rotated // 2:
-        name = "rope_freqs.weight" if isinstance(spec.rope_scaling, DividedRope) else "rope_scaling.short_factor"
-        raise UnsupportedModel(
-            f"{name} must hold {spec.rotated // 2} numbers, half of what is turned of head_dim, "
-            f"got {len(spec.rope_scaling.divisors)}"
-        )
+    for name, divisors in _divisors(spec.rope_scaling).items():
+        if len(divisors) != spec.rotated // 2:
+            raise UnsupportedModel(
+                f"{name} must hold {spec.rotated // 2} numbers, half of what is turned of head_dim, got {len(divisors)}"
+            )
     if spec.latent is not None and spec.latent.value_dim > spec.head_dim:
         raise UnsupportedModel(
             f"v_head_dim must be at most qk_nope_head_dim + qk_rope_head_dim ({spec.head_dim}), "
@@ -210,6 +209,15 @@ def check_shape(spec: ModelSpec) -> ModelSpec:
             sizes = f"{spec.hidden_size} and {spec.experts.intermediate_size}"
             raise UnsupportedModel(f"hidden_size and intermediate_size must be multiples of 32 in mxfp4, got {sizes}")
     return spec
+
+
+def _divisors(scaling: RopeScaling | None) -> dict[str, tuple[float, ...]]:
+    """The numbers of a rotary embedding that there is one of for each turned pair, by their names."""
+    if isinstance(scaling, DividedRope):
+        return {"rope_freqs.weight": scaling.divisors}
+    if isinstance(scaling, LongRope):
+        return {"rope_scaling.short_factor": scaling.divisors, "rope_scaling.long_factor": scaling.long_divisors}
+    return {}
 
 
 def _check_routing(routing: Routing) -> None:

@@ -41,7 +41,7 @@ WRITTEN = (
 
 def scores(path, prompt: list[int]) -> torch.Tensor:
     """Of all positions, the prompt in two steps."""
-    ours = load_model(EngineConfig(model=str(path)), locate(str(path)), CPU, torch.float32)
+    ours = load_model(EngineConfig(model=str(path), max_model_len=256), locate(str(path)), CPU, torch.float32)
     ours.reach(BLOCK * BLOCKS)
     shape = ours.spec.num_layers, 2, BLOCKS, BLOCK, ours.spec.num_kv_heads, ours.spec.head_dim
     cache, tables = torch.zeros(shape), np.arange(BLOCKS, dtype=np.int32).reshape(1, BLOCKS)
