@@ -67,6 +67,8 @@ class ConfigFields(BaseModel):
     num_ln_in_parallel_attn: _Size | None = None
     word_embed_proj_dim: _Size | None = None
     do_layer_norm_before: bool = True
+    apply_residual_connection_post_layernorm: bool = False
+    alibi: bool | None = None
     scale_attn_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
     no_rope_layers: list[int] | None = None

@@ -92,12 +92,14 @@ class ModelSpec:
     windowed_rope_theta: float | None = None  # of windowed layers, whose rope is plain; None: as of the others
     attention_softcap: float | None = None  # of the scores of queries and keys, likewise
     has_sinks: bool = False  # each head has a score that counts in the softmax alone
+    alibi_slopes: tuple[float, ...] | None = None  # of each query head of the whole model, see layers.alibi; None: none
     norm_offset: float = 0.0  # added to the weights of all norms
     norm: Literal["rms", "layer"] = "rms"  # of the residual stream
     norm_bias: bool = False  # of layer norms
     activation: Activation = "silu"  # of the MLP's gate
     qkv_by_groups: bool = False  # rows are stored by KV heads: the queries of one, its keys, its values
     position_offset: int | None = None  # of the row that is added to the first token; None: no positions are learned
+    normalises_embedding: bool = False  # what the residual stream begins with
     is_gated: bool = True  # the MLP has a gate; else the activation is of what would be multiplied by it
     is_parallel: bool = False  # attention and MLP of a layer read the same norm of the residual stream
     experts: ExpertLayers | None = None

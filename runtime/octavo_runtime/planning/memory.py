@@ -199,7 +199,7 @@ def _parameters(spec: ModelSpec, experts: int) -> int:
     mlp = hidden * (spec.gate_up_size + inner) + (spec.gate_up_size + hidden) * spec.mlp_bias
     scored = spec.head_size or spec.vocab_size
     embeddings = hidden * (spec.vocab_size + (0 if spec.tie_embeddings else scored)) + scored * spec.head_bias
-    embeddings += spec.learned_positions * hidden
+    embeddings += spec.learned_positions * hidden + norm * spec.normalises_embedding
     found = spec.num_layers * layer + embeddings + norm + (spec.num_layers - len(spec.expert_layers)) * mlp
     if spec.experts is not None:
         has = spec.experts

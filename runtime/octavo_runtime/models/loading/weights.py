@@ -29,7 +29,7 @@ from octavo_runtime.quantization.grouped_matrix import quantize_rows
 
 _POSITIONS = "model.embed_positions.weight"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-_NORM, _HEAD_BIAS = "model.norm", "lm_head.bias"
+_NORM, _EMBEDDING_NORM, _HEAD_BIAS = "model.norm", "model.embed_norm", "lm_head.bias"
 
 
 class Fused(NamedTuple):
@@ -138,6 +138,11 @@ def build_decoder(
         name = layer_prefix(index) + names.sinks
         return dense(read(name, (spec.num_heads,))).to(device=device, dtype=torch.float32) if spec.has_sinks else None
 
+    slopes = None
+    if spec.alibi_slopes is not None:
+        first = 0 if group is None else group.rank * spec.num_heads
+        slopes = torch.tensor(spec.alibi_slopes[first : first + spec.num_heads], device=device)
+
     def attention(index: int, projections: Sequence[Linear], norms: _Norms) -> Attention | LatentAttention:
         if not projections:
             latent = build_latent_attention(spec, layer_prefix(index), read, rotary, device, dtype)
@@ -156,6 +161,7 @@ def build_decoder(
             window=spec.window_of(index),
             softcap=spec.attention_softcap,
             sinks=sinks(index),
+            slopes=slopes,
             norms_follow_rotary=spec.qk_norm_follows_rope,
         )
 
@@ -195,7 +201,8 @@ def build_decoder(
         multiplier = torch.tensor(multiplier, dtype=dtype).item()
     placed = placed_rows([dense(embedded)], device, dtype).to(device=device, dtype=dtype)
     learned = place(_POSITIONS, spec.learned_positions, hidden) if spec.learned_positions else None
-    embedding = Embedding(placed, multiplier, learned, spec.position_offset or 0)
+    embedding_norm = norm(_EMBEDDING_NORM) if spec.normalises_embedding else None
+    embedding = Embedding(placed, multiplier, learned, spec.position_offset or 0, embedding_norm)
     head_bias = place(_HEAD_BIAS, spec.vocab_size) if spec.head_bias else None
     head: Head
     if group is not None and spec.head_size is not None:
@@ -229,7 +236,7 @@ def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
         shapes[_POSITIONS] = spec.learned_positions, hidden
     if spec.head_bias:
         shapes[_HEAD_BIAS] = (spec.vocab_size,)
-    stream_norms = [_NORM]
+    stream_norms = [_NORM, _EMBEDDING_NORM][: 1 + spec.normalises_embedding]
     for index in range(spec.num_layers):
         at = layer_prefix(index)
         stream_norms += [at + name for name in names.stream_norms]

@@ -68,12 +68,12 @@ def test_what_is_known_of_builtin_models_is_what_their_files_say():
 
 
 def test_a_model_that_is_refused_is_described_by_why(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(tiny(architectures=["BloomForCausalLM"])))
+    (tmp_path / "config.json").write_text(json.dumps(tiny(architectures=["MambaForCausalLM"])))
     done = CliRunner().invoke(
         app, ["describe", str(tmp_path), "--output", str(tmp_path / "line")], standalone_mode=False
     )
     assert (done.return_value, done.output) == (0, "")
-    with pytest.raises(UnsupportedModel, match=r"architecture must be one of .*, got BloomForCausalLM"):
+    with pytest.raises(UnsupportedModel, match=r"architecture must be one of .*, got MambaForCausalLM"):
         read_description((tmp_path / "line").read_text())
 
 

@@ -233,7 +233,7 @@ def test_fields_that_change_nothing_are_passed_over():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"architectures": ["BloomForCausalLM"]}, r"must be one of .*, Llama, .* \(ForCausalLM\), .*, got BloomFor"),
+        ({"architectures": ["MambaForCausalLM"]}, r"must be one of .*, Llama, .* \(ForCausalLM\), .*, got MambaFor"),
         ({"architectures": None}, "architecture must be one of .*, got unknown"),
         ({"architectures": [[1]]}, r"architecture must be one of .*, got \[1\]"),
         ({"hidden_act": "gelu"}, "hidden_act must be silu, got gelu"),

@@ -35,7 +35,7 @@ WRITTEN = (
     "command r plus", "command r7b", "starcoder 2", "stablelm", "stablelm, side by side", "stablelm, 12b", "granite",
     "granite, biases", "mixtral", "mixtral, many experts in a window", "qwen 3 moe", "qwen 2 moe", "olmoe",
     "granite moe", "granite moe, shared", "glm 4.5", "glm 4.5, groups", "ernie 4.5 moe",
-    "ernie 4.5 moe, every other layer", "hunyuan", "minimax m2", "gpt-oss", "gpt-oss, seven heads",
+    "ernie 4.5 moe, every other layer", "hunyuan", "minimax m2", "gpt-oss", "gpt-oss, seven heads", "bloom",
 )  # fmt: skip
 
 
