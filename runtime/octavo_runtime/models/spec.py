@@ -100,6 +100,8 @@ class ModelSpec:
     qkv_by_groups: bool = False  # rows are stored by KV heads: the queries of one, its keys, its values
     position_offset: int | None = None  # of the row that is added to the first token; None: no positions are learned
     normalises_embedding: bool = False  # what the residual stream begins with
+    projected_words: int | None = None  # size of words' vectors that are projected to hidden_size, and back; None: none
+    is_post_norm: bool = False  # norms stand behind attention and MLP, and bring the residual stream itself
     is_gated: bool = True  # the MLP has a gate; else the activation is of what would be multiplied by it
     is_parallel: bool = False  # attention and MLP of a layer read the same norm of the residual stream
     experts: ExpertLayers | None = None
@@ -141,6 +143,11 @@ class ModelSpec:
         return 0 if self.position_offset is None else self.max_position + self.position_offset
 
     @property
+    def word_size(self) -> int:
+        """Numbers of a word's vector, and of what the layers bring for the output head."""
+        return self.projected_words or self.hidden_size
+
+    @property
     def gate_up_size(self) -> int:
         """Rows of the fused gate and up projection."""
         return (2 if self.is_gated else 1) * self.intermediate_size
@@ -173,9 +180,8 @@ class ModelSpec:
     def consists_of_loops(self) -> bool:
         """Whether all that a layer computes between its projections is what a CPU has loops of its own for."""
         normed = self.tensors.attention_norm is not None and self.tensors.mlp_norm is not None
-        is_plain = (
-            self.experts is None and self.latent is None and not (self.qk_norm_follows_rope or self.qk_layer_norm)
-        )
+        is_plain = self.experts is None and self.latent is None and self.projected_words is None
+        is_plain = is_plain and not (self.qk_norm_follows_rope or self.qk_layer_norm)
         return self.norm == "rms" and normed and self.is_gated and not self.is_parallel and is_plain
 
 

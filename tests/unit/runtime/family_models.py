@@ -192,6 +192,7 @@ FAMILIES = {
     ),
     "opt": OPTConfig(**OPT, num_attention_heads=6, word_embed_proj_dim=96),
     "opt, no biases": OPTConfig(**OPT, num_attention_heads=2, enable_bias=False, activation_function="gelu"),
+    "opt 350m": OPTConfig(**OPT, num_attention_heads=6, word_embed_proj_dim=56, do_layer_norm_before=False),
     "falcon": FalconConfig(**FALCON, multi_query=True, parallel_attn=True),
     "falcon, in turn": FalconConfig(**FALCON, multi_query=False, parallel_attn=False, bias=True),
     "falcon, new": FalconConfig(**FALCON, new_decoder_architecture=True, num_kv_heads=2),

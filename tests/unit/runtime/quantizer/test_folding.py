@@ -55,6 +55,7 @@ def test_a_layer_computes_what_it_did(name: str, tmp_path: Path, monkeypatch: py
     [
         ("mixtral", "model: must be dense, got a mixture of"),
         ("youtu", "model: must be one with keys and values of its own, got multi-head latent attention"),
+        ("opt 350m", "model: must be one whose norms stand in front of attention and MLP, got norms behind them"),
         ("gpt 2", r"model: must be one whose projections are stored as \[out, in\]"),
     ],
 )

@@ -56,6 +56,7 @@ SPECS = {
         alibi_slopes=alibi_slopes(6),
         unrotated_layers=frozenset(range(3)),
     ),
+    "norms behind": replace(PLAIN, norm="layer", is_post_norm=True, projected_words=40),
     "gemma": replace(
         PLAIN,
         window=20,
