@@ -270,9 +270,10 @@ def _rope_scaling(fields: _Metadata, tensors: Tensors, form: GGUFForm, own: str)
     if kind != "none":
         factor = fields.rope_scaling_factor or (fields.rope_scale_linear if kind == "linear" else 0.0) or 1.0
     short, long = LONG_ROPE
-    if short in tensors:
-        if long not in tensors:
-            raise UnsupportedModel(f"{long} must be given beside {short}, got none")
+    if short in tensors or long in tensors:
+        for name, other in ((short, long), (long, short)):
+            if name not in tensors:
+                raise UnsupportedModel(f"{name} must be given beside {other}, got none")
         if fields.original_context is None:
             raise UnsupportedModel(f"{own}rope.scaling.original_context_length must be given beside {short}, got none")
         scale = fields.rope_amplitude

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import torch
 from expert_models import EXPERT_FAMILIES
@@ -16,6 +17,8 @@ from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.layers.rope_scaling import LongRope
 from octavo_runtime.models.loading.config_json import spec_from_config
+from octavo_runtime.models.loading.gguf_file import GGUFFile
+from octavo_runtime.models.loading.gguf_spec import LONG_ROPE
 from octavo_runtime.models.spec import UnsupportedModel
 from octavo_runtime.protocol.sampling_params import SamplingParams
 
@@ -90,6 +93,21 @@ def test_gguf_files_hold_both(asked: int, lengths: tuple[int, ...], tmp_path: Pa
     prompts = random_prompts(*lengths)
     served = engine(tmp_path / "model.gguf", max_model_len=asked)
     assert_greedy(model, prompts, [tokens_of(outputs) for outputs in run(served, prompts, GREEDY)])
+
+
+@pytest.mark.parametrize("left", LONG_ROPE)
+def test_gguf_files_with_one_of_both_are_refused(left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [missing] = {*LONG_ROPE} - {left}
+    add = gguf.GGUFWriter.add_tensor
+
+    def add_others(writer: gguf.GGUFWriter, name: str, *tensor: Any, **options: Any) -> None:
+        if name != missing:
+            add(writer, name, *tensor, **options)
+
+    monkeypatch.setattr(gguf.GGUFWriter, "add_tensor", add_others)
+    write_converted(tmp_path / "model.gguf", random(CONFIGS["phi 3"]))
+    with pytest.raises(UnsupportedModel, match=f"{missing} must be given beside {left}, got none"):
+        GGUFFile(tmp_path / "model.gguf")
 
 
 def test_how_much_memory_there_is_changes_no_answer(tmp_path: Path) -> None:
