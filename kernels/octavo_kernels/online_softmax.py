@@ -58,16 +58,26 @@ def begin_with_sinks(sinks, head, row_mask, ROWS: tl.constexpr, PADDED_DIM: tl.c
 
 
 @triton.jit
+def load_slopes(slopes, head, row_mask):
+    """For `attend`, of each row's head. slopes: pointer to [heads] float32, or None; head, row_mask: [rows]."""
+    loaded = slopes
+    if slopes is not None:
+        loaded = tl.load(slopes + head, mask=row_mask, other=0.0) * _LOG2_E
+    return loaded
+
+
+@triton.jit
 def attend(
     softmax,  # of `begin` or of the last call
     query,  # [ROWS, PADDED_DIM], in the cache's type unless that has 8 bits, 0 beyond HEAD_DIM
-    last_visible,  # [ROWS] int: the last position that a row may see; looked at only if MASKED
+    last_visible,  # [ROWS] int: the last position that a row may see; looked at only if MASKED or with slopes
     cache,  # LayerCache
     kv_head,
     block_table,  # pointer to this sequence's row, int32
     start,  # positions start..end - 1 are attended to; unless MASKED, a whole number of tiles
     end,
     scale_log2,  # score scale * LOG2_E
+    slopes,  # of `load_slopes`: [ROWS] float32, or None
     MASKED: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     PADDED_DIM: tl.constexpr,
@@ -105,6 +115,8 @@ def attend(
             # tanh(x) = 2 * sigmoid(2 * x) - 1, of scores in units of log2.
             CAP: tl.constexpr = SOFTCAP * _LOG2_E
             scores = CAP * (2 * tl.sigmoid(scores * (2 / CAP)) - 1)
+        if slopes is not None:
+            scores += slopes[:, None] * (position[None, :] - last_visible[:, None])
         if MASKED:
             if CAUSAL:
                 scores = tl.where(position[None, :] <= last_visible[:, None], scores, HIDDEN)

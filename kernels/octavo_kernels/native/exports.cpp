@@ -131,11 +131,11 @@ void dequantize(int64_t type, int64_t bits, int64_t group, int64_t offset, const
 void paged_decode(int64_t q_type, int64_t cache_type, void* q, int64_t q_sequence, int64_t q_head, const void* k_cache,
                   const void* v_cache, int64_t block_size, int64_t q_heads, int64_t kv_heads, int64_t head_dim,
                   double scale, void* out, int64_t out_sequence, int64_t out_head, const Plan* plan, int64_t window,
-                  double softcap, const float* sinks, const float* scales) {
+                  double softcap, const float* sinks, const float* slopes, const float* scales) {
     const Attention attention{
         {q_type, q, q_sequence, q_head}, {q_type, out, out_sequence, out_head},
         block_size, q_heads, kv_heads, head_dim, window, static_cast<float>(scale), static_cast<float>(softcap),
-        sinks, scales,
+        sinks, slopes, scales,
     };
     with_cache_type(cache_type, [&]<class T>(T*) { attend(typed<T>(k_cache), typed<T>(v_cache), attention, *plan); });
 }

@@ -21,6 +21,7 @@ def paged_decode(
     window: int | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
+    slopes: Tensor | None = None,
     scales: Tensor | None = None,
 ) -> Tensor:
     """Attention of each sequence's newest token over all its tokens, itself included.
@@ -39,6 +40,8 @@ def paged_decode(
         softcap: scores s become softcap * tanh(s / softcap) (Gemma 2, 2024).
         sinks: [q_heads] float32; of each head a score that counts in the softmax, and brings nothing (Xiao et al. 2023,
             gpt-oss).
+        slopes: [q_heads] float32; to each score comes its head's slope times the key's distance, the key's position
+            less the query's, after the softcap (ALiBi, Press et al. 2022).
         scales: [2, kv_heads] float32, of caches of 8 bits: what a stored 1 stands for, of keys and of values.
 
     Returns:
@@ -47,17 +50,18 @@ def paged_decode(
     if q.device.type == "cuda":
         from octavo_kernels.paged_decode import hopper, triton
 
-        if window is None and softcap is None and sinks is None and hopper.fits(q.shape[1], k_cache):
+        is_plain = window is None and softcap is None and sinks is None and slopes is None
+        if is_plain and hopper.fits(q.shape[1], k_cache):
             assert plan is None or isinstance(plan, hopper.HopperPlan)
             return hopper.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, out, plan)
         return triton.paged_decode(
-            q, k_cache, v_cache, block_tables, seq_lens, scale, out, window, softcap, sinks, scales
+            q, k_cache, v_cache, block_tables, seq_lens, scale, out, window, softcap, sinks, slopes, scales
         )
     from octavo_kernels.paged_decode import cpu
 
     assert plan is None or isinstance(plan, cpu.DecodePlan)
     return cpu.paged_decode(
-        q, k_cache, v_cache, block_tables, seq_lens, scale, out, window, softcap, sinks, scales, plan
+        q, k_cache, v_cache, block_tables, seq_lens, scale, out, window, softcap, sinks, slopes, scales, plan
     )
 
 
@@ -69,13 +73,16 @@ def plan_decode(
     window: int | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
+    slopes: Tensor | None = None,
 ) -> "DecodePlan | HopperPlan | None":
-    """What a step's layers share. None on a GPU where the form for Hopper does not serve, which has no window, softcap
-    or sinks: the other computes it as it goes. Arguments as for paged_decode; k_cache and sinks of any layer."""
+    """What a step's layers share. None on a GPU where the form for Hopper does not serve, which has no window,
+    softcap, sinks or slopes: the other computes it as it goes. Arguments as for paged_decode; k_cache, sinks and slopes
+    of any layer."""
     if k_cache.device.type == "cuda":
         from octavo_kernels.paged_decode import hopper
 
-        fits = window is None and softcap is None and sinks is None and hopper.fits(q_heads, k_cache)
+        is_plain = window is None and softcap is None and sinks is None and slopes is None
+        fits = is_plain and hopper.fits(q_heads, k_cache)
         return hopper.plan(block_tables, seq_lens, k_cache, q_heads) if fits else None
     from octavo_kernels.paged_decode import cpu
 

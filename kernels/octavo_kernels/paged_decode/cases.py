@@ -28,6 +28,7 @@ class Case:
     window: int | None = None
     softcap: float | None = None
     has_sinks: bool = False
+    has_slopes: bool = False
     stored: torch.dtype | None = None  # of 8 bits, in the caches
     common: tuple[int, ...] = ()  # so many first blocks of each sequence are those of the sequence in front
 
@@ -35,8 +36,9 @@ class Case:
     def options(self) -> dict[str, Any]:
         """What a form is called with beyond the plain arguments; forms that have no more of them take plain cases."""
         sinks = torch.linspace(-1, 4, self.q_heads) if self.has_sinks else None
+        slopes = torch.linspace(0.6, 0.01, self.q_heads) if self.has_slopes else None
         scales = None if self.stored is None else spread_scales(self.kv_heads)
-        named = {"window": self.window, "softcap": self.softcap, "sinks": sinks, "scales": scales}
+        named = {"window": self.window, "softcap": self.softcap, "sinks": sinks, "slopes": slopes, "scales": scales}
         return {name: value for name, value in named.items() if value is not None}
 
 
@@ -52,6 +54,8 @@ TINY_CASES = (
     Case("window and softcap", (5, 150), 4, 2, 16, block_size=8, window=33, softcap=0.7),
     Case("sinks", (1, 17, 300), 6, 2, 16, has_sinks=True),
     Case("window and sinks", (5, 150), 4, 2, 16, block_size=8, window=33, has_sinks=True),
+    Case("ALiBi", (1, 17, 300), 6, 2, 16, has_slopes=True),
+    Case("all at once", (5, 150), 6, 2, 16, window=33, softcap=0.7, has_sinks=True, has_slopes=True),
     Case("fp8", (1, 17, 300), 6, 2, 16, stored=torch.float8_e4m3fn),
     Case("int8, padded head", (33, 8), 2, 2, 48, block_size=8, stored=torch.int8),
 )
@@ -70,6 +74,7 @@ CASES = (
     Case("8B shape, window", (513, 64, 1000), 32, 8, 128, window=100),
     Case("split window", (2000, 1, 700), 9, 3, 64, window=600),
     Case("8B shape, sinks", (513, 64, 1000), 64, 8, 64, has_sinks=True),
+    Case("BLOOM shape", (513, 64, 2000), 16, 16, 64, has_slopes=True),
     Case("8B shape, fp8", (513, 64, 1000), 32, 8, 128, stored=torch.float8_e4m3fn),
     Case("8B shape, int8, window", (513, 64, 1000), 32, 8, 128, window=100, stored=torch.int8),
     Case("Gemma 2 shape", (1, 100, 333), 8, 4, 256, window=128, softcap=50.0),

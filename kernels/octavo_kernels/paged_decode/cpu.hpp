@@ -37,6 +37,7 @@ struct Attention {
     int64_t window;  // 0: none
     float scale, softcap;  // a softcap of 0 is none
     const float* sinks;  // [q_heads]: a score of each head that counts in the softmax alone; null: none
+    const float* slopes;  // [q_heads]: of what is added to a head's scores by the keys' distance; null: none
     const float* scales;  // [2, kv_heads]: of the cache's keys, and of its values; null: all 1
 };
 
@@ -113,6 +114,11 @@ inline void cap(float* scores, int64_t count, float softcap) {
     }
 }
 
+// Adds slope * (position - the newest one's) to the scores of the last positions, the newest behind the others.
+inline void slant(float* scores, int64_t count, float slope) {
+    for (int64_t place = 0; place < count; place++) scores[place] += slope * static_cast<float>(place - (count - 1));
+}
+
 // Calls `use` with each block of a sequence from that of position `first` on: its place in the cache, its first
 // position, and how many of its slots are in use. Asks for `numbers` numbers of each slot of the next block while this
 // one is computed with: the CPU does not foresee which block comes next.
@@ -169,6 +175,7 @@ void attend_part(const T* k_cache, const T* v_cache, const Attention& with, cons
     for (int64_t row = 0; row < rows; row++) {
         float* found = scores + row * plan.longest;
         if (with.softcap > 0) cap(found + first, length - first, with.softcap);
+        if (with.slopes) slant(found + first, length - first, with.slopes[first_row + row]);
         softmax(found + first, length - first, with.sinks ? with.sinks + first_row + row : nullptr);
         std::fill(found + first / with.block_size * with.block_size, found + first, 0.0f);
     }

@@ -10,7 +10,7 @@ from octavo_kernels.native import CACHE_TYPES, TYPES, loop, workers
 # Below this many tokens in all, starting the other threads takes longer than they save.
 _FEW_TOKENS = 64
 
-_paged_decode = loop("paged_decode", "iipiippiiiidpiipidpp")
+_paged_decode = loop("paged_decode", "iipiippiiiidpiipidppp")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def paged_decode(
     window: int | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
+    slopes: Tensor | None = None,
     scales: Tensor | None = None,
     shared: DecodePlan | None = None,
 ) -> Tensor:
@@ -54,6 +55,6 @@ def paged_decode(
     _paged_decode(
         TYPES[q.dtype], CACHE_TYPES[k_cache.dtype], q, *q.stride()[:2], k_cache, v_cache, k_cache.shape[1], q.shape[1],
         *k_cache.shape[2:], scale, out, *out.stride()[:2], shared.words, window or 0, softcap or 0.0,
-        sinks, scales,
+        sinks, slopes, scales,
     )  # fmt: skip
     return out

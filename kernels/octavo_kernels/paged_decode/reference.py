@@ -15,6 +15,7 @@ def paged_decode(
     window: int | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
+    slopes: Tensor | None = None,
     scales: Tensor | None = None,
 ) -> Tensor:
     """See `octavo_kernels.paged_decode`."""
@@ -31,6 +32,8 @@ def paged_decode(
         scores = torch.einsum("hd,khd->hk", q[sequence].float(), keys) * scale
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
+        if slopes is not None:
+            scores = scores + slopes.view(-1, 1) * (positions - (length - 1))
         out[sequence] = torch.einsum("hk,khd->hd", softmax(scores, sinks), values)
     return out
 

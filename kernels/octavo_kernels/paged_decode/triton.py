@@ -14,7 +14,7 @@ from torch import Tensor
 
 from octavo_kernels.eight_bits_kernels import as_bytes, kind_of
 from octavo_kernels.gpu import gpu
-from octavo_kernels.online_softmax import HIDDEN, LOG2_E, attend, begin, begin_with_sinks, load_rows
+from octavo_kernels.online_softmax import HIDDEN, LOG2_E, attend, begin, begin_with_sinks, load_rows, load_slopes
 from octavo_kernels.strided import heads, layer_cache
 
 _LOG2_E = tl.constexpr(LOG2_E)
@@ -48,6 +48,7 @@ def decode_kernel(
     stride_table,
     seq_lens,
     sinks,
+    slopes,
     scale_log2,
     GROUP: tl.constexpr,
     ROWS: tl.constexpr,
@@ -69,7 +70,7 @@ def decode_kernel(
     float32. block_tables: [batch, width] int32; seq_lens: [batch] int32. Of several parts it writes partial_out:
     [batch, heads, SPLITS, HEAD_DIM] float32, the part's attention, and partial_log_sum: [batch, heads, SPLITS]
     float32, log2 of the sum of its exponentials; of a single one, out. sinks: [heads] float32 or None; a single
-    part counts them in. scale_log2: the scores' scale * LOG2_E.
+    part counts them in. slopes: [heads] float32 or None. scale_log2: the scores' scale * LOG2_E.
     ROWS: GROUP, up to a power of two that tl.dot takes. PADDED_DIM: HEAD_DIM, up to a power of two. TILE, STAGES,
     WINDOW, SOFTCAP: see `attend`."""
     kv_head = tl.program_id(0)
@@ -100,6 +101,7 @@ def decode_kernel(
         start,
         end,
         scale_log2,
+        load_slopes(slopes, head, in_group),
         True,
         HEAD_DIM,
         PADDED_DIM,
@@ -180,6 +182,7 @@ def paged_decode(
     window: int | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
+    slopes: Tensor | None = None,
     scales: Tensor | None = None,
 ) -> Tensor:
     """See `octavo_kernels.paged_decode`."""
@@ -208,6 +211,7 @@ def paged_decode(
         block_tables.stride(0),
         seq_lens,
         sinks,
+        slopes,
         scale * LOG2_E,
         GROUP=group,
         ROWS=max(SMALLEST_DOT, triton.next_power_of_2(group)),

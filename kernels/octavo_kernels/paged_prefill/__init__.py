@@ -25,6 +25,7 @@ def paged_prefill(
     window: int | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
+    slopes: Tensor | None = None,
     scales: Tensor | None = None,
     causal: bool = True,
 ) -> Tensor:
@@ -40,7 +41,8 @@ def paged_prefill(
         scale: factor of the scores, usually head_dim ** -0.5.
         out: where to write, like q; allocated if None. Rows past query_start[batch] are not written.
         plan: of `plan_prefill` for these sequences, which all layers of one window share; made anew if None.
-        window, softcap, sinks, scales: see `octavo_kernels.paged_decode`; each query has its own last `window` tokens.
+        window, softcap, sinks, slopes, scales: see `octavo_kernels.paged_decode`; each query has its own last `window`
+            tokens, and distances of its own.
         causal: else each query sees the tokens behind it too, and in a window as many to either side (encoders).
 
     Returns:
@@ -68,6 +70,7 @@ def paged_prefill(
             window,
             softcap,
             sinks,
+            slopes,
             scales,
             causal,
         )
@@ -87,6 +90,7 @@ def paged_prefill(
         window,
         softcap,
         sinks,
+        slopes,
         scales,
         plan,
         causal,
@@ -103,17 +107,18 @@ def plan_prefill(
     window: int | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
+    slopes: Tensor | None = None,
     causal: bool = True,
 ) -> "PrefillPlan | HopperPrefillPlan | None":
     """What a step's layers share: on a CPU which slots paged_prefill reads, and its masks; on a Hopper GPU, for long
-    enough causal queries without window, softcap or sinks, its tiles; None where it computes that as it goes. Arguments
-    as for paged_prefill; k_cache and sinks of any layer. lengths: [batch, 2], queries and all tokens of each sequence,
-    on the host."""
+    enough causal queries without window, softcap, sinks or slopes, its tiles; None where it computes that as it goes.
+    Arguments as for paged_prefill; k_cache, sinks and slopes of any layer. lengths: [batch, 2], queries and all tokens
+    of each sequence, on the host."""
     if k_cache.device.type == "cuda":
         from octavo_kernels.paged_prefill import hopper
 
-        fits = causal and window is None and softcap is None and sinks is None and hopper.fits(q_heads, k_cache)
-        return hopper.plan(lengths, k_cache.device) if fits else None
+        is_plain = causal and window is None and softcap is None and sinks is None and slopes is None
+        return hopper.plan(lengths, k_cache.device) if is_plain and hopper.fits(q_heads, k_cache) else None
     from octavo_kernels.paged_prefill import cpu
 
     return cpu.plan(block_tables, seq_lens, query_start, k_cache, window, causal)

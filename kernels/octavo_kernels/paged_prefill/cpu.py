@@ -64,6 +64,7 @@ def paged_prefill(
     window: int | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
+    slopes: Tensor | None = None,
     scales: Tensor | None = None,
     prompts: PrefillPlan | None = None,
     causal: bool = True,
@@ -79,7 +80,7 @@ def paged_prefill(
             for part, cache in enumerate((k_cache, v_cache))
         )
         mask = prompt.mask if prompt.mask is None or scales is None else prompt.mask.to(q.dtype)
-        if softcap is None and sinks is None:
+        if softcap is None and sinks is None and slopes is None:
             attended = scaled_dot_product_attention(
                 queries,
                 keys,
@@ -90,7 +91,7 @@ def paged_prefill(
                 enable_gqa=True,
             )
         else:
-            attended = _attention(queries, keys, values, mask, scale, softcap, sinks, causal)
+            attended = _attention(queries, keys, values, mask, scale, softcap, sinks, slopes, causal)
         out[prompt.queries] = attended.squeeze(0).transpose(0, 1)
     return out
 
@@ -111,23 +112,29 @@ def _attention(
     scale: float,
     softcap: float | None,
     sinks: Tensor | None,
+    slopes: Tensor | None,
     causal: bool,
 ) -> Tensor:
-    """scaled_dot_product_attention of capped scores or with sinks, which torch has not: q [1, heads, queries,
-    head_dim]; k, v [1, kv_heads, keys, head_dim]. One KV head after another, for the scores are kept whole, in
+    """scaled_dot_product_attention of capped scores, with sinks or with slopes, which torch has not: q [1, heads,
+    queries, head_dim]; k, v [1, kv_heads, keys, head_dim]. One KV head after another, for the scores are kept whole, in
     float32."""
     count, keys = q.shape[2], k.shape[2]
     if mask is None:
         mask = torch.full((count, keys), -torch.inf).triu_(1) if causal else torch.zeros(count, keys)
     kv_heads = k.shape[1]
-    sink_groups = [None] * kv_heads if sinks is None else sinks.chunk(kv_heads)
+    distance = torch.arange(keys) - torch.arange(keys - count, keys).unsqueeze(1)
+    no_groups = [None] * kv_heads
+    sink_groups = no_groups if sinks is None else sinks.chunk(kv_heads)
+    slope_groups = no_groups if slopes is None else slopes.chunk(kv_heads)
     groups = []
-    for queries, head_keys, head_values, sink in zip(
-        q.chunk(kv_heads, dim=1), k.unbind(1), v.unbind(1), sink_groups, strict=True
+    for queries, head_keys, head_values, sink, slope in zip(
+        q.chunk(kv_heads, dim=1), k.unbind(1), v.unbind(1), sink_groups, slope_groups, strict=True
     ):
         scores = (queries.float() @ head_keys.float().unsqueeze(1).transpose(2, 3)).mul_(scale)
         if softcap is not None:
             scores.div_(softcap).tanh_().mul_(softcap)
+        if slope is not None:
+            scores.add_(slope.view(1, -1, 1, 1) * distance)
         scores.add_(mask)
         if sink is not None:
             scores = torch.cat((scores, sink.view(1, -1, 1, 1).expand(-1, -1, count, 1)), dim=-1)

@@ -19,6 +19,7 @@ def paged_prefill(
     window: int | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
+    slopes: Tensor | None = None,
     scales: Tensor | None = None,
     causal: bool = True,
 ) -> Tensor:
@@ -39,10 +40,12 @@ def paged_prefill(
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
         query_positions = positions[length - (last - first) :]
-        distance = query_positions.unsqueeze(1) - positions
+        distance = positions - query_positions.unsqueeze(1)
+        if slopes is not None:
+            scores = scores + slopes.view(-1, 1, 1) * distance
         hidden = distance.abs() >= (window or length)
         if causal:
-            hidden |= distance < 0
+            hidden |= distance > 0
         scores = scores.masked_fill(hidden, -torch.inf)
         out[first:last] = torch.einsum("hqk,khd->qhd", softmax(scores, sinks), values)
     return out

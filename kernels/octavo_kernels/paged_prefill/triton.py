@@ -15,7 +15,7 @@ from torch import Tensor
 
 from octavo_kernels.eight_bits_kernels import as_bytes, kind_of
 from octavo_kernels.gpu import gpu
-from octavo_kernels.online_softmax import LOG2_E, attend, begin_with_sinks, load_rows
+from octavo_kernels.online_softmax import LOG2_E, attend, begin_with_sinks, load_rows, load_slopes
 from octavo_kernels.strided import heads, layer_cache
 
 
@@ -46,6 +46,7 @@ def prefill_kernel(
     seq_lens,
     query_start,
     sinks,
+    slopes,
     scale_log2,
     KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
@@ -67,8 +68,8 @@ def prefill_kernel(
     out, q: `Heads` [tokens, KV_HEADS * GROUP, HEAD_DIM]; cache: `LayerCache` [blocks, BLOCK_SIZE, KV_HEADS, HEAD_DIM];
     all of one float type, or the cache of 8 bits: KIND, see `attend`; scales: [2, KV_HEADS]
     float32. block_tables: [batch, width] int32; seq_lens: [batch] int32; query_start: [batch + 1] int32.
-    sinks: [KV_HEADS * GROUP] float32 or None. scale_log2: the scores' scale * LOG2_E. ROWS: (token, head) pairs in a
-    tile. PADDED_DIM: HEAD_DIM, up to a power of two. TILE, STAGES, WINDOW, SOFTCAP, CAUSAL: see
+    sinks, slopes: [KV_HEADS * GROUP] float32 or None. scale_log2: the scores' scale * LOG2_E. ROWS: (token, head)
+    pairs in a tile. PADDED_DIM: HEAD_DIM, up to a power of two. TILE, STAGES, WINDOW, SOFTCAP, CAUSAL: see
     `attend`."""
     kv_head = tl.program_id(0) % KV_HEADS
     sequence = (tl.program_id(0) // KV_HEADS).to(tl.int64)
@@ -102,6 +103,7 @@ def prefill_kernel(
         end = seq_len
     block_table = block_tables + sequence * stride_table
     softmax = begin_with_sinks(sinks, head, is_query, ROWS, PADDED_DIM)
+    row_slopes = load_slopes(slopes, head, is_query)
     if WINDOW != 0:
         masked_from = tl.maximum(seen_by_first - WINDOW, 0) // TILE * TILE
     else:
@@ -116,6 +118,7 @@ def prefill_kernel(
             0,
             masked_from,
             scale_log2,
+            row_slopes,
             False,
             HEAD_DIM,
             PADDED_DIM,
@@ -137,6 +140,7 @@ def prefill_kernel(
         masked_from,
         end,
         scale_log2,
+        row_slopes,
         True,
         HEAD_DIM,
         PADDED_DIM,
@@ -170,6 +174,7 @@ def paged_prefill(
     window: int | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
+    slopes: Tensor | None = None,
     scales: Tensor | None = None,
     causal: bool = True,
 ) -> Tensor:
@@ -194,6 +199,7 @@ def paged_prefill(
         seq_lens,
         query_start,
         sinks,
+        slopes,
         scale * LOG2_E,
         KV_HEADS=kv_heads,
         GROUP=group,

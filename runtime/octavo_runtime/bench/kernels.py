@@ -88,7 +88,7 @@ def _read_speed() -> float:
 
 def _products(spec: ModelSpec, read: float) -> Iterator[Row]:
     """In 16 bits, and those of the layers in fewer too."""
-    layer, head = _layer_shapes(spec), {"head": (spec.vocab_size, spec.hidden_size)}
+    layer, head = _layer_shapes(spec), {"head": (spec.vocab_size, spec.word_size)}
     for name, shape in (layer | head).items():
         yield from _product(name, shape, lambda rows, columns: _random(rows, columns) * 0.02, read)
     generator = torch.Generator("cuda").manual_seed(0)

@@ -30,7 +30,7 @@ class NoDevice:
             dtype="none",
             weight_bytes=0,
             load_seconds=0.0,
-            hidden_size=spec.hidden_size,
+            hidden_size=spec.word_size,
         )
 
     def launch(self, plan: StepPlan) -> Launched:

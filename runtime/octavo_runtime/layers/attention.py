@@ -1,4 +1,4 @@
-"""Rotary grouped-query attention (Ainslie et al. 2023) over a paged KV cache."""
+"""Grouped-query attention (Ainslie et al. 2023) over a paged KV cache."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -43,15 +43,16 @@ def plan_attention(
     windows: Iterable[int | None],
     softcap: float | None,
     sinks: Tensor | None,
+    slopes: Tensor | None,
 ) -> AttentionPlans:
-    """A plan for each of the windows that layers have. kv_cache: [layer, 2, block, slot, kv_head, head_dim]; sinks: of
-    any layer."""
+    """A plan for each of the windows that layers have. kv_cache: [layer, 2, block, slot, kv_head, head_dim]; sinks,
+    slopes: of any layer."""
     decode, prefill, keys = batch.decode, batch.prefill, kv_cache[0, 0]
     return {
         window: AttentionPlan(
             None
             if decode is None
-            else plan_decode(decode.block_tables, decode.seq_lens, keys, num_heads, window, softcap, sinks),
+            else plan_decode(decode.block_tables, decode.seq_lens, keys, num_heads, window, softcap, sinks, slopes),
             None
             if prefill is None
             else plan_prefill(
@@ -64,6 +65,7 @@ def plan_attention(
                 window,
                 softcap,
                 sinks,
+                slopes,
             ),
         )
         for window in windows
@@ -72,7 +74,7 @@ def plan_attention(
 
 @dataclass(frozen=True)
 class Attention:
-    """The attention of one layer: project, attend, and the output projection. window, softcap, sinks: see
+    """The attention of one layer: project, attend, and the output projection. window, softcap, sinks, slopes: see
     paged_decode."""
 
     qkv: Linear  # hidden -> (heads + 2 * kv_heads) * head_dim
@@ -87,6 +89,7 @@ class Attention:
     window: int | None = None
     softcap: float | None = None
     sinks: Tensor | None = None
+    slopes: Tensor | None = None  # which all layers share
     norms_follow_rotary: bool = False
     kv_scales: Tensor | None = None  # [2, kv_heads] float32, of a cache of 8 bits: see write_kv
 
@@ -140,6 +143,7 @@ class Attention:
                 self.window,
                 self.softcap,
                 self.sinks,
+                self.slopes,
                 self.kv_scales,
             )
         if prefill is not None:
@@ -157,6 +161,7 @@ class Attention:
                 self.window,
                 self.softcap,
                 self.sinks,
+                self.slopes,
                 self.kv_scales,
             )
         return out

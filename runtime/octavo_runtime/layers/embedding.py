@@ -5,27 +5,35 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
+from octavo_runtime.layers.linear import Linear
+from octavo_runtime.layers.norm import Norm
+
 
 @dataclass(frozen=True)
 class Embedding:
-    """weight: [vocab, hidden]. multiplier: of what is looked up. positions: [positions, hidden], learned ones, of which
-    the row of position + offset is added."""
+    """weight: [vocab, hidden], or of other vectors that `projection` makes hidden of. multiplier: of what is looked up.
+    positions: [positions, hidden], learned ones, of which the row of position + offset is added. norm: of the sum."""
 
     weight: Tensor
     multiplier: float = 1.0
     positions: Tensor | None = None
     offset: int = 0
+    norm: Norm | None = None
+    projection: Linear | None = None
 
     @property
     def num_bytes(self) -> int:
-        return self.weight.nbytes + (0 if self.positions is None else self.positions.nbytes)
+        positions = 0 if self.positions is None else self.positions.nbytes
+        parts = self.norm, self.projection
+        return self.weight.nbytes + positions + sum(part.num_bytes for part in parts if part is not None)
 
     def __call__(self, token_ids: Tensor, positions: Tensor) -> Tensor:
         """[tokens, hidden] of [tokens] each, the beginning of the residual stream. On a CPU it is float32: adding to
         the stream in 16 bits costs most of the accuracy (docs/adr/0001)."""
         embedded = functional.embedding(token_ids, self.weight)
+        embedded = embedded if self.projection is None else self.projection(embedded)
         embedded = embedded.float() if embedded.device.type == "cpu" else embedded
         embedded = embedded if self.multiplier == 1.0 else embedded * self.multiplier
-        if self.positions is None:
-            return embedded
-        return embedded + functional.embedding(positions + self.offset, self.positions)
+        if self.positions is not None:
+            embedded = embedded + functional.embedding(positions + self.offset, self.positions)
+        return embedded if self.norm is None else self.norm(embedded).to(embedded.dtype)

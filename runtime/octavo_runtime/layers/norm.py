@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import layer_norm
 
 from octavo_kernels import add_rms_norm, rms_norm
+from octavo_runtime.layers.linear import Linear
 
 
 class HeadNorm(Protocol):
@@ -45,11 +46,13 @@ class Unnormed:
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """weight, bias: [hidden]."""
+    """weight, bias: [hidden]. becomes_stream: what it brings takes the place of the residual stream (Vaswani et al.
+    2017)."""
 
     weight: Tensor
     bias: Tensor | None
     eps: float
+    becomes_stream: bool = False
 
     @property
     def num_bytes(self) -> int:
@@ -60,7 +63,26 @@ class LayerNorm:
         if added is not None:
             stream.add_(added)
         weight, bias = self.weight.to(stream.dtype), None if self.bias is None else self.bias.to(stream.dtype)
-        return layer_norm(stream, self.weight.shape, weight, bias, self.eps).to(self.weight.dtype)
+        normed = layer_norm(stream, self.weight.shape, weight, bias, self.eps)
+        if self.becomes_stream:
+            stream.copy_(normed)
+        return normed.to(self.weight.dtype)
+
+
+@dataclass(frozen=True)
+class ProjectedNorm:
+    """A norm, and a projection of what it brings."""
+
+    norm: Norm
+    projection: Linear
+
+    @property
+    def num_bytes(self) -> int:
+        return self.norm.num_bytes + self.projection.num_bytes
+
+    def __call__(self, stream: Tensor, added: Tensor | None = None) -> Tensor:
+        """See Norm; [tokens, out]."""
+        return self.projection(self.norm(stream, added))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """How a rotary embedding's frequencies are scaled for contexts longer than the first training's. Free of torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,21 @@ class DividedRope:
 
 @dataclass(frozen=True)
 class LongRope:
-    """LongRoPE (Ding et al. 2024) within the original context: each frequency divided by a number of its own, one for
-    each turned pair; queries and keys times `attention_factor`. Beyond it a sequence has other divisors, also for its
-    first tokens."""
+    """LongRoPE (Ding et al. 2024): each frequency divided by a number of its own, one for each turned pair; queries and
+    keys times `attention_factor`. Sequences longer than the original context have others, also for their first
+    tokens."""
 
     divisors: tuple[float, ...]
     attention_factor: float
     original_max_position: int
+    long_divisors: tuple[float, ...]
+    long_attention_factor: float
+
+    def for_requests(self, longest: int) -> "LongRope":
+        """Where requests may have `longest` tokens: one way to turn the keys of all (docs/adr/0013)."""
+        if longest <= self.original_max_position:
+            return self
+        return replace(self, divisors=self.long_divisors, attention_factor=self.long_attention_factor)
 
 
 RopeScaling = LinearRope | Llama3Rope | YarnRope | DividedRope | LongRope

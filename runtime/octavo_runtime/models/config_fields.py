@@ -67,6 +67,8 @@ class ConfigFields(BaseModel):
     num_ln_in_parallel_attn: _Size | None = None
     word_embed_proj_dim: _Size | None = None
     do_layer_norm_before: bool = True
+    apply_residual_connection_post_layernorm: bool = False
+    alibi: bool | None = None
     scale_attn_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
     no_rope_layers: list[int] | None = None
@@ -225,7 +227,8 @@ def _longrope(found: _Rope, fields: ConfigFields, where: str) -> LongRope:
     original = _original(found, fields)
     factor = found.factor or fields.max_position_embeddings / original
     implied = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
-    return LongRope(tuple(found.short_factor), found.attention_factor or implied, original)
+    scale = found.attention_factor or implied
+    return LongRope(tuple(found.short_factor), scale, original, tuple(found.long_factor), scale)
 
 
 def partial_rotary(fields: ConfigFields, default: float = 1.0) -> tuple[ConfigFields, float]:

@@ -140,7 +140,9 @@ class Decoder:
         attention, softcap = self.stack.layers[0].attention, self.spec.attention_softcap
         if isinstance(attention, LatentAttention):
             return attention.plan(batch, kv_cache)
-        return plan_attention(batch, kv_cache, self.spec.num_heads, self._windows, softcap, attention.sinks)
+        return plan_attention(
+            batch, kv_cache, self.spec.num_heads, self._windows, softcap, attention.sinks, attention.slopes
+        )
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token scores [rows, vocab] in float32 for rows of hidden states."""

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.layers.rope_scaling import LongRope
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.quantization.scheme import Scheme
 
@@ -13,13 +14,17 @@ _AT_LOAD = {
 
 
 def as_served(spec: ModelSpec, config: EngineConfig) -> ModelSpec:
-    """The spec with the weights that config.quantization makes at load. Raises UnsupportedModel where the checkpoint
+    """The spec with the weights that config.quantization makes at load, and with LongRoPE's numbers for the longest
+    request that is asked for, by default the model's own limit. Raises UnsupportedModel where the checkpoint
     has other weights of fewer bits, or where there are no keys and values that a cache could keep in 8."""
     if config.kv_cache_dtype != "auto" and (spec.latent is not None or spec.encoder is not None):
         kept = "latents" if spec.encoder is None else "nothing"
         raise UnsupportedModel(
             f"kv_cache_dtype: must be auto for a model whose cache keeps {kept}, got {config.kv_cache_dtype}"
         )
+    if isinstance(spec.rope_scaling, LongRope):
+        scaling = spec.rope_scaling.for_requests(config.max_model_len or spec.max_position)
+        spec = replace(spec, rope_scaling=scaling)
     scheme = _AT_LOAD.get(config.quantization)
     if scheme is None:
         return spec

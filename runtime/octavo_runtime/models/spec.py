@@ -92,12 +92,16 @@ class ModelSpec:
     windowed_rope_theta: float | None = None  # of windowed layers, whose rope is plain; None: as of the others
     attention_softcap: float | None = None  # of the scores of queries and keys, likewise
     has_sinks: bool = False  # each head has a score that counts in the softmax alone
+    alibi_slopes: tuple[float, ...] | None = None  # of each query head of the whole model, see layers.alibi; None: none
     norm_offset: float = 0.0  # added to the weights of all norms
     norm: Literal["rms", "layer"] = "rms"  # of the residual stream
     norm_bias: bool = False  # of layer norms
     activation: Activation = "silu"  # of the MLP's gate
     qkv_by_groups: bool = False  # rows are stored by KV heads: the queries of one, its keys, its values
     position_offset: int | None = None  # of the row that is added to the first token; None: no positions are learned
+    normalises_embedding: bool = False  # what the residual stream begins with
+    projected_words: int | None = None  # size of words' vectors that are projected to hidden_size, and back; None: none
+    is_post_norm: bool = False  # norms stand behind attention and MLP, and bring the residual stream itself
     is_gated: bool = True  # the MLP has a gate; else the activation is of what would be multiplied by it
     is_parallel: bool = False  # attention and MLP of a layer read the same norm of the residual stream
     experts: ExpertLayers | None = None
@@ -139,6 +143,11 @@ class ModelSpec:
         return 0 if self.position_offset is None else self.max_position + self.position_offset
 
     @property
+    def word_size(self) -> int:
+        """Numbers of a word's vector, and of what the layers bring for the output head."""
+        return self.projected_words or self.hidden_size
+
+    @property
     def gate_up_size(self) -> int:
         """Rows of the fused gate and up projection."""
         return (2 if self.is_gated else 1) * self.intermediate_size
@@ -171,9 +180,8 @@ class ModelSpec:
     def consists_of_loops(self) -> bool:
         """Whether all that a layer computes between its projections is what a CPU has loops of its own for."""
         normed = self.tensors.attention_norm is not None and self.tensors.mlp_norm is not None
-        is_plain = (
-            self.experts is None and self.latent is None and not (self.qk_norm_follows_rope or self.qk_layer_norm)
-        )
+        is_plain = self.experts is None and self.latent is None and self.projected_words is None
+        is_plain = is_plain and not (self.qk_norm_follows_rope or self.qk_layer_norm)
         return self.norm == "rms" and normed and self.is_gated and not self.is_parallel and is_plain
 
 
@@ -193,12 +201,11 @@ def check_shape(spec: ModelSpec) -> ModelSpec:
         raise UnsupportedModel(
             f"partial_rotary_factor must make an even part of head_dim ({spec.head_dim}), got {spec.rotated}"
         )
-    if isinstance(spec.rope_scaling, DividedRope | LongRope) and len(spec.rope_scaling.divisors) != spec.rotated // 2:
-        name = "rope_freqs.weight" if isinstance(spec.rope_scaling, DividedRope) else "rope_scaling.short_factor"
-        raise UnsupportedModel(
-            f"{name} must hold {spec.rotated // 2} numbers, half of what is turned of head_dim, "
-            f"got {len(spec.rope_scaling.divisors)}"
-        )
+    for name, divisors in _divisors(spec.rope_scaling).items():
+        if len(divisors) != spec.rotated // 2:
+            raise UnsupportedModel(
+                f"{name} must hold {spec.rotated // 2} numbers, half of what is turned of head_dim, got {len(divisors)}"
+            )
     if spec.latent is not None and spec.latent.value_dim > spec.head_dim:
         raise UnsupportedModel(
             f"v_head_dim must be at most qk_nope_head_dim + qk_rope_head_dim ({spec.head_dim}), "
@@ -210,6 +217,15 @@ def check_shape(spec: ModelSpec) -> ModelSpec:
             sizes = f"{spec.hidden_size} and {spec.experts.intermediate_size}"
             raise UnsupportedModel(f"hidden_size and intermediate_size must be multiples of 32 in mxfp4, got {sizes}")
     return spec
+
+
+def _divisors(scaling: RopeScaling | None) -> dict[str, tuple[float, ...]]:
+    """The numbers of a rotary embedding that there is one of for each turned pair, by their names."""
+    if isinstance(scaling, DividedRope):
+        return {"rope_freqs.weight": scaling.divisors}
+    if isinstance(scaling, LongRope):
+        return {"rope_scaling.short_factor": scaling.divisors, "rope_scaling.long_factor": scaling.long_divisors}
+    return {}
 
 
 def _check_routing(routing: Routing) -> None:

@@ -198,9 +198,11 @@ def _parameters(spec: ModelSpec, experts: int) -> int:
     layer += _latent_vectors(spec)
     mlp = hidden * (spec.gate_up_size + inner) + (spec.gate_up_size + hidden) * spec.mlp_bias
     scored = spec.head_size or spec.vocab_size
-    embeddings = hidden * (spec.vocab_size + (0 if spec.tie_embeddings else scored)) + scored * spec.head_bias
-    embeddings += spec.learned_positions * hidden
-    found = spec.num_layers * layer + embeddings + norm + (spec.num_layers - len(spec.expert_layers)) * mlp
+    embeddings = spec.word_size * (spec.vocab_size + (0 if spec.tie_embeddings else scored)) + scored * spec.head_bias
+    embeddings += 2 * hidden * (spec.projected_words or 0)
+    embeddings += spec.learned_positions * hidden + norm * spec.normalises_embedding
+    last = 0 if spec.is_post_norm else norm
+    found = spec.num_layers * layer + embeddings + last + (spec.num_layers - len(spec.expert_layers)) * mlp
     if spec.experts is not None:
         has = spec.experts
         shared = has.shared_size * 3 * hidden + has.gates_shared * hidden
@@ -212,7 +214,7 @@ def _text_parameters(spec: ModelSpec) -> int:
     """Those of an encoder's positions and types, and of a head for scores."""
     hidden, form = spec.hidden_size, spec.encoder
     if form is None:
-        return spec.labels * hidden
+        return spec.labels * spec.word_size
     classifier = (hidden + spec.labels) * (hidden + 1) if form.classifier is not None else 0
     return (form.position_rows + form.type_rows) * hidden + classifier
 
@@ -270,7 +272,7 @@ def weight_bytes(spec: ModelSpec, element_bytes: int, device: str = "cuda") -> i
     what a GPU keeps packed. On a CPU the output head in 16 bits is a tensor of its own even where it is tied to the
     embedding; packed weights are kept beside these (see planning.packed_weights and quantized_weights)."""
     copied_head = device == "cpu" and element_bytes == 2 and spec.tie_embeddings and spec.encoder is None
-    elements = parameter_count(spec) + copied_head * (spec.head_size or spec.vocab_size) * spec.hidden_size
+    elements = parameter_count(spec) + copied_head * (spec.head_size or spec.vocab_size) * spec.word_size
     packed = _packed_parameters(spec)
     saved = gpu_saving(spec, element_bytes) if device == "cuda" else 0
     return (

@@ -74,5 +74,5 @@ def _head(spec: ModelSpec) -> tuple[Projection, ...]:
     return (
         ()
         if spec.tie_embeddings or spec.head_size is not None
-        else (Projection(_HEAD, spec.vocab_size, spec.hidden_size),)
+        else (Projection(_HEAD, spec.vocab_size, spec.word_size),)
     )

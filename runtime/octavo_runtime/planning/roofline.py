@@ -54,7 +54,7 @@ def _cost(spec: ModelSpec, gpu: Gpu, *, sequences: int, context: int, tokens: in
     if gpu.half_flops is None or gpu.bandwidth is None:
         raise ValueError(f"costs: need a GPU whose speed is known, got {gpu.name}; name it with gpu")
     attended = _attended_size(spec, absorbed=context > 0)
-    head = spec.vocab_size * spec.hidden_size
+    head = spec.vocab_size * spec.word_size
     operations = 2 * (tokens * _multiplied(spec) + sequences * head) + 2 * pairs * spec.num_layers * attended
     table = 0 if spec.tie_embeddings else head * 2  # of an embedding apart from the head, a few rows are read
     traffic = weight_bytes(spec, 2) - table - _unchosen(spec, tokens) + kv_tokens * kv_bytes_per_token(spec, 2)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from octavo_runtime.layers.rope_scaling import LongRope
 from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
@@ -43,9 +44,12 @@ def run(model: str, out: Path, recipe: Recipe, calibration: Path | None, gpu: st
     source = open_source(model)
     spec = source.spec
     check_sizes(spec, recipe)
-    if recipe.sample_tokens > spec.max_position:
+    longest = spec.max_position
+    if isinstance(spec.rope_scaling, LongRope):  # a spec that nobody asks to serve longer requests turns as for these
+        longest = min(longest, spec.rope_scaling.original_max_position)
+    if recipe.sample_tokens > longest:
         raise CannotQuantize(
-            f"sample-tokens: must be at most {spec.max_position}, the model's context, got {recipe.sample_tokens}"
+            f"sample-tokens: must be at most {longest}, the model's context, got {recipe.sample_tokens}"
         )
     if out.resolve().is_relative_to(source.folder.resolve()):
         raise CannotQuantize(f"out: must be a folder outside the model's, got {out}")

@@ -87,6 +87,8 @@ def _check_kind(folder: Path, spec: ModelSpec, config: Mapping[str, Any]) -> Non
         problem = f"dense, got a mixture of {spec.experts.routing.num_experts} experts"
     elif spec.latent is not None:
         problem = "one with keys and values of its own, got multi-head latent attention"
+    elif spec.is_post_norm:
+        problem = "one whose norms stand in front of attention and MLP, got norms behind them"
     elif spec.tensors.is_transposed:
         problem = "one whose projections are stored as [out, in], got [in, out], for which no format has a layout"
     elif "text_config" in config:

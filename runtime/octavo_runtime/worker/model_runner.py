@@ -80,7 +80,7 @@ class ModelRunner:
             dtype=str(kv_cache.device.dtype).removeprefix("torch."),
             weight_bytes=decoder.num_bytes,
             load_seconds=time.perf_counter() - started,
-            hidden_size=decoder.text_head.width(self.spec.hidden_size),
+            hidden_size=decoder.text_head.width(self.spec.word_size),
             task=decoder.task,
         )
 

@@ -66,7 +66,7 @@ class TokenGraphs:
             stream=decoder.embedding(token_ids, positions),
             qkv=weight.new_zeros(most, spec.qkv_size),
             attended=weight.new_zeros(most, spec.num_heads, spec.attended_dim),
-            hidden=weight.new_zeros(most, spec.hidden_size),
+            hidden=weight.new_zeros(most, spec.word_size),
         )
         self._missing = _in_order_of_use(most)
         self._captured: dict[int, _Pass] = {}

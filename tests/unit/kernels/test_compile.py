@@ -16,7 +16,7 @@ SHARED_MEMORY = {80: 163 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10}
 )
 def test_compile(capability: int) -> None:
     selections = ["bfloat16/8B shape", "bfloat16/Gemma 2 shape", "float32/smollm2", "float16/head of 80"]
-    selections += ["bfloat16/DeepSeek V3 shape", "float32/MiniCPM 3 shape"]
+    selections += ["bfloat16/BLOOM shape", "bfloat16/DeepSeek V3 shape", "float32/MiniCPM 3 shape"]
     lines = output("compile_for.py", str(capability), *selections).splitlines()
     variants = [json.loads(line) for line in lines]
     hopper = {"skinny_linear"} if capability == 90 else set()

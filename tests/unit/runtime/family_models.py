@@ -8,6 +8,7 @@ from expert_models import EXPERT_FAMILIES
 from latent_models import LATENT_FAMILIES
 from transformers import (
     AutoModelForCausalLM,
+    BloomConfig,
     Cohere2Config,
     CohereConfig,
     Ernie4_5Config,
@@ -191,12 +192,15 @@ FAMILIES = {
     ),
     "opt": OPTConfig(**OPT, num_attention_heads=6, word_embed_proj_dim=96),
     "opt, no biases": OPTConfig(**OPT, num_attention_heads=2, enable_bias=False, activation_function="gelu"),
+    "opt 350m": OPTConfig(**OPT, num_attention_heads=6, word_embed_proj_dim=56, do_layer_norm_before=False),
     "falcon": FalconConfig(**FALCON, multi_query=True, parallel_attn=True),
     "falcon, in turn": FalconConfig(**FALCON, multi_query=False, parallel_attn=False, bias=True),
     "falcon, new": FalconConfig(**FALCON, new_decoder_architecture=True, num_kv_heads=2),
     "falcon, new, one norm": FalconConfig(
         **FALCON, new_decoder_architecture=True, num_kv_heads=3, num_ln_in_parallel_attn=1, ffn_hidden_size=120
     ),
+    "falcon, alibi": FalconConfig(**FALCON, multi_query=False, parallel_attn=False, bias=True, alibi=True),
+    "bloom": BloomConfig(vocab_size=300, hidden_size=96, n_layer=3, n_head=6, seq_length=256, eos_token_id=299),
     "nemotron": NemotronConfig(**SMALL, head_dim=32),
     "nemotron, biases": NemotronConfig(**SEVEN_HEADS, attention_bias=True, mlp_bias=True, partial_rotary_factor=1.0),
     **EXPERT_FAMILIES,
@@ -216,11 +220,12 @@ def random(config: PretrainedConfig, spread: float = 0.05, **changes: Any) -> Pr
     spread: of what is added to every tensor; the more, the more each part of a layer tells in the scores. changes: to
     fields of the configuration.
 
-    transformers' other form of attention has no soft caps."""
+    transformers' other form of attention has no soft caps; its eager form of Falcon adds ALiBi twice."""
     torch.manual_seed(0)
     if changes:
         config = type(config)(**{**config.to_dict(), **changes})
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
+    form = "sdpa" if getattr(config, "alibi", False) else "eager"
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=form).float().eval()
     with torch.no_grad():
         for tensor in model.state_dict().values():
             tensor.add_(torch.randn_like(tensor) * spread)

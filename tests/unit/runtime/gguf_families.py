@@ -16,7 +16,7 @@ _ARCHITECTURES = {
     "glm4_moe": "glm4moe", "hunyuan_v1_moe": "hunyuan-moe", "minimax_m2": "minimax-m2", "gpt_oss": "gpt-oss",
 }  # fmt: skip
 _PERMUTED = ("llama", "granite", "granitemoe", "smollm3")
-_LAYER_NORMED = ("command-r", "cohere2", "starcoder2", "stablelm")
+_LAYER_NORMED = ("command-r", "cohere2", "starcoder2", "stablelm", "bloom")
 F32 = gguf.GGMLQuantizationType.F32
 
 
@@ -65,17 +65,18 @@ def _round(model: PreTrainedModel, kind: gguf.GGMLQuantizationType) -> None:
 
 
 def _write_shape(writer: gguf.GGUFWriter, config: Any, architecture: str) -> None:
-    writer.add_context_length(config.max_position_embeddings)
+    writer.add_context_length(config.seq_length if architecture == "bloom" else config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_feed_forward_length(getattr(config, "intermediate_size", 4 * config.hidden_size))
     writer.add_block_count(config.num_hidden_layers)
     writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_head_count_kv(getattr(config, "num_key_value_heads", config.num_attention_heads))
     if getattr(config, "head_dim", None) and architecture != "command-r":
         writer.add_key_length(config.head_dim)
         writer.add_value_length(config.head_dim)
     if architecture in _LAYER_NORMED:
-        writer.add_layer_norm_eps(getattr(config, "norm_epsilon", None) or config.layer_norm_eps)
+        names = ("norm_epsilon", "layer_norm_epsilon", "layer_norm_eps")
+        writer.add_layer_norm_eps(next(getattr(config, name) for name in names if hasattr(config, name)))
     else:
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     if getattr(config, "sliding_window", None) and architecture not in ("qwen2moe", "qwen3moe", "minimax-m2"):
@@ -83,7 +84,9 @@ def _write_shape(writer: gguf.GGUFWriter, config: Any, architecture: str) -> Non
 
 
 def _write_rope(writer: gguf.GGUFWriter, config: Any, architecture: str) -> None:
-    rope = config.rope_parameters
+    rope = getattr(config, "rope_parameters", None)
+    if rope is None:
+        return
     local = rope.get("sliding_attention", rope)
     rope = rope.get("full_attention", rope)
     writer.add_rope_freq_base(rope["rope_theta"])
@@ -186,6 +189,11 @@ def _converted(name: str, values: np.ndarray, config: Any, architecture: str) ->
             values = permuted(values, config.num_attention_heads)
         if "k_proj" in name:
             values = permuted(values, config.num_key_value_heads)
+    if architecture == "bloom":
+        name = name.removeprefix("transformer.")
+    if architecture == "bloom" and "query_key_value" in name:  # by heads in the model, by parts in the file
+        by_heads = values.reshape(config.num_attention_heads, 3, -1, *values.shape[1:])
+        values = by_heads.swapaxes(0, 1).reshape(values.shape)
     if architecture in ("gemma2", "gemma3") and name.endswith("norm.weight"):
         values = values + 1
     [key] = [key for key, found in gguf.MODEL_ARCH_NAMES.items() if found == architecture]

@@ -1,8 +1,9 @@
-"""Falcon 7B, 40B, 180B and 11B: transformers' FalconConfig. LayerNorm; attention and MLP side by side, mostly. Falcon 3
-is a Llama."""
+"""Falcon 7B, 40B, 180B, 11B and RW: transformers' FalconConfig. LayerNorm; attention and MLP side by side, mostly; RW
+with ALiBi in the place of the rotary embedding. Falcon 3 is a Llama."""
 
 from dataclasses import replace
 
+from octavo_runtime.layers.alibi import alibi_slopes
 from octavo_runtime.models.config_fields import ConfigFields
 from octavo_runtime.models.families import llama
 from octavo_runtime.models.families.gpt_neox import activation
@@ -38,8 +39,12 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
         names = replace(names, attention_norm="ln_attn", mlp_norm="ln_mlp")
     elif side_by_side:
         names = replace(names, mlp_norm=None)
+    found = llama.spec(fields.model_copy(update=update), eos_token_ids)
+    if fields.alibi:
+        slopes = alibi_slopes(found.num_heads, found.head_dim**-0.5)  # of scores that are still to be scaled
+        found = replace(found, alibi_slopes=slopes, unrotated_layers=frozenset(range(found.num_layers)))
     return replace(
-        llama.spec(fields.model_copy(update=update), eos_token_ids),
+        found,
         rms_norm_eps=fields.layer_norm_eps,
         norm="layer",
         norm_bias=True,
@@ -67,6 +72,7 @@ FAMILY = Family(
         "tie_word_embeddings": True,
     },
     spec,
+    reads=frozenset({"alibi"}),
     renamed={
         "num_kv_heads": "num_key_value_heads",
         "ffn_hidden_size": "inner_size",
@@ -74,7 +80,7 @@ FAMILY = Family(
         "bias": "use_bias",
         "layer_norm_epsilon": "layer_norm_eps",
     },
-    models="Falcon 7B, 40B, 180B, 11B (Falcon 3 is a Llama)",
+    models="Falcon 7B, 40B, 180B, 11B, RW (Falcon 3 is a Llama)",
     kind="dense",
-    beside="LayerNorm, attention and MLP side by side; no ALiBi (Falcon RW)",
+    beside="LayerNorm, attention and MLP side by side; ALiBi (Falcon RW)",
 )

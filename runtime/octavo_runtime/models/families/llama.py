@@ -1,6 +1,5 @@
 """Llama 2 and 3: transformers' LlamaConfig."""
 
-from octavo_runtime.layers.rope_scaling import LongRope
 from octavo_runtime.models.config_fields import ConfigFields, rope
 from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
@@ -15,9 +14,6 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
             f"num_attention_heads must divide hidden_size ({fields.hidden_size}), got {fields.num_attention_heads}"
         )
     theta, scaling = rope(fields)
-    longest = fields.max_position_embeddings
-    if isinstance(scaling, LongRope):
-        longest = min(longest, scaling.original_max_position)
     return ModelSpec(
         vocab_size=fields.vocab_size,
         hidden_size=fields.hidden_size,
@@ -26,7 +22,7 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
         num_heads=fields.num_attention_heads,
         num_kv_heads=fields.num_key_value_heads or fields.num_attention_heads,
         head_dim=fields.head_dim or fields.hidden_size // fields.num_attention_heads,
-        max_position=longest,
+        max_position=fields.max_position_embeddings,
         rms_norm_eps=fields.rms_norm_eps,
         rope_theta=theta,
         rope_scaling=scaling,

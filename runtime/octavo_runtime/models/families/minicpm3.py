@@ -45,5 +45,5 @@ FAMILY = Family(
     reads=frozenset({"scale_emb", "scale_depth", "dim_model_base"}),
     models="MiniCPM 3",
     kind="latent",
-    beside="dense; scales of the embedding, the branches and the scores; LongRoPE: requests up to the original context",
+    beside="dense; scales of the embedding, the branches and the scores; LongRoPE",
 )

@@ -1,4 +1,5 @@
-"""OPT: transformers' OPTConfig. Learned positions behind two unused ones, LayerNorm, an MLP of ReLU."""
+"""OPT: transformers' OPTConfig. Learned positions behind two unused ones, LayerNorm, an MLP of ReLU. The size of 350m
+has its norms behind attention and MLP, and words of half its width."""
 
 from dataclasses import replace
 
@@ -6,7 +7,7 @@ from octavo_runtime.models.config_fields import ConfigFields
 from octavo_runtime.models.families import llama
 from octavo_runtime.models.families.gpt_neox import activation
 from octavo_runtime.models.family import Family
-from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
+from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.tensor_names import TensorNames
 
 _OFFSET = 2
@@ -27,12 +28,7 @@ _NAMES = TensorNames(
 def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
     """Raises UnsupportedModel, which names field, bound and value."""
     of_mlp = activation(fields)
-    if not fields.do_layer_norm_before:
-        raise UnsupportedModel("do_layer_norm_before must be true (all sizes of OPT but 350m), got false")
-    if fields.word_embed_proj_dim not in (None, fields.hidden_size):
-        raise UnsupportedModel(
-            f"word_embed_proj_dim must be hidden_size ({fields.hidden_size}), got {fields.word_embed_proj_dim}"
-        )
+    words = fields.word_embed_proj_dim
     biased = fields.use_bias
     return replace(
         llama.spec(fields.model_copy(update={"hidden_act": "silu"}), eos_token_ids),
@@ -41,6 +37,8 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
         norm_bias=True,
         unrotated_layers=frozenset(range(fields.num_hidden_layers)),
         position_offset=_OFFSET,
+        projected_words=None if words == fields.hidden_size else words,
+        is_post_norm=not fields.do_layer_norm_before,
         is_gated=False,
         activation=of_mlp,
         qkv_bias=biased,
@@ -66,7 +64,7 @@ FAMILY = Family(
     },
     spec,
     renamed={"ffn_dim": "intermediate_size", "activation_function": "hidden_act", "enable_bias": "use_bias"},
-    models="OPT, all sizes but 350m",
+    models="OPT",
     kind="dense",
-    beside="learned positions, LayerNorm, an MLP of ReLU",
+    beside="learned positions, LayerNorm, an MLP of ReLU; norms behind attention and MLP (350m)",
 )

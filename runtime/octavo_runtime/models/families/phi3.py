@@ -42,6 +42,5 @@ FAMILY = Family(
     gguf=GGUFForm("phi3", is_windowed=lambda _: True, turns_part=True),
     models="Phi 3, 3.5 and 4, dense",
     kind="dense",
-    beside="LongRoPE: requests up to the original context (4,096 tokens); heads turned in part (Phi 4 mini); a window "
-    "(Phi 3 mini 4k)",
+    beside="LongRoPE; heads turned in part (Phi 4 mini); a window (Phi 3 mini 4k)",
 )

@@ -1,8 +1,10 @@
 """Phi 3.5 MoE: transformers' PhimoeConfig. LayerNorm, biases, LongRoPE, and a router of its own (SparseMixer)."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
+from octavo_runtime.layers.rope_scaling import LongRope
 from octavo_runtime.layers.routing import Routing
 from octavo_runtime.models.config_fields import ConfigFields, shown
 from octavo_runtime.models.families import mistral, mixtral
@@ -22,8 +24,14 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
         renormalises=False,
         jitter=fields.router_jitter_noise,
     )
+    fields, scales = _scales(fields)
+    found = mistral.spec(fields, eos_token_ids)
+    if scales is not None and isinstance(found.rope_scaling, LongRope):
+        short, long = scales
+        scaling = replace(found.rope_scaling, attention_factor=short, long_attention_factor=long)
+        found = replace(found, rope_scaling=scaling)
     return replace(
-        mistral.spec(_with_factor(fields), eos_token_ids),
+        found,
         norm="layer",
         norm_bias=True,
         mlp_bias=False,
@@ -33,17 +41,18 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
     )
 
 
-def _with_factor(fields: ConfigFields) -> ConfigFields:
-    """LongRoPE's factor of queries and keys, by its usual name: that of requests within the original context."""
+def _scales(fields: ConfigFields) -> tuple[ConfigFields, tuple[float, float] | None]:
+    """LongRoPE's factors of queries and keys within the original context and beyond it, which other families have one
+    of, and the fields without them; None where they are not given."""
     where = "rope_parameters" if fields.rope_parameters else "rope_scaling"
     given: dict[str, Any] = dict(getattr(fields, where) or {})
-    if "short_mscale" not in given:
-        return fields
-    factor = given.pop("short_mscale")
-    given.pop("long_mscale", None)
-    if not isinstance(factor, int | float):
-        raise UnsupportedModel(f"{where}.short_mscale must be a number, got {shown(factor)}")
-    return fields.model_copy(update={where: {**given, "attention_factor": factor}})
+    scales = [given.pop(name, None) for name in ("short_mscale", "long_mscale")]
+    if scales == [None, None]:
+        return fields, None
+    for name, scale in zip(("short_mscale", "long_mscale"), scales, strict=True):
+        if not isinstance(scale, int | float) or not 0 < scale < math.inf:
+            raise UnsupportedModel(f"{where}.{name} must be a number above 0, got {shown(scale)}")
+    return fields.model_copy(update={where: given}), (scales[0], scales[1])
 
 
 FAMILY = Family(
@@ -62,5 +71,5 @@ FAMILY = Family(
     reads=frozenset({"num_local_experts"}),
     models="Phi 3.5 MoE",
     kind="experts",
-    beside="router: SparseMixer, two experts; LayerNorm, biases, LongRoPE: requests up to the original context",
+    beside="router: SparseMixer, two experts; LayerNorm, biases, LongRoPE",
 )

@@ -59,7 +59,7 @@ def load_model(
     checkpoint = SafetensorsFolder(files.folder, spec.unread, spec.tensors.beginnings, stored)
     spec = replace(spec, tie_embeddings=checkpoint.ties(spec.tie_embeddings))
     spec = in_stored_form(spec, checkpoint.has)
-    own = {SCORE: (spec.labels, spec.hidden_size)} if spec.labels else {}
+    own = {SCORE: (spec.labels, spec.word_size)} if spec.labels else {}
     scales = None if cache_type is None else stored_scales(spec, checkpoint.has, checkpoint.tensor)
     checkpoint.check(tensor_shapes(spec) | own)
     words = EMBEDDING if spec.tie_embeddings else HEAD

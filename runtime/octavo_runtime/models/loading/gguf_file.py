@@ -20,6 +20,7 @@ from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 SUPPORTED_TYPES = (*PLAIN, *PACKED)
 _NAMES = {
     "model.embed_tokens": "token_embd",
+    "model.embed_norm": "token_embd_norm",
     "model.norm": "output_norm",
     "lm_head": "output",
     "input_layernorm": "attn_norm",

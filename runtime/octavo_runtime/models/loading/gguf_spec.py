@@ -258,8 +258,6 @@ def _with_rope(spec: ModelSpec, fields: _Metadata, form: GGUFForm, tensors: Tens
             f"{own}rope.dimension_count must be {spec.head_dim}, the size of a head, got {fields.rope_dimensions}"
         )
     scaling = _rope_scaling(fields, tensors, form, own)
-    if isinstance(scaling, LongRope):
-        spec = replace(spec, max_position=min(spec.max_position, scaling.original_max_position))
     return replace(spec, rotary_dim=turned if form.turns_part else None, rope_scaling=scaling)
 
 
@@ -271,11 +269,15 @@ def _rope_scaling(fields: _Metadata, tensors: Tensors, form: GGUFForm, own: str)
     factor = 1.0
     if kind != "none":
         factor = fields.rope_scaling_factor or (fields.rope_scale_linear if kind == "linear" else 0.0) or 1.0
-    short, _ = LONG_ROPE
-    if short in tensors:
+    short, long = LONG_ROPE
+    if short in tensors or long in tensors:
+        for name, other in ((short, long), (long, short)):
+            if name not in tensors:
+                raise UnsupportedModel(f"{name} must be given beside {other}, got none")
         if fields.original_context is None:
             raise UnsupportedModel(f"{own}rope.scaling.original_context_length must be given beside {short}, got none")
-        return LongRope(_divisors(tensors, short), fields.rope_amplitude, fields.original_context)
+        scale = fields.rope_amplitude
+        return LongRope(_divisors(tensors, short), scale, fields.original_context, _divisors(tensors, long), scale)
     if fields.rope_amplitude != 1.0:
         raise UnsupportedModel(f"{own}rope.scaling.attn_factor must be 1.0, got {fields.rope_amplitude}")
     if ROPE_DIVISORS in tensors:

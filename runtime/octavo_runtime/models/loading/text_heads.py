@@ -19,12 +19,12 @@ def read_text_head(folder: Path, spec: ModelSpec, read: ReadTensor, head: str, d
     Raises UnsupportedModel."""
     modules = read_modules(folder)
     if spec.labels and spec.encoder is None:
-        weight = dense(read(SCORE, (spec.labels, spec.hidden_size)))
+        weight = dense(read(SCORE, (spec.labels, spec.word_size)))
         return TextHead([TextLayer(weight.to(device, torch.float32), None)])
     if modules is None:
         return TextHead()
     if modules.true_token is not None:
-        words = dense(read(head, (spec.vocab_size, spec.hidden_size)))
+        words = dense(read(head, (spec.vocab_size, spec.word_size)))
         for token in (modules.true_token, modules.false_token):
             if token is not None and not 0 <= token < spec.vocab_size:
                 raise UnsupportedModel(f"token ids must be from 0 to {spec.vocab_size - 1}, got {token}")
@@ -32,7 +32,7 @@ def read_text_head(folder: Path, spec: ModelSpec, read: ReadTensor, head: str, d
         if modules.false_token is not None:  # the difference of two products is one product
             weight = weight - words[modules.false_token].float()
         return TextHead([TextLayer(weight.unsqueeze(0).to(device), None)])
-    width, layers = spec.hidden_size, []
+    width, layers = spec.word_size, []
     for module in modules.dense:
         if module.in_features != width:
             raise UnsupportedModel(f"{module.folder}: in_features must be {width}, got {module.in_features}")

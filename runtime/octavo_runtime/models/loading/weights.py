@@ -15,7 +15,7 @@ from octavo_runtime.layers.latent_attention import LatentAttention
 from octavo_runtime.layers.linear import Linear, build_linear, in_groups, pack_linear, packs
 from octavo_runtime.layers.lm_head import Head, build_lm_head
 from octavo_runtime.layers.mlp import MLP
-from octavo_runtime.layers.norm import HeadLayerNorm, HeadNorm, LayerNorm, Norm, RMSNorm, Unnormed
+from octavo_runtime.layers.norm import HeadLayerNorm, HeadNorm, LayerNorm, Norm, ProjectedNorm, RMSNorm, Unnormed
 from octavo_runtime.layers.parallel import GatheredHead, SummedLinear
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.decoder import Decoder, DecoderLayer, Stack
@@ -29,7 +29,8 @@ from octavo_runtime.quantization.grouped_matrix import quantize_rows
 
 _POSITIONS = "model.embed_positions.weight"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-_NORM, _HEAD_BIAS = "model.norm", "lm_head.bias"
+_NORM, _EMBEDDING_NORM, _HEAD_BIAS = "model.norm", "model.embed_norm", "lm_head.bias"
+_PROJECT_IN, _PROJECT_OUT = "model.project_in.weight", "model.project_out.weight"
 
 
 class Fused(NamedTuple):
@@ -63,7 +64,8 @@ def build_decoder(
 ) -> Decoder:
     """Reads every tensor by its Hugging Face name, fuses and places it. group: the ranks that share the model; `spec`
     and `read` are of this rank's share."""
-    names, hidden = spec.tensors, spec.hidden_size
+    names, hidden, words = spec.tensors, spec.hidden_size, spec.word_size
+    stream_norms = _stream_norms(spec)
 
     at_load = spec.quantization is not None and spec.quantization.at_load
     narrow = spec.quantization.values if spec.quantization is not None and at_load else None
@@ -78,7 +80,15 @@ def build_decoder(
         if spec.norm == "rms":
             return rms_norm(place(f"{name}.weight", hidden))
         bias = place(f"{name}.bias", hidden) if spec.norm_bias else None
-        return LayerNorm(place(f"{name}.weight", hidden) + spec.norm_offset, bias, spec.rms_norm_eps)
+        weight = place(f"{name}.weight", hidden) + spec.norm_offset
+        return LayerNorm(weight, bias, spec.rms_norm_eps, becomes_stream=spec.is_post_norm)
+
+    def stream_norm(at: int) -> Norm:
+        name = stream_norms[at]
+        return Unnormed(dtype) if name is None else norm(name)
+
+    def project(name: str, rows: int, columns: int) -> Linear:
+        return build_linear(place(name, rows, columns), None, device, dtype)
 
     def head_norm(name: str, shape: tuple[int, ...]) -> HeadNorm:
         weight = torch.cat([place(part, *own) for part, own in _head_norm_shapes(name, shape).items()])
@@ -87,10 +97,10 @@ def build_decoder(
         weight = weight.view(shape)
         return HeadLayerNorm(weight, spec.rms_norm_eps) if spec.qk_layer_norm else rms_norm(weight)
 
-    def norms(at: str) -> _Norms:
-        attention = norm(at + names.attention_norm) if names.attention_norm else Unnormed(dtype)
-        shared = attention if spec.is_parallel else Unnormed(dtype)
-        mlp = norm(at + names.mlp_norm) if names.mlp_norm else shared
+    def norms(index: int) -> _Norms:
+        at, attention = layer_prefix(index), stream_norm(2 * index)
+        shared = spec.is_parallel and stream_norms[2 * index + 1] is None
+        mlp = attention if shared else stream_norm(2 * index + 1)
         q_shape, k_shape = spec.qk_norm_shapes
         return _Norms(
             attention,
@@ -138,6 +148,11 @@ def build_decoder(
         name = layer_prefix(index) + names.sinks
         return dense(read(name, (spec.num_heads,))).to(device=device, dtype=torch.float32) if spec.has_sinks else None
 
+    slopes = None
+    if spec.alibi_slopes is not None:
+        first = 0 if group is None else group.rank * spec.num_heads
+        slopes = torch.tensor(spec.alibi_slopes[first : first + spec.num_heads], device=device)
+
     def attention(index: int, projections: Sequence[Linear], norms: _Norms) -> Attention | LatentAttention:
         if not projections:
             latent = build_latent_attention(spec, layer_prefix(index), read, rotary, device, dtype)
@@ -156,6 +171,7 @@ def build_decoder(
             window=spec.window_of(index),
             softcap=spec.attention_softcap,
             sinks=sinks(index),
+            slopes=slopes,
             norms_follow_rotary=spec.qk_norm_follows_rope,
         )
 
@@ -173,7 +189,7 @@ def build_decoder(
 
     layers, packed_layers = [], []
     for index in range(spec.num_layers):
-        of_layer = norms(layer_prefix(index))
+        of_layer = norms(index)
         stored = [fuse(layer_prefix(index), part) for part in layer_projections(spec, index)]
         if spec.qkv_by_groups:
             stored[0] = _reordered(stored[0], by_parts(spec))
@@ -188,14 +204,16 @@ def build_decoder(
         ]
         if len(packed) == len(stored) > 0:
             packed_layers.append(layer(index, packed, _Norms(*map(_widened, of_layer))))
-    shape = spec.vocab_size, spec.hidden_size
+    shape = spec.vocab_size, words
     embedded = read(EMBEDDING, shape)
     multiplier = spec.embedding_multiplier
     if spec.rounds_embedding_multiplier:
         multiplier = torch.tensor(multiplier, dtype=dtype).item()
     placed = placed_rows([dense(embedded)], device, dtype).to(device=device, dtype=dtype)
     learned = place(_POSITIONS, spec.learned_positions, hidden) if spec.learned_positions else None
-    embedding = Embedding(placed, multiplier, learned, spec.position_offset or 0)
+    embedding_norm = norm(_EMBEDDING_NORM) if spec.normalises_embedding else None
+    into = project(_PROJECT_IN, hidden, words) if spec.projected_words else None
+    embedding = Embedding(placed, multiplier, learned, spec.position_offset or 0, embedding_norm, into)
     head_bias = place(_HEAD_BIAS, spec.vocab_size) if spec.head_bias else None
     head: Head
     if group is not None and spec.head_size is not None:
@@ -203,13 +221,15 @@ def build_decoder(
         first = group.rank * spec.head_size
         weight = _words(all_words, first, spec.head_size)
         bias = None if head_bias is None else _words(head_bias, first, spec.head_size)
-        words = build_lm_head(placed_rows([weight], device, dtype), None, device, dtype, bias)
-        head = GatheredHead(words, spec.vocab_size, group)
+        own = build_lm_head(placed_rows([weight], device, dtype), None, device, dtype, bias)
+        head = GatheredHead(own, spec.vocab_size, group)
     elif spec.tie_embeddings:
         head = build_lm_head(embedded, embedding.weight, device, dtype, head_bias)
     else:
         head = build_lm_head(fuse_rows([read(HEAD, shape)], device, dtype), None, device, dtype, head_bias)
-    last = norm(_NORM)
+    last = stream_norm(-1)
+    if spec.projected_words:
+        last = ProjectedNorm(last, project(_PROJECT_OUT, words, hidden))
     return Decoder(
         spec=spec,
         embedding=embedding,
@@ -221,18 +241,22 @@ def build_decoder(
 
 def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all tensors that build_decoder reads."""
-    hidden, names = spec.hidden_size, spec.tensors
-    shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (spec.vocab_size, hidden)}
+    hidden, words, names = spec.hidden_size, spec.word_size, spec.tensors
+    shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (spec.vocab_size, words)}
     if not spec.tie_embeddings:
-        shapes[HEAD] = spec.vocab_size, hidden
+        shapes[HEAD] = spec.vocab_size, words
+    if spec.projected_words:
+        shapes |= {_PROJECT_IN: (hidden, words), _PROJECT_OUT: (words, hidden)}
     if spec.learned_positions:
         shapes[_POSITIONS] = spec.learned_positions, hidden
     if spec.head_bias:
         shapes[_HEAD_BIAS] = (spec.vocab_size,)
-    stream_norms = [_NORM]
+    norms = [name for name in _stream_norms(spec) if name is not None]
+    if spec.normalises_embedding:
+        norms.append(_EMBEDDING_NORM)
     for index in range(spec.num_layers):
         at = layer_prefix(index)
-        stream_norms += [at + name for name in names.stream_norms]
+        norms += [at + name for name in (names.attention_post_norm, names.mlp_post_norm) if name is not None]
         if spec.qk_norm:
             for name, shape in zip((names.q_norm, names.k_norm), spec.qk_norm_shapes, strict=True):
                 shapes |= _head_norm_shapes(at + name, shape)
@@ -248,9 +272,21 @@ def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
             shapes |= latent_shapes(spec, at)
         if index in spec.expert_layers:
             shapes |= expert_shapes(spec, at)
-    for name in stream_norms:
+    for name in norms:
         shapes |= {f"{name}.{kind}": (hidden,) for kind in ("weight", "bias")[: 1 + spec.norm_bias]}
     return shapes
+
+
+def _stream_norms(spec: ModelSpec) -> list[str | None]:
+    """The norms that read the residual stream, by name: in front of each layer's attention and of its MLP, and behind
+    the last layer. None: the stream is read as it is."""
+    names = spec.tensors
+    of_layers = [
+        None if name is None else layer_prefix(index) + name
+        for index in range(spec.num_layers)
+        for name in (names.attention_norm, names.mlp_norm)
+    ]
+    return [None, *of_layers] if spec.is_post_norm else [*of_layers, _NORM]
 
 
 def layer_projections(spec: ModelSpec, index: int) -> tuple[Fused, ...]:

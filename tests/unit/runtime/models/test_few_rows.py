@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from octavo_kernels.quantized_linear.cases import random_groups
+from octavo_runtime.layers.alibi import alibi_slopes
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.layers.linear import FEW_ROWS
 from octavo_runtime.models.decoder import Decoder
@@ -41,6 +42,7 @@ SPECS = {
     "unrotated layers": replace(PLAIN, unrotated_layers=frozenset({0, 2})),
     "multiplied": replace(PLAIN, embedding_multiplier=3.0, residual_multiplier=0.3, attention_scale=0.1),
     "windowed and capped": replace(PLAIN, window=21, windowed_layers=frozenset({0, 2}), attention_softcap=2.0),
+    "slanted": replace(PLAIN, alibi_slopes=alibi_slopes(4), unrotated_layers=frozenset(range(3))),
     "turned in part": replace(PLAIN, rotary_dim=8),
     "norms on both sides": replace(
         PLAIN,

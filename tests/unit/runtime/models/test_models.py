@@ -31,7 +31,7 @@ BLOCK, BLOCKS = 8, 12
 @torch.inference_mode()
 def test_scores_equal_transformers(family, tmp_path):
     theirs = save(FAMILIES[family], tmp_path, spread=0.2)
-    ours = load_model(EngineConfig(model=str(tmp_path)), locate(str(tmp_path)), CPU, torch.float32)
+    ours = load_model(EngineConfig(model=str(tmp_path), max_model_len=256), locate(str(tmp_path)), CPU, torch.float32)
     ours.reach(BLOCK * BLOCKS)
     spec, prompts = ours.spec, random_prompts(*LENGTHS.values())
     tables = np.random.default_rng(0).permutation(3 * BLOCKS).astype(np.int32).reshape(3, BLOCKS)
@@ -90,7 +90,7 @@ HALF = (
 @torch.inference_mode()
 def test_in_16_bits_scores_are_about_as_exact_as_transformers(family, tmp_path):
     theirs = save(FAMILIES[family], tmp_path)
-    ours = load_model(EngineConfig(model=str(tmp_path)), locate(str(tmp_path)), CPU, torch.bfloat16)
+    ours = load_model(EngineConfig(model=str(tmp_path), max_model_len=256), locate(str(tmp_path)), CPU, torch.bfloat16)
     ours.reach(BLOCK * BLOCKS)
     spec, [prompt] = ours.spec, random_prompts(60)
     exact = theirs(torch.tensor([prompt])).logits[0]

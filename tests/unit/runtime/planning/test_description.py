@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 from octavo_runtime.cli.app import app
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.families import FAMILIES
+from octavo_runtime.models.loading.config_json import spec_from_config
 from octavo_runtime.models.spec import UnsupportedModel
 from octavo_runtime.planning.builtin_models import BUILTIN_DESCRIPTIONS
-from octavo_runtime.planning.description import described, described_as_unsupported, read_description
+from octavo_runtime.planning.description import FoundModel, described, described_as_unsupported, read_description
 from octavo_runtime.planning.known_models import BUILTIN_MODELS, KNOWN_MODELS, describe, find_model
 from octavo_runtime.planning.memory import plan_memory
 
@@ -51,13 +52,16 @@ def test_no_familys_description_is_long(tmp_path, architecture):
     assert len(describe(str(tmp_path)).encode()) < TERMINATION_MESSAGE / 2
 
 
+def test_many_heads_make_no_description_long():
+    bloom = spec_from_config({"model_type": "bloom", "n_head": 112, "n_embed": 14_336})
+    assert len(described(FoundModel(bloom, 0)).encode()) < TERMINATION_MESSAGE / 2
+
+
 def test_the_longest_refusal_is_short():
     assert len(describe_config({"architectures": ["X" * 5000]}).encode()) < TERMINATION_MESSAGE
 
 
 def describe_config(config):
-    from octavo_runtime.models.loading.config_json import spec_from_config
-
     with pytest.raises(UnsupportedModel) as refused:
         spec_from_config(config)
     return described_as_unsupported(str(refused.value))
@@ -68,12 +72,12 @@ def test_what_is_known_of_builtin_models_is_what_their_files_say():
 
 
 def test_a_model_that_is_refused_is_described_by_why(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(tiny(architectures=["BloomForCausalLM"])))
+    (tmp_path / "config.json").write_text(json.dumps(tiny(architectures=["MambaForCausalLM"])))
     done = CliRunner().invoke(
         app, ["describe", str(tmp_path), "--output", str(tmp_path / "line")], standalone_mode=False
     )
     assert (done.return_value, done.output) == (0, "")
-    with pytest.raises(UnsupportedModel, match=r"architecture must be one of .*, got BloomForCausalLM"):
+    with pytest.raises(UnsupportedModel, match=r"architecture must be one of .*, got MambaForCausalLM"):
         read_description((tmp_path / "line").read_text())
 
 

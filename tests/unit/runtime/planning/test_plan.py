@@ -90,6 +90,8 @@ def config(**fields):
         ("stablelm-2-1_6b", 1_644_515_328),
         ("openai-community/gpt2", 124_439_808),
         ("facebook/opt-125m", 125_239_296),
+        ("facebook/opt-350m", 331_196_416),
+        ("bigscience/bloom-560m", 559_214_592),
         ("facebook/opt-6.7b", 6_658_473_984),
         ("EleutherAI/pythia-6.9b", 6_857_302_016),
         ("tiiuae/falcon-7b", 6_921_720_704),

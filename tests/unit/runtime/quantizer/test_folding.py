@@ -17,7 +17,7 @@ CHANGES = {
     "llama": 3, "llama, biases": 3, "mistral, window": 3, "qwen 2": 3, "qwen 3": 3, "gemma 2": 3, "gemma 3": 3,
     "phi 3": 3, "olmo 2": 2, "glm": 3, "glm 4": 3, "ernie 4.5": 3, "command r": 3, "command r, biases": 3,
     "starcoder 2": 3, "stablelm": 3, "stablelm, side by side": 3, "granite": 3, "gpt neox": 3, "gpt neox, in turn": 3,
-    "opt": 3, "falcon": 3, "falcon, new": 3, "falcon, new, one norm": 3, "nemotron": 3,
+    "opt": 3, "bloom": 3, "falcon": 3, "falcon, new": 3, "falcon, new, one norm": 3, "nemotron": 3,
 }  # fmt: skip
 
 
@@ -55,6 +55,7 @@ def test_a_layer_computes_what_it_did(name: str, tmp_path: Path, monkeypatch: py
     [
         ("mixtral", "model: must be dense, got a mixture of"),
         ("youtu", "model: must be one with keys and values of its own, got multi-head latent attention"),
+        ("opt 350m", "model: must be one whose norms stand in front of attention and MLP, got norms behind them"),
         ("gpt 2", r"model: must be one whose projections are stored as \[out, in\]"),
     ],
 )

@@ -19,7 +19,18 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize(
     "family",
-    ["llama", "gemma 2", "gemma 3", "smollm 3, windows", "command r7b", "falcon, new", "olmo 2", "opt", "granite"],
+    [
+        "llama",
+        "gemma 2",
+        "gemma 3",
+        "smollm 3, windows",
+        "command r7b",
+        "falcon, new",
+        "olmo 2",
+        "opt",
+        "granite",
+        "bloom",
+    ],
 )
 @torch.inference_mode()
 def test_scores_are_the_decoders(family, tmp_path):

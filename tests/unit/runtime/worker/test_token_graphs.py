@@ -10,6 +10,7 @@ import torch
 from small_models import SHAPES, cache_shape, make_engine, random_prompts, run, save, tokens_of
 
 from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.layers.alibi import alibi_slopes
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.families.gemma2 import SANDWICHED
 from octavo_runtime.models.families.olmo2 import BEHIND
@@ -48,6 +49,14 @@ SPECS = {
     "side by side": replace(
         PLAIN, norm="layer", norm_bias=True, is_parallel=True, mlp_bias=True, tensors=TensorNames(mlp_norm=None)
     ),
+    "bloom": replace(
+        PLAIN,
+        norm="layer",
+        normalises_embedding=True,
+        alibi_slopes=alibi_slopes(6),
+        unrotated_layers=frozenset(range(3)),
+    ),
+    "norms behind": replace(PLAIN, norm="layer", is_post_norm=True, projected_words=40),
     "gemma": replace(
         PLAIN,
         window=20,

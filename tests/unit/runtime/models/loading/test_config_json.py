@@ -164,12 +164,13 @@ def test_both_ropes_of_gemma_3_are_read_in_the_old_form_and_in_the_new():
         spec_from_config({**gemma, "rope_parameters": {"sliding_attention": 5}})
 
 
-def test_longrope_is_served_as_far_as_the_original_context():
-    """Beyond it, a sequence's first tokens have other keys than within it."""
+def test_longrope_has_numbers_for_requests_within_the_original_context_and_for_longer_ones():
     phi = {"model_type": "phi3", "hidden_size": 128, "num_attention_heads": 1, "max_position_embeddings": 131_072}
     spec = spec_from_config({**phi, "rope_scaling": {"type": "su", **LONG}})
-    assert spec.max_position == 4096
+    assert spec.max_position == 131_072
     assert isinstance(spec.rope_scaling, LongRope)
+    assert spec.rope_scaling.for_requests(4096).divisors == (1.0,) * 64
+    assert spec.rope_scaling.for_requests(4097).divisors == (2.0,) * 64
     assert spec.rope_scaling.divisors == (1.0,) * 64
     assert spec.rope_scaling.attention_factor == pytest.approx((1 + math.log(32) / math.log(4096)) ** 0.5)
     assert spec == spec_from_config({**phi, "rope_parameters": {"rope_type": "longrope", **LONG}})
@@ -232,7 +233,7 @@ def test_fields_that_change_nothing_are_passed_over():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"architectures": ["BloomForCausalLM"]}, r"must be one of .*, Llama, .* \(ForCausalLM\), .*, got BloomFor"),
+        ({"architectures": ["MambaForCausalLM"]}, r"must be one of .*, Llama, .* \(ForCausalLM\), .*, got MambaFor"),
         ({"architectures": None}, "architecture must be one of .*, got unknown"),
         ({"architectures": [[1]]}, r"architecture must be one of .*, got \[1\]"),
         ({"hidden_act": "gelu"}, "hidden_act must be silu, got gelu"),
@@ -261,6 +262,7 @@ def test_fields_that_change_nothing_are_passed_over():
         ({"rope_scaling": {"type": "linear", "factor": 0}}, "rope_scaling.factor: .*greater than 0, got 0"),
         ({"rope_scaling": {"type": "longrope", "factor": 4.0}}, "short_factor and long_factor must be given"),
         ({"rope_scaling": {"type": "su", **LONG, "short_factor": [1.0]}}, "short_factor must hold 64 .*, got 1"),
+        ({"rope_scaling": {"type": "su", **LONG, "long_factor": [1.0]}}, "long_factor must hold 64 .*, got 1"),
         ({"rope_scaling": {"type": "su", **LONG, "long_factor": [0]}}, "long_factor.0: .*greater than 0, got 0"),
         ({"rope_scaling": {"type": "default", "mrope_section": [1]}}, "rope_scaling.mrope_section: unknown field"),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor must be 1, got 0.5"),

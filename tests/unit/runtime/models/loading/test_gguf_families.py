@@ -35,13 +35,13 @@ WRITTEN = (
     "command r plus", "command r7b", "starcoder 2", "stablelm", "stablelm, side by side", "stablelm, 12b", "granite",
     "granite, biases", "mixtral", "mixtral, many experts in a window", "qwen 3 moe", "qwen 2 moe", "olmoe",
     "granite moe", "granite moe, shared", "glm 4.5", "glm 4.5, groups", "ernie 4.5 moe",
-    "ernie 4.5 moe, every other layer", "hunyuan", "minimax m2", "gpt-oss", "gpt-oss, seven heads",
+    "ernie 4.5 moe, every other layer", "hunyuan", "minimax m2", "gpt-oss", "gpt-oss, seven heads", "bloom",
 )  # fmt: skip
 
 
 def scores(path, prompt: list[int]) -> torch.Tensor:
     """Of all positions, the prompt in two steps."""
-    ours = load_model(EngineConfig(model=str(path)), locate(str(path)), CPU, torch.float32)
+    ours = load_model(EngineConfig(model=str(path), max_model_len=256), locate(str(path)), CPU, torch.float32)
     ours.reach(BLOCK * BLOCKS)
     shape = ours.spec.num_layers, 2, BLOCKS, BLOCK, ours.spec.num_kv_heads, ours.spec.head_dim
     cache, tables = torch.zeros(shape), np.arange(BLOCKS, dtype=np.int32).reshape(1, BLOCKS)
