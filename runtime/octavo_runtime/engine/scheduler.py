@@ -145,9 +145,8 @@ class Scheduler:
             tokens, start = sequence.tokens, sequence.computed
             end = start + count
             slices.append(Slice(sequence.row, start, tokens[start:end], sequence.draws if end == len(tokens) else []))
-            if sequence.synced < len(sequence.block_table):
-                tables.append(TableUpdate(sequence.row, sequence.synced, sequence.block_table[sequence.synced :]))
-                sequence.synced = len(sequence.block_table)
+            if sequence.tables_changed:
+                tables += _updates(sequence.row, sequence)
         plan, numbers = StepPlan(moves, new_rows, tables, slices), tuple(counts.values())
         total = sum(numbers)
         return Schedule(plan, tuple(counts), numbers, total, total - numbers.count(1))
@@ -303,6 +302,17 @@ class Scheduler:
         ]
         self._new_rows = []
         return new_rows
+
+
+def _updates(row: int, sequence: Sequence) -> list[TableUpdate]:
+    """What the executor does not know yet of the tables of a sequence in that row; from here on it does."""
+    updates = []
+    for group, table in enumerate(sequence.tables):
+        if table.synced < table.end:
+            updates.append(TableUpdate(row, table.synced, table.behind(table.synced), group))
+            table.synced = table.end
+    sequence.tables_changed = False
+    return updates
 
 
 def _of_prompt(count: int) -> int:
