@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class CachePlace(NamedTuple):
-    """`group`: of layers that share block tables; `index`: along the cache's first dimension."""
+    """`group`: of layers that share block tables; `layer`: along the cache's first dimension."""
 
     group: int
-    index: int
+    layer: int

@@ -45,9 +45,9 @@ def layers_of_a_block(spec: ModelSpec) -> int:
 def cache_places(spec: ModelSpec) -> list[CachePlace]:
     """Of each layer."""
     places = {
-        layer: CachePlace(number, index)
+        layer: CachePlace(number, position)
         for number, group in enumerate(layer_groups(spec))
-        for index, layer in enumerate(group.layers)
+        for position, layer in enumerate(group.layers)
     }
     return [places[layer] for layer in range(spec.num_layers)]
 

@@ -119,13 +119,13 @@ def _alone(tokens: int, device: torch.device) -> Batch:
     places = torch.arange(tokens, device=device)
     blocks = torch.arange(-(-tokens // _BLOCK), dtype=torch.int32, device=device)
     prefill = PrefillInputs(
-        blocks.unsqueeze(0),
+        blocks.view(1, 1, -1),
         torch.tensor([tokens], dtype=torch.int32, device=device),
         torch.tensor([0, tokens], dtype=torch.int32, device=device),
         tokens,
         np.array([[tokens, tokens]]),
     )
-    return Batch(places, places, places, 0, None, prefill, np.array([0]), np.array([tokens - 1]))
+    return Batch(places, places, places.unsqueeze(0), 0, None, prefill, np.array([0]), np.array([tokens - 1]))
 
 
 def _read(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], scheme: Scheme | None) -> StoredTensor:

@@ -239,9 +239,7 @@ class BlockTables:
         for host, count in zip(hosts, needed, strict=True):
             table = new_table(host.first, self.pool.allocate(count))
             sequence.tables.append(table)
-            self._moves += [
-                Move(MoveKind.SWAP_IN, *pair) for pair in zip(host.blocks, table.blocks, strict=False)
-            ]
+            self._moves += [Move(MoveKind.SWAP_IN, *pair) for pair in zip(host.blocks, table.blocks, strict=False)]
             self.host_pool.release(host.blocks)
         sequence.host_tables, sequence.tables_changed = [], True
         return True

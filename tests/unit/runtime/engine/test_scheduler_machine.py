@@ -51,9 +51,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         windows = (None,) * full_groups + (window,) * sliding_groups or (None,)
         # What the longest sequence needs, and no more.
         blocks = sum(most_entries(one, BLOCK, MOST_TOKENS, budget) for one in windows) + spare_blocks
-        self.tables = make_tables(
-            blocks, host_blocks, prefix_caching=prefix_caching, windows=windows, budget=budget
-        )
+        self.tables = make_tables(blocks, host_blocks, prefix_caching=prefix_caching, windows=windows, budget=budget)
         self.scheduler = Scheduler(
             self.tables,
             max_num_seqs=seqs,
@@ -104,6 +102,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert item.token_ids == sequence.tokens[item.start : end]
             self.device.check(item, sequence.tokens[:end])
         self.scheduler.commit(schedule)
+        happened["shed"] += sum(table.first > 0 for one in schedule.sequences for table in one.tables)
         for number, ((sequence, item), samples) in enumerate(zip(pairs, result.samples, strict=True)):
             if item.draws:
                 self.grow(sequence, [sample.token_id for sample in samples])
@@ -214,7 +213,17 @@ def test_random_histories_keep_every_block_and_token(capsys):
         ),
     )
     # The histories are about something: all of this took place in them.
-    seen = ["steps", "swapped", "recomputed", "cached tokens", "COPY", "aborts", "held", "resumed after giving way"]
+    seen = [
+        "steps",
+        "swapped",
+        "recomputed",
+        "cached tokens",
+        "COPY",
+        "aborts",
+        "held",
+        "resumed after giving way",
+        "shed",
+    ]
     seen += ["pooled: mean", "pooled: last"]
     if SOAK:
         seen += ["pooled after giving way: mean", "pooled after giving way: last"]
