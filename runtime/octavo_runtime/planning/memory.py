@@ -31,7 +31,7 @@ needs to launch it kernel by kernel."""
 MIN_TOKENS = 16
 """The least that a KV cache must hold."""
 
-_GRAPH_BYTES = 2**27  # of the decode steps' graphs themselves
+_GRAPH_BYTES = 2**27  # of the decode steps' graphs themselves, and the block tables of one group of layers
 _PIECES_BYTES = 3 * 2**20  # of the graphs of one piece in all sizes
 _WORKSPACE_BYTES = 2**28  # cuBLAS's and the kernels' own buffers
 _SAMPLED_ROWS = 256
@@ -380,7 +380,9 @@ def graph_bytes(spec: ModelSpec, config: EngineConfig) -> int:
     tokens = min(token_budget(config, "cuda"), MOST_CAPTURED_TOKENS)
     crossing = tokens * (spec.qkv_size + spec.num_heads * spec.attended_dim + 2 * spec.hidden_size)
     elements = arena_elements(spec, min(config.max_num_seqs, MOST_CAPTURED), tokens) + crossing
-    return elements * element_size(config) + _GRAPH_BYTES + (spec.num_layers + 1) * _PIECES_BYTES
+    more_tables = (len(layer_groups(spec)) - 1) * 2 * config.max_num_seqs * -(-spec.max_position // config.block_size)
+    held = _GRAPH_BYTES + (spec.num_layers + 1) * _PIECES_BYTES + 4 * more_tables
+    return elements * element_size(config) + held
 
 
 def arena_elements(spec: ModelSpec, sequences: int, tokens: int) -> int:

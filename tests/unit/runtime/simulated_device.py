@@ -79,6 +79,10 @@ class SimulatedDevice:
             found = [self._read(item.row, position, group) for position in range(first, len(tokens))]
             assert found == chain(tokens)[first:], "the KV cache is not its own"
 
+    def contents(self, row: int, length: int) -> list[int]:
+        """What the first `length` positions of a row hold in the first group of layers."""
+        return [self._read(row, position) for position in range(length)]
+
     def _read(self, row: int, position: int, group: int = 0) -> int:
         block, slot = self._place(row, position, group)
         return self.memory[block][slot]

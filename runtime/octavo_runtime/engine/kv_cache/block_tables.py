@@ -283,12 +283,12 @@ class BlockTables:
 
     def _in_windows(self, sequence: Sequence, entries: int) -> int:
         """The most entries, up to so many, at whose end a token finds all blocks of its window cached."""
-        entry = entries
-        while entry > self._firsts(entries * self.block_size)[-1]:
+        entry, first = entries, self._firsts(entries * self.block_size)[-1]
+        while entry > first:
             entry -= 1
             content = sequence.block_hash(entry, self.block_size)
             if not all(self.pool.knows(_key(content, group)) for group in self._sliding):
-                entries = entry
+                entries, first = entry, self._firsts(entry * self.block_size)[-1]
         return entries
 
     def _keys(self, sequence: Sequence, group: int, entries: range) -> Iterator[bytes]:
