@@ -52,11 +52,12 @@ class Scheduler:
 
     Each step serves decodes first, then prompts under way, then those that wait, until the budget of
     `max_num_batched_tokens` or the `max_num_seqs` rows are spent. A sequence enters only when there is room for all its
-    known tokens; while another computes the very block that it needs next, it lets others pass. When a running sequence
-    needs a block and none is free, the last one in order gives its blocks back and resumes later, by computing them
-    anew or from host memory. The first in order never gives way, and nobody that fits passes it, so every one ends.
-    What a step costs depends on those that run, not on how many wait. in_chunks: whether a prompt may be computed
-    piece by piece; else it waits for a step that has room for all of it, or goes alone."""
+    known tokens, of which layers with a window take those of the next step alone; while another computes the very block
+    that it needs next, it lets others pass. When a running sequence needs a block and none is free, the last one in
+    order gives its blocks back and resumes later, by computing them anew or from host memory. The first in order never
+    gives way, and nobody that fits passes it, so every one ends. What a step costs depends on those that run, not on
+    how many wait. in_chunks: whether a prompt may be computed piece by piece; else it waits for a step that has room
+    for all of it, or goes alone."""
 
     def __init__(
         self,

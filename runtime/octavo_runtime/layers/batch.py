@@ -1,6 +1,7 @@
 """What the layers are told of a step: its tokens, and the sequences that they belong to. Where the KV cache has them is
 said for each group of layers, see `CachePlace`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 class DecodeInputs:
     """Sequences with one new token each."""
 
-    block_tables: torch.Tensor  # [groups, sequences, blocks] int32
+    block_tables: Sequence[torch.Tensor]  # of each group [sequences, blocks] int32
     seq_lens: torch.Tensor  # [sequences] int32, the new token included
 
 
@@ -20,7 +21,7 @@ class DecodeInputs:
 class PrefillInputs:
     """Sequences with several new tokens each, their queries packed one after another."""
 
-    block_tables: torch.Tensor  # [groups, sequences, blocks] int32
+    block_tables: Sequence[torch.Tensor]  # of each group [sequences, blocks] int32
     seq_lens: torch.Tensor  # [sequences] int32, the new tokens included
     query_start: torch.Tensor  # [sequences + 1] int32
     max_query_len: int

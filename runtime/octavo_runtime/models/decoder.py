@@ -51,14 +51,14 @@ class DecoderLayer:
         stream: Tensor,
         added: Tensor | None,
         positions: Tensor,
-        slots: Tensor,
+        slots: Sequence[Tensor],
         kv_cache: Tensor,
         room: Tensor | None = None,
     ) -> Tensor:
-        """The queries of the residual stream [tokens, hidden], once `added` is added to it. positions, slots: see
-        Batch. The rest: see Attention.project."""
-        slots = slots[self.attention.place.group]
-        return self.attention.project(self.attention_norm(stream, added), positions, slots, kv_cache, room)
+        """The queries of the residual stream [tokens, hidden], once `added` is added to it. slots: of each
+        group of layers. The rest: see Attention.project."""
+        own = slots[self.attention.place.group]
+        return self.attention.project(self.attention_norm(stream, added), positions, own, kv_cache, room)
 
     def after_attention(self, attended: Tensor, stream: Tensor) -> Tensor:
         """What the MLP adds to the stream [tokens, hidden], which is left to the next norm; what attention adds is
@@ -97,9 +97,9 @@ class Stack:
     def __call__(self, stream: Tensor, batch: Batch, plans: AttentionPlans, kv_cache: Tensor) -> Tensor:
         """Hidden states of the residual stream [tokens, hidden], which is overwritten. kv_cache: see
         Decoder.forward."""
-        added = None
+        added, slots = None, batch.slots.unbind()
         for layer, layer_cache in zip(self.layers, self.caches(kv_cache), strict=True):
-            q = layer.before_attention(stream, added, batch.positions, batch.slots, layer_cache)
+            q = layer.before_attention(stream, added, batch.positions, slots, layer_cache)
             attended = layer.attention.attend(q, batch, plans, layer_cache)
             added = layer.after_attention(attended, stream)
         return self.norm(stream, added)

@@ -78,7 +78,7 @@ def measured_scales(decoder: Decoder) -> torch.Tensor:
         return torch.tensor(numbers, dtype=torch.int32, device=weight.device)
 
     # A group's layers have the blocks behind those of the group before.
-    tables = words(*range(len(groups) * blocks)).view(len(groups), 1, blocks)
+    tables = words(*range(len(groups) * blocks)).view(len(groups), 1, blocks).unbind()
     slots = positions + torch.arange(len(groups), device=weight.device).unsqueeze(1) * (blocks * _BLOCK)
     prompt = PrefillInputs(tables, words(count), words(0, count), count, np.array([[count, count]]))
     batch = Batch(tokens, positions, slots, 0, None, prompt, np.array([0]), np.array([count - 1]))

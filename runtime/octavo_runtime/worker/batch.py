@@ -77,10 +77,11 @@ def build_batch(
         tokens[unknown_tokens] = newest[unknown_rows]
     decode = prefill = None
     if split:
-        decode = DecodeInputs(decode_tables, decode_lens)
+        decode = DecodeInputs(decode_tables.unbind(), decode_lens)
     if split < len(ordered):
         lengths_of_chunks = np.stack([counts[chunks], lengths[order][chunks]], axis=1)
-        prefill = PrefillInputs(chunk_tables, chunk_lens, chunk_starts, int(counts[chunks].max()), lengths_of_chunks)
+        longest = int(counts[chunks].max())
+        prefill = PrefillInputs(chunk_tables.unbind(), chunk_lens, chunk_starts, longest, lengths_of_chunks)
     back = np.argsort(order)
     return Batch(
         token_ids=tokens,

@@ -189,7 +189,7 @@ class DecodeGraphs:
             positions=inputs.positions,
             slots=inputs.slots,
             num_decodes=len(inputs.token_ids),
-            decode=DecodeInputs(inputs.block_tables, inputs.seq_lens),
+            decode=DecodeInputs(inputs.block_tables.unbind(), inputs.seq_lens),
             prefill=None,
             first_tokens=_NO_SLICES,
             last_tokens=_NO_SLICES,

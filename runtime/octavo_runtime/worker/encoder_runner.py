@@ -90,6 +90,6 @@ class EncoderRunner:
             query_start,
         )
         lengths = np.stack([counts, counts], axis=1)
-        prefill = PrefillInputs(tables_there.unsqueeze(0), lens, query_starts, longest, lengths)
+        prefill = PrefillInputs([tables_there], lens, query_starts, longest, lengths)
         batch = Batch(tokens, places, places.unsqueeze(0), 0, None, prefill, starts, ends - 1)
         return batch, Texts(tokens, places, kinds, prefill)

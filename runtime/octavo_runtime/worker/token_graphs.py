@@ -127,7 +127,7 @@ class TokenGraphs:
             tensors.hidden.copy_(self._decoder.stack.norm(stream, added))
         else:
             layers[index].before_attention(
-                stream, added, tensors.positions, tensors.slots, self._layer_caches[index], tensors.qkv
+                stream, added, tensors.positions, tensors.slots.unbind(), self._layer_caches[index], tensors.qkv
             )
 
 

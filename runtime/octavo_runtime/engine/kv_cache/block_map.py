@@ -19,5 +19,5 @@ def block_map(tables: BlockTables, running: Many[Sequence]) -> BlockMap:
         filled=[
             partly.get(block, block_size if pool.references(block) or pool.is_cached(block) else 0) for block in blocks
         ],
-        tables={f"{one.request.id}/{one.index}": blocks_of(one) for one in running},
+        tables={f"{one.request.id}/{one.index}": list(blocks_of(one)) for one in running},
     )

@@ -33,9 +33,7 @@ class LateDevice(NoDevice):
     """Computes step by step on a simulated device. leads: whether its steps may, as far as their rows draw plainly.
     window: of every other layer; blocks: for each group of layers."""
 
-    def __init__(
-        self, blocks: int, host_blocks: int, budget: int, *, leads: bool, window: int | None = None
-    ) -> None:
+    def __init__(self, blocks: int, host_blocks: int, budget: int, *, leads: bool, window: int | None = None) -> None:
         spec = read_spec(MODEL)
         if window is not None:
             spec = replace(spec, window=window, windowed_layers=frozenset(range(0, spec.num_layers, 2)))

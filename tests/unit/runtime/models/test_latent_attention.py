@@ -173,7 +173,7 @@ def test_sequences_are_expanded_together_up_to_a_bound(tokens, monkeypatch):
     lengths = np.array([[3, count] for count in tokens])
     tables = torch.arange(len(tokens) * 500, dtype=torch.int32).view(1, len(tokens), 500)
     starts = torch.arange(len(tokens) + 1, dtype=torch.int32) * 3
-    prefill = PrefillInputs(tables, torch.tensor(tokens, dtype=torch.int32), starts, 3, lengths)
+    prefill = PrefillInputs(tables.unbind(), torch.tensor(tokens, dtype=torch.int32), starts, 3, lengths)
     plans = plan_expansions(prefill, torch.zeros(1, 8, 20), 16, 24, size)
     assert [row for plan in plans for row in range(plan.queries.start, plan.queries.stop)] == list(
         range(len(starts) * 3 - 3)

@@ -252,7 +252,7 @@ def test_layers_with_a_window_hold_what_is_planned():
     planned = plan_memory(model, asked, 80 * GIB)
     length = 3000
     count = planned.num_sequences(length)
-    assert count > 2.5 * planned.num_tokens // length
+    assert count > 2 * (planned.num_tokens // length)
     scheduler = make_scheduler(blocks=planned.num_blocks, block_size=16, seqs=64, budget=1024, windows=planned.windows)
     for arrival in range(count):
         scheduler.add(make_sequence(arrival, length - 5 * count, max_tokens=1000))
