@@ -121,7 +121,7 @@ class BlockTables:
 
     def truncate(self, sequence: Sequence, tokens: int) -> None:
         """Gives back the slots behind the first `tokens` (rollback of tokens that were computed in vain). What the
-        prefix cache was told of cannot be taken back."""
+        prefix cache was told of cannot be taken back, nor what lies behind a window come back."""
         if tokens < sequence.published * self.block_size:
             raise IntegrityError(
                 f"{sequence.request.id}: cut to {tokens} tokens, but {sequence.published} blocks are published"
