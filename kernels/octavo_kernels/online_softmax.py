@@ -67,6 +67,15 @@ def load_slopes(slopes, head, row_mask):
 
 
 @triton.jit
+def _readable(position, first, end, HAS_FIRST: tl.constexpr):
+    """Whether positions [...] are below `end` and, if HAS_FIRST, none of those in front of `first`."""
+    readable = position < end
+    if HAS_FIRST:
+        readable &= position >= first
+    return readable
+
+
+@triton.jit
 def attend(
     softmax,  # of `begin` or of the last call
     query,  # [ROWS, PADDED_DIM], in the cache's type unless that has 8 bits, 0 beyond HEAD_DIM
@@ -96,17 +105,23 @@ def attend(
     weighted, row_max, row_sum = softmax
     key_head = cache.k + kv_head * cache.stride_head
     value_head = cache.v + kv_head * cache.stride_head
+    first_visible = start
+    if MASKED and WINDOW != 0:
+        first_visible = tl.min(last_visible, 0) - WINDOW + 1
     # Block ids are loaded one iteration ahead and carried: loaded in the iteration that uses them, they are a second
     # level of indirection, for which the software pipeline gives up stages.
     position = start + tl.arange(0, TILE)
-    block = tl.load(block_table + position // BLOCK_SIZE, mask=position < end, other=0)
+    readable = _readable(position, first_visible, end, MASKED and WINDOW != 0)
+    block = tl.load(block_table + position // BLOCK_SIZE, mask=readable, other=0)
     for tile_start in tl.range(start, end, TILE, num_stages=STAGES):
         position = tile_start + tl.arange(0, TILE)
         # 64 bits: a cache may hold more than 2**31 elements.
         offsets = block.to(tl.int64) * cache.stride_block + (position % BLOCK_SIZE) * cache.stride_slot
-        # Slots beyond the sequence may hold anything: their weight is 0, and 0 * NaN would be NaN.
-        key = widened(load_rows(key_head, offsets, position < end, MASKED, HEAD_DIM, PADDED_DIM), query, KIND)
-        value = widened(load_rows(value_head, offsets, position < end, MASKED, HEAD_DIM, PADDED_DIM), query, KIND)
+        # Slots beyond the sequence, or behind all windows, may hold anything: their weight is 0, and 0 * NaN would be
+        # NaN.
+        readable = _readable(position, first_visible, end, MASKED and WINDOW != 0)
+        key = widened(load_rows(key_head, offsets, readable, MASKED, HEAD_DIM, PADDED_DIM), query, KIND)
+        value = widened(load_rows(value_head, offsets, readable, MASKED, HEAD_DIM, PADDED_DIM), query, KIND)
         following = position + TILE
         block = tl.load(block_table + following // BLOCK_SIZE, mask=following < end, other=0)
 

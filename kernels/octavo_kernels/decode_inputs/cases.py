@@ -22,12 +22,14 @@ class Case:
     rows: int
     width: int
     block_size: int = 16
+    groups: int = 1
 
 
 TINY_CASES = (
     Case("one token", (1,), 1, 4),
     Case("with padding", (33, 16, 17, 0, 0), 9, 4),
     Case("padding alone", (0, 0), 3, 2, block_size=8),
+    Case("three groups of layers", (33, 16, 17, 0, 0), 9, 4, groups=3),
 )
 CASES = (
     *TINY_CASES,
@@ -47,9 +49,10 @@ def error(form: Callable[..., None], case: Case, dtype: torch.dtype, device: str
     packed[TOKEN] = torch.where(torch.arange(batch) % 2 == 1, -1, torch.arange(batch) + 5)
     # The first sequences' last blocks are new; one entry belongs to a row that is not in the batch at all.
     last = (packed[SEQ_LEN] - 1).clamp(min=0) // case.block_size
-    packed[TABLE_ENTRY] = torch.where(torch.arange(batch) < batch // 2 + 1, packed[ROW] * case.width + last, -1)
+    table = torch.arange(batch) % case.groups * case.rows + packed[ROW]
+    packed[TABLE_ENTRY] = torch.where(torch.arange(batch) < batch // 2 + 1, table * case.width + last, -1)
     packed[BLOCK] = torch.arange(batch) + 100_000
-    tables = torch.randint(0, 1 << 20, (case.rows, case.width), generator=generator, dtype=torch.int32)
+    tables = torch.randint(0, 1 << 20, (case.groups, case.rows, case.width), generator=generator, dtype=torch.int32)
     newest = torch.randint(0, 1 << 17, (case.rows,), generator=generator)
     results = []
     for fill in (form, reference.decode_inputs):
@@ -57,9 +60,12 @@ def error(form: Callable[..., None], case: Case, dtype: torch.dtype, device: str
         out = DecodeTensors(
             token_ids=torch.full((batch,), -7, dtype=torch.int64, device=device),
             positions=torch.full((batch,), -7, dtype=torch.int64, device=device),
-            slots=torch.full((batch,), -7, dtype=torch.int64, device=device),
+            slots=torch.full((case.groups, batch), -7, dtype=torch.int64, device=device),
             seq_lens=torch.full((batch,), -7, dtype=torch.int32, device=device),
-            block_tables=torch.full((batch, case.width), -7, dtype=torch.int32, device=device),
+            # As of a larger batch.
+            block_tables=torch.full((case.groups, batch + 1, case.width), -7, dtype=torch.int32, device=device)[
+                :, :batch
+            ],
         )
         fill(packed.to(device), ours, newest.to(device), case.block_size, out)
         results.append(_flat(ours, out, case.block_size))
@@ -67,6 +73,6 @@ def error(form: Callable[..., None], case: Case, dtype: torch.dtype, device: str
 
 
 def _flat(tables: Tensor, out: DecodeTensors, block_size: int) -> Tensor:
-    used = torch.arange(out.block_tables.shape[1], device=tables.device) * block_size < out.seq_lens[:, None]
+    used = torch.arange(out.block_tables.shape[2], device=tables.device) * block_size < out.seq_lens[:, None]
     kept = (tables, *out[:4], torch.where(used, out.block_tables, 0))
     return torch.cat([tensor.flatten().double() for tensor in kept])

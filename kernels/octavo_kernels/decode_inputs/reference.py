@@ -15,6 +15,6 @@ def decode_inputs(packed: Tensor, tables: Tensor, newest: Tensor, block_size: in
     out.token_ids.copy_(torch.where(fields[TOKEN] < 0, newest[row], fields[TOKEN]))
     out.positions.copy_(last)
     out.seq_lens.copy_(packed[SEQ_LEN])
-    out.block_tables.copy_(tables[row])
-    slots = tables[row, last // block_size] * block_size + last % block_size
+    out.block_tables.copy_(tables[:, row])
+    slots = tables[:, row, last // block_size] * block_size + last % block_size
     out.slots.copy_(torch.where(fields[SEQ_LEN] > 0, slots, -1))

@@ -1,6 +1,6 @@
 """The cases that every form of paged_decode is checked on, and a paged KV cache to check them with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,12 +103,14 @@ def options_on(case: Case, device: str) -> dict[str, Any]:
 
 
 def paged_cache(
-    case: Case, dtype: torch.dtype, device: str, generator: torch.Generator
+    case: Case, dtype: torch.dtype, device: str, generator: torch.Generator, queries: Sequence[int] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """K cache, V cache and block tables of sequences with `case.seq_lens` tokens.
+    """K cache, V cache and block tables of sequences with `case.seq_lens` tokens, of which the last `queries` attend,
+    by default one.
 
     Blocks are handed out in random order, every slot without a token is NaN, and table entries past a sequence's last
-    block name the first block, which belongs to nobody. A block that several sequences hold has the last one's tokens.
+    block, and those wholly behind the window, name the first block, which belongs to nobody. A block that several
+    sequences hold has the last one's tokens.
     """
     widths = [-(-length // case.block_size) for length in case.seq_lens]
     first_block = case.blocks_before + 1
@@ -120,6 +122,9 @@ def paged_cache(
         taken = case.common[sequence] if case.common else 0
         blocks = torch.cat([block_tables[sequence - 1, :taken], blocks[taken:]])
         block_tables[sequence, : len(blocks)] = blocks
+        if case.window is not None:
+            outgrown = max(0, length - (1 if queries is None else queries[sequence]) - case.window + 1)
+            block_tables[sequence, : outgrown // case.block_size] = 0
         position = torch.arange(length)
         tokens = torch.randn(2, length, case.kv_heads, case.head_dim, generator=generator)
         cache[:, blocks[position // case.block_size], position % case.block_size] = tokens.to(cache)

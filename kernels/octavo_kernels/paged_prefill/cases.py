@@ -77,7 +77,7 @@ LARGE_CASES = (Case(Batch("64-bit offsets", (500, 33), 32, 8, 128, blocks_before
 def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: str) -> float:
     """Largest error of `form` against the oracle."""
     generator = torch.Generator().manual_seed(0)
-    k_cache, v_cache, block_tables = paged_cache(case.batch, dtype, device, generator)
+    k_cache, v_cache, block_tables = paged_cache(case.batch, dtype, device, generator, case.query_lens)
     # As in the fused output of the QKV projection: other heads lie between two tokens.
     fused = torch.randn(sum(case.query_lens), case.batch.q_heads + 2, case.batch.head_dim, generator=generator)
     q = fused.to(device, dtype)[:, : case.batch.q_heads]

@@ -30,7 +30,8 @@ def paged_prefill(
     starts = query_start.tolist()
     for sequence, length in enumerate(seq_lens.tolist()):
         first, last = starts[sequence], starts[sequence + 1]
-        positions = torch.arange(length, device=q.device)
+        count = last - first
+        positions = torch.arange(max(0, length - count + 1 - (window or length)), length, device=q.device)
         blocks = block_tables[sequence, positions // block_size].long()
         keys, values = (
             each.repeat_interleave(group, dim=1)
@@ -39,7 +40,7 @@ def paged_prefill(
         scores = torch.einsum("qhd,khd->hqk", q[first:last].float(), keys) * scale
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
-        query_positions = positions[length - (last - first) :]
+        query_positions = positions[len(positions) - count :]
         distance = positions - query_positions.unsqueeze(1)
         if slopes is not None:
             scores = scores + slopes.view(-1, 1, 1) * distance

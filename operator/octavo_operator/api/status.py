@@ -71,8 +71,8 @@ class MemoryStatus(BaseModel):
     kv_cache: int | None = Field(
         None, description="Bytes that are left for the KV cache; negative where the rest is too much."
     )
-    kv_bytes_per_token: int | None = Field(None, description="Bytes of one token in the KV cache.")
-    kv_tokens: int | None = Field(None, description="Tokens that the KV cache will hold.")
+    kv_bytes_per_token: int | None = Field(None, description="Bytes of one token in the KV cache, in all layers.")
+    kv_tokens: int | None = Field(None, description="Tokens that the KV cache will hold in all layers.")
     measured_kv_tokens: int | None = Field(None, description="Tokens that it does hold, as a ready pod said.")
     max_model_len: int | None = Field(None, description="Tokens of the longest request; 0 where it does not fit.")
 

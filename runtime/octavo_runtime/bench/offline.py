@@ -78,7 +78,7 @@ def tell(
     """Prints the rows and saves them where that is asked for."""
     ready = engine.ready
     device = machine(ready.device)
-    setting = f"{model}, {ready.dtype}, KV cache of {ready.num_blocks * ready.block_size:,} tokens"
+    setting = f"{model}, {ready.dtype}, KV cache of {ready.num_whole_blocks * ready.block_size:,} tokens"
     if saved is not None:
         save(saved, Peer("Octavo", device, f"{datetime.now():%Y-%m-%d}", {row.name: row.figures for row in rows}))
     publish(bench, device, setting, rows, peer, as_json=as_json)

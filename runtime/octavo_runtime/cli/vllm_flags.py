@@ -153,7 +153,7 @@ FLAGS: dict[str, Flag] = {
     "--enable-prefix-caching": _same(values=0),
     "--prefix-caching-hash-algo": _needless("prefixes are found by chained sha256"),
     "--disable-sliding-window": _refused("set --max-model-len within the window"),
-    "--disable-hybrid-kv-cache-manager": _always("every layer has the same kind of cache", either=True),
+    "--disable-hybrid-kv-cache-manager": _always("layers with a window always hold their window alone", either=True),
     "--kv-transfer-config": _refused("prefill and decode run in one engine; leave it out"),
     "--kv-events-config": _refused("events of the KV cache are not published; see /debug/blocks and /metrics"),
     # Scheduling

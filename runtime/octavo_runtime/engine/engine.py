@@ -23,6 +23,7 @@ from octavo_runtime.engine.request import Sequence
 from octavo_runtime.engine.request_state import RequestState
 from octavo_runtime.engine.scheduler import Schedule, Scheduler
 from octavo_runtime.engine.step_pace import StepPace
+from octavo_runtime.models.layer_groups import layer_groups
 from octavo_runtime.models.loading.files import ModelFiles, locate
 from octavo_runtime.protocol.messages import BlockMap, Load, Output, Ready
 from octavo_runtime.protocol.pooling_params import PoolingParams
@@ -81,7 +82,8 @@ class Engine:
             BlockPool(self.ready.num_host_blocks),
             self.ready.block_size,
             prefix_caching=config.enable_prefix_caching,
-            keeps_tokens=self.ready.keeps_tokens,
+            windows=[group.window for group in layer_groups(self._executor.spec)],
+            step_tokens=self._executor.max_num_batched_tokens,
         )
         self._scheduler = Scheduler(
             self._tables,

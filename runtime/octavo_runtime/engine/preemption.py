@@ -38,6 +38,7 @@ class PreemptionCost:
             return self.setting
         if self.prefill_tokens_per_second is None:
             return "recompute"
-        blocks = -(-sequence.computed // self.block_size)
+        entries = -(-sequence.computed // self.block_size)
+        blocks = sum(len(table.before(entries)) for table in sequence.tables)
         swap_seconds = 2 * blocks * self.block_bytes / self.swap_bytes_per_second
         return "swap" if swap_seconds < sequence.computed / self.prefill_tokens_per_second else "recompute"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from octavo_runtime.engine.kv_cache.block_table import BlockTable
 from octavo_runtime.engine.kv_cache.prefix_hash import block_hash, root_hash
 from octavo_runtime.protocol.messages import FinishReason
 from octavo_runtime.protocol.pooling_params import PoolingParams
@@ -39,7 +40,8 @@ class Request:
 class Sequence:
     """One answer in the making. `tokens` holds the prompt and all that was generated since, of which the last `unknown`
     are still to come from the device (UNKNOWN). Once the steps under way are done, the KV cache holds the first
-    `computed` of them, in the blocks of `block_table`, or in host memory while it is swapped out.
+    `computed` of them, in the blocks of `tables`, one for each group of layers, or in host memory while it is swapped
+    out. Layers with a window hold of them what the next token sees.
 
     Each part has one writer: the tokens are written by the methods here, what lies in the KV cache by BlockTables, and
     the sequence's place by Scheduler."""
@@ -54,16 +56,16 @@ class Sequence:
     _hashes: list[bytes] = field(default_factory=list)
 
     computed: int = 0
-    block_table: list[int] = field(default_factory=list)
-    host_blocks: list[int] = field(default_factory=list)
+    tables: list[BlockTable] = field(default_factory=list)  # none: it holds no blocks
+    host_tables: list[BlockTable] = field(default_factory=list)
     writable: int = 0
     """Positions from `computed` up to this one lie in blocks that nobody else holds, at whose end it is; 0 where that
     must be looked up."""
-    published: int = 0  # leading blocks of the table that the prefix cache was told of
+    published: int = 0  # leading entries of the tables that the prefix cache was told of
     cached_tokens: int = 0  # prompt tokens found in the prefix cache when it first started
 
     row: int | None = None  # in the executor's state, while it runs
-    synced: int = 0  # leading entries of the table that the executor knows
+    tables_changed: bool = False  # whether they have entries that the executor does not know
     started: bool = False  # whether it ever ran
     ended: bool = False  # it has left the scheduler, while the device may still compute for it
 
@@ -100,7 +102,7 @@ class Sequence:
 
     @property
     def is_swapped(self) -> bool:
-        return bool(self.host_blocks)
+        return bool(self.host_tables)
 
     @property
     def num_hashed(self) -> int:

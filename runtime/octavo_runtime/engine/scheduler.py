@@ -52,11 +52,12 @@ class Scheduler:
 
     Each step serves decodes first, then prompts under way, then those that wait, until the budget of
     `max_num_batched_tokens` or the `max_num_seqs` rows are spent. A sequence enters only when there is room for all its
-    known tokens; while another computes the very block that it needs next, it lets others pass. When a running sequence
-    needs a block and none is free, the last one in order gives its blocks back and resumes later, by computing them
-    anew or from host memory. The first in order never gives way, and nobody that fits passes it, so every one ends.
-    What a step costs depends on those that run, not on how many wait. in_chunks: whether a prompt may be computed
-    piece by piece; else it waits for a step that has room for all of it, or goes alone."""
+    known tokens, of which layers with a window take those of the next step alone; while another computes the very block
+    that it needs next, it lets others pass. When a running sequence needs a block and none is free, the last one in
+    order gives its blocks back and resumes later, by computing them anew or from host memory. The first in order never
+    gives way, and nobody that fits passes it, so every one ends. What a step costs depends on those that run, not on
+    how many wait. in_chunks: whether a prompt may be computed piece by piece; else it waits for a step that has room
+    for all of it, or goes alone."""
 
     def __init__(
         self,
@@ -145,9 +146,8 @@ class Scheduler:
             tokens, start = sequence.tokens, sequence.computed
             end = start + count
             slices.append(Slice(sequence.row, start, tokens[start:end], sequence.draws if end == len(tokens) else []))
-            if sequence.synced < len(sequence.block_table):
-                tables.append(TableUpdate(sequence.row, sequence.synced, sequence.block_table[sequence.synced :]))
-                sequence.synced = len(sequence.block_table)
+            if sequence.tables_changed:
+                tables += _updates(sequence.row, sequence)
         plan, numbers = StepPlan(moves, new_rows, tables, slices), tuple(counts.values())
         total = sum(numbers)
         return Schedule(plan, tuple(counts), numbers, total, total - numbers.count(1))
@@ -303,6 +303,17 @@ class Scheduler:
         ]
         self._new_rows = []
         return new_rows
+
+
+def _updates(row: int, sequence: Sequence) -> list[TableUpdate]:
+    """What the executor does not know yet of the tables of a sequence in that row; from here on it does."""
+    updates = []
+    for group, table in enumerate(sequence.tables):
+        if table.synced < table.end:
+            updates.append(TableUpdate(row, table.synced, table.behind(table.synced), group))
+            table.synced = table.end
+    sequence.tables_changed = False
+    return updates
 
 
 def _of_prompt(count: int) -> int:

@@ -1,6 +1,6 @@
 """Grouped-query attention (Ainslie et al. 2023) over a paged KV cache."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +11,7 @@ from octavo_kernels import paged_decode, paged_prefill, rotary_write_kv, write_k
 from octavo_kernels.paged_decode import plan_decode
 from octavo_kernels.paged_prefill import plan_prefill
 from octavo_runtime.layers.batch import Batch
+from octavo_runtime.layers.cache_place import CachePlace
 from octavo_runtime.layers.latent_expansion import Expansion
 from octavo_runtime.layers.linear import Linear
 from octavo_runtime.layers.norm import HeadNorm
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class AttentionPlan(NamedTuple):
-    """What attention computes of a batch's tables and lengths, once for all layers of one window. expansions: of latent
+    """What attention computes of a batch's tables and lengths, once for all layers of a group. expansions: of latent
     attention, instead of a plan of prefill."""
 
     decode: "DecodePlan | HopperPlan | None"
@@ -32,31 +33,33 @@ class AttentionPlan(NamedTuple):
     expansions: tuple[Expansion, ...] = ()
 
 
-AttentionPlans = Mapping[int | None, AttentionPlan]
-"""By window; None: no window."""
+AttentionPlans = Sequence[AttentionPlan]
+"""Of the groups of layers."""
 
 
 def plan_attention(
     batch: Batch,
     kv_cache: Tensor,
     num_heads: int,
-    windows: Iterable[int | None],
+    windows: Sequence[int | None],
     softcap: float | None,
     sinks: Tensor | None,
     slopes: Tensor | None,
 ) -> AttentionPlans:
-    """A plan for each of the windows that layers have. kv_cache: [layer, 2, block, slot, kv_head, head_dim]; sinks,
-    slopes: of any layer."""
+    """A plan for each group of layers, of which windows are those. kv_cache: see `Decoder.forward`; sinks, slopes: of
+    any layer."""
     decode, prefill, keys = batch.decode, batch.prefill, kv_cache[0, 0]
-    return {
-        window: AttentionPlan(
+    return [
+        AttentionPlan(
             None
             if decode is None
-            else plan_decode(decode.block_tables, decode.seq_lens, keys, num_heads, window, softcap, sinks, slopes),
+            else plan_decode(
+                decode.block_tables[group], decode.seq_lens, keys, num_heads, window, softcap, sinks, slopes
+            ),
             None
             if prefill is None
             else plan_prefill(
-                prefill.block_tables,
+                prefill.block_tables[group],
                 prefill.seq_lens,
                 prefill.query_start,
                 keys,
@@ -68,8 +71,8 @@ def plan_attention(
                 slopes,
             ),
         )
-        for window in windows
-    }
+        for group, window in enumerate(windows)
+    ]
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Attention:
     num_kv_heads: int
     head_dim: int
     scale: float
+    place: CachePlace
     q_norm: HeadNorm | None = None
     k_norm: HeadNorm | None = None
     window: int | None = None
@@ -104,9 +108,9 @@ class Attention:
     ) -> Tensor:
         """Queries [tokens, heads, head_dim]; the tokens' keys and values are written to their slots.
 
-        positions, slots: see Batch. kv_cache: this layer's, [2, block, slot, kv_head, head_dim]. room: where queries,
-        keys and values are computed, [tokens, (heads + 2 * kv_heads) * head_dim], of which the queries stay in front;
-        allocated if None."""
+        positions, slots: see Batch; slots of this layer's group. kv_cache: this layer's, [2, block, slot, kv_head,
+        head_dim]. room: where queries, keys and values are computed, [tokens, (heads + 2 * kv_heads) * head_dim], of
+        which the queries stay in front; allocated if None."""
         heads = [self.num_heads, self.num_kv_heads, self.num_kv_heads]
         q, k, v = torch.split(self.qkv(hidden, room).view(-1, sum(heads), self.head_dim), heads, dim=1)
         if self.rotary is not None and self.norms_follow_rotary:
@@ -129,13 +133,14 @@ class Attention:
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device) if out is None else out
         keys, values = kv_cache.unbind()
         decode, prefill, split = batch.decode, batch.prefill, batch.num_decodes
-        plan = plans[self.window]
+        group = self.place.group
+        plan = plans[group]
         if decode is not None:
             paged_decode(
                 q[:split],
                 keys,
                 values,
-                decode.block_tables,
+                decode.block_tables[group],
                 decode.seq_lens,
                 self.scale,
                 out[:split],
@@ -151,7 +156,7 @@ class Attention:
                 q[split:],
                 keys,
                 values,
-                prefill.block_tables,
+                prefill.block_tables[group],
                 prefill.seq_lens,
                 prefill.query_start,
                 prefill.max_query_len,

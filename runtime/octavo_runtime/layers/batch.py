@@ -1,5 +1,7 @@
-"""What the layers are told of a step: its tokens, and the sequences that they belong to."""
+"""What the layers are told of a step: its tokens, and the sequences that they belong to. Where the KV cache has them is
+said for each group of layers, see `CachePlace`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 class DecodeInputs:
     """Sequences with one new token each."""
 
-    block_tables: torch.Tensor  # [sequences, blocks] int32
+    block_tables: Sequence[torch.Tensor]  # of each group [sequences, blocks] int32
     seq_lens: torch.Tensor  # [sequences] int32, the new token included
 
 
@@ -19,7 +21,7 @@ class DecodeInputs:
 class PrefillInputs:
     """Sequences with several new tokens each, their queries packed one after another."""
 
-    block_tables: torch.Tensor  # [sequences, blocks] int32
+    block_tables: Sequence[torch.Tensor]  # of each group [sequences, blocks] int32
     seq_lens: torch.Tensor  # [sequences] int32, the new tokens included
     query_start: torch.Tensor  # [sequences + 1] int32
     max_query_len: int
@@ -33,7 +35,7 @@ class Batch:
 
     token_ids: torch.Tensor  # [tokens] int64
     positions: torch.Tensor  # [tokens] int64
-    slots: torch.Tensor  # [tokens] int64: where each token's key and value go, block * block_size + offset
+    slots: torch.Tensor  # [groups, tokens] int64: where each token's key and value go, block * block_size + offset
     num_decodes: int
     decode: DecodeInputs | None
     prefill: PrefillInputs | None

@@ -13,6 +13,7 @@ from torch import Tensor
 from octavo_kernels import latent_decode, paged_prefill, rotary_write_latent
 from octavo_runtime.layers.attention import AttentionPlan, AttentionPlans
 from octavo_runtime.layers.batch import Batch
+from octavo_runtime.layers.cache_place import CachePlace
 from octavo_runtime.layers.expansion_bounds import expanded_size
 from octavo_runtime.layers.latent_expansion import Expansion, plan_expansions
 from octavo_runtime.layers.linear import Linear, product
@@ -36,6 +37,7 @@ class LatentAttention:
     head_dim: int
     value_dim: int
     scale: float
+    place: CachePlace  # in the one group of layers that there is
     query_latent: Linear | None = None
     query_norm: RMSNorm | None = None
 
@@ -61,18 +63,18 @@ class LatentAttention:
     def plan(self, batch: Batch, kv_cache: Tensor) -> AttentionPlans:
         """What the layers share in a step. kv_cache: [layer, 1, block, slot, 1, rank + rope]."""
         if batch.prefill is None:
-            return {None: AttentionPlan(None, None)}
+            return [AttentionPlan(None, None)]
         size = expanded_size(self.head_dim, self.head_dim - self.plain, self.value_dim)
         expansions = plan_expansions(batch.prefill, _latents(kv_cache[0]), self.num_heads, self.head_dim, size)
-        return {None: AttentionPlan(None, None, expansions)}
+        return [AttentionPlan(None, None, expansions)]
 
     def project(
         self, hidden: Tensor, positions: Tensor, slots: Tensor, kv_cache: Tensor, room: Tensor | None = None
     ) -> Tensor:
         """Queries [tokens, heads, head_dim]; the tokens' latents are written to their slots.
 
-        positions, slots: see Batch. kv_cache: this layer's, [1, block, slot, 1, rank + rope]. room: where queries are
-        computed, [tokens, heads * head_dim]; allocated if None."""
+        positions, slots: see Batch; slots of this layer's group. kv_cache: this layer's, [1, block, slot, 1, rank +
+        rope]. room: where queries are computed, [tokens, heads * head_dim]; allocated if None."""
         source = hidden
         if self.query_latent is not None and self.query_norm is not None:
             source = self.query_norm(self.query_latent(hidden))
@@ -92,11 +94,11 @@ class LatentAttention:
         cache, split = _latents(kv_cache), batch.num_decodes
         if batch.decode is not None:
             absorbed = self._absorbed(q[:split])
-            tables, lengths = batch.decode.block_tables, batch.decode.seq_lens
+            tables, lengths = batch.decode.block_tables[0], batch.decode.seq_lens
             latents = latent_decode(absorbed, cache, tables, lengths, self.scale, self.rank)
             values = torch.bmm(latents.transpose(0, 1), self.expansion[:, self.plain :].transpose(1, 2))
             out[:split] = values.transpose(0, 1)
-        for expansion in plans[None].expansions:
+        for expansion in plans[0].expansions:
             self._attend_expanded(q[split:][expansion.queries], expansion, cache, out[split:][expansion.queries])
         return out
 

@@ -55,7 +55,7 @@ def plan_expansions(
         first = np.concatenate(([0], of_run.cumsum()))
         rows = np.repeat(np.arange(len(of_run)), of_run)
         columns = np.arange(first[-1]) - first[rows]
-        tables = prefill.block_tables[run]
+        tables = prefill.block_tables[0][run]
         blocks = tables[send(rows, torch.int64), send(columns, torch.int64)].long()
         block_tables = send(first[:-1, None] + np.arange(of_run.max()), torch.int32)
         seq_lens, lengths = prefill.seq_lens[run], prefill.lengths[run]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from octavo_runtime.layers.attention import Attention, AttentionPlan, AttentionPlans, plan_attention
@@ -17,6 +18,7 @@ from octavo_runtime.layers.lm_head import Head
 from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.norm import Norm
 from octavo_runtime.layers.parallel import GatheredHead
+from octavo_runtime.models.layer_groups import layer_groups
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.text_head import TextHead
 from octavo_runtime.protocol.text_task import TextTask
@@ -49,13 +51,14 @@ class DecoderLayer:
         stream: Tensor,
         added: Tensor | None,
         positions: Tensor,
-        slots: Tensor,
+        slots: Sequence[Tensor],
         kv_cache: Tensor,
         room: Tensor | None = None,
     ) -> Tensor:
-        """The queries of the residual stream [tokens, hidden], once `added` is added to it. The rest: see
-        Attention.project."""
-        return self.attention.project(self.attention_norm(stream, added), positions, slots, kv_cache, room)
+        """The queries of the residual stream [tokens, hidden], once `added` is added to it. slots: of each
+        group of layers. The rest: see Attention.project."""
+        own = slots[self.attention.place.group]
+        return self.attention.project(self.attention_norm(stream, added), positions, own, kv_cache, room)
 
     def after_attention(self, attended: Tensor, stream: Tensor) -> Tensor:
         """What the MLP adds to the stream [tokens, hidden], which is left to the next norm; what attention adds is
@@ -86,12 +89,17 @@ class Stack:
     def num_bytes(self) -> int:
         return sum(layer.num_bytes for layer in self.layers) + self.norm.num_bytes
 
+    def caches(self, kv_cache: Tensor) -> list[Tensor]:
+        """Where each layer's keys and values are. kv_cache: see Decoder.forward."""
+        parts = kv_cache.unbind()
+        return [parts[layer.attention.place.layer] for layer in self.layers]
+
     def __call__(self, stream: Tensor, batch: Batch, plans: AttentionPlans, kv_cache: Tensor) -> Tensor:
         """Hidden states of the residual stream [tokens, hidden], which is overwritten. kv_cache: see
         Decoder.forward."""
-        added = None
-        for layer, layer_cache in zip(self.layers, kv_cache.unbind(), strict=True):
-            q = layer.before_attention(stream, added, batch.positions, batch.slots, layer_cache)
+        added, slots = None, batch.slots.unbind()
+        for layer, layer_cache in zip(self.layers, self.caches(kv_cache), strict=True):
+            q = layer.before_attention(stream, added, batch.positions, slots, layer_cache)
             attended = layer.attention.attend(q, batch, plans, layer_cache)
             added = layer.after_attention(attended, stream)
         return self.norm(stream, added)
@@ -127,8 +135,8 @@ class Decoder:
     def forward(self, batch: Batch, kv_cache: Tensor) -> Tensor:
         """Hidden states [tokens, hidden] after the last norm, in the weights' dtype or float32.
 
-        kv_cache: [layer, 2, block, slot, kv_head, head_dim], or of latent attention [layer, 1, block, slot, 1, rank +
-        rope]; the keys and values, or the latents, of the batch's tokens are written to it."""
+        kv_cache: [layer of a group, 2, block, slot, kv_head, head_dim], or of latent attention [layer, 1, block, slot,
+        1, rank + rope]; the keys and values, or the latents, of the batch's tokens are written to it."""
         stream = self.embedding(batch.token_ids, batch.positions)
         plans = self.plan_attention(batch, kv_cache)
         if self.few_rows is not None and batch.prefill is None and batch.num_decodes <= FEW_ROWS:
@@ -159,20 +167,23 @@ class Decoder:
         long as what they compute."""
         from octavo_kernels.paged_decode.cpu import DecodePlan
 
-        attention = next(iter(plans.values())).decode  # on a CPU that of all windows
-        assert isinstance(attention, DecodePlan)
+        attentions = [plan.decode for plan in plans if isinstance(plan.decode, DecodePlan)]
+        all_words = torch.stack([attention.words for attention in attentions])
 
         def compute(stream: Tensor, positions: Tensor, slots: Tensor, words: Tensor, kv_cache: Tensor) -> Tensor:
             # What else they hold is of the step at hand, which no loop may name.
             step = replace(batch, positions=positions, slots=slots)
-            plan = AttentionPlan(replace(attention, words=words), None)
-            return stack(stream, step, dict.fromkeys(plans, plan), kv_cache)
+            recorded = [
+                AttentionPlan(replace(attention, words=own), None)
+                for attention, own in zip(attentions, words.unbind(), strict=True)
+            ]
+            return stack(stream, step, recorded, kv_cache)
 
-        return self._recordings.run(compute, stream, batch.positions, batch.slots, attention.words, kv_cache)
+        return self._recordings.run(compute, stream, batch.positions, batch.slots, all_words, kv_cache)
 
     @cached_property
-    def _windows(self) -> frozenset[int | None]:
-        return frozenset(map(self.spec.window_of, range(self.spec.num_layers)))
+    def _windows(self) -> list[int | None]:
+        return [group.window for group in layer_groups(self.spec)]
 
     @cached_property
     def _recordings(self) -> "Recordings":

@@ -80,7 +80,7 @@ class EncoderLayer:
             q,
             k.contiguous().unsqueeze(1),
             v.contiguous().unsqueeze(1),
-            prefill.block_tables,
+            prefill.block_tables[0],
             prefill.seq_lens,
             prefill.query_start,
             prefill.max_query_len,
@@ -113,7 +113,7 @@ class Encoder:
         """The last hidden states [tokens, hidden]."""
         hidden, prefill = self.embedding(texts), texts.prefill
         plan = plan_prefill(
-            prefill.block_tables,
+            prefill.block_tables[0],
             prefill.seq_lens,
             prefill.query_start,
             hidden.new_empty(0, 1, self.spec.num_heads, self.spec.head_dim),  # as keys lie in each layer

@@ -10,6 +10,7 @@ from octavo_kernels.eight_bits import LARGEST
 from octavo_runtime.layers.attention import Attention
 from octavo_runtime.layers.batch import Batch, PrefillInputs
 from octavo_runtime.models.decoder import Decoder, Stack
+from octavo_runtime.models.layer_groups import cache_places, layer_groups, layers_of_a_block
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.models.tensor_names import layer_prefix
 
@@ -65,7 +66,8 @@ def measured_scales(decoder: Decoder) -> torch.Tensor:
     spec, weight = decoder.spec, decoder.embedding.weight
     count = min(_TOKENS, spec.max_position)
     blocks = -(-count // _BLOCK)
-    shape = spec.num_layers, 2, blocks, _BLOCK, spec.num_kv_heads, spec.head_dim
+    groups = layer_groups(spec)
+    shape = layers_of_a_block(spec), 2, len(groups) * blocks, _BLOCK, spec.num_kv_heads, spec.head_dim
     cache = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(spec.vocab_size, (count,), generator=generator).to(weight.device)
@@ -75,9 +77,11 @@ def measured_scales(decoder: Decoder) -> torch.Tensor:
     def words(*numbers: int) -> torch.Tensor:
         return torch.tensor(numbers, dtype=torch.int32, device=weight.device)
 
-    prompt = PrefillInputs(
-        words(*range(blocks)).unsqueeze(0), words(count), words(0, count), count, np.array([[count, count]])
-    )
-    batch = Batch(tokens, positions, positions, 0, None, prompt, np.array([0]), np.array([count - 1]))
+    # A group's layers have the blocks behind those of the group before.
+    tables = words(*range(len(groups) * blocks)).view(len(groups), 1, blocks).unbind()
+    slots = positions + torch.arange(len(groups), device=weight.device).unsqueeze(1) * (blocks * _BLOCK)
+    prompt = PrefillInputs(tables, words(count), words(0, count), count, np.array([[count, count]]))
+    batch = Batch(tokens, positions, slots, 0, None, prompt, np.array([0]), np.array([count - 1]))
     decoder.forward(batch, cache)
-    return cache.float().abs().amax((2, 3, 5)).clamp_(min=1e-6)
+    largest = cache.unflatten(2, (len(groups), blocks)).float().abs().amax((3, 4, 6))
+    return torch.stack([largest[place.layer, :, place.group] for place in cache_places(spec)]).clamp_(min=1e-6)

@@ -8,7 +8,7 @@ from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.presets import PRESETS
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.gpus import GPUS, Gpu
-from octavo_runtime.planning.memory import MIN_TOKENS, DoesNotFit, MemoryPlan, plan_memory
+from octavo_runtime.planning.memory import MIN_TOKENS, DoesNotFit, MemoryPlan, plan_memory, token_budget
 
 Workload = Literal["throughput", "latency"]
 WORKLOADS: tuple[Workload, ...] = ("throughput", "latency")
@@ -40,8 +40,8 @@ def remedies(spec: ModelSpec, config: EngineConfig, gpu: Gpu) -> list[Advice]:
         return another
     plan = plan_memory(spec, config, gpu.memory)
     found = []
-    if config.max_model_len is not None and MIN_TOKENS <= plan.num_tokens < config.max_model_len:
-        found.append(Advice("max_model_len", str(plan.num_tokens), "the KV cache holds that many tokens"))
+    if config.max_model_len is not None and MIN_TOKENS <= plan.room < config.max_model_len:
+        found.append(Advice("max_model_len", str(plan.room), "the KV cache holds that many tokens"))
     for changes, why in _changes(config):
         after = plan_memory(spec, config.model_copy(update=changes), gpu.memory)
         if after.problem is None:
@@ -61,11 +61,12 @@ def cpu_remedies(spec: ModelSpec, config: EngineConfig, memory: int, packed_byte
     found = []
     plan = planned({})
     asked = config.max_model_len
-    if asked is not None and MIN_TOKENS <= plan.num_tokens < asked:
-        fewer = {"max_model_len": plan.num_tokens}
+    if asked is not None and MIN_TOKENS <= plan.room < asked:
+        fewer = {"max_model_len": plan.room}
         if planned(fewer).problem is None:
-            found.append(Advice("max_model_len", str(plan.num_tokens), "the KV cache holds that many tokens"))
-        cache = {"kv_cache_memory": f"{-(-asked * plan.kv_bytes_per_token // _MIB) + 1}Mi"}
+            found.append(Advice("max_model_len", str(plan.room), "the KV cache holds that many tokens"))
+        needed = plan.sequence_bytes(asked, token_budget(config, "cpu"))
+        cache = {"kv_cache_memory": f"{-(-needed // _MIB) + 1}Mi"}
         if (after := planned(cache)).problem is None:
             found.append(_changed(cache, f"holds a request of {asked:,} tokens", after))
     for changes, why in _changes(config, "cpu"):
@@ -75,7 +76,7 @@ def cpu_remedies(spec: ModelSpec, config: EngineConfig, memory: int, packed_byte
 
     def is_enough(size: int) -> bool:
         after = planned({}, size)
-        return after.problem is None and after.num_tokens >= usual
+        return after.problem is None and after.room >= usual
 
     enough = _least(is_enough, memory)
     if enough is not None:
@@ -211,7 +212,7 @@ def _changes(config: EngineConfig, device: str = "cuda") -> list[tuple[dict[str,
 def _fits(spec: ModelSpec, config: EngineConfig, plan: MemoryPlan, gpu: Gpu, weights: int) -> bool:
     """Whether a GPU with `weights` bytes of weights has room for a request."""
     length = config.max_model_len or min(spec.max_position, _USUAL_LENGTH)
-    needed = weights + length * plan.kv_bytes_per_token + plan.reserves
+    needed = weights + plan.sequence_bytes(length, token_budget(config, "cuda")) + plan.reserves
     return needed <= int(gpu.memory * config.gpu_memory_utilization)
 
 

@@ -27,8 +27,8 @@ class _Description(BaseModel):
 
 
 def described(found: FoundModel) -> str:
-    """The line of a model: what its memory depends on. End tokens, rotary embeddings, ALiBi's slopes and windows, of
-    which it does not, are left out: they can be long."""
+    """The line of a model: what its memory depends on. End tokens, rotary embeddings and ALiBi's slopes, of which it
+    does not, are left out: they can be long."""
     shape = replace(
         found.spec,
         eos_token_ids=(),
@@ -38,7 +38,6 @@ def described(found: FoundModel) -> str:
         windowed_rope_theta=None,
         unrotated_layers=frozenset(),
         alibi_slopes=None,
-        windowed_layers=frozenset(),
     )
     return _Description(spec=shape, packed_bytes=found.packed_bytes).model_dump_json(exclude_defaults=True)
 

@@ -2,11 +2,14 @@
 leaves, and how long a request may be. The engine, `octavo plan` and the operator reckon with these same functions."""
 
 import math
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.units import parse_quantity
 from octavo_runtime.layers.expansion_bounds import expanded_size, most_elements, tokens_together
+from octavo_runtime.models.layer_groups import layer_groups, layers_of_a_block, most_entries
 from octavo_runtime.models.served import as_served
 from octavo_runtime.models.shards import shard
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
@@ -28,7 +31,7 @@ needs to launch it kernel by kernel."""
 MIN_TOKENS = 16
 """The least that a KV cache must hold."""
 
-_GRAPH_BYTES = 2**27  # of the decode steps' graphs themselves
+_GRAPH_BYTES = 2**27  # of the decode steps' graphs themselves, and the block tables of one group of layers
 _PIECES_BYTES = 3 * 2**20  # of the graphs of one piece in all sizes
 _WORKSPACE_BYTES = 2**28  # cuBLAS's and the kernels' own buffers
 _SAMPLED_ROWS = 256
@@ -50,6 +53,8 @@ class MemoryPlan:
     context_bytes: of the driver and the CUDA context, or on a CPU of the processes themselves.
     kv_cache_bytes: what is left for the KV cache, negative where the rest alone is too much. swap_bytes: host memory
     for the blocks of preempted requests, on a CPU out of the same memory, on a GPU the most that it may take.
+    kv_bytes_per_token: in all layers. block_bytes: of a block, which is one of a group of layers; windows: of these
+    groups. room: tokens of the longest sequence that the KV cache holds.
     max_model_len: tokens of the longest request; 0 with a problem, which is one line that says why the engine would not
     start."""
 
@@ -64,7 +69,10 @@ class MemoryPlan:
     kv_cache_bytes: int
     kv_bytes_per_token: int
     block_size: int
+    block_bytes: int
+    windows: tuple[int | None, ...]
     num_blocks: int
+    room: int
     swap_bytes: int
     num_host_blocks: int
     max_model_len: int
@@ -77,16 +85,21 @@ class MemoryPlan:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that the KV cache holds."""
-        return self.num_blocks * self.block_size
+        """Tokens that the KV cache holds in all layers; of longer sequences than a window it holds more."""
+        return self.num_blocks // max(len(self.windows), 1) * self.block_size
+
+    def sequence_bytes(self, length: int, new_tokens: int = 1) -> int:
+        """Bytes of the KV cache that a sequence of `length` tokens holds, while a step computes new_tokens of them."""
+        return sequence_blocks(self.windows, self.block_size, length, new_tokens) * self.block_bytes
 
     def num_sequences(self, length: int) -> int:
         """Sequences of `length` tokens that the KV cache holds at once."""
-        return self.num_blocks // -(-length // self.block_size)
+        return self.num_blocks // max(sequence_blocks(self.windows, self.block_size, length), 1)
 
     def num_sequences_before_reserves(self, length: int) -> int:
         """The same by the rule of thumb: budget less weights, over the bytes of one sequence."""
-        return max(self.budget - self.weight_bytes, 0) // max(length * self.kv_bytes_per_token, 1)
+        slots = sum(min(length, window or length) for window in self.windows)
+        return max(self.budget - self.weight_bytes, 0) * self.block_size // max(slots * self.block_bytes, 1)
 
 
 def plan_memory(
@@ -123,7 +136,7 @@ def plan_memory(
         cache = parse_quantity(config.kv_cache_memory)
     else:
         cache = budget - needed if on_gpu else cpu_cache_bytes(budget - needed)
-    blocks = num_blocks(spec, config, cache)
+    blocks, room = num_blocks(spec, config, cache), cache_room(spec, config, cache, tokens)
     problem, longest, swap = None, 0, 0
     if spec.encoder is None:
         problem = cache_problem(config, device_memory - needed, device_memory)
@@ -138,7 +151,7 @@ def plan_memory(
         free = asked + 8 * _GPU_SWAP_LIMIT if on_gpu else device_memory - needed - cache
         try:
             swap = swap_bytes(config, device, cache, free)
-            longest = settle_max_model_len(config, spec.max_position, blocks)
+            longest = settle_max_model_len(config, spec.max_position, room)
         except DoesNotFit as error:
             problem = str(error)
     return MemoryPlan(
@@ -153,7 +166,10 @@ def plan_memory(
         kv_cache_bytes=cache,
         kv_bytes_per_token=kv_bytes_per_token(spec, kv_element_size(config)),
         block_size=config.block_size,
+        block_bytes=kv_bytes_per_block(spec, config.block_size, kv_element_size(config)),
+        windows=tuple(group.window for group in layer_groups(spec)),
         num_blocks=blocks,
+        room=room,
         swap_bytes=swap,
         num_host_blocks=num_blocks(spec, config, swap),
         max_model_len=longest,
@@ -289,8 +305,8 @@ def kv_bytes_per_token(spec: ModelSpec, element_bytes: int) -> int:
 
 
 def kv_bytes_per_block(spec: ModelSpec, block_size: int, element_bytes: int) -> int:
-    """Bytes of one block over all layers."""
-    return block_size * kv_bytes_per_token(spec, element_bytes)
+    """Bytes of one block, which holds some tokens in one group of layers."""
+    return block_size * layers_of_a_block(spec) * math.prod(spec.cached_token) * element_bytes
 
 
 def num_blocks(spec: ModelSpec, config: EngineConfig, cache_bytes: int) -> int:
@@ -298,6 +314,22 @@ def num_blocks(spec: ModelSpec, config: EngineConfig, cache_bytes: int) -> int:
     if spec.encoder is not None:
         return 0
     return max(cache_bytes, 0) // kv_bytes_per_block(spec, config.block_size, kv_element_size(config))
+
+
+def sequence_blocks(windows: Sequence[int | None], block_size: int, length: int, new_tokens: int = 1) -> int:
+    """The most blocks that a sequence of `length` tokens holds in groups of layers with those windows, while a step
+    computes `new_tokens` of them."""
+    return sum(most_entries(window, block_size, length, new_tokens) for window in windows)
+
+
+def cache_room(spec: ModelSpec, config: EngineConfig, cache_bytes: int, step_tokens: int) -> int:
+    """Tokens of the longest sequence that a KV cache of `cache_bytes` holds, in whole blocks, where a step computes up
+    to step_tokens of it. Of a model whose layers all have a window it is at most the model's own limit, or as many as
+    there are blocks."""
+    blocks, windows = num_blocks(spec, config, cache_bytes), [group.window for group in layer_groups(spec)]
+    size = config.block_size
+    lengths = range(size, max(blocks, -(-spec.max_position // size)) * size + 1, size)
+    return size * bisect_right(lengths, blocks, key=lambda one: sequence_blocks(windows, size, one, step_tokens))
 
 
 def activation_bytes(spec: ModelSpec, tokens: int, sequences: int) -> int:
@@ -350,7 +382,9 @@ def graph_bytes(spec: ModelSpec, config: EngineConfig) -> int:
     tokens = min(token_budget(config, "cuda"), MOST_CAPTURED_TOKENS)
     crossing = tokens * (spec.qkv_size + spec.num_heads * spec.attended_dim + 2 * spec.hidden_size)
     elements = arena_elements(spec, min(config.max_num_seqs, MOST_CAPTURED), tokens) + crossing
-    return elements * element_size(config) + _GRAPH_BYTES + (spec.num_layers + 1) * _PIECES_BYTES
+    more_tables = (len(layer_groups(spec)) - 1) * 2 * config.max_num_seqs * -(-spec.max_position // config.block_size)
+    held = _GRAPH_BYTES + (spec.num_layers + 1) * _PIECES_BYTES + 4 * more_tables
+    return elements * element_size(config) + held
 
 
 def arena_elements(spec: ModelSpec, sequences: int, tokens: int) -> int:
@@ -415,10 +449,10 @@ def check_model_limit(config: EngineConfig, max_position: int) -> None:
         raise DoesNotFit(f"max_model_len: must be at most {max_position}, the model's own limit, got {asked}")
 
 
-def settle_max_model_len(config: EngineConfig, max_position: int, num_blocks: int, usual: int | None = None) -> int:
-    """The longest request that the engine takes: what was asked for, checked against the model's limit and the KV
-    cache, or as much as fits. usual: the most where nothing is asked for, if there is such a bound."""
-    room = num_blocks * config.block_size
+def settle_max_model_len(config: EngineConfig, max_position: int, room: int, usual: int | None = None) -> int:
+    """The longest request that the engine takes: what was asked for, checked against the model's limit and the room of
+    the KV cache (see cache_room), or as much as fits. usual: the most where nothing is asked for, if there is such a
+    bound."""
     if room < MIN_TOKENS:
         raise DoesNotFit(
             f"kv_cache_memory: must hold at least {MIN_TOKENS} tokens, got room for {max(room, 0)}; "

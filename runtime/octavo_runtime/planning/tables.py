@@ -65,10 +65,13 @@ def _memory(report: Report) -> Table:
     swap = "host memory for preempted requests" if on_gpu else "blocks of preempted requests"
     _size(table, "swap", plan.swap_bytes, f"{swap}, {'at most ' if on_gpu else ''}{plan.num_host_blocks:,} blocks")
     table.add_section()
-    block = plan.kv_bytes_per_token * plan.block_size
+    groups = len(plan.windows)
+    of_each = f"{plan.block_bytes:,} bytes each" + (f", in {groups} groups of layers" if groups > 1 else "")
     table.add_row("KV of a token", "", "", f"{plan.kv_bytes_per_token:,} bytes")
-    table.add_row("blocks", "", "", f"{plan.num_blocks:,} of {plan.block_size} tokens, {block:,} bytes each")
-    table.add_row("[bold]tokens[/bold]", "", "", f"[bold]{plan.num_tokens:,}[/bold] in the KV cache")
+    table.add_row("blocks", "", "", f"{plan.num_blocks:,} of {plan.block_size} tokens, {of_each}")
+    window = plan.windows[-1]
+    more = "" if window is None else f"; a sequence holds its last {window:,} in layers with a window"
+    table.add_row("[bold]tokens[/bold]", "", "", f"[bold]{plan.num_tokens:,}[/bold] in the KV cache{more}")
     return table
 
 

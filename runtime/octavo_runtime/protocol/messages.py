@@ -115,7 +115,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
 class Ready(msgspec.Struct, tag="ready", frozen=True):
     """The engine can serve. `max_model_len`, `block_size` and `num_blocks` are what it settled on. `hidden_size`: how
     many numbers its vectors or scores have. `keeps_tokens`: whether it has a KV cache; without one a prompt is computed
-    as a whole."""
+    as a whole. `layer_groups`: how many blocks hold a token, one in each group of layers."""
 
     max_model_len: int
     vocab_size: int
@@ -129,6 +129,12 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
     hidden_size: int
     task: TextTask = TextTask()
     keeps_tokens: bool = True
+    layer_groups: int = 1
+
+    @property
+    def num_whole_blocks(self) -> int:
+        """Blocks of all layers that the KV cache has room for."""
+        return self.num_blocks // self.layer_groups
 
 
 class Beat(msgspec.Struct, frozen=True, array_like=True):

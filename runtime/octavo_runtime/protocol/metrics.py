@@ -55,7 +55,7 @@ KV_CACHE_SLOTS_WASTED_RATIO = Metric(
 CACHE_CONFIG_INFO = Metric(
     "octavo_cache_config_info",
     "gauge",
-    "Always 1; the labels are the tokens of a KV block and the number of blocks.",
+    "Always 1; the labels are the tokens of a KV block and the number of blocks of all layers.",
     ("block_size", "num_gpu_blocks"),
     vllm="vllm:cache_config_info",
 )

@@ -39,11 +39,12 @@ class NewRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class TableUpdate(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The block table of `row` continues, from entry `first` on, with `blocks`."""
+    """The block table of `row` for a group of layers continues, from entry `first` on, with `blocks`."""
 
     row: int
     first: int
     blocks: list[int]
+    group: int = 0
 
 
 class MoveKind(IntEnum):

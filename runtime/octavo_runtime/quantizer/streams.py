@@ -81,7 +81,7 @@ def advance(decoder: Decoder, streams: Sequence[Stream]) -> None:
     for stream in streams:
         batch = _alone(len(stream.hidden), device)
         plans = decoder.plan_attention(batch, cache)
-        q = layer.before_attention(stream.hidden, stream.added, batch.positions, batch.slots, cache[0])
+        q = layer.before_attention(stream.hidden, stream.added, batch.positions, batch.slots.unbind(), cache[0])
         attended = layer.attention.attend(q, batch, plans, cache[0])
         stream.added = layer.after_attention(attended, stream.hidden)
 
@@ -119,13 +119,13 @@ def _alone(tokens: int, device: torch.device) -> Batch:
     places = torch.arange(tokens, device=device)
     blocks = torch.arange(-(-tokens // _BLOCK), dtype=torch.int32, device=device)
     prefill = PrefillInputs(
-        blocks.unsqueeze(0),
+        [blocks.unsqueeze(0)],
         torch.tensor([tokens], dtype=torch.int32, device=device),
         torch.tensor([0, tokens], dtype=torch.int32, device=device),
         tokens,
         np.array([[tokens, tokens]]),
     )
-    return Batch(places, places, places, 0, None, prefill, np.array([0]), np.array([tokens - 1]))
+    return Batch(places, places, places.unsqueeze(0), 0, None, prefill, np.array([0]), np.array([tokens - 1]))
 
 
 def _read(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], scheme: Scheme | None) -> StoredTensor:

@@ -20,9 +20,9 @@ def build_batch(
     newest: torch.Tensor | None = None,
     size: int | None = None,
 ) -> Batch:
-    """Packs at least one slice. block_tables: [rows, blocks], which already cover the slices' tokens. newest: [rows]
-    int64 on the device, the token last drawn for each row, which stands for UNKNOWN. size: of tokens that the batch is
-    padded to."""
+    """Packs at least one slice. block_tables: [groups, rows, blocks], which already cover the slices' tokens. newest:
+    [rows] int64 on the device, the token last drawn for each row, which stands for UNKNOWN. size: of tokens that the
+    batch is padded to."""
     counts = np.array([len(item.token_ids) for item in slices])
     lengths = np.array([item.start for item in slices]) + counts
     # Decodes first, from long to short: the CPU's attention takes sequences of similar length together.
@@ -33,20 +33,20 @@ def build_batch(
     starts = np.array([item.start for item in ordered])
     rows = np.array([item.row for item in ordered])
     positions = np.arange(ends[-1]) + np.repeat(starts - (ends - counts), counts)
-    slots = block_tables[np.repeat(rows, counts), positions // block_size].astype(np.int64) * block_size
+    slots = block_tables[:, np.repeat(rows, counts), positions // block_size].astype(np.int64) * block_size
     slots += positions % block_size
     seq_lens = lengths[order].astype(np.int32)
     split = int((counts == 1).sum())
 
     def tables(part: slice) -> npt.NDArray[np.int32]:
         width = -(-int(seq_lens[part].max(initial=0)) // block_size)
-        return block_tables[rows[part], :width]
+        return block_tables[:, rows[part], :width]
 
     token_ids = np.fromiter(chain.from_iterable(item.token_ids for item in ordered), np.int64, int(ends[-1]))
     unknown = np.flatnonzero(token_ids[:split] == UNKNOWN)
-    padded = np.zeros((3, len(token_ids) if size is None else size), dtype=np.int64)
-    padded[:, : len(token_ids)] = token_ids, positions, slots
-    padded[2, len(token_ids) :] = -1
+    padded = np.zeros((2 + len(slots), len(token_ids) if size is None else size), dtype=np.int64)
+    padded[:, : len(token_ids)] = token_ids, positions, *slots
+    padded[2:, len(token_ids) :] = -1
     query_start = np.concatenate(([0], counts[split:].cumsum())).astype(np.int32)
     decoded, chunks = slice(split), slice(split, None)
     (
@@ -62,7 +62,9 @@ def build_batch(
         unknown_rows,
     ) = send(
         device,
-        *padded,
+        padded[0],
+        padded[1],
+        padded[2:],
         tables(decoded),
         seq_lens[decoded],
         tables(chunks),
@@ -75,10 +77,11 @@ def build_batch(
         tokens[unknown_tokens] = newest[unknown_rows]
     decode = prefill = None
     if split:
-        decode = DecodeInputs(decode_tables, decode_lens)
+        decode = DecodeInputs(decode_tables.unbind(), decode_lens)
     if split < len(ordered):
         lengths_of_chunks = np.stack([counts[chunks], lengths[order][chunks]], axis=1)
-        prefill = PrefillInputs(chunk_tables, chunk_lens, chunk_starts, int(counts[chunks].max()), lengths_of_chunks)
+        longest = int(counts[chunks].max())
+        prefill = PrefillInputs(chunk_tables.unbind(), chunk_lens, chunk_starts, longest, lengths_of_chunks)
     back = np.argsort(order)
     return Batch(
         token_ids=tokens,

@@ -14,6 +14,7 @@ from octavo_kernels.decode_inputs import BLOCK, ROW, SEQ_LEN, TABLE_ENTRY, TOKEN
 from octavo_kernels.draw_tokens import draw_tokens
 from octavo_runtime.layers.batch import Batch, DecodeInputs
 from octavo_runtime.models.decoder import Decoder
+from octavo_runtime.models.layer_groups import layer_groups
 from octavo_runtime.planning.memory import MOST_CAPTURED
 from octavo_runtime.protocol.step import Slice, TableUpdate
 from octavo_runtime.worker.graph_arena import Arena, capture
@@ -78,10 +79,11 @@ class DecodeGraphs:
         self._device = kv_cache.device
         self._block_size = kv_cache.shape[3]
         self._padding_row = max_rows
-        self._tables = torch.zeros(max_rows + 1, max_blocks, dtype=torch.int32, device=self._device)
+        groups = len(layer_groups(decoder.spec))
+        self._tables = torch.zeros(groups, max_rows + 1, max_blocks, dtype=torch.int32, device=self._device)
         self.newest = torch.zeros(max_rows + 1, dtype=torch.int64, device=self._device)
         self._turn = 0
-        shape = padded_size(self.most_sequences), max_blocks
+        shape = groups, padded_size(self.most_sequences), max_blocks
         self._block_tables = torch.zeros(shape, dtype=torch.int32, device=self._device)
         self._changes: list[TableUpdate] = []
         self._steps: dict[int, _Step] = {}
@@ -132,9 +134,9 @@ class DecodeGraphs:
         if not self._changes:
             none = np.empty(0, dtype=np.int64)
             return none, none
-        width = self._tables.shape[1]
+        _, rows, width = self._tables.shape
         changed = {
-            item.row * width + entry: block
+            (item.group * rows + item.row) * width + entry: block
             for item in self._changes
             for entry, block in enumerate(item.blocks, start=item.first)
         }
@@ -163,9 +165,9 @@ class DecodeGraphs:
         inputs = DecodeTensors(
             token_ids=zeros(torch.int64),
             positions=zeros(torch.int64),
-            slots=zeros(torch.int64),
+            slots=torch.zeros(len(self._tables), size, dtype=torch.int64, device=self._device),
             seq_lens=zeros(torch.int32),
-            block_tables=self._block_tables[:size],
+            block_tables=self._block_tables[:, :size],
         )
         packed = pinned[0].to(self._device, copy=True)
         tokens = zeros(torch.int64)
@@ -186,8 +188,8 @@ class DecodeGraphs:
             token_ids=inputs.token_ids,
             positions=inputs.positions,
             slots=inputs.slots,
-            num_decodes=len(inputs.slots),
-            decode=DecodeInputs(inputs.block_tables, inputs.seq_lens),
+            num_decodes=len(inputs.token_ids),
+            decode=DecodeInputs(inputs.block_tables.unbind(), inputs.seq_lens),
             prefill=None,
             first_tokens=_NO_SLICES,
             last_tokens=_NO_SLICES,

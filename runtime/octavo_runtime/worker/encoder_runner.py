@@ -89,6 +89,7 @@ class EncoderRunner:
             counts.astype(np.int32),
             query_start,
         )
-        prefill = PrefillInputs(tables_there, lens, query_starts, longest, np.stack([counts, counts], axis=1))
-        batch = Batch(tokens, places, places, 0, None, prefill, starts, ends - 1)
+        lengths = np.stack([counts, counts], axis=1)
+        prefill = PrefillInputs([tables_there], lens, query_starts, longest, lengths)
+        batch = Batch(tokens, places, places.unsqueeze(0), 0, None, prefill, starts, ends - 1)
         return batch, Texts(tokens, places, kinds, prefill)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from octavo_runtime.models.layer_groups import layers_of_a_block
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.protocol.step import Move, MoveKind
 
@@ -15,7 +16,8 @@ _MEASURED_BLOCKS = 8
 class KVCache:
     """Keys and values, both tensors [layer, 2, block, slot, kv_head, head_dim], or of latent attention [layer, 1,
     block, slot, 1, rank + rope]: `device` is the cache, `host` takes the blocks of swapped-out sequences. A block is
-    one index of the third dimension."""
+    one index of the third dimension, and belongs to a sequence in one group of layers: the first dimension is that of a
+    group."""
 
     def __init__(
         self,
@@ -28,7 +30,7 @@ class KVCache:
     ) -> None:
         def shape(blocks: int) -> tuple[int, ...]:
             planes, heads, width = spec.cached_token
-            return (spec.num_layers, planes, blocks, block_size, heads, width)
+            return (layers_of_a_block(spec), planes, blocks, block_size, heads, width)
 
         # Zeroed once: a stale NaN in a slot that attention masks would still spoil the sum (0 * NaN is NaN).
         if device.type == "cpu":

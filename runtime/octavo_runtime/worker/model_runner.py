@@ -13,9 +13,11 @@ from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.kv_scales import CACHE_TYPES
+from octavo_runtime.models.layer_groups import layer_groups
 from octavo_runtime.planning.memory import (
     MOST_CAPTURED,
     MOST_CAPTURED_TOKENS,
+    cache_room,
     num_blocks,
     settle_max_model_len,
     token_budget,
@@ -82,6 +84,7 @@ class ModelRunner:
             load_seconds=time.perf_counter() - started,
             hidden_size=decoder.text_head.width(self.spec.word_size),
             task=decoder.task,
+            layer_groups=len(layer_groups(self.spec)),
         )
 
     @torch.inference_mode()
@@ -259,14 +262,15 @@ def make_runner(
     ModelRunner. Raises DoesNotFit."""
     spec, weight = decoder.spec, decoder.embedding.weight
     blocks = num_blocks(spec, config, cache_bytes)
-    max_model_len = settle_max_model_len(config, spec.max_position, blocks, decoder.task.max_length)
+    budget = token_budget(config, weight.device.type)
+    room = cache_room(spec, config, cache_bytes, budget)
+    max_model_len = settle_max_model_len(config, spec.max_position, room, decoder.task.max_length)
     host_blocks = num_blocks(spec, config, swap_bytes)
     max_blocks = -(-max_model_len // config.block_size)
     decoder.reach(max_model_len)
     cache_type = CACHE_TYPES.get(config.kv_cache_dtype, weight.dtype)
     kv_cache = KVCache(spec, blocks, host_blocks, config.block_size, weight.device, cache_type)
     sampler = Sampler(config.max_num_seqs, spec.vocab_size, spec.eos_token_ids, weight.device)
-    budget = token_budget(config, weight.device.type)
     graphs = token_graphs = None
     if weight.device.type == "cuda":
         sequences, tokens = min(config.max_num_seqs, MOST_CAPTURED), min(budget, MOST_CAPTURED_TOKENS)
@@ -276,7 +280,7 @@ def make_runner(
     return ModelRunner(
         decoder,
         kv_cache,
-        Rows(config.max_num_seqs, max_blocks),
+        Rows(len(layer_groups(spec)), config.max_num_seqs, max_blocks),
         sampler,
         graphs,
         token_graphs,

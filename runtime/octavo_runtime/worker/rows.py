@@ -10,10 +10,11 @@ from octavo_runtime.protocol.step import NewRow, StepPlan
 class Rows:
     """Persistent state of `max_rows` sequences, kept where it is from step to step.
 
-    block_tables: [rows, blocks] int32; entries behind a sequence's last block are stale."""
+    block_tables: [groups, rows, blocks] int32; entries past a sequence's last block are stale, and so are those behind
+    the window of a group of layers."""
 
-    def __init__(self, max_rows: int, max_blocks: int) -> None:
-        self.block_tables = np.zeros((max_rows, max_blocks), dtype=np.int32)
+    def __init__(self, groups: int, max_rows: int, max_blocks: int) -> None:
+        self.block_tables = np.zeros((groups, max_rows, max_blocks), dtype=np.int32)
         self._prompts: dict[int, NewRow] = {}
 
     def update(self, plan: StepPlan) -> None:
@@ -23,7 +24,7 @@ class Rows:
             if new.params.prompt_logprobs is not None:
                 self._prompts[new.row] = new
         for table in plan.tables:
-            self.block_tables[table.row, table.first : table.first + len(table.blocks)] = table.blocks
+            self.block_tables[table.group, table.row, table.first : table.first + len(table.blocks)] = table.blocks
 
     def side_by_side(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
         """The order in which rows whose tables begin with the same blocks follow each other, for a GPU's attention,

@@ -10,6 +10,7 @@ import torch
 
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.models.decoder import Decoder
+from octavo_runtime.models.layer_groups import layer_groups
 from octavo_runtime.planning.memory import MOST_CAPTURED_TOKENS
 from octavo_runtime.worker.graph_arena import Arena, capture
 
@@ -29,7 +30,7 @@ class _Tensors(NamedTuple):
 
     token_ids: torch.Tensor  # [tokens] int64
     positions: torch.Tensor  # [tokens] int64
-    slots: torch.Tensor  # [tokens] int64
+    slots: torch.Tensor  # [groups, tokens] int64
     stream: torch.Tensor  # [tokens, hidden], the residual stream
     qkv: torch.Tensor  # [tokens, qkv_size], in the terms of ModelSpec
     attended: torch.Tensor  # [tokens, heads, attended_dim]
@@ -53,16 +54,18 @@ class TokenGraphs:
         """kv_cache: see `Decoder.forward`. arena: None without CUDA. max_tokens: of any step."""
         self._decoder = decoder
         self._kv_cache = kv_cache
-        self._layer_caches = kv_cache.unbind()
+        self._layer_caches = decoder.stack.caches(kv_cache)
         self._arena = arena
         weight = decoder.embedding.weight
         spec, most = decoder.spec, padded_tokens(min(max_tokens, MOST_CAPTURED_TOKENS))
         # Zeros, because what attention leaves unwritten must be numbers.
-        token_ids, positions, slots = torch.zeros(3, most, dtype=torch.int64, device=kv_cache.device)
+        token_ids, positions, *slots = torch.zeros(
+            2 + len(layer_groups(spec)), most, dtype=torch.int64, device=kv_cache.device
+        )
         self._tensors = _Tensors(
             token_ids,
             positions,
-            slots,
+            torch.stack(slots),
             stream=decoder.embedding(token_ids, positions),
             qkv=weight.new_zeros(most, spec.qkv_size),
             attended=weight.new_zeros(most, spec.num_heads, spec.attended_dim),
@@ -100,7 +103,7 @@ class TokenGraphs:
 
     def _capture(self, size: int) -> _Pass:
         spec = self._decoder.spec
-        tensors = _Tensors(*(tensor[:size] for tensor in self._tensors))
+        tensors = _Tensors(*(tensor[:size] for tensor in self._tensors))._replace(slots=self._tensors.slots[:, :size])
         queries = tensors.qkv.view(size, -1, spec.head_dim)[:, : spec.num_heads]
         pieces: list[Callable[[], None]] = [
             partial(self._compute, index, tensors) for index in range(len(self._decoder.stack.layers) + 1)
@@ -124,7 +127,7 @@ class TokenGraphs:
             tensors.hidden.copy_(self._decoder.stack.norm(stream, added))
         else:
             layers[index].before_attention(
-                stream, added, tensors.positions, tensors.slots, self._layer_caches[index], tensors.qkv
+                stream, added, tensors.positions, tensors.slots.unbind(), self._layer_caches[index], tensors.qkv
             )
 
 

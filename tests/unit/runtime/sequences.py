@@ -9,16 +9,48 @@ from octavo_runtime.protocol.sampling_params import SamplingParams
 
 BLOCK = 8
 
+Windows = tuple[int | None, ...]
+"""Of the groups of a model's layers."""
 
-def make_tables(blocks: int = 64, host_blocks: int = 0, *, prefix_caching: bool = False) -> BlockTables:
-    return BlockTables(BlockPool(blocks), BlockPool(host_blocks), BLOCK, prefix_caching=prefix_caching)
+
+def make_tables(
+    blocks: int = 64,
+    host_blocks: int = 0,
+    *,
+    prefix_caching: bool = False,
+    windows: Windows = (None,),
+    budget: int = 32,
+    block_size: int = BLOCK,
+) -> BlockTables:
+    return BlockTables(
+        BlockPool(blocks),
+        BlockPool(host_blocks),
+        block_size,
+        prefix_caching=prefix_caching,
+        windows=windows,
+        step_tokens=budget,
+    )
 
 
 def make_scheduler(
-    *, blocks: int = 64, host_blocks: int = 0, seqs: int = 8, budget: int = 32, prefix_caching: bool = False
+    *,
+    blocks: int = 64,
+    host_blocks: int = 0,
+    seqs: int = 8,
+    budget: int = 32,
+    prefix_caching: bool = False,
+    windows: Windows = (None,),
+    block_size: int = BLOCK,
 ) -> Scheduler:
     return Scheduler(
-        make_tables(blocks, host_blocks, prefix_caching=prefix_caching),
+        make_tables(
+            blocks,
+            host_blocks,
+            prefix_caching=prefix_caching,
+            windows=windows,
+            budget=budget,
+            block_size=block_size,
+        ),
         max_num_seqs=seqs,
         max_num_batched_tokens=budget,
         preemption_mode=lambda _: "swap" if host_blocks else "recompute",
@@ -59,7 +91,8 @@ def run_step(scheduler: Scheduler) -> Schedule:
         assert item.row == sequence.row
         assert item.start == sequence.computed
         assert item.token_ids == sequence.tokens[item.start : item.start + len(item.token_ids)] != []
-        assert len(sequence.block_table) * BLOCK >= item.start + len(item.token_ids)
+        size = scheduler.tables.block_size
+        assert all(table.end * size >= item.start + len(item.token_ids) for table in sequence.tables)
         assert bool(item.draws) == (item.start + len(item.token_ids) == sequence.known)
     scheduler.commit(schedule)
     for sequence, item in zip(schedule.sequences, schedule.plan.slices, strict=True):

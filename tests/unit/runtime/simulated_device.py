@@ -4,7 +4,7 @@ what the slots of all earlier positions hold, so a lost copy, a block used twice
 from collections.abc import Sequence
 
 from octavo_runtime.protocol.pooling_params import PoolingParams
-from octavo_runtime.protocol.step import Move, MoveKind, NewRow, Sample, StepPlan, StepResult
+from octavo_runtime.protocol.step import Move, MoveKind, NewRow, Sample, Slice, StepPlan, StepResult
 
 BLANK = -1
 VOCAB = 50
@@ -25,14 +25,16 @@ def embedding(values: Sequence[int], params: PoolingParams) -> bytes:
 
 
 class SimulatedDevice:
-    """Carries out plans by rows, tables, moves and slices alone, as an executor must."""
+    """Carries out plans by rows, tables, moves and slices alone, as an executor must. windows: of the groups of layers,
+    which keep the same of each token."""
 
-    def __init__(self, blocks: int, host_blocks: int, block_size: int) -> None:
+    def __init__(self, blocks: int, host_blocks: int, block_size: int, windows: Sequence[int | None] = (None,)) -> None:
         self.memory = [[BLANK] * block_size for _ in range(blocks)]
         self.host = [[BLANK] * block_size for _ in range(host_blocks)]
         self._block_size = block_size
         self._rows: dict[int, NewRow] = {}
-        self._tables: dict[int, list[int]] = {}
+        self._windows = windows
+        self._tables: dict[tuple[int, int], dict[int, int]] = {}
         self._seen: dict[int, list[int]] = {}
 
     def run(self, plan: StepPlan) -> StepResult:
@@ -41,20 +43,24 @@ class SimulatedDevice:
         for move in plan.moves:
             self._move(move)
         for new in plan.new_rows:
-            self._rows[new.row], self._tables[new.row], self._seen[new.row] = new, [], []
+            self._rows[new.row], self._seen[new.row] = new, []
+            self._tables.update({(new.row, group): {} for group in range(len(self._windows))})
         for update in plan.tables:
-            table = self._tables[update.row]
-            assert update.first <= len(table), "a table update leaves a gap"
-            table[update.first :] = update.blocks
+            table = self._tables[update.row, update.group]
+            assert not table or update.first <= max(table) + 1, "a table update leaves a gap"
+            for entry in [entry for entry in table if entry >= update.first]:
+                del table[entry]
+            table.update(enumerate(update.blocks, start=update.first))
         samples = []
         written: set[tuple[int, int]] = set()
         for item in plan.slices:
             for position, token in enumerate(item.token_ids, start=item.start):
-                before = self._read(item.row, position - 1) if position else 0
-                block, slot = self._place(item.row, position)
-                assert (block, slot) not in written, "two sequences write one slot in a step"
-                written.add((block, slot))
-                self.memory[block][slot] = hash((before, token))
+                for group in range(len(self._windows)):
+                    before = self._read(item.row, position - 1, group) if position else 0
+                    block, slot = self._place(item.row, position, group)
+                    assert (block, slot) not in written, "two sequences write one slot in a step"
+                    written.add((block, slot))
+                    self.memory[block][slot] = hash((before, token))
         embeddings = {}
         for number, item in enumerate(plan.slices):
             end, new = item.start + len(item.token_ids), self._rows[item.row]
@@ -65,16 +71,24 @@ class SimulatedDevice:
                 embeddings[number] = embedding(self._seen[item.row], new.pooling)
         return StepResult(samples, embeddings=embeddings)
 
+    def check(self, item: Slice, tokens: Sequence[int]) -> None:
+        """That attention of a slice's tokens reads, in each group of layers, what belongs to the sequence of `tokens`,
+        up to the slice's last."""
+        for group, window in enumerate(self._windows):
+            first = 0 if window is None else max(item.start - window + 1, 0)
+            found = [self._read(item.row, position, group) for position in range(first, len(tokens))]
+            assert found == chain(tokens)[first:], "the KV cache is not its own"
+
     def contents(self, row: int, length: int) -> list[int]:
-        """What attention over the first `length` positions of a row would read."""
+        """What the first `length` positions of a row hold in the first group of layers."""
         return [self._read(row, position) for position in range(length)]
 
-    def _read(self, row: int, position: int) -> int:
-        block, slot = self._place(row, position)
+    def _read(self, row: int, position: int, group: int = 0) -> int:
+        block, slot = self._place(row, position, group)
         return self.memory[block][slot]
 
-    def _place(self, row: int, position: int) -> tuple[int, int]:
-        return self._tables[row][position // self._block_size], position % self._block_size
+    def _place(self, row: int, position: int, group: int) -> tuple[int, int]:
+        return self._tables[row, group][position // self._block_size], position % self._block_size
 
     def _move(self, move: Move) -> None:
         source = self.host if move.kind is MoveKind.SWAP_IN else self.memory

@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
+from octavo_runtime.models.layer_groups import layer_groups, layers_of_a_block
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.protocol.messages import Output
 from octavo_runtime.protocol.sampling_params import SamplingParams
@@ -55,9 +58,16 @@ def make_engine(folder: Path, **config: Any) -> Engine:
 
 
 def cache_shape(spec: ModelSpec, blocks: int, block_size: int) -> tuple[int, ...]:
-    """Of a KV cache."""
+    """Of a KV cache with so many blocks in each group of layers."""
     planes, heads, width = spec.cached_token
-    return spec.num_layers, planes, blocks, block_size, heads, width
+    groups = len(layer_groups(spec))
+    return layers_of_a_block(spec), planes, groups * blocks, block_size, heads, width
+
+
+def in_groups(spec: ModelSpec, tables: npt.NDArray[np.int32], blocks: int) -> npt.NDArray[np.int32]:
+    """Block tables [groups, rows, blocks] of a model's groups of layers: each takes the places that `tables` [rows,
+    blocks] name in its own part of a cache of cache_shape(spec, blocks, ...)."""
+    return np.stack([tables + group * blocks for group in range(len(layer_groups(spec)))])
 
 
 def random_prompts(*lengths: int, seed: int = 1) -> list[list[int]]:

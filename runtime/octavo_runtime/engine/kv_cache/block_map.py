@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence as Many
 
-from octavo_runtime.engine.kv_cache.block_tables import BlockTables
+from octavo_runtime.engine.kv_cache.block_tables import BlockTables, blocks_of
 from octavo_runtime.engine.request import Sequence
 from octavo_runtime.protocol.messages import BlockMap
 
@@ -19,5 +19,5 @@ def block_map(tables: BlockTables, running: Many[Sequence]) -> BlockMap:
         filled=[
             partly.get(block, block_size if pool.references(block) or pool.is_cached(block) else 0) for block in blocks
         ],
-        tables={f"{one.request.id}/{one.index}": list(one.block_table) for one in running},
+        tables={f"{one.request.id}/{one.index}": list(blocks_of(one)) for one in running},
     )

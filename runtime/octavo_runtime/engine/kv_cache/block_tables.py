@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Many
 
 from octavo_runtime.engine.kv_cache.block_pool import BlockPool, IntegrityError
+from octavo_runtime.engine.kv_cache.block_table import BlockTable, new_table
 from octavo_runtime.engine.request import Sequence
 from octavo_runtime.protocol.step import Move, MoveKind
 
@@ -14,8 +15,10 @@ class BlockTables:
     """Gives sequences their blocks and takes them back.
 
     A block that several sequences hold (a fork's, or a cached prefix) is only read; a sequence that must write into one
-    gets a copy of its own first (copy-on-write). keeps_tokens: False where the model has no KV cache: then nobody holds
-    any block."""
+    gets a copy of its own first (copy-on-write). A sequence has a table for each group of layers: `windows` are those
+    of the groups, first None where their layers see all tokens; there is at most one window, and no group where the
+    model has no KV cache. Once a block lies behind the window of what comes next, it is given back. step_tokens: most
+    that a step computes of one sequence."""
 
     def __init__(
         self,
@@ -24,24 +27,29 @@ class BlockTables:
         block_size: int,
         *,
         prefix_caching: bool,
-        keeps_tokens: bool = True,
+        windows: Many[int | None],
+        step_tokens: int,
     ) -> None:
         self.pool = pool
         self.host_pool = host_pool
         self.block_size = block_size
         self.prefix_queries = 0
         self.prefix_hits = 0
-        self._keeps_tokens = keeps_tokens
-        self._prefix_caching = prefix_caching and keeps_tokens
+        self._windows = windows
+        self._window = windows[-1] if windows else None
+        self._sliding = [group for group, window in enumerate(windows) if window is not None]
+        self._step_tokens = step_tokens
+        self._prefix_caching = prefix_caching and bool(windows)
         self._moves: list[Move] = []
 
     def num_blocks(self, tokens: int) -> int:
-        """Blocks that hold so many tokens."""
-        return -(-tokens // self.block_size) if self._keeps_tokens else 0
+        """Blocks of one group that hold so many tokens."""
+        return -(-tokens // self.block_size)
 
     def enter(self, sequence: Sequence) -> bool:
-        """Blocks for all known tokens of a sequence that holds none, its cached prefix or its blocks in host memory
-        used; `computed` says how much of them is there already. False, and nothing changed, where too few are free."""
+        """Blocks for all known tokens of a sequence that holds none, in groups with a window for those of the next
+        step, its cached prefix or its blocks in host memory used; `computed` says how much of them is there already.
+        False, and nothing changed, where too few are free."""
         return self._swap_in(sequence) if sequence.is_swapped else self._start(sequence)
 
     def next_missing(self, sequence: Sequence) -> bytes | None:
@@ -49,7 +57,8 @@ class BlockTables:
         than a block is missing. Nothing behind that block is hashed."""
         if not self._uses_prefix(sequence):
             return None
-        return next((content for content in self._prefix_hashes(sequence) if not self.pool.knows(content)), None)
+        entries = self._cached(sequence)[0].end
+        return sequence.block_hash(entries, self.block_size) if entries < self._most_cached(sequence) else None
 
     def upcoming(self, sequences: Iterable[Sequence]) -> set[bytes]:
         """Hashes of the full blocks of known tokens that running sequences have yet to compute."""
@@ -65,74 +74,91 @@ class BlockTables:
     def extend(self, sequence: Sequence, count: int) -> bool:
         """Makes the `count` positions behind those computed writable. False, and nothing changed, where too few blocks
         are free."""
-        table, pool, start = sequence.block_table, self.pool, sequence.computed
+        tables, pool, start = sequence.tables, self.pool, sequence.computed
         if start + count <= sequence.writable:
             return True
         first, needed = start // self.block_size, (start + count - 1) // self.block_size + 1
-        shared = [entry for entry in range(first, min(needed, len(table))) if pool.references(table[entry]) > 1]
-        further = max(0, needed - len(table))
-        if len(shared) + further > pool.num_free:
+        shared = [
+            (table, entry)
+            for table in tables
+            for entry in range(first, min(needed, table.end))
+            if pool.references(table[entry]) > 1
+        ]
+        further = [max(0, needed - table.end) for table in tables]
+        if len(shared) + sum(further) > pool.num_free:
             return False
-        for entry in shared:  # others hold them too, and the next tokens would be written into them
+        for table, entry in shared:  # others hold them too, and the next tokens would be written into them
             [copy] = pool.allocate(1)
             self._moves.append(Move(MoveKind.COPY, table[entry], copy))
             pool.release([table[entry]])
             table[entry] = copy
-            sequence.synced = min(sequence.synced, entry)
-        table += pool.allocate(further)
-        sequence.writable = len(table) * self.block_size
+            table.synced = min(table.synced, entry)
+        for table, more in zip(tables, further, strict=True):
+            table.blocks += pool.allocate(more)
+        sequence.writable = min(table.end for table in tables) * self.block_size
+        sequence.tables_changed = True
         return True
 
     def advance(self, sequences: Iterable[Sequence], counts: Iterable[int]) -> None:
-        """So many tokens more of each sequence are computed, and the blocks that they complete can be found."""
-        size, caching = self.block_size, self._prefix_caching
+        """So many tokens more of each sequence are computed. The blocks that they complete can be found, and those
+        behind the window are free."""
+        size, caching, window = self.block_size, self._prefix_caching, self._window
         for sequence, count in zip(sequences, counts, strict=True):
             computed = sequence.computed = sequence.computed + count
             if caching and computed // size > sequence.published:
                 self._publish(sequence)
+            if window is not None and (computed - window + 1) // size > sequence.tables[-1].first:
+                self._shed(sequence)
 
     def fork(self, parent: Sequence, child: Sequence) -> None:
         """The child holds the parent's blocks too, as far as they are computed."""
-        child.block_table = parent.block_table[: self.num_blocks(parent.computed)]
+        entries = self.num_blocks(parent.computed)
+        child.tables = [new_table(table.first, table.before(entries)) for table in parent.tables]
+        child.tables_changed = True
         child.computed, child.published = parent.computed, parent.published
         parent.writable = child.writable = 0
-        self.pool.hold(child.block_table)
+        self.pool.hold(blocks_of(child))
 
     def truncate(self, sequence: Sequence, tokens: int) -> None:
         """Gives back the slots behind the first `tokens` (rollback of tokens that were computed in vain). What the
-        prefix cache was told of cannot be taken back."""
+        prefix cache was told of cannot be taken back, nor what lies behind a window come back."""
         if tokens < sequence.published * self.block_size:
             raise IntegrityError(
                 f"{sequence.request.id}: cut to {tokens} tokens, but {sequence.published} blocks are published"
             )
+        if any(table.first > first for table, first in zip(sequence.tables, self._firsts(tokens), strict=True)):
+            raise IntegrityError(f"{sequence.request.id}: cut to {tokens} tokens, whose window is given back in part")
         keep = self.num_blocks(tokens)
-        self.pool.release(sequence.block_table[keep:])
-        del sequence.block_table[keep:]
-        sequence.computed = min(sequence.computed, tokens)
-        sequence.synced, sequence.writable = min(sequence.synced, keep), 0
+        for table in sequence.tables:
+            self.pool.release(table.behind(keep))
+            table.blocks = table.before(keep)
+            table.synced = min(table.synced, keep)
+        sequence.computed, sequence.writable = min(sequence.computed, tokens), 0
 
     def release(self, sequence: Sequence) -> None:
         """Gives back all blocks, those in host memory too; nothing of the sequence is computed then."""
         if not sequence.is_swapped:
             self._publish(sequence)  # tokens may have become known since
-        self.pool.release(sequence.block_table)
-        self.host_pool.release(sequence.host_blocks)
-        sequence.block_table, sequence.host_blocks = [], []
-        sequence.computed = sequence.published = sequence.synced = sequence.writable = 0
+        self.pool.release(blocks_of(sequence))
+        self.host_pool.release([block for table in sequence.host_tables for block in table.blocks])
+        sequence.tables, sequence.host_tables = [], []
+        sequence.computed = sequence.published = sequence.writable = 0
 
     def can_swap_out(self, sequence: Sequence) -> bool:
-        return not sequence.request.reads_all and 0 < self.num_blocks(sequence.computed) <= self.host_pool.num_free
+        kept = sum(len(table.before(self.num_blocks(sequence.computed))) for table in sequence.tables)
+        return not sequence.request.reads_all and 0 < kept <= self.host_pool.num_free
 
     def swap_out(self, sequence: Sequence) -> None:
         """Moves what is computed to host memory and gives the blocks back. Raises OutOfBlocks."""
-        kept = sequence.block_table[: self.num_blocks(sequence.computed)]
-        sequence.host_blocks = self.host_pool.allocate(len(kept))
-        self._moves += [
-            Move(MoveKind.SWAP_OUT, block, host) for block, host in zip(kept, sequence.host_blocks, strict=True)
-        ]
-        self.pool.release(sequence.block_table)
-        sequence.block_table = []
-        sequence.published = sequence.synced = sequence.writable = 0
+        entries = self.num_blocks(sequence.computed)
+        for table in sequence.tables:
+            kept = table.before(entries)
+            host = self.host_pool.allocate(len(kept))
+            sequence.host_tables.append(new_table(table.first, host))
+            self._moves += [Move(MoveKind.SWAP_OUT, *pair) for pair in zip(kept, host, strict=True)]
+        self.pool.release(blocks_of(sequence))
+        sequence.tables = []
+        sequence.published = sequence.writable = 0
 
     def take_moves(self) -> list[Move]:
         """The moves noted since the last call, in order."""
@@ -144,7 +170,7 @@ class BlockTables:
         wasted, others = 0, []
         for sequence in sequences:
             if sequence.writable:
-                wasted += sequence.writable - sequence.computed
+                wasted += sum(table.end * self.block_size - sequence.computed for table in sequence.tables)
             else:
                 others.append(sequence)
         return wasted + sum(self.block_size - tokens for tokens in self.partly_filled(others).values())
@@ -154,16 +180,17 @@ class BlockTables:
         filled: dict[int, int] = {}
         for sequence in sequences:
             first = sequence.computed // self.block_size
-            for entry, block in enumerate(sequence.block_table[first:], start=first):
-                tokens = max(sequence.computed - entry * self.block_size, 0)
-                filled[block] = max(filled.get(block, 0), tokens)
+            for table in sequence.tables:
+                for entry, block in enumerate(table.behind(first), start=first):
+                    tokens = max(sequence.computed - entry * self.block_size, 0)
+                    filled[block] = max(filled.get(block, 0), tokens)
         return filled
 
     def proof(self, sequences: Many[Sequence]) -> Iterator[None]:
         """Proves, some blocks at a time, that each block, here and in host memory, is free or held as often as the
         tables of these sequences name it. Raises IntegrityError. All must stay as it is meanwhile."""
-        yield from self.pool.proof(sequence.block_table for sequence in sequences)
-        yield from self.host_pool.proof(sequence.host_blocks for sequence in sequences)
+        yield from self.pool.proof(table.blocks for sequence in sequences for table in sequence.tables)
+        yield from self.host_pool.proof(table.blocks for sequence in sequences for table in sequence.host_tables)
 
     def _publish(self, sequence: Sequence) -> None:
         """Tells the prefix cache which of the sequence's blocks are complete by now."""
@@ -171,19 +198,33 @@ class BlockTables:
         if not self._prefix_caching or full <= sequence.published:
             return
         for entry in range(sequence.published, full):
-            self.pool.publish(sequence.block_table[entry], sequence.block_hash(entry, self.block_size))
+            content = sequence.block_hash(entry, self.block_size)
+            for group, table in enumerate(sequence.tables):
+                if entry >= table.first:
+                    self.pool.publish(table[entry], _key(content, group))
         sequence.published = full
+
+    def _shed(self, sequence: Sequence) -> None:
+        """Gives back the blocks behind the window of the next token."""
+        for table, first in zip(sequence.tables, self._firsts(sequence.computed), strict=True):
+            self.pool.release(table.before(first))
+            table.blocks = table.behind(first)
+            table.first, table.synced = first, max(table.synced, first)
 
     def _start(self, sequence: Sequence) -> bool:
         looks_up = self._uses_prefix(sequence)
-        cached = self.pool.find(self._prefix_hashes(sequence)) if looks_up else []
-        needed = self.num_blocks(sequence.known) - len(cached)
-        if needed + self.pool.num_unheld(cached) > self.pool.num_free:
+        tables = self._cached(sequence) if looks_up else [new_table(0, []) for _ in self._windows]
+        entries = tables[0].end if tables else 0
+        cached = [block for table in tables for block in table.blocks]
+        further = [end - entries for end in self._ends(sequence, entries * self.block_size)]
+        if sum(further) + self.pool.num_unheld(cached) > self.pool.num_free:
             return False
         self.pool.hold(cached)
-        sequence.block_table = cached + self.pool.allocate(needed)
-        sequence.published = len(cached)
-        sequence.computed = len(cached) * self.block_size
+        for table, more in zip(tables, further, strict=True):
+            table.blocks += self.pool.allocate(more)
+        sequence.tables, sequence.tables_changed = tables, True
+        sequence.published = entries
+        sequence.computed = entries * self.block_size
         if looks_up and not sequence.started:
             self.prefix_queries += sequence.request.prompt_len
             self.prefix_hits += sequence.computed
@@ -191,23 +232,78 @@ class BlockTables:
         return True
 
     def _swap_in(self, sequence: Sequence) -> bool:
-        needed = self.num_blocks(sequence.known)
-        if needed > self.pool.num_free:
+        ends, hosts = self._ends(sequence, sequence.computed), sequence.host_tables
+        needed = [end - host.first for end, host in zip(ends, hosts, strict=True)]
+        if sum(needed) > self.pool.num_free:
             return False
-        sequence.block_table = self.pool.allocate(needed)
-        self._moves += [
-            Move(MoveKind.SWAP_IN, host, block)
-            for host, block in zip(sequence.host_blocks, sequence.block_table, strict=False)
-        ]
-        self.host_pool.release(sequence.host_blocks)
-        sequence.host_blocks = []
+        for host, count in zip(hosts, needed, strict=True):
+            table = new_table(host.first, self.pool.allocate(count))
+            sequence.tables.append(table)
+            self._moves += [Move(MoveKind.SWAP_IN, *pair) for pair in zip(host.blocks, table.blocks, strict=False)]
+            self.host_pool.release(host.blocks)
+        sequence.host_tables, sequence.tables_changed = [], True
         return True
+
+    def _firsts(self, tokens: int) -> list[int]:
+        """Of each group the first entry that the token behind so many sees."""
+        return [0 if window is None else max(tokens - window + 1, 0) // self.block_size for window in self._windows]
+
+    def _ends(self, sequence: Sequence, computed: int) -> list[int]:
+        """Of each group the entries that a sequence enters with, of which so many tokens are there already."""
+        known = sequence.known
+        return [
+            self.num_blocks(known if window is None else min(known, computed + self._step_tokens))
+            for window in self._windows
+        ]
 
     def _uses_prefix(self, sequence: Sequence) -> bool:
         # Scores of prompt tokens, and their mean, come from computing them.
         computes_all = sequence.request.params.prompt_logprobs is not None or sequence.request.reads_all
         return self._prefix_caching and not sequence.is_swapped and not computes_all
 
-    def _prefix_hashes(self, sequence: Sequence) -> Iterator[bytes]:
+    def _most_cached(self, sequence: Sequence) -> int:
         """Full blocks that may be taken from the cache: at least one token must be computed, to have a successor."""
-        return (sequence.block_hash(entry, self.block_size) for entry in range((sequence.known - 1) // self.block_size))
+        return (sequence.known - 1) // self.block_size
+
+    def _cached(self, sequence: Sequence) -> list[BlockTable]:
+        """The tables of the longest cached prefix: in groups with a window what the token behind it sees."""
+        runs = [
+            self.pool.find(self._keys(sequence, group, range(self._most_cached(sequence))))
+            for group, window in enumerate(self._windows)
+            if window is None
+        ]
+        entries = min(map(len, runs)) if runs else self._most_cached(sequence)
+        if self._window is None:
+            return [new_table(0, run[:entries]) for run in runs]
+        entries = self._in_windows(sequence, entries)
+        return [
+            new_table(first, self.pool.find(self._keys(sequence, group, range(first, entries))))
+            for group, first in enumerate(self._firsts(entries * self.block_size))
+        ]
+
+    def _in_windows(self, sequence: Sequence, entries: int) -> int:
+        """The most entries, up to so many, at whose end a token finds all blocks of its window cached."""
+        entry, first = entries, self._firsts(entries * self.block_size)[-1]
+        while entry > first:
+            entry -= 1
+            content = sequence.block_hash(entry, self.block_size)
+            if not all(self.pool.knows(_key(content, group)) for group in self._sliding):
+                entries, first = entry, self._firsts(entry * self.block_size)[-1]
+        return entries
+
+    def _keys(self, sequence: Sequence, group: int, entries: range) -> Iterator[bytes]:
+        """The contents of a group's full blocks."""
+        return (_key(sequence.block_hash(entry, self.block_size), group) for entry in entries)
+
+
+def blocks_of(sequence: Sequence) -> list[int]:
+    """The blocks that a sequence holds, in order of its tokens."""
+    if len(sequence.tables) == 1:
+        return sequence.tables[0].blocks
+    entries = ((entry, group) for group, table in enumerate(sequence.tables) for entry in range(table.first, table.end))
+    return [sequence.tables[group][entry] for entry, group in sorted(entries)]
+
+
+def _key(content: bytes, group: int) -> bytes:
+    """The content of a block, whose tokens have a hash, in a group of layers."""
+    return content + bytes([group]) if group else content

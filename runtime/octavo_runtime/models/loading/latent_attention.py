@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from octavo_runtime.layers.cache_place import CachePlace
 from octavo_runtime.layers.latent_attention import LatentAttention
 from octavo_runtime.layers.linear import Linear, build_linear
 from octavo_runtime.layers.norm import RMSNorm
@@ -18,7 +19,13 @@ _NORM_EPS = 1e-6  # of the latents' norms, whatever the configuration says of th
 
 
 def build_latent_attention(
-    spec: ModelSpec, at: str, read: ReadTensor, rotary: RotaryEmbedding, device: torch.device, dtype: torch.dtype
+    spec: ModelSpec,
+    at: str,
+    read: ReadTensor,
+    rotary: RotaryEmbedding,
+    cache_place: CachePlace,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> LatentAttention:
     """Reads the attention of the layer whose tensors' names begin with `at`."""
     has = _of(spec)
@@ -56,6 +63,7 @@ def build_latent_attention(
         head_dim=spec.head_dim,
         value_dim=has.value_dim,
         scale=spec.attention_scale or spec.head_dim**-0.5,
+        place=cache_place,
         query_latent=projection(_QUERY_LATENT) if by_latent else None,
         query_norm=norm(_QUERY_NORM) if by_latent else None,
     )

@@ -19,6 +19,7 @@ from octavo_runtime.layers.norm import HeadLayerNorm, HeadNorm, LayerNorm, Norm,
 from octavo_runtime.layers.parallel import GatheredHead, SummedLinear
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.decoder import Decoder, DecoderLayer, Stack
+from octavo_runtime.models.layer_groups import cache_places
 from octavo_runtime.models.loading.experts import build_experts, expert_shapes
 from octavo_runtime.models.loading.latent_attention import build_latent_attention, latent_shapes
 from octavo_runtime.models.loading.placing import placed_rows
@@ -125,6 +126,7 @@ def build_decoder(
         biases = [place(f"{at}{name}.bias", count) for name, count in rows] if part.has_bias else None
         return _Stored(weight, torch.cat(biases) if biases else None)
 
+    in_cache = cache_places(spec)
     rotary = RotaryEmbedding(spec.rotated, spec.rope_theta, spec.rope_scaling, device)
     windowed_rotary = rotary
     if spec.windowed_rope_theta is not None:
@@ -155,7 +157,7 @@ def build_decoder(
 
     def attention(index: int, projections: Sequence[Linear], norms: _Norms) -> Attention | LatentAttention:
         if not projections:
-            latent = build_latent_attention(spec, layer_prefix(index), read, rotary, device, dtype)
+            latent = build_latent_attention(spec, layer_prefix(index), read, rotary, in_cache[index], device, dtype)
             return replace(latent, output=summed(latent.output))
         qkv, output = projections
         return Attention(
@@ -166,6 +168,7 @@ def build_decoder(
             num_kv_heads=spec.num_kv_heads,
             head_dim=spec.head_dim,
             scale=spec.attention_scale or 1 / math.sqrt(spec.head_dim),
+            place=in_cache[index],
             q_norm=norms.q,
             k_norm=norms.k,
             window=spec.window_of(index),

@@ -179,7 +179,7 @@ class _EngineLoad(Collector):
         if ready is not None:
             held = load.blocks_used * ready.block_size
             yield self._family(metrics.KV_CACHE_SLOTS_WASTED_RATIO, load.slots_wasted / max(held, 1))
-            yield self._family(metrics.CACHE_CONFIG_INFO, 1, str(ready.block_size), str(ready.num_blocks))
+            yield self._family(metrics.CACHE_CONFIG_INFO, 1, str(ready.block_size), str(ready.num_whole_blocks))
             yield self._family(metrics.MODEL_LOAD_SECONDS, ready.load_seconds, "total")
 
     def _family(self, metric: metrics.Metric, value: float, *labels: str) -> CounterMetricFamily | GaugeMetricFamily:

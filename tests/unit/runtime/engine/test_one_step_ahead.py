@@ -2,6 +2,7 @@
 on the tokens. It draws what a device draws whose every step is waited for."""
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from functools import cache
 
 import msgspec
@@ -13,6 +14,7 @@ from simulated_device import VOCAB, SimulatedDevice
 from octavo_runtime.bench.no_device import NoDevice
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
+from octavo_runtime.models.layer_groups import layer_groups
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.planning.known_models import find_spec
 from octavo_runtime.protocol.pooling_params import PoolingParams
@@ -28,12 +30,18 @@ happened: Counter[str] = Counter()
 
 
 class LateDevice(NoDevice):
-    """Computes step by step on a simulated device. leads: whether its steps may, as far as their rows draw plainly."""
+    """Computes step by step on a simulated device. leads: whether its steps may, as far as their rows draw plainly.
+    window: of every other layer; blocks: for each group of layers."""
 
-    def __init__(self, blocks: int, host_blocks: int, budget: int, *, leads: bool) -> None:
-        super().__init__(read_spec(MODEL), num_blocks=blocks, block_size=BLOCK, max_num_batched_tokens=budget)
+    def __init__(self, blocks: int, host_blocks: int, budget: int, *, leads: bool, window: int | None = None) -> None:
+        spec = read_spec(MODEL)
+        if window is not None:
+            spec = replace(spec, window=window, windowed_layers=frozenset(range(0, spec.num_layers, 2)))
+        windows = [group.window for group in layer_groups(spec)]
+        blocks *= len(windows)
+        super().__init__(spec, num_blocks=blocks, block_size=BLOCK, max_num_batched_tokens=budget)
         self.ready = msgspec.structs.replace(self.ready, num_host_blocks=host_blocks, max_model_len=LONGEST)
-        self.device = SimulatedDevice(blocks, host_blocks, BLOCK)
+        self.device = SimulatedDevice(blocks, host_blocks, BLOCK, windows)
         self.leads = leads
         self.under_way: list[bool] = []  # of each step, whether it leads
         self.rows: dict[int, NewRow] = {}
@@ -134,12 +142,13 @@ def answer(device: LateDevice, history: list, rows: int, **config: object) -> tu
     budget=st.integers(8, 40),
     prefix_caching=st.booleans(),
     mode=st.sampled_from(["swap", "recompute"]),
+    window=st.sampled_from([None, 5, 2 * BLOCK]),
 )
-def compare(history, blocks, host_blocks, rows, budget, prefix_caching, mode):
+def compare(history, blocks, host_blocks, rows, budget, prefix_caching, mode, window):
     config = {"enable_prefix_caching": prefix_caching, "preemption_mode": mode}
     found, aborted = [], set()
     for leads in (True, False):
-        device = LateDevice(blocks, host_blocks, budget, leads=leads)
+        device = LateDevice(blocks, host_blocks, budget, leads=leads, window=window)
         answers, ended = answer(device, history, rows, **config)
         found.append(answers)
         aborted |= ended

@@ -3,6 +3,7 @@
 import pytest
 from sequences import BLOCK, make_sequence
 
+from octavo_runtime.engine.kv_cache.block_table import new_table
 from octavo_runtime.engine.preemption import PreemptionCost
 
 
@@ -13,6 +14,7 @@ def cost(setting: str = "auto", *, swap: float = 1e9, prefill: float | None = 10
 def sequence(computed: int):
     one = make_sequence(0, max(computed, 1))
     one.computed = computed
+    one.tables = [new_table(0, list(range(-(-computed // BLOCK))))]
     return one
 
 

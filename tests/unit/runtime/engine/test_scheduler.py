@@ -6,6 +6,7 @@ import pytest
 from sequences import BLOCK, counts, make_scheduler, make_sequence, run_step
 
 from octavo_runtime.engine.scheduler import Scheduler
+from octavo_runtime.models.layer_groups import most_entries
 
 
 def run_all(scheduler: Scheduler, steps: int = 1000) -> None:
@@ -228,3 +229,50 @@ def test_nobody_is_passed_by_more_than_its_aging_allows():
     passed = sum(one.request.order[0] < aging for one in scheduler.waiting)
     assert passed == 0
     assert now <= 2 * (aging + 2)
+
+
+def test_blocks_behind_the_window_are_free_while_the_sequence_runs():
+    scheduler = make_scheduler(blocks=100, budget=2 * BLOCK, windows=(None, 3 * BLOCK, 3 * BLOCK))
+    sequence = make_sequence(0, 10 * BLOCK, max_tokens=10 * BLOCK + 1)
+    scheduler.add(sequence)
+    while sequence.computed < 20 * BLOCK - 1:
+        run_step(scheduler)
+        full, *sliding = sequence.tables
+        first = max(sequence.computed - 3 * BLOCK + 1, 0) // BLOCK
+        assert (full.first, {table.first for table in sliding}) == (0, {first})
+        # The window, and the step at hand; of the prompt all is held where there is no window.
+        assert all(len(table.blocks) <= most_entries(3 * BLOCK, BLOCK, 20 * BLOCK, 2 * BLOCK) for table in sliding)
+        assert full.end == max(-(-sequence.computed // BLOCK), 10)
+        assert scheduler.tables.pool.num_used == sum(len(table.blocks) for table in sequence.tables)
+
+
+def test_a_prefix_is_found_by_the_blocks_that_the_next_token_sees():
+    windows = (None, 2 * BLOCK)
+    scheduler = make_scheduler(blocks=40, budget=4 * BLOCK, prefix_caching=True, windows=windows)
+    shared = list(range(10 * BLOCK))
+    scheduler.add(make_sequence(0, [*shared, 1]))
+    run_all(scheduler)
+    again = make_sequence(1, [*shared, 2])
+    scheduler.add(again)
+    run_step(scheduler)
+    assert again.cached_tokens == 10 * BLOCK
+    assert [(table.first, table.end) for table in again.tables] == [(0, 11), (8, 11)]
+    run_all(scheduler)
+    # Others take the blocks that lay free the longest: those of the window in front of the prefix's end stay.
+    pool = scheduler.tables.pool
+    pool.release(pool.allocate(pool.num_blocks - 20))
+    assert scheduler.tables._cached(make_sequence(2, [*shared, 3]))[0].end == 10
+
+
+def test_a_prefix_ends_where_its_last_window_is_whole():
+    scheduler = make_scheduler(blocks=40, prefix_caching=True, windows=(2 * BLOCK,), budget=100)
+    tokens = list(range(10 * BLOCK + 1))
+    first = make_sequence(0, tokens)
+    scheduler.add(first)
+    run_step(scheduler)
+    tables, pool = scheduler.tables, scheduler.tables.pool
+    assert [(table.first, table.end) for table in tables._cached(make_sequence(1, tokens))] == [(8, 10)]
+    pool._forget(pool._block_of[first.block_hash(8, BLOCK)])
+    # Blocks 6 and 7 are there, which is all that token 8 * BLOCK sees, whatever became of those before.
+    pool._forget(pool._block_of[first.block_hash(1, BLOCK)])
+    assert [(table.first, table.end) for table in tables._cached(make_sequence(1, tokens))] == [(6, 8)]

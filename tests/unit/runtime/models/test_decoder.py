@@ -31,7 +31,7 @@ def decoder(path: Path, dtype: torch.dtype) -> Decoder:
 
 def batch(rows: int, *, decodes: bool) -> Batch:
     """The last token of the first prompts, or all tokens before."""
-    tables = np.arange(len(PROMPTS) * 4, dtype=np.int32).reshape(len(PROMPTS), 4)
+    tables = np.arange(len(PROMPTS) * 4, dtype=np.int32).reshape(1, len(PROMPTS), 4)
     slices = [
         Slice(row, len(prompt) - 1 if decodes else 0, prompt[-1:] if decodes else prompt[:-1])
         for row, prompt in enumerate(PROMPTS[:rows])

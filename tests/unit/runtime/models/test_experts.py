@@ -15,7 +15,7 @@ import torch
 from expert_models import EXPERT_FAMILIES
 from family_models import save
 from safetensors.torch import load_file, save_file
-from small_models import cache_shape, random_prompts
+from small_models import cache_shape, in_groups, random_prompts
 from transformers import (
     Ernie4_5_MoeConfig,
     Glm4MoeConfig,
@@ -58,7 +58,7 @@ def scores(decoder: Decoder) -> torch.Tensor:
     spec = decoder.spec
     decoder.reach(64)
     cache = torch.zeros(cache_shape(spec, 4, 16))
-    batch = build_batch([Slice(0, 0, PROMPT)], np.arange(4, dtype=np.int32).reshape(1, 4), 16, CPU)
+    batch = build_batch([Slice(0, 0, PROMPT)], in_groups(spec, np.arange(4, dtype=np.int32)[None], 4), 16, CPU)
     with torch.inference_mode():
         return decoder.logits(decoder.forward(batch, cache))
 

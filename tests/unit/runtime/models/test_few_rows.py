@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small_models import cache_shape, in_groups
 
 from octavo_kernels.quantized_linear.cases import random_groups
 from octavo_runtime.layers.alibi import alibi_slopes
@@ -87,15 +88,20 @@ def model(spec: ModelSpec, dtype: torch.dtype, eight: tuple[str, ...] = ()) -> D
     return decoder
 
 
-def step(rows: int) -> Batch:
+def step(spec: ModelSpec, rows: int) -> Batch:
     """One token of each sequence, of which each has its own length, the longest first."""
     tables = np.random.default_rng(rows).permutation(rows * BLOCKS).astype(np.int32).reshape(rows, BLOCKS)
     lengths = sorted((1 + 37 * row % 190 for row in range(rows)), reverse=True)
-    return build_batch([Slice(row, n, [5 * row % 160]) for row, n in enumerate(lengths)], tables, BLOCK, CPU)
+    return build_batch(
+        [Slice(row, n, [5 * row % 160]) for row, n in enumerate(lengths)],
+        in_groups(spec, tables, rows * BLOCKS),
+        BLOCK,
+        CPU,
+    )
 
 
 def random_cache(spec: ModelSpec, rows: int, dtype: torch.dtype) -> torch.Tensor:
-    shape = (spec.num_layers, 2, rows * BLOCKS, BLOCK, spec.num_kv_heads, spec.head_dim)
+    shape = cache_shape(spec, rows * BLOCKS, BLOCK)
     return torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
 
 
@@ -103,7 +109,7 @@ def random_cache(spec: ModelSpec, rows: int, dtype: torch.dtype) -> torch.Tensor
 def compare(decoder: Decoder, rows: int, dtype: torch.dtype) -> None:
     """A replay with the same operations one by one."""
     assert decoder.few_rows is not None
-    cache, batch = random_cache(decoder.spec, rows, dtype), step(rows)
+    cache, batch = random_cache(decoder.spec, rows, dtype), step(decoder.spec, rows)
     expected_cache = cache.clone()
     plans = decoder.plan_attention(batch, expected_cache)
     expected = decoder.few_rows(decoder.embedding(batch.token_ids, batch.positions), batch, plans, expected_cache)
@@ -137,7 +143,7 @@ def test_packed_layers_compute_what_their_weights_say(name: str) -> None:
     """As the decoder in float32 does with weights that are dequantised."""
     spec = SPECS[name]
     exact, packed = model(spec, torch.float32), model(spec, torch.float16)
-    batch, cache = step(4), random_cache(spec, 4, torch.float32)
+    batch, cache = step(spec, 4), random_cache(spec, 4, torch.float32)
     found = packed.forward(batch, cache.half())
     expected = exact.forward(batch, cache)
     torch.testing.assert_close(found, expected, rtol=0, atol=0.01 * float(expected.abs().max()))
@@ -148,7 +154,7 @@ def test_a_sequence_grows_from_replay_to_replay() -> None:
     """Tables, lengths and slots are those of the step, and not of the recording."""
     decoder, exact = model(PLAIN, torch.float16), model(PLAIN, torch.float32)
     caches = torch.zeros_like(random_cache(PLAIN, 1, torch.float16)), random_cache(PLAIN, 1, torch.float32).zero_()
-    table = np.random.default_rng(0).permutation(BLOCKS).astype(np.int32).reshape(1, BLOCKS)
+    table = np.random.default_rng(0).permutation(BLOCKS).astype(np.int32).reshape(1, 1, BLOCKS)
     for position in range(2 * BLOCK + 3):
         batch = build_batch([Slice(0, position, [7 * position % 160])], table, BLOCK, CPU)
         found, expected = (one.forward(batch, cache) for one, cache in zip((decoder, exact), caches, strict=True))

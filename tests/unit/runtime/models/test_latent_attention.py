@@ -55,7 +55,7 @@ def difference(family: str, change: Callable[[ModelSpec], ModelSpec] = lambda sp
     tensors, spec, expected = saved(family)
     decoder = build_decoder(change(spec), lambda name, _: tensors[name], CPU, torch.float32)
     decoder.reach(64)
-    tables = np.random.default_rng(0).permutation(24).astype(np.int32).reshape(3, 8)
+    tables = np.random.default_rng(0).permutation(24).astype(np.int32).reshape(1, 3, 8)
     kv_cache = torch.full(cache_shape(decoder.spec, 24, BLOCK), torch.nan)
     found: list[list[torch.Tensor]] = [[], [], []]
     with torch.inference_mode():
@@ -171,9 +171,9 @@ def test_sequences_are_expanded_together_up_to_a_bound(tokens, monkeypatch):
     size = 100
     monkeypatch.setattr(expansion_bounds, "_MOST_ELEMENTS", 8 * size * 640)
     lengths = np.array([[3, count] for count in tokens])
-    tables = torch.arange(len(tokens) * 500, dtype=torch.int32).view(len(tokens), 500)
+    tables = torch.arange(len(tokens) * 500, dtype=torch.int32).view(1, len(tokens), 500)
     starts = torch.arange(len(tokens) + 1, dtype=torch.int32) * 3
-    prefill = PrefillInputs(tables, torch.tensor(tokens, dtype=torch.int32), starts, 3, lengths)
+    prefill = PrefillInputs(tables.unbind(), torch.tensor(tokens, dtype=torch.int32), starts, 3, lengths)
     plans = plan_expansions(prefill, torch.zeros(1, 8, 20), 16, 24, size)
     assert [row for plan in plans for row in range(plan.queries.start, plan.queries.stop)] == list(
         range(len(starts) * 3 - 3)

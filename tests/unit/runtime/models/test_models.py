@@ -5,17 +5,18 @@ import pytest
 import torch
 from family_models import FAMILIES, save
 from latent_models import LATENT_FAMILIES
-from small_models import cache_shape, random_prompts, run, tokens_of
+from small_models import cache_shape, in_groups, random_prompts, run, tokens_of
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
+from octavo_runtime.models.layer_groups import layer_groups
 from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
 from octavo_runtime.models.loading.weights import build_decoder, tensor_shapes
 from octavo_runtime.models.spec import UnsupportedModel
-from octavo_runtime.planning.memory import kv_bytes_per_block
+from octavo_runtime.planning.memory import kv_bytes_per_block, sequence_blocks
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.protocol.step import Slice
 from octavo_runtime.worker.batch import build_batch
@@ -40,7 +41,7 @@ def test_scores_equal_transformers(family, tmp_path):
     done = dict.fromkeys(LENGTHS, 0)
     for step in STEPS:
         slices = [Slice(row, done[row], prompts[row][done[row] : done[row] + count]) for row, count in step.items()]
-        batch = build_batch(slices, tables, BLOCK, CPU)
+        batch = build_batch(slices, in_groups(spec, tables, 3 * BLOCKS), BLOCK, CPU)
         scores = ours.logits(ours.forward(batch, cache))
         for item, first, last in zip(slices, batch.first_tokens, batch.last_tokens, strict=True):
             found[item.row].append(scores[first : last + 1])
@@ -54,13 +55,14 @@ def test_scores_equal_transformers(family, tmp_path):
 def test_greedy_tokens_equal_transformers_in_chunks_with_a_prefix_and_preempted(family, tmp_path):
     model = save(FAMILIES[family], tmp_path)
     spec = spec_from_folder(tmp_path)
-    block_bytes = kv_bytes_per_block(spec, 16, 4)
+    windows = [group.window for group in layer_groups(spec)]
+    blocks = sequence_blocks(windows, 16, 256, 64) + 8  # of one sequence and half of another
     engine = Engine(
         EngineConfig(
             model=str(tmp_path),
             device="cpu",
             dtype="float32",
-            kv_cache_memory=str(block_bytes * 24),
+            kv_cache_memory=str(kv_bytes_per_block(spec, 16, 4) * blocks),
             max_model_len=256,
             max_num_batched_tokens=64,
             preemption_mode="recompute",
@@ -97,7 +99,7 @@ def test_in_16_bits_scores_are_about_as_exact_as_transformers(family, tmp_path):
     rounded = theirs.to(torch.bfloat16)(torch.tensor([prompt])).logits[0].float()
     cache, tables = (
         torch.zeros(cache_shape(spec, BLOCKS, BLOCK), dtype=torch.bfloat16),
-        np.arange(BLOCKS, dtype=np.int32).reshape(1, BLOCKS),
+        in_groups(spec, np.arange(BLOCKS, dtype=np.int32)[None], BLOCKS),
     )
     parts = [Slice(0, 0, prompt[:40]), Slice(0, 40, prompt[40:41]), Slice(0, 41, prompt[41:])]
     found = torch.cat([ours.logits(ours.forward(build_batch([part], tables, BLOCK, CPU), cache)) for part in parts])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from family_models import FAMILIES, save
-from small_models import cache_shape, random_prompts
+from small_models import cache_shape, in_groups, random_prompts
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.distributed.group import Group
@@ -76,10 +76,10 @@ def scores(decoder: Decoder, prompt: list[int]) -> torch.Tensor:
     spec = decoder.spec
     decoder.reach(BLOCK * BLOCKS)
     cache = torch.full(cache_shape(spec, BLOCKS, BLOCK), torch.nan)
-    table = torch.arange(BLOCKS, dtype=torch.int32).numpy()[None]
+    tables = in_groups(spec, torch.arange(BLOCKS, dtype=torch.int32).numpy()[None], BLOCKS)
     found, cuts = [], (0, 17, len(prompt) - 1, len(prompt))
     for first, last in itertools.pairwise(cuts):
-        batch = build_batch([Slice(0, first, prompt[first:last])], table, BLOCK, CPU)
+        batch = build_batch([Slice(0, first, prompt[first:last])], tables, BLOCK, CPU)
         found.append(decoder.logits(decoder.forward(batch, cache)))
     return torch.cat(found)
 

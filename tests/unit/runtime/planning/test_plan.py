@@ -8,6 +8,7 @@ import torch
 import typer.testing
 from hypothesis import given
 from hypothesis import strategies as st
+from sequences import make_scheduler, make_sequence, run_step
 
 from octavo_runtime.cli.app import app
 from octavo_runtime.config.engine import EngineConfig
@@ -41,6 +42,14 @@ TINY = {
     "num_attention_heads": 4,
     "max_position_embeddings": 128,
     "rms_norm_eps": 1e-5,
+}
+WINDOWED = TINY | {
+    "architectures": ["Gemma3ForCausalLM"],
+    "num_hidden_layers": 13,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 1024,
+    "sliding_window": 40,
 }
 
 
@@ -225,8 +234,9 @@ def test_cpu_cache_is_a_gibibyte_or_a_quarter_of_what_is_left():
         {"kv_cache_memory": "2Mi", "max_model_len": 64, "swap_space": "1Mi"},
     ],
 )
-def test_engine_settles_on_what_is_planned(tmp_path, fields):
-    (tmp_path / "config.json").write_text(json.dumps(TINY))
+@pytest.mark.parametrize("windows", [False, True])
+def test_engine_settles_on_what_is_planned(tmp_path, fields, windows):
+    (tmp_path / "config.json").write_text(json.dumps(WINDOWED if windows else TINY))
     asked = EngineConfig(model=str(tmp_path), device="cpu", load_format="dummy", **fields)
     ready = cpu_executor(asked, locate(str(tmp_path))).ready
     planned = plan_memory(find_spec(str(tmp_path)), asked, 64 * 2**20 + plan.CPU_PROCESS_BYTES, "cpu")
@@ -235,6 +245,24 @@ def test_engine_settles_on_what_is_planned(tmp_path, fields):
     assert ready.num_host_blocks == plan.num_blocks(find_spec(str(tmp_path)), asked, swap)
     if asked.swap_space is not None:
         assert ready.num_host_blocks == planned.num_host_blocks
+
+
+def test_layers_with_a_window_hold_what_is_planned():
+    """As many sequences as are planned run side by side, and take the blocks that they should."""
+    model = find_spec("google/gemma-3-12b-it")
+    asked = config(kv_cache_memory="4Gi", max_num_batched_tokens=1024, max_num_seqs=64)
+    planned = plan_memory(model, asked, 80 * GIB)
+    length = 3000
+    count = planned.num_sequences(length)
+    assert count > 2 * (planned.num_tokens // length)
+    scheduler = make_scheduler(blocks=planned.num_blocks, block_size=16, seqs=64, budget=1024, windows=planned.windows)
+    for arrival in range(count):
+        scheduler.add(make_sequence(arrival, length - 5 * count, max_tokens=1000))
+    while scheduler.waiting or scheduler.running[0].known < length:
+        run_step(scheduler)
+    assert scheduler.preemptions.total == 0
+    held = sum(len(table.blocks) for table in scheduler.running[0].tables)
+    assert held * planned.block_bytes == pytest.approx(planned.sequence_bytes(length), rel=0.02)
 
 
 def test_the_engine_refuses_a_cache_beyond_what_is_free_as_planned(tmp_path, monkeypatch):

@@ -40,7 +40,7 @@ def load(folder: Path, dtype: torch.dtype) -> Decoder:
 def scores(decoder: Decoder, dtype: torch.dtype) -> torch.Tensor:
     """Of each token of PROMPT: all but the last as a prompt, the last as a decode."""
     cache = torch.zeros(SHAPE.num_hidden_layers, 2, 2, 16, SHAPE.num_key_value_heads, SHAPE.head_dim, dtype=dtype)
-    table = np.array([[0, 1]], dtype=np.int32)
+    table = np.array([[[0, 1]]], dtype=np.int32)
     found = [
         decoder.forward(build_batch([Slice(0, start, tokens)], table, 16, CPU), cache)
         for start, tokens in ((0, PROMPT[:-1]), (len(PROMPT) - 1, PROMPT[-1:]))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from family_models import FAMILIES, save
-from small_models import cache_shape
+from small_models import cache_shape, in_groups
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.loading.checkpoint import load_model
@@ -44,6 +44,6 @@ def test_scores_are_the_decoders(family, tmp_path):
     whole = load_model(EngineConfig(model=str(tmp_path)), locate(str(tmp_path)), CPU, torch.float32)
     whole.reach(64)
     cache = torch.zeros(cache_shape(whole.spec, 4, 16))
-    batch = build_batch([Slice(0, 0, text)], np.arange(4, dtype=np.int32)[None], 16, CPU)
+    batch = build_batch([Slice(0, 0, text)], in_groups(whole.spec, np.arange(4, dtype=np.int32)[None], 4), 16, CPU)
     expected = whole.logits(whole.forward(batch, cache)).log_softmax(-1)
     torch.testing.assert_close(scores(ends, stream), expected, rtol=1e-4, atol=1e-4)

@@ -12,6 +12,7 @@ from latent_models import LATENT_FAMILIES
 from small_models import SHAPES, make_engine, random_prompts, run, save, tokens_of
 
 from octavo_runtime.engine.engine import Engine
+from octavo_runtime.planning.known_models import find_spec
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.worker.decode_graphs import DecodeGraphs, padded_size
 from octavo_runtime.worker.graph_arena import reserve
@@ -54,8 +55,8 @@ def with_graphs(engine: Engine) -> Engine:
     one = runner(engine)
     tables = one._rows.block_tables
     cache = one._kv_cache.device
-    arena = reserve(one._decoder.spec, cache, padded_size(len(tables)), 0)
-    one._graphs = DecodeGraphs(one._decoder, cache, one._sampler.hashes, *tables.shape, arena)
+    arena = reserve(one._decoder.spec, cache, padded_size(tables.shape[1]), 0)
+    one._graphs = DecodeGraphs(one._decoder, cache, one._sampler.hashes, *tables.shape[1:], arena)
     return engine
 
 
@@ -165,12 +166,13 @@ def test_a_table_longer_than_the_step_is_written_before_it():
     """More entries than the step has sequences, one of them changed twice."""
     from octavo_runtime.protocol.step import TableUpdate
 
+    windowed = replace(find_spec("SmolLM2-135M"), window=16, windowed_layers=frozenset({1}))
     kv_cache = torch.zeros(1, 2, 8, 16, 1, 16)
-    graphs = DecodeGraphs(SimpleNamespace(), kv_cache, torch.zeros(3, dtype=torch.int32), 2, 6, None)
+    graphs = DecodeGraphs(SimpleNamespace(spec=windowed), kv_cache, torch.zeros(3, dtype=torch.int32), 2, 6, None)
     graphs.note([TableUpdate(1, 0, [4, 5, 6]), TableUpdate(1, 2, [7, 3])])
     entries, blocks = graphs._take_changes(2)
     assert (len(entries), len(blocks)) == (0, 0)
-    assert graphs._tables[1].tolist() == [4, 5, 7, 3, 0, 0]
-    graphs.note([TableUpdate(0, 1, [2]), TableUpdate(0, 1, [6])])
+    assert graphs._tables[0, 1].tolist() == [4, 5, 7, 3, 0, 0]
+    graphs.note([TableUpdate(0, 1, [2]), TableUpdate(0, 1, [6]), TableUpdate(1, 4, [9], group=1)])
     entries, blocks = graphs._take_changes(2)
-    assert (entries.tolist(), blocks.tolist()) == ([1], [6])
+    assert (entries.tolist(), blocks.tolist()) == ([1, (3 + 1) * 6 + 4], [6, 9])

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from small_models import SHAPES, cache_shape, make_engine, random_prompts, run, save, tokens_of
+from small_models import SHAPES, cache_shape, in_groups, make_engine, random_prompts, run, save, tokens_of
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.alibi import alibi_slopes
@@ -116,6 +116,7 @@ def pieces_of(decoder: Decoder, cache: torch.Tensor, most: int) -> TokenGraphs:
 def compare(decoder: Decoder, work: list[tuple[int, int]]) -> None:
     count = sum(tokens for _, tokens in work)
     tables = np.random.default_rng(2).permutation(len(work) * BLOCKS).astype(np.int32).reshape(len(work), BLOCKS)
+    tables = in_groups(decoder.spec, tables, len(work) * BLOCKS)
     slices = [Slice(row, start, [(7 * row + 5 * one) % 300 for one in range(n)]) for row, (start, n) in enumerate(work)]
     cache = random_cache(decoder, len(work))
     expected_cache, device = cache.clone(), cache.device
@@ -136,7 +137,7 @@ def compare(decoder: Decoder, work: list[tuple[int, int]]) -> None:
     torch.testing.assert_close(cache, expected_cache, rtol=0, atol=largest)
     written = (expected_cache != random_cache(decoder, len(work))).any(dim=(0, 1, 4, 5))
     unchanged = (cache == expected_cache).all(dim=(0, 1, 4, 5))
-    assert int(written.sum()) == count
+    assert int(written.sum()) == count * len(tables)
     assert bool((written | unchanged).all())
 
 
@@ -156,7 +157,7 @@ def test_all_families_in_all_types(spec, dtype, device):
 @pytest.mark.parametrize("device", DEVICES)
 def test_one_size_after_another_in_the_same_memory(device):
     decoder = random_decoder(PLAIN, device, torch.float32)
-    tables = np.arange(BLOCKS, dtype=np.int32).reshape(1, BLOCKS)
+    tables = np.arange(BLOCKS, dtype=np.int32).reshape(1, 1, BLOCKS)
     cache = random_cache(decoder, 1)
     plain_cache = cache.clone()
     with torch.inference_mode():
@@ -171,12 +172,12 @@ def test_one_size_after_another_in_the_same_memory(device):
 
 
 def test_a_token_that_only_the_device_knows_is_in_its_place():
-    tables = np.arange(3 * BLOCKS, dtype=np.int32).reshape(3, BLOCKS)
+    tables = np.arange(3 * BLOCKS, dtype=np.int32).reshape(1, 3, BLOCKS)
     slices = [Slice(0, 0, [5, 6, 7]), Slice(1, 9, [UNKNOWN]), Slice(2, 30, [UNKNOWN])]
     newest = torch.tensor([-7, 41, 42, -7])
     batch = build_batch(slices, tables, BLOCK, torch.device("cpu"), newest, 16)
     assert batch.token_ids.tolist() == [42, 41, 5, 6, 7] + [0] * 11
-    assert batch.slots[5:].tolist() == [-1] * 11
+    assert batch.slots[0, 5:].tolist() == [-1] * 11
 
 
 def test_sizes_that_serve_many_steps_are_captured_first():
@@ -235,8 +236,8 @@ def with_pieces(engine):
     """The engine as a GPU's is, all sizes captured."""
     runner = engine._executor
     cache, tables, budget = runner._kv_cache.device, runner._rows.block_tables, runner.max_num_batched_tokens
-    arena = reserve(runner.spec, cache, padded_size(len(tables)), padded_tokens(budget))
-    runner._graphs = DecodeGraphs(runner._decoder, cache, runner._sampler.hashes, *tables.shape, arena)
+    arena = reserve(runner.spec, cache, padded_size(tables.shape[1]), padded_tokens(budget))
+    runner._graphs = DecodeGraphs(runner._decoder, cache, runner._sampler.hashes, *tables.shape[1:], arena)
     runner._token_graphs = TokenGraphs(runner._decoder, cache, arena, budget)
     while engine.prepare_some():
         pass

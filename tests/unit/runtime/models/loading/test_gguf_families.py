@@ -6,7 +6,7 @@ import pytest
 import torch
 from family_models import FAMILIES, random
 from gguf_families import write_converted
-from small_models import random_prompts
+from small_models import cache_shape, in_groups, random_prompts
 from transformers import GptOssConfig
 
 from octavo_kernels.experts import PackedWeights
@@ -43,8 +43,8 @@ def scores(path, prompt: list[int]) -> torch.Tensor:
     """Of all positions, the prompt in two steps."""
     ours = load_model(EngineConfig(model=str(path), max_model_len=256), locate(str(path)), CPU, torch.float32)
     ours.reach(BLOCK * BLOCKS)
-    shape = ours.spec.num_layers, 2, BLOCKS, BLOCK, ours.spec.num_kv_heads, ours.spec.head_dim
-    cache, tables = torch.zeros(shape), np.arange(BLOCKS, dtype=np.int32).reshape(1, BLOCKS)
+    cache = torch.zeros(cache_shape(ours.spec, BLOCKS, BLOCK))
+    tables = in_groups(ours.spec, np.arange(BLOCKS, dtype=np.int32)[None], BLOCKS)
     parts = [Slice(0, 0, prompt[:50]), Slice(0, 50, prompt[50:])]
     return torch.cat([ours.logits(ours.forward(build_batch([part], tables, BLOCK, CPU), cache)) for part in parts])
 
