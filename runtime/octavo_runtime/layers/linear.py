@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import linear, pad
 
 from octavo_kernels.grouped_linear import GroupedWeights, fp8_linear, grouped_linear, multiplies_fp8, pack_halves
-from octavo_kernels.quantized_linear import TILE, PackedGroups, pack, quantized_linear
+from octavo_kernels.quantized_linear import PackedGroups, pack, side_by_side
 from octavo_kernels.skinny_linear import MOST_ROWS, fits, skinny_linear
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
 from octavo_runtime.quantization.quantized_matrix import Quantized, QuantizedRows
@@ -96,13 +96,7 @@ class PackedLinear:
         return sum(part.data.nbytes for part in self.parts) + sum(map(_bytes, self.biases))
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        columns, last = sum(part.out_features for part in self.parts), self.parts[-1].out_features
-        y = x.new_empty(x.shape[0], columns - last + -(-last // TILE) * TILE)
-        first = 0
-        for part, bias in zip(self.parts, self.biases, strict=True):  # in order: each may write into the next one's
-            quantized_linear(x, part, bias, y[:, first:])
-            first += part.out_features
-        y = y[:, :columns]
+        y = side_by_side(x, self.parts, self.biases)
         return y if out is None else out.copy_(y)
 
 
