@@ -14,6 +14,7 @@ from octavo_kernels.experts import GroupedExperts, Weights
 from octavo_kernels.experts.reference import dequantize
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.experts import Experts
+from octavo_runtime.layers.linear import prepacks
 from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.config_json import spec_from_config
 from octavo_runtime.models.loading.experts import build_experts
@@ -48,7 +49,10 @@ def test_experts_of_a_file_stay_in_groups(kind: str, tmp_path) -> None:
     found = find_model(str(path))
     planned = plan_memory(found.spec, EngineConfig(model="m"), 2**34, "cpu", found.packed_bytes)
     assert found.packed_bytes < 0
-    assert ours.num_bytes == planned.weight_bytes
+    if prepacks(torch.bfloat16):
+        assert ours.num_bytes == planned.weight_bytes
+    else:  # the CPU keeps the other weights packed alone too
+        assert ours.num_bytes < planned.weight_bytes
 
 
 @pytest.mark.parametrize("kinds", [("Q4_K", "Q4_K", "Q6_K"), ("Q3_K", "Q8_0", "Q2_K"), ("IQ4_XS", "F32", "Q5_K")])
