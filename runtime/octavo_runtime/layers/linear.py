@@ -16,7 +16,7 @@ from octavo_runtime.quantization.quantized_matrix import Quantized, QuantizedRow
 StoredWeight = Tensor | Quantized | GroupedMatrix  # [out, in]
 
 # Up to this many rows a product on a CPU waits for its weights to come from memory, where fewer bits come faster; above
-# it their unpacking, which is done anew for every two rows, takes longer: docs/adr/0003.
+# it their unpacking, which is done anew for every few rows, takes longer: docs/adr/0003.
 FEW_ROWS = 16
 # From this many rows on, a CPU without products of bfloat16 is faster with a float32 copy of the weight, made at each
 # call: docs/adr/0003.
