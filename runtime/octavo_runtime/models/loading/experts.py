@@ -62,6 +62,7 @@ def build_experts(
         stacked = torch.empty(num_experts, *shape, device=device, dtype=dtype)
         for part, stored in parts:
             copy(stored, part, stacked)
+            del stored  # before the next is read
         return stacked
 
     def copy(stored: StoredTensor, part: _Part, stacked: Tensor) -> None:
