@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from octavo_kernels.quantized_linear import PackedGroups
+
 
 @dataclass(frozen=True)
 class PackedWeights:
@@ -24,6 +26,18 @@ class PackedWeights:
 
 
 @dataclass(frozen=True)
+class GroupedExperts:
+    """The projections of all experts in groups that share a scale, which CPUs alone compute with: of each expert the
+    parts of its rows, one under another where they are of several formats."""
+
+    parts: tuple[tuple[PackedGroups, ...], ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.data.nbytes for parts in self.parts for part in parts)
+
+
+@dataclass(frozen=True)
 class Biases:
     """gate_up: [experts, 2 * inner]; down: [experts, hidden]; contiguous, of the hidden states' dtype."""
 
@@ -31,7 +45,7 @@ class Biases:
     down: Tensor
 
 
-Weights = Tensor | PackedWeights
+Weights = Tensor | PackedWeights | GroupedExperts
 
 
 def experts(

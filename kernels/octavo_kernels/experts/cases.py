@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from octavo_kernels.comparison import largest_error
-from octavo_kernels.experts import Biases, PackedWeights, reference
+from octavo_kernels.experts import Biases, GroupedExperts, PackedWeights, Weights, reference
+from octavo_kernels.quantized_linear import GROUP, PackedGroups, pack
+from octavo_kernels.quantized_linear.formats import EIGHT_BITS, Format
 
 # 16-bit: a form may round the inner state and the result of each expert. Results are about as large as 1.
 TOLERANCES = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
@@ -17,7 +19,8 @@ TOLERANCES = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
 @dataclass(frozen=True)
 class Case:
-    """choice: of a token's experts: as many tokens for each, the same for all tokens, or at random."""
+    """choice: of a token's experts: as many tokens for each, the same for all tokens, or at random. kept: how the
+    weights are."""
 
     name: str
     tokens: int
@@ -27,7 +30,7 @@ class Case:
     top_k: int
     choice: Literal["balanced", "same", "random"] = "random"
     limit: float | None = None  # with biases
-    packed: bool = False
+    kept: Literal["plain", "mxfp4", "groups"] = "plain"
 
 
 TINY_CASES = (
@@ -35,8 +38,8 @@ TINY_CASES = (
     Case("balanced", 8, 64, 32, 4, 2, "balanced"),
     Case("all to the same", 40, 48, 24, 5, 2, "same"),
     Case("clamped, with biases", 9, 48, 40, 4, 2, limit=1.5),
-    Case("packed", 20, 96, 64, 5, 2, packed=True),
-    Case("packed, clamped, with biases", 3, 160, 32, 5, 3, limit=1.5, packed=True),
+    Case("packed", 20, 96, 64, 5, 2, kept="mxfp4"),
+    Case("packed, clamped, with biases", 3, 160, 32, 5, 3, limit=1.5, kept="mxfp4"),
 )
 CASES = (
     *TINY_CASES,
@@ -46,8 +49,15 @@ CASES = (
     Case("smollm2", 17, 576, 192, 60, 4),
     Case("8B shape", 256, 2048, 768, 8, 4),
     Case("8B shape, one token", 1, 2048, 768, 16, 8),
-    Case("8B shape, packed", 40, 768, 768, 8, 4, limit=7.0, packed=True),
+    Case("8B shape, packed", 40, 768, 768, 8, 4, limit=7.0, kept="mxfp4"),
     Case("no token", 0, 64, 32, 4, 2),
+)
+# Of what CPUs alone compute with, where states are of 16 bits.
+GROUPED_CASES = (
+    Case("groups", 20, 96, 64, 5, 2, kept="groups"),
+    Case("groups, clamped, with biases", 9, 64, 96, 4, 3, limit=1.5, kept="groups"),
+    Case("groups, all to one", 130, 160, 32, 3, 1, "same", kept="groups"),
+    Case("groups, no token", 0, 64, 32, 4, 2, kept="groups"),
 )
 
 
@@ -63,13 +73,33 @@ def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: s
     hidden = random(case.tokens, case.hidden) * case.hidden**0.5
     plain = random(case.experts, 2 * case.inner, case.hidden), random(case.experts, case.hidden, case.inner)
     biases = Biases(random(case.experts, 2 * case.inner), random(case.experts, case.hidden)) if case.limit else None
-    gate_up, down = ((_packed(each, generator) if case.packed else each) for each in plain)
+    gate_up, down = (_kept(each, case, generator) for each in plain)
     weights = torch.rand(case.tokens, case.top_k, generator=generator).to(device)
     out = torch.full((case.tokens, case.hidden), torch.nan, dtype=dtype, device=device)
     ids = _ids(case, generator).to(device)
     form(hidden, gate_up, down, ids, weights, out, biases, case.limit)
     expected = reference.experts(hidden, gate_up, down, ids, weights, None, biases, case.limit)
     return largest_error(out, expected)
+
+
+def _kept(weight: Tensor, case: Case, generator: torch.Generator) -> Weights:
+    if case.kept == "mxfp4":
+        return _packed(weight, generator)
+    if case.kept == "plain":
+        return weight
+    # The halves of an expert are of several formats.
+    halves = (expert.chunk(2) for expert in weight)
+    return GroupedExperts(tuple((_in_groups(first, 4), _in_groups(last, 8)) for first, last in halves))
+
+
+def _in_groups(weight: Tensor, bits: int) -> PackedGroups:
+    most = 2 ** (bits - 1) - 1
+    grouped = weight.float().unflatten(1, (-1, GROUP))
+    scales = (grouped.abs().amax(dim=-1) / most).half().float()
+    values = (grouped / scales.unsqueeze(-1)).round().clamp(-most, most).flatten(1)
+    if bits == 8:
+        return pack(values.to(torch.int8), scales, None, EIGHT_BITS)
+    return pack((values + most + 1).to(torch.uint8), scales, None, Format(bits, offset=most + 1))
 
 
 def _packed(like: Tensor, generator: torch.Generator) -> PackedWeights:

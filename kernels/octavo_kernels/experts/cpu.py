@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from octavo_kernels.experts import Biases, PackedWeights, Weights
+from octavo_kernels.experts import Biases, GroupedExperts, PackedWeights, Weights
 from octavo_kernels.experts.reference import activate, dequantize
 from octavo_kernels.gate_mul.cpu import gate_mul
+from octavo_kernels.quantized_linear import side_by_side
 from octavo_kernels.wide_linear.cpu import wide_linear
 
 # Up to this many rows a 16-bit weight is read once as it is and summed in float32; above, a float32 copy of it is made.
@@ -26,9 +27,8 @@ def experts(
     limit: float | None = None,
 ) -> Tensor:
     """See `octavo_kernels.experts`. 16-bit types are rounded once, in the end."""
-    num_experts = len(gate_up if isinstance(gate_up, Tensor) else gate_up.blocks)
     order = ids.flatten().argsort(stable=True)
-    counts = torch.bincount(ids.flatten(), minlength=num_experts).tolist()
+    counts = torch.bincount(ids.flatten(), minlength=_count(gate_up)).tolist()
     total = torch.zeros(hidden.shape)
     for expert, pairs in enumerate(order.split(counts)):
         if len(pairs):
@@ -40,9 +40,17 @@ def experts(
     return total.to(hidden.dtype) if out is None else out.copy_(total)
 
 
+def _count(weights: Weights) -> int:
+    if isinstance(weights, GroupedExperts):
+        return len(weights.parts)
+    return len(weights if isinstance(weights, Tensor) else weights.blocks)
+
+
 def _product(x: Tensor, weights: Weights, expert: int, biases: Tensor | None) -> Tensor:
     """x @ weight.T and the bias of one expert, in float32."""
-    if isinstance(weights, PackedWeights):
+    if isinstance(weights, GroupedExperts):
+        product = side_by_side(x, weights.parts[expert])
+    elif isinstance(weights, PackedWeights):
         parts = zip(
             weights.blocks[expert].split(UNPACKED_ROWS), weights.scales[expert].split(UNPACKED_ROWS), strict=True
         )

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from octavo_kernels.experts import Biases, Weights
+from octavo_kernels.experts import Biases, GroupedExperts, Weights
+from octavo_kernels.quantized_linear.reference import unpack
 
 # Of each half of a byte.
 NUMBERS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
@@ -47,6 +48,8 @@ def dequantize(weight: Weights) -> Tensor:
     """[..., out, in] float32."""
     if isinstance(weight, Tensor):
         return weight.float()
+    if isinstance(weight, GroupedExperts):
+        return torch.stack([torch.cat([unpack(part) for part in parts]) for parts in weight.parts])
     numbers = torch.tensor(NUMBERS, device=weight.blocks.device)
     halves = torch.stack((weight.blocks & 15, weight.blocks >> 4), dim=-1).flatten(-2)
     grouped: Tensor = numbers[halves.long()].unflatten(-1, (-1, 32))

@@ -345,4 +345,5 @@ def _tile(pairs: int, num_experts: int, dtype: torch.dtype) -> Tile:
 def _stacked(weights: Weights, biases: Tensor | None) -> Stacked:
     if isinstance(weights, PackedWeights):
         return Stacked(weights.blocks, weights.scales, biases)
+    assert isinstance(weights, Tensor)
     return Stacked(weights, None, biases)

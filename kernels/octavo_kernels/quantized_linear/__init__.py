@@ -4,6 +4,7 @@
 For few rows, which wait for the weights to come from memory, and for CPUs alone, so without the other ops' Triton
 form."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -89,6 +90,18 @@ def quantized_linear(x: Tensor, weight: PackedGroups, bias: Tensor | None = None
     from octavo_kernels.quantized_linear import cpu
 
     return cpu.quantized_linear(x, weight, bias, out)
+
+
+def side_by_side(x: Tensor, weights: Sequence[PackedGroups], biases: Sequence[Tensor | None] | None = None) -> Tensor:
+    """quantized_linear's products of x [rows, in] by several weights [out, in], whatever their formats: [rows, sum of
+    out]. biases: one or none for each weight; None: none at all."""
+    columns, last = sum(weight.out_features for weight in weights), weights[-1].out_features
+    products = x.new_empty(x.shape[0], columns - last + -(-last // TILE) * TILE)
+    first = 0
+    for index, weight in enumerate(weights):  # in order: each may write into the next one's
+        quantized_linear(x, weight, None if biases is None else biases[index], products[:, first:])
+        first += weight.out_features
+    return products[:, :columns]
 
 
 def unpacked_rows(weight: PackedGroups, rows: Tensor) -> Tensor:

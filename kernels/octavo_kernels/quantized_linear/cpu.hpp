@@ -82,34 +82,43 @@ struct Quantized {
     }
 };
 
-// The values of two columns of a tile, as pairs of them; `part` of them are LANES rows. upper: see Layout.
-template <class L>
-inline void load_values(const uint8_t* at, const Meaning& meaning, pairs* values) {
-    constexpr int VECTORS = TILE / LANES;
+// Some rows of a tile, LANES of them a vector: HALF vectors from `first` on of the tile's first half, which lie in the low
+// halves of bytes, and those behind them in its second half.
+template <int HALF>
+struct Part {
+    static constexpr int VECTORS = 2 * HALF;
+    int first;
+
+    int row(int vector) const { return (first + vector % HALF) * LANES + vector / HALF * (TILE / 2); }
+};
+
+// The values of two columns of a part of a tile, as pairs of them.
+template <class L, int HALF>
+inline void load_values(const uint8_t* at, const Meaning& meaning, Part<HALF> part, pairs* values) {
     if constexpr (L::BITS == 8) {
-        for (int part = 0; part < VECTORS; part++) values[part] = load_byte_pairs(at + part * 2 * LANES);
+        for (int each = 0; each < 2 * HALF; each++) values[each] = load_byte_pairs(at + part.row(each) * 2);
     } else if constexpr (L::LOOKED_UP) {
-        for (int part = 0; part < VECTORS / 2; part++) {
-            const bytes both = load_raw<bytes>(at + part * 2 * LANES);
-            values[part] = looked_up(meaning.numbers, both & 15);
+        for (int each = 0; each < HALF; each++) {
+            const bytes both = load_raw<bytes>(at + part.row(each) * 2);
+            values[each] = looked_up(meaning.numbers, both & 15);
             // There are no shifts of bytes; what comes over from a neighbour is cut off.
             const bytes high = std::bit_cast<bytes>(std::bit_cast<shorts>(both) >> 4) & 15;
-            values[part + VECTORS / 2] = looked_up(meaning.numbers, high);
+            values[each + HALF] = looked_up(meaning.numbers, high);
         }
     } else {
-        for (int part = 0; part < VECTORS / 2; part++) {
-            const pairs both = load_unsigned_pairs(at + part * 2 * LANES);
-            values[part] = both & 15;
-            values[part + VECTORS / 2] = both >> 4;
+        for (int each = 0; each < HALF; each++) {
+            const pairs both = load_unsigned_pairs(at + part.row(each) * 2);
+            values[each] = both & 15;
+            values[each + HALF] = both >> 4;
         }
     }
 }
 
-// The product of ROWS rows of x, from `row` on, with one tile of the weight; `out`: where the first row's goes.
-template <class L, int ROWS>
-inline void multiply_tile(const uint8_t* tile, const Meaning& meaning, const Quantized& x, int64_t row, int64_t width,
-                          float* out, int64_t out_stride) {
-    constexpr int VECTORS = TILE / LANES;
+// The product of ROWS rows of x, from `row` on, with a part of one tile of the weight; `out`: where the first row's goes.
+template <class L, int ROWS, int HALF>
+inline void multiply_part(const uint8_t* tile, Part<HALF> part, const Meaning& meaning, const Quantized& x, int64_t row,
+                          int64_t width, float* out, int64_t out_stride) {
+    constexpr int VECTORS = 2 * HALF;
     const int64_t groups = width / L::GROUP;
     floats totals[ROWS][VECTORS] = {};
     const uint8_t* block = tile;
@@ -124,44 +133,57 @@ inline void multiply_tile(const uint8_t* tile, const Meaning& meaning, const Qua
                 const uint8_t* at = start + section * L::SECTION_BYTES;
                 pairs upper[VECTORS];
                 if constexpr (L::UPPER_BITS > 0)
-                    for (int part = 0; part < VECTORS; part++) upper[part] = load_unsigned_pairs(at + part * 2 * LANES);
+                    for (int each = 0; each < VECTORS; each++) upper[each] = load_unsigned_pairs(at + part.row(each) * 2);
 #pragma GCC unroll 8
                 for (int pair = 0; pair < L::PAIRS; pair++) {
                     pairs values[VECTORS];
-                    load_values<L>(at + L::UPPER_BYTES + pair * L::PAIR_BYTES, meaning, values);
-                    if constexpr (L::UPPER_BITS > 0)
-                        for (int part = 0; part < VECTORS; part++)
-                            values[part] |= (upper[part] << 4 >> pair * L::UPPER_BITS) & ((1 << L::BITS) - 16);
+                    load_values<L, HALF>(at + L::UPPER_BYTES + pair * L::PAIR_BYTES, meaning, part, values);
+                    if constexpr (L::UPPER_BITS > 0) {
+                        const int shift = 4 - pair * L::UPPER_BITS;
+                        for (int each = 0; each < VECTORS; each++)
+                            values[each] |= (shift > 0 ? upper[each] << shift : upper[each] >> -shift) &
+                                            ((1 << L::BITS) - 16);
+                    }
                     const int64_t column = group * L::GROUP + 2 * (section * L::PAIRS + pair);
                     for (int each = 0; each < ROWS; each++) {
                         const pairs elements = broadcast_pair(&x.numbers[(row + each) * width + column]);
-                        for (int part = 0; part < VECTORS; part++)
-                            dots[each][part] = add_dot(elements, values[part], dots[each][part]);
+                        for (int vector = 0; vector < VECTORS; vector++)
+                            dots[each][vector] = add_dot(elements, values[vector], dots[each][vector]);
                     }
                 }
             }
             const uint8_t* factors = start + L::VALUE_BYTES;
-            for (int part = 0; part < VECTORS; part++) {
-                const floats scale = L::factor(block, factors, 0, part * LANES);
+            for (int vector = 0; vector < VECTORS; vector++) {
+                const floats scale = L::factor(block, factors, 0, part.row(vector));
                 floats minimum{};
-                if constexpr (L::MINIMUM) minimum = L::factor(block, factors, 1, part * LANES);
+                if constexpr (L::MINIMUM) minimum = L::factor(block, factors, 1, part.row(vector));
                 if constexpr (L::BITS < 8 && !L::LOOKED_UP && !L::MINIMUM) minimum -= scale * meaning.offset;
                 for (int each = 0; each < ROWS; each++) {
                     const int64_t of_x = (row + each) * groups + group;
-                    totals[each][part] += scale * x.scales[of_x] * __builtin_convertvector(dots[each][part], floats);
-                    if constexpr (L::BITS < 8 && !L::LOOKED_UP) totals[each][part] += minimum * x.sums[of_x];
+                    totals[each][vector] += scale * x.scales[of_x] * __builtin_convertvector(dots[each][vector], floats);
+                    if constexpr (L::BITS < 8 && !L::LOOKED_UP) totals[each][vector] += minimum * x.sums[of_x];
                 }
             }
         }
     }
     for (int each = 0; each < ROWS; each++)
-        for (int part = 0; part < VECTORS; part++) store(out + each * out_stride + part * LANES, totals[each][part]);
+        for (int vector = 0; vector < VECTORS; vector++)
+            store(out + each * out_stride + part.row(vector), totals[each][vector]);
+}
+
+// The same with the whole tile, in parts whose sums find room in the CPU's registers: 8 of AVX2's 16.
+template <class L, int ROWS>
+inline void multiply_tile(const uint8_t* tile, const Meaning& meaning, const Quantized& x, int64_t row, int64_t width,
+                          float* out, int64_t out_stride) {
+    constexpr int ALL = TILE / LANES / 2, HALF = LANES == 8 && ROWS == 4 ? 1 : ALL;
+    for (int first = 0; first < ALL; first += HALF)
+        multiply_part<L, ROWS, HALF>(tile, Part<HALF>{first}, meaning, x, row, width, out, out_stride);
 }
 
 template <class L>
 void multiply_tiles(const uint8_t* weight, const Meaning& meaning, const float* x, int64_t rows, int64_t width,
                     int64_t tiles, float* out, int64_t out_stride, int64_t workers) {
-    constexpr int MOST = LANES == 16 ? 4 : 2;  // rows whose sums find room in the CPU's registers
+    constexpr int MOST = LANES >= 8 ? 4 : 2;  // rows for which a weight is unpacked once
     const Quantized quantized(x, rows, width, L::GROUP);
     const int64_t tile_bytes = width / L::COLUMNS * L::BLOCK_BYTES;
     in_parallel(tiles, workers, [&](int64_t tile) {

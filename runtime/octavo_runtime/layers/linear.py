@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import linear, pad
 
 from octavo_kernels.grouped_linear import GroupedWeights, fp8_linear, grouped_linear, multiplies_fp8, pack_halves
-from octavo_kernels.quantized_linear import TILE, PackedGroups, pack, quantized_linear
+from octavo_kernels.quantized_linear import PackedGroups, pack, side_by_side
 from octavo_kernels.skinny_linear import MOST_ROWS, fits, skinny_linear
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
 from octavo_runtime.quantization.quantized_matrix import Quantized, QuantizedRows
@@ -16,11 +16,13 @@ from octavo_runtime.quantization.quantized_matrix import Quantized, QuantizedRow
 StoredWeight = Tensor | Quantized | GroupedMatrix  # [out, in]
 
 # Up to this many rows a product on a CPU waits for its weights to come from memory, where fewer bits come faster; above
-# it their unpacking, which is done anew for every two rows, takes longer: docs/adr/0003.
+# it their unpacking, which is done anew for every few rows, takes longer: docs/adr/0003.
 FEW_ROWS = 16
 # From this many rows on, a CPU without products of bfloat16 is faster with a float32 copy of the weight, made at each
 # call: docs/adr/0003.
 MANY_ROWS = 96
+# From this many rows on, a CPU without products of 16 bits is faster with a float32 copy of the weight, likewise.
+WIDENED_ROWS = 32
 # Up to this many rows a GPU waits for the weights, whatever it multiplies them by.
 FP8_ROWS = 64
 
@@ -37,11 +39,13 @@ class Linear(Protocol):
 
 @dataclass(frozen=True)
 class DenseLinear:
-    """The weight as it is, [out, in]. streams: products of up to MOST_ROWS rows are skinny_linear's."""
+    """The weight as it is, [out, in]. streams: products of up to MOST_ROWS rows are skinny_linear's. widens: those of
+    WIDENED_ROWS and more are computed in float32."""
 
     weight: Tensor
     bias: Tensor | None = None
     streams: bool = False
+    widens: bool = False
 
     @property
     def num_bytes(self) -> int:
@@ -54,6 +58,10 @@ class DenseLinear:
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         if self.streams_for(x):
             return skinny_linear(x, self.weight, self.bias, out)
+        if self.widens and len(x) >= WIDENED_ROWS:
+            bias = None if self.bias is None else self.bias.float()
+            y = linear(x.float(), self.weight.float(), bias).to(x.dtype)
+            return y if out is None else out.copy_(y)
         if out is None:
             return linear(x, self.weight, self.bias)
         if self.bias is None:
@@ -85,8 +93,8 @@ class PrepackedLinear:
 
 @dataclass(frozen=True)
 class PackedLinear:
-    """A weight in groups as it is packed for few rows on a CPU, one part of its rows after another where they are of
-    several formats. Computes in float32; biases: [out] float32 of each part, or none."""
+    """A weight in groups as it is packed on a CPU, one part of its rows after another where they are of several
+    formats. Computes in float32, whatever x is of; biases: [out] float32 of each part, or none."""
 
     parts: tuple[PackedGroups, ...]
     biases: tuple[Tensor | None, ...]
@@ -96,13 +104,7 @@ class PackedLinear:
         return sum(part.data.nbytes for part in self.parts) + sum(map(_bytes, self.biases))
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        columns, last = sum(part.out_features for part in self.parts), self.parts[-1].out_features
-        y = x.new_empty(x.shape[0], columns - last + -(-last // TILE) * TILE)
-        first = 0
-        for part, bias in zip(self.parts, self.biases, strict=True):  # in order: each may write into the next one's
-            quantized_linear(x, part, bias, y[:, first:])
-            first += part.out_features
-        y = y[:, :columns]
+        y = side_by_side(x.float(), self.parts, self.biases).to(x.dtype)
         return y if out is None else out.copy_(y)
 
 
@@ -140,7 +142,10 @@ def padded_rows(rows: int) -> int:
 
 
 def build_linear(weight: StoredWeight, bias: Tensor | None, device: torch.device, dtype: torch.dtype) -> Linear:
-    """The projection of a stored weight [out, in] and its bias [out], computed in `dtype` on `device`."""
+    """The projection of a stored weight [out, in] and its bias [out], computed in `dtype` on `device`. A CPU without
+    products of `dtype` is faster with packed weights however many the rows, where they are stored in groups."""
+    if packs(device, dtype) and not prepacks(dtype) and (groups := in_groups(weight)) is not None:
+        return pack_linear(groups, bias)
     if bias is not None:
         bias = bias.to(device=device, dtype=dtype)
     if isinstance(weight, GroupedMatrix) and device.type == "cuda" and dtype != torch.float32:
@@ -149,9 +154,9 @@ def build_linear(weight: StoredWeight, bias: Tensor | None, device: torch.device
     if not isinstance(stored, Tensor):
         stored = stored.dequantize(dtype if device.type == "cpu" else torch.float32)
     placed = stored.to(device=device, dtype=dtype)
-    if device.type == "cpu" and _prepacks(dtype):
+    if device.type == "cpu" and prepacks(dtype):
         return PrepackedLinear(placed, bias)
-    return DenseLinear(placed, bias, streams=fits(placed))
+    return DenseLinear(placed, bias, streams=fits(placed), widens=device.type == "cpu" and dtype != torch.float32)
 
 
 def grouped(weight: GroupedMatrix, bias: Tensor | None, device: torch.device, dtype: torch.dtype) -> GroupedLinear:
@@ -206,9 +211,9 @@ def pack_linear(weight: Quantized, bias: Tensor | None = None) -> PackedLinear:
     return PackedLinear(packed, tuple(each.clone() for each in bias.float().split([part.shape[0] for part in parts])))
 
 
-def _prepacks(dtype: torch.dtype) -> bool:
-    """Whether this CPU computes with prepacked weights of a type; float32 keeps torch's own product, which the
-    exactness tests are about."""
+def prepacks(dtype: torch.dtype) -> bool:
+    """Whether this CPU computes with prepacked weights of a type, which it must have products of; float32 keeps torch's
+    own product, which the exactness tests are about."""
     if dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     if dtype == torch.float16:

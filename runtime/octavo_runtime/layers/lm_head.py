@@ -7,7 +7,16 @@ import torch
 from torch import Tensor
 
 from octavo_kernels.wide_linear import wide_linear
-from octavo_runtime.layers.linear import FEW_ROWS, Linear, StoredWeight, build_linear, in_groups, pack_linear, packs
+from octavo_runtime.layers.linear import (
+    FEW_ROWS,
+    Linear,
+    StoredWeight,
+    build_linear,
+    in_groups,
+    pack_linear,
+    packs,
+    prepacks,
+)
 
 # Up to this many rows a tied head of 16 bits is summed in float32.
 FEW_WIDE_ROWS = 4
@@ -56,10 +65,13 @@ def build_lm_head(
 ) -> Head:
     """The projection of a stored weight [vocab, hidden] and its bias [vocab], computed in `dtype` on `device`.
     embedding: the same weight where it lies already, if it is the embedding."""
+    groups = in_groups(stored) if packs(device, dtype) else None
+    if groups is not None and not prepacks(dtype):
+        return LMHead(pack_linear(groups, bias), torch.float32)
     linear = build_linear(stored if embedding is None else embedding, bias, device, dtype)
     if not packs(device, dtype):
         return linear
-    if (groups := in_groups(stored)) is not None:
+    if groups is not None:
         packed = pack_linear(groups, bias)
         return LMHead(linear, dtype, packed, FEW_ROWS, packed.num_bytes)
     if embedding is not None and bias is None:

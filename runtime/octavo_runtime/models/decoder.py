@@ -13,7 +13,7 @@ from octavo_runtime.layers.batch import Batch
 from octavo_runtime.layers.embedding import Embedding
 from octavo_runtime.layers.experts import Experts
 from octavo_runtime.layers.latent_attention import LatentAttention
-from octavo_runtime.layers.linear import FEW_ROWS, DenseLinear
+from octavo_runtime.layers.linear import FEW_ROWS, DenseLinear, Linear
 from octavo_runtime.layers.lm_head import Head
 from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.norm import Norm
@@ -45,6 +45,13 @@ class DecoderLayer:
         mlp_norm = None if self.mlp_norm is self.attention_norm else self.mlp_norm
         norms = self.attention_norm, self.attention_post_norm, mlp_norm, self.mlp_post_norm
         return self.attention.num_bytes + self.mlp.num_bytes + sum(norm.num_bytes for norm in norms if norm is not None)
+
+    @property
+    def linears(self) -> tuple[Linear, ...]:
+        """What a layer of an Attention and an MLP multiplies by; of others nothing."""
+        if not isinstance(self.attention, Attention) or not isinstance(self.mlp, MLP):
+            return ()
+        return self.attention.qkv, self.attention.output, self.mlp.gate_up, self.mlp.down
 
     def before_attention(
         self,
@@ -124,6 +131,10 @@ class Decoder:
         twice = 0
         if isinstance(head, DenseLinear) and _whole(head.weight) is _whole(self.embedding.weight):
             twice = head.weight.nbytes
+        if self.few_rows is not None:
+            shared = {id(linear) for layer in self.stack.layers for linear in layer.linears}
+            copies = (linear for layer in self.few_rows.layers for linear in layer.linears)
+            twice += sum(linear.num_bytes for linear in copies if id(linear) in shared)
         parts = self.embedding, head, self.stack, self.few_rows
         return self.text_head.num_bytes + sum(part.num_bytes for part in parts if part is not None) - twice
 

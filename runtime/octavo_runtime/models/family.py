@@ -1,6 +1,6 @@
 """A decoder family: what a config.json of one architecture means."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,8 +19,9 @@ class GGUFForm:
     Face names, where they are not Llama's. keys: further keys of the metadata, below the architecture's name, with the
     fields of a config.json that they fill. implied: such fields that the architecture stands for. must: further keys,
     with the values that the family computes with, which a file may say or not. turns_part: rope.dimension_count may be
-    less than a head. truncates: see YarnRope. has_experts: tells families of one architecture apart. complete: adds to
-    what the metadata say what the architecture means."""
+    less than a head. truncates: see YarnRope. is_latent: with latent attention. is_marked: whether the keys and
+    names of tensors are those of this family, where several share an architecture; None: of those that are left.
+    complete: adds to what the metadata say what the architecture means."""
 
     architecture: str
     interleaved: bool = False
@@ -32,7 +33,8 @@ class GGUFForm:
     must: Mapping[str, object] = field(default_factory=dict)
     turns_part: bool = False
     truncates: bool = True
-    has_experts: bool = False
+    is_latent: bool = False
+    is_marked: Callable[[Mapping[str, Any], Container[str]], bool] | None = None
     complete: Callable[[ModelSpec], ModelSpec] = lambda spec: spec
 
 

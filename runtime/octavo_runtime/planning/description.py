@@ -12,7 +12,8 @@ from octavo_runtime.models.spec import UnsupportedModel as UnsupportedModel  # f
 
 @dataclass(frozen=True)
 class FoundModel:
-    """packed_bytes: of the weights that a CPU keeps packed beside those of 16 bits."""
+    """packed_bytes: by how many bytes a CPU's weights are more than in 16 bits, for those that it keeps packed beside
+    them; or fewer, for experts that it keeps packed alone."""
 
     spec: ModelSpec
     packed_bytes: int

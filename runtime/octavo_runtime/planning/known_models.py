@@ -272,4 +272,4 @@ def _of_files(files: ModelFiles) -> FoundModel:
     parts = open_parts(files.gguf)
     spec = gguf_spec(parts)
     tensors = [tensor for part in parts for tensor in part.tensors]
-    return FoundModel(spec, packed_bytes(tensors, spec.num_layers if spec.consists_of_loops else 0))
+    return FoundModel(spec, packed_bytes(tensors, spec))

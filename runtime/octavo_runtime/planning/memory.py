@@ -106,8 +106,9 @@ def plan_memory(
     spec: ModelSpec, config: EngineConfig, device_memory: int, device: str = "cuda", packed_bytes: int = 0
 ) -> MemoryPlan:
     """What the engine would settle on with `device_memory` bytes of a "cuda" or "cpu" device, or of each of the devices
-    that share the model. packed_bytes: of the weights that a CPU keeps packed beside those of 16 bits. Raises
-    DoesNotFit where the configuration breaks a bound that is no question of memory."""
+    that share the model. packed_bytes: by how many a CPU's weights are more than in 16 bits, for those that it keeps
+    packed (see planning.description.FoundModel). Raises DoesNotFit where the configuration breaks a bound that is no
+    question of memory."""
     check_model_limit(config, spec.max_position)
     try:
         spec = as_served(spec, config)
@@ -286,7 +287,7 @@ def _packed_parameters(spec: ModelSpec) -> int:
 def weight_bytes(spec: ModelSpec, element_bytes: int, device: str = "cuda") -> int:
     """Bytes of the weights in memory, all of them in one type but for routers and sinks, which are of float32, and
     what a GPU keeps packed. On a CPU the output head in 16 bits is a tensor of its own even where it is tied to the
-    embedding; packed weights are kept beside these (see planning.packed_weights and quantized_weights)."""
+    embedding; packed weights come on top (see planning.packed_weights and quantized_weights)."""
     copied_head = device == "cpu" and element_bytes == 2 and spec.tie_embeddings and spec.encoder is None
     elements = parameter_count(spec) + copied_head * (spec.head_size or spec.vocab_size) * spec.word_size
     packed = _packed_parameters(spec)

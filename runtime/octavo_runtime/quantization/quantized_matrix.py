@@ -57,6 +57,19 @@ class QuantizedMatrix:
         factors = None if self.factors is None else Factors(self.factors.scales[order], of(self.factors.minimums))
         return QuantizedMatrix(self.values[order], self.scales[order], of(self.minimums), self.form, factors)
 
+    def split(self, count: int) -> "list[QuantizedMatrix]":
+        """So many matrices of as many rows each, in their order; they share this one's memory."""
+
+        def of(each: Tensor | None) -> Sequence[Tensor | None]:
+            return (None,) * count if each is None else each.chunk(count)
+
+        factors: Sequence[Factors | None] = (None,) * count
+        if self.factors is not None:
+            of_factors = zip(self.factors.scales.chunk(count), of(self.factors.minimums), strict=True)
+            factors = [Factors(scales, minimums) for scales, minimums in of_factors]
+        parts = zip(self.values.chunk(count), self.scales.chunk(count), of(self.minimums), factors, strict=True)
+        return [QuantizedMatrix(values, scales, minimums, self.form, own) for values, scales, minimums, own in parts]
+
     def _scaled(self, each: Tensor, factors: Tensor | None) -> Tensor:
         """[rows, groups, 1] float32."""
         wide = each.float()

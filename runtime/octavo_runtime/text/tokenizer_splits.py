@@ -21,16 +21,21 @@ def _tiktoken(digits: str, contraction: str = f"{_CONTRACTION}|") -> str:
     return rf"{contraction}[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}|{_SYMBOLS}|{_SPACE}"
 
 
+def _cased_words(contraction: str, less: str = "") -> str:
+    """Words that also end where a capital follows a small letter. less: characters that are in none."""
+    first, capital, small = r"[^\r\n\p{L}\p{N}]?", f"[{_CAPITAL}{less}]", f"[{_SMALL}{less}]"
+    return f"{first}{capital}*{small}+{contraction}|{first}{capital}+{small}*{contraction}"
+
+
 def _cased(digits: str, contraction: str = f"{_CONTRACTION}?") -> str:
-    """The shape that o200k made common: a word also ends where a capital follows a small letter."""
-    first = r"[^\r\n\p{L}\p{N}]?"
-    words = f"{first}[{_CAPITAL}]*[{_SMALL}]+{contraction}|{first}[{_CAPITAL}]+[{_SMALL}]*{contraction}"
-    return rf"{words}|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACE}"
+    """The shape that o200k made common."""
+    return rf"{_cased_words(contraction)}|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACE}"
 
 
 _DIGIT, _DIGITS, _THREE = r"\p{N}", r"\p{N}+", r"\p{N}{1,3}"
 _LLAMA3, _QWEN2 = _tiktoken(_THREE), _tiktoken(_DIGIT)
 _SENTENCE = r" ?[^(\s|.,!?…。，、।۔،)]+"
+_HAN_APART = _cased_words(f"{_CONTRACTION}?", r"&&[^\p{Han}]")
 _KANA_AND_HAN = r"[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
 _DEEPSEEK_HAN = r"[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
 # Letters that have two cases, less those that the authors of DeepSeek LLM left out.
@@ -138,6 +143,7 @@ SPLITS: dict[str, Split] = {
         "deepseek-coder",
     ),
     **_named(Split((_THREE, _KANA_AND_HAN, _DEEPSEEK_WORDS)), "deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"),
+    **_named(Split((rf"\p{{Han}}+|{_HAN_APART}|{_THREE}|{_SYMBOLS}|{_SPACE}",)), "kimi-k2"),
     **_named(
         Split((r"[\p{P}$+<=>^~|`]+", _GPT2, r"[0-9][0-9][0-9]")),
         "falcon",

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from octavo_kernels.experts import cpu
-from octavo_kernels.experts.cases import CASES, TINY_CASES, TOLERANCES, Case, error
+from octavo_kernels.experts.cases import CASES, GROUPED_CASES, TINY_CASES, TOLERANCES, Case, error
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 
@@ -12,6 +12,12 @@ DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @DTYPES
 def test_cpu(case: Case, dtype: torch.dtype) -> None:
+    assert error(cpu.experts, case, dtype, "cpu") <= TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("case", GROUPED_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_weights_in_groups(case: Case, dtype: torch.dtype) -> None:
     assert error(cpu.experts, case, dtype, "cpu") <= TOLERANCES[dtype]
 
 

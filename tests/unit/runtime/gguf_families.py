@@ -14,18 +14,28 @@ _ARCHITECTURES = {
     "llama": "llama", "mistral": "llama", "mixtral": "llama", "gemma3_text": "gemma3", "cohere": "command-r",
     "ernie4_5_moe": "ernie4_5-moe", "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "granitemoeshared": "granitemoe",
     "glm4_moe": "glm4moe", "hunyuan_v1_moe": "hunyuan-moe", "minimax_m2": "minimax-m2", "gpt_oss": "gpt-oss",
+    "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "glm4_moe_lite": "deepseek2", "youtu": "deepseek2",
+    "gpt_neox": "gptneox", "glm": "chatglm",
 }  # fmt: skip
-_PERMUTED = ("llama", "granite", "granitemoe", "smollm3")
-_LAYER_NORMED = ("command-r", "cohere2", "starcoder2", "stablelm", "bloom")
+_PERMUTED = ("llama", "granite", "granitemoe", "smollm3", "internlm2")
+_LAYER_NORMED = "command-r", "cohere2", "starcoder2", "stablelm", "falcon", "gptneox", "gpt2", "nemotron", "bloom"
 F32 = gguf.GGMLQuantizationType.F32
 
 
-def write_converted(path: Path, model: PreTrainedModel, kind: gguf.GGMLQuantizationType = F32) -> None:
-    """Writes the model. kind: of all matrices but routers; the model's own weights become what it holds."""
+def write_converted(
+    path: Path,
+    model: PreTrainedModel,
+    kind: gguf.GGMLQuantizationType = F32,
+    architecture: str | None = None,
+    splits_expansion: bool = True,
+) -> None:
+    """Writes the model. kind: of all matrices but routers; the model's own weights become what it holds. architecture:
+    another than the model's own, which computes the same. splits_expansion: of latent attention, as converters do since
+    they name sizes of their own for it."""
     config = model.config
-    architecture = _ARCHITECTURES.get(config.model_type, config.model_type)
+    architecture = architecture or _ARCHITECTURES.get(config.model_type, config.model_type)
     writer = gguf.GGUFWriter(path, architecture)
-    _write_shape(writer, config, architecture)
+    _write_shape(writer, config, architecture, splits_expansion)
     _write_rope(writer, config, architecture)
     _write_experts(writer, config, architecture)
     _write_multipliers(writer, config, architecture)
@@ -34,7 +44,7 @@ def write_converted(path: Path, model: PreTrainedModel, kind: gguf.GGMLQuantizat
     for name, tensor in _with_heads_together(model.state_dict()).items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
-        for own, values in _converted(name, tensor.detach().float().numpy(), config, architecture):
+        for own, values in _converted(name, tensor.detach().float().numpy(), config, architecture, splits_expansion):
             whole = np.ascontiguousarray(values)
             kept = kind if values.ndim > 1 and own.endswith(".weight") and "ffn_gate_inp" not in own else F32
             writer.add_tensor(own, gguf.quantize(whole, kept), raw_dtype=kept)
@@ -64,23 +74,50 @@ def _round(model: PreTrainedModel, kind: gguf.GGMLQuantizationType) -> None:
                 tensor.copy_(rounded.transpose(1, 2) if turned else rounded)
 
 
-def _write_shape(writer: gguf.GGUFWriter, config: Any, architecture: str) -> None:
+def _write_shape(writer: gguf.GGUFWriter, config: Any, architecture: str, splits_expansion: bool) -> None:
     writer.add_context_length(config.seq_length if architecture == "bloom" else config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_feed_forward_length(getattr(config, "intermediate_size", 4 * config.hidden_size))
     writer.add_block_count(config.num_hidden_layers)
     writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(getattr(config, "num_key_value_heads", config.num_attention_heads))
-    if getattr(config, "head_dim", None) and architecture != "command-r":
+    if architecture == "falcon":
+        grouped = config.num_kv_heads if config.new_decoder_architecture else config.num_attention_heads
+        writer.add_head_count_kv(1 if config.multi_query and not config.new_decoder_architecture else grouped)
+    elif architecture == "deepseek2":
+        writer.add_head_count_kv(1 if splits_expansion else config.num_attention_heads)
+    else:
+        writer.add_head_count_kv(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+    if architecture in ("deepseek2", "minicpm3"):
+        _write_latents(writer, config, architecture, splits_expansion)
+    elif getattr(config, "head_dim", None) and architecture not in ("command-r", "chatglm"):
         writer.add_key_length(config.head_dim)
         writer.add_value_length(config.head_dim)
     if architecture in _LAYER_NORMED:
-        names = ("norm_epsilon", "layer_norm_epsilon", "layer_norm_eps")
+        names = "norm_epsilon", "layer_norm_epsilon", "layer_norm_eps", "norm_eps"
         writer.add_layer_norm_eps(next(getattr(config, name) for name in names if hasattr(config, name)))
     else:
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     if getattr(config, "sliding_window", None) and architecture not in ("qwen2moe", "qwen3moe", "minimax-m2"):
         writer.add_sliding_window(config.sliding_window)
+
+
+def _write_latents(writer: gguf.GGUFWriter, config: Any, architecture: str, splits_expansion: bool) -> None:
+    head_dim = config.qk_nope_head_dim + config.qk_rope_head_dim
+    if config.q_lora_rank is not None:
+        writer.add_q_lora_rank(config.q_lora_rank)
+    writer.add_kv_lora_rank(config.kv_lora_rank)
+    if architecture == "minicpm3":
+        writer.add_key_length(head_dim)
+        return
+    writer.add_vocab_size(config.vocab_size)
+    if not splits_expansion:
+        writer.add_key_length(head_dim)
+        writer.add_value_length(config.v_head_dim)
+        return
+    writer.add_key_length(config.kv_lora_rank + config.qk_rope_head_dim)
+    writer.add_value_length(config.kv_lora_rank)
+    writer.add_key_length_mla(head_dim)
+    writer.add_value_length_mla(config.v_head_dim)
 
 
 def _write_rope(writer: gguf.GGUFWriter, config: Any, architecture: str) -> None:
@@ -93,7 +130,7 @@ def _write_rope(writer: gguf.GGUFWriter, config: Any, architecture: str) -> None
     if architecture == "gemma3" and local["rope_theta"] != 10000.0:
         writer.add_float32("gemma3.rope.freq_base_swa", local["rope_theta"])
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    turned = int(head_dim * rope.get("partial_rotary_factor", 1.0))
+    turned = getattr(config, "qk_rope_head_dim", None) or int(head_dim * rope.get("partial_rotary_factor", 1.0))
     writer.add_rope_dimension_count(turned)
     kind = rope["rope_type"]
     if kind in ("linear", "yarn"):
@@ -101,6 +138,8 @@ def _write_rope(writer: gguf.GGUFWriter, config: Any, architecture: str) -> None
         writer.add_rope_scaling_factor(rope["factor"])
     if kind == "yarn":
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        if rope.get("mscale_all_dim") is not None:
+            writer.add_rope_scaling_yarn_log_mul(0.1 * rope["mscale_all_dim"])
     if kind == "longrope":
         original = config.original_max_position_embeddings
         scale = config.max_position_embeddings / original
@@ -116,6 +155,10 @@ def _write_experts(writer: gguf.GGUFWriter, config: Any, architecture: str) -> N
 
     count = first("num_local_experts", "n_routed_experts", "moe_num_experts", "num_experts")
     if not count:
+        if architecture == "deepseek2":
+            writer.add_expert_feed_forward_length(config.intermediate_size)
+            writer.add_expert_shared_count(0)
+            writer.add_leading_dense_block_count(config.num_hidden_layers)
         return
     used = first("moe_k", "moe_topk", "num_experts_per_tok")
     writer.add_expert_count(count)
@@ -128,6 +171,17 @@ def _write_experts(writer: gguf.GGUFWriter, config: Any, architecture: str) -> N
         writer.add_expert_shared_feed_forward_length(config.shared_expert_intermediate_size)
     if architecture == "granitemoe" and getattr(config, "shared_intermediate_size", 0):
         writer.add_expert_shared_feed_forward_length(config.shared_intermediate_size)
+    if architecture == "deepseek2":
+        writer.add_expert_shared_count(config.n_shared_experts)
+        writer.add_expert_weights_scale(config.routed_scaling_factor)
+        writer.add_leading_dense_block_count(config.first_k_dense_replace)
+        if config.n_group:
+            writer.add_expert_group_count(config.n_group)
+            writer.add_expert_group_used_count(config.topk_group)
+        if config.norm_topk_prob:
+            writer.add_expert_weights_norm(True)
+        if config.model_type == "deepseek_v3":
+            writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
     if architecture == "glm4moe":
         writer.add_expert_shared_count(config.n_shared_experts)
         writer.add_expert_weights_scale(config.routed_scaling_factor)
@@ -155,11 +209,13 @@ def _write_multipliers(writer: gguf.GGUFWriter, config: Any, architecture: str) 
     if architecture == "gemma2":
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
-    if architecture == "stablelm":
+    if architecture in ("stablelm", "gptneox"):
         writer.add_parallel_residual(config.use_parallel_residual)
 
 
-def _converted(name: str, values: np.ndarray, config: Any, architecture: str) -> list[tuple[str, np.ndarray]]:
+def _converted(
+    name: str, values: np.ndarray, config: Any, architecture: str, splits_expansion: bool
+) -> list[tuple[str, np.ndarray]]:
     """Tensors of the file, of one of the model."""
     layer = f"blk.{name.split('.')[2]}." if name.startswith("model.layers.") else ""
     last = name.rsplit(".", 2)[-2:]
@@ -182,6 +238,23 @@ def _converted(name: str, values: np.ndarray, config: Any, architecture: str) ->
         return [(f"{layer}ffn_down_shexp.weight", values)]
     if "shared_expert_gate" in name:
         return [(f"{layer}ffn_gate_inp_shexp.weight", values.ravel())]
+    if name.endswith("kv_b_proj.weight") and architecture == "deepseek2" and splits_expansion:
+        both = values.reshape(config.num_attention_heads, -1, config.kv_lora_rank)
+        of_keys, of_values = np.split(both, [config.qk_nope_head_dim], axis=1)
+        return [(f"{layer}attn_k_b.weight", of_keys.swapaxes(1, 2)), (f"{layer}attn_v_b.weight", of_values)]
+    if "query_key_value" in name:
+        heads = config.num_attention_heads
+        head_dim = config.hidden_size // heads
+        if architecture == "gptneox" or not (config.new_decoder_architecture or config.multi_query):
+            kv_heads = heads
+        else:
+            kv_heads = config.num_kv_heads if config.new_decoder_architecture else 1
+        groups = values.reshape(kv_heads, heads // kv_heads + 2, head_dim, -1)
+        parts = groups[:, :-2], groups[:, -2], groups[:, -1]
+        flat = [part.reshape(-1, groups.shape[-1]) for part in parts]
+        values = np.concatenate(flat).reshape(values.shape)
+    if architecture == "gpt2" and name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
+        values = values.T
     if name.endswith("self_attn.sinks"):
         return [(f"{layer}attn_sinks.weight", values)]
     if architecture in _PERMUTED:
@@ -194,7 +267,7 @@ def _converted(name: str, values: np.ndarray, config: Any, architecture: str) ->
     if architecture == "bloom" and "query_key_value" in name:  # by heads in the model, by parts in the file
         by_heads = values.reshape(config.num_attention_heads, 3, -1, *values.shape[1:])
         values = by_heads.swapaxes(0, 1).reshape(values.shape)
-    if architecture in ("gemma2", "gemma3") and name.endswith("norm.weight"):
+    if architecture in ("gemma2", "gemma3", "nemotron") and name.endswith("norm.weight"):
         values = values + 1
     [key] = [key for key, found in gguf.MODEL_ARCH_NAMES.items() if found == architecture]
     own = gguf.get_tensor_name_map(key, config.num_hidden_layers).get_name(name, (".weight", ".bias"))

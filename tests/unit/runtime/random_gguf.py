@@ -1,4 +1,4 @@
-"""Random models of the families that GGUF files come of, and such files of them."""
+"""Random models of the families that GGUF files come of, such files of them, and random blocks of GGUF's types."""
 
 from collections.abc import Callable, Container, Mapping
 from typing import Any
@@ -19,6 +19,12 @@ _SMALL: dict[str, Any] = {
     "eos_token_id": 3,
 }
 CONFIG = LlamaConfig(**_SMALL)
+
+# Where in a block its factors of float16 lie: random bits would make some of them infinite.
+_FACTORS = {
+    "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,), "Q2_K": (80, 82), "Q3_K": (108,),
+    "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "IQ4_NL": (0,), "IQ4_XS": (0,), "MXFP4": (),
+}  # fmt: skip
 
 
 def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
@@ -90,3 +96,16 @@ def random_model(family: type[PreTrainedConfig] = LlamaConfig, **changes: Any) -
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
     return model
+
+
+def random_rows(kind: str, rows: int = 7, columns: int = 512) -> np.ndarray:
+    """[rows, bytes] of blocks."""
+    size, length = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+    random = np.random.default_rng(len(kind))
+    blocks = random.integers(0, 256, (rows * columns // size, length), dtype=np.uint8)
+    for at in _FACTORS[kind]:
+        factors = random.standard_normal((len(blocks), 1)).astype(np.float16)
+        blocks[:, at : at + 2] = factors.view(np.uint8)
+    if kind == "MXFP4":
+        blocks[:, 0] = random.integers(110, 140, len(blocks))
+    return blocks.reshape(rows, -1)

@@ -2,14 +2,15 @@
 neighbours; softmax routers, some of which choose groups of experts first, by the best one in each."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
+from typing import Any
 
 from octavo_runtime.layers.rope_scaling import YarnRope
 from octavo_runtime.layers.routing import Routing
 from octavo_runtime.models.config_fields import ConfigFields, shown
-from octavo_runtime.models.families import llama, qwen3_moe
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.families import glm4_moe, llama, qwen3_moe
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import LatentHeads, ModelSpec, UnsupportedModel
 from octavo_runtime.models.tensor_names import layer_prefix
 
@@ -93,6 +94,24 @@ def with_experts(
     )
 
 
+def has_corrections(keys: Mapping[str, Any], tensors: Container[str]) -> bool:
+    """Whether a GGUF file of the architecture has DeepSeek V3's router: some do not say so by a key."""
+    first = keys.get("leading_dense_block_count") or 0
+    return keys.get("expert_gating_func") == 2 or f"blk.{first}.exp_probs_b.bias" in tensors
+
+
+GGUF_ARCHITECTURE = "deepseek2"
+# What is so where a file does not say otherwise.
+GGUF_IMPLIED = {
+    "norm_topk_prob": False,
+    "routed_scaling_factor": 1.0,
+    "n_group": 1,
+    "topk_group": 1,
+    "n_shared_experts": 0,
+    "first_k_dense_replace": 0,
+    "num_nextn_predict_layers": 0,
+}
+
 FAMILY = Family(
     "DeepseekV2ForCausalLM",
     "deepseek_v2",
@@ -107,6 +126,15 @@ FAMILY = Family(
         "v_head_dim": 128,
     },
     spec,
+    gguf=GGUFForm(
+        GGUF_ARCHITECTURE,
+        keys=glm4_moe.GGUF_KEYS,
+        implied={**GGUF_IMPLIED, "topk_method": "group_limited_greedy"},
+        must={"expert_gating_func": 1},
+        turns_part=True,
+        is_latent=True,
+        is_marked=lambda keys, tensors: bool(keys.get("expert_count")) and not has_corrections(keys, tensors),
+    ),
     models="DeepSeek V2, V2-Lite, Coder V2",
     kind="latent",
     beside="experts: softmax, a scale, groups by their best expert (`topk_method`); dense first layers, shared experts",

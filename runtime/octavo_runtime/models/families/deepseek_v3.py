@@ -4,7 +4,7 @@ are corrected for the choice."""
 from octavo_runtime.layers.routing import Routing
 from octavo_runtime.models.config_fields import ConfigFields, shown
 from octavo_runtime.models.families import deepseek_v2, glm4_moe
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 
 
@@ -48,6 +48,15 @@ FAMILY = Family(
         "num_nextn_predict_layers": 1,
     },
     spec,
+    gguf=GGUFForm(
+        deepseek_v2.GGUF_ARCHITECTURE,
+        keys=glm4_moe.GGUF_KEYS,
+        implied=deepseek_v2.GGUF_IMPLIED,
+        must={"expert_gating_func": 2},
+        turns_part=True,
+        is_latent=True,
+        is_marked=deepseek_v2.has_corrections,
+    ),
     models="DeepSeek V3, V3.1, R1, Kimi K2, Moonlight",
     kind="latent",
     beside="experts as GLM 4.5; layers that predict a further token are left unread; published in FP8; their experts "

@@ -69,7 +69,6 @@ FAMILY = Family(
         },
         implied={"moe_num_shared_experts": 0},
         must={"expert_gating_func": 1},
-        has_experts=True,
     ),
     models="ERNIE 4.5 MoE",
     kind="experts",

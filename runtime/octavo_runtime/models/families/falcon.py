@@ -7,7 +7,7 @@ from octavo_runtime.layers.alibi import alibi_slopes
 from octavo_runtime.models.config_fields import ConfigFields
 from octavo_runtime.models.families import llama
 from octavo_runtime.models.families.gpt_neox import activation
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.tensor_names import TensorNames
 
@@ -59,6 +59,11 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
     )
 
 
+def _in_gguf(spec: ModelSpec) -> ModelSpec:
+    """Queries, keys and values stand behind one another there."""
+    return replace(spec, qkv_by_groups=False)
+
+
 FAMILY = Family(
     "FalconForCausalLM",
     "falcon",
@@ -73,6 +78,18 @@ FAMILY = Family(
     },
     spec,
     reads=frozenset({"alibi"}),
+    gguf=GGUFForm(
+        "falcon",
+        names={
+            "self_attention.dense": "attn_output",
+            "mlp.dense_h_to_4h": "ffn_up",
+            "mlp.dense_4h_to_h": "ffn_down",
+            "ln_mlp": "attn_norm",
+            "ln_attn": "attn_norm_2",
+        },
+        implied={"new_decoder_architecture": True},  # which can say the shape of the older ones too
+        complete=_in_gguf,
+    ),
     renamed={
         "num_kv_heads": "num_key_value_heads",
         "ffn_hidden_size": "inner_size",

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from octavo_runtime.models.config_fields import ConfigFields, partial_rotary
 from octavo_runtime.models.families import llama
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.tensor_names import TensorNames
 
@@ -38,6 +38,7 @@ FAMILY = Family(
     },
     spec,
     reads=frozenset({"partial_rotary_factor"}),
+    gguf=GGUFForm("chatglm", turns_part=True),
     models="GLM 4, 9B",
     kind="dense",
     beside="half of each head is turned, neighbour with neighbour",

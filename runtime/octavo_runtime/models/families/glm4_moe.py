@@ -47,6 +47,19 @@ def routing(fields: ConfigFields) -> Routing:
     )
 
 
+GGUF_KEYS = {
+    "expert_count": "n_routed_experts",
+    "expert_used_count": "num_experts_per_tok",
+    "expert_feed_forward_length": "moe_intermediate_size",
+    "expert_shared_count": "n_shared_experts",
+    "expert_group_count": "n_group",
+    "expert_group_used_count": "topk_group",
+    "expert_weights_scale": "routed_scaling_factor",
+    "expert_weights_norm": "norm_topk_prob",
+    "leading_dense_block_count": "first_k_dense_replace",
+    "nextn_predict_layers": "num_nextn_predict_layers",
+}
+
 FAMILY = Family(
     "Glm4MoeForCausalLM",
     "glm4_moe",
@@ -70,22 +83,10 @@ FAMILY = Family(
     gguf=GGUFForm(
         "glm4moe",
         names={"post_attention_layernorm": "post_attention_norm"},
-        keys={
-            "expert_count": "n_routed_experts",
-            "expert_used_count": "num_experts_per_tok",
-            "expert_feed_forward_length": "moe_intermediate_size",
-            "expert_shared_count": "n_shared_experts",
-            "expert_group_count": "n_group",
-            "expert_group_used_count": "topk_group",
-            "expert_weights_scale": "routed_scaling_factor",
-            "expert_weights_norm": "norm_topk_prob",
-            "leading_dense_block_count": "first_k_dense_replace",
-            "nextn_predict_layers": "num_nextn_predict_layers",
-        },
+        keys=GGUF_KEYS,
         implied={"norm_topk_prob": False},
         must={"expert_gating_func": 2},
         turns_part=True,
-        has_experts=True,
     ),
     models="GLM 4.5, 4.6, 4.7",
     kind="experts",

@@ -46,5 +46,5 @@ FAMILY = Family(
     spec,
     models="GLM 4.7 Flash",
     kind="latent",
-    beside="as DeepSeek V3, with a list of the layers that have experts",
+    beside="as DeepSeek V3, whose GGUF files its own are read as; a list of the layers that have experts",
 )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from octavo_runtime.models.config_fields import ConfigFields
 from octavo_runtime.models.families import llama
 from octavo_runtime.models.families.gpt_neox import activation
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.models.tensor_names import TensorNames
 
@@ -67,6 +67,11 @@ FAMILY = Family(
         "tie_word_embeddings": True,
     },
     spec,
+    gguf=GGUFForm(
+        "gpt2",
+        names={"ln_1": "attn_norm", "ln_2": "ffn_norm", "attn.c_proj": "attn_output"},
+        complete=lambda spec: replace(spec, tensors=replace(spec.tensors, is_transposed=False)),
+    ),
     renamed={
         "n_embd": "hidden_size",
         "n_layer": "num_hidden_layers",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from octavo_runtime.layers.activation import Activation
 from octavo_runtime.models.config_fields import ConfigFields, partial_rotary
 from octavo_runtime.models.families import llama
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.models.tensor_names import TensorNames
 
@@ -79,6 +79,17 @@ FAMILY = Family(
     },
     spec,
     reads=frozenset({"partial_rotary_factor", "rotary_pct"}),
+    gguf=GGUFForm(
+        "gptneox",
+        names={
+            "attention.dense": "attn_output",
+            "mlp.dense_h_to_4h": "ffn_up",
+            "mlp.dense_4h_to_h": "ffn_down",
+        },
+        keys={"use_parallel_residual": "use_parallel_residual"},
+        turns_part=True,
+        complete=lambda spec: replace(spec, qkv_by_groups=False),
+    ),
     renamed={"rotary_pct": "partial_rotary_factor", "rotary_emb_base": "rope_theta"},
     models="GPT-NeoX, Pythia, Dolly 2",
     kind="dense",

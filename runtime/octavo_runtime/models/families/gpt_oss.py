@@ -71,7 +71,6 @@ FAMILY = Family(
         names={"post_attention_layernorm": "post_attention_norm"},
         keys=mixtral.GGUF_KEYS,
         truncates=False,
-        has_experts=True,
     ),
     models="gpt-oss, 20B and 120B",
     kind="experts",

@@ -45,5 +45,5 @@ FAMILY = Family(
     reads=granite.FAMILY.reads | {"num_local_experts"},
     models="Granite 3 MoE",
     kind="experts",
-    beside="router: softmax over the chosen; four multipliers",
+    beside="router: softmax over the chosen; four multipliers; its GGUF files are read as those of the next",
 )

@@ -29,7 +29,6 @@ FAMILY = Family(
             **mixtral.GGUF_KEYS,
             "expert_shared_feed_forward_length": "shared_intermediate_size",
         },
-        has_experts=True,
     ),
     models="Granite 3 MoE with a shared expert",
     kind="experts",

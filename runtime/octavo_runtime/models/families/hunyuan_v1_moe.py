@@ -71,7 +71,6 @@ FAMILY = Family(
             "expert_shared_feed_forward_length": "shared_intermediate_size",
         },
         must={"expert_shared_count": 1},
-        has_experts=True,
     ),
     models="Hunyuan A13B",
     kind="experts",

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from octavo_runtime.models.config_fields import ConfigFields
 from octavo_runtime.models.families import llama
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec
-from octavo_runtime.models.tensor_names import TensorNames
+from octavo_runtime.models.tensor_names import LLAMA_NAMES, TensorNames
 
 _NAMES = TensorNames(
     attention_norm="attention_norm",
@@ -51,6 +51,9 @@ FAMILY = Family(
         "use_bias": True,
     },
     spec,
+    gguf=GGUFForm(
+        "internlm2", interleaved=True, complete=lambda spec: replace(spec, qkv_by_groups=False, tensors=LLAMA_NAMES)
+    ),
     renamed={"bias": "use_bias"},
     models="InternLM 2 and 2.5",
     kind="dense",

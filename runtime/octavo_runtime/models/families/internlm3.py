@@ -28,5 +28,5 @@ FAMILY = Family(
     renamed={"bias": "use_bias"},
     models="InternLM 3",
     kind="dense",
-    beside="biases where the configuration says so",
+    beside="biases where the configuration says so; its GGUF files are read as Llama's",
 )

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from octavo_runtime.models.config_fields import ConfigFields
 from octavo_runtime.models.families import deepseek_v2
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec
 
 
@@ -42,6 +42,7 @@ FAMILY = Family(
         "qk_rope_head_dim": 32,
     },
     spec,
+    gguf=GGUFForm("minicpm3", turns_part=True, is_latent=True),
     reads=frozenset({"scale_emb", "scale_depth", "dim_model_base"}),
     models="MiniCPM 3",
     kind="latent",

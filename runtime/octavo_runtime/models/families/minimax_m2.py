@@ -54,7 +54,6 @@ FAMILY = Family(
         keys=mixtral.GGUF_KEYS,
         must={"expert_gating_func": 2},
         turns_part=True,
-        has_experts=True,
     ),
     models="MiniMax M2",
     kind="experts",

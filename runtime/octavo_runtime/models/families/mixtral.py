@@ -55,7 +55,7 @@ FAMILY = Family(
         interleaved=True,
         is_windowed=lambda _: True,
         keys=GGUF_KEYS,
-        has_experts=True,
+        is_marked=lambda keys, _: bool(keys.get("expert_count")),
     ),
     models="Mixtral",
     kind="experts",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from octavo_runtime.models.config_fields import ConfigFields, partial_rotary
 from octavo_runtime.models.families import llama
 from octavo_runtime.models.families.gpt_neox import activation
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.tensor_names import TensorNames
 
@@ -42,6 +42,7 @@ FAMILY = Family(
     },
     spec,
     reads=frozenset({"partial_rotary_factor"}),
+    gguf=GGUFForm("nemotron", norm_offset=1.0, turns_part=True),
     models="Nemotron 4, Minitron",
     kind="dense",
     beside="LayerNorm around one, half of each head is turned, an MLP of squared ReLU",

@@ -42,7 +42,6 @@ FAMILY = Family(
     gguf=GGUFForm(
         "olmoe",
         keys={**mixtral.GGUF_KEYS, "expert_count": "num_experts"},
-        has_experts=True,
     ),
     models="OLMoE",
     kind="experts",

@@ -62,7 +62,6 @@ FAMILY = Family(
             "expert_feed_forward_length": "moe_intermediate_size",
             "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
         },
-        has_experts=True,
     ),
     models="Qwen 1.5 and 2 MoE",
     kind="experts",

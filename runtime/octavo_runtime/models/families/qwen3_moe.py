@@ -73,7 +73,6 @@ FAMILY = Family(
         },
         implied={"norm_topk_prob": True},
         must={"expert_weights_norm": True, "expert_gating_func": 1},
-        has_experts=True,
     ),
     models="Qwen 3 MoE (30B-A3B, 235B-A22B, Coder)",
     kind="experts",

@@ -1,22 +1,23 @@
 """From named tensors to the experts of a layer: one tensor for all experts, whichever form a checkpoint has them in."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from octavo_kernels.experts import Biases, PackedWeights, Weights
+from octavo_kernels.experts import Biases, GroupedExperts, PackedWeights, Weights
 from octavo_runtime.distributed.group import Group
 from octavo_runtime.layers.experts import Experts
-from octavo_runtime.layers.linear import Linear, build_linear
+from octavo_runtime.layers.linear import Linear, build_linear, pack_linear, packs
 from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.router import Router
 from octavo_runtime.models.loading.placing import copy_to
-from octavo_runtime.models.loading.stored_tensors import ReadTensor, dense, fuse_rows, rows_of
+from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor, dense, fuse_rows, rows_of
 from octavo_runtime.models.spec import ExpertLayers, ModelSpec
 from octavo_runtime.models.tensor_names import ExpertNames, layer_prefix
+from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix, concatenate
 
 
 class _Part(NamedTuple):
@@ -49,26 +50,31 @@ def build_experts(
     group: Group | None = None,
 ) -> Experts:
     """Reads the experts of the layer whose tensors' names begin with `at`. Each tensor is read and placed by itself:
-    beside the stacked ones, no more than that is held. group: the ranks that share them."""
+    beside the stacked ones, no more than that is held. On a CPU those that are stored in groups stay so. group: the
+    ranks that share them."""
     has, names = _of(spec)
     num_experts, hidden, inner = has.routing.num_experts, spec.hidden_size, has.intermediate_size
 
     def place(name: str, *shape: int) -> Tensor:
         return dense(read(at + name, shape)).to(device=device, dtype=torch.float32)
 
-    def stack(parts: Iterator[_Part], *shape: int) -> Tensor:
+    def stack(parts: Iterable[tuple[_Part, StoredTensor]], *shape: int) -> Tensor:
         stacked = torch.empty(num_experts, *shape, device=device, dtype=dtype)
-        for part in parts:
-            copy(dense(read(at + part.name, part.shape)), part, stacked)
+        for part, stored in parts:
+            copy(stored, part, stacked)
+            del stored  # before the next is read
         return stacked
 
-    def copy(stored: Tensor, part: _Part, stacked: Tensor) -> None:
+    def copy(stored: StoredTensor, part: _Part, stacked: Tensor) -> None:
         if part.expert is not None:
-            copy_to(stored, stacked[part.expert, part.rows])
+            copy_to(dense(stored), stacked[part.expert, part.rows])
+        elif isinstance(stored, QuantizedMatrix):
+            for target, matrix in zip(stacked[:, part.rows], stored.split(num_experts), strict=True):
+                copy_to(matrix.dequantize(dtype if device.type == "cpu" else torch.float32), target)
         elif not names.is_transposed:
-            copy_to(stored, stacked[:, part.rows])
+            copy_to(dense(stored), stacked[:, part.rows])
         else:
-            for target, matrix in zip(stacked, stored, strict=True):
+            for target, matrix in zip(stacked, dense(stored), strict=True):
                 target.copy_(in_order(matrix.T, len(target)))
 
     def in_order(rows: Tensor, count: int) -> Tensor:
@@ -80,7 +86,13 @@ def build_experts(
     def weights(stored: tuple[str, ...], columns: int, *counts: int) -> Weights:
         rows = sum(counts)
         if not has.is_packed:
-            return stack(_parts(stored, names, num_experts, columns, *counts), rows, columns)
+            parts = list(_parts(stored, names, num_experts, columns, *counts))
+            found = ((part, read(at + part.name, part.shape)) for part in parts)
+            if group is not None or not packs(device, dtype) or any(part.expert is not None for part in parts):
+                return stack(found, rows, columns)
+            whole = list(found)
+            groups = [each for _, each in whole if isinstance(each, QuantizedMatrix)]
+            return _in_groups(groups, num_experts) if len(groups) == len(whole) else stack(whole, rows, columns)
         packed = []
         for name, shape in _packed_shapes(stored, names, num_experts, rows, columns).items():
             target = torch.empty(num_experts, rows, *shape[2:], device=device, dtype=torch.uint8)
@@ -146,6 +158,12 @@ def expert_shapes(spec: ModelSpec, at: str) -> dict[str, tuple[int, ...]]:
     if has.gates_shared:
         shapes[f"{names.shared_gate}.weight"] = 1, hidden
     return {at + name: shape for name, shape in shapes.items()}
+
+
+def _in_groups(projections: Sequence[QuantizedMatrix], num_experts: int) -> GroupedExperts:
+    """Projections that run as one, each with the rows of all experts under one another."""
+    of_experts = zip(*(projection.split(num_experts) for projection in projections), strict=True)
+    return GroupedExperts(tuple(pack_linear(concatenate(parts)).parts for parts in of_experts))
 
 
 def _of(spec: ModelSpec) -> tuple[ExpertLayers, ExpertNames]:

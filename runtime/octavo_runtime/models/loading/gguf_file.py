@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from octavo_runtime.models.loading.gguf_experts import JOINED, PACKED_KINDS, packed_experts, stored_shape
+from octavo_runtime.models.loading.gguf_latents import expansion_sources
 from octavo_runtime.models.loading.gguf_parts import open_parts
 from octavo_runtime.models.loading.gguf_spec import LONG_ROPE, ROPE_DIVISORS, gguf_family, gguf_spec
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
@@ -21,6 +22,7 @@ SUPPORTED_TYPES = (*PLAIN, *PACKED)
 _NAMES = {
     "model.embed_tokens": "token_embd",
     "model.embed_norm": "token_embd_norm",
+    "model.embed_positions": "position_embd",
     "model.norm": "output_norm",
     "lm_head": "output",
     "input_layernorm": "attn_norm",
@@ -31,6 +33,12 @@ _NAMES = {
     "self_attn.o_proj": "attn_output",
     "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm",
+    "self_attn.q_a_proj": "attn_q_a",
+    "self_attn.q_a_layernorm": "attn_q_a_norm",
+    "self_attn.q_b_proj": "attn_q_b",
+    "self_attn.kv_a_proj_with_mqa": "attn_kv_a_mqa",
+    "self_attn.kv_a_layernorm": "attn_kv_a_norm",
+    "self_attn.kv_b_proj": "attn_kv_b",
     "self_attn.query_layernorm": "attn_q_norm",
     "self_attn.key_layernorm": "attn_k_norm",
     "post_attention_layernorm": "ffn_norm",
@@ -67,7 +75,7 @@ class GGUFFile:
             self._tensors[tensor.name] = tensor
         try:
             self.spec: ModelSpec = gguf_spec(parts)
-            _, self._form = gguf_family(parts[0])
+            _, self._form = gguf_family(parts)
         except UnsupportedModel as error:
             raise UnsupportedModel(f"{path}: {error}") from None
 
@@ -89,7 +97,8 @@ class GGUFFile:
 
     def read(self, name: str, shape: tuple[int, ...]) -> torch.Tensor | QuantizedMatrix:
         """The tensor of a Hugging Face name, checked against the shape that the model needs: types of 4 to 8 bits in
-        groups, others in float32 or float16. UnsupportedModel where it holds numbers that are none."""
+        groups, those of all experts with their rows under one another, others in float32 or float16. UnsupportedModel
+        where it holds numbers that are none."""
         if self._is_no_bias(name):
             return torch.zeros(shape)
         sources = [self._check(source, expected) for source, expected in self._sources(name, shape)]
@@ -97,6 +106,9 @@ class GGUFFile:
             return packed_experts(name, [tensor.data for tensor in sources])
         found = [_stored(tensor) for tensor in sources]
         stored = found[0]
+        if len(found) > 1 and name.endswith("kv_b_proj.weight"):
+            parts = self._sources(name, shape)
+            return _expansion(*[_dense(each).view(part) for each, (_, part) in zip(found, parts, strict=True)])
         if len(found) > 1:
             return torch.cat([each.flatten(0, -2) if each.ndim > 2 else each for each in map(_dense, found)], dim=1)
         if isinstance(stored, torch.Tensor):
@@ -114,6 +126,9 @@ class GGUFFile:
         own = self._name(name)
         stem = next((own.removesuffix(kind) for kind in PACKED_KINDS if own.endswith(kind)), own)
         shape = stored_shape(own, shape)
+        of_latents = expansion_sources(stem, self.spec, self._tensors)
+        if of_latents is not None:
+            return of_latents
         for joined, parts in JOINED.items():
             if f".{joined}." in stem and stem not in self._tensors:
                 half = (shape[0], shape[1] // 2, *shape[2:])
@@ -159,8 +174,8 @@ def gguf_name(name: str, own: Mapping[str, str] = MappingProxyType({})) -> str:
 
 def _stored(tensor: gguf.ReaderTensor) -> torch.Tensor | QuantizedMatrix:
     kind = tensor.tensor_type.name
-    if kind in PACKED and tensor.data.ndim == 2:
-        matrix = quantized_matrix(kind, tensor.data)
+    if kind in PACKED:
+        matrix = quantized_matrix(kind, tensor.data.reshape(-1, tensor.data.shape[-1]))
         if matrix is not None:
             factors = [] if matrix.factors is None else [matrix.factors.scales, matrix.factors.minimums]
             for each in (matrix.scales, matrix.minimums, *factors):
@@ -171,6 +186,11 @@ def _stored(tensor: gguf.ReaderTensor) -> torch.Tensor | QuantizedMatrix:
     found = torch.from_numpy(np.require(values, requirements=["C", "W"]))
     _check_numbers(tensor.name, found)
     return found
+
+
+def _expansion(of_keys: torch.Tensor, of_values: torch.Tensor) -> torch.Tensor:
+    """[heads * (unturned + value), rank] of a file's two tensors: each head's keys, then its values."""
+    return torch.cat((of_keys.transpose(1, 2), of_values), dim=1).flatten(0, 1)
 
 
 def _check_numbers(name: str, values: torch.Tensor) -> None:

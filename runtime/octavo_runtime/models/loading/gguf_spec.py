@@ -8,7 +8,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import gguf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,6 +19,7 @@ from octavo_runtime.models.config_fields import ConfigFields
 from octavo_runtime.models.families import FAMILIES
 from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.loading.end_tokens import gguf_end_tokens
+from octavo_runtime.models.loading.gguf_latents import LATENT_KEYS, LatentMetadata, latent_fields, with_log_multiplier
 from octavo_runtime.models.loading.gguf_parts import metadata, spellings
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel, check_shape
 from octavo_runtime.models.tensor_names import ExpertNames
@@ -40,6 +41,7 @@ EXPERTS = ExpertNames(
 )
 PACKED_EXPERTS = replace(EXPERTS, gate_up=("ffn_gate_up_exps.weight",))
 SINKS = "attn_sinks.weight"
+_FUSED_QKV = "blk.0.attn_qkv.weight"
 
 # Keys that change nothing in the arithmetic, with the values for which that is so (none named: for all).
 _HARMLESS: dict[str, tuple[object, ...]] = {
@@ -54,6 +56,7 @@ _HARMLESS: dict[str, tuple[object, ...]] = {
     "vocab_size": (),  # the embedding says it too, in every file
 }
 
+_Model = TypeVar("_Model", bound=BaseModel)
 _Size = Annotated[int, Field(ge=1, le=2**24)]
 _Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
 
@@ -93,7 +96,7 @@ def gguf_spec(parts: Sequence[gguf.GGUFReader]) -> ModelSpec:
     """ModelSpec of the opened parts of a GGUF file; UnsupportedModel where the decoder cannot compute it."""
     first = parts[0]
     architecture, kind = metadata(first, "general.architecture"), metadata(first, "general.type") or "model"
-    family, form = gguf_family(first)
+    family, form = gguf_family(parts)
     if kind != "model":
         raise UnsupportedModel(f"general.type must be model, got {kind}")
     tensors = {tensor.name: tensor for part in parts for tensor in part.tensors}
@@ -102,13 +105,19 @@ def gguf_spec(parts: Sequence[gguf.GGUFReader]) -> ModelSpec:
     own = f"{architecture}."
     values = {name.removeprefix(own): field.contents() for name, field in first.fields.items() if name.startswith(own)}
     of_family = {name: values.pop(name) for name in form.keys if name in values}
+    of_latents = {name: values.pop(name) for name in LATENT_KEYS if form.is_latent and name in values}
     fields = _read(values, form, own)
     implied = _implied(fields, form, tensors)
+    latents = _validated(LatentMetadata, of_latents, own) if form.is_latent else None
+    if latents is not None:
+        implied |= latent_fields(latents, implied["head_dim"], fields.value_length, fields.rope_dimensions or 0)
     given = {form.keys[name]: value for name, value in of_family.items()}
     implied["num_hidden_layers"] -= given.get("num_nextn_predict_layers") or 0  # they stand behind the others
     config = _config({**family.defaults, **implied, **form.implied, **given}, form, own)
-    spec = _with_tensors(family.spec(config, end_tokens(first)), tensors)
+    spec = _with_tensors(family.spec(config, end_tokens(first)), tensors, form)
     spec = _with_rope(spec, fields, form, tensors, own)
+    if latents is not None:
+        spec = with_log_multiplier(spec, latents.log_multiplier)
     if fields.sliding_window and form.is_windowed is None:
         spec = replace(spec, max_position=min(spec.max_position, fields.sliding_window))
     elif fields.sliding_window:
@@ -122,16 +131,20 @@ def gguf_spec(parts: Sequence[gguf.GGUFReader]) -> ModelSpec:
     return check_shape(form.complete(spec))
 
 
-def gguf_family(reader: gguf.GGUFReader) -> tuple[Family, GGUFForm]:
-    """The family that a file's architecture stands for. Raises UnsupportedModel."""
-    architecture = metadata(reader, "general.architecture")
+def gguf_family(parts: Sequence[gguf.GGUFReader]) -> tuple[Family, GGUFForm]:
+    """The family that a file's architecture stands for, by its parts. Raises UnsupportedModel."""
+    first = parts[0]
+    architecture = metadata(first, "general.architecture")
     known = [(family, family.gguf) for family in FAMILIES.values() if family.gguf is not None]
     found = [(family, form) for family, form in known if form.architecture == architecture]
     if not found:
         names = ", ".join(dict.fromkeys(form.architecture for _, form in known))
         raise UnsupportedModel(f"general.architecture must be one of {names}, got {architecture}")
-    has_experts = bool(metadata(reader, f"{architecture}.expert_count"))
-    return next((each for each in found if each[1].has_experts == has_experts), found[0])
+    own = f"{architecture}."
+    keys = {name.removeprefix(own): field.contents() for name, field in first.fields.items() if name.startswith(own)}
+    tensors = {tensor.name for part in parts for tensor in part.tensors}
+    marked = [each for each in found if each[1].is_marked is not None and each[1].is_marked(keys, tensors)]
+    return (marked or [each for each in found if each[1].is_marked is None])[0]
 
 
 def end_tokens(reader: gguf.GGUFReader) -> tuple[int, ...]:
@@ -148,8 +161,12 @@ def _read(values: Mapping[str, Any], form: GGUFForm, own: str) -> _Metadata:
         value = rest.pop(name, None)
         if neutral and value is not None and value not in neutral:
             raise UnsupportedModel(f"{own}{name} must be {' or '.join(map(str, neutral))}, got {value}")
+    return _validated(_Metadata, rest, own)
+
+
+def _validated(model: type[_Model], values: Mapping[str, Any], own: str) -> _Model:
     try:
-        return _Metadata.model_validate(rest)
+        return model.model_validate(values)
     except ValidationError as error:
         raise UnsupportedModel(textwrap.shorten(explain(error, own), 300, placeholder=" ...")) from None
 
@@ -162,7 +179,7 @@ def _implied(fields: _Metadata, form: GGUFForm, tensors: Tensors) -> dict[str, A
             f"{form.architecture}.attention.layer_norm_rms_epsilon, or layer_norm_epsilon: field required"
         )
     head_dim = fields.key_length or fields.embedding_length // fields.head_count
-    if fields.value_length not in (None, head_dim):
+    if fields.value_length not in (None, head_dim) and not form.is_latent:
         raise UnsupportedModel(
             f"{form.architecture}.attention.value_length must be {head_dim}, the size of a head, "
             f"got {fields.value_length}"
@@ -180,6 +197,7 @@ def _implied(fields: _Metadata, form: GGUFForm, tensors: Tensors) -> dict[str, A
         "rms_norm_eps": epsilon,
         "layer_norm_eps": epsilon,
         "norm_epsilon": epsilon,
+        "norm_eps": epsilon,
         "rope_theta": fields.rope_base,
         "rope_scaling": None,
         "rope_parameters": None,
@@ -189,6 +207,7 @@ def _implied(fields: _Metadata, form: GGUFForm, tensors: Tensors) -> dict[str, A
         "use_qk_norm": "blk.0.attn_q_norm.weight" in tensors,
         "qk_layernorm": "blk.0.attn_q_norm.weight" in tensors,
         "use_parallel_residual": "blk.0.ffn_norm.weight" not in tensors,
+        "num_ln_in_parallel_attn": 2 if "blk.0.attn_norm_2.weight" in tensors else 1,
     }
 
 
@@ -221,7 +240,7 @@ def _config(values: Mapping[str, Any], form: GGUFForm, own: str) -> ConfigFields
         raise UnsupportedModel(textwrap.shorten(words, 300, placeholder=" ...")) from None
 
 
-def _with_tensors(spec: ModelSpec, tensors: Tensors) -> ModelSpec:
+def _with_tensors(spec: ModelSpec, tensors: Tensors, form: GGUFForm) -> ModelSpec:
     """With what the file's tensors say, and their names of experts and sinks."""
     experts = spec.experts
     names = EXPERTS
@@ -231,6 +250,9 @@ def _with_tensors(spec: ModelSpec, tensors: Tensors) -> ModelSpec:
         experts = replace(experts, is_packed=is_packed and experts.has_biases)
         names = PACKED_EXPERTS if experts.is_packed else EXPERTS
     has = _biases(tensors)
+    own_names = spec.tensors
+    if _FUSED_QKV in tensors and not form.interleaved:  # whose rows would have to be put in order
+        own_names = replace(own_names, qkv=("self_attn.qkv_proj",))
     return replace(
         spec,
         tie_embeddings="output.weight" not in tensors,
@@ -239,7 +261,7 @@ def _with_tensors(spec: ModelSpec, tensors: Tensors) -> ModelSpec:
         mlp_bias=bool(has & {"ffn_gate", "ffn_up", "ffn_down"}),
         experts=experts,
         tensors=replace(
-            spec.tensors,
+            own_names,
             sinks=SINKS if spec.has_sinks else spec.tensors.sinks,
             experts=(names,) if experts is not None else (),
         ),
@@ -274,10 +296,8 @@ def _rope_scaling(fields: _Metadata, tensors: Tensors, form: GGUFForm, own: str)
         for name, other in ((short, long), (long, short)):
             if name not in tensors:
                 raise UnsupportedModel(f"{name} must be given beside {other}, got none")
-        if fields.original_context is None:
-            raise UnsupportedModel(f"{own}rope.scaling.original_context_length must be given beside {short}, got none")
-        scale = fields.rope_amplitude
-        return LongRope(_divisors(tensors, short), scale, fields.original_context, _divisors(tensors, long), scale)
+        original, scale = fields.original_context or fields.context_length, fields.rope_amplitude
+        return LongRope(_divisors(tensors, short), scale, original, _divisors(tensors, long), scale)
     if fields.rope_amplitude != 1.0:
         raise UnsupportedModel(f"{own}rope.scaling.attn_factor must be 1.0, got {fields.rope_amplitude}")
     if ROPE_DIVISORS in tensors:

@@ -18,6 +18,8 @@ def sharded(read: ReadTensor, whole: ModelSpec, share: ModelSpec, rank: int, siz
     def read_share(name: str, shape: tuple[int, ...]) -> StoredTensor:
         name = _of_head(name, whole, share, rank, size)
         stored = read(name, shapes[name])
+        if len(shapes[name]) > 2:  # of experts, whose rows may be under one another
+            stored = dense(stored).view(shapes[name])
         cut = [axis for axis, count in enumerate(shapes[name]) if shape[axis] != count]
         if not cut:
             return torch.zeros_like(dense(stored)) if rank and is_added_once(whole, name) else stored

@@ -12,7 +12,7 @@ from octavo_runtime.layers.attention import Attention
 from octavo_runtime.layers.embedding import Embedding
 from octavo_runtime.layers.experts import Experts
 from octavo_runtime.layers.latent_attention import LatentAttention
-from octavo_runtime.layers.linear import Linear, build_linear, in_groups, pack_linear, packs
+from octavo_runtime.layers.linear import Linear, PackedLinear, build_linear, in_groups, pack_linear, packs
 from octavo_runtime.layers.lm_head import Head, build_lm_head
 from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.norm import HeadLayerNorm, HeadNorm, LayerNorm, Norm, ProjectedNorm, RMSNorm, Unnormed
@@ -198,13 +198,11 @@ def build_decoder(
             stored[0] = _reordered(stored[0], by_parts(spec))
         if spec.interleaved_rope and spec.latent is None:
             stored[0] = _in_halves(stored[0], spec)
-        layers.append(layer(index, [build_linear(*each, device, dtype) for each in stored], of_layer))
-        groups = [in_groups(each.weight) if group is None and packs(device, dtype) else None for each in stored]
-        packed = [
-            pack_linear(weight, each.bias)
-            for weight, each in zip(groups, stored, strict=True)
-            if weight is not None and spec.consists_of_loops
-        ]
+        linears = [build_linear(*each, device, dtype) for each in stored]
+        layers.append(layer(index, linears, of_layer))
+        replays = group is None and packs(device, dtype) and spec.consists_of_loops
+        found = [_packed(*each) for each in zip(linears, stored, strict=True)] if replays else []
+        packed = [linear for linear in found if linear is not None]
         if len(packed) == len(stored) > 0:
             packed_layers.append(layer(index, packed, _Norms(*map(_widened, of_layer))))
     shape = spec.vocab_size, words
@@ -352,6 +350,14 @@ def by_parts(spec: ModelSpec) -> torch.Tensor:
     kv_heads, queries = spec.num_kv_heads, spec.num_heads // spec.num_kv_heads
     heads = torch.arange(kv_heads * (queries + 2) * spec.head_dim).view(kv_heads, queries + 2, spec.head_dim)
     return torch.cat([part.flatten() for part in heads.split([queries, 1, 1], dim=1)])
+
+
+def _packed(linear: Linear, stored: _Stored) -> PackedLinear | None:
+    """The projection for few rows; None where it is not stored in groups."""
+    if isinstance(linear, PackedLinear):
+        return linear
+    groups = in_groups(stored.weight)
+    return None if groups is None else pack_linear(groups, stored.bias)
 
 
 def _reordered(stored: _Stored, order: torch.Tensor) -> _Stored:

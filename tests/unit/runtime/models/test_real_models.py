@@ -10,7 +10,11 @@ from real_models import MODELS, fetched
 from transformers import AutoModelForCausalLM
 
 from octavo_runtime.llm import LLM
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.models.loading.gguf_file import GGUFFile
 from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.text.chat_template import load_chat_template
+from octavo_runtime.text.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.slow
 PROMPTS = ("The capital of France is", "def quick_sort(items):\n    ", "1, 2, 3, 4, 5, 6, 7, 8, 9,")
@@ -45,6 +49,23 @@ def compare(path: Path) -> None:
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.file)
 def test_greedy_answers_are_transformers(model):
     compare(fetched(model))
+
+
+def test_qwen_2_5_reads_a_conversation_as_published():
+    """The tokens that Qwen's own tokenizer makes of its template, the default system prompt in it."""
+    path = fetched(next(model for model in MODELS if model.file.startswith("qwen2.5")))
+    files = locate(str(path))
+    tokenizer, template = load_tokenizer(files), load_chat_template(files)
+    system = [2610, 525, 1207, 16948, 11, 3465, 553, 54364, 14817, 13, 1446, 525, 264, 10950, 17847, 13]
+    expected = [151644, 8948, 198, *system, 151645, 198, 151644, 872, 198, 13048, 151645, 198, 151644, 77091, 198]
+    assert template.encode([{"role": "user", "content": "Hi"}], tokenizer) == expected
+    for text in ("Hi 12345 don't\n\n  x = y**2\té 日本語 🙂", "\tdef f(x):\r\n\treturn  x  \n", "naïve ½ 𝐀b"):
+        ids = tokenizer.encode(text, add_special_tokens=True)
+        assert tokenizer.decode(ids) == text
+    spec = GGUFFile(path).spec
+    assert spec.qkv_bias
+    assert not spec.output_bias
+    assert {151643, 151645} <= set(spec.eos_token_ids)
 
 
 def _further() -> list[Path]:

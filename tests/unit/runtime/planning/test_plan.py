@@ -13,6 +13,7 @@ from sequences import make_scheduler, make_sequence, run_step
 from octavo_runtime.cli.app import app
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.distributed.group import Group
+from octavo_runtime.layers.linear import prepacks
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.layers.routing import Routing
 from octavo_runtime.models.families.gemma2 import SANDWICHED
@@ -369,7 +370,10 @@ def test_a_cpu_holds_what_is_planned():
     found = find_model(asked.model)
     ready = cpu_executor(asked, locate(asked.model)).ready
     planned = plan_memory(found.spec, asked, 16 * GIB, "cpu", found.packed_bytes)
-    assert ready.weight_bytes == pytest.approx(planned.weight_bytes, rel=0.01)
+    if prepacks(torch.bfloat16):
+        assert ready.weight_bytes == pytest.approx(planned.weight_bytes, rel=0.01)
+    else:  # the CPU has no products of 16 bits, and needs the packed weights alone
+        assert found.packed_bytes < ready.weight_bytes < planned.weight_bytes
 
 
 def test_blocks_of_preempted_requests_are_planned():

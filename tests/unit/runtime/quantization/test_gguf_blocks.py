@@ -1,33 +1,14 @@
 """Blocks of GGUF's types on random bits, against the gguf package and against their packed form."""
 
 import gguf
-import numpy as np
 import pytest
 import torch
+from random_gguf import random_rows
 
 from octavo_kernels.quantized_linear import pack, unpacked_rows
 from octavo_runtime.planning.packed_weights import BLOCKS
 from octavo_runtime.quantization.gguf_blocks import PACKED, quantized_matrix
 from octavo_runtime.quantization.quantized_matrix import QuantizedRows, concatenate
-
-# Where in a block its factors of float16 lie: random bits would make some of them infinite.
-_FACTORS = {
-    "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,), "Q2_K": (80, 82), "Q3_K": (108,),
-    "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "IQ4_NL": (0,), "IQ4_XS": (0,), "MXFP4": (),
-}  # fmt: skip
-
-
-def random_rows(kind: str, rows: int = 7, columns: int = 512) -> np.ndarray:
-    """[rows, bytes] of blocks."""
-    size, length = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
-    random = np.random.default_rng(len(kind))
-    blocks = random.integers(0, 256, (rows * columns // size, length), dtype=np.uint8)
-    for at in _FACTORS[kind]:
-        factors = random.standard_normal((len(blocks), 1)).astype(np.float16)
-        blocks[:, at : at + 2] = factors.view(np.uint8)
-    if kind == "MXFP4":
-        blocks[:, 0] = random.integers(110, 140, len(blocks))
-    return blocks.reshape(rows, -1)
 
 
 @pytest.mark.parametrize("kind", PACKED)

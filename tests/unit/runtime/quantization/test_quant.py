@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from octavo_runtime.layers.linear import (
     FEW_ROWS,
     MANY_ROWS,
+    WIDENED_ROWS,
     DenseLinear,
     PrepackedLinear,
     build_linear,
     pack_linear,
     padded_rows,
+    prepacks,
 )
 from octavo_runtime.layers.lm_head import FEW_WIDE_ROWS, build_lm_head
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix, concatenate
@@ -21,9 +23,8 @@ CPU = torch.device("cpu")
 # bfloat16 keeps 8 bits: weights, inputs and results are rounded to 2**-9 of themselves.
 RELATIVE_ERROR = 1e-2
 
-prepacks = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16 products"
-)
+has_products = prepacks(torch.bfloat16)
+prepacked = pytest.mark.skipif(not has_products, reason="this CPU has no bfloat16 products")
 
 
 def random_groups(rows: int, columns: int, seed: int = 0) -> QuantizedMatrix:
@@ -77,7 +78,7 @@ def test_concatenated_parts_keep_their_rows():
     assert whole.dequantize().equal(torch.cat([part.dequantize() for part in parts]))
 
 
-@prepacks
+@prepacked
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 40), st.booleans())
 def test_a_prepacked_projection_takes_any_shape(out_size: int, in_size: int, rows: int, with_bias: bool):
@@ -92,7 +93,7 @@ def test_a_prepacked_projection_takes_any_shape(out_size: int, in_size: int, row
         assert float((result.float() - expected).abs().max()) <= RELATIVE_ERROR * max(1.0, float(expected.abs().max()))
 
 
-@prepacks
+@prepacked
 @pytest.mark.parametrize("native", [False, True])
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_many_rows_are_float32s_where_a_cpu_has_no_bfloat16(native, with_bias, monkeypatch):
@@ -117,6 +118,29 @@ def test_float32_computes_with_the_dequantized_weight_itself():
     assert projection.num_bytes == 16 * 64 * 4
 
 
+@pytest.mark.skipif(has_products, reason="this CPU has bfloat16 products")
+@pytest.mark.parametrize("rows", [1, 70])
+def test_a_cpu_without_products_of_16_bits_computes_with_packed_weights(rows: int):
+    groups, bias = random_groups(40, 64), torch.randn(40).bfloat16()
+    projection = build_linear(groups, bias, CPU, torch.bfloat16)
+    assert projection.num_bytes == pack_linear(groups, bias).num_bytes
+    x = torch.randn(rows, 64).bfloat16()
+    result = projection(x)
+    assert result.dtype == torch.bfloat16
+    assert relative_error(result, x.float() @ groups.dequantize().T + bias.float()) < RELATIVE_ERROR
+
+
+@pytest.mark.parametrize("rows", [WIDENED_ROWS - 1, WIDENED_ROWS])
+def test_many_rows_of_16_bits_may_be_computed_in_float32(rows: int):
+    weight, bias, x = torch.randn(40, 64).bfloat16(), torch.randn(40).bfloat16(), torch.randn(rows, 64).bfloat16()
+    projection, out = DenseLinear(weight, bias, widens=True), torch.full((rows, 40), torch.nan, dtype=torch.bfloat16)
+    expected = x.float() @ weight.float().T + bias.float()
+    assert projection(x, out).equal(projection(x))
+    assert relative_error(out, expected) < RELATIVE_ERROR
+    if rows == WIDENED_ROWS:
+        assert out.equal(expected.bfloat16()), "rounded once"
+
+
 def test_groups_of_both_kinds_are_one_projection_of_two_parts():
     four, eight = random_groups(40, 64), random_8_bit_groups(16, 64)
     stored, bias = concatenate([four, eight, four]), torch.randn(96)
@@ -135,7 +159,7 @@ def test_few_numbers_of_rows_serve_all_batches():
     assert padded_rows(8192) == 8192
 
 
-@prepacks
+@prepacked
 def test_padding_changes_no_row():
     weight = torch.randn(64, 96).bfloat16()
     x = torch.randn(40, 96).bfloat16()
@@ -172,5 +196,6 @@ def test_a_head_keeps_words_apart_that_16_bits_would_not(bits: int, tied: bool, 
 
 def test_a_heads_bytes_count_both_forms():
     head = build_lm_head(random_8_bit_groups(32, 64), torch.zeros(32, 64).bfloat16(), CPU, torch.bfloat16)
-    assert head.num_bytes == 32 * 64 * 2 + 32 * 64 + 32 * 2 * 2  # a byte each, and a scale of 16 bits for each group
+    packed = 32 * 64 + 32 * 2 * 2  # a byte each, and a scale of 16 bits for each group
+    assert head.num_bytes == packed + 32 * 64 * 2 * has_products
     assert build_lm_head(random_groups(32, 64), None, CPU, torch.float32).num_bytes == 32 * 64 * 4

@@ -6,6 +6,7 @@ import pytest
 import torch
 from family_models import FAMILIES, random
 from gguf_families import write_converted
+from latent_models import LATENT_FAMILIES
 from small_models import cache_shape, in_groups, random_prompts
 from transformers import GptOssConfig
 
@@ -27,6 +28,12 @@ _SAID = {
     "gemma 3, scaled rope": {"query_pre_attn_scalar": 256},
     "qwen 2 moe": {"decoder_sparse_step": 1},
     "qwen 3 moe": {"mlp_only_layers": []},
+    "deepseek v3": {"rope_parameters": LATENT_FAMILIES["deepseek v3"].rope_parameters | {"mscale": 1.4}},
+    "glm": {"head_dim": 16},
+    "glm, no biases": {"head_dim": 16},
+    "falcon, new, one norm": {"ffn_hidden_size": 384},
+    "minicpm 3": {"scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 256, "v_head_dim": 16},
+    "glm 4.7 flash": {"mlp_layer_types": ["dense", "sparse", "sparse"], "first_k_dense_replace": 1},
 }
 WRITTEN = (
     "llama", "llama, tied embeddings", "llama, biases", "llama, yarn", "mistral, window", "qwen 2", "qwen 3",
@@ -36,6 +43,9 @@ WRITTEN = (
     "granite, biases", "mixtral", "mixtral, many experts in a window", "qwen 3 moe", "qwen 2 moe", "olmoe",
     "granite moe", "granite moe, shared", "glm 4.5", "glm 4.5, groups", "ernie 4.5 moe",
     "ernie 4.5 moe, every other layer", "hunyuan", "minimax m2", "gpt-oss", "gpt-oss, seven heads", "bloom",
+    "deepseek v2", "deepseek v2 lite", "deepseek v3", "glm 4.7 flash", "youtu", "minicpm 3",
+    "gpt neox", "gpt neox, in turn", "gpt 2", "falcon", "falcon, new", "falcon, new, one norm", "nemotron",
+    "nemotron, biases", "glm", "glm, no biases",
 )  # fmt: skip
 
 
@@ -60,6 +70,21 @@ def assert_equal_scores(model, path) -> None:
 def test_scores_equal_transformers(family, tmp_path):
     model = random(FAMILIES[family], spread=0.2, **_SAID.get(family, {}))
     write_converted(tmp_path / "model.gguf", model)
+    assert_equal_scores(model, tmp_path / "model.gguf")
+
+
+@torch.inference_mode()
+def test_latent_attention_as_older_files_have_it(tmp_path):
+    model = random(FAMILIES["deepseek v2"], spread=0.2)
+    write_converted(tmp_path / "model.gguf", model, splits_expansion=False)
+    assert_equal_scores(model, tmp_path / "model.gguf")
+
+
+@torch.inference_mode()
+def test_internlm_2_is_written_as_a_llama(tmp_path):
+    """Its queries, keys and values, which its checkpoint holds by groups, stand apart in the file."""
+    model = random(FAMILIES["llama, biases"], spread=0.2)
+    write_converted(tmp_path / "model.gguf", model, architecture="internlm2")
     assert_equal_scores(model, tmp_path / "model.gguf")
 
 
