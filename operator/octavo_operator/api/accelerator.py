@@ -28,17 +28,17 @@ class AcceleratorSpec(BaseModel):
             for name in _OF_GPU
         ),
         cel(
-            "self.nodes == 1 || self.type == 'cpu' || has(self.count)",
+            "!has(self.nodes) || self.nodes == 1 || self.type == 'cpu' || has(self.count)",
             "'count must be set where nodes is more than 1, got nodes %d'.format([self.nodes])",
             ".nodes",
         ),
         cel(
-            f"self.nodes == 1 || !has(self.count) || self.nodes * self.count <= {_MOST_RANKS}",
+            f"!has(self.nodes) || !has(self.count) || self.nodes == 1 || self.nodes * self.count <= {_MOST_RANKS}",
             f"'nodes times count must be at most {_MOST_RANKS}, got %d times %d'.format([self.nodes, self.count])",
             ".nodes",
         ),
         cel(
-            "self.nodes > 1 || !has(self.exclusiveTopology)",
+            "!has(self.exclusiveTopology) || (has(self.nodes) && self.nodes > 1)",
             "'exclusiveTopology is used where nodes is more than 1, got nodes %d'.format([self.nodes])",
             ".exclusiveTopology",
         ),

@@ -12,6 +12,10 @@ _LOADING_SECONDS = 120.0  # a rank's silence while it loads: imports hold up its
 _END_SECONDS = 5.0
 
 
+class RankFailed(OSError):
+    """A rank or a node is gone; one line that names it."""
+
+
 class Follower:
     """One of them, and the thread that hears it. process: of a rank of this node; it ends with the follower."""
 

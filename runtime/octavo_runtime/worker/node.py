@@ -15,7 +15,8 @@ from octavo_runtime.worker.follower import Follower, start_rank
 from octavo_runtime.worker.line import BEAT, FAILED, READY, SILENT_SECONDS, UP, Line, Silent, line_of
 from octavo_runtime.worker.nodes import Welcome, hello
 
-_CALL_SECONDS = 1.0  # between two tries
+_CALL_SECONDS = 5.0  # that one try may take
+_PAUSE_SECONDS = 1.0  # between two tries
 _WELCOME_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ class Node:
         (here, *_), (there, *_) = end.getsockname(), end.getpeername()
         use_network_of(here)
         self._line = line = line_of(end)
+        if self._stopped.is_set():
+            line.cut()
         first = self._config.node_rank * self._config.local_ranks
         ranks: list[Follower] = []
         try:
@@ -81,7 +84,7 @@ class Node:
             try:
                 return socket.create_connection((self._config.master_addr, self._config.master_port), _CALL_SECONDS)
             except OSError:
-                self._stopped.wait(_CALL_SECONDS)
+                self._stopped.wait(_PAUSE_SECONDS)
         return None
 
     def _introduce(self, line: Line) -> Welcome:

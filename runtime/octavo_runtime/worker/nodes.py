@@ -12,22 +12,19 @@ import msgspec
 
 from octavo_runtime import __version__
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.distributed.interface import listen
+from octavo_runtime.distributed.interface import is_own, listen
 from octavo_runtime.models.loading.files import ModelFiles
-from octavo_runtime.worker.follower import Follower
+from octavo_runtime.worker.follower import Follower, RankFailed
 from octavo_runtime.worker.line import FAILED, Silent, line_of
 
 _LOOK_SECONDS = 0.5  # how often it is seen to that those who have called are still there
 _SAY_SECONDS = 30.0  # how often it is logged who is waited for
 _HELLO_SECONDS = 5.0
+_NAME_SECONDS = 120.0
 # What may differ between nodes: where each finds its model, what node 0 alone reads, and who they are.
 _OWN = {"model", "tokenizer", "chat_template", "cpu_threads", "log_stats", "node_rank", "master_addr"}
 
 _log = logging.getLogger(__name__)
-
-
-class RankFailed(OSError):
-    """A rank or a node is gone; one line that names it."""
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
@@ -65,18 +62,23 @@ def fingerprint(files: ModelFiles) -> str:
 
 
 def address_of_first(config: EngineConfig) -> str:
-    """Node 0's address; of a name that means none yet, waits until it does."""
+    """Node 0's address, which is one of this machine. A name may come to mean it a while after the machine has it, as
+    those of pods do. Raises RankFailed where it does not."""
     if config.nnodes == 1:
         return "127.0.0.1"
-    saying = _Saying()
+    until = time.monotonic() + _NAME_SECONDS
     while True:
         try:
             found = socket.getaddrinfo(config.master_addr, config.master_port, type=socket.SOCK_STREAM)
+            address = str(found[0][4][0])
+            if is_own(address):
+                return address
+            problem = f"{address} is no address of node 0"
         except socket.gaierror as error:
-            saying.say(f"master_addr: {config.master_addr}: {error.strerror}; will try again")
-            time.sleep(_LOOK_SECONDS)
-        else:
-            return str(found[0][4][0])
+            problem = str(error.strerror)
+        if time.monotonic() > until:
+            raise RankFailed(f"master_addr: must lead to node 0, got {config.master_addr!r}: {problem}")
+        time.sleep(_LOOK_SECONDS)
 
 
 def gather_nodes(config: EngineConfig, files: ModelFiles, address: str, port: int) -> list[Follower]:

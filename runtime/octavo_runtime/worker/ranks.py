@@ -15,9 +15,9 @@ from octavo_runtime.distributed.interface import use_network_of
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.protocol.step import Masks, StepPlan, StepResult
 from octavo_runtime.worker.executor import Executor, Launched, device_executor, gpu_of
-from octavo_runtime.worker.follower import Follower, start_rank
+from octavo_runtime.worker.follower import Follower, RankFailed, start_rank
 from octavo_runtime.worker.line import READY, UP
-from octavo_runtime.worker.nodes import RankFailed, address_of_first, gather_nodes
+from octavo_runtime.worker.nodes import address_of_first, gather_nodes
 from octavo_runtime.worker.orders import Launch, Order, Prepare, draw, encode
 
 _GRACE_SECONDS = 1.0  # for the main thread to end by itself, once a rank is gone

@@ -26,9 +26,11 @@ from octavo_runtime.config.flags import engine_flags
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.worker import nodes
 from octavo_runtime.worker.executor import make_executor
+from octavo_runtime.worker.follower import RankFailed
 from octavo_runtime.worker.line import line_of
-from octavo_runtime.worker.nodes import Hello, RankFailed, Welcome, fingerprint, gather_nodes
+from octavo_runtime.worker.nodes import Hello, Welcome, address_of_first, fingerprint, gather_nodes
 
 pytestmark = pytest.mark.slow
 
@@ -241,3 +243,10 @@ def test_a_signal_ends_a_node_that_waits(folder: Path) -> None:
 def test_other_nodes_are_served_alone(folder: Path) -> None:
     with pytest.raises(ValueError, match="node_rank: must be 0 but for `octavo serve`, got 1"):
         make_executor(config_of(folder, node_rank=1), locate(str(folder)))
+
+
+def test_the_first_nodes_address_must_be_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert address_of_first(config_of(folder, master_addr="localhost")) in ("127.0.0.1", "::1")
+    monkeypatch.setattr(nodes, "_NAME_SECONDS", 0.0)
+    with pytest.raises(RankFailed, match=r"master_addr: must lead to node 0, got '192.0.2.1': 192.0.2.1 is no address"):
+        address_of_first(config_of(folder, master_addr="192.0.2.1"))

@@ -21,7 +21,7 @@ from octavo_runtime.models.loading.files import locate
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.protocol.step import NewRow, Slice, StepPlan, TableUpdate
 from octavo_runtime.worker.executor import make_executor
-from octavo_runtime.worker.nodes import RankFailed
+from octavo_runtime.worker.follower import RankFailed
 
 pytestmark = pytest.mark.slow
 
