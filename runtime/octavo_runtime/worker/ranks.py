@@ -1,7 +1,6 @@
 """The executor of a model that several processes compute together, of this machine and of others: this one is the first
 rank."""
 
-import logging
 import os
 import threading
 import time
@@ -13,6 +12,7 @@ from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.distributed.group import join, leave, open_store
 from octavo_runtime.distributed.interface import use_network_of
 from octavo_runtime.models.loading.files import ModelFiles
+from octavo_runtime.protocol import last_words
 from octavo_runtime.protocol.step import Masks, StepPlan, StepResult
 from octavo_runtime.worker.executor import Executor, Launched, device_executor, gpu_of
 from octavo_runtime.worker.follower import Follower, RankFailed, start_rank
@@ -22,7 +22,6 @@ from octavo_runtime.worker.orders import Launch, Order, Prepare, draw, encode
 
 _GRACE_SECONDS = 1.0  # for the main thread to end by itself, once a rank is gone
 
-_log = logging.getLogger(__name__)
 Found = TypeVar("Found")
 
 
@@ -88,9 +87,10 @@ class _Ranks:
         """Ends this process where its main thread waits for a rank that is gone in a call that nothing else ends, as
         NCCL's do."""
         follower.gone.wait()
-        time.sleep(2 * _GRACE_SECONDS)
+        time.sleep(_GRACE_SECONDS)
         if self._computes and follower.failure is not None:
-            _log.critical(follower.failure)
+            last_words.leave(follower.failure)
+            time.sleep(_GRACE_SECONDS)  # to be heard
             os._exit(1)
 
 

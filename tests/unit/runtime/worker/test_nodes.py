@@ -1,6 +1,7 @@
 """A model on several nodes, which are processes of this machine here: the tokens are one process's, and whoever is gone
 is named and ends all."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from small_models import make_engine, random_prompts, run, save, shape, tokens_o
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.flags import engine_flags
 from octavo_runtime.engine.engine import Engine
+from octavo_runtime.engine_process.client import EngineClient, EngineFailure
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.worker import nodes
@@ -154,19 +156,43 @@ def test_a_node_that_is_killed_is_named(folder: Path) -> None:
         del engine
 
 
+async def ask_until_it_fails(client: EngineClient, config: EngineConfig, hang: Callable[[], None]) -> tuple[str, float]:
+    """The line that clients get, and how many seconds it took after the hang."""
+    await client.start(config)
+    hang()
+    began = time.monotonic()
+    try:
+        async for output in client.generate("0", random_prompts(20)[0], GREEDY):
+            assert output.error is None
+    except EngineFailure as failure:
+        return str(failure), time.monotonic() - began
+    finally:
+        await client.stop()
+    raise AssertionError("it does not fail")
+
+
 def test_a_node_that_hangs_is_named(folder: Path) -> None:
-    with two_nodes(folder) as (engine, node):
-        processes = [psutil.Process(node.process.pid), *node.ranks]
-        for process in processes:
-            process.suspend()
-        line, seconds = step_until_it_fails(engine)
+    """Nothing ends what the first rank waits for, so its process ends, and says why before."""
+    config = config_of(folder, master_port=free_port())
+    with node_one(folder, tensor_parallel_size=2, master_port=config.master_port) as node:
+        hung: list[psutil.Process] = []
+
+        def hang() -> None:
+            hung.extend([psutil.Process(node.process.pid), *node.ranks])
+            for process in hung:
+                process.suspend()
+
+        async def ask() -> tuple[str, float]:
+            return await ask_until_it_fails(EngineClient(), config, hang)
+
+        line, seconds = asyncio.run(ask())
         assert line == "node 1 of 2 (127.0.0.1) said nothing for 7 s"
         assert seconds < LIMIT_SECONDS
-        for process in processes:
+        for process in hung:
             process.resume()
         code, said = node.end()
         assert code == 1, said
-        del engine
+        assert not any(process.is_running() for process in hung)
 
 
 def test_the_nodes_end_where_a_rank_of_the_first_does(folder: Path) -> None:
