@@ -36,7 +36,7 @@ def test_the_life_of_a_service_of_several_nodes(kubernetes: Kubernetes, operator
         kubernetes.kubectl("patch", KIND, name, "--subresource=status", "--type=merge", "-p", patch)
         eventually(lambda: kubernetes.reason(name) == "Serving", what="it serves")
 
-        # An operator that is older than the definition need not watch the kind: it looks again when the service changes.
+        # An operator that is older than the definition need not watch the kind: it looks when the service changes.
         edit = json.dumps({"spec": {"leaderWorkerTemplate": {"restartPolicy": "None"}}})
         kubernetes.kubectl("patch", KIND, name, "--type=merge", "-p", edit)
         kubernetes.kubectl("scale", "llmservice", name, "--replicas=2")
