@@ -45,6 +45,7 @@ async def _serve(config: EngineConfig, server: ServerConfig) -> int:
     except OSError as error:
         _log.critical("cannot listen on %s port %s: %s", server.host, server.port, error.strerror)
         return FAILED
+    _log.info("node %s of %s, whose node 0 is at %s", config.node_rank, config.nnodes, config.master_addr)
     node: Node | None = None
     http = HttpServer(
         uvicorn.Config(

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,11 +34,12 @@ class Line:
         with self._speaking:
             self._connection.send_bytes(what)
 
-    def hear(self, seconds: float | None = None) -> bytes:
-        """The next message. Raises Silent, and EOFError or OSError: nobody is at the other end."""
+    def hear(self, seconds: float | None = None, most: int | None = None) -> bytes:
+        """The next message. Raises Silent, and EOFError or OSError: nobody is at the other end, or somebody who sends
+        more than `most` bytes, or stops within a message."""
         if not self._connection.poll(seconds):
             raise Silent
-        return self._connection.recv_bytes()
+        return self._connection.recv_bytes(most)
 
     def cut(self, last_word: bytes = b"") -> None:
         """Ends the line for both, and whatever either is about to say or hear."""
@@ -62,7 +64,9 @@ class Line:
 
 def line_of(end: socket.socket) -> Line:
     """The line over a connected socket, which is the line's from now on."""
+    end.settimeout(None)
     if end.family != socket.AF_UNIX:
         end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    end.settimeout(None)
+        # Of what comes within a message; for a message itself one waits as long as one likes.
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", round(SILENT_SECONDS), 0))
     return Line(Connection(end.detach()))

@@ -20,6 +20,7 @@ from octavo_runtime.worker.line import FAILED, Silent, line_of
 _LOOK_SECONDS = 0.5  # how often it is seen to that those who have called are still there
 _SAY_SECONDS = 30.0  # how often it is logged who is waited for
 _HELLO_SECONDS = 5.0
+_HELLO_BYTES = 65536
 _NAME_SECONDS = 120.0
 # What may differ between nodes: where each finds its model, what node 0 alone reads, and who they are.
 _OWN = {"model", "tokenizer", "chat_template", "cpu_threads", "log_stats", "node_rank", "master_addr"}
@@ -104,7 +105,7 @@ def gather_nodes(config: EngineConfig, files: ModelFiles, address: str, port: in
                 continue
             line = line_of(end)
             try:
-                said = msgspec.msgpack.decode(line.hear(_HELLO_SECONDS), type=Hello)
+                said = msgspec.msgpack.decode(line.hear(_HELLO_SECONDS, _HELLO_BYTES), type=Hello)
             except (Silent, OSError, EOFError, msgspec.DecodeError):
                 _log.warning("%s called and is no node of a model", caller[0])
                 line.cut()
