@@ -2,7 +2,6 @@
 is named and ends all."""
 
 import asyncio
-import os
 import signal
 import socket
 import subprocess
@@ -117,20 +116,36 @@ def step_until_it_fails(engine: Engine) -> tuple[str, float]:
     return str(failed.value), time.monotonic() - began
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_two_nodes_draw_what_one_process_draws(folder: Path, ranks: int) -> None:
+def expected_tokens(folder: Path, prompts: list[list[int]]) -> list[Any]:
+    """Of one process."""
+    return [tokens_of(each) for each in run(make_engine(folder, **CONFIG | {"nnodes": 1}), prompts, GREEDY)]
+
+
+def test_two_nodes_draw_what_one_process_draws(folder: Path) -> None:
     prompts = random_prompts(1, 5, 60, 100, 33)
-    expected = run(make_engine(folder, **CONFIG | {"nnodes": 1}), prompts, GREEDY)
-    with two_nodes(folder, ranks) as (engine, node):
+    expected = expected_tokens(folder, prompts)
+    with two_nodes(folder) as (engine, node):
         assert (node.health("live"), node.health("ready")) == (200, 200)
-        found = run(engine, prompts, GREEDY)
-        assert [tokens_of(each) for each in found] == [tokens_of(each) for each in expected]
-        node.process.send_signal(signal.SIGTERM)
-        found = run(engine, prompts, GREEDY)  # answers that are being made come to their end
-        assert [tokens_of(each) for each in found] == [tokens_of(each) for each in expected]
+        assert [tokens_of(each) for each in run(engine, prompts, GREEDY)] == expected
+        node.process.send_signal(signal.SIGTERM)  # answers that are being made come to their end
+        assert [tokens_of(each) for each in run(engine, prompts, GREEDY)] == expected
         del engine
         code, said = node.end()
         assert code == 0, said
+
+
+def test_two_nodes_of_two_ranks_draw_the_same_and_end_where_one_of_the_first_node_does(folder: Path) -> None:
+    prompts = random_prompts(1, 5, 60, 100, 33)
+    expected = expected_tokens(folder, prompts)
+    with two_nodes(folder, 4) as (engine, node):
+        assert [tokens_of(each) for each in run(engine, prompts, GREEDY)] == expected
+        [lost] = [each for each in psutil.Process().children() if "octavo_runtime.worker.rank" in each.cmdline()]
+        lost.kill()
+        line, _ = step_until_it_fails(engine)
+        assert line == f"rank 1 of 4 (process {lost.pid}) ended with exit code -9"
+        code, said = node.end()
+        assert (code, line in said) == (1, True), said
+        del engine
 
 
 def test_a_rank_of_another_node_that_is_killed_is_named_on_both(folder: Path) -> None:
@@ -193,17 +208,6 @@ def test_a_node_that_hangs_is_named(folder: Path) -> None:
         code, said = node.end()
         assert code == 1, said
         assert not any(process.is_running() for process in hung)
-
-
-def test_the_nodes_end_where_a_rank_of_the_first_does(folder: Path) -> None:
-    with two_nodes(folder, 4) as (engine, node):
-        [lost] = [each for each in psutil.Process().children() if "octavo_runtime.worker.rank" in each.cmdline()]
-        os.kill(lost.pid, signal.SIGKILL)
-        line, _ = step_until_it_fails(engine)
-        assert line == f"rank 1 of 4 (process {lost.pid}) ended with exit code -9"
-        code, said = node.end()
-        assert (code, line in said) == (1, True), said
-        del engine
 
 
 def config_of(folder: Path, **config: Any) -> EngineConfig:
