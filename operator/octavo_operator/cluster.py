@@ -155,10 +155,19 @@ class Connection:
         found = await self._request("get", self._path("HorizontalPodAutoscaler", namespace))
         return list(found["items"]) if found else []
 
-    async def deployments(self, namespace: str | None) -> list[Object]:
-        """Every Deployment of a service in a namespace, or in all."""
-        found = await self._request("get", self._path("Deployment", namespace), label_selector=SERVICE_LABEL)
-        return list(found["items"]) if found else []
+    async def workloads(self, namespace: str | None) -> list[Object]:
+        """Every Deployment and LeaderWorkerSet of a service in a namespace, or in all; a chart of an earlier version
+        gives no right to the latter."""
+        found = []
+        for kind in ("Deployment", "LeaderWorkerSet"):
+            try:
+                listed = await self._request("get", self._path(kind, namespace), label_selector=SERVICE_LABEL)
+            except Forbidden:
+                if kind == "Deployment":
+                    raise
+                continue
+            found += [{"kind": kind} | item for item in (listed or {}).get("items", [])]
+        return found
 
     async def read(self, path: str, **query: str) -> Object | None:
         """An object, or a list of them, by its path in the API; None for 404, as for a kind that is not installed."""
@@ -245,16 +254,16 @@ class Connection:
         same = live["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]
         return Applied(after, None if same else "Updated")
 
-    async def hand_over_replicas(self, deployment: Object, replicas: int) -> None:
+    async def hand_over_replicas(self, workload: Object, replicas: int) -> None:
         """Make another manager an owner of spec.replicas: server-side apply would reset it to 1 if its only owner
         left it out."""
-        metadata = deployment["metadata"]
+        metadata = workload["metadata"]
         await self._request(
             "patch",
-            self._path("Deployment", metadata["namespace"], metadata["name"]),
+            self._path(workload["kind"], metadata["namespace"], metadata["name"]),
             body={
-                "apiVersion": "apps/v1",
-                "kind": "Deployment",
+                "apiVersion": workload["apiVersion"],
+                "kind": workload["kind"],
                 "metadata": {"name": metadata["name"], "uid": metadata["uid"]},
                 "spec": {"replicas": replicas},
             },

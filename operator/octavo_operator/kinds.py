@@ -45,6 +45,16 @@ class Kind:
 
 LLM_SERVICE = Kind(KIND, GROUP, VERSION, PLURAL, ("get", *_SEEN), status_verbs=("patch",))
 CONFIG_MAP = Kind("ConfigMap", "", "v1", "configmaps", _PRUNED, suffix="-dashboard")
+# Watched where the cluster knows the kind.
+LEADER_WORKER_SET = Kind(
+    "LeaderWorkerSet",
+    "leaderworkerset.x-k8s.io",
+    "v1",
+    "leaderworkersets",
+    _PRUNED,
+    suffix="",
+    product="LeaderWorkerSet (lws.sigs.k8s.io)",
+)
 LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases", ("get", "create", "patch"), only=GROUP)
 
 # In a service's own namespace; what it owns, in the order in which it is applied.
@@ -62,7 +72,9 @@ KINDS = (
     Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies", _PRUNED, suffix=""),
     Kind("Service", "", "v1", "services", _KEPT, suffix=""),
     Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", _KEPT, suffix=""),
-    Kind("Deployment", "apps", "v1", "deployments", _KEPT, suffix=""),
+    # Of a service, one of the two.
+    Kind("Deployment", "apps", "v1", "deployments", _PRUNED, suffix=""),
+    LEADER_WORKER_SET,
     Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers", _PRUNED, suffix=""),
     # Not watched: most clusters do not know the kind.
     Kind(

@@ -3,7 +3,7 @@ and of the devices to a verdict in words and numbers."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic.alias_generators import to_camel
@@ -53,8 +53,11 @@ def engine_config(service: LLMService) -> EngineConfig:
     said = service.spec.engine.model_dump(by_alias=True, exclude_defaults=True, exclude={"extra_args"})
     if "kvCacheMemory" in said:
         said["kvCacheMemory"] = in_runtime_notation(said["kvCacheMemory"])
-    if service.spec.accelerator.count is not None:
-        said["tensorParallelSize"] = service.spec.accelerator.count
+    accelerator = service.spec.accelerator
+    if accelerator.count is not None or accelerator.nodes > 1:
+        said["tensorParallelSize"] = accelerator.ranks
+    if accelerator.nodes > 1:
+        said["nnodes"] = accelerator.nodes
     return EngineConfig.model_validate(said | {"model": service.spec.model.uri})
 
 
@@ -127,6 +130,14 @@ def _holds(found: FoundModel, config: EngineConfig, gpu: Gpu, most: int, chosen:
 def _runs_on(gpu: Gpu, most: int, chosen: Mapping[str, Any]) -> bool:
     """Whether the kernels do, and a node with `most` such GPUs has as many as were chosen."""
     return gpu.is_supported and chosen.get("tensor_parallel_size", 0) <= most
+
+
+def of_nodes(verdict: Verdict, nodes: int) -> Verdict:
+    """The same, in words for a replica of so many pods, whose devices are all of theirs."""
+    if nodes == 1:
+        return verdict
+    said = verdict.message.replace("spec.accelerator.count", "spec.accelerator.nodes times count")
+    return replace(verdict, message=said)
 
 
 def said_gpu(service: LLMService) -> Mapping[Gpu, int] | None:

@@ -53,6 +53,8 @@ MODULES = (
 )
 # Stands in for nodes that run nothing: what starts many pods asks for it.
 KWOK = Module("kwok", expect="about 2 minutes on 2 cores, once")
+# The controller of LeaderWorkerSets, which a service of several nodes needs: no part of the cluster, but of its tests.
+LWS = Module("lws", expect="about 3 minutes on 2 cores, once")
 # An S3 server and a registry: no part of the cluster, but what models are downloaded from in tests.
 STORAGE = Module("storage", expect="about half a minute on 2 cores, once")
 

@@ -45,7 +45,8 @@ class EndpointSpec(BaseModel):
         None,
         description="Names of the namespaces whose pods reach the endpoint, by a NetworkPolicy; its own only where it "
         "is named. Metrics then have a port of their own, 8001, for the operator and the namespaces of the chart's "
-        "networkPolicy.metricsFrom. The cluster's network must enforce policies. Default: no policy.",
+        "networkPolicy.metricsFrom. The cluster's network must enforce policies. Default: all; with accelerator.nodes "
+        "a policy keeps them to the API.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     api_keys_secret: SecretName | None = Field(

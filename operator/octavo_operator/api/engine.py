@@ -29,7 +29,7 @@ else:
         return field.annotation, field
 
     # These are said elsewhere in the spec; every other knob of the engine is one here.
-    _ELSEWHERE = ("model", "device", "tensor_parallel_size")
+    _ELSEWHERE = ("model", "device", "tensor_parallel_size", "nnodes", "node_rank", "master_addr", "master_port")
 
     EngineSpec = create_model(
         "EngineSpec",

@@ -30,6 +30,10 @@ _TAKEN = {
     "model": "set spec.model.uri",
     "device": "set spec.accelerator.type",
     "tensor_parallel_size": "set spec.accelerator.count",
+    "nnodes": "set spec.accelerator.nodes",
+    "node_rank": "the operator sets it",
+    "master_addr": "the operator sets it",
+    "master_port": "the operator sets it",
 }
 
 

@@ -56,8 +56,9 @@ class LLMServiceSpec(BaseModel):
         1,
         ge=0,
         le=1000,
-        description="Number of pods; `kubectl scale` writes it. Not together with autoscaling. Where it is left out, "
-        "an autoscaler of your own may scale the Deployment. Default 1.",
+        description="Number of replicas, each a pod or a group of accelerator.nodes pods; `kubectl scale` writes it. "
+        "Not together with autoscaling. Where it is left out, an autoscaler of your own may scale the Deployment or "
+        "LeaderWorkerSet. Default 1.",
     )
     suspend: bool = Field(
         False,
@@ -65,7 +66,7 @@ class LLMServiceSpec(BaseModel):
         "many as replicas says, or as an autoscaler of yours had left; with autoscaling, minReplicas. Default false.",
     )
     autoscaling: AutoscalingSpec | None = Field(
-        None, description="Let the load decide the number of pods. Default: off, replicas decides."
+        None, description="Let the load decide the number of replicas. Default: off, replicas decides."
     )
     slo: SLOSpec = Field(
         default_factory=SLOSpec,

@@ -8,6 +8,8 @@ from typing import Any
 
 from octavo_operator.api import LLMService
 from octavo_operator.api.accelerator import GPU
+from octavo_operator.resources import workload
+from octavo_operator.resources.leader_worker_set import leads
 from octavo_operator.resources.pod_template import CONTAINER
 from octavo_operator.status import conditions
 from octavo_runtime.top.sample import Sample
@@ -89,20 +91,33 @@ class Evidence:
 
     @property
     def wanted(self) -> int:
-        """How many pods there are to be."""
-        deployment = self.owned.get("Deployment")
-        return int(deployment["spec"].get("replicas", 1)) if deployment else 0
+        """How many replicas there are to be."""
+        running = workload.of(self.owned)
+        return int(running["spec"].get("replicas", 1)) if running else 0
+
+    @property
+    def template(self) -> Object | None:
+        """The template of the pods that answer clients; None where nothing runs them."""
+        running = workload.of(self.owned)
+        return None if running is None else workload.leader_template(running)
+
+    @property
+    def untold(self) -> str:
+        """Why there is no template."""
+        nodes = self.body["spec"].get("accelerator", {}).get("nodes", 1)
+        kind = workload.DEPLOYMENT if nodes == 1 else workload.LEADER_WORKER_SET
+        return self.unread.get(kind, f"there is no {kind} {self.name}")
 
     @property
     def ready(self) -> list[Object]:
         """The pods that answer and stay."""
-        return [pod for pod in self.pods if is_ready(pod) and "deletionTimestamp" not in pod["metadata"]]
+        here = [pod for pod in self.pods if leads(pod) and "deletionTimestamp" not in pod["metadata"]]
+        return [pod for pod in here if is_ready(pod)]
 
     @property
     def arguments(self) -> Mapping[str, str]:
-        """The arguments of the engine's container in the Deployment, by flag; of one given twice the last value."""
-        deployment = self.owned.get("Deployment")
-        words = container(deployment["spec"]["template"]).get("args", []) if deployment else []
+        """The arguments of the engine's container, by flag; of one given twice the last value."""
+        words = container(self.template).get("args", []) if self.template else []
         found: dict[str, str] = {}
         for word, next_ in pairwise([*words, ""]):
             if word.startswith("--"):

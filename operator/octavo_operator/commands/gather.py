@@ -11,6 +11,7 @@ from octavo_operator.api import API_VERSION, GROUP, KIND, PLURAL, VERSION, Inval
 from octavo_operator.cluster import Connection, Forbidden, Refused, Reply, Trouble
 from octavo_operator.commands.evidence import DASHBOARDS, NO_LOGS, NO_METRICS, Evidence, Log, Object, state
 from octavo_operator.kinds import SERVICE_LABEL
+from octavo_operator.resources.leader_worker_set import leads
 from octavo_operator.resources.pod_template import CONTAINER, PORT
 from octavo_runtime.protocol import metrics
 from octavo_runtime.top.sample import Sample
@@ -26,6 +27,7 @@ _PLACES = {
     "Service": "/api/v1/namespaces/{}/services",
     "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "LeaderWorkerSet": "/apis/leaderworkerset.x-k8s.io/v1/namespaces/{}/leaderworkersets",
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
     "HorizontalPodAutoscaler": "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers",
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
@@ -34,6 +36,7 @@ _PLACES = {
 }
 _OWNED = {
     "Deployment": "",
+    "LeaderWorkerSet": "",
     "Service": "",
     "ServiceAccount": "",
     "PodDisruptionBudget": "",
@@ -235,7 +238,7 @@ async def _look(cluster: Connection, unread: dict[str, str], pods: list[Object],
             unread[NO_METRICS] = f"pod {pod['metadata']['name']} tells what are no metrics"
             return None
 
-    running = [pod for pod in pods if "running" in state(pod).get("state", {})]
+    running = [pod for pod in pods if leads(pod) and "running" in state(pod).get("state", {})]
     found = await asyncio.gather(*map(safely, running))
     return {pod["metadata"]["name"]: look for pod, look in zip(running, found, strict=True) if look is not None}
 

@@ -18,15 +18,6 @@ def owns(uid: str, live: Object) -> bool:
     return any(owner["uid"] == uid for owner in live["metadata"].get("ownerReferences", []))
 
 
-def is_of_deployment(pod: Object, name: str) -> bool:
-    """Whether a pod is of the Deployment of this name, by way of a ReplicaSet; anybody's may bear its labels."""
-    digest = pod["metadata"].get("labels", {}).get("pod-template-hash")
-    return any(
-        owner["kind"] == "ReplicaSet" and owner["name"] == f"{name}-{digest}"
-        for owner in pod["metadata"].get("ownerReferences", [])
-    )
-
-
 def conflict(body: Object, standing: Mapping[tuple[str, str], Object | None]) -> Obstacle | None:
     """What stands where the service's own objects would go; `standing`: what is there, by kind and name."""
     name, uid = body["metadata"]["name"], body["metadata"]["uid"]

@@ -1,6 +1,7 @@
-"""What the pod template of a Deployment was made from: the service's wishes, what the installation brings, and this
-operator's own way to build. Told apart, so that a change of each goes its own way: a wish is carried out at once, what
-the installation brings comes to one service after another, and another way to build replaces no pod by itself."""
+"""What the pod template of a Deployment or LeaderWorkerSet was made from: the service's wishes, what the installation
+brings, and this operator's own way to build. Told apart, so that a change of each goes its own way: a wish is carried
+out at once, what the installation brings comes to one service after another, and another way to build replaces no pod
+by itself."""
 
 import hashlib
 import json
@@ -12,11 +13,12 @@ from octavo_operator.api import GROUP, LLMService
 from octavo_operator.cluster import FIELD_MANAGER
 from octavo_operator.control.drift import applied, edited_by_another, holds
 from octavo_operator.resources import metadata
+from octavo_operator.resources.workload import template_path
 from octavo_operator.settings import Settings
 
 Object = dict[str, Any]
 
-# On a Deployment, in JSON.
+# On it, in JSON.
 MADE_FROM = f"{GROUP}/made-from"
 
 # Raise it where pods must not run on as an earlier version of the operator built them: they are then replaced as for a
@@ -34,7 +36,6 @@ _ELSEWHERE: Any = {
     "endpoint": {"port", "type", "annotations", "ingress", "gateway"},
     "rollout": {"strategy"},
 }
-_TEMPLATE = ("spec", "template")
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Provenance:
     in_turn: bool = False
 
     @classmethod
-    def of(cls, service: LLMService, settings: Settings, deployment: Object) -> Self:
-        """Of the Deployment that a service is to have."""
+    def of(cls, service: LLMService, settings: Settings, workload: Object) -> Self:
+        """Of the workload that a service is to have."""
         spec = service.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_ELSEWHERE)
         cached = {"cached": service.cached} if service.cached is not None else {}
         brought = {name: getattr(settings, name) for name in _BROUGHT}
@@ -58,12 +59,12 @@ class Provenance:
             spec=_digest({name: value for name, value in (spec | cached).items() if value != {}}),
             handed_down=_digest(metadata.handed_down(service, settings)),
             installation=_digest([BUILD, brought]),
-            template=_digest(deployment["spec"]["template"]),
+            template=_digest(_template(workload)),
         )
 
     @classmethod
     def read(cls, live: Object) -> Self | None:
-        """Of a Deployment that is there; None where an operator of an earlier version made it, or somebody else."""
+        """Of one that is there; None where an operator of an earlier version made it, or somebody else."""
         try:
             return cls(**json.loads(live["metadata"].get("annotations", {})[MADE_FROM]))
         except (KeyError, ValueError, TypeError):
@@ -76,35 +77,41 @@ class Way(Enum):
     NEXT_TIME = auto()
 
 
-def way(live: Object, deployment: Object, wanted: Provenance) -> Way:
-    """How the pod template of `deployment` comes to the one that is there. A change of the spec takes along what else
+def way(live: Object, workload: Object, wanted: Provenance) -> Way:
+    """How the pod template of `workload` comes to the one that is there. A change of the spec takes along what else
     waits; so does what another wrote, which is put right at once."""
     known = Provenance.read(live)
-    before, after = applied(live, FIELD_MANAGER, _TEMPLATE), deployment["spec"]["template"]
+    before, after = applied(live, FIELD_MANAGER, template_path(live)), _template(workload)
     if before is None:
         return Way.AT_ONCE  # nobody knows what there is to keep
     if known is None:
         return Way.AT_ONCE if holds(before, after) and holds(after, before) else Way.IN_TURN
     if known.template == wanted.template or known.spec != wanted.spec:
         return Way.AT_ONCE
-    if edited_by_another(live, FIELD_MANAGER, _TEMPLATE):
+    if edited_by_another(live, FIELD_MANAGER, template_path(live)):
         return Way.AT_ONCE
     if known.installation != wanted.installation:
         return Way.IN_TURN
     return Way.AT_ONCE if known.handed_down != wanted.handed_down else Way.NEXT_TIME
 
 
-def marked(deployment: Object, provenance: Provenance) -> Object:
-    """The Deployment with a note of what its pod template was made from."""
+def marked(workload: Object, provenance: Provenance) -> Object:
+    """The workload with a note of what its pod template was made from."""
     said = json.dumps({name: value for name, value in asdict(provenance).items() if value}, sort_keys=True)
-    annotations = deployment["metadata"].get("annotations", {}) | {MADE_FROM: said}
-    return deployment | {"metadata": deployment["metadata"] | {"annotations": annotations}}
+    annotations = workload["metadata"].get("annotations", {}) | {MADE_FROM: said}
+    return workload | {"metadata": workload["metadata"] | {"annotations": annotations}}
 
 
-def held(deployment: Object, live: Object, known: Provenance | None) -> Object:
-    """The Deployment with the pod template that was last applied, and what is known of that."""
-    spec = deployment["spec"] | {"template": applied(live, FIELD_MANAGER, _TEMPLATE)}
-    return marked(deployment | {"spec": spec}, known) if known is not None else deployment | {"spec": spec}
+def held(workload: Object, live: Object, known: Provenance | None) -> Object:
+    """The workload with the pod template that was last applied, and what is known of that."""
+    *_, name = template_path(live)
+    spec = workload["spec"] | {name: applied(live, FIELD_MANAGER, template_path(live))}
+    return marked(workload | {"spec": spec}, known) if known is not None else workload | {"spec": spec}
+
+
+def _template(workload: Object) -> Any:
+    *_, name = template_path(workload)
+    return workload["spec"][name]
 
 
 def _digest(content: Any) -> str:

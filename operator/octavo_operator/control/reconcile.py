@@ -19,9 +19,11 @@ from octavo_operator.control.turns import Turns
 from octavo_operator.metrics_api.downloads import Downloads
 from octavo_operator.metrics_api.measurements import Measurements
 from octavo_operator.metrics_api.server import MetricsApi
+from octavo_operator.resources import workload
+from octavo_operator.resources.leader_worker_set import leads
 from octavo_operator.settings import Settings
 from octavo_operator.status import conditions, diagnosis, routes
-from octavo_operator.status.conditions import PASSING, REFUSED, TROUBLE, Metrics, Obstacle, Sized
+from octavo_operator.status.conditions import PASSING, REFUSED, TROUBLE, Metrics, Obstacle, Rollout, Sized
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ Observed = dict[tuple[str, str], Object | None]  # (kind, name) -> the live obje
 
 _AUTOSCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
 _ROUTES = ("Ingress", "HTTPRoute")
-_RUNNING = ("Deployment", *_AUTOSCALERS)  # what starts and replaces pods
+_RUNNING = (*workload.KINDS, *_AUTOSCALERS)  # what starts and replaces pods
 _PODS_ASKED_FOR = 3  # events are asked for of so many pods at most: one cause is told
 
 
@@ -46,7 +48,7 @@ class Cluster(Protocol):
     async def nodes(self, selector: str) -> list[Object]: ...
     async def apply(self, desired: Object, live: Object | None) -> Applied: ...
     async def repair(self, live: Object, content: Object) -> None: ...
-    async def hand_over_replicas(self, deployment: Object, replicas: int) -> None: ...
+    async def hand_over_replicas(self, workload: Object, replicas: int) -> None: ...
     async def delete(self, live: Object) -> None: ...
     async def write_status(self, service: Object, status: Object) -> None: ...
     async def record(self, service: Object, event: Event) -> None: ...
@@ -88,6 +90,18 @@ class _Round:
         """A live object, None if there is none that is the service's."""
         live = self.observed.get((kind, name))
         return live if live is not None and ownership.owns(self.body["metadata"]["uid"], live) else None
+
+    @property
+    def running(self) -> Object | None:
+        """The service's own workload: of the kind that it is to have, else the other, which goes once that is there."""
+        found = {kind: own for kind in workload.KINDS if (own := self.own(kind, self.name)) is not None}
+        wanted = None if self.service is None else found.get(workload.kind(self.service))
+        return wanted or workload.of(found)
+
+    @property
+    def leaders(self) -> list[Object]:
+        """The pods that answer clients and tell of themselves."""
+        return [pod for pod in self.pods if leads(pod)]
 
     @property
     def autoscaler(self) -> Object | None:
@@ -136,7 +150,7 @@ async def reconcile(
         obstacle = Obstacle(
             TROUBLE, one_line(error), valid=True, stalls=False, carried_out=conditions.is_carried_out(body)
         )
-    if obstacle is not None and not rollout.is_in_turn(seen.own("Deployment", name)):
+    if obstacle is not None and not rollout.is_in_turn(seen.running):
         turns.leave((namespace, name))  # it cannot use it, and others can
     await _tell(cluster, seen, obstacle)
     return _outcome(seen, obstacle)
@@ -176,10 +190,13 @@ async def _carry_out(
         cluster.pods(namespace, seen.name),
     )
     seen.observed = dict(zip(owned, found, strict=True))
-    live = seen.own("Deployment", seen.name)
-    if live is not None:
-        seen.pods = [pod for pod in pods if ownership.is_of_deployment(pod, seen.name)]
-    seen.service = parse(seen.body)
+    try:
+        seen.service = parse(seen.body)
+    finally:
+        if seen.running is not None:
+            seen.pods = [pod for pod in pods if workload.is_of(pod, seen.running)]
+    kind = workload.kind(seen.service)
+    live = seen.own(kind, seen.name)
     _ask_for_metrics(metrics_api, seen)
     resources.check(seen.service, settings)
     if replicas.may_have_a_rival(seen.service, live):
@@ -190,7 +207,7 @@ async def _carry_out(
     sized = await sizing.look(cluster, downloads, settings, seen.service, seen.body, count, now)
     built = resources.build(sized.service, settings, count, makes_room=bool(seen.lacks_gpu))
     objects = {(item["kind"], item["metadata"]["name"]): item for item in built}
-    key = "Deployment", seen.name
+    key = kind, seen.name
     objects[key], seen.queued = await rollout.arranged(turns, sized.service, settings, objects[key], live)
     wanted = {key: stamp(item) for key, item in objects.items()}
     obstacle = ownership.conflict(seen.body, {key: seen.observed[key] for key in wanted})
@@ -201,25 +218,26 @@ async def _carry_out(
         if held and sized.holds is None:
             await _apply(cluster, seen, wanted, held=False)
         obstacle = sized.holds
-    tokens = measurements.tokens((namespace, seen.name), seen.pods)
+    tokens = measurements.tokens((namespace, seen.name), seen.leaders)
     seen.sized = sizing.measured(sized.sized, tokens, seen.body.get("status", {}))
     await _ask_for_events(cluster, seen)
     return obstacle
 
 
 async def _standing(cluster: Cluster, kind: str, namespace: str, name: str) -> Object | None:
-    """What there is. A chart of an earlier version gives no right to ScaledObjects and routes."""
+    """What there is. A chart of an earlier version gives no right to kinds that came later."""
     try:
         return await cluster.get(kind, namespace, name)
     except Forbidden:
-        if kind in ("ScaledObject", *_ROUTES):
+        if kind in ("LeaderWorkerSet", "ScaledObject", *_ROUTES):
             return None
         raise
 
 
 def _rival(seen: _Round, autoscalers: Sequence[Object]) -> str | None:
-    """What else scales the Deployment. KEDA's, for the service's own ScaledObject, goes a moment later."""
-    rival = replicas.rival(seen.name, autoscalers)
+    """What else scales the workload. KEDA's, for the service's own ScaledObject, goes a moment later."""
+    assert seen.service is not None
+    rival = replicas.rival(workload.kind(seen.service), seen.name, autoscalers)
     standing = seen.observed["ScaledObject", seen.name]
     is_own = standing is None or seen.own("ScaledObject", seen.name) is not None
     return None if is_own and rival == f"ScaledObject {seen.name}" else rival
@@ -234,7 +252,7 @@ def _ask_for_metrics(metrics_api: MetricsApi, seen: _Round) -> None:
     if autoscaling is None or autoscaling.provider != "builtin" or not wanted:
         metrics_api.readings.forget(key)
         return
-    metrics_api.readings.watch(key, [target for target, _ in wanted], seen.pods)
+    metrics_api.readings.watch(key, [target for target, _ in wanted], seen.leaders)
     silent = {f"{target.name} ({target.path})": why for target, why in metrics_api.readings.silent(key).items()}
     seen.metrics = Metrics(metrics_api.trouble, silent)
 
@@ -266,13 +284,13 @@ async def _apply(cluster: Cluster, seen: _Round, wanted: dict[tuple[str, str], O
     else:
         kept = set()
     if seen.service.spec.autoscaling is not None and not held:
-        # KEDA does not take a Deployment that another autoscaler scales.
+        # KEDA does not take what another autoscaler scales.
         await _prune(cluster, seen, {key for key in seen.observed.keys() - wanted.keys() if key[0] in _AUTOSCALERS})
     for key, desired in wanted.items():
         live = seen.observed[key]
         if live is not None and (content := repaired(live, desired, FIELD_MANAGER)) is not None:
             live = await _repair(cluster, seen, key, live, content)
-        if key[0] == "Deployment" and live is not None:
+        if key[0] in workload.KINDS and live is not None:
             start = replicas.to_hand_over(seen.service, live)
             if start is not None:
                 await cluster.hand_over_replicas(live, start)
@@ -328,13 +346,13 @@ async def _tell(cluster: Cluster, seen: _Round, obstacle: Obstacle | None) -> No
     """Write the status where it changed, and an event of each thing that happened."""
     body = seen.body
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    deployment = seen.own("Deployment", seen.name)
+    running = seen.running
     try:
         status = conditions.status(
             body,
             seen.service,
             obstacle,
-            deployment,
+            running,
             seen.pods,
             now,
             events=seen.pod_events,
@@ -354,7 +372,7 @@ async def _tell(cluster: Cluster, seen: _Round, obstacle: Obstacle | None) -> No
         )
         status = conditions.status(body, seen.service, obstacle, None, [], now)
     key = (body["metadata"]["namespace"], seen.name)
-    metrics_endpoint.services.tell(key, seen.service, status, deployment, seen.pods)
+    metrics_endpoint.services.tell(key, seen.service, status, running, seen.pods)
     seen.events += _turn(body.get("status", {}), status)
     if status != body.get("status"):
         await cluster.write_status(body, status)
@@ -372,10 +390,13 @@ def _outcome(seen: _Round, obstacle: Obstacle | None) -> Outcome:
         return outcomes.get(obstacle.reason, Outcome.BLOCKED)
     if seen.repaired:
         return Outcome.REPAIRED
-    # A ScaledObject is not watched, and a route not by an operator for some namespaces that is older than its kind.
+    # A ScaledObject is not watched, nor, by an operator for some namespaces that is older than its kind, a route or a
+    # LeaderWorkerSet.
     scaled, route = seen.own("ScaledObject", seen.name), seen.own("HTTPRoute", seen.name)
     waiting = _anyone_on_the_way(seen.pods) or (scaled is not None and not conditions.is_ready(scaled))
     waiting = waiting or (route is not None and not routes.is_accepted(route))
+    running = seen.own("LeaderWorkerSet", seen.name)
+    waiting = waiting or (running is not None and not Rollout.of(running, seen.pods).is_complete)
     return Outcome.WAITING if waiting else Outcome.SETTLED
 
 

@@ -1,11 +1,11 @@
-"""Who says how many pods there are. One party: the spec, its own autoscaler, or one that somebody else made."""
+"""Who says how many replicas there are. One party: the spec, its own autoscaler, or one that somebody else made."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from octavo_operator.api import LLMService
 from octavo_operator.cluster import FIELD_MANAGER, REPLICAS_MANAGER
-from octavo_operator.resources.deployment import KEPT, Replicas
+from octavo_operator.resources.replicas import KEPT, Replicas
 
 Object = dict[str, Any]
 
@@ -13,71 +13,65 @@ Object = dict[str, Any]
 _PEOPLE = ("kubectl",)
 
 
-def decide(
-    service: LLMService, deployment: Object | None, rival: str | None, own_autoscaler: Object | None
-) -> Replicas:
-    """How many pods there are, and what the operator writes. `deployment` and `own_autoscaler`: what there is of the
-    service's own; `rival`: another autoscaler of the Deployment."""
+def decide(service: LLMService, running: Object | None, rival: str | None, own_autoscaler: Object | None) -> Replicas:
+    """How many replicas there are, and what the operator writes. `running` and `own_autoscaler`: what there is of the
+    service's own; `rival`: another autoscaler of its workload."""
     if service.spec.suspend:
-        return _suspended(service, deployment, own_autoscaler)
-    if deployment is None:
+        return _suspended(service, running, own_autoscaler)
+    if running is None:
         return Replicas()
-    present = _present(deployment)
+    present = _present(running)
     if service.spec.autoscaling is not None:
-        start = to_hand_over(service, deployment)
+        start = to_hand_over(service, running)
         return Replicas(present=present if start is None else start)
     if rival is not None:
         return Replicas(present=present)
     if service.replicas_said:
         return Replicas(present=present, wanted=service.spec.replicas)
-    kept = _left_behind(service, deployment, own_autoscaler)
+    kept = _left_behind(service, running, own_autoscaler)
     return Replicas(present=present, wanted=service.spec.replicas if kept is None else kept, kept=kept)
 
 
-def _suspended(service: LLMService, deployment: Object | None, own_autoscaler: Object | None) -> Replicas:
+def _suspended(service: LLMService, running: Object | None, own_autoscaler: Object | None) -> Replicas:
     """None, and what there was is remembered where nobody else would know it afterwards: another's autoscaler leaves a
-    Deployment of 0 replicas alone for ever."""
-    if deployment is None:
+    workload of 0 replicas alone for ever."""
+    if running is None:
         return Replicas(wanted=0)
     said = service.spec.autoscaling is not None or service.replicas_said
-    kept = None if said else _left_behind(service, deployment, own_autoscaler)
-    return Replicas(present=_present(deployment), wanted=0, kept=kept)
+    kept = None if said else _left_behind(service, running, own_autoscaler)
+    return Replicas(present=_present(running), wanted=0, kept=kept)
 
 
-def _left_behind(service: LLMService, deployment: Object, own_autoscaler: Object | None) -> int | None:
+def _left_behind(service: LLMService, running: Object, own_autoscaler: Object | None) -> int | None:
     """The number that an autoscaler left behind, where the spec says another."""
-    kept = deployment["metadata"].get("annotations", {}).get(KEPT)
+    kept = running["metadata"].get("annotations", {}).get(KEPT)
     if kept is not None and kept.isdecimal():
         return int(kept)
-    if own_autoscaler is not None or _scaled_by_another(deployment):
-        wanted = max(_present(deployment), 1)
+    if own_autoscaler is not None or _scaled_by_another(running):
+        wanted = max(_present(running), 1)
         return wanted if wanted != service.spec.replicas else None
     return None
 
 
-def to_hand_over(service: LLMService, deployment: Object) -> int | None:
+def to_hand_over(service: LLMService, running: Object) -> int | None:
     """The number from which the service's autoscaler goes on; None where it holds the number already. It stays away
-    from a Deployment of 0 replicas for ever, so it is given the fewest that it may have."""
+    from a workload of 0 replicas for ever, so it is given the fewest that it may have."""
     bounds = service.spec.autoscaling
-    if (
-        bounds is None
-        or service.spec.suspend
-        or not (_present(deployment) == 0 or FIELD_MANAGER in _writers(deployment))
-    ):
+    if bounds is None or service.spec.suspend or not (_present(running) == 0 or FIELD_MANAGER in _writers(running)):
         return None
-    return max(bounds.min_replicas, min(bounds.max_replicas, _present(deployment)))
+    return max(bounds.min_replicas, min(bounds.max_replicas, _present(running)))
 
 
-def may_have_a_rival(service: LLMService, deployment: Object | None) -> bool:
-    """Whether somebody other than a person or the operator has scaled the Deployment."""
-    return service.spec.autoscaling is None and deployment is not None and _scaled_by_another(deployment)
+def may_have_a_rival(service: LLMService, running: Object | None) -> bool:
+    """Whether somebody other than a person or the operator has scaled the workload."""
+    return service.spec.autoscaling is None and running is not None and _scaled_by_another(running)
 
 
-def rival(name: str, autoscalers: Sequence[Object]) -> str | None:
-    """What else scales the Deployment of this name, named by who made it, such as a ScaledObject."""
+def rival(kind: str, name: str, autoscalers: Sequence[Object]) -> str | None:
+    """What else scales the workload of this kind and name, named by who made it, such as a ScaledObject."""
     for autoscaler in autoscalers:
         target = autoscaler["spec"]["scaleTargetRef"]
-        if (target["kind"], target["name"]) != ("Deployment", name):
+        if (target["kind"], target["name"]) != (kind, name):
             continue
         owners = autoscaler["metadata"].get("ownerReferences", [])
         if any(owner["kind"] == "LLMService" for owner in owners):
@@ -88,27 +82,27 @@ def rival(name: str, autoscalers: Sequence[Object]) -> str | None:
     return None
 
 
-def _present(deployment: Object) -> int:
-    return int(deployment["spec"].get("replicas", 1))
+def _present(running: Object) -> int:
+    return int(running["spec"].get("replicas", 1))
 
 
-def _scaled_by_another(deployment: Object) -> bool:
+def _scaled_by_another(running: Object) -> bool:
     return any(
         entry.get("subresource") == "scale"
         and not entry["manager"].startswith(_PEOPLE)
         and entry["manager"] not in (FIELD_MANAGER, REPLICAS_MANAGER)
-        for entry in _entries(deployment)
+        for entry in _entries(running)
     )
 
 
-def _writers(deployment: Object) -> set[str]:
-    return {entry["manager"] for entry in _entries(deployment)}
+def _writers(running: Object) -> set[str]:
+    return {entry["manager"] for entry in _entries(running)}
 
 
-def _entries(deployment: Object) -> list[Object]:
+def _entries(running: Object) -> list[Object]:
     """The records of who wrote spec.replicas."""
     return [
         entry
-        for entry in deployment["metadata"].get("managedFields", [])
+        for entry in running["metadata"].get("managedFields", [])
         if "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
     ]

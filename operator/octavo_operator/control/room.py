@@ -1,6 +1,6 @@
 """Whether a rollout finds a GPU for one pod more. Nobody but the scheduler knows: it weighs taints, affinity, rank and
 what other pods hold. So a rollout begins with a new pod, and what the scheduler says of that first one decides; each
-after it gets the GPU of the one that it replaces. The answer stays for that rollout: it stands in the Deployment's own
+after it gets the GPU of the one that it replaces. The answer stays for that rollout: it stands in the workload's own
 strategy."""
 
 from collections.abc import Sequence
@@ -8,19 +8,20 @@ from typing import Any
 
 from octavo_operator.api import LLMService
 from octavo_operator.api.accelerator import GPU
+from octavo_operator.resources.leader_worker_set import REVISION
 from octavo_operator.status import diagnosis
 from octavo_operator.status.conditions import Rollout
 
 Object = dict[str, Any]
 
 
-def lacks_gpu(service: LLMService, deployment: Object | None, pods: Sequence[Object]) -> bool | None:
+def lacks_gpu(service: LLMService, running: Object | None, pods: Sequence[Object]) -> bool | None:
     """Whether the rollout that goes on has met a want of GPUs; None where nobody asks: without GPUs, or where the spec
-    says by itself who goes first. `pods`: the Deployment's."""
+    says by itself who goes first. `pods`: the workload's."""
     if service.spec.accelerator.type != "nvidia" or service.spec.rollout.strategy != "auto":
         return None
-    rollout = Rollout.of(deployment)
-    if deployment is None or rollout.settled:
+    rollout = Rollout.of(running, pods)
+    if running is None or rollout.settled:
         return False
     by_quota = f"{GPU}=" in (rollout.refusal or "") and "exceeded quota" in (rollout.refusal or "")
     return rollout.makes_room or by_quota or _first_finds_none(pods)
@@ -34,4 +35,5 @@ def _first_finds_none(pods: Sequence[Object]) -> bool:
 
 
 def _template(pod: Object) -> str:
-    return str(pod["metadata"]["labels"]["pod-template-hash"])
+    labels = pod["metadata"]["labels"]
+    return str(labels.get("pod-template-hash") or labels[REVISION])

@@ -35,10 +35,10 @@ class ServiceMetrics(Collector):
         self._told: dict[Key, _Told] = {}
 
     def tell(
-        self, key: Key, service: LLMService | None, status: Object, deployment: Object | None, pods: list[Object]
+        self, key: Key, service: LLMService | None, status: Object, running: Object | None, pods: list[Object]
     ) -> None:
         """How a service stands. `service`: None where its spec is invalid, and promises nothing."""
-        rollout, ready = Rollout.of(deployment), conditions.of(status, "Ready")
+        rollout, ready = Rollout.of(running, pods), conditions.of(status, "Ready")
         self._told[key] = _Told(
             ready=ready is not None and ready["status"] == "True",
             wanted=rollout.wanted,

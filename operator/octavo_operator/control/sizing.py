@@ -18,7 +18,7 @@ from octavo_operator.control.model_cache import Cached
 from octavo_operator.control.model_reading import Reading
 from octavo_operator.metrics_api.downloads import Downloads
 from octavo_operator.resources import pod_template
-from octavo_operator.resources.deployment import Replicas
+from octavo_operator.resources.replicas import Replicas
 from octavo_operator.settings import Settings
 from octavo_operator.sizing import Verdict
 from octavo_operator.status import conditions
@@ -66,7 +66,7 @@ async def look(
     replicas: Replicas,
     now: datetime,
 ) -> Sizing:
-    """Where it stands; writes nothing. `body`: the service as it is stored; `replicas`: of its Deployment."""
+    """Where it stands; writes nothing. `body`: the service as it is stored; `replicas`: of its workload."""
     template = pod_template.build(service, settings)
     engine = pod_template.engine_of(template)
     wanted = _are_pods_wanted(service, replicas)
@@ -86,7 +86,8 @@ async def look(
         reading = await model_reading.read(cluster, settings, service, body, template, wanted=wanted, now=now)
     verdict = reading.found
     if not isinstance(verdict, Verdict):
-        verdict = await _planned(cluster, settings, service, template, verdict, former)
+        planned = await _planned(cluster, settings, service, template, verdict, former)
+        verdict = sizing.of_nodes(planned, service.spec.accelerator.nodes)
     chosen = former if verdict.fits is None else verdict.chosen
     holds: Obstacle | None = None
     if wanted and cached is not None and cached.obstacle is not None:

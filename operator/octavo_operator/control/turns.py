@@ -1,7 +1,7 @@
 """Services take turns with what the operator brings, such as a new runtime image. So many at a time at most; one that
 does not come to its end keeps its turn, so that a bad image stops there and the others serve on as they do.
 
-Whose turn it is stands on the Deployments (see provenance), and is read from there at the start."""
+Whose turn it is stands on the workloads (see provenance), and is read from there at the start."""
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
@@ -38,7 +38,7 @@ class Turns:
         return False
 
     def has(self, key: Key) -> None:
-        """It is the turn of this service, as its Deployment says."""
+        """It is the turn of this service, as its workload says."""
         self._waiting.pop(key, None)
         self._rolling.add(key)
 

@@ -5,7 +5,6 @@ from typing import Any
 from octavo_operator.api import LLMService
 from octavo_operator.resources import (
     dashboard,
-    deployment,
     horizontal_pod_autoscaler,
     http_route,
     ingress,
@@ -14,28 +13,29 @@ from octavo_operator.resources import (
     pod_disruption_budget,
     scaled_object,
     service_account,
+    workload,
 )
 from octavo_operator.resources import service as service_resource
 from octavo_operator.resources.check import check as check
-from octavo_operator.resources.deployment import FRESH, Replicas
 from octavo_operator.resources.overlay import merge
+from octavo_operator.resources.replicas import FRESH, Replicas
 from octavo_operator.settings import Settings
 
 
 def build(
     service: LLMService, settings: Settings, replicas: Replicas = FRESH, *, makes_room: bool = False
 ) -> list[dict[str, Any]]:
-    """Every object that the service is to own now, in the order in which they are applied. `replicas` of the
-    Deployment, as they are and as they are to be; `makes_room`: see deployment."""
+    """Every object that the service is to own now, in the order in which they are applied. `replicas`: as
+    they are and as they are to be; `makes_room`: see deployment."""
     objects = [service_account.build(service)]
     if service.spec.observability.dashboard:
         objects.append(dashboard.build(service))
-    if (allowed := service.spec.endpoint.allowed_namespaces) is not None:
-        objects.append(network_policy.build(service, allowed, settings))
+    if network_policy.is_wanted(service):
+        objects.append(network_policy.build(service, settings))
     objects += [
         service_resource.build(service),
         pod_disruption_budget.build(service),
-        deployment.build(service, settings, replicas, makes_room=makes_room),
+        workload.build(service, settings, replicas, makes_room=makes_room),
     ]
     autoscaling = None if service.spec.suspend else service.spec.autoscaling
     if autoscaling is not None and autoscaling.provider == "keda":

@@ -5,7 +5,7 @@ from typing import Any
 
 from octavo_operator.api import AutoscalingSpec, LLMService, behavior, targets
 from octavo_operator.api.quantities import milli
-from octavo_operator.resources import metadata
+from octavo_operator.resources import metadata, workload
 from octavo_operator.resources.pod_template import CONTAINER
 
 
@@ -18,7 +18,7 @@ def build(service: LLMService, autoscaling: AutoscalingSpec) -> dict[str, Any]:
         "kind": "HorizontalPodAutoscaler",
         "metadata": metadata.owned(service, service.name),
         "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": service.name},
+            "scaleTargetRef": workload.reference(service),
             "minReplicas": autoscaling.min_replicas,
             "maxReplicas": autoscaling.max_replicas,
             "metrics": wanted,

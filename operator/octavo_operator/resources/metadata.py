@@ -53,6 +53,7 @@ def owned(service: LLMService, name: str) -> dict[str, Any]:
 
 
 def in_prometheus(service: LLMService) -> str:
-    """The PromQL selector of a service's pods. A pod's name is the Deployment's and two hashes without dashes: `chat`
-    does not take the pods of `chat-large`."""
-    return f'{{namespace="{service.namespace}",pod=~"{service.name}-[^-]+-[^-]+"}}'
+    """The PromQL selector of a service's pods that answer. A pod's name is the Deployment's and two hashes without
+    dashes, and a leader's that of its set and a number: `chat` does not take the pods of `chat-large`."""
+    rest = "[^-]+-[^-]+" if service.spec.accelerator.nodes == 1 else "[0-9]+"
+    return f'{{namespace="{service.namespace}",pod=~"{service.name}-{rest}"}}'

@@ -1,5 +1,6 @@
-"""NetworkPolicy: which namespaces reach the endpoint, and who scrapes the pods, where the network enforces policies. A
-kubelet's probes come from the node, which is always let through."""
+"""NetworkPolicy: which namespaces reach the endpoint, who scrapes the pods, and that other ports of a group's pods are
+reached by each other alone, where the network enforces policies. A kubelet's probes come from the node, which is
+always let through."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +13,17 @@ from octavo_operator.settings import Settings
 OPERATOR = {"app.kubernetes.io/name": "octavo-operator"}
 
 
-def build(service: LLMService, allowed: Sequence[str], settings: Settings) -> dict[str, Any]:
-    callers = [_namespaces(allowed)] if allowed else []
-    scrapers = [_namespaces(settings.metrics_from)] if settings.metrics_from else []
-    if settings.operator_namespace is not None:
-        scrapers.append(_namespaces([settings.operator_namespace]) | {"podSelector": {"matchLabels": OPERATOR}})
-    # A rule without a peer lets everybody in.
-    rules = [(peers, port) for peers, port in ((callers, PORT), (scrapers, METRICS_PORT)) if peers]
+def is_wanted(service: LLMService) -> bool:
+    """Where somebody is to be kept out: of the endpoint, or of what the pods of a group tell each other."""
+    return service.spec.endpoint.allowed_namespaces is not None or service.spec.accelerator.nodes > 1
+
+
+def build(service: LLMService, settings: Settings) -> dict[str, Any]:
+    allowed = service.spec.endpoint.allowed_namespaces
+    rules = [{"ports": [_port(PORT)]}] if allowed is None else _callers(allowed, settings)
+    if service.spec.accelerator.nodes > 1:
+        # On whatever ports the collectives choose. Nobody else may: there are no keys between ranks.
+        rules.append({"from": [{"podSelector": {"matchLabels": metadata.selector(service.name)}}]})
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -26,9 +31,23 @@ def build(service: LLMService, allowed: Sequence[str], settings: Settings) -> di
         "spec": {
             "podSelector": {"matchLabels": metadata.selector(service.name)},
             "policyTypes": ["Ingress"],
-            "ingress": [{"from": peers, "ports": [{"port": port, "protocol": "TCP"}]} for peers, port in rules],
+            "ingress": rules,
         },
     }
+
+
+def _callers(allowed: Sequence[str], settings: Settings) -> list[dict[str, Any]]:
+    """Who may ask the model, and who may scrape. A rule without a peer would let everybody in."""
+    callers = [_namespaces(allowed)] if allowed else []
+    scrapers = [_namespaces(settings.metrics_from)] if settings.metrics_from else []
+    if settings.operator_namespace is not None:
+        scrapers.append(_namespaces([settings.operator_namespace]) | {"podSelector": {"matchLabels": OPERATOR}})
+    rules = ((callers, PORT), (scrapers, METRICS_PORT))
+    return [{"from": peers, "ports": [_port(port)]} for peers, port in rules if peers]
+
+
+def _port(port: int) -> dict[str, Any]:
+    return {"port": port, "protocol": "TCP"}
 
 
 def _namespaces(names: Sequence[str]) -> dict[str, Any]:

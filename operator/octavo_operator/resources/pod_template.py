@@ -62,6 +62,13 @@ def build(service: LLMService, settings: Settings) -> dict[str, Any]:
     return merged
 
 
+def of_worker(template: dict[str, Any]) -> dict[str, Any]:
+    """The template of the pods of a group that do not lead it, from the leader's: they have no metrics to scrape."""
+    annotations = template["metadata"].get("annotations", {}).items()
+    kept = {name: value for name, value in annotations if not name.startswith("prometheus.io/")}
+    return template | {"metadata": template["metadata"] | {"annotations": kept}}
+
+
 def engine_of(template: dict[str, Any]) -> dict[str, Any] | None:
     """The engine's container in a pod template."""
     containers = (template.get("spec") or {}).get("containers") or []
@@ -214,8 +221,11 @@ def _arguments(service: LLMService) -> list[str]:
     spec = service.spec
     device = "cuda" if spec.accelerator.type == "nvidia" else "cpu"
     arguments = ["serve", model(service), "--host", "::", "--port", str(PORT), "--device", device]
-    if (devices := spec.accelerator.count or 1) > 1:
-        arguments += [flag("tensor_parallel_size"), str(devices)]
+    if spec.accelerator.ranks > 1:
+        arguments += [flag("tensor_parallel_size"), str(spec.accelerator.ranks)]
+    if spec.accelerator.nodes > 1:  # the variables are LeaderWorkerSet's, in every pod of a group
+        arguments += [flag("nnodes"), str(spec.accelerator.nodes), flag("node_rank"), "$(LWS_WORKER_INDEX)"]
+        arguments += [flag("master_addr"), "$(LWS_LEADER_ADDRESS)"]
     if metrics_port(service) != PORT:
         arguments += ["--metrics-port", str(METRICS_PORT)]
     for name in spec.model.served_names:

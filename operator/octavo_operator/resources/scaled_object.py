@@ -5,7 +5,7 @@ from typing import Any
 
 from octavo_operator.api import AutoscalingSpec, LLMService, behavior, targets
 from octavo_operator.api.targets import Target
-from octavo_operator.resources import metadata
+from octavo_operator.resources import metadata, workload
 from octavo_operator.resources.pod_template import CONTAINER
 
 _WINDOW = "1m"  # of a quantile; at least two scrapes
@@ -31,7 +31,7 @@ def build(service: LLMService, autoscaling: AutoscalingSpec, prometheus: str | N
         "kind": "ScaledObject",
         "metadata": metadata.owned(service, service.name),
         "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": service.name},
+            "scaleTargetRef": workload.reference(service),
             "minReplicaCount": autoscaling.min_replicas,
             "maxReplicaCount": autoscaling.max_replicas,
             "pollingInterval": 15,

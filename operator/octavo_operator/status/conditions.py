@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from octavo_operator.api import LLMService
+from octavo_operator.resources import leader_worker_set, workload
 from octavo_operator.resources.metadata import selector
 from octavo_operator.sizing import DOES_NOT_FIT, READING_MODEL, UNSUPPORTED, Verdict
 from octavo_operator.status import diagnosis, routes
@@ -112,8 +113,8 @@ class Sized:
 
 @dataclass(frozen=True)
 class Rollout:
-    """Where a Deployment stands. `settled`: no pod of a former template is left. `makes_room`: an old pod ends before
-    its successor starts."""
+    """Where a Deployment or a LeaderWorkerSet stands, in replicas. `settled`: none of a former template is left.
+    `makes_room`: an old one ends before its successor starts."""
 
     wanted: int
     existing: int
@@ -123,24 +124,28 @@ class Rollout:
     makes_room: bool = False
 
     @staticmethod
-    def of(deployment: Object | None) -> "Rollout":
-        if deployment is None:
+    def of(running: Object | None, pods: Sequence[Object] | None = None) -> "Rollout":
+        """`pods`: the workload's, where they are known. The status of a LeaderWorkerSet may be of a former template,
+        and does not say so: its leaders do."""
+        if running is None:
             return Rollout(wanted=0, existing=0, ready=0, settled=False, refusal=None)
-        status = deployment.get("status", {})
+        if running["kind"] == workload.LEADER_WORKER_SET:
+            return _of_groups(running, pods)
+        status = running.get("status", {})
         existing = status.get("replicas", 0)
-        seen = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+        seen = status.get("observedGeneration", 0) >= running["metadata"]["generation"]
         refusals = [
             condition.get("message", "")
             for condition in status.get("conditions", [])
             if condition["type"] == "ReplicaFailure" and condition["status"] == "True"
         ]
         return Rollout(
-            wanted=deployment["spec"].get("replicas", 1),
+            wanted=running["spec"].get("replicas", 1),
             existing=existing,
             ready=status.get("readyReplicas", 0),
             settled=seen and status.get("updatedReplicas", 0) == existing,
             refusal=refusals[0] if refusals else None,
-            makes_room=deployment["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxSurge") == 0,
+            makes_room=running["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxSurge") == 0,
         )
 
     @property
@@ -149,11 +154,27 @@ class Rollout:
         return self.settled and self.existing == self.wanted == self.ready
 
 
+def _of_groups(running: Object, pods: Sequence[Object] | None) -> Rollout:
+    spec, status_ = running["spec"], running.get("status", {})
+    leaders = [pod for pod in pods or [] if leader_worker_set.leads(pod)]
+    updated = status_.get("updatedReplicas", 0) == status_.get("replicas", 0)
+    return Rollout(
+        wanted=spec.get("replicas", 1),
+        existing=status_.get("replicas", 0),
+        ready=status_.get("readyReplicas", 0),
+        settled="conditions" in status_
+        and updated
+        and all(leader_worker_set.is_current(pod, running) for pod in leaders),
+        refusal=None,
+        makes_room=spec["rolloutStrategy"]["rollingUpdateConfiguration"].get("maxSurge") == 0,
+    )
+
+
 def status(
     body: Object,
     service: LLMService | None,
     obstacle: Obstacle | None,
-    deployment: Object | None,
+    running: Object | None,
     pods: list[Object],
     now: str,
     *,
@@ -168,15 +189,16 @@ def status(
     standing_routes: Mapping[str, Object | None] | None = None,
 ) -> Object:
     """The whole status. `body` is the stored LLMService, `service` its parsed form (None if the spec is invalid),
-    `now` an RFC 3339 time; a condition whose status did not change keeps its time. `events`: of pods, by name;
-    `autoscaler`: the service's own; `rival`: what else scales the Deployment, against spec.replicas; `contention`: that
+    `now` an RFC 3339 time; a condition whose status did not change keeps its time. `running`:
+    the service's Deployment or LeaderWorkerSet; `events`: of pods, by name; `autoscaler`: the service's own; `rival`:
+    what else scales it, against spec.replicas; `contention`: that
     two operators would serve the namespace, in words; `metrics`: None where the operator brings none; `lacks_gpu`: see
     control.room; `queued`: what a pod template that the operator brings waits for, in words; `sized`: None where the
     round did not come to it, and what was known before stays; `standing_routes`: the service's own, by kind."""
-    rollout = Rollout.of(deployment)
+    rollout = Rollout.of(running, pods)
     is_suspended = service is not None and service.spec.suspend
     routed = routes.held(service, standing_routes or {}) if service is not None else None
-    ready = _ready(obstacle, rollout, pods, events or {}, body["metadata"]["name"], deployment, is_suspended)
+    ready = _ready(obstacle, rollout, pods, events or {}, body["metadata"]["name"], running, is_suspended)
     scaling = _scaling(autoscaler, metrics)
     if ready[0] and obstacle is None:
         ready = _with_scaling(ready, service, autoscaler, rival, scaling, now)
@@ -187,14 +209,14 @@ def status(
     holds = {
         "Valid": _valid(obstacle),
         "Available": _available(rollout),
-        "Progressing": _progressing(rollout, deployment, service, obstacle, queued),
+        "Progressing": _progressing(rollout, running, service, obstacle, queued),
         "Ready": ready,
     }
     if service is not None and service.spec.autoscaling is not None and not is_suspended:
         holds["ScalingActive"] = scaling
     if routed is not None:
         holds["Routed"] = routed
-    if lacks_gpu is not None and deployment is not None and not is_suspended:
+    if lacks_gpu is not None and running is not None and not is_suspended:
         holds["NoSpareGPU"] = _no_spare_gpu(rollout, lacks_gpu=lacks_gpu)
     if obstacle is not None and obstacle.stalls:
         holds["Stalled"] = (True, obstacle.reason, obstacle.message)
@@ -276,15 +298,15 @@ def _available(rollout: Rollout) -> Holding:
 
 def _progressing(
     rollout: Rollout,
-    deployment: Object | None,
+    running: Object | None,
     service: LLMService | None,
     obstacle: Obstacle | None,
     queued: str | None,
 ) -> Holding:
-    if deployment is None:
+    if running is None:
         if obstacle is not None:
             return False, obstacle.reason, "nothing is made before Ready is"
-        return False, STARTING, "there is no Deployment yet"
+        return False, STARTING, "nothing runs its pods yet"
     if not rollout.settled:
         how = (
             "an old pod ends first, one at a time"
@@ -327,13 +349,13 @@ def _ready(
     pods: list[Object],
     events: Mapping[str, Sequence[Object]],
     name: str,
-    deployment: Object | None,
+    running: Object | None,
     is_suspended: bool,
 ) -> Holding:
     answers = rollout.ready > 0 and rollout.settled
     if obstacle is not None:
         return obstacle.carried_out and answers, obstacle.reason, obstacle.message
-    if deployment is not None and rollout.wanted == 0 and rollout.existing == 0:
+    if running is not None and rollout.wanted == 0 and rollout.existing == 0:
         if is_suspended:
             return True, SUSPENDED, "spec.suspend is true, so no pod runs; all else is kept"
         return True, SCALED_TO_ZERO, f"replicas is 0, as asked for; kubectl scale llmservice {name} --replicas=1"

@@ -88,7 +88,7 @@ _STORED = (
     "awq", "awq_marlin", "gptq", "gptq_marlin", "compressed-tensors", "bitsandbytes", "fbgemm_fp8", "squeezellm",
     "gguf", "mxfp4",
 )  # fmt: skip
-_ONE_GPU = "one engine serves on the GPUs of one machine; run several servers behind a Service or `octavo nginx`"
+_ONE_GPU = "all GPUs of an engine serve one copy of the model; run several servers behind a Service or `octavo nginx`"
 _NO_LORA = "adapters are not supported; serve a model that they are merged into"
 _NO_DRAFTS = "speculative decoding is not supported; leave it out"
 _TEXT = "models of text alone are served; leave it out"
@@ -189,11 +189,11 @@ FLAGS: dict[str, Flag] = {
     "--data-parallel-hybrid-lb": _refused(_ONE_GPU),
     "--data-parallel-external-lb": _refused(_ONE_GPU),
     "--enable-expert-parallel": _refused(_ONE_GPU),
-    "--headless": _refused(_ONE_GPU),
-    "--nnodes": _needless(_ONE_GPU, "1"),
-    "--node-rank": _needless(_ONE_GPU, "0"),
-    "--master-addr": _refused(_ONE_GPU),
-    "--master-port": _refused(_ONE_GPU),
+    "--headless": _always("node 0 alone serves the API"),
+    "--nnodes": _same(),
+    "--node-rank": _same(),
+    "--master-addr": _same(),
+    "--master-port": _same(),
     "--decode-context-parallel-size": _needless(_ONE_GPU, "1"),
     "--distributed-executor-backend": _needless("the engine starts a process for each GPU itself"),
     "--worker-use-ray": _refused(_ONE_GPU),

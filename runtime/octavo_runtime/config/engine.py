@@ -4,7 +4,16 @@ torch: the operator imports this module."""
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from octavo_runtime.config.explain import explain
@@ -16,6 +25,20 @@ def _power_of_two(value: int) -> int:
     if value & (value - 1):
         raise ValueError(f"must be a power of two, got {value}")
     return value
+
+
+def _shares_ranks(nodes: int, others: ValidationInfo) -> int:
+    ranks = others.data.get("tensor_parallel_size", nodes)
+    if ranks % nodes:
+        raise ValueError(f"must divide the {ranks} ranks of tensor_parallel_size, got {nodes}")
+    return nodes
+
+
+def _below_nodes(rank: int, others: ValidationInfo) -> int:
+    nodes = others.data.get("nnodes", rank + 1)
+    if rank >= nodes:
+        raise ValueError(f"must be less than nnodes, which is {nodes}, got {rank}")
+    return rank
 
 
 def _more_than_bytes(text: str) -> str:
@@ -101,8 +124,32 @@ class EngineConfig(BaseModel):
         1,
         ge=1,
         le=64,
-        description="Devices of one machine that compute the model together, each a share of every layer; it must "
+        description="Devices that compute the model together, those of all nodes, each a share of every layer; it must "
         "divide the model's attention heads and inner widths. On CPUs: processes that share them. Default 1.",
+    )
+    nnodes: Annotated[int, AfterValidator(_shares_ranks)] = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Machines that compute the model together, each with as many of the devices; the same command is "
+        "run on each of them, apart from node_rank. Default 1.",
+    )
+    node_rank: Annotated[int, AfterValidator(_below_nodes)] = Field(
+        0,
+        ge=0,
+        le=63,
+        description="Number of this machine among the nodes. Node 0 leads: it answers clients, and the others answer "
+        "health checks alone. Default 0.",
+    )
+    master_addr: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        max_length=253,
+        description="Address of node 0, by which the other nodes reach it. Whoever reaches it can disturb the model: "
+        "it belongs on a network of the nodes' own. Default 127.0.0.1.",
+    )
+    master_port: int = Field(
+        29501, ge=1, le=65535, description="Port of node 0 at that address that the other nodes call. Default 29501."
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Type of weights and activations. Default auto: bfloat16."
@@ -200,6 +247,11 @@ class EngineConfig(BaseModel):
             return given
         said = {field_name(key) for key in given}
         return given | {name: value for name, value in preset.values.items() if name not in said}
+
+    @property
+    def local_ranks(self) -> int:
+        """How many of the model's ranks are processes of one node."""
+        return self.tensor_parallel_size // self.nnodes
 
 
 def engine_config(model: str, **options: Any) -> EngineConfig:

@@ -1,12 +1,14 @@
 """What the ranks of a model tell each other while they compute (torch.distributed: gloo on CPUs, NCCL on GPUs)."""
 
-import os
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 import torch.distributed as torch_distributed
 from torch import Tensor
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from octavo_runtime.distributed.interface import listen
 
 # A rank that is gone or silent is found otherwise, and sooner; an idle engine never waits in one of these.
 _PATIENCE = timedelta(days=1)
@@ -43,19 +45,27 @@ def agreed(group: Group | None, number: int) -> int:
     return number if group is None else group.least(number)
 
 
-def join(rank: int, size: int, store: str, device: str) -> Group:
-    """Waits for the other ranks and joins them. store: a path that no file has yet, the same for all ranks, which are
-    processes of this machine. device: "cpu" or "cuda", where rank N takes GPU N."""
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    if device == "cuda":
-        torch.cuda.set_device(rank)
-    torch_distributed.init_process_group(
-        "nccl" if device == "cuda" else "gloo",
-        init_method=f"file://{store}",
-        rank=rank,
-        world_size=size,
-        timeout=_PATIENCE,
+def open_store(address: str) -> TCPStore:
+    """Where ranks meet, on a free port of one of this machine's addresses; it lives as long as what is returned. Raises
+    OSError: no address of this machine."""
+    listener = listen(address, 0)
+    port = listener.getsockname()[1]
+    return TCPStore(
+        address, port, is_master=True, timeout=_PATIENCE, wait_for_workers=False, master_listen_fd=listener.detach()
     )
+
+
+def find_store(address: str, port: int) -> TCPStore:
+    """The store that another rank has opened."""
+    return TCPStore(address, port, is_master=False, timeout=_PATIENCE, wait_for_workers=False)
+
+
+def join(rank: int, size: int, store: TCPStore, gpu: int | None) -> Group:
+    """Waits for the other ranks and joins them. gpu: the number of this rank's GPU on its machine; None: on CPUs."""
+    if gpu is not None:
+        torch.cuda.set_device(gpu)
+    backend = "gloo" if gpu is None else "nccl"
+    torch_distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     return Group(rank, size)
 
 

@@ -281,6 +281,8 @@ class EngineClient:
         while True:
             self._beat = decoder.decode(await self._pulse.recv())
             self._beat_heard = time.monotonic()
+            if self._beat.failure:
+                self._fail(self._beat.failure)
 
     async def _watch(self, process: subprocess.Popen[bytes]) -> None:
         code = await asyncio.to_thread(process.wait)

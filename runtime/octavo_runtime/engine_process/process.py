@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 LOAD_SECONDS = 0.5  # clients hear of the load at least so often
 STATS_SECONDS = 10.0
+_PARENT_SECONDS = 0.5
 
 _log = logging.getLogger("octavo_runtime.engine_process.process")  # this module's own name is __main__
 
@@ -105,17 +107,26 @@ class Stats:
 
 def serve(config: EngineConfig, mailbox: Mailbox, endpoint: str) -> None:
     """Loads the model and steps until the parent process is gone."""
-    parent = os.getppid()  # before what takes seconds, in which the parent may end
+    parent, loaded = os.getppid(), threading.Event()
+    threading.Thread(target=_end_with, args=[parent, loaded], name="parent", daemon=True).start()
     # Here, since it imports torch: the socket already listens.
     from octavo_runtime.engine.engine import Engine
 
     engine = Engine(config)
+    loaded.set()
     pulse = Pulse(endpoint, lambda: engine.patience)
     pulse.start()
     try:
         _loop(engine, mailbox, pulse, Stats() if config.log_stats else None, parent)
     finally:
         pulse.stop()
+
+
+def _end_with(parent: int, loaded: threading.Event) -> None:
+    """Ends this process where its parent ends while a model is loaded, or other nodes are waited for."""
+    while not loaded.wait(_PARENT_SECONDS):
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def _loop(engine: "Engine", mailbox: Mailbox, pulse: Pulse, stats: Stats | None, parent: int) -> None:

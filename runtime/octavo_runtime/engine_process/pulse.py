@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import msgspec
 import zmq
 
+from octavo_runtime.protocol import last_words
 from octavo_runtime.protocol.messages import Beat
 
 _SECONDS = 0.5
@@ -55,4 +56,4 @@ class Pulse:
             while not self._stopped.wait(_SECONDS):
                 began = self._turn_began
                 busy = 0.0 if began is None else time.monotonic() - began
-                self._socket.send(encoder.encode(Beat(busy, self._patience())))
+                self._socket.send(encoder.encode(Beat(busy, self._patience(), last_words.left())))

@@ -119,7 +119,7 @@ def plan_memory(
     whole, spec = spec, share_of(spec, config)
     if config.tensor_parallel_size > 1:
         packed_bytes = 0
-        device_memory = device_memory if device == "cuda" else device_memory // config.tensor_parallel_size
+        device_memory = device_memory if device == "cuda" else device_memory // config.local_ranks
     element_bytes = element_size(config)
     tokens = token_budget(config, device)
     on_gpu = device == "cuda"

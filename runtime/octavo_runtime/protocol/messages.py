@@ -139,10 +139,12 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
 
 class Beat(msgspec.Struct, frozen=True, array_like=True):
     """The engine's process lives. It comes by a way of its own (see pulse). `busy`: for how many seconds the loop has
-    been at its present turn, 0 where it waits for work. `patience`: after how many it counts as hung."""
+    been at its present turn, 0 where it waits for work. `patience`: after how many it counts as hung. `failure`: why it
+    is about to end, where its loop cannot say so."""
 
     busy: float
     patience: float
+    failure: str = ""
 
 
 class Step(msgspec.Struct, tag="step", frozen=True):

@@ -1,14 +1,13 @@
 """`octavo serve`: starts the server and the engine, and ends both in good order."""
 
 import asyncio
-import contextlib
 import logging
 import math
 import os
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,9 @@ from octavo_runtime.server.app import create_app
 from octavo_runtime.server.http.connection import ConnectionBounds, allow_open_files, connection_type
 from octavo_runtime.server.http.errors import ApiError, engine_failed
 from octavo_runtime.server.http.listener import address, listen
+from octavo_runtime.server.http.server import HttpServer
 from octavo_runtime.server.http.tls import load_tls
+from octavo_runtime.server.node import serve_node
 from octavo_runtime.server.observe.metrics import ServerMetrics
 from octavo_runtime.server.observe.request_log import RequestLog
 from octavo_runtime.server.observe.tracing import Tracing, start_tracing
@@ -70,6 +71,8 @@ def serve(
 ) -> int:
     """Serves a model until a signal or the engine's end. Returns the exit code: 0 after SIGTERM or SIGINT, 1 when the
     engine fails, 2 when the model cannot be found, read or served. engine_program: see EngineClient."""
+    if engine.node_rank > 0:
+        return serve_node(engine, server)
     if server.api_workers > 1:
         return supervise(engine, server, engine_program)
     return serve_in_process(engine, server, engine_program=engine_program)
@@ -114,7 +117,7 @@ async def _serve(
     app = create_app(state, server, keys)
     if traces is not None:
         app = Tracing(app, traces)
-    http = _Http(
+    http = HttpServer(
         uvicorn.Config(
             RequestLog(app, access_log=server.access_log, strict=server.strict),
             http=connection_type(ConnectionBounds(server.max_connections, parse_duration(server.client_timeout))),
@@ -248,14 +251,6 @@ async def _wait_for_answers(state: ServerState, until: float, given_up: Callable
     """Waits while answers are being made, at most until the monotonic time `until`."""
     while state.answering and time.monotonic() < until and not given_up():
         await asyncio.sleep(0.05)
-
-
-class _Http(uvicorn.Server):
-    """uvicorn without its signal handlers: it would stop listening at once, and readiness could not turn red."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def _refuse(line: str, code: int) -> int:

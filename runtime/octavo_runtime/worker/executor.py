@@ -48,6 +48,8 @@ class Executor(Protocol):
 def make_executor(config: EngineConfig, files: ModelFiles) -> Executor:
     """The executor that the configuration asks for. Raises ValueError: a model that cannot be served, a device that is
     not there, or a configuration that does not fit."""
+    if config.node_rank != 0:
+        raise ValueError(f"node_rank: must be 0 but for `octavo serve`, got {config.node_rank}")
     if is_encoder(files):
         return _encoder_executor(config, files)
     if config.tensor_parallel_size == 1:
@@ -89,8 +91,15 @@ def device_of(config: EngineConfig) -> Literal["cpu", "cuda"]:
         return "cpu"
     if count == 0:
         raise UnsupportedModel("device: cuda was asked for, but this machine has no CUDA device that PyTorch can use")
-    if config.tensor_parallel_size > count:
+    if config.local_ranks > count:
+        each = "" if config.nnodes == 1 else f" for each of {config.nnodes} nodes"
         raise UnsupportedModel(
-            f"tensor_parallel_size: must be at most {count}, the CUDA devices here, got {config.tensor_parallel_size}"
+            f"tensor_parallel_size: must be at most {count}, the CUDA devices here,{each} "
+            f"got {config.tensor_parallel_size}"
         )
     return "cuda"
+
+
+def gpu_of(config: EngineConfig, rank: int) -> int | None:
+    """The number of a rank's GPU on its machine; None on CPUs. Raises UnsupportedModel, see device_of."""
+    return rank % config.local_ranks if device_of(config) == "cuda" else None

@@ -16,6 +16,7 @@ from octavo_operator.metrics_api.downloads import Downloads
 from octavo_operator.metrics_api.measurements import Measurements
 from octavo_operator.metrics_api.readings import Readings
 from octavo_operator.metrics_api.server import MetricsApi
+from octavo_operator.resources.workload import KINDS
 from octavo_operator.settings import Settings
 from octavo_operator.status import conditions
 
@@ -106,7 +107,7 @@ class FakeCluster:
         written: Object = {f"f:{field}": {} for field in desired.get("spec", {})}
         managers: list[Object] = [{"manager": "octavo", "operation": "Apply", "fieldsV1": {"f:spec": written}}]
         kept = {"uid": former["metadata"]["uid"]} if former else {}
-        if kind == "Deployment" and "replicas" not in desired["spec"]:
+        if kind in KINDS and "replicas" not in desired["spec"]:
             desired = desired | {"spec": desired["spec"] | {"replicas": former.get("spec", {}).get("replicas", 1)}}
             others = former.get("metadata", {}).get("managedFields", [])
             managers += [entry for entry in others if entry["manager"] != "octavo"]
@@ -115,9 +116,9 @@ class FakeCluster:
         status = {"status": former["status"]} if "status" in former else {}
         return Applied(copy.deepcopy(self.put(kind, name, metadata=metadata, **content, **status)), "Updated")
 
-    async def hand_over_replicas(self, deployment: Object, replicas: int) -> None:
+    async def hand_over_replicas(self, workload: Object, replicas: int) -> None:
         self.writes.append(f"hand over {replicas}")
-        self.objects["Deployment", deployment["metadata"]["name"]]["spec"]["replicas"] = replicas
+        self.objects[workload["kind"], workload["metadata"]["name"]]["spec"]["replicas"] = replicas
 
     async def create(self, content: Object) -> None:
         self.lease = content

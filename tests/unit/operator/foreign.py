@@ -34,7 +34,7 @@ def defined(kubernetes: Kubernetes, file: Path) -> Iterator[None]:
     try:
         # kubectl wait fails on a definition that has no condition yet.
         state = ("get", "-f", str(file), "-o", "jsonpath={.status.conditions[?(@.type=='Established')].status}")
-        eventually(lambda: kubernetes.kubectl(*state) == "True", what=f"{file.name} is established")
+        eventually(lambda: kubernetes.kubectl(*state, check=False) == "True", what=f"{file.name} is established")
         yield
     finally:
         kubernetes.kubectl("delete", "-f", str(file), "--wait=false")

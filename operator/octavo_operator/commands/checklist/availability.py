@@ -6,6 +6,7 @@ from octavo_operator.commands.evidence import Evidence, container
 from octavo_operator.commands.load import Load
 from octavo_operator.commands.rules.latency import seconds
 from octavo_operator.commands.trial import Trial
+from octavo_operator.resources import workload
 from octavo_runtime.config.units import parse_duration
 
 _PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
@@ -13,8 +14,8 @@ _PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 
 def _replicas(evidence: Evidence, _load: Load | None, _trial: Trial) -> Outcome:
     told = f"{len(evidence.ready)} of {evidence.wanted} pods answer"
-    if "Deployment" in evidence.unread:
-        return unknown(evidence.unread["Deployment"])
+    if evidence.template is None and evidence.unread.keys() & set(workload.KINDS):
+        return unknown(evidence.untold)
     if not evidence.ready or len(evidence.ready) < evidence.wanted:
         return failed(told, "`octavo why` says what keeps the others from answering")
     if evidence.wanted < 2:
@@ -54,10 +55,9 @@ def _spread(evidence: Evidence, _load: Load | None, _trial: Trial) -> Outcome:
 
 
 def _probes(evidence: Evidence, _load: Load | None, _trial: Trial) -> Outcome:
-    deployment = evidence.owned.get("Deployment")
-    if deployment is None:
-        return unknown(evidence.unread.get("Deployment", f"there is no Deployment {evidence.name}"))
-    missing = [probe for probe in _PROBES if probe not in container(deployment["spec"]["template"])]
+    if evidence.template is None:
+        return unknown(evidence.untold)
+    missing = [probe for probe in _PROBES if probe not in container(evidence.template)]
     if missing:
         return failed(f"without {', '.join(missing)}", "take what removes it out of podTemplate")
     return passed(", ".join(_PROBES))

@@ -49,8 +49,7 @@ def elsewhere(evidence: Evidence, kind: str) -> str:
 
 
 def _template(evidence: Evidence) -> Object:
-    found: Object = evidence.owned.get("Deployment", {}).get("spec", {}).get("template", {})
-    return found
+    return evidence.template or {}
 
 
 def _pod_labels(evidence: Evidence) -> Mapping[str, str]:
@@ -104,7 +103,7 @@ def _logs(evidence: Evidence, _load: Load | None, _trial: Trial) -> Outcome:
     if told == "json":
         return passed("the engine logs one JSON object a line, with request ids; what collects a node's logs reads it")
     if not evidence.arguments:
-        return unknown(evidence.unread.get("Deployment", f"there is no Deployment {evidence.name}"))
+        return unknown(evidence.untold)
     return warned(f"--log-format {told or 'console'}", "take the argument out of podTemplate")
 
 

@@ -5,7 +5,7 @@ import re
 from octavo_operator.api.label_selector import selects
 from octavo_operator.commands.checklist.outcome import Check, Outcome, failed, not_parsed, passed, unknown, warned
 from octavo_operator.commands.checklist.performance import no_answer
-from octavo_operator.commands.evidence import Evidence, container
+from octavo_operator.commands.evidence import Evidence, Object, container
 from octavo_operator.commands.load import Load
 from octavo_operator.commands.trial import INVALID, KEYLESS, Trial
 from octavo_operator.kinds import SERVICE_LABEL
@@ -54,7 +54,7 @@ def _inputs(_evidence: Evidence, _load: Load | None, trial: Trial) -> Outcome:
 
 def _personal_data(evidence: Evidence, _load: Load | None, _trial: Trial) -> Outcome:
     if not evidence.arguments:
-        return unknown(evidence.unread.get("Deployment", f"there is no Deployment {evidence.name}"))
+        return unknown(evidence.untold)
     if "--log-prompts" in evidence.arguments:
         return warned("--log-prompts: what people write is logged, with keys and addresses taken out", "take it out")
     return passed("prompts and answers are not logged, nor are keys")
@@ -71,10 +71,9 @@ def _tls(evidence: Evidence, _load: Load | None, _trial: Trial) -> Outcome:
 
 
 def _pods(evidence: Evidence, _load: Load | None, _trial: Trial) -> Outcome:
-    deployment = evidence.owned.get("Deployment")
-    if deployment is None:
-        return unknown(evidence.unread.get("Deployment", f"there is no Deployment {evidence.name}"))
-    if breach := pod_security.first_breach(deployment["spec"]["template"]["spec"]):
+    if evidence.template is None:
+        return unknown(evidence.untold)
+    if breach := pod_security.first_breach(evidence.template["spec"]):
         return failed(breach, "take it out of podTemplate")
     return passed("as Pod Security Standards' restricted asks: no root, no privileges, seccomp")
 
@@ -98,7 +97,7 @@ def _network(evidence: Evidence, _load: Load | None, _trial: Trial) -> Outcome:
     policies = [
         each["metadata"]["name"]
         for each in evidence.lists.get("NetworkPolicy", ())
-        if selects(each["spec"].get("podSelector", {}), labels)
+        if selects(each["spec"].get("podSelector", {}), labels) and not _lets_all_in(each["spec"])
     ]
     if policies:
         return passed(f"NetworkPolicy {', '.join(policies)} selects the pods")
@@ -107,11 +106,15 @@ def _network(evidence: Evidence, _load: Load | None, _trial: Trial) -> Outcome:
     )
 
 
+def _lets_all_in(policy: Object) -> bool:
+    """Whether a rule has no peers, as of what is to keep others from ranks alone."""
+    return any(not rule.get("from") for rule in policy.get("ingress") or ())
+
+
 def _image(evidence: Evidence, _load: Load | None, _trial: Trial) -> Outcome:
-    deployment = evidence.owned.get("Deployment")
-    if deployment is None:
-        return unknown(evidence.unread.get("Deployment", f"there is no Deployment {evidence.name}"))
-    image = container(deployment["spec"]["template"]).get("image", "")
+    if evidence.template is None:
+        return unknown(evidence.untold)
+    image = container(evidence.template).get("image", "")
     if re.search(r"@sha256:[0-9a-f]{64}$", image):
         return passed(f"{image}, by its digest")
     tag = image.rpartition("/")[2].partition(":")[2]

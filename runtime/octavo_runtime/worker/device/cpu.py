@@ -18,7 +18,7 @@ from octavo_runtime.worker.threads import available_cpus
 def cpu_executor(config: EngineConfig, files: ModelFiles, group: Group | None = None) -> ModelRunner:
     """A model, or a rank's share of it, on this machine's CPUs, which the ranks share. The KV cache and the room for
     swapped blocks both lie in host memory. Raises ValueError, see make_executor."""
-    started, ranks = time.perf_counter(), config.tensor_parallel_size
+    started, ranks = time.perf_counter(), config.local_ranks
     torch.set_num_threads(max((config.cpu_threads or available_cpus()) // ranks, 1))
     decoder = load_model(config, files, torch.device("cpu"), DTYPES[config.dtype], group)
     free = free_host_memory() // ranks

@@ -23,7 +23,7 @@ def cuda_executor(config: EngineConfig, files: ModelFiles, group: Group | None =
     asked = asked_cache_bytes(config, gpu_cache_bytes(device, 1.0, reserve), memory)
     left = gpu_cache_bytes(device, config.gpu_memory_utilization, reserve) if asked is None else asked
     cache = agreed(group, left)
-    swap = agreed(group, swap_bytes(config, "cuda", cache, free_host_memory() // config.tensor_parallel_size))
+    swap = agreed(group, swap_bytes(config, "cuda", cache, free_host_memory() // config.local_ranks))
     return make_runner(config, decoder, cache, swap, device=torch.cuda.get_device_name(device), started=started)
 
 

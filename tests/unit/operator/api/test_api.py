@@ -88,7 +88,7 @@ def test_cpu_quantities(text: str, cpus: float) -> None:
 
 def test_every_engine_setting_is_in_the_schema_and_no_other() -> None:
     engine = crd.spec_schema()["properties"]["engine"]["properties"]
-    elsewhere = ("model", "device", "tensor_parallel_size")
+    elsewhere = {"model", "device", "tensor_parallel_size", "nnodes", "node_rank", "master_addr", "master_port"}
     settings = {field.alias for name, field in EngineConfig.model_fields.items() if name not in elsewhere}
     assert set(engine) == settings | {"extraArgs"}
 

@@ -4,7 +4,7 @@ import pytest
 from built import SETTINGS, built, service
 
 from octavo_operator.resources import deployment
-from octavo_operator.resources.deployment import Replicas
+from octavo_operator.resources.replicas import Replicas
 
 
 def test_replicas_are_left_to_the_autoscaler() -> None:

@@ -36,7 +36,9 @@ def test_every_object_is_owned_labelled_and_observed() -> None:
         assert (owner["kind"], owner["uid"], owner["controller"]) == ("LLMService", "u1", True)
         assert item["metadata"]["labels"]["serving.octavo.dev/service"] == "chat"
     applied = [(item["kind"], item["metadata"]["name"]) for item in objects]
-    assert applied == [each for each in owned("chat") if each[0] != "ScaledObject"], "in this order"
+    assert applied == [each for each in owned("chat") if each[0] not in ("ScaledObject", "LeaderWorkerSet")], (
+        "in this order"
+    )
 
 
 def test_chosen_labels_and_annotations_are_handed_down_to_objects_and_pods() -> None:

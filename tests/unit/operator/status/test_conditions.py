@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from octavo_operator import api
+from octavo_operator.resources.leader_worker_set import TEMPLATE, WORKER_INDEX
 from octavo_operator.status import conditions
 
 BODY = {
@@ -15,11 +16,43 @@ BODY = {
 
 def deployment(wanted: int, existing: int, updated: int, ready: int, seen: int = 2, **status: Any) -> dict[str, Any]:
     counts = {"replicas": existing, "updatedReplicas": updated, "readyReplicas": ready, "observedGeneration": seen}
-    return {"metadata": {"generation": 2}, "spec": {"replicas": wanted}, "status": counts | status}
+    return {
+        "kind": "Deployment",
+        "metadata": {"generation": 2},
+        "spec": {"replicas": wanted},
+        "status": counts | status,
+    }
 
 
 def status(live: dict[str, Any] | None, pods: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     return conditions.status(BODY, api.parse(BODY), None, live, pods or [], "2026-01-01T00:00:00Z")
+
+
+def groups(wanted: int, existing: int, updated: int, ready: int) -> dict[str, Any]:
+    """A LeaderWorkerSet of the template `new`."""
+    leader = {"metadata": {"annotations": {TEMPLATE: "new"}}}
+    return {
+        "kind": "LeaderWorkerSet",
+        "metadata": {"generation": 2},
+        "spec": {
+            "replicas": wanted,
+            "leaderWorkerTemplate": {"leaderTemplate": leader},
+            "rolloutStrategy": {"rollingUpdateConfiguration": {"maxSurge": 1}},
+        },
+        "status": {"replicas": existing, "updatedReplicas": updated, "readyReplicas": ready, "conditions": []},
+    }
+
+
+def member(template: str, index: int = 0) -> dict[str, Any]:
+    """A ready pod of a group."""
+    labels = {WORKER_INDEX: str(index)}
+    metadata = {"name": f"chat-0-{index}", "creationTimestamp": "2026-01-01T00:00:00Z", "labels": labels}
+    ready = [{"type": "Ready", "status": "True"}]
+    return {
+        "metadata": metadata | ({"annotations": {TEMPLATE: template}} if index == 0 else {}),
+        "spec": {"containers": []},
+        "status": {"conditions": ready},
+    }
 
 
 REFUSAL = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"}
@@ -42,6 +75,11 @@ CASES = [
     ("scaled to zero", deployment(0, 0, 0, 0), [], "True", "ScaledToZero", "False"),
     ("new image is missing, old pod serves", deployment(1, 2, 1, 1), [UNPULLED], "False", "ImagePullBackOff", "True"),
     ("one of three is sick", deployment(3, 3, 3, 2), [UNPULLED], "True", "ImagePullBackOff", "True"),
+    ("a group serves", groups(1, 1, 1, 1), [member("new"), member("new", 1)], "True", "Serving", "True"),
+    ("status is of a former template", groups(1, 1, 1, 1), [member("old")], "False", "RollingOut", "True"),
+    ("one of two groups is new", groups(2, 2, 1, 2), [member("old"), member("new")], "False", "RollingOut", "True"),
+    ("a group loads", groups(1, 1, 1, 0), [], "False", "Starting", "False"),
+    ("nothing said of groups yet", groups(1, 0, 0, 0) | {"status": {}}, [], "False", "Starting", "False"),
     ("pods are refused", deployment(1, 0, 0, 0, conditions=[REFUSAL]), [], "False", "PodsRefused", "False"),
 ]
 

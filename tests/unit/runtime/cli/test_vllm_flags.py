@@ -88,11 +88,11 @@ def test_what_needs_nothing_is_said(given, note):
     [
         ("--enable-lora", "--enable-lora: is not taken here; adapters are not supported"),
         ("--revision main", "--revision: is not taken here; write it into the model"),
-        ("-pp 2", "--pipeline-parallel-size: must be 1, got '2'; one engine serves on the GPUs of one machine"),
+        ("-pp 2", "--pipeline-parallel-size: must be 1, got '2'; all GPUs of an engine serve one copy"),
         ("--tokenizer-mode slow", "--tokenizer-mode: must be one of auto, hf, fast, got 'slow'"),
         (
             "--data-parallel-size 2",
-            "--data-parallel-size: must be 1, got '2'; one engine serves on the GPUs",
+            "--data-parallel-size: must be 1, got '2'; all GPUs of an engine serve one copy",
         ),
         ("--max-logprobs 40", "--max-logprobs: must be one of 0, 1, "),
         ("--no-enable-chunked-prefill", "--enable-chunked-prefill: cannot be turned off here; long prompts"),

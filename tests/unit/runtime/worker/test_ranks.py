@@ -21,7 +21,7 @@ from octavo_runtime.models.loading.files import locate
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.protocol.step import NewRow, Slice, StepPlan, TableUpdate
 from octavo_runtime.worker.executor import make_executor
-from octavo_runtime.worker.ranks import RankFailed
+from octavo_runtime.worker.follower import RankFailed
 
 pytestmark = pytest.mark.slow
 
@@ -107,7 +107,7 @@ def test_a_rank_that_hangs_is_ended_and_named(folder: Path) -> None:
         os.kill(process.pid, signal.SIGSTOP)
         with pytest.raises(RankFailed) as failed:
             step_forever(engine, random_prompts(20)[0])
-        said = f"rank 1 of 2 (process {process.pid}) said nothing for 8 s and was ended"
+        said = f"rank 1 of 2 (process {process.pid}) said nothing for 7 s and was ended"
         assert str(failed.value) == said
         del engine
 

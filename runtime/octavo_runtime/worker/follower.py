@@ -1,0 +1,106 @@
+"""Who computes with this process and is told what to do: a further rank of this node, or another node."""
+
+import socket
+import subprocess
+import sys
+import threading
+
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.worker.line import BEAT, FAILED, READY, SILENT_SECONDS, UP, Line, Silent, line_of
+
+_LOADING_SECONDS = 120.0  # a rank's silence while it loads: imports hold up its thread that beats
+_END_SECONDS = 5.0
+
+
+class RankFailed(OSError):
+    """A rank or a node is gone; one line that names it."""
+
+
+class Follower:
+    """One of them, and the thread that hears it. process: of a rank of this node; it ends with the follower."""
+
+    def __init__(self, name: str, line: Line, process: "subprocess.Popen[bytes] | None" = None) -> None:
+        self._name = name
+        self._line = line
+        self._process = process
+        self.failure: str | None = None
+        self.gone = threading.Event()
+        self._said: dict[bytes, threading.Event] = {UP: threading.Event(), READY: threading.Event()}
+        self._last_words = ""
+        self._ends = False
+        threading.Thread(target=self._hear, name=name, daemon=True).start()
+
+    def wait_for(self, what: bytes) -> None:
+        """Until it has said so, or is gone."""
+        self._said[what].wait()
+
+    def tell(self, message: bytes) -> bool:
+        """Sends an order; whether it could be sent."""
+        try:
+            self._line.say(message)
+        except OSError:
+            return False
+        return True
+
+    def end(self, why: str = "") -> None:
+        """Ends a rank, and waits for it; lets a node know that the engine ends, and why where it is no good end."""
+        self._ends = True
+        if self._process is None:
+            self._line.cut(FAILED + why.encode() if why else b"")
+            return
+        self._line.cut()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def _patience(self) -> float:
+        loads = self._process is not None and not self._said[READY].is_set()
+        return _LOADING_SECONDS if loads else SILENT_SECONDS
+
+    def _hear(self) -> None:
+        try:
+            while True:
+                word = self._line.hear(self._patience)
+                if word in self._said:
+                    self._said[word].set()
+                elif word != BEAT:
+                    self._last_words = word.removeprefix(FAILED).decode()
+        except Silent:
+            failure = self._silence(f"said nothing for {self._patience:g} s")
+        except (EOFError, OSError):
+            failure = self._end()
+        self._line.cut()
+        if not self._ends:
+            self.failure = failure
+        for event in (*self._said.values(), self.gone):
+            event.set()
+
+    def _silence(self, reason: str) -> str:
+        if self._process is None:
+            return f"{self._name} {reason}"
+        self._process.kill()
+        self._process.wait()
+        return f"{self._name} (process {self._process.pid}) {reason} and was ended"
+
+    def _end(self) -> str:
+        told = f": {self._last_words}" if self._last_words else ""
+        if self._process is None:
+            return f"{self._name}{told or ' is gone'}"
+        code = self._process.wait()
+        return f"{self._name} (process {self._process.pid}) ended with exit code {code}{told}"
+
+
+def start_rank(config: EngineConfig, rank: int, host: str, port: int) -> Follower:
+    """A further rank, in a process of its own on this machine; it meets the others at the store there."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        words = [config.model_dump_json(), str(rank), host, str(port), str(theirs.fileno())]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "octavo_runtime.worker.rank", *words],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+    return Follower(f"rank {rank} of {config.tensor_parallel_size}", line_of(ours), process)

@@ -1,0 +1,107 @@
+"""A service whose replicas are several pods, through rounds of reconciling."""
+
+from typing import Any
+
+import pytest
+from fake_cluster import FakeCluster, change, cluster_with, condition, run, settle
+
+from octavo_operator.cluster import Refused
+from octavo_operator.control.reconcile import Outcome
+from octavo_operator.resources.leader_worker_set import SET, TEMPLATE, WORKER_INDEX
+from octavo_runtime.planning.builtin_models import BUILTIN_DESCRIPTIONS
+
+THREE = {"type": "cpu", "nodes": 3}
+
+
+def group(cluster: FakeCluster, ready: int = 1) -> None:
+    """What the controller of LeaderWorkerSets makes of one replica, and says."""
+    live = cluster.objects["LeaderWorkerSet", "chat"]
+    template = live["spec"]["leaderWorkerTemplate"]["leaderTemplate"]["metadata"]["annotations"][TEMPLATE]
+    live["status"] = {"replicas": 1, "updatedReplicas": 1, "readyReplicas": ready, "conditions": []}
+    cluster.running = [_pod("chat-0", "chat", 0, template, ready)]
+    cluster.running += [_pod(f"chat-0-{index}", "chat-0", index, template, ready) for index in (1, 2)]
+
+
+def _pod(name: str, owner: str, index: int, template: str, ready: int) -> dict[str, Any]:
+    metadata = {
+        "namespace": "default",
+        "name": name,
+        "uid": name,
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "labels": {SET: "chat", WORKER_INDEX: str(index)},
+        "annotations": {TEMPLATE: template} if index == 0 else {},
+        "ownerReferences": [{"kind": "StatefulSet", "name": owner, "uid": owner}],
+    }
+    state = "True" if ready else "False"
+    return {"metadata": metadata, "spec": {}, "status": {"conditions": [{"type": "Ready", "status": state}]}}
+
+
+def three_nodes(**spec: Any) -> FakeCluster:
+    cluster = cluster_with(accelerator=THREE, **spec)
+    cluster.answer = {"exitCode": 0, "message": BUILTIN_DESCRIPTIONS["smollm2"]}
+    settle(cluster)
+    return cluster
+
+
+def test_a_replica_is_a_group_that_answers_as_one() -> None:
+    cluster = three_nodes()
+    assert ("Deployment", "chat") not in cluster.objects
+    group(cluster, ready=0)
+    assert run(cluster) is Outcome.WAITING
+    assert condition(cluster, "Ready")["reason"] == "Starting"
+    group(cluster)
+    assert run(cluster) is Outcome.SETTLED
+    ready = condition(cluster, "Ready")
+    assert (ready["status"], ready["message"]) == ("True", "1 of 1 replicas answer")
+    change(cluster, engine={"maxNumSeqs": 7})
+    assert run(cluster) is Outcome.WAITING
+    assert condition(cluster, "Ready")["status"] == "False", "the former template's pods do not count as the new one's"
+
+
+def test_without_its_definition_the_condition_says_what_to_install() -> None:
+    cluster = cluster_with(accelerator=THREE)
+    said = "the API server does not know leaderworkerset.x-k8s.io/v1: install LeaderWorkerSet (lws.sigs.k8s.io)"
+    cluster.refuses["LeaderWorkerSet"] = Refused(said)
+    cluster.answer = {"exitCode": 0, "message": BUILTIN_DESCRIPTIONS["smollm2"]}
+    run(cluster)
+    assert run(cluster) is Outcome.BLOCKED
+    ready = condition(cluster, "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "Refused")
+    assert said in ready["message"]
+
+
+def test_the_other_workload_goes_once_the_present_one_is_there() -> None:
+    cluster = cluster_with()
+    cluster.answer = {"exitCode": 0, "message": BUILTIN_DESCRIPTIONS["smollm2"]}
+    settle(cluster)
+    change(cluster, accelerator=THREE)
+    run(cluster)
+    if "delete Deployment chat" not in cluster.writes:
+        run(cluster)
+    assert ("Deployment", "chat") not in cluster.objects
+    assert ("LeaderWorkerSet", "chat") in cluster.objects
+    change(cluster, accelerator=None)
+    settle(cluster)
+    assert ("LeaderWorkerSet", "chat") not in cluster.objects
+    assert ("Deployment", "chat") in cluster.objects
+
+
+def test_groups_are_handed_over_to_their_autoscaler() -> None:
+    cluster = three_nodes(replicas=4)
+    change(cluster, replicas=None, autoscaling={"minReplicas": 2, "maxReplicas": 3})
+    run(cluster)
+    assert "hand over 3" in cluster.writes
+    assert cluster.objects["LeaderWorkerSet", "chat"]["spec"]["replicas"] == 3
+
+
+@pytest.mark.parametrize(("nodes", "fits"), [(2, False), (3, True)])
+def test_the_model_must_divide_by_all_of_a_groups_devices(nodes: int, fits: bool) -> None:
+    """smollm2 has nine heads."""
+    cluster = cluster_with(accelerator={"type": "cpu", "nodes": nodes})
+    cluster.answer = {"exitCode": 0, "message": BUILTIN_DESCRIPTIONS["smollm2"]}
+    run(cluster)
+    run(cluster)
+    found = condition(cluster, "Fits")
+    assert found["status"] == str(fits), found
+    if not fits:
+        assert "spec.accelerator.nodes times count: must divide the 9 attention heads, got 2" in found["message"]
