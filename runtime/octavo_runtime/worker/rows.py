@@ -28,11 +28,13 @@ class Rows:
 
     def side_by_side(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
         """The order in which rows whose tables begin with the same blocks follow each other, for a GPU's attention,
-        which then reads those once for several; None where no two begin alike."""
-        if len(np.unique(self.block_tables[rows, 0])) == len(rows):
+        which then reads those once for several; None where no two begin alike. By the first group, which has no
+        window where any has none."""
+        tables = self.block_tables[0]
+        if len(np.unique(tables[rows, 0])) == len(rows):
             return None
-        depths = [0, *(1 << bit for bit in range((self.block_tables.shape[1] - 1).bit_length()))]
-        order: npt.NDArray[np.int64] = np.lexsort(self.block_tables[rows[:, None], depths[::-1]].T)
+        depths = [0, *(1 << bit for bit in range((tables.shape[1] - 1).bit_length()))]
+        order: npt.NDArray[np.int64] = np.lexsort(tables[rows[:, None], depths[::-1]].T)
         return order
 
     @property

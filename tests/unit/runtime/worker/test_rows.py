@@ -6,9 +6,9 @@ from octavo_runtime.worker.rows import Rows
 
 
 def rows_with(*tables: list[int]) -> Rows:
-    rows = Rows(len(tables), 13)
+    rows = Rows(2, len(tables), 13)
     for row, table in enumerate(tables):
-        rows.block_tables[row, : len(table)] = table
+        rows.block_tables[0, row, : len(table)] = table
     return rows
 
 
@@ -17,7 +17,7 @@ def test_rows_that_begin_alike_lie_side_by_side_those_with_most_in_common_closes
     order = rows.side_by_side(np.array([0, 1, 2, 3, 4]))
     assert order is not None
     assert sorted(order) == [0, 1, 2, 3, 4]
-    assert [rows.block_tables[row, :3].tolist() for row in order] == [
+    assert [rows.block_tables[0, row, :3].tolist() for row in order] == [
         [4, 6, 0],
         [4, 9, 0],
         [5, 2, 3],
