@@ -245,7 +245,7 @@ def _converted(
     if "query_key_value" in name:
         heads = config.num_attention_heads
         head_dim = config.hidden_size // heads
-        if architecture == "gptneox" or not (config.new_decoder_architecture or config.multi_query):
+        if architecture in ("gptneox", "bloom") or not (config.new_decoder_architecture or config.multi_query):
             kv_heads = heads
         else:
             kv_heads = config.num_kv_heads if config.new_decoder_architecture else 1
@@ -264,9 +264,6 @@ def _converted(
             values = permuted(values, config.num_key_value_heads)
     if architecture == "bloom":
         name = name.removeprefix("transformer.")
-    if architecture == "bloom" and "query_key_value" in name:  # by heads in the model, by parts in the file
-        by_heads = values.reshape(config.num_attention_heads, 3, -1, *values.shape[1:])
-        values = by_heads.swapaxes(0, 1).reshape(values.shape)
     if architecture in ("gemma2", "gemma3", "nemotron") and name.endswith("norm.weight"):
         values = values + 1
     [key] = [key for key, found in gguf.MODEL_ARCH_NAMES.items() if found == architecture]
