@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from octavo_runtime.engine.kv_cache.block_tables import num_filled
 from octavo_runtime.engine.request import Sequence
 from octavo_runtime.engine.scheduler import PreemptionMode
 
@@ -38,7 +39,5 @@ class PreemptionCost:
             return self.setting
         if self.prefill_tokens_per_second is None:
             return "recompute"
-        entries = -(-sequence.computed // self.block_size)
-        blocks = sum(len(table.before(entries)) for table in sequence.tables)
-        swap_seconds = 2 * blocks * self.block_bytes / self.swap_bytes_per_second
+        swap_seconds = 2 * num_filled(sequence, self.block_size) * self.block_bytes / self.swap_bytes_per_second
         return "swap" if swap_seconds < sequence.computed / self.prefill_tokens_per_second else "recompute"

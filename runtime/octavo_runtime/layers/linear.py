@@ -59,9 +59,7 @@ class DenseLinear:
         if self.streams_for(x):
             return skinny_linear(x, self.weight, self.bias, out)
         if self.widens and len(x) >= WIDENED_ROWS:
-            bias = None if self.bias is None else self.bias.float()
-            y = linear(x.float(), self.weight.float(), bias).to(x.dtype)
-            return y if out is None else out.copy_(y)
+            return _in_float32(x, self.weight.float(), self.bias, out)
         if out is None:
             return linear(x, self.weight, self.bias)
         if self.bias is None:
@@ -81,8 +79,7 @@ class PrepackedLinear:
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         rows = x.shape[0]
         if self._widens and rows >= MANY_ROWS:
-            bias = None if self._bias is None else self._bias.float()
-            return linear(x.float(), self._weight.to_dense(torch.float32), bias).to(x.dtype)
+            return _in_float32(x, self._weight.to_dense(torch.float32), self._bias, out)
         padding = padded_rows(rows) - rows
         if padding:
             x = pad(x, (0, 0, 0, padding))
@@ -130,6 +127,12 @@ class GroupedLinear:
         columns = x if self.order is None else x.index_select(1, self.order)
         y = grouped_linear(columns.contiguous(), self.weight, self.bias, out)
         return y if self.outliers is None else y.add_((self.outliers @ x.t()).t())
+
+
+def _in_float32(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor | None) -> Tensor:
+    """The product with a weight of float32, rounded once, to x's type."""
+    y = linear(x.float(), weight, None if bias is None else bias.float()).to(x.dtype)
+    return y if out is None else out.copy_(y)
 
 
 def padded_rows(rows: int) -> int:

@@ -54,7 +54,7 @@ class BlockTables:
 
     def next_missing(self, sequence: Sequence) -> bytes | None:
         """The hash of the first full block that a waiting sequence would have to compute itself; None where only less
-        than a block is missing. Nothing behind that block is hashed."""
+        than a block is missing. Nothing behind that block is hashed, unless all layers have a window."""
         if not self._uses_prefix(sequence):
             return None
         entries = self._cached(sequence)[0].end
@@ -145,8 +145,7 @@ class BlockTables:
         sequence.computed = sequence.published = sequence.writable = 0
 
     def can_swap_out(self, sequence: Sequence) -> bool:
-        kept = sum(len(table.before(self.num_blocks(sequence.computed))) for table in sequence.tables)
-        return not sequence.request.reads_all and 0 < kept <= self.host_pool.num_free
+        return not sequence.request.reads_all and 0 < num_filled(sequence, self.block_size) <= self.host_pool.num_free
 
     def swap_out(self, sequence: Sequence) -> None:
         """Moves what is computed to host memory and gives the blocks back. Raises OutOfBlocks."""
@@ -302,6 +301,12 @@ def blocks_of(sequence: Sequence) -> list[int]:
         return sequence.tables[0].blocks
     entries = ((entry, group) for group, table in enumerate(sequence.tables) for entry in range(table.first, table.end))
     return [sequence.tables[group][entry] for entry, group in sorted(entries)]
+
+
+def num_filled(sequence: Sequence, block_size: int) -> int:
+    """How many of the blocks that a sequence holds hold computed tokens."""
+    entries = -(-sequence.computed // block_size)
+    return sum(len(table.before(entries)) for table in sequence.tables)
 
 
 def _key(content: bytes, group: int) -> bytes:

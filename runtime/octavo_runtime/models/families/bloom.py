@@ -72,7 +72,6 @@ FAMILY = Family(
             "mlp.dense_4h_to_h": "ffn_down",
         },
         must={"attention.max_alibi_bias": 8.0},
-        complete=lambda found: replace(found, qkv_by_groups=False),
     ),
     renamed={
         "n_embed": "hidden_size",

@@ -59,11 +59,6 @@ def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
     )
 
 
-def _in_gguf(spec: ModelSpec) -> ModelSpec:
-    """Queries, keys and values stand behind one another there."""
-    return replace(spec, qkv_by_groups=False)
-
-
 FAMILY = Family(
     "FalconForCausalLM",
     "falcon",
@@ -88,7 +83,6 @@ FAMILY = Family(
             "ln_attn": "attn_norm_2",
         },
         implied={"new_decoder_architecture": True},  # which can say the shape of the older ones too
-        complete=_in_gguf,
     ),
     renamed={
         "num_kv_heads": "num_key_value_heads",

@@ -88,7 +88,6 @@ FAMILY = Family(
         },
         keys={"use_parallel_residual": "use_parallel_residual"},
         turns_part=True,
-        complete=lambda spec: replace(spec, qkv_by_groups=False),
     ),
     renamed={"rotary_pct": "partial_rotary_factor", "rotary_emb_base": "rope_theta"},
     models="GPT-NeoX, Pythia, Dolly 2",

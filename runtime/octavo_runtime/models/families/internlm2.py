@@ -51,9 +51,7 @@ FAMILY = Family(
         "use_bias": True,
     },
     spec,
-    gguf=GGUFForm(
-        "internlm2", interleaved=True, complete=lambda spec: replace(spec, qkv_by_groups=False, tensors=LLAMA_NAMES)
-    ),
+    gguf=GGUFForm("internlm2", interleaved=True, complete=lambda spec: replace(spec, tensors=LLAMA_NAMES)),
     renamed={"bias": "use_bias"},
     models="InternLM 2 and 2.5",
     kind="dense",

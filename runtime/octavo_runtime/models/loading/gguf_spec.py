@@ -103,7 +103,7 @@ def gguf_spec(parts: Sequence[gguf.GGUFReader]) -> ModelSpec:
     if "token_embd.weight" not in tensors:
         raise UnsupportedModel("the GGUF file has no tensor token_embd.weight")
     own = f"{architecture}."
-    values = {name.removeprefix(own): field.contents() for name, field in first.fields.items() if name.startswith(own)}
+    values = _own_keys(first, own)
     of_family = {name: values.pop(name) for name in form.keys if name in values}
     of_latents = {name: values.pop(name) for name in LATENT_KEYS if form.is_latent and name in values}
     fields = _read(values, form, own)
@@ -140,11 +140,15 @@ def gguf_family(parts: Sequence[gguf.GGUFReader]) -> tuple[Family, GGUFForm]:
     if not found:
         names = ", ".join(dict.fromkeys(form.architecture for _, form in known))
         raise UnsupportedModel(f"general.architecture must be one of {names}, got {architecture}")
-    own = f"{architecture}."
-    keys = {name.removeprefix(own): field.contents() for name, field in first.fields.items() if name.startswith(own)}
+    keys = _own_keys(first, f"{architecture}.")
     tensors = {tensor.name for part in parts for tensor in part.tensors}
     marked = [each for each in found if each[1].is_marked is not None and each[1].is_marked(keys, tensors)]
     return (marked or [each for each in found if each[1].is_marked is None])[0]
+
+
+def _own_keys(reader: gguf.GGUFReader, own: str) -> dict[str, Any]:
+    """The metadata below the architecture's name."""
+    return {name.removeprefix(own): field.contents() for name, field in reader.fields.items() if name.startswith(own)}
 
 
 def end_tokens(reader: gguf.GGUFReader) -> tuple[int, ...]:
@@ -256,6 +260,7 @@ def _with_tensors(spec: ModelSpec, tensors: Tensors, form: GGUFForm) -> ModelSpe
     return replace(
         spec,
         tie_embeddings="output.weight" not in tensors,
+        qkv_by_groups=False,  # in files queries, keys and values stand behind one another, whatever the family
         qkv_bias=bool(has & {"attn_q", "attn_k", "attn_v", "attn_qkv"}),
         output_bias="attn_output" in has,
         mlp_bias=bool(has & {"ffn_gate", "ffn_up", "ffn_down"}),
