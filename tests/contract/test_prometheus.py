@@ -89,6 +89,7 @@ def stand_in_for_the_operator() -> tuple[int, WSGIServer]:
     metadata = {"namespace": "default", "name": "chat-1-a"}
     pod = {"metadata": metadata, "status": {"containerStatuses": [{"name": "engine", "restartCount": 1}]}}
     deployment = {
+        "kind": "Deployment",
         "metadata": {"generation": 1},
         "spec": {"replicas": 1},
         "status": {"replicas": 1, "readyReplicas": 1, "observedGeneration": 1},

@@ -25,7 +25,7 @@ def test_every_family_is_listed_for_programs_and_for_people():
     assert next(line for line in table if line.startswith("GPT2")).split() == [
         "GPT2LMHeadModel",
         "gpt2",
-        "-",
+        "gpt2",
         "dense",
         "GPT-2",
     ]
