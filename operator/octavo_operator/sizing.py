@@ -55,7 +55,7 @@ def engine_config(service: LLMService) -> EngineConfig:
         said["kvCacheMemory"] = in_runtime_notation(said["kvCacheMemory"])
     accelerator = service.spec.accelerator
     if accelerator.count is not None or accelerator.nodes > 1:
-        said["tensorParallelSize"] = accelerator.ranks
+        said["tensorParallelSize"] = service.spec.tensor_parallel_size
     if accelerator.nodes > 1:
         said["nnodes"] = accelerator.nodes
     return EngineConfig.model_validate(said | {"model": service.spec.model.uri})

@@ -67,7 +67,8 @@ def experts(
         gate_up: [experts, 2 * inner, hidden], contiguous, of hidden's dtype, or packed; the gates are the first rows of
             an expert.
         down: [experts, hidden, inner], likewise.
-        ids: [tokens, k] int64, contiguous; the experts of each token.
+        ids: [tokens, k] int64, contiguous; the experts of each token. What is no number of an expert here, as of those
+            that other devices have, adds nothing.
         weights: [tokens, k] float32, contiguous; of their results.
         out: [tokens, hidden], contiguous, where to write; allocated if None.
         biases: of both projections, if they have some.

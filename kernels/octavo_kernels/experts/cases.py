@@ -31,6 +31,7 @@ class Case:
     choice: Literal["balanced", "same", "random"] = "random"
     limit: float | None = None  # with biases
     kept: Literal["plain", "mxfp4", "groups"] = "plain"
+    elsewhere: int = 0  # experts of those, from which a token chooses, that are not here: half of them come first
 
 
 TINY_CASES = (
@@ -39,6 +40,7 @@ TINY_CASES = (
     Case("all to the same", 40, 48, 24, 5, 2, "same"),
     Case("clamped, with biases", 9, 48, 40, 4, 2, limit=1.5),
     Case("packed", 20, 96, 64, 5, 2, kept="mxfp4"),
+    Case("most experts elsewhere", 12, 48, 40, 3, 3, elsewhere=6),
     Case("packed, clamped, with biases", 3, 160, 32, 5, 3, limit=1.5, kept="mxfp4"),
 )
 CASES = (
@@ -116,5 +118,6 @@ def _ids(case: Case, generator: torch.Generator) -> Tensor:
         return torch.arange(case.experts)[-case.top_k :].repeat(case.tokens, 1)
     if case.choice == "balanced":
         return torch.arange(case.tokens * case.top_k).view(case.tokens, case.top_k) % case.experts
-    liked: Tensor = torch.rand(case.tokens, case.experts, generator=generator) - torch.linspace(0, 0.8, case.experts)
-    return liked.topk(case.top_k).indices
+    every = case.experts + case.elsewhere
+    liked: Tensor = torch.rand(case.tokens, every, generator=generator) - torch.linspace(0, 0.8, every)
+    return liked.topk(case.top_k).indices - case.elsewhere // 2

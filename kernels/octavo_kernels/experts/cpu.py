@@ -27,10 +27,12 @@ def experts(
     limit: float | None = None,
 ) -> Tensor:
     """See `octavo_kernels.experts`. 16-bit types are rounded once, in the end."""
-    order = ids.flatten().argsort(stable=True)
-    counts = torch.bincount(ids.flatten(), minlength=_count(gate_up)).tolist()
+    chosen, num_experts = ids.flatten(), _count(gate_up)
+    order = chosen.argsort(stable=True)
+    counts = torch.bincount(chosen.clamp(-1, num_experts) + 1, minlength=num_experts + 2).tolist()
+    _, *of_experts, _ = order.split(counts)  # the first and the last are of experts elsewhere
     total = torch.zeros(hidden.shape)
-    for expert, pairs in enumerate(order.split(counts)):
+    for expert, pairs in enumerate(of_experts):
         if len(pairs):
             tokens = pairs // ids.shape[1]
             inner = _product(hidden[tokens].float(), gate_up, expert, None if biases is None else biases.gate_up)

@@ -253,21 +253,27 @@ def sum_kernel(
     out,
     found,
     weights,
+    ids,
+    EXPERTS: tl.constexpr,
     WIDTH: tl.constexpr,
     TOP_K: tl.constexpr,
     PIECE: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
-    """out = the weighted sum of each token's pairs, in their order. Grid: (tokens, ceil(WIDTH / PIECE)).
+    """out = the weighted sum of each token's pairs, in their order, of those whose expert is here. Grid: (tokens,
+    ceil(WIDTH / PIECE)).
 
-    out: [tokens, WIDTH]; found: [tokens, TOP_K, WIDTH]; of one float type. weights: [tokens, TOP_K] float32."""
+    out: [tokens, WIDTH]; found: [tokens, TOP_K, WIDTH]; of one float type. weights: [tokens, TOP_K] float32; ids:
+    [tokens, TOP_K] int64."""
     wait_for_last(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     element = tl.program_id(1) * PIECE + tl.arange(0, PIECE)
     inside = element < WIDTH
     total = tl.zeros([PIECE], tl.float32)
     for pair in range(token * TOP_K, token * TOP_K + TOP_K):
-        result = tl.load(found + pair * WIDTH + element, mask=inside, other=0.0)
+        expert = tl.load(ids + pair)
+        is_here = (expert >= 0) & (expert < EXPERTS)
+        result = tl.load(found + pair * WIDTH + element, mask=inside & is_here, other=0.0)
         total += tl.load(weights + pair) * result.to(tl.float32)
     tl.store(out + token * WIDTH + element, total.to(out.dtype.element_ty), mask=inside)
 
@@ -329,7 +335,7 @@ def experts(
     found = torch.empty(pairs, width, dtype=hidden.dtype, device=device)
     down_kernel[(most, triton.cdiv(width, tile.columns))](found, activated, to_width, order, blocks, **shape, **fitting)
     sum_kernel[(tokens, triton.cdiv(width, PIECE))](
-        out, found, weights, WIDTH=width, TOP_K=top_k, PIECE=PIECE, **options
+        out, found, weights, ids, EXPERTS=num_experts, WIDTH=width, TOP_K=top_k, PIECE=PIECE, **options
     )
     return out
 

@@ -49,9 +49,10 @@ class AcceleratorSpec(BaseModel):
         None,
         ge=1,
         le=MOST_DEVICES,
-        description="Devices of each pod, which compute the model together; the number must divide "
-        "the model's attention heads and inner widths. For cpu: processes that share the pod's CPUs. Default: 1, or "
-        "the fewest GPUs of one node that hold a model which one does not hold (status.chosen).",
+        description="Devices of each pod, which compute the model together; the number, divided by "
+        "engine.pipelineParallelSize, must divide the model's attention heads and inner widths. For cpu: processes "
+        "that share the pod's CPUs. Default: 1, or the fewest GPUs of one node that hold a model which one does not "
+        "hold (status.chosen).",
     )
     nodes: int = Field(
         1,

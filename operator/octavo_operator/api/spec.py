@@ -22,6 +22,9 @@ from octavo_operator.api.slo import SLOSpec
 
 CACHE_MARGIN = "128Mi"  # Python, the weights and all else that is no cache take more than that
 
+_RANKS = " * ".join(f"(has(self.accelerator.{name}) ? self.accelerator.{name} : 1)" for name in ("nodes", "count"))
+_STAGES = "self.engine.pipelineParallelSize"
+
 
 class LLMServiceSpec(BaseModel):
     model_config = strict(
@@ -38,6 +41,12 @@ class LLMServiceSpec(BaseModel):
             f"'must be less than resources.memory (%s) by {CACHE_MARGIN} at least, got %s'"
             ".format([self.resources.memory, self.engine.kvCacheMemory])",
             ".engine.kvCacheMemory",
+        ),
+        cel(
+            f"!has({_STAGES}) || ({_RANKS}) % {_STAGES} == 0",
+            "'must divide the devices of a replica, accelerator.nodes times count (%d), got %d'"
+            f".format([{_RANKS}, {_STAGES}])",
+            ".engine.pipelineParallelSize",
         ),
     )
 
@@ -120,6 +129,21 @@ class LLMServiceSpec(BaseModel):
     def _one_way_to_scale(self) -> Self:
         if self.replicas != 1 and self.autoscaling is not None:
             raise ValueError(f"set replicas or autoscaling, not both: got replicas {self.replicas} beside autoscaling")
+        return self
+
+    @property
+    def tensor_parallel_size(self) -> int:
+        """Devices that share each layer."""
+        return self.accelerator.ranks // self.engine.pipeline_parallel_size
+
+    @validates(mode="after")
+    def _stages_divide_devices(self) -> Self:
+        ranks, stages = self.accelerator.ranks, self.engine.pipeline_parallel_size
+        if ranks % stages:
+            raise ValueError(
+                f"engine.pipelineParallelSize must divide the devices of a replica, accelerator.nodes times count "
+                f"({ranks}), got {stages}"
+            )
         return self
 
     @validates(mode="after")

@@ -221,8 +221,8 @@ def _arguments(service: LLMService) -> list[str]:
     spec = service.spec
     device = "cuda" if spec.accelerator.type == "nvidia" else "cpu"
     arguments = ["serve", model(service), "--host", "::", "--port", str(PORT), "--device", device]
-    if spec.accelerator.ranks > 1:
-        arguments += [flag("tensor_parallel_size"), str(spec.accelerator.ranks)]
+    if spec.tensor_parallel_size > 1:
+        arguments += [flag("tensor_parallel_size"), str(spec.tensor_parallel_size)]
     if spec.accelerator.nodes > 1:  # the variables are LeaderWorkerSet's, in every pod of a group
         arguments += [flag("nnodes"), str(spec.accelerator.nodes), flag("node_rank"), "$(LWS_WORKER_INDEX)"]
         arguments += [flag("master_addr"), "$(LWS_LEADER_ADDRESS)"]

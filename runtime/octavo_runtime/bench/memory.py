@@ -16,7 +16,7 @@ from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.report import Report
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.options import BadOption
-from octavo_runtime.models.layer_groups import layer_groups
+from octavo_runtime.models.layer_groups import group_windows
 from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.gguf_file import GGUFFile
@@ -151,7 +151,7 @@ def _cache_bytes(config: EngineConfig, tokens: int) -> int:
     """Bytes of a KV cache that holds so many tokens in all layers."""
     files = locate(config.model)
     spec = GGUFFile(files.gguf).spec if files.gguf else spec_from_folder(files.folder)
-    blocks = -(-tokens // config.block_size) * len(layer_groups(spec))
+    blocks = -(-tokens // config.block_size) * len(group_windows(spec))
     return blocks * kv_bytes_per_block(spec, config.block_size, kv_element_size(config))
 
 

@@ -19,6 +19,7 @@ class NoDevice:
         self.max_num_batched_tokens = max_num_batched_tokens
         self.block_bytes = 1
         self.swap_bytes_per_second = 1.0
+        self.depth = 1
         self.seconds = 0.0
         self.ready = Ready(
             max_model_len=num_blocks * block_size,

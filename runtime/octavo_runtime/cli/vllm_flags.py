@@ -178,7 +178,7 @@ FLAGS: dict[str, Flag] = {
     # Devices and kernels
     "--device": _same(),
     "--tensor-parallel-size": _same(),
-    "--pipeline-parallel-size": _needless(_ONE_GPU, "1"),
+    "--pipeline-parallel-size": _same(),
     "--data-parallel-size": _needless(_ONE_GPU, "1"),
     "--data-parallel-size-local": _needless(_ONE_GPU, "1"),
     "--data-parallel-address": _refused(_ONE_GPU),
@@ -188,7 +188,7 @@ FLAGS: dict[str, Flag] = {
     "--data-parallel-backend": _refused(_ONE_GPU),
     "--data-parallel-hybrid-lb": _refused(_ONE_GPU),
     "--data-parallel-external-lb": _refused(_ONE_GPU),
-    "--enable-expert-parallel": _refused(_ONE_GPU),
+    "--enable-expert-parallel": _same(values=0),
     "--headless": _always("node 0 alone serves the API"),
     "--nnodes": _same(),
     "--node-rank": _same(),

@@ -28,9 +28,10 @@ def _power_of_two(value: int) -> int:
 
 
 def _shares_ranks(nodes: int, others: ValidationInfo) -> int:
-    ranks = others.data.get("tensor_parallel_size", nodes)
-    if ranks % nodes:
-        raise ValueError(f"must divide the {ranks} ranks of tensor_parallel_size, got {nodes}")
+    shards, stages = others.data.get("tensor_parallel_size", nodes), others.data.get("pipeline_parallel_size", 1)
+    if shards * stages % nodes:
+        times = "" if stages == 1 else f" times {stages} stages"
+        raise ValueError(f"must divide the {shards} ranks of tensor_parallel_size{times}, got {nodes}")
     return nodes
 
 
@@ -126,6 +127,18 @@ class EngineConfig(BaseModel):
         le=64,
         description="Devices that compute the model together, those of all nodes, each a share of every layer; it must "
         "divide the model's attention heads and inner widths. On CPUs: processes that share them. Default 1.",
+    )
+    pipeline_parallel_size: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Stages of layers that a model is cut into, one behind another, each on tensor_parallel_size "
+        "devices of its own: so many times the devices. Default 1.",
+    )
+    enable_expert_parallel: bool = Field(
+        False,
+        description="Split a mixture's experts over these devices as whole experts, in the place of a share of each "
+        "expert: their number need not divide the experts, nor an expert's inner width. Default false.",
     )
     nnodes: Annotated[int, AfterValidator(_shares_ranks)] = Field(
         1,
@@ -238,6 +251,11 @@ class EngineConfig(BaseModel):
     )
     log_stats: bool = Field(False, description="Log load and speed at regular times. Default false.")
 
+    @property
+    def num_ranks(self) -> int:
+        """Devices that compute the model together, or on CPUs processes."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
     @model_validator(mode="before")
     @classmethod
     def _fill_from_preset(cls, given: Any) -> Any:
@@ -251,7 +269,7 @@ class EngineConfig(BaseModel):
     @property
     def local_ranks(self) -> int:
         """How many of the model's ranks are processes of one node."""
-        return self.tensor_parallel_size // self.nnodes
+        return self.num_ranks // self.nnodes
 
 
 def engine_config(model: str, **options: Any) -> EngineConfig:

@@ -1,6 +1,7 @@
 """What the ranks of a model tell each other while they compute (torch.distributed: gloo on CPUs, NCCL on GPUs)."""
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from octavo_runtime.distributed.interface import listen
+from octavo_runtime.distributed.mesh import Mesh
 
 # A rank that is gone or silent is found otherwise, and sooner; an idle engine never waits in one of these.
 _PATIENCE = timedelta(days=1)
@@ -16,22 +18,64 @@ _PATIENCE = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Group:
-    """The ranks from 0 to size - 1, of which this process is one. All of them call the same methods in the same
-    order, with tensors of the same shapes."""
+    """The ranks from 0 to size - 1 that share the layers of a stage, of which this process is one. All of them call the
+    same methods in the same order, with tensors of the same shapes. handle: None of all ranks that there are."""
 
     rank: int
     size: int
+    handle: torch_distributed.ProcessGroup | None = None
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum of all ranks' tensors, in the tensor itself."""
-        torch_distributed.all_reduce(tensor)
+        torch_distributed.all_reduce(tensor, group=self.handle)
         return tensor
 
     def gather(self, tensor: Tensor) -> Tensor:
         """All ranks' [rows, columns] side by side: [rows, size * columns]."""
         gathered = tensor.new_empty(self.size, *tensor.shape)
-        torch_distributed.all_gather_into_tensor(gathered.flatten(0, 1), tensor.contiguous())
+        torch_distributed.all_gather_into_tensor(gathered.flatten(0, 1), tensor.contiguous(), group=self.handle)
         return gathered.transpose(0, 1).reshape(len(tensor), -1)
+
+
+@dataclass(frozen=True)
+class Link:
+    """The ranks of the neighbouring stages that this process hears and tells; None: there is none. What one sends, the
+    other receives, in the same order and of the same shape. most: tensors that may be on their way at once."""
+
+    before: int | None
+    after: int | None
+    most: int = 1
+    _sent: "deque[torch_distributed.Work]" = field(default_factory=deque, compare=False)
+
+    def receive(self, tensor: Tensor) -> Tensor:
+        """Fills the tensor with what the stage before sends."""
+        torch_distributed.recv(tensor, self.before)
+        return tensor
+
+    def send(self, tensor: Tensor) -> None:
+        """Sends a tensor, which nobody may write to from then on. The process does not wait until the next stage takes
+        it: that may have to be told something first. A GPU does, in its order."""
+        if tensor.device.type == "cuda":
+            torch_distributed.send(tensor, self.after)
+            return
+        if len(self._sent) == self.most:
+            self._sent.popleft().wait()
+        work = torch_distributed.isend(tensor, self.after)
+        assert work is not None
+        self._sent.append(work)
+
+
+@dataclass(frozen=True)
+class Team:
+    """All ranks of a model, as one of them sees them. group: those that share its stage, if any do."""
+
+    mesh: Mesh
+    rank: int
+    group: Group | None
+
+    @property
+    def link(self) -> Link:
+        return Link(self.mesh.before(self.rank), self.mesh.after(self.rank), self.mesh.stages)
 
     def least(self, number: int) -> int:
         """The smallest of all ranks' numbers."""
@@ -40,9 +84,9 @@ class Group:
         return int(held)
 
 
-def agreed(group: Group | None, number: int) -> int:
-    """The smallest number of all ranks; the number itself where there is no group."""
-    return number if group is None else group.least(number)
+def agreed(team: Team | None, number: int) -> int:
+    """The smallest number of all ranks; the number itself where there are no others."""
+    return number if team is None else team.least(number)
 
 
 def open_store(address: str) -> TCPStore:
@@ -60,13 +104,24 @@ def find_store(address: str, port: int) -> TCPStore:
     return TCPStore(address, port, is_master=False, timeout=_PATIENCE, wait_for_workers=False)
 
 
-def join(rank: int, size: int, store: TCPStore, gpu: int | None) -> Group:
+def join(mesh: Mesh, rank: int, store: TCPStore, gpu: int | None) -> Team:
     """Waits for the other ranks and joins them. gpu: the number of this rank's GPU on its machine; None: on CPUs."""
     if gpu is not None:
         torch.cuda.set_device(gpu)
     backend = "gloo" if gpu is None else "nccl"
-    torch_distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
-    return Group(rank, size)
+    torch_distributed.init_process_group(backend, store=store, rank=rank, world_size=mesh.size, timeout=_PATIENCE)
+    return team_of(mesh, rank)
+
+
+def team_of(mesh: Mesh, rank: int) -> Team:
+    """This process's place among all ranks, which have joined. All of them call it."""
+    if mesh.shards == 1:
+        return Team(mesh, rank, None)
+    if mesh.stages == 1:
+        return Team(mesh, rank, Group(rank, mesh.size))
+    # torch wants every rank to be there when any of the groups is made.
+    handles = [torch_distributed.new_group(list(mesh.ranks_of(stage))) for stage in range(mesh.stages)]
+    return Team(mesh, rank, Group(mesh.shard_of(rank), mesh.shards, handles[mesh.stage_of(rank)]))
 
 
 def leave() -> None:

@@ -1,6 +1,7 @@
 """The engine: requests in, tokens out, one step at a time."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from octavo_runtime.engine.request import Sequence
 from octavo_runtime.engine.request_state import RequestState
 from octavo_runtime.engine.scheduler import Schedule, Scheduler
 from octavo_runtime.engine.step_pace import StepPace
-from octavo_runtime.models.layer_groups import layer_groups
+from octavo_runtime.models.layer_groups import group_windows
 from octavo_runtime.models.loading.files import ModelFiles, locate
 from octavo_runtime.protocol.messages import BlockMap, Load, Output, Ready
 from octavo_runtime.protocol.pooling_params import PoolingParams
@@ -82,7 +83,7 @@ class Engine:
             BlockPool(self.ready.num_host_blocks),
             self.ready.block_size,
             prefix_caching=config.enable_prefix_caching,
-            windows=[group.window for group in layer_groups(self._executor.spec)],
+            windows=group_windows(self._executor.spec),
             step_tokens=self._executor.max_num_batched_tokens,
         )
         self._scheduler = Scheduler(
@@ -91,6 +92,7 @@ class Engine:
             max_num_batched_tokens=self._executor.max_num_batched_tokens,
             preemption_mode=self._cost.mode,
             in_chunks=self.ready.keeps_tokens,
+            depth=self._executor.depth,
         )
         self._admission = Admission(config, self.ready, clock)
         self._forms = AnswerForms(
@@ -100,12 +102,12 @@ class Engine:
         self._live = LiveRequests(self._scheduler, self._forms, self._deadlines)
         self._growth = Growth(self._live, self._scheduler, self._forms, self._eos)
         self._proof: Iterator[None] | None = self._scheduler.proof()
-        self._flight: _Flight | None = None  # the step that runs ahead
+        self._flights: deque[_Flight] = deque()  # under way, the first one first
         self._settled = 0.0  # when the last step ended, as _Flight.started
 
     @property
     def has_work(self) -> bool:
-        return bool(self._live.states) or self._flight is not None
+        return bool(self._live.states) or bool(self._flights)
 
     def __contains__(self, request_id: str) -> bool:
         """Whether a request has not ended yet."""
@@ -209,11 +211,15 @@ class Engine:
         """Waits for one step; outputs for the requests that got tokens or ended. Where it can, it launches the next
         step first, so that the device need not wait for what is done with these outputs."""
         outputs = [*self._start_compiled(), *self._expire()]
-        flight = self._flight or self._launch()
-        if flight is None:
+        self._launch_up_to(self._executor.depth)
+        if not self._flights:
             return outputs
-        self._flight = self._launch() if flight.launched.leads else None
-        return outputs + self._growth.grow(flight.schedule, self._wait(flight))
+        flight = self._flights.popleft()
+        if flight.launched.leads:
+            self._launch_up_to(1)
+        result = self._wait(flight)
+        self._scheduler.settle(flight.schedule)
+        return outputs + self._growth.grow(flight.schedule, result)
 
     def block_map(self) -> BlockMap:
         """Who holds which block now."""
@@ -235,7 +241,7 @@ class Engine:
     def prepare_some(self) -> bool:
         """Does a part of what later steps would else wait for, in a loop that has nothing else to do; whether there was
         one left."""
-        return self._flight is None and self._executor.prepare()
+        return not self._flights and self._executor.prepare()
 
     @property
     def _num_waiting(self) -> int:
@@ -256,6 +262,11 @@ class Engine:
         for state, error in self._deadlines.expired(self._clock()):
             self._proof = self._scheduler.proof()
             yield self._live.fail(state, error)
+
+    def _launch_up_to(self, count: int) -> None:
+        """Starts steps until so many are under way, or there is nothing to do."""
+        while len(self._flights) < count and (flight := self._launch()) is not None:
+            self._flights.append(flight)
 
     def _launch(self) -> _Flight | None:
         """Plans the next step and starts it; None where there is nothing to do."""

@@ -57,7 +57,8 @@ class Scheduler:
     order gives its blocks back and resumes later, by computing them anew or from host memory. The first in order never
     gives way, and nobody that fits passes it, so every one ends. What a step costs depends on those that run, not on
     how many wait. in_chunks: whether a prompt may be computed piece by piece; else it waits for a step that has room
-    for all of it, or goes alone."""
+    for all of it, or goes alone. depth: steps that may be under way at once; each takes its share of the decodes, so
+    that some are left for the others."""
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class Scheduler:
         max_num_batched_tokens: int,
         preemption_mode: Callable[[Sequence], PreemptionMode] = lambda _: "recompute",
         in_chunks: bool = True,
+        depth: int = 1,
     ) -> None:
         self.tables = tables
         self.waiting: OrderedQueue[Sequence] = OrderedQueue()
@@ -76,6 +78,8 @@ class Scheduler:
         self._max_num_batched_tokens = max_num_batched_tokens
         self._preemption_mode = preemption_mode
         self._in_chunks = in_chunks
+        self._depth = depth
+        self._drawing: set[Sequence] = set()  # those whose next token is under way
         self._held: list[Sequence] = []  # in the sequences' order
         self._free_rows = list(range(max_num_seqs))
         self._new_rows: list[Sequence] = []
@@ -156,11 +160,18 @@ class Scheduler:
         """The step is under way: for all that is planned behind it, its tokens are computed. leads: so are the tokens
         that it draws drawn; sequences that may have more than that one can go on before anybody knows it."""
         self.tables.advance(schedule.sequences, schedule.counts)
+        if self._depth > 1:
+            drawing = zip(schedule.sequences, schedule.plan.slices, strict=True)
+            self._drawing.update(sequence for sequence, item in drawing if item.draws)
         if not leads:
             return
         for sequence, item in zip(schedule.sequences, schedule.plan.slices, strict=True):
             if item.draws and sequence.generated + 1 < sequence.request.max_tokens:
                 sequence.expect()
+
+    def settle(self, schedule: Schedule) -> None:
+        """The step has ended."""
+        self._drawing.difference_update(schedule.sequences)
 
     def check_integrity(self) -> None:
         """Raises IntegrityError unless each block is free or held exactly as often as the tables name it."""
@@ -179,6 +190,7 @@ class Scheduler:
         prompts: list[Sequence] = []
         for sequence in self.running:
             (decodes if len(sequence.tokens) - sequence.computed <= 1 else prompts).append(sequence)
+        share = -(-len(decodes) // self._depth)
         # Decodes first: a long prompt takes what budget they leave, so it never stalls them.
         for sequence in (*decodes, *prompts):
             count = len(sequence.tokens) - sequence.computed
@@ -188,6 +200,10 @@ class Scheduler:
                 count = budget
             if count == 0 or sequence.row is None:
                 continue  # its last token is under way, or it gave way in this very step
+            if count == 1 and self._depth > 1:
+                if not share:
+                    continue  # the next step's
+                share -= 1
             # Nearly every decode takes one more slot of its own last block.
             while sequence.computed + count > sequence.writable and not self.tables.extend(sequence, count):
                 victim = self._last()
@@ -220,7 +236,9 @@ class Scheduler:
         while budget and self.waiting and awaiting < _MOST_AWAITING and hashed < _MOST_HASHED:
             sequence = self.waiting.pop()
             hashed_before = sequence.num_hashed
-            if upcoming and self.tables.next_missing(sequence) in upcoming:
+            if sequence in self._drawing:  # it gave way, and what it draws is not known yet
+                passed.append(sequence)
+            elif upcoming and self.tables.next_missing(sequence) in upcoming:
                 passed.append(sequence)
                 awaiting += 1
             elif counts and not self._in_chunks and sequence.known > budget:

@@ -17,7 +17,8 @@ from octavo_runtime.layers.router import Router
 class Experts:
     """gate_up: [experts, 2 * inner, hidden]; down: [experts, hidden, inner]; they, biases, limit: see
     octavo_kernels.experts. shared: what all tokens go through, times the sigmoid of shared_gate(x), where there is
-    one. group: the ranks, of which each has some of the inner width of all experts."""
+    one. group: the ranks, of which each has some of the inner width of all experts, or some of the experts: those from
+    `first` on."""
 
     router: Router
     gate_up: Weights
@@ -27,6 +28,7 @@ class Experts:
     biases: Biases | None = None
     limit: float | None = None
     group: Group | None = None
+    first: int = 0
 
     @property
     def num_bytes(self) -> int:
@@ -38,6 +40,8 @@ class Experts:
     def __call__(self, hidden: Tensor) -> Tensor:
         """[tokens, hidden]."""
         ids, weights = self.router(hidden)
+        if self.first:
+            ids = ids - self.first
         chosen = experts(hidden, self.gate_up, self.down, ids, weights, None, self.biases, self.limit)
         if self.shared is not None:
             shared = self.shared(hidden)

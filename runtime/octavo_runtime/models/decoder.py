@@ -18,7 +18,8 @@ from octavo_runtime.layers.lm_head import Head
 from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.norm import Norm
 from octavo_runtime.layers.parallel import GatheredHead
-from octavo_runtime.models.layer_groups import layer_groups
+from octavo_runtime.layers.pipeline import Received
+from octavo_runtime.models.layer_groups import group_windows
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.text_head import TextHead
 from octavo_runtime.protocol.text_task import TextTask
@@ -114,12 +115,12 @@ class Stack:
 
 @dataclass(frozen=True)
 class Decoder:
-    """All layers of a model, computing in one dtype on one device."""
+    """All layers of a model, or those of a stage of a pipeline, computing in one dtype on one device."""
 
     spec: ModelSpec
-    embedding: Embedding
+    embedding: Embedding | Received
     stack: Stack
-    head: Head  # hidden -> vocab
+    head: Head | None  # hidden -> vocab; None: another stage has it
     few_rows: Stack | None = None  # the layers once more, where their weights are kept packed
     text_head: TextHead = field(default_factory=TextHead)  # of what a text is pooled to
     task: TextTask = field(default_factory=TextTask)
@@ -144,7 +145,8 @@ class Decoder:
             rotary.reach(positions)
 
     def forward(self, batch: Batch, kv_cache: Tensor) -> Tensor:
-        """Hidden states [tokens, hidden] after the last norm, in the weights' dtype or float32.
+        """Hidden states [tokens, hidden] after the last norm, in the weights' dtype or float32. Where another stage has
+        that norm, it is sent the residual stream, which is returned.
 
         kv_cache: [layer of a group, 2, block, slot, kv_head, head_dim], or of latent attention [layer, 1, block, slot,
         1, rank + rope]; the keys and values, or the latents, of the batch's tokens are written to it."""
@@ -169,6 +171,7 @@ class Decoder:
 
     def scores(self, hidden: Tensor) -> Tensor:
         """The same in the type in which they are computed."""
+        assert self.head is not None, "the stage with the head scores"
         scores, divisor, softcap = self.head(hidden), self.spec.logits_divisor, self.spec.logits_softcap
         scores = scores if divisor == 1.0 else scores / divisor
         return scores if softcap is None else scores.div_(softcap).tanh_().mul_(softcap)
@@ -193,8 +196,8 @@ class Decoder:
         return self._recordings.run(compute, stream, batch.positions, batch.slots, all_words, kv_cache)
 
     @cached_property
-    def _windows(self) -> list[int | None]:
-        return [group.window for group in layer_groups(self.spec)]
+    def _windows(self) -> tuple[int | None, ...]:
+        return group_windows(self.spec)
 
     @cached_property
     def _recordings(self) -> "Recordings":

@@ -5,6 +5,7 @@ the first token and those that see a window lie in groups of their own, so that 
 to others. All groups take their blocks from one pool, which is why they have the same size, as in vLLM's hybrid KV
 cache: the fewer kind's layers are one group, and the others are cut into as many as it takes."""
 
+from collections import Counter
 from typing import NamedTuple
 
 from octavo_runtime.layers.cache_place import CachePlace
@@ -22,19 +23,28 @@ class LayerGroup(NamedTuple):
 
 
 def layer_groups(spec: ModelSpec) -> tuple[LayerGroup, ...]:
-    """Those of a model, first those without a window; none of an encoder, which keeps nothing."""
+    """Those of a model, first those without a window; none of an encoder, which keeps nothing. A stage of a pipeline
+    has those of the whole model, since one table names a sequence's blocks to all stages: its own layers of a kind are
+    shared over that kind's groups, of which some may have none."""
+    groups: list[LayerGroup] = []
+    for window, count in Counter(group_windows(spec)).items():
+        layers = [layer for layer in range(spec.num_layers) if spec.window_of(layer) == window]
+        size = max(-(-len(layers) // count), 1)
+        groups += [LayerGroup(window, tuple(layers[place * size :][:size])) for place in range(count)]
+    return tuple(groups)
+
+
+def group_windows(spec: ModelSpec) -> tuple[int | None, ...]:
+    """The windows of a model's groups, or of those of the model that a stage is of."""
     if spec.encoder is not None:
         return ()
-    kinds: dict[int | None, list[int]] = {None: []}
-    for layer in range(spec.num_layers):
-        kinds.setdefault(spec.window_of(layer), []).append(layer)
-    counts = [len(layers) for layers in kinds.values() if layers]
-    size = max(min(counts), -(-max(counts) // _MOST_OF_A_KIND)) if len(counts) > 1 else max(spec.num_layers, 1)
-    return tuple(
-        LayerGroup(window, tuple(layers[first : first + size]))
-        for window, layers in kinds.items()
-        for first in range(0, len(layers), size)
-    )
+    if spec.group_windows is not None:
+        return spec.group_windows
+    counts = Counter(map(spec.window_of, range(spec.num_layers)))
+    fewest, most = min(counts.values(), default=1), max(counts.values(), default=1)
+    size = max(fewest, -(-most // _MOST_OF_A_KIND)) if len(counts) > 1 else most
+    kinds = sorted(counts, key=lambda window: window is not None)
+    return tuple(window for window in kinds for _ in range(-(-counts[window] // size)))
 
 
 def layers_of_a_block(spec: ModelSpec) -> int:

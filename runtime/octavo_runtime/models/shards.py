@@ -3,15 +3,18 @@
 import re
 from dataclasses import replace
 
-from octavo_runtime.models.spec import ExpertLayers, ModelSpec, UnsupportedModel
+from octavo_runtime.models.spec import ExpertLayers, HeldExperts, ModelSpec, UnsupportedModel
 
 _FIELD = "tensor_parallel_size"
 
 
-def shard(spec: ModelSpec, size: int) -> ModelSpec:
+def shard(spec: ModelSpec, size: int, rank: int = 0, *, whole_experts: bool = False) -> ModelSpec:
     """The spec of what one of `size` ranks computes: some of the heads, of the MLP's or each expert's inner width, and
-    of the words' scores. Where there are more ranks than KV heads, several ranks have the same one. Raises
-    UnsupportedModel where the model cannot be cut so."""
+    of the words' scores. Where there are more ranks than KV heads, several ranks have the same one. whole_experts: of
+    the experts it computes some as a whole, of which no rank has more than the first. Raises UnsupportedModel where
+    the model cannot be cut so."""
+    if whole_experts and spec.experts is None:
+        raise UnsupportedModel("enable_expert_parallel: must be false for a model without experts, got true")
     if size == 1:
         return spec
     _check(spec.num_heads, size, "attention heads")
@@ -28,7 +31,7 @@ def shard(spec: ModelSpec, size: int) -> ModelSpec:
         num_heads=spec.num_heads // size,
         num_kv_heads=max(spec.num_kv_heads // size, 1),
         intermediate_size=spec.intermediate_size // size,
-        experts=None if spec.experts is None else _experts(spec.experts, size),
+        experts=None if spec.experts is None else _experts(spec.experts, size, rank, whole=whole_experts),
         head_size=-(-spec.vocab_size // size),
     )
 
@@ -58,6 +61,16 @@ def fused_rows(spec: ModelSpec, name: str) -> tuple[int, ...] | None:
     return None
 
 
+def stacks_experts(spec: ModelSpec, name: str) -> bool:
+    """Whether a tensor holds something of all experts, one behind another."""
+    if spec.experts is None:
+        return False
+    names = spec.tensors.experts[0]
+    stacked = [stem for stem in (*names.gate_up, names.down) if "{}" not in stem]
+    packed = [stem + kind for stem in stacked for kind in names.packed]
+    return name.endswith((*stacked, *packed, *names.biases))
+
+
 def is_added_once(spec: ModelSpec, name: str) -> bool:
     """Whether a tensor is the bias of a projection whose results are summed over the ranks."""
     names = spec.tensors
@@ -67,15 +80,26 @@ def is_added_once(spec: ModelSpec, name: str) -> bool:
     return name.endswith(tuple(biases))
 
 
-def _experts(has: ExpertLayers, size: int) -> ExpertLayers:
+def _experts(has: ExpertLayers, size: int, rank: int, *, whole: bool) -> ExpertLayers:
+    _check(has.shared_size, size, "entries of the shared experts' inner width")
+    shared_size = has.shared_size // size
+    if whole:
+        return replace(has, shared_size=shared_size, held=_held(has.routing.num_experts, size, rank))
     step = 32 if has.is_packed else 1
     if has.intermediate_size % (size * step):
         of = f" in groups of {step}" if has.is_packed else ""
         raise UnsupportedModel(
             f"{_FIELD}: must divide an expert's inner width of {has.intermediate_size}{of}, got {size}"
         )
-    _check(has.shared_size, size, "entries of the shared experts' inner width")
-    return replace(has, intermediate_size=has.intermediate_size // size, shared_size=has.shared_size // size)
+    return replace(has, intermediate_size=has.intermediate_size // size, shared_size=shared_size)
+
+
+def _held(experts: int, size: int, rank: int) -> HeldExperts:
+    """The experts of a rank: as many as each other one has, or one more where some are over."""
+    if size > experts:
+        raise UnsupportedModel(f"{_FIELD}: must be at most {experts}, the experts that ranks have whole, got {size}")
+    each, over = divmod(experts, size)
+    return HeldExperts(rank * each + min(rank, over), each + (rank < over))
 
 
 def _check(count: int, size: int, what: str) -> None:

@@ -8,7 +8,7 @@ from octavo_runtime.layers.activation import Activation
 from octavo_runtime.layers.rope_scaling import DividedRope, LongRope, RopeScaling
 from octavo_runtime.layers.routing import Routing
 from octavo_runtime.models.encoder_spec import EncoderSpec
-from octavo_runtime.models.tensor_names import LLAMA_NAMES, TensorNames
+from octavo_runtime.models.tensor_names import LLAMA_NAMES, TensorNames, layer_prefix
 from octavo_runtime.quantization.scheme import Scheme
 
 
@@ -18,6 +18,13 @@ class UnsupportedModel(ValueError):
 
 Transfer = Literal["identity", "tanh", "gelu", "relu", "sigmoid"]
 """What follows a projection of what a text was pooled to."""
+
+
+class HeldExperts(NamedTuple):
+    """So many of a layer's experts, from the `first` on."""
+
+    first: int
+    number: int
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,13 @@ class ExpertLayers:
     has_biases: bool = False  # the router and the chosen experts
     limit: float | None = None  # of their activation, see octavo_kernels.experts
     is_packed: bool = False  # their weights are stored and kept in MXFP4
+    held: HeldExperts | None = None  # those that this rank has, where other ranks have the others; None: all
+
+    @property
+    def here(self) -> range:
+        """The numbers of the experts that this rank has."""
+        first, number = self.held or (0, self.routing.num_experts)
+        return range(first, first + number)
 
 
 @dataclass(frozen=True)
@@ -112,12 +126,29 @@ class ModelSpec:
     quantization: Scheme | None = None  # how its checkpoint stores projections in fewer bits
     labels: int = 0  # scores that it gives a text in the place of the next token's; 0: none
     encoder: EncoderSpec | None = None  # None: a decoder
+    layers_before: int = 0  # those that other stages of a pipeline compute before this one
+    layers_after: int = 0  # and behind it
+    group_windows: tuple[int | None, ...] | None = None  # of a stage: of the whole model's groups, see layer_groups
     unread: tuple[str, ...] = ()  # how the names of tensors begin that a checkpoint holds for other ends
 
     @property
     def expert_layers(self) -> frozenset[int]:
         """The layers that have experts in the place of one MLP."""
         return self.experts.layers if self.experts is not None else frozenset()
+
+    @property
+    def begins(self) -> bool:
+        """Whether tokens come in here, and not the residual stream of the stage before."""
+        return self.layers_before == 0
+
+    @property
+    def ends(self) -> bool:
+        """Whether scores come out, and not the residual stream for the next stage."""
+        return self.layers_after == 0
+
+    def prefix_of(self, layer: int) -> str:
+        """How a checkpoint names the tensors of a layer."""
+        return layer_prefix(self.layers_before + layer)
 
     @property
     def rotated(self) -> int:

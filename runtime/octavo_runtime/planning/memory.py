@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.units import parse_quantity
 from octavo_runtime.layers.expansion_bounds import expanded_size, most_elements, tokens_together
-from octavo_runtime.models.layer_groups import layer_groups, layers_of_a_block, most_entries
+from octavo_runtime.models.layer_groups import group_windows, layers_of_a_block, most_entries
 from octavo_runtime.models.served import as_served
 from octavo_runtime.models.shards import shard
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
+from octavo_runtime.models.stages import cut, stage_of
 from octavo_runtime.planning.quantized_weights import cpu_packed_bytes, gpu_saving
 
 CUDA_CONTEXT_BYTES = 2**30
@@ -106,9 +107,9 @@ def plan_memory(
     spec: ModelSpec, config: EngineConfig, device_memory: int, device: str = "cuda", packed_bytes: int = 0
 ) -> MemoryPlan:
     """What the engine would settle on with `device_memory` bytes of a "cuda" or "cpu" device, or of each of the devices
-    that share the model. packed_bytes: by how many a CPU's weights are more than in 16 bits, for those that it keeps
-    packed (see planning.description.FoundModel). Raises DoesNotFit where the configuration breaks a bound that is no
-    question of memory."""
+    that share the model; of a pipeline's stages, for the one with the least room. packed_bytes: by how many a CPU's
+    weights are more than in 16 bits, for those that it keeps packed (see planning.description.FoundModel). Raises
+    DoesNotFit where the configuration breaks a bound that is no question of memory."""
     check_model_limit(config, spec.max_position)
     try:
         spec = as_served(spec, config)
@@ -116,10 +117,18 @@ def plan_memory(
         raise DoesNotFit(str(error)) from None
     if spec.quantization is not None and spec.quantization.at_load:
         packed_bytes = cpu_packed_bytes(spec)
-    whole, spec = spec, share_of(spec, config)
-    if config.tensor_parallel_size > 1:
+    if config.num_ranks > 1:
         packed_bytes = 0
         device_memory = device_memory if device == "cuda" else device_memory // config.local_ranks
+    stages = shares(spec, config, device)
+    plans = [_plan_share(spec, share, config, device_memory, device, packed_bytes) for share in stages]
+    return min(plans, key=lambda plan: (plan.problem is None, plan.num_blocks))
+
+
+def _plan_share(
+    whole: ModelSpec, spec: ModelSpec, config: EngineConfig, device_memory: int, device: str, packed_bytes: int
+) -> MemoryPlan:
+    """What the device settles on that computes `spec` of the whole model."""
     element_bytes = element_size(config)
     tokens = token_budget(config, device)
     on_gpu = device == "cuda"
@@ -137,7 +146,8 @@ def plan_memory(
         cache = parse_quantity(config.kv_cache_memory)
     else:
         cache = budget - needed if on_gpu else cpu_cache_bytes(budget - needed)
-    blocks, room = num_blocks(spec, config, cache), cache_room(spec, config, cache, tokens)
+    blocks = num_blocks(spec, config, cache)
+    room = cache_room(spec, config.block_size, blocks, tokens)
     problem, longest, swap = None, 0, 0
     if spec.encoder is None:
         problem = cache_problem(config, device_memory - needed, device_memory)
@@ -168,7 +178,7 @@ def plan_memory(
         kv_bytes_per_token=kv_bytes_per_token(spec, kv_element_size(config)),
         block_size=config.block_size,
         block_bytes=kv_bytes_per_block(spec, config.block_size, kv_element_size(config)),
-        windows=tuple(group.window for group in layer_groups(spec)),
+        windows=group_windows(spec),
         num_blocks=blocks,
         room=room,
         swap_bytes=swap,
@@ -178,12 +188,23 @@ def plan_memory(
     )
 
 
-def share_of(spec: ModelSpec, config: EngineConfig) -> ModelSpec:
-    """What one of the devices that share a model computes of it. Raises DoesNotFit where it cannot be cut so."""
+def shares(spec: ModelSpec, config: EngineConfig, device: str) -> list[ModelSpec]:
+    """What one of the devices of each stage computes of a model. Raises DoesNotFit where it cannot be cut so."""
     try:
-        return shard(spec, config.tensor_parallel_size)
+        share = shard(spec, config.tensor_parallel_size, whole_experts=config.enable_expert_parallel)
+        if config.pipeline_parallel_size == 1:
+            return [share]
+        return [stage_of(share, layers) for layers in layers_of_stages(spec, config, device)]
     except UnsupportedModel as error:
         raise DoesNotFit(str(error)) from None
+
+
+def layers_of_stages(spec: ModelSpec, config: EngineConfig, device: str) -> list[range]:
+    """The layers of each stage of a pipeline on devices of that type, shared by the bytes of their weights; those of
+    the embedding go with the first and those of the head with the last. Raises UnsupportedModel."""
+    layers = [stage_of(spec, range(layer, layer + 1)) for layer in range(spec.num_layers)]
+    sizes = [weight_bytes(layer, element_size(config), device) for layer in layers]
+    return cut(sizes, config.pipeline_parallel_size)
 
 
 def element_size(config: EngineConfig) -> int:
@@ -198,7 +219,7 @@ def kv_element_size(config: EngineConfig) -> int:
 
 def parameter_count(spec: ModelSpec) -> int:
     """Parameters of the model, a tied embedding counted once, and of experts all."""
-    return _parameters(spec, spec.experts.routing.num_experts if spec.experts else 0)
+    return _parameters(spec, len(spec.experts.here) if spec.experts else 0)
 
 
 def active_parameter_count(spec: ModelSpec) -> int:
@@ -214,17 +235,27 @@ def _parameters(spec: ModelSpec, experts: int) -> int:
     layer += spec.qkv_size * spec.qkv_bias + hidden * spec.output_bias + spec.qk_norm_size
     layer += _latent_vectors(spec)
     mlp = hidden * (spec.gate_up_size + inner) + (spec.gate_up_size + hidden) * spec.mlp_bias
-    scored = spec.head_size or spec.vocab_size
-    embeddings = spec.word_size * (spec.vocab_size + (0 if spec.tie_embeddings else scored)) + scored * spec.head_bias
-    embeddings += 2 * hidden * (spec.projected_words or 0)
-    embeddings += spec.learned_positions * hidden + norm * spec.normalises_embedding
-    last = 0 if spec.is_post_norm else norm
-    found = spec.num_layers * layer + embeddings + last + (spec.num_layers - len(spec.expert_layers)) * mlp
+    found = spec.num_layers * layer + _end_parameters(spec) + (spec.num_layers - len(spec.expert_layers)) * mlp
     if spec.experts is not None:
         has = spec.experts
         shared = has.shared_size * 3 * hidden + has.gates_shared * hidden
         found += len(has.layers) * (experts * expert_size(spec) + shared)
     return found + _wide_parameters(spec) + _text_parameters(spec)
+
+
+def _end_parameters(spec: ModelSpec) -> int:
+    """Those before the first layer and behind the last, where they are of this stage."""
+    hidden, words, found = spec.hidden_size, spec.word_size, 0
+    norm, projection = hidden * (1 + spec.norm_bias), hidden * (spec.projected_words or 0)
+    if spec.begins:
+        found += words * spec.vocab_size + hidden * spec.learned_positions + projection
+        found += norm * spec.normalises_embedding
+        found -= norm * spec.is_post_norm  # the first layer reads the stream as it is
+    if spec.ends:
+        scored = spec.head_size or spec.vocab_size
+        found += norm + projection + scored * spec.head_bias
+        found += 0 if spec.tie_embeddings and spec.begins else scored * words
+    return found
 
 
 def _text_parameters(spec: ModelSpec) -> int:
@@ -281,14 +312,15 @@ def _packed_parameters(spec: ModelSpec) -> int:
     if spec.experts is None or not spec.experts.is_packed:
         return 0
     has = spec.experts
-    return len(has.layers) * has.routing.num_experts * 3 * spec.hidden_size * has.intermediate_size
+    return len(has.layers) * len(has.here) * 3 * spec.hidden_size * has.intermediate_size
 
 
 def weight_bytes(spec: ModelSpec, element_bytes: int, device: str = "cuda") -> int:
     """Bytes of the weights in memory, all of them in one type but for routers and sinks, which are of float32, and
     what a GPU keeps packed. On a CPU the output head in 16 bits is a tensor of its own even where it is tied to the
     embedding; packed weights come on top (see planning.packed_weights and quantized_weights)."""
-    copied_head = device == "cpu" and element_bytes == 2 and spec.tie_embeddings and spec.encoder is None
+    is_embedding = spec.tie_embeddings and spec.begins and spec.ends and spec.encoder is None
+    copied_head = device == "cpu" and element_bytes == 2 and is_embedding
     elements = parameter_count(spec) + copied_head * (spec.head_size or spec.vocab_size) * spec.word_size
     packed = _packed_parameters(spec)
     saved = gpu_saving(spec, element_bytes) if device == "cuda" else 0
@@ -323,12 +355,11 @@ def sequence_blocks(windows: Sequence[int | None], block_size: int, length: int,
     return sum(most_entries(window, block_size, length, new_tokens) for window in windows)
 
 
-def cache_room(spec: ModelSpec, config: EngineConfig, cache_bytes: int, step_tokens: int) -> int:
-    """Tokens of the longest sequence that a KV cache of `cache_bytes` holds, in whole blocks, where a step computes up
+def cache_room(spec: ModelSpec, block_size: int, blocks: int, step_tokens: int) -> int:
+    """Tokens of the longest sequence that a KV cache of so many blocks holds, in whole blocks, where a step computes up
     to step_tokens of it. Of a model whose layers all have a window it is at most the model's own limit, or as many as
     there are blocks."""
-    blocks, windows = num_blocks(spec, config, cache_bytes), [group.window for group in layer_groups(spec)]
-    size = config.block_size
+    windows, size = group_windows(spec), block_size
     lengths = range(size, max(blocks, -(-spec.max_position // size)) * size + 1, size)
     return size * bisect_right(lengths, blocks, key=lambda one: sequence_blocks(windows, size, one, step_tokens))
 
@@ -383,7 +414,7 @@ def graph_bytes(spec: ModelSpec, config: EngineConfig) -> int:
     tokens = min(token_budget(config, "cuda"), MOST_CAPTURED_TOKENS)
     crossing = tokens * (spec.qkv_size + spec.num_heads * spec.attended_dim + 2 * spec.hidden_size)
     elements = arena_elements(spec, min(config.max_num_seqs, MOST_CAPTURED), tokens) + crossing
-    more_tables = (len(layer_groups(spec)) - 1) * 2 * config.max_num_seqs * -(-spec.max_position // config.block_size)
+    more_tables = (len(group_windows(spec)) - 1) * 2 * config.max_num_seqs * -(-spec.max_position // config.block_size)
     held = _GRAPH_BYTES + (spec.num_layers + 1) * _PIECES_BYTES + 4 * more_tables
     return elements * element_size(config) + held
 

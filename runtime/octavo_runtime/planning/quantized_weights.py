@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from octavo_runtime.models.spec import ModelSpec
-from octavo_runtime.models.tensor_names import layer_prefix
 
 _HEAD = "lm_head"
 
@@ -61,7 +60,7 @@ def _projections(spec: ModelSpec) -> Iterator[tuple[Projection, ...]]:
         return tuple(Projection(at + module, count, columns) for module, count in zip(modules, rows, strict=True))
 
     for index in range(spec.num_layers):
-        at = layer_prefix(index)
+        at = spec.prefix_of(index)
         yield of(at, names.qkv, hidden, q_rows, kv_rows, kv_rows)
         yield of(at, (names.output,), q_rows, hidden)
         if index not in spec.expert_layers:
@@ -73,6 +72,6 @@ def _head(spec: ModelSpec) -> tuple[Projection, ...]:
     # A rank's share of it is in 16 bits.
     return (
         ()
-        if spec.tie_embeddings or spec.head_size is not None
+        if spec.tie_embeddings or spec.head_size is not None or not spec.ends
         else (Projection(_HEAD, spec.vocab_size, spec.word_size),)
     )

@@ -47,7 +47,7 @@ def _memory(report: Report) -> Table:
     on_gpu = config.device != "cpu"
     element = element_size(config)
     table = _table("Memory", "", "GB", "GiB", "how")
-    each = "" if config.tensor_parallel_size == 1 else f", each of {config.tensor_parallel_size} devices"
+    each = "" if config.num_ranks == 1 else f", each of {config.num_ranks} devices"
     _size(table, "device", plan.device_memory, ("all of it" if on_gpu else "what the server may use") + each)
     if on_gpu:
         _size(table, "to use", plan.budget, f"gpu_memory_utilization {config.gpu_memory_utilization:g}")
@@ -82,7 +82,7 @@ def _parameters(plan: MemoryPlan) -> str:
 
 def _beside(report: Report) -> str:
     """What is held beside the weights themselves, or less than them."""
-    plan, ranks = report.memory, report.config.tensor_parallel_size
+    plan, ranks = report.memory, report.config.num_ranks
     if ranks > 1:
         return f", a share of which each of {ranks} devices holds"
     more = plan.weight_bytes - plan.parameters * element_size(report.config)

@@ -14,7 +14,7 @@ from octavo_kernels.decode_inputs import BLOCK, ROW, SEQ_LEN, TABLE_ENTRY, TOKEN
 from octavo_kernels.draw_tokens import draw_tokens
 from octavo_runtime.layers.batch import Batch, DecodeInputs
 from octavo_runtime.models.decoder import Decoder
-from octavo_runtime.models.layer_groups import layer_groups
+from octavo_runtime.models.layer_groups import group_windows
 from octavo_runtime.planning.memory import MOST_CAPTURED
 from octavo_runtime.protocol.step import Slice, TableUpdate
 from octavo_runtime.worker.graph_arena import Arena, capture
@@ -46,7 +46,7 @@ class Drawn(NamedTuple):
 class _Step(NamedTuple):
     """The memory of the step of one batch size: a graph reads and writes the same addresses every time."""
 
-    hosts: npt.NDArray[np.int32]  # [2, fields, sequences], pinned: the step before may not have read its own yet
+    hosts: npt.NDArray[np.int32]  # [steps, fields, sequences], pinned: those before may not have read their own yet
     pinned: torch.Tensor  # the same memory
     packed: torch.Tensor  # [fields, sequences] int32 on the device
     inputs: DecodeTensors
@@ -70,8 +70,10 @@ class DecodeGraphs:
         max_rows: int,
         max_blocks: int,
         arena: Arena | None,
+        most_under_way: int = 2,
     ) -> None:
-        """hashes: see `draw_tokens`. kv_cache: see `Decoder.forward`. arena: None without CUDA."""
+        """hashes: see `draw_tokens`. kv_cache: see `Decoder.forward`. arena: None without CUDA. most_under_way: steps
+        that may be launched and not done, the one that `run` launches among them."""
         self.most_sequences = min(MOST_CAPTURED, max_rows)
         self._decoder = decoder
         self._kv_cache = kv_cache
@@ -79,10 +81,10 @@ class DecodeGraphs:
         self._device = kv_cache.device
         self._block_size = kv_cache.shape[3]
         self._padding_row = max_rows
-        groups = len(layer_groups(decoder.spec))
+        groups = len(group_windows(decoder.spec))
         self._tables = torch.zeros(groups, max_rows + 1, max_blocks, dtype=torch.int32, device=self._device)
         self.newest = torch.zeros(max_rows + 1, dtype=torch.int64, device=self._device)
-        self._turn = 0
+        self._turn, self._turns = 0, most_under_way
         shape = groups, padded_size(self.most_sequences), max_blocks
         self._block_tables = torch.zeros(shape, dtype=torch.int32, device=self._device)
         self._changes: list[TableUpdate] = []
@@ -103,11 +105,10 @@ class DecodeGraphs:
         return size is not None
 
     def run(self, slices: Sequence[Slice], temperatures: npt.NDArray[np.float32], keys: npt.NDArray[np.int32]) -> Drawn:
-        """Computes slices of one token and one draw each. temperatures, keys: see `draw_tokens`. At most one step
-        may be under way."""
+        """Computes slices of one token and one draw each. temperatures, keys: see `draw_tokens`."""
         count = len(slices)
         step = self._step(count)
-        self._turn ^= 1
+        self._turn = (self._turn + 1) % self._turns
         host = step.hosts[self._turn]
         entries, blocks = self._take_changes(host.shape[1])
         host[ROW, :count] = [item.row for item in slices]
@@ -159,7 +160,7 @@ class DecodeGraphs:
         def zeros(dtype: torch.dtype) -> torch.Tensor:
             return torch.zeros(size, dtype=dtype, device=self._device)
 
-        pinned = torch.zeros(2, _FIELDS, size, dtype=torch.int32, pin_memory=self._device.type == "cuda")
+        pinned = torch.zeros(self._turns, _FIELDS, size, dtype=torch.int32, pin_memory=self._device.type == "cuda")
         hosts = pinned.numpy()
         hosts[:, ROW], hosts[:, TABLE_ENTRY] = self._padding_row, -1
         inputs = DecodeTensors(
@@ -195,6 +196,8 @@ class DecodeGraphs:
             last_tokens=_NO_SLICES,
         )
         hidden = self._decoder.forward(decodes, self._kv_cache)
+        if self._decoder.head is None:
+            return hidden
         logits = self._decoder.scores(hidden)
         temperatures = step.packed[_TEMPERATURE].view(torch.float32)
         step.drawn.tokens.copy_(draw_tokens(logits, temperatures, step.packed[_KEY], self._hashes))

@@ -21,6 +21,8 @@ from octavo_runtime.worker.sending import send
 class EncoderRunner:
     """The Executor of an encoder on one device. It has no KV cache, so that its plans hold no moves and no blocks."""
 
+    depth = 1
+
     def __init__(self, config: EngineConfig, encoder: Encoder, *, device: str, started: float) -> None:
         """device: its name. started: when loading began, in seconds of `perf_counter`. Raises DoesNotFit."""
         self.spec = encoder.spec

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import torch
 
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.distributed.group import Group
+from octavo_runtime.distributed.group import Team
 from octavo_runtime.models.loading.checkpoint import is_encoder
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
@@ -27,13 +27,15 @@ class Launched:
 
 
 class Executor(Protocol):
-    """A loaded model on its device, with its KV cache. `ready` says what it settled on."""
+    """A loaded model on its device, with its KV cache. `ready` says what it settled on. `depth`: how many steps, each
+    of other sequences, may be under way at once, so that nothing stands still."""
 
     ready: Ready
     spec: ModelSpec
     max_num_batched_tokens: int
     block_bytes: int
     swap_bytes_per_second: float
+    depth: int
 
     def launch(self, plan: StepPlan) -> Launched:
         """Starts one step, behind those that are under way."""
@@ -52,28 +54,29 @@ def make_executor(config: EngineConfig, files: ModelFiles) -> Executor:
         raise ValueError(f"node_rank: must be 0 but for `octavo serve`, got {config.node_rank}")
     if is_encoder(files):
         return _encoder_executor(config, files)
-    if config.tensor_parallel_size == 1:
+    if config.num_ranks == 1:
         return device_executor(config, files)
     from octavo_runtime.worker.ranks import start_ranks
 
     return start_ranks(config, files)
 
 
-def device_executor(config: EngineConfig, files: ModelFiles, group: Group | None = None) -> Executor:
-    """The executor of this process's device, for this one's share of the model where a group of ranks computes it.
+def device_executor(config: EngineConfig, files: ModelFiles, team: Team | None = None) -> Executor:
+    """The executor of this process's device, for this one's share of the model where a team of ranks computes it.
     Raises ValueError, see make_executor."""
     if device_of(config) == "cuda":
         from octavo_runtime.worker.device.cuda import cuda_executor
 
-        return cuda_executor(config, files, group)
+        return cuda_executor(config, files, team)
     from octavo_runtime.worker.device.cpu import cpu_executor
 
-    return cpu_executor(config, files, group)
+    return cpu_executor(config, files, team)
 
 
 def _encoder_executor(config: EngineConfig, files: ModelFiles) -> Executor:
-    if config.tensor_parallel_size != 1:
-        raise UnsupportedModel(f"tensor_parallel_size: must be 1 for an encoder, got {config.tensor_parallel_size}")
+    for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+        if getattr(config, name) != 1:
+            raise UnsupportedModel(f"{name}: must be 1 for an encoder, got {getattr(config, name)}")
     if device_of(config) == "cuda":
         from octavo_runtime.worker.device.cuda import cuda_encoder
 
@@ -93,9 +96,10 @@ def device_of(config: EngineConfig) -> Literal["cpu", "cuda"]:
         raise UnsupportedModel("device: cuda was asked for, but this machine has no CUDA device that PyTorch can use")
     if config.local_ranks > count:
         each = "" if config.nnodes == 1 else f" for each of {config.nnodes} nodes"
+        times = "" if config.pipeline_parallel_size == 1 else f" times {config.pipeline_parallel_size} stages"
         raise UnsupportedModel(
             f"tensor_parallel_size: must be at most {count}, the CUDA devices here,{each} "
-            f"got {config.tensor_parallel_size}"
+            f"got {config.tensor_parallel_size}{times}"
         )
     return "cuda"
 

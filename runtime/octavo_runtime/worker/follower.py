@@ -1,12 +1,14 @@
 """Who computes with this process and is told what to do: a further rank of this node, or another node."""
 
+import queue
 import socket
 import subprocess
 import sys
 import threading
+import time
 
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.worker.line import BEAT, FAILED, READY, SILENT_SECONDS, UP, Line, Silent, line_of
+from octavo_runtime.worker.line import BEAT, FAILED, READY, RESULT, SILENT_SECONDS, UP, Line, Silent, line_of
 
 _LOADING_SECONDS = 120.0  # a rank's silence while it loads: imports hold up its thread that beats
 _END_SECONDS = 5.0
@@ -17,15 +19,18 @@ class RankFailed(OSError):
 
 
 class Follower:
-    """One of them, and the thread that hears it. process: of a rank of this node; it ends with the follower."""
+    """One of them, and the thread that hears it. process: of a rank of this node; it ends with the follower. results:
+    what it told of steps, see `orders`."""
 
     def __init__(self, name: str, line: Line, process: "subprocess.Popen[bytes] | None" = None) -> None:
         self._name = name
         self._line = line
         self._process = process
         self.failure: str | None = None
+        self.failed_at = 0.0  # in seconds of `monotonic`
         self.gone = threading.Event()
         self._said: dict[bytes, threading.Event] = {UP: threading.Event(), READY: threading.Event()}
+        self.results: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._last_words = ""
         self._ends = False
         threading.Thread(target=self._hear, name=name, daemon=True).start()
@@ -66,6 +71,8 @@ class Follower:
                 word = self._line.hear(self._patience)
                 if word in self._said:
                     self._said[word].set()
+                elif word.startswith(RESULT):
+                    self.results.put(word.removeprefix(RESULT))
                 elif word != BEAT:
                     self._last_words = word.removeprefix(FAILED).decode()
         except Silent:
@@ -74,7 +81,7 @@ class Follower:
             failure = self._end()
         self._line.cut()
         if not self._ends:
-            self.failure = failure
+            self.failure, self.failed_at = failure, time.monotonic()
         for event in (*self._said.values(), self.gone):
             event.set()
 
@@ -103,4 +110,4 @@ def start_rank(config: EngineConfig, rank: int, host: str, port: int) -> Followe
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
         )
-    return Follower(f"rank {rank} of {config.tensor_parallel_size}", line_of(ours), process)
+    return Follower(f"rank {rank} of {config.num_ranks}", line_of(ours), process)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-BEAT, UP, READY, FAILED = b"beat", b"up", b"ready", b"failed "
-"""What is said beside orders: that the sender lives, that it is about to join the others, that it can compute, and why
-it ends."""
+BEAT, UP, READY, RESULT, FAILED = b"beat", b"up", b"ready", b"result ", b"failed "
+"""What is said beside orders: that the sender lives, that it is about to join the others, that it can compute, what a
+step brought, and why it ends."""
 
 SILENT_SECONDS = 7.0  # who says nothing for so long is taken for dead
 

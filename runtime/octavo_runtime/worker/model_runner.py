@@ -10,10 +10,11 @@ import torch
 
 from octavo_kernels.draw_tokens import draw_tokens
 from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.distributed.group import Team, agreed
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.kv_scales import CACHE_TYPES
-from octavo_runtime.models.layer_groups import layer_groups
+from octavo_runtime.models.layer_groups import group_windows
 from octavo_runtime.planning.memory import (
     MOST_CAPTURED,
     MOST_CAPTURED_TOKENS,
@@ -42,9 +43,12 @@ _SCORED_AT_A_TIME = 256
 
 class ModelRunner:
     """The Executor of one device: a decoder with its KV cache, the state of its rows, its sampler and its pooler. The
-    same for all devices, but that a GPU's steps run as graphs, and that they lead where every row draws plainly.
+    same for all devices, but that a GPU's steps run as graphs, and that they lead where every row draws plainly. A
+    stage of a pipeline that is not the last brings nothing.
 
     block_bytes: size of one block of the KV cache. swap_bytes_per_second: measured speed of the way to host memory."""
+
+    depth = 1
 
     def __init__(
         self,
@@ -84,7 +88,7 @@ class ModelRunner:
             load_seconds=time.perf_counter() - started,
             hidden_size=decoder.text_head.width(self.spec.word_size),
             task=decoder.task,
-            layer_groups=len(layer_groups(self.spec)),
+            layer_groups=len(group_windows(self.spec)),
         )
 
     @torch.inference_mode()
@@ -104,17 +108,22 @@ class ModelRunner:
             self._sampler.extend(item.row, item.start, item.token_ids)
         graphs = self._graphs
         scores_plainly = not self._scores_or_pools(slices)
-        leads = graphs is not None and not plan.masked and scores_plainly and self._draws_plainly(slices)
+        draws = self._decoder.head is not None
+        leads = draws and graphs is not None and not plan.masked and scores_plainly and self._draws_plainly(slices)
         if graphs is not None and scores_plainly and _only_decodes(slices, graphs.most_sequences):
             order = self._rows.side_by_side(np.array([item.row for item in slices]))
             ordered = slices if order is None else [slices[index] for index in order]
             drawn = self._decode(ordered, graphs)
+            if not draws:
+                return Launched(lambda _: StepResult([]))
             if leads:
                 return Launched(partial(_tell, slices, _put_back(fetch(drawn.tokens), order)), leads=True)
             hidden = drawn.hidden if order is None else drawn.hidden[torch.from_numpy(np.argsort(order))]
             return Launched(partial(self._draw_again, slices, hidden))
         newest = None if graphs is None else graphs.newest
         batch, hidden = self._forward(slices, newest)
+        if not draws:
+            return Launched(lambda _: StepResult([]))
         if leads and newest is not None:
             return Launched(partial(_tell, slices, self._draw_newest(slices, batch, hidden, newest)), leads=True)
         return Launched(partial(self._finish, plan, batch, hidden))
@@ -256,16 +265,23 @@ def _only_decodes(slices: list[Slice], most: int) -> bool:
 
 
 def make_runner(
-    config: EngineConfig, decoder: Decoder, cache_bytes: int, swap_bytes: int, *, device: str, started: float
+    config: EngineConfig,
+    decoder: Decoder,
+    cache_bytes: int,
+    swap_bytes: int,
+    team: Team | None,
+    *,
+    device: str,
+    started: float,
 ) -> ModelRunner:
-    """A runner with a KV cache of `cache_bytes` and room for `swap_bytes` of swapped blocks. device, started: see
-    ModelRunner. Raises DoesNotFit."""
+    """A runner with a KV cache of `cache_bytes` and room for `swap_bytes` of swapped blocks, of a team as many blocks
+    as all of its ranks have. device, started: see ModelRunner. Raises DoesNotFit."""
     spec, weight = decoder.spec, decoder.embedding.weight
-    blocks = num_blocks(spec, config, cache_bytes)
+    blocks = agreed(team, num_blocks(spec, config, cache_bytes))
     budget = token_budget(config, weight.device.type)
-    room = cache_room(spec, config, cache_bytes, budget)
+    room = cache_room(spec, config.block_size, blocks, budget)
     max_model_len = settle_max_model_len(config, spec.max_position, room, decoder.task.max_length)
-    host_blocks = num_blocks(spec, config, swap_bytes)
+    host_blocks = agreed(team, num_blocks(spec, config, swap_bytes))
     max_blocks = -(-max_model_len // config.block_size)
     decoder.reach(max_model_len)
     cache_type = CACHE_TYPES.get(config.kv_cache_dtype, weight.dtype)
@@ -275,12 +291,15 @@ def make_runner(
     if weight.device.type == "cuda":
         sequences, tokens = min(config.max_num_seqs, MOST_CAPTURED), min(budget, MOST_CAPTURED_TOKENS)
         arena = reserve(spec, weight, padded_size(sequences), padded_tokens(tokens))
-        graphs = DecodeGraphs(decoder, kv_cache.device, sampler.hashes, config.max_num_seqs, max_blocks, arena)
+        under_way = max(config.pipeline_parallel_size, 2)
+        graphs = DecodeGraphs(
+            decoder, kv_cache.device, sampler.hashes, config.max_num_seqs, max_blocks, arena, under_way
+        )
         token_graphs = TokenGraphs(decoder, kv_cache.device, arena, budget)
     return ModelRunner(
         decoder,
         kv_cache,
-        Rows(len(layer_groups(spec)), config.max_num_seqs, max_blocks),
+        Rows(len(group_windows(spec)), config.max_num_seqs, max_blocks),
         sampler,
         graphs,
         token_graphs,

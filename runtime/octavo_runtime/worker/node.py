@@ -5,14 +5,16 @@ import logging
 import socket
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.distributed.interface import use_network_of
+from octavo_runtime.distributed.mesh import mesh_of
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.worker.follower import Follower, start_rank
-from octavo_runtime.worker.line import BEAT, FAILED, READY, SILENT_SECONDS, UP, Line, Silent, line_of
+from octavo_runtime.worker.line import BEAT, FAILED, READY, RESULT, SILENT_SECONDS, UP, Line, Silent, line_of
 from octavo_runtime.worker.nodes import Welcome, hello
 
 _CALL_SECONDS = 5.0  # that one try may take
@@ -58,6 +60,9 @@ class Node:
             for rank in ranks:
                 threading.Thread(target=self._watch, args=[rank, line], name="watch", daemon=True).start()
             threading.Thread(target=self._tell_progress, args=[ranks, line], name="progress", daemon=True).start()
+            teller = mesh_of(self._config).teller - first
+            if 0 <= teller < len(ranks):
+                threading.Thread(target=_tell_results, args=[ranks[teller], line], name="results", daemon=True).start()
             self._hand_on(line, ranks)
             raise AssertionError("it hands on until the line ends")
         except Silent:
@@ -121,6 +126,12 @@ class Node:
         if rank.failure is not None and self._failure is None:
             self._failure = rank.failure
             line.cut(FAILED + rank.failure.encode())
+
+
+def _tell_results(rank: Follower, line: Line) -> None:
+    with suppress(OSError):
+        while True:
+            line.say(RESULT + rank.results.get())
 
 
 class _Told(Exception):

@@ -1,9 +1,10 @@
-"""What the first rank tells the others: each message is sent to all of them, and carried out in order."""
+"""What the first rank tells the others: each message is sent to all of them, and carried out in order. And what it is
+told: what a step brought, where another stage draws the tokens."""
 
 import msgspec
 import numpy as np
 
-from octavo_runtime.protocol.step import Masks, StepPlan
+from octavo_runtime.protocol.step import Masks, StepPlan, StepResult
 
 
 class Launch(msgspec.Struct, tag="launch", array_like=True, frozen=True):
@@ -13,8 +14,8 @@ class Launch(msgspec.Struct, tag="launch", array_like=True, frozen=True):
 
 
 class Draw(msgspec.Struct, tag="draw", array_like=True, frozen=True):
-    """End the masked step that was started last. masks: bits [rows, words], see protocol.step.Masks; none where nothing
-    is drawn."""
+    """End the first masked step that has not ended, in the stage that draws. masks: bits [rows, words], see
+    protocol.step.Masks; none where nothing is drawn."""
 
     words: int
     bits: bytes
@@ -28,6 +29,7 @@ Order = Launch | Draw | Prepare
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Order)
+_RESULTS = msgspec.msgpack.Decoder(StepResult)
 
 
 def encode(order: Order) -> bytes:
@@ -37,6 +39,15 @@ def encode(order: Order) -> bytes:
 def decode(message: bytes) -> Order:
     order: Order = _DECODER.decode(message)
     return order
+
+
+def encode_result(result: StepResult) -> bytes:
+    return _ENCODER.encode(result)
+
+
+def decode_result(message: bytes) -> StepResult:
+    result: StepResult = _RESULTS.decode(message)
+    return result
 
 
 def draw(masks: Masks | None) -> Draw:

@@ -1,19 +1,20 @@
 """A further rank of a model that several processes compute together: it does what the first rank does.
 
 Started by the first process of its node as `python -m octavo_runtime.worker.rank CONFIG_JSON RANK HOST PORT
-DESCRIPTOR`: where all ranks meet, and its end of a line to that process. Scores are the same in all ranks, and so is
-what is drawn from them: what a rank is told is the plans alone."""
+DESCRIPTOR`: where all ranks meet, and its end of a line to that process. Scores are the same in all ranks of
+the last stage, and so is what is drawn from them: what a rank is told is the plans alone."""
 
 import os
 import signal
 import sys
 import traceback
+from collections import deque
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.protocol import logs
-from octavo_runtime.worker.line import FAILED, READY, UP, Line
+from octavo_runtime.worker.line import FAILED, READY, RESULT, UP, Line
 
 if TYPE_CHECKING:
     from octavo_runtime.worker.executor import Executor
@@ -39,36 +40,43 @@ def main() -> int:
 
 def _compute(config: EngineConfig, rank: int, host: str, port: int, line: Line) -> None:
     from octavo_runtime.distributed.group import find_store, join, leave
+    from octavo_runtime.distributed.mesh import mesh_of
     from octavo_runtime.models.loading.files import locate
     from octavo_runtime.worker.executor import device_executor, gpu_of
 
-    files, gpu = locate(config.model), gpu_of(config, rank)
+    files, gpu, mesh = locate(config.model), gpu_of(config, rank), mesh_of(config)
     line.say(UP)
-    executor = device_executor(config, files, join(rank, config.tensor_parallel_size, find_store(host, port), gpu))
+    executor = device_executor(config, files, join(mesh, rank, find_store(host, port), gpu))
     line.say(READY)
     try:
-        _obey(executor, line)
+        _obey(executor, line, draws=mesh.draws(rank), tells=mesh.teller == rank)
     finally:
         leave()
 
 
-def _obey(executor: "Executor", line: Line) -> None:
-    from octavo_runtime.worker.orders import Draw, Launch, Prepare, decode, masks_of
+def _obey(executor: "Executor", line: Line, *, draws: bool, tells: bool) -> None:
+    """draws: whether this rank's stage is the last one. tells: whether the first rank must be told what was drawn."""
+    from octavo_runtime.worker.orders import Draw, Launch, Order, Prepare, decode, encode_result, masks_of
+
+    early: deque[Order] = deque()  # what came while a masked step waited for its masks
+
+    def next_draw() -> Draw:
+        while not isinstance(order := decode(line.hear()), Draw):
+            early.append(order)
+        return order
 
     while True:
-        match decode(line.hear()):
+        match early.popleft() if early else decode(line.hear()):
             case Launch(plan):
                 launched = executor.launch(plan)
-                if plan.masked:
-                    order = decode(line.hear())
-                    assert isinstance(order, Draw)
-                    launched.result(masks_of(order))
-                elif not launched.leads:
-                    launched.result(None)
+                if draws and (plan.masked or tells or not launched.leads):
+                    result = launched.result(masks_of(next_draw()) if plan.masked else None)
+                    if tells:
+                        line.say(RESULT + encode_result(result))
             case Prepare():
                 executor.prepare()
             case Draw():
-                raise AssertionError("no masked step was started")
+                assert not draws, "no masked step was started"
 
 
 if __name__ == "__main__":

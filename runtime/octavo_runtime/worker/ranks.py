@@ -2,6 +2,7 @@
 rank."""
 
 import os
+import queue
 import threading
 import time
 import weakref
@@ -11,6 +12,7 @@ from typing import TypeVar
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.distributed.group import join, leave, open_store
 from octavo_runtime.distributed.interface import use_network_of
+from octavo_runtime.distributed.mesh import Mesh, mesh_of
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.protocol import last_words
 from octavo_runtime.protocol.step import Masks, StepPlan, StepResult
@@ -18,8 +20,9 @@ from octavo_runtime.worker.executor import Executor, Launched, device_executor, 
 from octavo_runtime.worker.follower import Follower, RankFailed, start_rank
 from octavo_runtime.worker.line import READY, UP
 from octavo_runtime.worker.nodes import address_of_first, gather_nodes
-from octavo_runtime.worker.orders import Launch, Order, Prepare, draw, encode
+from octavo_runtime.worker.orders import Launch, Order, Prepare, decode_result, draw, encode
 
+_LOOK_SECONDS = 0.5  # how often it is seen to that all ranks are still there, while a step is waited for
 _GRACE_SECONDS = 1.0  # for the main thread to end by itself, once a rank is gone
 
 Found = TypeVar("Found")
@@ -28,8 +31,10 @@ Found = TypeVar("Found")
 class _Ranks:
     """All ranks but the first."""
 
-    def __init__(self, followers: Sequence[Follower]) -> None:
+    def __init__(self, followers: Sequence[Follower], teller: int | None) -> None:
+        """teller: which of them is, or has, the rank that tells what was drawn; None: this process draws itself."""
         self.followers = followers
+        self._teller = None if teller is None else followers[teller]
         self._computes = False
         self._is_ended = False
         for follower in followers:
@@ -50,11 +55,13 @@ class _Ranks:
         self.check()
 
     def check(self) -> None:
-        """Raises RankFailed where one of them is gone; then all are ended."""
-        failures = [follower.failure for follower in self.followers if follower.failure is not None]
-        if failures:
-            self.end(failures[0])
-            raise RankFailed(failures[0])
+        """Raises RankFailed where one of them is gone; then all are ended. Who fails later does so because of it."""
+        failed = [follower for follower in self.followers if follower.failure is not None]
+        if failed:
+            first = min(failed, key=lambda follower: follower.failed_at).failure
+            assert first is not None
+            self.end(first)
+            raise RankFailed(first)
 
     def with_them(self, compute: Callable[[], Found]) -> Found:
         """The result of what all ranks compute together. Raises RankFailed where one of them is gone."""
@@ -67,6 +74,15 @@ class _Ranks:
             raise
         finally:
             self._computes = False
+
+    def hear_result(self) -> StepResult:
+        """What the first step brought that is not heard of yet. Raises RankFailed."""
+        assert self._teller is not None
+        while True:
+            try:
+                return decode_result(self._teller.results.get(timeout=_LOOK_SECONDS))
+            except queue.Empty:
+                self.check()
 
     def end(self, why: str = "") -> None:
         """Ends all ranks, and waits for those of this node, once. why: one line, where it is no good end."""
@@ -95,12 +111,14 @@ class _Ranks:
 
 
 class RankedExecutor:
-    """The Executor of all ranks. What it launches, each of them launches."""
+    """The Executor of all ranks. What it launches, each of them launches. Of a pipeline, whose first stage this process
+    is in, as many steps are under way as there are stages."""
 
-    def __init__(self, first: Executor, ranks: _Ranks) -> None:
+    def __init__(self, first: Executor, ranks: _Ranks, mesh: Mesh) -> None:
         self.ready, self.spec = first.ready, first.spec
         self.max_num_batched_tokens = first.max_num_batched_tokens
         self.block_bytes, self.swap_bytes_per_second = first.block_bytes, first.swap_bytes_per_second
+        self.depth = mesh.stages
         self._first = first
         self._ranks = ranks
         self._is_prepared = False
@@ -113,6 +131,8 @@ class RankedExecutor:
         def result(masks: Masks | None) -> StepResult:
             if plan.masked:
                 self._ranks.tell(draw(masks))
+            if self.depth > 1:
+                return self._ranks.hear_result()
             return self._ranks.with_them(lambda: launched.result(masks))
 
         return Launched(result, launched.leads)
@@ -135,15 +155,23 @@ def start_ranks(config: EngineConfig, files: ModelFiles) -> RankedExecutor:
     use_network_of(address)
     store = open_store(address)
     nodes = gather_nodes(config, files, address, store.port)
-    ranks = _Ranks([*(start_rank(config, rank, address, store.port) for rank in range(1, config.local_ranks)), *nodes])
+    further = [start_rank(config, rank, address, store.port) for rank in range(1, config.local_ranks)]
+    mesh = mesh_of(config)
+    ranks = _Ranks([*further, *nodes], _follower_of(mesh.teller, config) if mesh.stages > 1 else None)
     try:
         ranks.wait_for(UP)
-        group = join(0, config.tensor_parallel_size, store, gpu)
-        first = ranks.with_them(lambda: device_executor(config, files, group))
+        team = join(mesh, 0, store, gpu)
+        first = ranks.with_them(lambda: device_executor(config, files, team))
         ranks.wait_for(READY)
     except BaseException as error:
-        ranks.end(f"rank 0 of {config.tensor_parallel_size}: {error}")
+        ranks.end(f"rank 0 of {mesh.size}: {error}")
         raise
-    executor = RankedExecutor(first, ranks)
+    executor = RankedExecutor(first, ranks, mesh)
     weakref.finalize(executor, ranks.end)
     return executor
+
+
+def _follower_of(rank: int, config: EngineConfig) -> int:
+    """Which of the followers, the further ranks of this node and then the other nodes, a rank is or is one of."""
+    node, local = divmod(rank, config.local_ranks)
+    return config.local_ranks - 2 + node if node else local - 1

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 
 from octavo_runtime.layers.batch import Batch
+from octavo_runtime.layers.embedding import stream_type
 from octavo_runtime.models.decoder import Decoder
-from octavo_runtime.models.layer_groups import layer_groups
+from octavo_runtime.models.layer_groups import group_windows
 from octavo_runtime.planning.memory import MOST_CAPTURED_TOKENS
 from octavo_runtime.worker.graph_arena import Arena, capture
 
@@ -60,16 +61,16 @@ class TokenGraphs:
         spec, most = decoder.spec, padded_tokens(min(max_tokens, MOST_CAPTURED_TOKENS))
         # Zeros, because what attention leaves unwritten must be numbers.
         token_ids, positions, *slots = torch.zeros(
-            2 + len(layer_groups(spec)), most, dtype=torch.int64, device=kv_cache.device
+            2 + len(group_windows(spec)), most, dtype=torch.int64, device=kv_cache.device
         )
         self._tensors = _Tensors(
             token_ids,
             positions,
             torch.stack(slots),
-            stream=decoder.embedding(token_ids, positions),
+            stream=weight.new_zeros(most, spec.hidden_size, dtype=stream_type(weight)),
             qkv=weight.new_zeros(most, spec.qkv_size),
             attended=weight.new_zeros(most, spec.num_heads, spec.attended_dim),
-            hidden=weight.new_zeros(most, spec.word_size),
+            hidden=weight.new_zeros(most, spec.word_size if spec.ends else spec.hidden_size),
         )
         self._missing = _in_order_of_use(most)
         self._captured: dict[int, _Pass] = {}

@@ -1,5 +1,6 @@
 """Small random Llama-shaped models of odd sizes, on disk and in memory, and a way to run an engine over prompts."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
-from octavo_runtime.models.layer_groups import layer_groups, layers_of_a_block
+from octavo_runtime.models.decoder import Decoder
+from octavo_runtime.models.layer_groups import group_windows, layers_of_a_block
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.protocol.messages import Output
 from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.protocol.step import Slice
+from octavo_runtime.worker.batch import build_batch
 
 EOS = 299
 
@@ -60,14 +64,14 @@ def make_engine(folder: Path, **config: Any) -> Engine:
 def cache_shape(spec: ModelSpec, blocks: int, block_size: int) -> tuple[int, ...]:
     """Of a KV cache with so many blocks in each group of layers."""
     planes, heads, width = spec.cached_token
-    groups = len(layer_groups(spec))
+    groups = len(group_windows(spec))
     return layers_of_a_block(spec), planes, groups * blocks, block_size, heads, width
 
 
 def in_groups(spec: ModelSpec, tables: npt.NDArray[np.int32], blocks: int) -> npt.NDArray[np.int32]:
     """Block tables [groups, rows, blocks] of a model's groups of layers: each takes the places that `tables` [rows,
     blocks] name in its own part of a cache of cache_shape(spec, blocks, ...)."""
-    return np.stack([tables + group * blocks for group in range(len(layer_groups(spec)))])
+    return np.stack([tables + group * blocks for group in range(len(group_windows(spec)))])
 
 
 def random_prompts(*lengths: int, seed: int = 1) -> list[list[int]]:
@@ -91,3 +95,16 @@ def run(engine: Engine, prompts: list[list[int]], params: SamplingParams) -> lis
 
 def tokens_of(outputs: list[Output], index: int = 0) -> list[int]:
     return [token for output in outputs if output.index == index for token in output.token_ids]
+
+
+def in_chunks(decoder: Decoder, prompt: list[int]) -> torch.Tensor:
+    """What a decoder makes of a prompt of up to 64 tokens in two chunks, and of its last token alone."""
+    block, blocks = 8, 8
+    decoder.reach(block * blocks)
+    cache = torch.full(cache_shape(decoder.spec, blocks, block), torch.nan)
+    tables = in_groups(decoder.spec, np.arange(blocks, dtype=np.int32)[None], blocks)
+    found, cuts = [], (0, 17, len(prompt) - 1, len(prompt))
+    for first, last in itertools.pairwise(cuts):
+        batch = build_batch([Slice(0, first, prompt[first:last])], tables, block, torch.device("cpu"))
+        found.append(decoder.forward(batch, cache))
+    return torch.cat(found)

@@ -1,12 +1,13 @@
 """A model from whatever files it comes in."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import gguf
 import torch
 
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.distributed.group import Group
+from octavo_runtime.distributed.group import Group, Link
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.encoder import Encoder
 from octavo_runtime.models.kv_scales import CACHE_TYPES, stored_scales, with_scaled_cache
@@ -28,16 +29,38 @@ from octavo_runtime.models.loading.weights import EMBEDDING, HEAD, build_decoder
 from octavo_runtime.models.served import as_served
 from octavo_runtime.models.shards import shard
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
+from octavo_runtime.models.stages import stage_of
 from octavo_runtime.models.text_head import TextHead
 
 DTYPES = {"auto": torch.bfloat16, "bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
+Layers = Callable[[ModelSpec], range]
+"""Which layers of a model a stage has."""
+
+
 def load_model(
-    config: EngineConfig, files: ModelFiles, device: torch.device, dtype: torch.dtype, group: Group | None = None
+    config: EngineConfig,
+    files: ModelFiles,
+    device: torch.device,
+    dtype: torch.dtype,
+    group: Group | None = None,
+    link: Link | None = None,
+    layers: Layers | None = None,
 ) -> Decoder:
-    """Reads the weights to `device`, of a group of ranks this one's share. Raises UnsupportedModel, and before it reads
+    """Reads the weights to `device`, of a group of ranks this one's share, and of a pipeline, whose stages `link` leads
+    to, these `layers` alone. Raises UnsupportedModel, and before it reads
     any where a tensor is missing, has another shape or an unknown type, or is left over."""
+
+    def built(spec: ModelSpec, read: ReadTensor) -> Decoder:
+        rank, size = (0, 1) if group is None else (group.rank, group.size)
+        share = shard(spec, size, rank, whole_experts=config.enable_expert_parallel)
+        if group is not None:
+            read = sharded(read, spec, share, rank, size)
+        if layers is not None:
+            share = stage_of(share, layers(spec))
+        return build_decoder(share, read, device, dtype, group, link)
+
     packed = GGUFFile(files.gguf) if files.gguf is not None else None
     spec = packed.spec if packed is not None else spec_from_folder(files.folder)
     if config.tokenizer is not None:
@@ -47,13 +70,13 @@ def load_model(
     spec = as_served(spec, config)
     cache_type = CACHE_TYPES.get(config.kv_cache_dtype)
     if config.load_format == "dummy":
-        decoder = _built(spec, dummy_reader(spec, device, dtype, config.seed or 0), device, dtype, group)
+        decoder = built(spec, dummy_reader(spec, device, dtype, config.seed or 0))
         return decoder if cache_type is None else with_scaled_cache(decoder, None, cache_type)
     if packed is not None:
         if config.quantization in ("fp8", "int8"):
             raise UnsupportedModel(f"quantization: must be auto for a GGUF file, got {config.quantization}")
         packed.check(tensor_shapes(spec))
-        decoder = _built(spec, packed.read, device, dtype, group)
+        decoder = built(spec, packed.read)
         return decoder if cache_type is None else with_scaled_cache(decoder, None, cache_type)
     task = text_task(files.folder, spec)
     checkpoint = SafetensorsFolder(files.folder, spec.unread, spec.tensors.beginnings, stored)
@@ -64,9 +87,11 @@ def load_model(
     checkpoint.check(tensor_shapes(spec) | own)
     words = EMBEDDING if spec.tie_embeddings else HEAD
     text_head = read_text_head(files.folder, spec, checkpoint.read, words, device)
-    decoder = replace(_built(spec, checkpoint.read, device, dtype, group), text_head=text_head, task=task)
+    decoder = replace(built(spec, checkpoint.read), text_head=text_head, task=task)
     if cache_type is None:
         return decoder
+    if scales is not None:
+        scales = scales.narrow(0, decoder.spec.layers_before, decoder.spec.num_layers)
     if scales is not None and group is not None:
         scales = scales[..., places_of_heads(spec, decoder.spec, group.rank, group.size)]
     return with_scaled_cache(decoder, scales, cache_type)
@@ -88,13 +113,6 @@ def load_encoder(config: EngineConfig, files: ModelFiles, device: torch.device, 
 def is_encoder(files: ModelFiles) -> bool:
     """Whether a model's files hold an encoder. Raises UnsupportedModel."""
     return files.gguf is None and spec_from_folder(files.folder).encoder is not None
-
-
-def _built(spec: ModelSpec, read: ReadTensor, device: torch.device, dtype: torch.dtype, group: Group | None) -> Decoder:
-    if group is None:
-        return build_decoder(spec, read, device, dtype)
-    share = shard(spec, group.size)
-    return build_decoder(share, sharded(read, spec, share, group.rank, group.size), device, dtype, group)
 
 
 def _ends_of_tokenizer(tokenizer: str) -> tuple[int, ...]:

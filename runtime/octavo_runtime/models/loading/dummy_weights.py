@@ -5,7 +5,6 @@ import torch
 from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor
 from octavo_runtime.models.loading.weights import layer_projections
 from octavo_runtime.models.spec import ModelSpec
-from octavo_runtime.models.tensor_names import layer_prefix
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
 from octavo_runtime.quantization.scheme import Scheme
 
@@ -35,7 +34,7 @@ def _stored_narrow(spec: ModelSpec, scheme: Scheme) -> frozenset[str]:
     if spec.encoder is not None:
         return frozenset()
     modules = (
-        layer_prefix(index) + name
+        spec.prefix_of(index) + name
         for index in range(spec.num_layers)
         for part in layer_projections(spec, index)
         for name in part.rows

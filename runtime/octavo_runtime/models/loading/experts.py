@@ -54,12 +54,13 @@ def build_experts(
     ranks that share them."""
     has, names = _of(spec)
     num_experts, hidden, inner = has.routing.num_experts, spec.hidden_size, has.intermediate_size
+    first, held = has.here.start, len(has.here)
 
     def place(name: str, *shape: int) -> Tensor:
         return dense(read(at + name, shape)).to(device=device, dtype=torch.float32)
 
     def stack(parts: Iterable[tuple[_Part, StoredTensor]], *shape: int) -> Tensor:
-        stacked = torch.empty(num_experts, *shape, device=device, dtype=dtype)
+        stacked = torch.empty(held, *shape, device=device, dtype=dtype)
         for part, stored in parts:
             copy(stored, part, stacked)
             del stored  # before the next is read
@@ -67,9 +68,9 @@ def build_experts(
 
     def copy(stored: StoredTensor, part: _Part, stacked: Tensor) -> None:
         if part.expert is not None:
-            copy_to(dense(stored), stacked[part.expert, part.rows])
+            copy_to(dense(stored), stacked[part.expert - first, part.rows])
         elif isinstance(stored, QuantizedMatrix):
-            for target, matrix in zip(stacked[:, part.rows], stored.split(num_experts), strict=True):
+            for target, matrix in zip(stacked[:, part.rows], stored.split(held), strict=True):
                 copy_to(matrix.dequantize(dtype if device.type == "cpu" else torch.float32), target)
         elif not names.is_transposed:
             copy_to(dense(stored), stacked[:, part.rows])
@@ -86,16 +87,16 @@ def build_experts(
     def weights(stored: tuple[str, ...], columns: int, *counts: int) -> Weights:
         rows = sum(counts)
         if not has.is_packed:
-            parts = list(_parts(stored, names, num_experts, columns, *counts))
+            parts = list(_parts(stored, names, has, columns, *counts))
             found = ((part, read(at + part.name, part.shape)) for part in parts)
             if group is not None or not packs(device, dtype) or any(part.expert is not None for part in parts):
                 return stack(found, rows, columns)
             whole = list(found)
             groups = [each for _, each in whole if isinstance(each, QuantizedMatrix)]
-            return _in_groups(groups, num_experts) if len(groups) == len(whole) else stack(whole, rows, columns)
+            return _in_groups(groups, held) if len(groups) == len(whole) else stack(whole, rows, columns)
         packed = []
-        for name, shape in _packed_shapes(stored, names, num_experts, rows, columns).items():
-            target = torch.empty(num_experts, rows, *shape[2:], device=device, dtype=torch.uint8)
+        for name, shape in _packed_shapes(stored, names, held, rows, columns).items():
+            target = torch.empty(held, rows, *shape[2:], device=device, dtype=torch.uint8)
             for mine, theirs in zip(target, dense(read(at + name, shape)), strict=True):
                 copy_to(in_order(theirs, rows), mine)
             packed.append(target.flatten(2))
@@ -103,7 +104,7 @@ def build_experts(
 
     def biases() -> Biases:
         found = [
-            torch.stack([in_order(each, rows) for each in dense(read(at + name, (num_experts, rows)))])
+            torch.stack([in_order(each, rows) for each in dense(read(at + name, (held, rows)))])
             for name, rows in zip(names.biases, (2 * inner, hidden), strict=True)
         ]
         return Biases(*(each.to(device=device, dtype=dtype) for each in found))
@@ -130,26 +131,28 @@ def build_experts(
         biases() if has.has_biases else None,
         has.limit,
         group,
+        first,
     )
 
 
 def expert_shapes(spec: ModelSpec, at: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all tensors that build_experts reads."""
     has, names = _of(spec)
-    num_experts, hidden, inner = has.routing.num_experts, spec.hidden_size, has.intermediate_size
+    num_experts, held = has.routing.num_experts, len(has.here)
+    hidden, inner = spec.hidden_size, has.intermediate_size
     shapes: dict[str, tuple[int, ...]] = {names.router: (num_experts, hidden)}
     if has.routing.has_correction:
         shapes[names.correction] = _correction_shape(has, names)
     if has.has_biases:
         shapes[names.router_bias] = (num_experts,)
-        shapes |= zip(names.biases, ((num_experts, 2 * inner), (num_experts, hidden)), strict=True)
+        shapes |= zip(names.biases, ((held, 2 * inner), (held, hidden)), strict=True)
     if has.is_packed:
-        shapes |= _packed_shapes(names.gate_up, names, num_experts, 2 * inner, hidden)
-        shapes |= _packed_shapes((names.down,), names, num_experts, hidden, inner)
+        shapes |= _packed_shapes(names.gate_up, names, held, 2 * inner, hidden)
+        shapes |= _packed_shapes((names.down,), names, held, hidden, inner)
     else:
-        for part in _parts(names.gate_up, names, num_experts, hidden, inner, inner):
+        for part in _parts(names.gate_up, names, has, hidden, inner, inner):
             shapes[part.name] = part.shape
-        for part in _parts((names.down,), names, num_experts, inner, hidden):
+        for part in _parts((names.down,), names, has, inner, hidden):
             shapes[part.name] = part.shape
     if has.shared_size:
         gate_up, down = _shared(has, names, hidden)
@@ -193,7 +196,7 @@ def _packed_shapes(
 
 
 def _parts(
-    stored: tuple[str, ...], names: ExpertNames, num_experts: int, columns: int, *counts: int
+    stored: tuple[str, ...], names: ExpertNames, has: ExpertLayers, columns: int, *counts: int
 ) -> Iterator[_Part]:
     """The stored tensors of projections with so many rows each that run as one."""
     first = 0
@@ -202,7 +205,7 @@ def _parts(
         first += count
         if "{}" not in name:
             shape = (columns, count) if names.is_transposed else (count, columns)
-            yield _Part(name, (num_experts, *shape), None, rows)
+            yield _Part(name, (len(has.here), *shape), None, rows)
         else:
-            for expert in range(num_experts):
+            for expert in has.here:
                 yield _Part(name.format(expert), (count, columns), expert, rows)

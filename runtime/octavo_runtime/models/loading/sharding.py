@@ -6,9 +6,10 @@ import torch
 
 from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor, dense
 from octavo_runtime.models.loading.weights import tensor_shapes
-from octavo_runtime.models.shards import fused_rows, is_added_once
-from octavo_runtime.models.spec import ModelSpec
+from octavo_runtime.models.shards import fused_rows, is_added_once, stacks_experts
+from octavo_runtime.models.spec import HeldExperts, ModelSpec
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
+from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 
 
 def sharded(read: ReadTensor, whole: ModelSpec, share: ModelSpec, rank: int, size: int) -> ReadTensor:
@@ -18,6 +19,9 @@ def sharded(read: ReadTensor, whole: ModelSpec, share: ModelSpec, rank: int, siz
     def read_share(name: str, shape: tuple[int, ...]) -> StoredTensor:
         name = _of_head(name, whole, share, rank, size)
         stored = read(name, shapes[name])
+        held = None if share.experts is None else share.experts.held
+        if held is not None and stacks_experts(whole, name):
+            return _of_experts(stored, shapes[name], held)
         if len(shapes[name]) > 2:  # of experts, whose rows may be under one another
             stored = dense(stored).view(shapes[name])
         cut = [axis for axis, count in enumerate(shapes[name]) if shape[axis] != count]
@@ -57,6 +61,15 @@ def _places(parts: tuple[int, ...], mine: tuple[int, ...], rank: int, size: int)
         found.append(torch.arange(begin, begin + share))
         first += part
     return torch.cat(found)
+
+
+def _of_experts(stored: StoredTensor, shape: tuple[int, ...], held: HeldExperts) -> StoredTensor:
+    """What some experts have of a tensor of that shape, [experts, ...], which groups hold as the rows of one under
+    those of another."""
+    if not isinstance(stored, QuantizedMatrix):
+        return dense(stored).view(shape).narrow(0, *held)
+    first, number = (count * shape[1] for count in held)
+    return stored.rows(torch.arange(first, first + number))
 
 
 def _taken(stored: StoredTensor, axis: int, places: torch.Tensor) -> StoredTensor:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from octavo_runtime.distributed.group import Group
+from octavo_runtime.distributed.group import Group, Link
 from octavo_runtime.layers.attention import Attention
 from octavo_runtime.layers.embedding import Embedding
 from octavo_runtime.layers.experts import Experts
@@ -17,6 +17,7 @@ from octavo_runtime.layers.lm_head import Head, build_lm_head
 from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.norm import HeadLayerNorm, HeadNorm, LayerNorm, Norm, ProjectedNorm, RMSNorm, Unnormed
 from octavo_runtime.layers.parallel import GatheredHead, SummedLinear
+from octavo_runtime.layers.pipeline import PassedOn, Received
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.decoder import Decoder, DecoderLayer, Stack
 from octavo_runtime.models.layer_groups import cache_places
@@ -61,10 +62,15 @@ class _Stored(NamedTuple):
 
 
 def build_decoder(
-    spec: ModelSpec, read: ReadTensor, device: torch.device, dtype: torch.dtype, group: Group | None = None
+    spec: ModelSpec,
+    read: ReadTensor,
+    device: torch.device,
+    dtype: torch.dtype,
+    group: Group | None = None,
+    link: Link | None = None,
 ) -> Decoder:
-    """Reads every tensor by its Hugging Face name, fuses and places it. group: the ranks that share the model; `spec`
-    and `read` are of this rank's share."""
+    """Reads every tensor by its Hugging Face name, fuses and places it. group: the ranks that share its layers; link:
+    the way to the stages before and behind, of a pipeline. `spec` and `read` are of this rank's share."""
     names, hidden, words = spec.tensors, spec.hidden_size, spec.word_size
     stream_norms = _stream_norms(spec)
 
@@ -99,7 +105,7 @@ def build_decoder(
         return HeadLayerNorm(weight, spec.rms_norm_eps) if spec.qk_layer_norm else rms_norm(weight)
 
     def norms(index: int) -> _Norms:
-        at, attention = layer_prefix(index), stream_norm(2 * index)
+        at, attention = spec.prefix_of(index), stream_norm(2 * index)
         shared = spec.is_parallel and stream_norms[2 * index + 1] is None
         mlp = attention if shared else stream_norm(2 * index + 1)
         q_shape, k_shape = spec.qk_norm_shapes
@@ -139,7 +145,7 @@ def build_decoder(
 
     def mlp(index: int, projections: Sequence[Linear]) -> MLP | Experts:
         if not projections:
-            return build_experts(spec, layer_prefix(index), read, device, dtype, group)
+            return build_experts(spec, spec.prefix_of(index), read, device, dtype, group)
         gate_up, down = projections
         return MLP(gate_up, summed(down), spec.activation, spec.is_gated)
 
@@ -147,7 +153,7 @@ def build_decoder(
         return linear if group is None else SummedLinear(linear, group)
 
     def sinks(index: int) -> torch.Tensor | None:
-        name = layer_prefix(index) + names.sinks
+        name = spec.prefix_of(index) + names.sinks
         return dense(read(name, (spec.num_heads,))).to(device=device, dtype=torch.float32) if spec.has_sinks else None
 
     slopes = None
@@ -157,7 +163,7 @@ def build_decoder(
 
     def attention(index: int, projections: Sequence[Linear], norms: _Norms) -> Attention | LatentAttention:
         if not projections:
-            latent = build_latent_attention(spec, layer_prefix(index), read, rotary, in_cache[index], device, dtype)
+            latent = build_latent_attention(spec, spec.prefix_of(index), read, rotary, in_cache[index], device, dtype)
             return replace(latent, output=summed(latent.output))
         qkv, output = projections
         return Attention(
@@ -191,43 +197,52 @@ def build_decoder(
         )
 
     layers, packed_layers = [], []
+    replays = group is None and link is None and packs(device, dtype) and spec.consists_of_loops
     for index in range(spec.num_layers):
         of_layer = norms(index)
-        stored = [fuse(layer_prefix(index), part) for part in layer_projections(spec, index)]
+        stored = [fuse(spec.prefix_of(index), part) for part in layer_projections(spec, index)]
         if spec.qkv_by_groups:
             stored[0] = _reordered(stored[0], by_parts(spec))
         if spec.interleaved_rope and spec.latent is None:
             stored[0] = _in_halves(stored[0], spec)
         linears = [build_linear(*each, device, dtype) for each in stored]
         layers.append(layer(index, linears, of_layer))
-        replays = group is None and packs(device, dtype) and spec.consists_of_loops
         found = [_packed(*each) for each in zip(linears, stored, strict=True)] if replays else []
         packed = [linear for linear in found if linear is not None]
         if len(packed) == len(stored) > 0:
             packed_layers.append(layer(index, packed, _Norms(*map(_widened, of_layer))))
     shape = spec.vocab_size, words
-    embedded = read(EMBEDDING, shape)
-    multiplier = spec.embedding_multiplier
-    if spec.rounds_embedding_multiplier:
-        multiplier = torch.tensor(multiplier, dtype=dtype).item()
-    placed = placed_rows([dense(embedded)], device, dtype).to(device=device, dtype=dtype)
-    learned = place(_POSITIONS, spec.learned_positions, hidden) if spec.learned_positions else None
-    embedding_norm = norm(_EMBEDDING_NORM) if spec.normalises_embedding else None
-    into = project(_PROJECT_IN, hidden, words) if spec.projected_words else None
-    embedding = Embedding(placed, multiplier, learned, spec.position_offset or 0, embedding_norm, into)
+    embedding: Embedding | Received
+    if spec.begins:
+        embedded = read(EMBEDDING, shape)
+        multiplier = spec.embedding_multiplier
+        if spec.rounds_embedding_multiplier:
+            multiplier = torch.tensor(multiplier, dtype=dtype).item()
+        placed = placed_rows([dense(embedded)], device, dtype).to(device=device, dtype=dtype)
+        learned = place(_POSITIONS, spec.learned_positions, hidden) if spec.learned_positions else None
+        embedding_norm = norm(_EMBEDDING_NORM) if spec.normalises_embedding else None
+        into = project(_PROJECT_IN, hidden, words) if spec.projected_words else None
+        embedding = Embedding(placed, multiplier, learned, spec.position_offset or 0, embedding_norm, into)
+    else:
+        assert link is not None
+        embedding = Received(torch.empty(0, hidden, device=device, dtype=dtype), link)
+    if not spec.ends:
+        assert link is not None
+        return Decoder(spec, embedding, Stack(layers, PassedOn(link, spec.residual_multiplier)), None)
     head_bias = place(_HEAD_BIAS, spec.vocab_size) if spec.head_bias else None
     head: Head
+    is_embedding, name = spec.tie_embeddings and spec.begins, EMBEDDING if spec.tie_embeddings else HEAD
     if group is not None and spec.head_size is not None:
-        all_words = embedding.weight if spec.tie_embeddings else dense(read(HEAD, shape))
+        all_words = embedding.weight if is_embedding else dense(read(name, shape))
         first = group.rank * spec.head_size
         weight = _words(all_words, first, spec.head_size)
         bias = None if head_bias is None else _words(head_bias, first, spec.head_size)
         own = build_lm_head(placed_rows([weight], device, dtype), None, device, dtype, bias)
         head = GatheredHead(own, spec.vocab_size, group)
-    elif spec.tie_embeddings:
+    elif is_embedding:
         head = build_lm_head(embedded, embedding.weight, device, dtype, head_bias)
     else:
-        head = build_lm_head(fuse_rows([read(HEAD, shape)], device, dtype), None, device, dtype, head_bias)
+        head = build_lm_head(fuse_rows([read(name, shape)], device, dtype), None, device, dtype, head_bias)
     last = stream_norm(-1)
     if spec.projected_words:
         last = ProjectedNorm(last, project(_PROJECT_OUT, words, hidden))
@@ -243,20 +258,24 @@ def build_decoder(
 def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all tensors that build_decoder reads."""
     hidden, words, names = spec.hidden_size, spec.word_size, spec.tensors
-    shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (spec.vocab_size, words)}
-    if not spec.tie_embeddings:
-        shapes[HEAD] = spec.vocab_size, words
-    if spec.projected_words:
-        shapes |= {_PROJECT_IN: (hidden, words), _PROJECT_OUT: (words, hidden)}
-    if spec.learned_positions:
-        shapes[_POSITIONS] = spec.learned_positions, hidden
-    if spec.head_bias:
-        shapes[_HEAD_BIAS] = (spec.vocab_size,)
+    shapes: dict[str, tuple[int, ...]] = {}
     norms = [name for name in _stream_norms(spec) if name is not None]
-    if spec.normalises_embedding:
-        norms.append(_EMBEDDING_NORM)
+    if spec.begins:
+        shapes[EMBEDDING] = spec.vocab_size, words
+        if spec.projected_words:
+            shapes[_PROJECT_IN] = hidden, words
+        if spec.learned_positions:
+            shapes[_POSITIONS] = spec.learned_positions, hidden
+        if spec.normalises_embedding:
+            norms.append(_EMBEDDING_NORM)
+    if spec.ends:
+        shapes[EMBEDDING if spec.tie_embeddings else HEAD] = spec.vocab_size, words
+        if spec.projected_words:
+            shapes[_PROJECT_OUT] = words, hidden
+        if spec.head_bias:
+            shapes[_HEAD_BIAS] = (spec.vocab_size,)
     for index in range(spec.num_layers):
-        at = layer_prefix(index)
+        at = spec.prefix_of(index)
         norms += [at + name for name in (names.attention_post_norm, names.mlp_post_norm) if name is not None]
         if spec.qk_norm:
             for name, shape in zip((names.q_norm, names.k_norm), spec.qk_norm_shapes, strict=True):
@@ -280,14 +299,16 @@ def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
 
 def _stream_norms(spec: ModelSpec) -> list[str | None]:
     """The norms that read the residual stream, by name: in front of each layer's attention and of its MLP, and behind
-    the last layer. None: the stream is read as it is."""
-    names = spec.tensors
+    the last layer, where no other stage has that. None: the stream is read as it is. Of norms that stand behind what
+    they read, a stage begins with the last of the stage before."""
+    names, first, end = spec.tensors, spec.layers_before, spec.layers_before + spec.num_layers
     of_layers = [
         None if name is None else layer_prefix(index) + name
-        for index in range(spec.num_layers)
+        for index in range(end)
         for name in (names.attention_norm, names.mlp_norm)
     ]
-    return [None, *of_layers] if spec.is_post_norm else [*of_layers, _NORM]
+    every = [None, *of_layers] if spec.is_post_norm else [*of_layers, _NORM]
+    return every[2 * first : 2 * end + spec.ends]
 
 
 def layer_projections(spec: ModelSpec, index: int) -> tuple[Fused, ...]:

@@ -43,6 +43,13 @@ def test_all_pods_of_a_group_are_one_engine() -> None:
     assert leader["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "8"
 
 
+def test_stages_have_their_part_of_the_devices() -> None:
+    leader, _ = templates(engine={"pipelineParallelSize": 3})
+    words = " ".join(leader["spec"]["containers"][0]["args"])
+    assert "--tensor-parallel-size 8 --nnodes 3 " in words
+    assert "--pipeline-parallel-size 3" in words
+
+
 def test_leaders_alone_are_scraped() -> None:
     leader, worker = templates()
     assert leader["metadata"]["labels"] == worker["metadata"]["labels"]

@@ -1,5 +1,6 @@
 """A device that computes a step only when somebody waits for it: what the engine launches before that must not depend
-on the tokens. It draws what a device draws whose every step is waited for."""
+on the tokens. It draws what a device draws whose every step is waited for, whether steps run one ahead or, as in a
+pipeline, several of them side by side."""
 
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -14,7 +15,7 @@ from simulated_device import VOCAB, SimulatedDevice
 from octavo_runtime.bench.no_device import NoDevice
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
-from octavo_runtime.models.layer_groups import layer_groups
+from octavo_runtime.models.layer_groups import group_windows
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.planning.known_models import find_spec
 from octavo_runtime.protocol.pooling_params import PoolingParams
@@ -31,30 +32,48 @@ happened: Counter[str] = Counter()
 
 class LateDevice(NoDevice):
     """Computes step by step on a simulated device. leads: whether its steps may, as far as their rows draw plainly.
-    window: of every other layer; blocks: for each group of layers."""
+    depth: steps that may be under way at once, each of other rows. window: of every other layer; blocks: for each group
+    of layers."""
 
-    def __init__(self, blocks: int, host_blocks: int, budget: int, *, leads: bool, window: int | None = None) -> None:
+    def __init__(
+        self,
+        blocks: int,
+        host_blocks: int,
+        budget: int,
+        *,
+        leads: bool,
+        depth: int = 1,
+        window: int | None = None,
+    ) -> None:
         spec = read_spec(MODEL)
         if window is not None:
             spec = replace(spec, window=window, windowed_layers=frozenset(range(0, spec.num_layers, 2)))
-        windows = [group.window for group in layer_groups(spec)]
+        windows = group_windows(spec)
         blocks *= len(windows)
         super().__init__(spec, num_blocks=blocks, block_size=BLOCK, max_num_batched_tokens=budget)
         self.ready = msgspec.structs.replace(self.ready, num_host_blocks=host_blocks, max_model_len=LONGEST)
         self.device = SimulatedDevice(blocks, host_blocks, BLOCK, windows)
         self.leads = leads
+        self.depth = depth
+        self.drawing: list[set[int]] = []  # rows of the steps under way
         self.under_way: list[bool] = []  # of each step, whether it leads
         self.rows: dict[int, NewRow] = {}
         self.newest: dict[int, int] = {}
 
     def launch(self, plan: StepPlan) -> Launched:
         assert not plan.masked
-        assert all(self.under_way), "a step that does not lead was not waited for"
-        assert len(self.under_way) <= 1
+        assert self.depth > 1 or all(self.under_way), "a step that does not lead was not waited for"
+        assert len(self.under_way) < max(self.depth, 2)
         self.rows.update({new.row: new for new in plan.new_rows})
         assert all(UNKNOWN not in new.token_ids for new in plan.new_rows)
         leads = self.leads and all(self.is_plain(item) for item in plan.slices)
-        happened["ahead"] += bool(self.under_way)
+        if self.depth > 1:
+            for rows in self.drawing:  # who had them has ended
+                rows.difference_update(new.row for new in plan.new_rows)
+            drawing = {item.row for item in plan.slices if item.draws}
+            assert not drawing & set().union(*self.drawing), "a row draws whose last token nobody knows"
+            self.drawing.append(drawing)
+        happened["ahead" if self.depth == 1 else "side by side"] += bool(self.under_way)
         self.under_way.append(leads)
         return Launched(lambda _: self.compute(plan), leads)
 
@@ -66,6 +85,8 @@ class LateDevice(NoDevice):
 
     def compute(self, plan: StepPlan) -> StepResult:
         self.under_way.pop(0)
+        if self.depth > 1:
+            self.drawing.pop(0)
         known = [
             Slice(item.row, item.start, [self.newest[item.row]], item.draws) if item.token_ids == [UNKNOWN] else item
             for item in plan.slices
@@ -147,22 +168,22 @@ def answer(device: LateDevice, history: list, rows: int, **config: object) -> tu
 def compare(history, blocks, host_blocks, rows, budget, prefix_caching, mode, window):
     config = {"enable_prefix_caching": prefix_caching, "preemption_mode": mode}
     found, aborted = [], set()
-    for leads in (True, False):
-        device = LateDevice(blocks, host_blocks, budget, leads=leads, window=window)
+    for leads, depth in ((False, 1), (True, 1), (False, 3)):
+        device = LateDevice(blocks, host_blocks, budget, leads=leads, depth=depth, window=window)
         answers, ended = answer(device, history, rows, **config)
         found.append(answers)
         aborted |= ended
-    ahead, waited = ({key: one for key, one in each.items() if key[0] not in aborted} for each in found)
-    assert ahead == waited
-    for key in found[0].keys() & found[1].keys():  # of those that were aborted, one may have come further
-        one, other = (each[key][:-2] for each in found)
-        assert all(a == b for a, b in zip(one, other, strict=False))
+    waited, *others = ({key: one for key, one in each.items() if key[0] not in aborted} for each in found)
+    assert others == [waited, waited]
+    for each in found[1:]:
+        for key in found[0].keys() & each.keys():  # of those that were aborted, one may have come further
+            assert all(a == b for a, b in zip(found[0][key][:-2], each[key][:-2], strict=False))
 
 
 def test_what_is_drawn_is_the_same():
     happened.clear()
     compare()
-    seen = ("ahead", "preempted", "found in the cache", "stopped", "aborted")
+    seen = ("ahead", "side by side", "preempted", "found in the cache", "stopped", "aborted")
     assert [what for what in seen if not happened[what]] == []
 
 
@@ -206,3 +227,16 @@ def test_a_block_is_found_by_the_tokens_that_were_unknown_when_it_was_filled():
     engine.add_request("1", prompt + tokens, SamplingParams(max_tokens=1, ignore_eos=True))
     engine.step()
     assert engine.load.prefix_hits == (len(prompt + tokens) - 1) // BLOCK * BLOCK == 2 * BLOCK
+
+
+def test_steps_side_by_side_share_the_sequences():
+    device = LateDevice(64, 0, 64, leads=False, depth=2)
+    engine = Engine(EngineConfig(model=MODEL, device="cpu"), locate(MODEL), executor=device)
+    for index in range(5):
+        engine.add_request(str(index), [index, 1, 2], SamplingParams(max_tokens=8, ignore_eos=True))
+    numbers = []
+    while engine.has_work:
+        numbers.append(len(engine.step()))
+    assert numbers[0] == 5, "the prompts"
+    assert set(numbers[1:-1]) == {2, 3}
+    assert sum(numbers) == 5 * 8

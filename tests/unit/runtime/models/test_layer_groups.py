@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sequences import BLOCK, make_scheduler, make_sequence, run_step
 
 from octavo_runtime.models.layer_groups import cache_places, layer_groups, layers_of_a_block, most_entries
+from octavo_runtime.models.stages import stage_of
 from octavo_runtime.planning.known_models import find_spec
 
 PLAIN = find_spec("SmolLM2-135M")
@@ -21,7 +22,7 @@ PLAIN = find_spec("SmolLM2-135M")
         ("mistralai/Mistral-7B-v0.3", [32], [None]),
         ("google/gemma-2-9b", [21, 21], [None, 4096]),
         ("google/gemma-3-12b-it", [8] * 6, [None, *[1024] * 5]),
-        ("google/gemma-3-27b-it", [10] * 6 + [2], [None, *[1024] * 6]),
+        ("google/gemma-3-27b-it", [10, *[9] * 5, 7], [None, *[1024] * 6]),
         ("openai/gpt-oss-20b", [12, 12], [None, 128]),
         ("microsoft/Phi-3-mini-4k-instruct", [32], [2047]),
     ],
@@ -44,6 +45,21 @@ def test_each_layer_has_a_place_of_its_own_in_a_group_of_its_kind(layers, data):
     for layer, place in enumerate(places):
         assert groups[place.group].window == spec.window_of(layer)
         assert 0 <= place.layer < layers_of_a_block(spec)
+
+
+@given(layers=st.integers(1, 100), data=st.data())
+def test_a_stage_has_the_groups_of_the_whole_model(layers, data):
+    """One table names a sequence's blocks to all stages."""
+    windowed = data.draw(st.frozensets(st.integers(0, layers - 1)))
+    spec = replace(PLAIN, num_layers=layers, window=32, windowed_layers=windowed)
+    first = data.draw(st.integers(0, layers - 1))
+    own = range(first, data.draw(st.integers(first + 1, layers)))
+    stage = stage_of(spec, own)
+    groups, places = layer_groups(stage), cache_places(stage)
+    assert [group.window for group in groups] == [group.window for group in layer_groups(spec)]
+    assert len(set(places)) == len(own)
+    assert [groups[place.group].window for place in places] == [spec.window_of(layer) for layer in own]
+    assert max(place.layer for place in places) < layers_of_a_block(stage) <= layers_of_a_block(spec)
 
 
 @given(

@@ -9,7 +9,7 @@ from small_models import cache_shape, in_groups, random_prompts, run, tokens_of
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
-from octavo_runtime.models.layer_groups import layer_groups
+from octavo_runtime.models.layer_groups import group_windows
 from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.files import locate
@@ -55,7 +55,7 @@ def test_scores_equal_transformers(family, tmp_path):
 def test_greedy_tokens_equal_transformers_in_chunks_with_a_prefix_and_preempted(family, tmp_path):
     model = save(FAMILIES[family], tmp_path)
     spec = spec_from_folder(tmp_path)
-    windows = [group.window for group in layer_groups(spec)]
+    windows = group_windows(spec)
     blocks = sequence_blocks(windows, 16, 256, 64) + 8  # of one sequence and half of another
     engine = Engine(
         EngineConfig(

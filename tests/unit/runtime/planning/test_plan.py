@@ -12,7 +12,7 @@ from sequences import make_scheduler, make_sequence, run_step
 
 from octavo_runtime.cli.app import app
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.distributed.group import Group
+from octavo_runtime.distributed.group import Group, Link
 from octavo_runtime.layers.linear import prepacks
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.layers.routing import Routing
@@ -22,6 +22,7 @@ from octavo_runtime.models.loading.selection import ModelNotFound
 from octavo_runtime.models.loading.weights import build_decoder
 from octavo_runtime.models.shards import shard
 from octavo_runtime.models.spec import ExpertLayers
+from octavo_runtime.models.stages import stage_of
 from octavo_runtime.models.tensor_names import TensorNames
 from octavo_runtime.planning import memory as plan
 from octavo_runtime.planning.advice import recommend, remedies, tuned_config
@@ -168,17 +169,18 @@ def test_weight_bytes_of_experts_are_those_that_loading_makes(shared, gated):
     assert held - active == 2 * (5 - 2) * 3 * 8 * 24
 
 
-def check_weight_bytes(spec, group=None):
+def check_weight_bytes(spec, group=None, link=None):
     def loaded(device, dtype):
-        return build_decoder(spec, lambda _, shape: torch.zeros(shape), torch.device(device), dtype, group).num_bytes
+        read = lambda _, shape: torch.zeros(shape)  # noqa: E731
+        return build_decoder(spec, read, torch.device(device), dtype, group, link).num_bytes
 
     assert loaded("meta", torch.bfloat16) == plan.weight_bytes(spec, 2), "as on a GPU"
     assert loaded("cpu", torch.float32) == plan.weight_bytes(spec, 4, "cpu")
     assert loaded("cpu", torch.bfloat16) in (plan.weight_bytes(spec, 2, "cpu"), plan.weight_bytes(spec, 2))
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_weight_bytes_of_a_share_are_those_that_loading_makes(tied):
+@pytest.mark.parametrize(("tied", "rank", "whole_experts"), [(True, 3, False), (False, 3, False), (False, 0, True)])
+def test_weight_bytes_of_a_share_are_those_that_loading_makes(tied, rank, whole_experts):
     small = replace(
         find_spec("Qwen3-30B-A3B"),
         num_layers=3,
@@ -189,7 +191,30 @@ def test_weight_bytes_of_a_share_are_those_that_loading_makes(tied):
         tie_embeddings=tied,
         experts=ExpertLayers(frozenset({0, 2}), Routing(5, 2), 8, 24),
     )
-    check_weight_bytes(shard(small, 4), Group(3, 4))
+    share = shard(small, 4, rank, whole_experts=whole_experts)
+    check_weight_bytes(share, Group(rank, 4))
+    for stage, link in ((range(1), Link(None, 1)), (range(1, 2), Link(0, 2)), (range(1, 3), Link(0, None))):
+        check_weight_bytes(stage_of(share, stage), Group(rank, 4), link)
+        check_weight_bytes(stage_of(small, stage), None, link)
+
+
+def test_a_pipeline_is_planned_by_its_stage_with_the_least_room():
+    spec = find_spec("gpt-oss-120b")
+    two = plan_memory(spec, config(pipeline_parallel_size=2), 80 * GIB)
+    four = plan_memory(spec, config(pipeline_parallel_size=2, tensor_parallel_size=2), 80 * GIB)
+    assert two.problem is four.problem is None
+    first, last = plan.layers_of_stages(spec, config(pipeline_parallel_size=2), "cuda")
+    assert abs(len(first) - len(last)) <= 2
+    whole = plan.weight_bytes(spec, 2)
+    assert 0.49 * whole < two.weight_bytes < 0.55 * whole
+    assert four.weight_bytes < 0.55 * two.weight_bytes
+    assert two.kv_bytes_per_token in [len(each) * 8 * 64 * 2 * 2 for each in (first, last)]
+    assert two.parameters == plan.parameter_count(spec)
+
+
+def test_more_stages_than_layers_are_refused_by_name():
+    with pytest.raises(DoesNotFit, match="pipeline_parallel_size: must be at most 40, the model's layers, got 41"):
+        plan_memory(LLAMA_13B, config(pipeline_parallel_size=41), 80 * GIB)
 
 
 @pytest.mark.parametrize(("memory", "before"), [(80 * GB, 54), (80 * GIB, 61)])

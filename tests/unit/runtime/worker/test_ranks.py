@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from family_models import FAMILIES
+from family_models import save as save_family
 from patience import eventually
 from small_models import make_engine, random_prompts, run, save, shape, tokens_of
+from transformers import MixtralConfig
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
@@ -63,6 +66,95 @@ def test_two_ranks_draw_what_one_process_draws(folder: Path) -> None:
             assert [tokens_of(each) for each in found] == [tokens_of(each) for each in expected]
         assert engine.load.recomputes + engine.load.swaps > 0
         del engine
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_ranks_with_whole_experts_draw_what_one_process_draws(size: int, tmp_path: Path) -> None:
+    save_mixture(tmp_path)
+    config = {"kv_cache_memory": "64Ki", "max_model_len": 64}
+    prompts = random_prompts(3, 40, 17)
+    greedy = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True)
+    expected = run(make_engine(tmp_path, **config), prompts, greedy)
+    engine = make_engine(tmp_path, tensor_parallel_size=size, enable_expert_parallel=True, **config)
+    assert [tokens_of(each) for each in run(engine, prompts, greedy)] == [tokens_of(each) for each in expected]
+    del engine
+    eventually(lambda: not rank_processes(), "the ranks end with their engine")
+
+
+def save_mixture(folder: Path) -> None:
+    """A mixture of five experts, which no number of ranks here divides."""
+    config = MixtralConfig(
+        vocab_size=320,
+        hidden_size=64,
+        intermediate_size=40,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        num_local_experts=5,
+        eos_token_id=319,
+    )
+    save_family(config, folder)
+
+
+@pytest.mark.parametrize(("shards", "stages"), [(1, 2), (2, 2)])
+def test_stages_draw_what_one_process_draws(folder: Path, shards: int, stages: int) -> None:
+    config = {"kv_cache_memory": "64Ki", "max_model_len": 128, "max_num_batched_tokens": 64}
+    prompts = random_prompts(1, 5, 60, 100, 33)
+    greedy = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True, logprobs=2, prompt_logprobs=1)
+    seeded = SamplingParams(temperature=1.0, seed=7, max_tokens=8, n=2, ignore_eos=True, presence_penalty=0.5)
+    alone = make_engine(folder, **config)
+    engine = make_engine(folder, tensor_parallel_size=shards, pipeline_parallel_size=stages, **config)
+    for params in (greedy, seeded):
+        expected, found = run(alone, prompts, params), run(engine, prompts, params)
+        assert [tokens_of(each) for each in found] == [tokens_of(each) for each in expected]
+    assert shards > 1 or engine.load.recomputes + engine.load.swaps > 0
+    del engine
+    eventually(lambda: not rank_processes(), "the ranks end with their engine")
+
+
+def test_stages_with_other_windows_draw_what_one_process_draws(tmp_path: Path) -> None:
+    """Of three layers, of which the one in the middle alone sees all tokens, no stage has what the other has."""
+    save_family(FAMILIES["gemma 3"], tmp_path, spread=0.2)
+    config = {"kv_cache_memory": "256Ki", "max_model_len": 128, "max_num_batched_tokens": 64}
+    prompts = random_prompts(100, 5, 60, 33)
+    greedy = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
+    expected = run(make_engine(tmp_path, **config), prompts, greedy)
+    engine = make_engine(tmp_path, pipeline_parallel_size=2, **config)
+    assert [tokens_of(each) for each in run(engine, prompts, greedy)] == [tokens_of(each) for each in expected]
+    del engine
+    eventually(lambda: not rank_processes(), "the rank ends with its engine")
+
+
+def test_a_stage_that_draws_has_the_masks_of_each_step(folder: Path) -> None:
+    config = EngineConfig(
+        model=str(folder), device="cpu", dtype="float32", kv_cache_memory="1Mi", pipeline_parallel_size=2
+    )
+    executor = make_executor(config, locate(str(folder)))
+    assert executor.depth == 2
+    under_way = []
+    for row in range(2):
+        [prompt] = random_prompts(9)
+        new = NewRow(row, SamplingParams(temperature=0.0), prompt, len(prompt), seed=1)
+        tables, slices = [TableUpdate(row, 0, [row])], [Slice(row, 0, prompt, [0])]
+        under_way.append(executor.launch(StepPlan([], [new], tables, slices, masked=True)))
+    for row, launched in enumerate(under_way):
+        masks = np.zeros((1, WORDS), np.int32)
+        masks[0, 3] = 1 << row
+        assert launched.result(masks).samples[0][0].token_id == 96 + row
+    del executor, launched, under_way
+    eventually(lambda: not rank_processes(), "the rank ends with its executor")
+
+
+def test_of_several_ranks_the_first_that_fails_is_named(folder: Path) -> None:
+    engine = make_engine(folder, tensor_parallel_size=2, pipeline_parallel_size=2)
+    named = {process.cmdline()[4]: process for process in rank_processes()}
+    named["2"].kill()
+    with pytest.raises(RankFailed) as failed:
+        step_forever(engine, random_prompts(20)[0])
+    assert str(failed.value) == f"rank 2 of 4 (process {named['2'].pid}) ended with exit code -9"
+    del engine
+    eventually(lambda: not rank_processes(), "the others end too")
 
 
 def test_masks_reach_all_ranks(folder: Path) -> None:
@@ -132,4 +224,6 @@ def test_ranks_end_where_the_first_one_is_killed(folder: Path) -> None:
 def test_what_cannot_be_shared_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="tensor_parallel_size: must divide the 4 attention heads, got 3"):
         make_engine(folder, tensor_parallel_size=3)
+    with pytest.raises(ValueError, match="pipeline_parallel_size: must be at most 2, the model's layers, got 3"):
+        make_engine(folder, pipeline_parallel_size=3)
     eventually(lambda: not rank_processes(), "no rank is left")

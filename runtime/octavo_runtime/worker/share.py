@@ -1,0 +1,27 @@
+"""This process's share of a model."""
+
+import torch
+
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.distributed.group import Team
+from octavo_runtime.models.decoder import Decoder
+from octavo_runtime.models.loading.checkpoint import load_model
+from octavo_runtime.models.loading.files import ModelFiles
+from octavo_runtime.models.spec import ModelSpec
+from octavo_runtime.planning.memory import layers_of_stages
+
+
+def load_share(
+    config: EngineConfig, files: ModelFiles, device: torch.device, dtype: torch.dtype, team: Team | None
+) -> Decoder:
+    """What this rank of a team computes of a model, or the whole of it. Raises UnsupportedModel."""
+    if team is None:
+        return load_model(config, files, device, dtype)
+    if team.mesh.stages == 1:
+        return load_model(config, files, device, dtype, team.group)
+    stage = team.mesh.stage_of(team.rank)
+
+    def layers(spec: ModelSpec) -> range:
+        return layers_of_stages(spec, config, device.type)[stage]
+
+    return load_model(config, files, device, dtype, team.group, team.link, layers)
