@@ -34,7 +34,8 @@ from octavo_runtime.engine.kv_cache.block_pool import BlockPool
 from octavo_runtime.engine.kv_cache.prefix_hash import block_hash, root_hash
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.server.reasoning.splitter import ReasoningSplitter
-from octavo_runtime.server.tools.call_parser import CallParser, Content
+from octavo_runtime.server.tools.event import Content
+from octavo_runtime.server.tools.parsers import parser_of
 from octavo_runtime.server.tools.syntax import SYNTAXES
 from octavo_runtime.worker.device.cpu import cpu_executor
 
@@ -163,16 +164,35 @@ def test_no_address_in_a_message_is_fetched(scripted, kind):
     assert not asked
 
 
+FUNCTION = {"f": {"properties": {"a": {"type": "string"}}}}
+LONG_CALLS = [
+    "<tool_call>" * 20_000,
+    '<tool_call>{"name": "f", "arguments": ' + "{" * 200_000,
+    '{"name": "' * 20_000,
+    "<" * 200_000,
+    "[TOOL_CALLS][" * 15_000,
+    '<tool_call>{"name": "f", "arguments": {"a": "' + '\\"' * 100_000,
+]
+OWN_LONG_CALLS = {
+    "glm45": "<tool_call>f<arg_key>a</arg_key><arg_value>" + "</arg_" * 20_000,
+    "qwen3_coder": "<tool_call><function=f>" + "<parameter=b>1" * 10_000,
+    "minimax_m2": '<minimax:tool_call><invoke name="f">' + "<" * 100_000,
+    "pythonic": "[f(a=" + "[(" * 50_000,
+    "harmony": "<|channel|>analysis<|message|>" + "<|en" * 30_000,
+}
+
+
 @pytest.mark.parametrize(
-    "text",
-    ["<tool_call>" * 20_000, '<tool_call>{"name": "f", "arguments": ' + "{" * 200_000, '{"name": "' * 20_000,
-     "<" * 200_000, "[TOOL_CALLS][" * 15_000, '<tool_call>{"name": "f", "arguments": {"a": "' + '\\"' * 100_000],
-    ids=lambda text: text[:14],
-)  # fmt: skip
-@pytest.mark.parametrize("syntax", SYNTAXES, ids=str)
+    ("syntax", "text"),
+    [
+        *((name, text) for name, form in SYNTAXES.items() if form.written is form for text in LONG_CALLS),
+        *OWN_LONG_CALLS.items(),
+    ],
+    ids=lambda given: given[:14],
+)
 def test_reading_calls_takes_no_more_than_the_text_is_long(syntax, text):
     """Regular expressions over a model's whole answer took hours; a bound that only such a thing misses."""
-    began, parser = time.process_time(), CallParser(SYNTAXES[syntax], ["f"])
+    began, parser = time.process_time(), parser_of(SYNTAXES[syntax], FUNCTION)
     events = [event for start in range(0, len(text), 7) for event in parser.add(text[start : start + 7])]
     events += parser.add("", finished=True)
     assert events

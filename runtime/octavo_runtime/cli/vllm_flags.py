@@ -96,6 +96,14 @@ _SCHEDULED = "the scheduler has no such setting; leave it out"
 _CONFIG = "the model's own config.json counts; change it there"
 _NOT_COMPILED = "nothing is compiled, and decoding runs as captured graphs"
 _LOADING = "safetensors and GGUF files are mapped as they are"
+_THINK = "deepseek_r1", "deepseek_v3", "qwen3", "glm45", "kimi_k2", "minimax_m2", "ernie45"
+_TOOL_PARSERS = {
+    "llama3_json": "llama3",
+    "llama4_json": "llama3",
+    "llama4_pythonic": "pythonic",
+    "openai": "harmony",
+    "qwen3_xml": "qwen3_coder",
+}
 _BACKEND = "llguidance works out every form of answer"
 _TLS = "use --tls-client-ca, which asks every client for a certificate of that authority"
 
@@ -211,12 +219,12 @@ FLAGS: dict[str, Flag] = {
     "--disable-cascade-attn": _always("attention runs on Octavo's own kernels", either=True),
     "--additional-config": _refused("every setting is a flag: octavo serve --help"),
     # Answers
-    "--tool-call-parser": _same(_words(llama3_json="llama3", llama4_json="llama3")),
+    "--tool-call-parser": _same(_words(**_TOOL_PARSERS)),
     "--enable-auto-tool-choice": _always("tools are always read; --tool-call-parser none refuses them"),
     "--tool-parser-plugin": _refused("calls are read by one of the parsers of --tool-call-parser"),
     "--tool-server": _refused("functions are run by the client; leave it out"),
     "--exclude-tools-when-tool-choice-none": _always("tools that may not be called are not shown to the model"),
-    "--reasoning-parser": _same(_words(deepseek_r1="think", qwen3="think")),
+    "--reasoning-parser": _same(_words(**dict.fromkeys(_THINK, "think"), openai_gptoss="harmony")),
     "--enable-reasoning": _always("--reasoning-parser alone says whether reasoning is told apart"),
     "--guided-decoding-backend": _needless(_BACKEND),
     "--guided-decoding-disable-any-whitespace": _refused("write white space into the schema's own form, or a grammar"),

@@ -43,16 +43,29 @@ class ServerConfig(BaseModel):
         "30s", description="How long running requests may go on after SIGTERM, such as 300s. Default 30s."
     )
     tool_call_parser: Literal[
-        "auto", "hermes", "llama3", "mistral", "deepseek_v3", "deepseek_v31", "kimi_k2", "none"
+        "auto",
+        "hermes",
+        "llama3",
+        "mistral",
+        "deepseek_v3",
+        "deepseek_v31",
+        "kimi_k2",
+        "glm45",
+        "qwen3_coder",
+        "minimax_m2",
+        "seed_oss",
+        "pythonic",
+        "harmony",
+        "none",
     ] = Field(
         "auto",
         description="How the model writes calls of functions; auto looks at its chat template; none refuses tools. "
         "Default auto.",
     )
-    reasoning_parser: Literal["auto", "think", "none"] = Field(
+    reasoning_parser: Literal["auto", "think", "mistral", "seed_oss", "harmony", "none"] = Field(
         "auto",
-        description="Whether <think>...</think> is told apart from the answer (think); auto looks at the chat "
-        "template. Default auto.",
+        description="How reasoning is told apart from the answer: between <think>...</think> (think), [THINK] or "
+        "<seed:think>, in channels (harmony), or not at all; auto looks at the chat template. Default auto.",
     )
     api_key: list[SecretStr] = Field(
         default_factory=list,

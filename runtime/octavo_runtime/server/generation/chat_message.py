@@ -131,6 +131,10 @@ class ChatMessage(BaseModel):
         reasoning = self.reasoning if self.reasoning is not None else self.reasoning_content
         if reasoning is not None:
             message |= {"reasoning": reasoning, "reasoning_content": reasoning}
+            if "message.thinking" in template:
+                # Harmony's templates refuse text beside both a call and what was thought.
+                said = [reasoning, content] if self.tool_calls and content else [reasoning]
+                message |= {"thinking": "\n\n".join(said), "content": None if self.tool_calls else content}
         return message
 
     @property

@@ -14,10 +14,11 @@ from octavo_runtime.server.generation.chat_request import ChatCompletionRequest
 from octavo_runtime.server.generation.request import asked_as
 from octavo_runtime.server.http.errors import invalid
 from octavo_runtime.server.http.record import current_request
-from octavo_runtime.server.reasoning.splitter import CLOSE, OPEN, left_open
+from octavo_runtime.server.reasoning.splitter import left_open
 from octavo_runtime.server.state import ServedModel
 from octavo_runtime.server.tools import grammar, prompt
-from octavo_runtime.server.tools.syntax import Syntax
+from octavo_runtime.server.tools.answer_style import AnswerStyle
+from octavo_runtime.server.tools.syntax import CHANNEL, MESSAGE, JsonSyntax
 from octavo_runtime.server.tools.tool import Tool
 from octavo_runtime.text.chat_template import Conversation
 
@@ -25,11 +26,13 @@ _LAST_TOKENS = 16  # of a prompt, in which it may open the reasoning
 
 
 class ChatPrompt(NamedTuple):
-    """may_reason: whether the answer may begin with reasoning; reasoning_open: the prompt has begun it already."""
+    """may_reason: whether the answer may begin with reasoning; reasoning_open: the prompt has begun it already.
+    in_message: whether the prompt has begun the text of a message."""
 
     token_ids: list[int]
     may_reason: bool
     reasoning_open: bool
+    in_message: bool
 
 
 def chat_prompt(model: ServedModel, body: ChatCompletionRequest, form: AnswerForm | None) -> ChatPrompt:
@@ -41,16 +44,25 @@ def chat_prompt(model: ServedModel, body: ChatCompletionRequest, form: AnswerFor
     check_text(model, len(model.tokenizer.unguarded(text)), "messages", body.truncate_prompt_tokens)
     token_ids = model.tokenizer.encode(text, add_special_tokens=False)
     begun = str(body.messages[-1].for_template()["content"]) if body.continue_final_message else ""
-    opened = left_open(begun) if begun.strip() else _opens_reasoning(model, token_ids)
+    style, in_message = model.style, bool(begun.strip())
+    opened = False
+    if style.thinking is not None:
+        opened = left_open(begun, style.thinking) if in_message else _ends_with(style.thinking.open, model, token_ids)
     # Reasoning is what a message begins with.
-    reasons = model.style.reasons and (opened or not begun.strip())
+    reasons = style.reasons and (opened or not in_message)
     may_reason = reasons and form is None and not body.forced_tools
-    if reasons and opened and not may_reason:
-        # The form holds from the first token on, so the model has no room to think.
-        token_ids += model.tokenizer.encode(f"\n{CLOSE}\n\n", add_special_tokens=False)
-    if body.forced_tools and model.style.calls is not None:
-        token_ids += model.tokenizer.encode(model.style.calls.prompted, add_special_tokens=False)
-    return ChatPrompt(token_ids, may_reason, opened and may_reason)
+    lead_in = "" if may_reason else _lead_in(style, body, opened=opened, in_message=in_message)
+    token_ids += model.tokenizer.encode(lead_in, add_special_tokens=False)
+    return ChatPrompt(token_ids, may_reason, opened and may_reason, in_message)
+
+
+def _lead_in(style: AnswerStyle, body: ChatCompletionRequest, *, opened: bool, in_message: bool) -> str:
+    """What the prompt says for the model where a form holds from the answer's first token on, so that it has no room to
+    think."""
+    closes = f"\n{style.thinking.close}\n\n" if style.thinking is not None and opened else ""
+    if body.forced_tools and style.calls is not None:
+        return closes + style.calls.written.prompted
+    return closes + (f"{CHANNEL}final{MESSAGE}" if style.channels and not in_message else "")
 
 
 def prompt_tokens(model: ServedModel, body: ChatCompletionRequest) -> list[int]:
@@ -60,17 +72,18 @@ def prompt_tokens(model: ServedModel, body: ChatCompletionRequest) -> list[int]:
 
 def chat_params(model: ServedModel, body: ChatCompletionRequest, form: AnswerForm | None) -> SamplingParams:
     """The engine's parameters. Raises ApiError or InvalidParameter; schemas of many tools take a while."""
-    params, syntax = body.sampling_params(None, model.defaults, form), model.style.calls
+    params, style = body.sampling_params(None, model.defaults, form), model.style
+    marks = style.marks(calls=bool(body.offered_tools))
+    if style.channels or any(model.tokenizer.is_special(mark) for mark in marks):
+        params = msgspec.structs.replace(params, skip_special_tokens=False)
     if form is not None and form.output.json is not None:
         adapted_form(form)
     if not body.offered_tools:
         return params
-    if syntax is None:
+    if style.calls is None:
         raise invalid("tools", "not read by this server (--tool-call-parser none); leave them out")
-    if model.tokenizer.is_special(syntax.marker):
-        params = msgspec.structs.replace(params, skip_special_tokens=False)
     if body.forced_tools or form is not None:
-        lark = _calls(body, syntax, form)
+        lark = _calls(body, style.calls.written, form)
         try:
             params = msgspec.structs.replace(params, structured_outputs=StructuredOutput(grammar=lark))
         except InvalidParameter as error:
@@ -89,7 +102,7 @@ def chat_form_field(body: ChatCompletionRequest, form: AnswerForm | None, line: 
     return f"tools.{tools[number][0]}.function.parameters"
 
 
-def _calls(body: ChatCompletionRequest, syntax: Syntax, form: AnswerForm | None) -> str:
+def _calls(body: ChatCompletionRequest, syntax: JsonSyntax, form: AnswerForm | None) -> str:
     """The grammar of an answer that calls functions, or has its form where it need not."""
     parallel = body.parallel_tool_calls is not False
     if body.forced_tools:
@@ -136,6 +149,6 @@ def _conversation(model: ServedModel, body: ChatCompletionRequest) -> Conversati
     return conversation if model.style.template_tells else prompt.as_text(conversation)
 
 
-def _opens_reasoning(model: ServedModel, token_ids: list[int]) -> bool:
+def _ends_with(mark: str, model: ServedModel, token_ids: list[int]) -> bool:
     end = model.tokenizer.decode(token_ids[-_LAST_TOKENS:], skip_special_tokens=False)
-    return end.rstrip().endswith(OPEN)
+    return end.rstrip().endswith(mark)

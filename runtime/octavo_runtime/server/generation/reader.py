@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from octavo_runtime.server.generation.pieces import ArgumentsDelta, Delta, ReasoningDelta, TextDelta, ToolCallStart
 from octavo_runtime.server.reasoning.splitter import ReasoningSplitter, tokens_within
 from octavo_runtime.server.tools import arguments
-from octavo_runtime.server.tools.call_parser import CallParser, CallStart, Content, Event
+from octavo_runtime.server.tools.channel_parser import ChannelParser
+from octavo_runtime.server.tools.event import CallStart, Content, Event, Parser, Thought
 from octavo_runtime.text.tokenizer import Tokenizer
 
 
@@ -20,14 +21,13 @@ class AnswerReader:
         self,
         tokenizer: Tokenizer,
         splitter: ReasoningSplitter | None,
-        parser: CallParser | None,
+        parser: Parser | None,
         *,
         skip_special_tokens: bool,
         parallel: bool,
         show_reasoning: bool,
         id_length: int | None,
     ) -> None:
-        self.reasoning_tokens = 0
         self._tokenizer = tokenizer
         self._splitter = splitter
         self._parser = parser
@@ -35,7 +35,8 @@ class AnswerReader:
         self._parallel = parallel
         self._show_reasoning = show_reasoning
         self._id_length = id_length
-        self._token_ids: list[int] | None = []  # while it may reason
+        self._token_ids: list[int] = []  # while it may reason
+        self._reasoning_tokens: int | None = None  # once it does no more
         self._arguments: list[list[str]] = []  # of each call that was told, in pieces
 
     @property
@@ -48,25 +49,38 @@ class AnswerReader:
         deltas: list[Delta] = []
         if self._splitter is not None:
             reasoning, text = self._splitter.add(text, finished=finished)
-            self._count(self._splitter, token_ids)
             if reasoning and self._show_reasoning:
                 deltas.append(ReasoningDelta(reasoning))
+        self._count(token_ids)
         if self._parser is not None:
             deltas += self._read(self._parser.add(text, finished=finished))
         elif text:
             deltas.append(TextDelta(text))
         return deltas
 
-    def _count(self, splitter: ReasoningSplitter, token_ids: Sequence[int]) -> None:
-        if self._token_ids is None:
+    @property
+    def reasoning_tokens(self) -> int:
+        """How many tokens of the answer so far are reasoning, with its marks."""
+        if self._reasoning_tokens is not None:
+            return self._reasoning_tokens
+        if isinstance(self._parser, ChannelParser):
+            return sum(self._tokens_within(end) - self._tokens_within(begin) for begin, end in self._parser.thoughts)
+        return len(self._token_ids)
+
+    def _count(self, token_ids: Sequence[int]) -> None:
+        if self._splitter is None and not isinstance(self._parser, ChannelParser):
             return
-        self._token_ids += token_ids
-        self.reasoning_tokens = len(self._token_ids)
-        if splitter.length is not None:
-            self.reasoning_tokens = tokens_within(
-                self._tokenizer, self._token_ids, splitter.length, skip_special_tokens=self._skip_special_tokens
-            )
-            self._token_ids = None
+        if self._reasoning_tokens is None:
+            self._token_ids += token_ids
+            if self._splitter is not None and self._splitter.length is not None:
+                self._reasoning_tokens = self._tokens_within(self._splitter.length)
+
+    def _tokens_within(self, length: int | None) -> int:
+        """How many tokens begin in the first characters; None: in all."""
+        if length is None:
+            return len(self._token_ids)
+        skip = self._skip_special_tokens
+        return tokens_within(self._tokenizer, self._token_ids, length, skip_special_tokens=skip)
 
     def _read(self, events: Sequence[Event]) -> list[Delta]:
         """The parser's events, those of one kind in a row as one delta."""
@@ -78,6 +92,9 @@ class AnswerReader:
                     last.text += event.text
                 else:
                     deltas.append(TextDelta(event.text))
+            elif isinstance(event, Thought):
+                if self._show_reasoning:
+                    deltas.append(ReasoningDelta(event.text))
             elif event.call > 0 and not self._parallel:
                 continue
             elif isinstance(event, CallStart):

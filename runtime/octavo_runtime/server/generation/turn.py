@@ -1,6 +1,6 @@
 """One turn of a conversation: a chat request that has passed every check, and its answers, whole or as they grow."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -31,8 +31,12 @@ from octavo_runtime.server.generation.usage import Usage
 from octavo_runtime.server.reasoning.splitter import ReasoningSpan, ReasoningSplitter
 from octavo_runtime.server.state import ServedModel, ServerState
 from octavo_runtime.server.tools.call_parser import CallParser
+from octavo_runtime.server.tools.channel_parser import ChannelParser, ChannelSpan
+from octavo_runtime.server.tools.event import Parser
+from octavo_runtime.server.tools.parsers import parser_of
 from octavo_runtime.text.answers import Answer
 from octavo_runtime.text.answers import Delta as EngineDelta
+from octavo_runtime.text.detokenizer import Preamble
 
 
 @dataclass(frozen=True)
@@ -46,27 +50,38 @@ class ChatTurn:
 
     def reader(self) -> AnswerReader:
         """Reads one of the answers."""
-        body, style, forced = self.body, self.model.style, bool(self.body.forced_tools)
-        parser = None
-        if body.offered_tools and style.calls is not None:
-            names = {tool.function.name for tool in body.offered_tools}
-            parser = CallParser(style.calls, names, forced=forced)
+        body, style, params = self.body, self.model.style, self.generation.ask.params
+        splitter = None
+        if self.prompt.may_reason and style.thinking is not None:
+            splitter = ReasoningSplitter(style.thinking, opened=self.prompt.reasoning_open)
         return AnswerReader(
             self.model.tokenizer,
-            ReasoningSplitter(opened=self.prompt.reasoning_open) if self.prompt.may_reason else None,
-            parser,
-            skip_special_tokens=self.generation.ask.params.skip_special_tokens,
+            splitter,
+            self._parser(),
+            skip_special_tokens=params.skip_special_tokens,
             parallel=body.parallel_tool_calls is not False,
             show_reasoning=body.include_reasoning,
             id_length=None if style.calls is None else style.calls.id_length,
         )
+
+    def _parser(self) -> Parser | None:
+        style, forced = self.model.style, bool(self.body.forced_tools)
+        functions = {tool.function.name: tool.function.argument_schema() for tool in self.body.offered_tools}
+        if forced or self.generation.ask.params.structured_outputs is not None:  # a grammar writes the answer
+            return CallParser(style.calls.written, functions, forced=forced) if functions and style.calls else None
+        if style.channels:
+            return ChannelParser(functions if style.calls else (), in_content=self.prompt.in_message)
+        return parser_of(style.calls, functions) if functions and style.calls else None
 
 
 async def begin(state: ServerState, body: ChatCompletionRequest) -> ChatTurn:
     """The turn that a request asks for; nothing runs yet. Raises ApiError or InvalidParameter."""
     model = state.model_for(body.model, "generate")
     form, params, prompt = await in_thread(_prepared, model, body)
-    preamble = partial(ReasoningSpan, opened=prompt.reasoning_open) if prompt.may_reason else None
+    preamble: Callable[[], Preamble] | None = None
+    if prompt.may_reason:
+        thinking, opened = model.style.thinking, prompt.reasoning_open
+        preamble = ChannelSpan if thinking is None else partial(ReasoningSpan, thinking, opened=opened)
     form_field = partial(chat_form_field, body, form)
     ask = make_ask(model, body, prompt.token_ids, "messages", params, form_field, preamble)
     check_prompt_logprobs(params.prompt_logprobs, len(ask.prompt), "prompt_logprobs")

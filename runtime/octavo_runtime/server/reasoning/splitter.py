@@ -1,4 +1,4 @@
-"""What a model thinks before it answers, between <think> and </think>, apart from the answer."""
+"""What a model thinks before it answers, between two marks, apart from the answer."""
 
 import codecs
 from collections.abc import Sequence
@@ -6,8 +6,15 @@ from typing import NamedTuple
 
 from octavo_runtime.text.tokenizer import Tokenizer
 
-OPEN = "<think>"
-CLOSE = "</think>"
+
+class Marks(NamedTuple):
+    """What reasoning stands between."""
+
+    open: str
+    close: str
+
+
+THINK = Marks("<think>", "</think>")
 
 
 class Split(NamedTuple):
@@ -20,13 +27,14 @@ class Split(NamedTuple):
 class ReasoningSplitter:
     """Splits one answer as it comes; the pieces, joined, do not depend on how it was cut.
 
-    Only an answer that begins with <think> reasons, or one whose prompt has opened it already (`opened`)."""
+    Only an answer that begins with the first mark reasons, or one whose prompt has opened it already (`opened`)."""
 
-    def __init__(self, *, opened: bool) -> None:
+    def __init__(self, marks: Marks = THINK, *, opened: bool) -> None:
         self.length: int | None = None
         """How many characters of the answer the reasoning took, with its marks; None while it may go on."""
         self.begun = False
         """Whether it is settled how the answer begins."""
+        self._marks = marks
         self._opened = opened
         self._inside = False
         self._fresh = True  # nothing but blanks since the last mark
@@ -36,15 +44,15 @@ class ReasoningSplitter:
     def add(self, text: str, *, finished: bool = False) -> Split:
         """The next piece of the answer. finished: it was the last one."""
         self._pending += text
-        reasoning = ""
+        reasoning, opening = "", self._marks.open
         if not self.begun:
             stripped = self._pending.lstrip()
-            if not finished and OPEN.startswith(stripped[: len(OPEN)]) and len(stripped) < len(OPEN):
+            if not finished and opening.startswith(stripped[: len(opening)]) and len(stripped) < len(opening):
                 return Split("", "")
             self.begun = True
-            self._inside = self._opened or stripped.startswith(OPEN)
-            if stripped.startswith(OPEN):
-                self._take(len(self._pending) - len(stripped) + len(OPEN))
+            self._inside = self._opened or stripped.startswith(opening)
+            if stripped.startswith(opening):
+                self._take(len(self._pending) - len(stripped) + len(opening))
             elif not self._inside:
                 self.length, self._fresh = 0, False
         if self._inside:
@@ -54,12 +62,13 @@ class ReasoningSplitter:
     def _reasoning(self, finished: bool) -> str:
         self._skip_blanks()
         text = self._pending
-        place = text.find(CLOSE)
+        close = self._marks.close
+        place = text.find(close)
         if place >= 0:
-            self._take(place + len(CLOSE))
+            self._take(place + len(close))
             self._inside, self._fresh, self.length = False, True, self._taken
             return text[:place].rstrip()
-        shown = text if finished else text[: len(text) - suffix_in(text, CLOSE)]
+        shown = text if finished else text[: len(text) - suffix_in(text, close)]
         shown = shown.rstrip()
         self._take(len(text) if finished else len(shown))
         return shown
@@ -82,8 +91,8 @@ class ReasoningSplitter:
 class ReasoningSpan:
     """Tells one answer's reasoning, marks and all, from what follows. A Preamble: stop strings are for the answer."""
 
-    def __init__(self, *, opened: bool) -> None:
-        self._splitter = ReasoningSplitter(opened=opened)
+    def __init__(self, marks: Marks = THINK, *, opened: bool) -> None:
+        self._splitter = ReasoningSplitter(marks, opened=opened)
         self._given = 0  # characters
         self._pending = ""
 
@@ -117,6 +126,6 @@ def tokens_within(tokenizer: Tokenizer, token_ids: Sequence[int], length: int, *
     return len(token_ids)
 
 
-def left_open(text: str) -> bool:
+def left_open(text: str, marks: Marks = THINK) -> bool:
     """Whether the beginning of a message is reasoning that goes on."""
-    return text.lstrip().startswith(OPEN) and CLOSE not in text
+    return text.lstrip().startswith(marks.open) and marks.close not in text

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from octavo_runtime.server.tools.syntax import Syntax
+from octavo_runtime.server.tools.syntax import JsonSyntax
 
 _MOST_CALLS = 32  # of one answer
 _LINES_BEFORE = 3  # the rules of the tools', two lines each
@@ -15,7 +15,7 @@ _SPACING = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible"
 
 
 def calls(
-    syntax: Syntax,
+    syntax: JsonSyntax,
     schemas: Mapping[str, dict[str, Any]],
     *,
     parallel: bool,

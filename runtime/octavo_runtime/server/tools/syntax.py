@@ -4,7 +4,23 @@ import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-SyntaxName = Literal["hermes", "llama3", "mistral", "deepseek_v3", "deepseek_v31", "kimi_k2"]
+SyntaxName = Literal[
+    "hermes",
+    "llama3",
+    "mistral",
+    "deepseek_v3",
+    "deepseek_v31",
+    "kimi_k2",
+    "glm45",
+    "qwen3_coder",
+    "minimax_m2",
+    "seed_oss",
+    "pythonic",
+    "harmony",
+]
+
+START, CHANNEL, MESSAGE = "<|start|>", "<|channel|>", "<|message|>"
+"""Of a message of the harmony format: its beginning, its channel's name, and its text."""
 
 JSON_HEAD = re.compile(
     r'\{\s*"name"\s*:\s*"(?P<name>[a-zA-Z0-9_-]{1,128})"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
@@ -12,8 +28,10 @@ JSON_HEAD = re.compile(
 """How most calls begin, up to the first brace of the arguments."""
 
 
-class Syntax(NamedTuple):
-    """marker: what calls stand behind; bare: an answer may also begin with a call without it. A call is a JSON object
+class JsonSyntax(NamedTuple):
+    """Calls that are JSON, or whose arguments are.
+
+    marker: what calls stand behind; bare: an answer may also begin with a call without it. A call is a JSON object
     of a name and arguments; `named` is another form, the name before the arguments alone. open, separator, close: what
     stands around and between the calls behind one marker, where the model writes it; call_open and call_close: what
     begins each of them, and what may follow its arguments. written_call: a call, with $name and $arguments.
@@ -36,12 +54,75 @@ class Syntax(NamedTuple):
     prompted: str = ""
     id_length: int | None = None
 
+    @property
+    def written(self) -> "JsonSyntax":
+        """What a grammar writes where an answer must call."""
+        return self
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Strings that may be special tokens, and must be seen."""
+        return (self.marker,)
+
+
+class TaggedSyntax(NamedTuple):
+    """Calls whose arguments each stand between tags of their own, as text that the function's schema gives a meaning.
+
+    marker: what calls stand behind. head: a call's beginning, with the group `name`; head_end: a character that is in
+    none before its end. argument: an argument's beginning, with the group `key`; argument_close: its end; padding: one
+    of them at either end of a value is not its own. call_close: a call's end; call_open: how the next one of the same
+    marker begins, and close what stands behind the last one, where there are such. written: what a grammar writes in
+    the place of all this, where an answer must call."""
+
+    marker: str
+    head: re.Pattern[str]
+    head_end: str
+    argument: re.Pattern[str]
+    argument_close: str
+    padding: str
+    call_close: str
+    call_open: str
+    close: str
+    written: JsonSyntax
+    id_length: int | None = None
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """See JsonSyntax."""
+        return self.marker, self.argument_close, self.call_close
+
+
+class PythonicSyntax(NamedTuple):
+    """Calls that are a list of Python's, with arguments by name: all of an answer, or between `marker` and `close`.
+    written: see TaggedSyntax."""
+
+    marker: str
+    close: str
+    written: JsonSyntax
+    id_length: int | None = None
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """See JsonSyntax."""
+        return self.marker, self.close
+
+
+class ChannelSyntax(NamedTuple):
+    """An answer of several messages, of which each names its channel and whom it is for (OpenAI's harmony format,
+    cookbook.openai.com/articles/openai-harmony). written: see TaggedSyntax."""
+
+    written: JsonSyntax
+    id_length: int | None = None
+    marks: tuple[str, ...] = (START, CHANNEL, MESSAGE)
+
+
+Syntax = JsonSyntax | TaggedSyntax | PythonicSyntax | ChannelSyntax
 
 _DEEPSEEK_CALL = re.compile(
     r"<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?(?P<name>[a-zA-Z0-9_-]{1,128})"
     r"(?:<｜tool▁sep｜>|\s{0,8}```json)\s{0,8}(?=\{)"
 )
-_DEEPSEEK = Syntax(
+_DEEPSEEK = JsonSyntax(
     marker="<｜tool▁calls▁begin｜>",
     bare=False,
     open="",
@@ -56,9 +137,9 @@ _DEEPSEEK = Syntax(
     call_close=("```", "<｜tool▁call▁end｜>"),
 )
 
-SYNTAXES: Mapping[SyntaxName, Syntax] = {
+_OF_JSON: Mapping[SyntaxName, JsonSyntax] = {
     # <tool_call>\n{"name": "f", "arguments": {...}}\n</tool_call>, once a call
-    "hermes": Syntax(
+    "hermes": JsonSyntax(
         marker="<tool_call>",
         bare=False,
         open="",
@@ -70,7 +151,7 @@ SYNTAXES: Mapping[SyntaxName, Syntax] = {
         written_close="\n</tool_call>",
     ),
     # {"name": "f", "parameters": {...}}; {...}, with or without <|python_tag|> before it
-    "llama3": Syntax(
+    "llama3": JsonSyntax(
         marker="<|python_tag|>",
         bare=True,
         open="",
@@ -82,7 +163,7 @@ SYNTAXES: Mapping[SyntaxName, Syntax] = {
         written_close="",
     ),
     # [TOOL_CALLS] [{"name": "f", "arguments": {...}}, {...}]; newer models write [TOOL_CALLS]f[ARGS]{...}
-    "mistral": Syntax(
+    "mistral": JsonSyntax(
         marker="[TOOL_CALLS]",
         bare=False,
         open="[",
@@ -104,7 +185,7 @@ SYNTAXES: Mapping[SyntaxName, Syntax] = {
     # the same with the name alone in front of the arguments
     "deepseek_v31": _DEEPSEEK,
     # <|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{...}<|tool_call_end|>...
-    "kimi_k2": Syntax(
+    "kimi_k2": JsonSyntax(
         marker="<|tool_calls_section_begin|>",
         bare=False,
         open="",
@@ -123,17 +204,83 @@ SYNTAXES: Mapping[SyntaxName, Syntax] = {
     ),
 }
 
+_NAME, _KEY = "(?P<name>[a-zA-Z0-9_-]{1,128})", '(?P<key>[^<>"]{1,128}?)'
+
+# <seed:tool_call> and the like, then <function=f><parameter=a>...</parameter></function>
+_FUNCTION_TAGS = TaggedSyntax(
+    marker="<tool_call>",
+    head=re.compile(f"<function={_NAME}>"),
+    head_end=">",
+    argument=re.compile(f"<parameter={_KEY}>"),
+    argument_close="</parameter>",
+    padding="\n",
+    call_close="</function>",
+    call_open="<function=",
+    close="</tool_call>",
+    written=_OF_JSON["hermes"],
+)
+
+SYNTAXES: Mapping[SyntaxName, Syntax] = {
+    **_OF_JSON,
+    # <tool_call>f\n<arg_key>a</arg_key>\n<arg_value>...</arg_value>\n</tool_call>, once a call
+    "glm45": TaggedSyntax(
+        marker="<tool_call>",
+        head=re.compile(rf"{_NAME}\s{{0,8}}(?=<)"),
+        head_end="<",
+        argument=re.compile(rf"<arg_key>{_KEY}</arg_key>\s{{0,8}}<arg_value>"),
+        argument_close="</arg_value>",
+        padding="",
+        call_close="</tool_call>",
+        call_open="",
+        close="",
+        written=_OF_JSON["hermes"],
+    ),
+    "qwen3_coder": _FUNCTION_TAGS,
+    "seed_oss": _FUNCTION_TAGS._replace(marker="<seed:tool_call>", close="</seed:tool_call>"),
+    # <minimax:tool_call>\n<invoke name="f">\n<parameter name="a">...</parameter>\n</invoke>\n</minimax:tool_call>
+    "minimax_m2": TaggedSyntax(
+        marker="<minimax:tool_call>",
+        head=re.compile(f'<invoke name="?{_NAME}"?>'),
+        head_end=">",
+        argument=re.compile(f'<parameter name="?{_KEY}"?>'),
+        argument_close="</parameter>",
+        padding="\n",
+        call_close="</invoke>",
+        call_open="<invoke ",
+        close="</minimax:tool_call>",
+        written=_OF_JSON["hermes"],
+    ),
+    # [f(a=1, b="x"), g()], with or without <|python_start|> and <|python_end|> around it
+    "pythonic": PythonicSyntax("<|python_start|>", "<|python_end|>", _OF_JSON["llama3"]),
+    # <|channel|>commentary to=functions.f <|constrain|>json<|message|>{...}<|call|>
+    "harmony": ChannelSyntax(
+        _OF_JSON["llama3"]._replace(
+            marker=MESSAGE,
+            bare=False,
+            prompted=f"{CHANNEL}commentary to=functions <|constrain|>json{MESSAGE}",
+            written_call='{"name": "$name", "arguments": $arguments}',
+        )
+    ),
+}
+
+
+# What a template has in it that teaches a syntax; the first that is found counts.
+_TAUGHT: Mapping[SyntaxName, str] = {
+    "harmony": r"<\|channel\|>",
+    "mistral": r"\[TOOL_CALLS\]",
+    "deepseek_v3": r"(?s)<｜tool▁calls▁begin｜>.*```json|```json.*<｜tool▁calls▁begin｜>",
+    "deepseek_v31": r"<｜tool▁calls▁begin｜>",
+    "kimi_k2": r"<\|tool_calls_section_begin\|>",
+    "minimax_m2": r"<minimax:tool_call>",
+    "seed_oss": r"<seed:tool_call>",
+    "glm45": r"<arg_key>",
+    "qwen3_coder": r"<function=",
+    "hermes": r"<tool_call>",
+    "pythonic": r"\[func_name\d?\(|\(params_name",
+    "llama3": r'<\|python_tag\|>|\{"name": function name, "parameters"',
+}
+
 
 def recognise(template: str) -> SyntaxName | None:
     """The syntax that a chat template teaches; None where it teaches none of these."""
-    if "[TOOL_CALLS]" in template:
-        return "mistral"
-    if "<｜tool▁calls▁begin｜>" in template:
-        return "deepseek_v3" if "```json" in template else "deepseek_v31"
-    if "<|tool_calls_section_begin|>" in template:
-        return "kimi_k2"
-    if "<tool_call>" in template and not re.search(r"<function=|<arg_key>", template):
-        return "hermes"
-    if "<|python_tag|>" in template or '{"name": function name, "parameters"' in template:
-        return "llama3"
-    return None
+    return next((name for name, taught in _TAUGHT.items() if re.search(taught, template)), None)

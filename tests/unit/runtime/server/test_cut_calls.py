@@ -29,7 +29,7 @@ PIECE = 25  # characters of the answer that come at once; smaller pieces are the
 
 def written(syntax):
     """An answer of two calls, as the grammar of a forced one has it."""
-    form = SYNTAXES[syntax]
+    form = SYNTAXES[syntax].written
     calls = [
         form.written_call.replace("$name", name).replace("$arguments", text)
         for name, text in (("weather", PARIS), ("now", NOW))
@@ -37,11 +37,18 @@ def written(syntax):
     return form.written_open + form.written_separator.join(calls) + form.written_close
 
 
+WRITTEN = {form.written: syntax for syntax, form in SYNTAXES.items()}.values()  # each form once
+HEAD = "<|channel|>commentary to=functions.{} <|constrain|>json<|message|>"
 ANSWERS = {
-    **{f"{syntax} forced": (syntax, True, written(syntax)) for syntax in SYNTAXES},
+    **{f"{syntax} forced": (syntax, True, written(syntax)) for syntax in WRITTEN},
     "hermes": ("hermes", False, f"Let me look.\n{written('hermes')}"),
     "llama3": ("llama3", False, f"<|python_tag|>{written('llama3')}"),
     "mistral": ("mistral", False, f"[TOOL_CALLS]{written('mistral')}"),
+    "harmony": (
+        "harmony",
+        False,
+        f"{HEAD.format('weather')}{PARIS}<|call|><|start|>assistant{HEAD.format('now')}{NOW}",
+    ),
     "mistral named": ("mistral", False, f"[TOOL_CALLS]weather[ARGS]{PARIS}[TOOL_CALLS]now[ARGS]{NOW}"),
 }
 CUTS = {"stop string": ("stop", "Rome"), "token limit": ("length", None)}
@@ -62,9 +69,9 @@ def turn(syntax, forced, text, reason, stop):
     answers = SimpleNamespace(best=lambda: [answer], all=[answer], cached_tokens=0, prompt_logprobs=None)
     ask = SimpleNamespace(prompt=[1], params=SamplingParams())
     generation = SimpleNamespace(deltas=deltas, answers=answers, ask=ask, tokens=len(text))
-    style = AnswerStyle(calls=SYNTAXES[syntax], template_tells=True, reasons=False)
+    style = AnswerStyle(calls=SYNTAXES[syntax], template_tells=True, thinking=None, channels=syntax == "harmony")
     model = SimpleNamespace(style=style, tokenizer=None)
-    return ChatTurn(model, ChatCompletionRequest(**body), ChatPrompt([1], False, False), generation)
+    return ChatTurn(model, ChatCompletionRequest(**body), ChatPrompt([1], False, False, False), generation)
 
 
 def finished_calls(text):
