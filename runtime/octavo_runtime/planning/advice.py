@@ -13,10 +13,12 @@ from octavo_runtime.planning.memory import MIN_TOKENS, DoesNotFit, MemoryPlan, p
 Workload = Literal["throughput", "latency"]
 WORKLOADS: tuple[Workload, ...] = ("throughput", "latency")
 
+USUAL_LENGTH = 2048
+"""Tokens of a request that there should be room for."""
+
 _LARGE_WEIGHTS = 0.6  # share of the memory above which too little is left for the KV cache
 _PARALLEL_SIZES = (2, 4, 8, 16)
 _MIB, _GIB = 2**20, 2**30
-_USUAL_LENGTH = 2048  # tokens of a request that there should be room for
 _STEP = 128 * _MIB  # of memory that is advised
 _MOST_MEMORY = 2**50
 
@@ -72,7 +74,7 @@ def cpu_remedies(spec: ModelSpec, config: EngineConfig, memory: int, packed_byte
     for changes, why in _changes(config, "cpu"):
         if (after := planned(changes)).problem is None:
             found.append(_changed(changes, why, after))
-    usual = min(spec.max_position, _USUAL_LENGTH) if config.kv_cache_memory is None else 0
+    usual = min(spec.max_position, USUAL_LENGTH) if config.kv_cache_memory is None else 0
 
     def is_enough(size: int) -> bool:
         after = planned({}, size)
@@ -143,8 +145,8 @@ def _smaller_weights(spec: ModelSpec, config: EngineConfig, plan: MemoryPlan, gp
         why = f"weights shrink from {_gb(plan.weight_bytes)} to {_gb(after.weight_bytes)}"
         found.append(_changed({"quantization": "fp8"}, why, after))
     elif can_be_smaller and _fits(spec, config, plan, gpu, plan.weight_bytes // 4):
-        why = f"weights shrink from {_gb(plan.weight_bytes)} to about {_gb(plan.weight_bytes / 4)} in 4 bits"
-        found.append(Advice("quantization", "awq or gptq", why, supported=False))
+        why = f"an AWQ or GPTQ checkpoint: weights shrink from {_gb(plan.weight_bytes)} to about "
+        found.append(Advice("model", "in 4 bits", why + _gb(plan.weight_bytes / 4)))
     cards = _parallel_size(spec, config, gpu)
     if cards is not None:
         cache = "all latents" if spec.latent is not None else f"1/{cards} of the KV cache"
@@ -164,7 +166,7 @@ def recommend(spec: ModelSpec, config: EngineConfig, gpu: Gpu, workload: Workloa
     reasons = {name: why for name, (_, why) in PRESETS[workload].settings.items()}
     reasons |= dict.fromkeys(config.model_fields_set, "as set")
     rows = [
-        _quantization(spec, alone),
+        _quantization(spec, plan),
         _tensor_parallel(alone, cards),
         Advice(
             "gpu_memory_utilization",
@@ -211,7 +213,7 @@ def _changes(config: EngineConfig, device: str = "cuda") -> list[tuple[dict[str,
 
 def _fits(spec: ModelSpec, config: EngineConfig, plan: MemoryPlan, gpu: Gpu, weights: int) -> bool:
     """Whether a GPU with `weights` bytes of weights has room for a request."""
-    length = config.max_model_len or min(spec.max_position, _USUAL_LENGTH)
+    length = config.max_model_len or min(spec.max_position, USUAL_LENGTH)
     needed = weights + plan.sequence_bytes(length, token_budget(config, "cuda")) + plan.reserves
     return needed <= int(gpu.memory * config.gpu_memory_utilization)
 
@@ -243,9 +245,7 @@ def _quantization(spec: ModelSpec, plan: MemoryPlan) -> Advice:
         return Advice("quantization", "auto", f"{above}; the checkpoint has them in fewer bits already")
     if share / 2 <= _LARGE_WEIGHTS:
         return Advice("quantization", "fp8", f"{above}; this makes it about {share / 2:.0%}")
-    return Advice(
-        "quantization", "awq or gptq", f"{above}; a checkpoint in 4 bits makes it about {share / 4:.0%}", False
-    )
+    return Advice("model", "in 4 bits", f"{above}; an AWQ or GPTQ checkpoint makes it about {share / 4:.0%}")
 
 
 def _tensor_parallel(alone: MemoryPlan, cards: int | None) -> Advice:

@@ -15,6 +15,7 @@ from octavo_runtime.planning.gpus import Gpu, find_gpu, too_old
 from octavo_runtime.planning.known_models import find_model, serving_name
 from octavo_runtime.planning.memory import MemoryPlan, plan_memory
 from octavo_runtime.planning.roofline import Cost, decode_cost, prefill_cost
+from octavo_runtime.planning.ways import Way, ways
 
 DOES_NOT_FIT = 1
 
@@ -41,6 +42,7 @@ class Report:
     memory: MemoryPlan
     capacities: tuple[Capacity, ...]
     remedies: tuple[Advice, ...]
+    ways: tuple[Way, ...]
     workload: Workload | None
     recommendation: tuple[Advice, ...]
     command: str | None
@@ -91,6 +93,7 @@ def make_report(config: EngineConfig, *, gpu: str, gpu_memory: str, lengths: str
         memory=plan,
         capacities=capacities,
         remedies=tuple(_remedies(found, config, card, device)) if plan.problem else (),
+        ways=ways(spec, config, card) if device == "cuda" else (),
         workload=chosen,
         recommendation=rows,
         command=_command(spec, config, card, recommended, rows) if recommended else None,
@@ -115,11 +118,23 @@ def as_data(report: Report) -> dict[str, Any]:
         "memory": asdict(plan) | {"num_tokens": plan.num_tokens},
         "capacities": [asdict(capacity) for capacity in report.capacities],
         "remedies": [asdict(advice) for advice in report.remedies],
+        "ways": [_way(way) for way in report.ways],
         "workload": report.workload,
         "recommendation": [asdict(advice) for advice in report.recommendation],
         "command": report.command,
         "costs": {"prefill": [_cost(cost) for cost in report.prefill_costs]}
         | {"decode": [_cost(cost) for cost in report.decode_costs]},
+    }
+
+
+def _way(way: Way) -> dict[str, Any]:
+    return {
+        "weights": way.weights,
+        "settings": dict(way.settings),
+        "gpus": way.devices,
+        "weight_bytes": way.plan.weight_bytes,
+        "num_tokens": way.plan.num_tokens,
+        "seconds": way.seconds,
     }
 
 
@@ -170,6 +185,8 @@ def _command(spec: ModelSpec, config: EngineConfig, gpu: Gpu, workload: Workload
     for name in ("tensor_parallel_size", "max_num_seqs"):
         if name in said and said[name] != str(getattr(tuned, name)):
             settings[name] = int(said[name])
+    if said.get("quantization", "auto") != "auto":
+        settings["quantization"] = said["quantization"]
     if plan_memory(spec, tuned.model_copy(update=settings), gpu.memory).problem is not None:
         return None
     return shlex.join(

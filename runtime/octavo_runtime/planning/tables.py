@@ -7,10 +7,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from octavo_runtime.planning.advice import Advice
+from octavo_runtime.config.flags import engine_flags
+from octavo_runtime.planning.advice import USUAL_LENGTH, Advice
 from octavo_runtime.planning.memory import MemoryPlan, element_size, token_budget
 from octavo_runtime.planning.report import Report
 from octavo_runtime.planning.roofline import Cost
+from octavo_runtime.planning.ways import FOUR_BITS, Way, cheapest
 
 
 def print_report(report: Report) -> None:
@@ -24,6 +26,9 @@ def print_report(report: Report) -> None:
     console.print(_verdict(report))
     if report.remedies:
         console.print(_advice("Any one of these makes it fit", report.remedies))
+    if report.ways:
+        console.print(_ways(report.ways))
+        console.print(_cheapest(report.ways))
     if report.recommendation:
         console.print(
             _advice(f"For {report.workload}, requests of {report.capacities[0].length:,} tokens", report.recommendation)
@@ -128,6 +133,25 @@ def _advice(title: str, rows: Sequence[Advice]) -> Table:
         refused = "" if row.supported else "[yellow]refused today:[/yellow] "
         table.add_row(row.setting, f"[bold]{escape(row.value)}[/bold]", refused + escape(row.why))
     return table
+
+
+def _ways(found: Sequence[Way]) -> Table:
+    table = _table("How few GPUs hold it", "weights", "GPUs", "GB each", "tokens", "ms at best", "to set")
+    for way in found:
+        time = "" if way.seconds is None else f"{way.seconds * 1e3:.1f}"
+        settings = " ".join(engine_flags(dict(way.settings))) or "-"
+        numbers = (f"{way.devices}", f"{way.plan.weight_bytes / 1e9:.1f}", f"{way.plan.num_tokens:,}", time)
+        table.add_row(way.weights, *numbers, escape(settings))
+    return table
+
+
+def _cheapest(found: Sequence[Way]) -> str:
+    best, why = cheapest(found)
+    words = f"[bold]Fewest GPUs[/bold]: {best.weights}, {best.devices}: {why}."
+    if any(way.weights == FOUR_BITS for way in found):
+        words += " 4 bits: an AWQ or GPTQ checkpoint, or what octavo quantize writes."
+    words += f" Tokens: of KV cache, at least {USUAL_LENGTH:,}."
+    return f"{words} At best: one request, from token to token, at the memory's speed.\n"
 
 
 def _costs(title: str, costs: Sequence[Cost], *, prefill: bool) -> Table:

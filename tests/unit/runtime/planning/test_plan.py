@@ -465,15 +465,15 @@ def test_every_supported_remedy_works(gpu, fields):
 @pytest.mark.parametrize("gpu", GPUS.values(), ids=lambda gpu: gpu.name)
 def test_recommendations_hold(gpu, workload):
     rows = {row.setting: row for row in recommend(LLAMA_13B, config(), gpu, workload, 1024)}
-    share = plan.weight_bytes(LLAMA_13B, 2) / gpu.memory
-    assert (rows["quantization"].value == "auto") == (share <= 0.6)
-    assert rows["quantization"].supported == (share <= 1.2)
     tuned = tuned_config(config(), workload)
     cards = rows["tensor_parallel_size"]
     assert cards.supported
     assert (cards.value == "1") == (plan_memory(LLAMA_13B, tuned, gpu.memory).problem is None)
     shared = tuned.model_copy(update={"tensor_parallel_size": int(cards.value)})
     result = plan_memory(LLAMA_13B, shared, gpu.memory)
+    share = result.weight_bytes / gpu.memory
+    assert ("model" in rows) == (share > 1.2), "a checkpoint in 4 bits is no setting"
+    assert "model" in rows or (rows["quantization"].value == "auto") == (share <= 0.6)
     if result.problem is None:
         assert int(rows["max_num_seqs"].value) <= max(result.num_sequences(1024), 1)
         accepted = {
@@ -543,7 +543,7 @@ def test_report_as_data():
     data = json.loads(json.dumps(as_data(report)))
     assert data["fits"] is True
     assert data["capacities"] == [{"length": 1024, "sequences": 8, "before_reserves": 42}]
-    assert data["command"] == "octavo serve hf://meta-llama/Llama-3.1-8B --preset latency"
+    assert data["command"] == "octavo serve hf://meta-llama/Llama-3.1-8B --preset latency --quantization fp8"
     assert [cost["sequences"] for cost in data["costs"]["decode"]] == [1, 8]
 
 
