@@ -60,7 +60,7 @@ class ChannelParser:
         if mark and len(head) <= _LONGEST_HEAD:
             return self._message(head)
         if len(text) > _LONGEST_HEAD + len(MESSAGE):
-            return self._begin(Content)
+            return self._begin(Content, shown=_LONGEST_HEAD)
         if finished:
             self._unread.take(len(text))
         return None
@@ -68,7 +68,7 @@ class ChannelParser:
     def _message(self, head: str) -> list[Event]:
         channel, function = _CHANNEL.search(head), _FUNCTION.search(head)
         if function is not None and function["name"] not in self._names:
-            return self._begin(Content)
+            return self._begin(Content, shown=len(head) + len(MESSAGE))
         if function is None and channel is not None and channel["name"] == "analysis":
             self.thoughts.append((self.settled, None))
             self._unread.take(len(head) + len(MESSAGE))
@@ -80,11 +80,12 @@ class ChannelParser:
         self._span = JsonSpan()
         return [CallStart(self._calls - 1, function["name"]), *self._begin(self._argument)]
 
-    def _begin(self, tell: Callable[[str], Event]) -> list[Event]:
+    def _begin(self, tell: Callable[[str], Event], shown: int = 0) -> list[Event]:
+        """shown: characters of a head that is none, and is text like what follows."""
         if tell is not Thought and self.answer_begins is None:
             self.answer_begins = self.settled
         self._tell, self._has_text, self._state = tell, False, self._body
-        return []
+        return self._text(self._unread.take(shown))
 
     def _body(self) -> list[Event] | None:
         unread = self._unread

@@ -214,6 +214,8 @@ READ = [
         [],
     ),
     ("harmony", "<|channel|>comment", "", []),
+    ("harmony", "<|start|> to=functions.rm<|message|>{}", "<|start|> to=functions.rm<|message|>{}", []),
+    ("harmony", f"<|start|>{'long ' * 200}<|message|>", f"<|start|>{'long ' * 200}<|message|>", []),
 ]  # fmt: skip
 
 
