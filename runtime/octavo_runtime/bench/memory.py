@@ -17,9 +17,8 @@ from octavo_runtime.bench.report import Report
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.options import BadOption
 from octavo_runtime.models.layer_groups import group_windows
-from octavo_runtime.models.loading.config_json import spec_from_folder
+from octavo_runtime.models.loading.checkpoint import spec_of
 from octavo_runtime.models.loading.files import locate
-from octavo_runtime.models.loading.gguf_file import GGUFFile
 from octavo_runtime.planning.memory import kv_bytes_per_block, kv_element_size
 from octavo_runtime.protocol.messages import Ready
 
@@ -149,8 +148,7 @@ def usage(trace: Trace, block_size: int, set_aside: int | None) -> Usage:
 
 def _cache_bytes(config: EngineConfig, tokens: int) -> int:
     """Bytes of a KV cache that holds so many tokens in all layers."""
-    files = locate(config.model)
-    spec = GGUFFile(files.gguf).spec if files.gguf else spec_from_folder(files.folder)
+    spec = spec_of(locate(config.model))
     blocks = -(-tokens // config.block_size) * len(group_windows(spec))
     return blocks * kv_bytes_per_block(spec, config.block_size, kv_element_size(config))
 

@@ -16,11 +16,12 @@ from octavo_runtime.distributed.mesh import Mesh, mesh_of
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.protocol import last_words
 from octavo_runtime.protocol.step import Masks, StepPlan, StepResult
-from octavo_runtime.worker.executor import Executor, Launched, device_executor, gpu_of
+from octavo_runtime.worker.executor import Executor, Launched, device_executor, device_of, gpu_of
 from octavo_runtime.worker.follower import Follower, RankFailed, start_rank
 from octavo_runtime.worker.line import READY, UP
 from octavo_runtime.worker.nodes import address_of_first, gather_nodes
 from octavo_runtime.worker.orders import Launch, Order, Prepare, decode_result, draw, encode
+from octavo_runtime.worker.share import check_shares
 
 _LOOK_SECONDS = 0.5  # how often it is seen to that all ranks are still there, while a step is waited for
 _GRACE_SECONDS = 1.0  # for the main thread to end by itself, once a rank is gone
@@ -151,6 +152,7 @@ def start_ranks(config: EngineConfig, files: ModelFiles) -> RankedExecutor:
     """Waits for the other nodes where there are any, starts the other ranks of this one, and loads this rank's share
     beside them. They end with what is returned, or with this process. Raises RankFailed, and ValueError as
     make_executor."""
+    check_shares(config, files, device_of(config))  # before anybody waits for anybody
     address, gpu = address_of_first(config), gpu_of(config, 0)
     use_network_of(address)
     store = open_store(address)
