@@ -14,6 +14,10 @@ else:
     settings.register_profile("soak", deadline=None)
     settings.load_profile("soak" if os.environ.get("OCTAVO_SOAK") else "ci")
 
+# As many processes as there are CPUs wait for each other's threads at the end of every small loop. Children inherit it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A shell starts what runs in the background with SIGINT ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

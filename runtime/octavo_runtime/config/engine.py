@@ -241,7 +241,11 @@ class EngineConfig(BaseModel):
         None, description="Longest wait of a request for its turn, such as 30s; then it is refused. Default: no limit."
     )
     cpu_threads: int | None = Field(
-        None, ge=1, le=1024, description="Threads of the CPU device. Default: the CPUs that this process may use."
+        None,
+        ge=1,
+        le=1024,
+        description="Threads of the CPU device. Default: the CPUs that this process may use, or fewer where "
+        "OMP_NUM_THREADS says so.",
     )
     seed: int | None = Field(
         None,

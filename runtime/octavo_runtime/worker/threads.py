@@ -8,11 +8,13 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 def available_cpus(cgroups: Path = _CGROUPS) -> int:
     """Whole CPUs that this process may keep busy: those it may run on, or fewer where its container has a quota (a
-    pod's CPU limit).
+    pod's CPU limit) or OMP_NUM_THREADS says so, as to every program that shares its loops by OpenMP.
 
     The quota is rounded down: a thread that is throttled keeps the others waiting at the end of every loop."""
     cpus = len(os.sched_getaffinity(0))
-    quota = _quota(cgroups)
+    quota, asked = _quota(cgroups), os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if asked.isascii() and asked.isdecimal():
+        cpus = max(1, min(cpus, int(asked)))
     return cpus if quota is None else max(1, min(cpus, int(quota)))
 
 

@@ -16,6 +16,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(skip)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def several_threads() -> None:
+    """Loops of native code are shared out, also where the tests run on one thread each."""
+    torch.set_num_threads(max(torch.get_num_threads(), 2))
+
+
 @pytest.fixture(scope="session")
 def interpreted_errors() -> dict[str, float]:
     """Errors of the tiny cases by "op/case/dtype". In a process of its own: Triton reads the variable when imported."""
