@@ -4,9 +4,9 @@ from typing import Literal
 
 from torch import Tensor
 
-GatedActivation = Literal["silu", "gelu_tanh"]
-"""gelu_tanh: GELU's approximation by tanh (Hendrycks and Gimpel, 2016), x / 2 * (1 + tanh(u)) for u = sqrt(2 / pi) *
-(x + 0.044715 * x ** 3)."""
+GatedActivation = Literal["silu", "gelu_tanh", "gelu"]
+"""gelu: x times the share of a standard normal distribution below x (Hendrycks and Gimpel, 2016). gelu_tanh: its
+approximation by tanh, x / 2 * (1 + tanh(u)) for u = sqrt(2 / pi) * (x + 0.044715 * x ** 3)."""
 
 
 def gate_mul(gate_up: Tensor, activation: GatedActivation, out: Tensor | None = None) -> Tensor:

@@ -26,12 +26,15 @@ TINY_CASES = (
     Case("two pieces", 2, 1040),
     Case("one token, gelu", 1, 32, "gelu_tanh"),
     Case("two pieces, gelu", 2, 1040, "gelu_tanh"),
+    Case("one token, exact gelu", 1, 32, "gelu"),
+    Case("two pieces, exact gelu", 2, 1040, "gelu"),
 )
 CASES = (
     *TINY_CASES,
     Case("smollm2", 17, 1536),
     Case("8B shape", 5, 14336),
     Case("Gemma 2 shape", 5, 9216, "gelu_tanh"),
+    Case("ModernBERT shape", 65, 1152, "gelu"),
     Case("no token", 0, 64),
 )
 

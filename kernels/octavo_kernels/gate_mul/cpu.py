@@ -8,6 +8,7 @@ from octavo_kernels.native import TYPES, loop, workers
 # Below this many numbers, starting the other threads takes longer than they save.
 _FEW = 32768
 
+_KINDS: tuple[GatedActivation, ...] = ("silu", "gelu_tanh", "gelu")  # as in cpu.hpp
 _gate_mul = loop("gate_mul", "iipipiiii")
 
 
@@ -16,6 +17,6 @@ def gate_mul(gate_up: Tensor, activation: GatedActivation, out: Tensor | None = 
     rows, width = gate_up.shape[0], gate_up.shape[1] // 2
     out = gate_up.new_empty(rows, width) if out is None else out
     threads = 1 if out.numel() <= _FEW else workers()
-    gelu = int(activation == "gelu_tanh")
-    _gate_mul(TYPES[gate_up.dtype], gelu, gate_up, gate_up.stride(0), out, out.stride(0), rows, width, threads)
+    kind = _KINDS.index(activation)
+    _gate_mul(TYPES[gate_up.dtype], kind, gate_up, gate_up.stride(0), out, out.stride(0), rows, width, threads)
     return out

@@ -61,10 +61,13 @@ void rotary(int64_t type, void* memory, int64_t token_stride, int64_t head_strid
     });
 }
 
-void gate_mul(int64_t type, int64_t gelu, const void* gate_up, int64_t gate_up_stride, void* out, int64_t out_stride,
+void gate_mul(int64_t type, int64_t kind, const void* gate_up, int64_t gate_up_stride, void* out, int64_t out_stride,
               int64_t rows, int64_t width, int64_t workers) {
     with_type(type, [&]<class T>(T*) {
-        const auto activate = gelu ? gate_row<true, T> : gate_row<false, T>;
+        const auto gate = static_cast<Gate>(kind);
+        const auto activate = gate == Gate::SILU        ? gate_row<Gate::SILU, T>
+                              : gate == Gate::GELU_TANH ? gate_row<Gate::GELU_TANH, T>
+                                                        : gate_row<Gate::GELU, T>;
         in_parallel(rows, workers, [&](int64_t row) {
             activate(typed<T>(gate_up, row * gate_up_stride), width, typed<T>(out, row * out_stride));
         });

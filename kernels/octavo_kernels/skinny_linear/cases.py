@@ -52,6 +52,7 @@ CASES = (
     Case("8B shape, gated, 32 rows", 32, 4096, 14336, gate="silu"),
     Case("8B shape, gated, 64 rows", 64, 4096, 14336, gate="silu"),
     Case("Gemma 2 shape, gated", 3, 2304, 9216, gate="gelu_tanh"),
+    Case("ModernBERT shape, gated", 30, 768, 1152, gate="gelu"),
     Case("odd columns, gated, a bias", 9, 2048, 1027, bias=True, gate="silu"),
 )
 TOLERANCES = {torch.bfloat16: 2**-8, torch.float16: 2**-11}  # of the result, beside what sums of float32 lose

@@ -2,4 +2,4 @@
 
 from typing import Literal
 
-Activation = Literal["silu", "gelu_tanh", "gelu", "relu", "relu2"]  # with a gate one of the first two
+Activation = Literal["silu", "gelu_tanh", "gelu", "relu", "relu2"]  # with a gate one of the first three
