@@ -12,6 +12,7 @@ from octavo_runtime.config.engine import engine_config
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.engine.offline import answer_all, embed_all
 from octavo_runtime.models.loading.files import locate
+from octavo_runtime.models.rerankers import template_of
 from octavo_runtime.protocol.pooling_params import Pooling, PoolingParams
 from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams
 from octavo_runtime.text.answers import RequestOutput
@@ -35,7 +36,7 @@ class LLM:
         files = locate(model)
         text = tokenizer_files(self.config, files)
         self.tokenizer = load_tokenizer(text)
-        self._chat_template = load_chat_template(text, self.config.chat_template)
+        self._chat_template = load_chat_template(text, template_of(self.config))
         self.default_params = SamplingParams(**load_sampling_defaults(self.config, files))
         self._engine = Engine(self.config, files)
         self._ids = count()

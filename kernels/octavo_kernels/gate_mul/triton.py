@@ -29,8 +29,8 @@ def gated(gate, up, ACTIVATION: tl.constexpr):
 
 @triton.jit
 def normal_tail(x):
-    """The share of a standard normal distribution beyond abs(x), by a fit of erfc (Press et al., Numerical Recipes, 6.2)
-    that loses no digits where erf is near 1."""
+    """The share of a standard normal distribution beyond abs(x), by a fit of erfc (Press et al., Numerical Recipes,
+    6.2) that loses no digits where erf is near 1."""
     z = tl.abs(x) * 0.7071067811865476  # sqrt(1 / 2)
     t = 1 / (1 + 0.5 * z)
     series = -0.82215223 + t * 0.17087277

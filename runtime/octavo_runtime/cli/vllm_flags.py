@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from octavo_runtime.config.options import BadOption
+
 Kind = Literal["same", "renamed", "needless", "refused"]
 Spell = Callable[[str], tuple[str, ...]]
 
@@ -56,6 +58,17 @@ def _json_list(value: str) -> tuple[str, ...]:
     return tuple(map(str, listed)) if isinstance(listed, list) else (value,)
 
 
+def _reranker(value: str) -> tuple[str, ...]:
+    """Of all overrides those alone by which vLLM serves Qwen3-Reranker as it was published."""
+    try:
+        asked = json.loads(value)
+    except ValueError:
+        asked = None
+    if asked != _QWEN3_RERANKER:
+        raise BadOption(f"--hf-overrides: must be {json.dumps(_QWEN3_RERANKER)}, got {value!r:.200}; {_CONFIG}")
+    return ("qwen3",)
+
+
 def _same(spell: Spell = lambda value: (value,), *, values: Literal[0, 1] = 1, several: bool = False) -> Flag:
     return Flag("same", values=values, several=several, spell=spell)
 
@@ -94,6 +107,11 @@ _NO_DRAFTS = "speculative decoding is not supported; leave it out"
 _TEXT = "models of text alone are served; leave it out"
 _SCHEDULED = "the scheduler has no such setting; leave it out"
 _CONFIG = "the model's own config.json counts; change it there"
+_QWEN3_RERANKER = {
+    "architectures": ["Qwen3ForSequenceClassification"],
+    "classifier_from_token": ["no", "yes"],
+    "is_original_qwen3_reranker": True,
+}
 _NOT_COMPILED = "nothing is compiled, and decoding runs as captured graphs"
 _LOADING = "safetensors and GGUF files are mapped as they are"
 _THINK = "deepseek_r1", "deepseek_v3", "qwen3", "glm45", "kimi_k2", "minimax_m2", "ernie45"
@@ -132,7 +150,7 @@ FLAGS: dict[str, Flag] = {
     "--hf-token": _refused("set the environment variable HF_TOKEN"),
     "--download-dir": _refused("set the environment variable HF_HOME"),
     "--hf-config-path": _refused(_CONFIG),
-    "--hf-overrides": _refused(_CONFIG),
+    "--hf-overrides": _renamed("--reranker", _reranker),
     "--rope-scaling": _refused(_CONFIG),
     "--rope-theta": _refused(_CONFIG),
     "--config-format": _needless("config.json is read", "auto", "hf"),

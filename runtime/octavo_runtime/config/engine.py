@@ -98,6 +98,12 @@ class EngineConfig(BaseModel):
         description="Chat template in the place of the model's: a file, or the Jinja template itself. Default: the "
         "model's.",
     )
+    reranker: Literal["auto", "qwen3"] = Field(
+        "auto",
+        description="Serve a model that generates text as one that scores documents, as it was published to be but its "
+        "files do not say. qwen3: by the words yes and no behind Qwen3-Reranker's prompt, in which chat_template may "
+        "take the place of the published one. Default auto: as the files say.",
+    )
     trust_remote_code: bool = Field(
         False,
         description="Let a model folder without tokenizer.json run its own Python code, once, in a process apart, to "

@@ -132,10 +132,19 @@ class ConfigFields(BaseModel):
     quantization_config: dict[str, Any] | None = None
     # Of encoders, and of models that score texts.
     type_vocab_size: _Size = 2
+    embedding_size: _Size | None = None
     pad_token_id: int | None = None
     position_embedding_type: str | None = "absolute"
     is_decoder: bool = False
     num_labels: _Size | None = None  # of the scores, where a model gives a text scores
+    norm_bias: bool = False
+    local_attention: _Size = 128  # tokens of a window, half of them to either side
+    global_attn_every_n_layers: _Layers = 3
+    global_rope_theta: _Positive = 160_000.0
+    local_rope_theta: _Positive = 10_000.0
+    classifier_pooling: str = "cls"
+    classifier_activation: str = "gelu"
+    classifier_bias: bool = False
 
 
 class _Rope(BaseModel):
@@ -212,6 +221,24 @@ def rope(fields: ConfigFields) -> tuple[float, RopeScaling | None]:
     if low is None or high is None or low >= high:
         raise UnsupportedModel(f"{where}.low_freq_factor must be below high_freq_factor, got {low} and {high}")
     return theta, Llama3Rope(found.factor, low, high, original)
+
+
+def with_rope_of_kind(fields: ConfigFields, kind: str) -> ConfigFields:
+    """The fields with rope_parameters of one kind of layers, where they have an object for each."""
+    found = (fields.rope_parameters or {}).get(kind)
+    if found is not None and not isinstance(found, dict):
+        raise UnsupportedModel(f"rope_parameters.{kind} must be an object, got {shown(found)}")
+    return fields.model_copy(update={"rope_parameters": found})
+
+
+def plain_rope_of_kind(fields: ConfigFields, kind: str, theta: float) -> float:
+    """The base of the rotary embedding of a kind of layers whose embedding is not scaled. theta: where rope_parameters
+    do not say."""
+    found = fields.model_copy(update={"rope_scaling": None, "rope_theta": theta})
+    theta, scaling = rope(with_rope_of_kind(found, kind))
+    if scaling is not None:
+        raise UnsupportedModel(f"rope_parameters.{kind} must be of rope type default")
+    return theta
 
 
 def _original(found: _Rope, fields: ConfigFields) -> int:

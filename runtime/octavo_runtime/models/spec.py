@@ -16,10 +16,6 @@ class UnsupportedModel(ValueError):
     """The model cannot be served; one line that says which property, and what is supported."""
 
 
-Transfer = Literal["identity", "tanh", "gelu", "relu", "sigmoid"]
-"""What follows a projection of what a text was pooled to."""
-
-
 class HeldExperts(NamedTuple):
     """So many of a layer's experts, from the `first` on."""
 
@@ -222,8 +218,8 @@ def check_shape(spec: ModelSpec) -> ModelSpec:
         raise UnsupportedModel(
             f"num_key_value_heads must divide num_attention_heads ({spec.num_heads}), got {spec.num_kv_heads}"
         )
-    if spec.is_gated and spec.activation not in ("silu", "gelu_tanh"):
-        raise UnsupportedModel(f"a gate's activation must be silu or gelu_tanh, got {spec.activation}")
+    if spec.is_gated and spec.activation not in ("silu", "gelu_tanh", "gelu"):
+        raise UnsupportedModel(f"a gate's activation must be silu, gelu_tanh or gelu, got {spec.activation}")
     if spec.window == 0:
         raise UnsupportedModel("sliding_window must be at least 1, got 0")
     if spec.head_dim % 2:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, linear, relu, sigmoid
+from torch.nn.functional import gelu, layer_norm, linear, relu, sigmoid
 
-from octavo_runtime.models.spec import Transfer
+from octavo_runtime.layers.activation import Transfer
 
 _TRANSFERS: dict[Transfer, Callable[[Tensor], Tensor]] = {
     "identity": lambda states: states,
@@ -19,12 +19,36 @@ _TRANSFERS: dict[Transfer, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True)
+class TextNorm:
+    """A LayerNorm in float32; weight, bias: [hidden]."""
+
+    weight: Tensor
+    bias: Tensor | None
+    eps: float
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """[texts, hidden]."""
+        return layer_norm(states, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+@dataclass(frozen=True)
 class TextLayer:
-    """transfer(x @ weight.T + bias), in float32; weight: [out, in], bias: [out]."""
+    """norm(transfer(x @ weight.T + bias)), in float32; weight: [out, in], bias: [out]."""
 
     weight: Tensor
     bias: Tensor | None
     transfer: Transfer = "identity"
+    norm: TextNorm | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        norm = () if self.norm is None else (self.norm.weight, self.norm.bias)
+        return sum(tensor.nbytes for tensor in (self.weight, self.bias, *norm) if tensor is not None)
+
+    def __call__(self, pooled: Tensor) -> Tensor:
+        """[texts, out] of [texts, in]."""
+        states = _TRANSFERS[self.transfer](linear(pooled, self.weight, self.bias))
+        return states if self.norm is None else self.norm(states)
 
 
 @dataclass(frozen=True)
@@ -35,8 +59,7 @@ class TextHead:
 
     @property
     def num_bytes(self) -> int:
-        tensors = [tensor for layer in self.layers for tensor in (layer.weight, layer.bias)]
-        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+        return sum(layer.num_bytes for layer in self.layers)
 
     def width(self, hidden_size: int) -> int:
         """Numbers that it brings of so many."""
@@ -45,5 +68,5 @@ class TextHead:
     def __call__(self, pooled: Tensor) -> Tensor:
         """[texts, out] of [texts, hidden], both float32."""
         for layer in self.layers:
-            pooled = _TRANSFERS[layer.transfer](linear(pooled, layer.weight, layer.bias))
+            pooled = layer(pooled)
         return pooled

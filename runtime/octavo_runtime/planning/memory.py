@@ -250,7 +250,7 @@ def _end_parameters(spec: ModelSpec) -> int:
     if spec.begins:
         found += words * spec.vocab_size + hidden * spec.learned_positions + projection
         found += norm * spec.normalises_embedding
-        found -= norm * spec.is_post_norm  # the first layer reads the stream as it is
+        found -= norm * _begins_unnormed(spec)
     if spec.ends:
         scored = spec.head_size or spec.vocab_size
         found += norm + projection + scored * spec.head_bias
@@ -258,13 +258,21 @@ def _end_parameters(spec: ModelSpec) -> int:
     return found
 
 
+def _begins_unnormed(spec: ModelSpec) -> bool:
+    """Whether the first layer reads the stream as it is."""
+    return spec.is_post_norm or (spec.encoder is not None and not spec.encoder.first_is_normed)
+
+
 def _text_parameters(spec: ModelSpec) -> int:
     """Those of an encoder's positions and types, and of a head for scores."""
     hidden, form = spec.hidden_size, spec.encoder
     if form is None:
         return spec.labels * spec.word_size
-    classifier = (hidden + spec.labels) * (hidden + 1) if form.classifier is not None else 0
-    return (form.position_rows + form.type_rows) * hidden + classifier
+    found = (form.position_rows + form.type_rows) * hidden
+    if form.classifier is not None:
+        found += hidden * (hidden + form.classifier.dense_bias) + spec.labels * (hidden + 1)
+        found += hidden * (1 + spec.norm_bias) * (form.classifier.norm is not None)
+    return found
 
 
 def projected_parameters(spec: ModelSpec) -> int:

@@ -19,6 +19,7 @@ from octavo_runtime.config.server import ServerConfig
 from octavo_runtime.config.units import parse_duration
 from octavo_runtime.engine_process.client import EngineClient, EngineFailure, EngineRefused
 from octavo_runtime.models.loading.files import ModelFiles, default_name, locate
+from octavo_runtime.models.rerankers import template_of
 from octavo_runtime.protocol import logs
 from octavo_runtime.protocol.messages import Ready
 from octavo_runtime.protocol.pooling_params import PoolingParams
@@ -213,7 +214,7 @@ async def _run_model(
 def _read_tokenizer(state: ServerState, config: EngineConfig, model: ModelFiles) -> tuple[Tokenizer, ChatTemplate]:
     with state.metrics.startup("tokenizer"):
         files = tokenizer_files(config, model)
-        return load_tokenizer(files), load_chat_template(files, config.chat_template)
+        return load_tokenizer(files), load_chat_template(files, template_of(config))
 
 
 async def _start_engine(state: ServerState, config: EngineConfig, supervised: Supervised | None) -> Ready:

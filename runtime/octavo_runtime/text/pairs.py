@@ -21,6 +21,8 @@ def pair_tokens(
     if not task.templated:
         return tokenizer.encode_pair(query, document, most=most)
     messages = [{"role": "query", "content": query}, {"role": "document", "content": document}]
+    if task.default_prompt is not None:  # as sentence-transformers hands it to a template
+        messages.insert(0, {"role": "system", "content": task.prompts[task.default_prompt]})
     return template.encode(messages, tokenizer), None
 
 

@@ -30,10 +30,13 @@ class EncoderRunner:
         self.block_bytes = 0
         self.swap_bytes_per_second = 0.0
         self._encoder = encoder
+        self._tells_apart = self.spec.encoder is not None and self.spec.encoder.type_rows > 1
         self._pooler = Pooler(encoder.text_head)
         self._second_texts: dict[int, int] = {}  # by row, where in its prompt the second text of a pair begins
+        max_model_len = encoder_max_model_len(config, self.spec.max_position, encoder.task.max_length)
+        encoder.reach(max_model_len)
         self.ready = Ready(
-            max_model_len=encoder_max_model_len(config, self.spec.max_position, encoder.task.max_length),
+            max_model_len=max_model_len,
             vocab_size=self.spec.vocab_size,
             block_size=config.block_size,
             num_blocks=0,
@@ -78,7 +81,7 @@ class EncoderRunner:
         positions = np.arange(ends[-1]) - np.repeat(starts, counts)
         seconds = np.repeat([self._second_texts[item.row] for item in slices], counts)
         # A type that the model has no row for: it does not tell the texts of a pair apart.
-        types = np.minimum(positions >= seconds, self.spec.encoder.type_rows - 1 if self.spec.encoder else 0)
+        types = (positions >= seconds) & self._tells_apart
         tables = np.minimum(starts[:, None] + np.arange(longest), ends[-1] - 1).astype(np.int32)
         token_ids = np.concatenate([item.token_ids for item in slices]).astype(np.int64)
         query_start = np.concatenate(([0], ends)).astype(np.int32)

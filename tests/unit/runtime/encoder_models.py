@@ -10,6 +10,15 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertModel,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    DistilBertModel,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    ElectraModel,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
+    ModernBertModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
@@ -29,6 +38,7 @@ SMALL: dict[str, Any] = {
     "num_hidden_layers": 3,
     "num_attention_heads": 3,
 }
+_MODERN = {**SMALL, "max_position_embeddings": 64, "pad_token_id": 1, "num_hidden_layers": 5}
 ENCODERS: dict[str, tuple[Any, Any, Any]] = {
     "bert": (BertModel, BertForSequenceClassification, BertConfig(**SMALL, max_position_embeddings=64)),
     "bert, relu": (
@@ -45,6 +55,35 @@ ENCODERS: dict[str, tuple[Any, Any, Any]] = {
         XLMRobertaModel,
         XLMRobertaForSequenceClassification,
         XLMRobertaConfig(**SMALL, max_position_embeddings=66, type_vocab_size=1),
+    ),
+    "electra": (
+        ElectraModel,
+        ElectraForSequenceClassification,
+        ElectraConfig(**SMALL, max_position_embeddings=64, embedding_size=48),
+    ),
+    "distilbert": (
+        DistilBertModel,
+        DistilBertForSequenceClassification,
+        DistilBertConfig(vocab_size=300, dim=48, hidden_dim=56, n_layers=3, n_heads=3, max_position_embeddings=64),
+    ),
+    "modernbert": (
+        ModernBertModel,
+        ModernBertForSequenceClassification,
+        ModernBertConfig(**_MODERN, local_attention=11, global_attn_every_n_layers=2),
+    ),
+    "modernbert, biased": (
+        ModernBertModel,
+        ModernBertForSequenceClassification,
+        ModernBertConfig(
+            **_MODERN,
+            local_attention=16,
+            attention_bias=True,
+            mlp_bias=True,
+            norm_bias=True,
+            classifier_bias=True,
+            classifier_pooling="mean",
+            hidden_activation="gelu_pytorch_tanh",
+        ),
     ),
 }
 

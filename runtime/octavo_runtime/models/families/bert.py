@@ -2,12 +2,12 @@
 
 from octavo_runtime.layers.activation import Activation
 from octavo_runtime.models.config_fields import ConfigFields
-from octavo_runtime.models.encoder_spec import ClassifierNames, EncoderSpec
+from octavo_runtime.models.encoder_spec import Classifier, EncoderSpec
 from octavo_runtime.models.family import Family
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.models.tensor_names import TensorNames
 
-_ACTIVATIONS: dict[str, Activation] = {
+ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
@@ -29,17 +29,17 @@ _OTHER_HEADS = ("embeddings.position_ids", "cls.", "lm_head.")
 
 def spec(fields: ConfigFields, _eos_token_ids: tuple[int, ...]) -> ModelSpec:
     """Raises UnsupportedModel, which names field, bound and value."""
-    return encoder(fields, "bert.", 0, ClassifierNames("pooler.dense", "classifier"))
+    return encoder(fields, "bert.", 0, Classifier("pooler.dense", "classifier"))
 
 
-def encoder(fields: ConfigFields, prefix: str, first_position: int, classifier: ClassifierNames) -> ModelSpec:
-    """The encoder of a configuration; see EncoderSpec. classifier: the names of one that scores texts."""
+def encoder(fields: ConfigFields, prefix: str, first_position: int, classifier: Classifier) -> ModelSpec:
+    """The encoder of a configuration; see EncoderSpec. classifier: of one that scores texts."""
     if fields.position_embedding_type not in (None, "absolute"):
         raise UnsupportedModel(f"position_embedding_type must be absolute, got {fields.position_embedding_type}")
     if fields.is_decoder:
         raise UnsupportedModel("is_decoder must be false, got true")
-    if fields.hidden_act not in _ACTIVATIONS:
-        raise UnsupportedModel(f"hidden_act must be one of {', '.join(_ACTIVATIONS)}, got {fields.hidden_act}")
+    if fields.hidden_act not in ACTIVATIONS:
+        raise UnsupportedModel(f"hidden_act must be one of {', '.join(ACTIVATIONS)}, got {fields.hidden_act}")
     if fields.hidden_size % fields.num_attention_heads:
         raise UnsupportedModel(
             f"num_attention_heads must divide hidden_size ({fields.hidden_size}), got {fields.num_attention_heads}"
@@ -67,10 +67,19 @@ def encoder(fields: ConfigFields, prefix: str, first_position: int, classifier: 
         eos_token_ids=(),
         norm="layer",
         norm_bias=True,
-        activation=_ACTIVATIONS[fields.hidden_act],
+        is_post_norm=True,
+        normalises_embedding=True,
+        unrotated_layers=frozenset(range(fields.num_hidden_layers)),
+        activation=ACTIVATIONS[fields.hidden_act],
         is_gated=False,
         tensors=_NAMES,
-        encoder=EncoderSpec(rows, first_position, fields.type_vocab_size, prefix, classifier if scores else None),
+        encoder=EncoderSpec(
+            prefix,
+            position_rows=rows,
+            first_position=first_position,
+            type_rows=fields.type_vocab_size,
+            classifier=classifier if scores else None,
+        ),
         unread=(*_OTHER_HEADS, *(() if scores and classifier.dense.startswith("pooler") else ("pooler.",))),
     )
 

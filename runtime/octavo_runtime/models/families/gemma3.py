@@ -2,40 +2,21 @@
 and a rotary embedding of their own for the layers in a window."""
 
 from dataclasses import replace
-from typing import Any
 
-from octavo_runtime.models.config_fields import ConfigFields, rope, windowed
+from octavo_runtime.models.config_fields import ConfigFields, plain_rope_of_kind, windowed, with_rope_of_kind
 from octavo_runtime.models.families import gemma2
 from octavo_runtime.models.family import Family, GGUFForm
-from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
+from octavo_runtime.models.spec import ModelSpec
 
 _LOCAL_THETA = 10_000.0
 
 
 def spec(fields: ConfigFields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
     """Raises UnsupportedModel, which names field, bound and value."""
-    kinds = fields.rope_parameters or {}
-    local_theta, local_scaling = rope(
-        fields.model_copy(
-            update={
-                "rope_parameters": _of_kind(kinds, "sliding_attention"),
-                "rope_scaling": None,
-                "rope_theta": fields.rope_local_base_freq or _LOCAL_THETA,
-            }
-        )
-    )
-    if local_scaling is not None:
-        raise UnsupportedModel("rope_parameters.sliding_attention must be of rope type default")
-    full = fields.model_copy(update={"rope_parameters": _of_kind(kinds, "full_attention")})
+    local_theta = plain_rope_of_kind(fields, "sliding_attention", fields.rope_local_base_freq or _LOCAL_THETA)
+    full = with_rope_of_kind(fields, "full_attention")
     slides = windowed(fields, lambda layer: (layer + 1) % fields.sliding_window_pattern != 0)
     return replace(gemma2.gemma(full, eos_token_ids, slides), qk_norm=True, windowed_rope_theta=local_theta)
-
-
-def _of_kind(parameters: dict[str, Any], kind: str) -> dict[str, Any] | None:
-    found = parameters.get(kind)
-    if found is not None and not isinstance(found, dict):
-        raise UnsupportedModel(f"rope_parameters.{kind} must be an object, got {found!r:.60}")
-    return found
 
 
 FAMILY = Family(

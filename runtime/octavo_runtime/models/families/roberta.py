@@ -1,7 +1,7 @@
 """RoBERTa: transformers' RobertaConfig. BERT whose positions are counted from behind the padding token's number."""
 
 from octavo_runtime.models.config_fields import ConfigFields
-from octavo_runtime.models.encoder_spec import ClassifierNames
+from octavo_runtime.models.encoder_spec import Classifier
 from octavo_runtime.models.families.bert import BERT_DEFAULTS, encoder
 from octavo_runtime.models.family import Family
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
@@ -12,7 +12,7 @@ def spec(fields: ConfigFields, _eos_token_ids: tuple[int, ...]) -> ModelSpec:
     padding = 1 if fields.pad_token_id is None else fields.pad_token_id
     if padding < 0:
         raise UnsupportedModel(f"pad_token_id must be at least 0, got {padding}")
-    names = ClassifierNames("classifier.dense", "classifier.out_proj")
+    names = Classifier("classifier.dense", "classifier.out_proj")
     return encoder(fields, "roberta.", padding + 1, names)
 
 

@@ -24,6 +24,7 @@ from octavo_runtime.models.loading.selection import TOKENIZER_PATTERNS
 from octavo_runtime.models.loading.sharding import places_of_heads, sharded
 from octavo_runtime.models.loading.stored_tensors import ReadTensor
 from octavo_runtime.models.loading.text_heads import SCORE, read_text_head
+from octavo_runtime.models.loading.text_modules import text_modules
 from octavo_runtime.models.loading.text_task import text_task
 from octavo_runtime.models.loading.weights import EMBEDDING, HEAD, build_decoder, tensor_shapes
 from octavo_runtime.models.served import as_served
@@ -62,6 +63,8 @@ def load_model(
         return build_decoder(share, read, device, dtype, group, link)
 
     packed = GGUFFile(files.gguf) if files.gguf is not None else None
+    if packed is not None and config.reranker != "auto":
+        raise UnsupportedModel(f"reranker: must be auto for a GGUF file, got {config.reranker}")
     spec = packed.spec if packed is not None else spec_from_folder(files.folder)
     if config.tokenizer is not None:
         ends = dict.fromkeys([*spec.eos_token_ids, *_ends_of_tokenizer(config.tokenizer)])
@@ -78,7 +81,8 @@ def load_model(
         packed.check(tensor_shapes(spec))
         decoder = built(spec, packed.read)
         return decoder if cache_type is None else with_scaled_cache(decoder, None, cache_type)
-    task = text_task(files.folder, spec)
+    modules = text_modules(config, files.folder, spec)
+    task = text_task(files.folder, spec, modules)
     checkpoint = SafetensorsFolder(files.folder, spec.unread, spec.tensors.beginnings, stored)
     spec = replace(spec, tie_embeddings=checkpoint.ties(spec.tie_embeddings))
     spec = in_stored_form(spec, checkpoint.has)
@@ -86,7 +90,7 @@ def load_model(
     scales = None if cache_type is None else stored_scales(spec, checkpoint.has, checkpoint.tensor)
     checkpoint.check(tensor_shapes(spec) | own)
     words = EMBEDDING if spec.tie_embeddings else HEAD
-    text_head = read_text_head(files.folder, spec, checkpoint.read, words, device)
+    text_head = read_text_head(modules, spec, checkpoint.read, words, device)
     decoder = replace(built(spec, checkpoint.read), text_head=text_head, task=task)
     if cache_type is None:
         return decoder
@@ -101,12 +105,13 @@ def load_encoder(config: EngineConfig, files: ModelFiles, device: torch.device, 
     """The same of a folder whose model is an encoder."""
     spec = spec_from_folder(files.folder)
     assert spec.encoder is not None
-    task = text_task(files.folder, spec)
+    modules = text_modules(config, files.folder, spec)
+    task = text_task(files.folder, spec, modules)
     if config.load_format == "dummy":
         return build_encoder(spec, dummy_reader(spec, device, dtype, config.seed or 0), TextHead(), task, device, dtype)
     checkpoint = SafetensorsFolder(files.folder, spec.unread, ((spec.encoder.prefix, ""),))
     checkpoint.check(encoder_shapes(spec))
-    text_head = read_text_head(files.folder, spec, checkpoint.read, HEAD, device)
+    text_head = read_text_head(modules, spec, checkpoint.read, HEAD, device)
     return build_encoder(spec, checkpoint.read, text_head, task, device, dtype)
 
 

@@ -1,18 +1,34 @@
 """From named tensors to an encoder: queries, keys and values are stored fused."""
 
+from typing import NamedTuple
+
 import torch
 
 from octavo_runtime.layers.linear import Linear, build_linear
 from octavo_runtime.layers.mlp import MLP
-from octavo_runtime.layers.norm import LayerNorm
-from octavo_runtime.models.encoder import Encoder, EncoderEmbedding, EncoderLayer
+from octavo_runtime.layers.norm import LayerNorm, Norm, Unnormed
+from octavo_runtime.layers.rotary import RotaryEmbedding
+from octavo_runtime.models.encoder import Encoder, EncoderAttention, EncoderEmbedding, EncoderLayer
+from octavo_runtime.models.encoder_spec import Classifier, EncoderSpec
 from octavo_runtime.models.loading.stored_tensors import ReadTensor, dense, fuse_rows
-from octavo_runtime.models.spec import ModelSpec, Transfer
-from octavo_runtime.models.text_head import TextHead, TextLayer
+from octavo_runtime.models.spec import ModelSpec
+from octavo_runtime.models.text_head import TextHead, TextLayer, TextNorm
 from octavo_runtime.protocol.text_task import TextTask
 
-_WORDS, _POSITIONS, _TYPES = (f"embeddings.{name}_embeddings.weight" for name in ("word", "position", "token_type"))
-_NORM = "embeddings.LayerNorm"
+_POSITIONS, _TYPES = (f"embeddings.{name}_embeddings.weight" for name in ("position", "token_type"))
+
+
+class _Projection(NamedTuple):
+    """What runs as one: the rows of each of the tensors that store it, by name."""
+
+    rows: dict[str, int]
+    columns: int
+    has_bias: bool
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        weights: dict[str, tuple[int, ...]] = {f"{name}.weight": (n, self.columns) for name, n in self.rows.items()}
+        return weights | {f"{name}.bias": (n,) for name, n in self.rows.items() if self.has_bias}
 
 
 def build_encoder(
@@ -20,68 +36,110 @@ def build_encoder(
 ) -> Encoder:
     """Reads every tensor by its Hugging Face name, fuses and places it. behind: what the checkpoint has behind the
     encoder apart from it."""
-    shapes = encoder_shapes(spec)
-    form = spec.encoder
-    assert form is not None
+    shapes, form = encoder_shapes(spec), _form(spec)
 
     def place(name: str, as_type: torch.dtype = dtype) -> torch.Tensor:
         return dense(read(name, shapes[name])).to(device=device, dtype=as_type)
 
-    def norm(name: str) -> LayerNorm:
-        return LayerNorm(place(f"{name}.weight"), place(f"{name}.bias"), spec.rms_norm_eps)
+    def placed(name: str, as_type: torch.dtype = dtype) -> torch.Tensor | None:
+        return place(name, as_type) if name in shapes else None
 
-    def project(at: str, names: tuple[str, ...]) -> Linear:
-        weights = [read(f"{at}{name}.weight", shapes[f"{at}{name}.weight"]) for name in names]
-        biases = [place(f"{at}{name}.bias") for name in names]
-        return build_linear(fuse_rows(weights, device, dtype), torch.cat(biases), device, dtype)
+    def norm(name: str, *, becomes_stream: bool = False) -> LayerNorm:
+        return LayerNorm(place(f"{name}.weight"), placed(f"{name}.bias"), spec.rms_norm_eps, becomes_stream)
 
-    def layer(at: str) -> EncoderLayer:
-        names = spec.tensors
-        assert names.attention_norm is not None
-        assert names.mlp_norm is not None
-        return EncoderLayer(
-            project(at, names.qkv),
-            project(at, (names.output,)),
-            norm(at + names.attention_norm),
-            MLP(project(at, names.gate_up), project(at, (names.down,)), spec.activation, is_gated=False),
-            norm(at + names.mlp_norm),
-            spec.num_heads,
-            spec.head_dim,
+    def stream_norm(name: str | None) -> Norm:
+        return Unnormed(dtype) if name is None else norm(name, becomes_stream=spec.is_post_norm)
+
+    def project(part: _Projection) -> Linear:
+        weights = [read(f"{name}.weight", (rows, part.columns)) for name, rows in part.rows.items()]
+        biases = [place(f"{name}.bias") for name in part.rows] if part.has_bias else None
+        return build_linear(
+            fuse_rows(weights, device, dtype), None if biases is None else torch.cat(biases), device, dtype
         )
 
-    def scores(name: str, transfer: Transfer) -> TextLayer:
-        weight, bias = (place(f"{name}.{kind}", torch.float32) for kind in ("weight", "bias"))
-        return TextLayer(weight, bias, transfer)
+    def scores(classifier: Classifier) -> TextHead:
+        wide, norm = torch.float32, None
+        if classifier.norm is not None:
+            weight, bias = place(f"{classifier.norm}.weight", wide), placed(f"{classifier.norm}.bias", wide)
+            norm = TextNorm(weight, bias, spec.rms_norm_eps)
+        first, last = (
+            (place(f"{name}.weight", wide), placed(f"{name}.bias", wide))
+            for name in (classifier.dense, classifier.output)
+        )
+        return TextHead([TextLayer(*first, classifier.transfer, norm), TextLayer(*last)])
 
-    words, positions, types = map(place, (_WORDS, _POSITIONS, _TYPES))
-    embedded = EncoderEmbedding(words, positions, types, norm(_NORM), form.first_position)
-    layers = [layer(_prefix(index)) for index in range(spec.num_layers)]
-    if form.classifier is not None:
-        behind = TextHead([scores(form.classifier.dense, "tanh"), scores(form.classifier.output, "identity")])
-    return Encoder(spec, embedded, layers, behind, task)
+    rotary = RotaryEmbedding(spec.rotated, spec.rope_theta, spec.rope_scaling, device)
+    windowed_rotary = RotaryEmbedding(spec.rotated, spec.windowed_rope_theta or spec.rope_theta, None, device)
+
+    def rotary_of(index: int) -> RotaryEmbedding | None:
+        if index in spec.unrotated_layers:
+            return None
+        return windowed_rotary if index in spec.windowed_layers else rotary
+
+    norms = [stream_norm(name) for name in _stream_norms(spec)]
+
+    def layer(index: int) -> EncoderLayer:
+        qkv, output, gate_up, down = map(project, _projections(spec, index))
+        window = spec.window_of(index)
+        attention = EncoderAttention(qkv, output, rotary_of(index), spec.num_heads, spec.head_dim, window)
+        mlp = MLP(gate_up, down, spec.activation, spec.is_gated)
+        return EncoderLayer(norms[2 * index], attention, norms[2 * index + 1], mlp)
+
+    embedded = EncoderEmbedding(
+        place(f"{form.words}.weight"),
+        placed(_POSITIONS),
+        placed(_TYPES),
+        norm(form.embedding_norm),
+        form.first_position,
+    )
+    head = behind if form.classifier is None else scores(form.classifier)
+    return Encoder(spec, embedded, [layer(index) for index in range(spec.num_layers)], norms[-1], head, task)
 
 
 def encoder_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all tensors that build_encoder reads."""
-    hidden, inner, names, form = spec.hidden_size, spec.intermediate_size, spec.tensors, spec.encoder
-    assert form is not None
-    shapes: dict[str, tuple[int, ...]] = {
-        _WORDS: (spec.vocab_size, hidden),
-        _POSITIONS: (form.position_rows, hidden),
-        _TYPES: (form.type_rows, hidden),
-    }
-    norms = [_NORM]
-    projections: dict[str, tuple[int, int]] = {}
-    for at in map(_prefix, range(spec.num_layers)):
-        norms += [at + name for name in names.stream_norms]
-        projections |= {at + name: (hidden, hidden) for name in (*names.qkv, names.output)}
-        projections |= {at + names.gate_up[0]: (inner, hidden), at + names.down: (hidden, inner)}
+    hidden, form = spec.hidden_size, _form(spec)
+    shapes: dict[str, tuple[int, ...]] = {f"{form.words}.weight": (spec.vocab_size, hidden)}
+    for name, rows in ((_POSITIONS, form.position_rows), (_TYPES, form.type_rows)):
+        shapes |= {name: (rows, hidden)} if rows else {}
+    norms = [form.embedding_norm, *filter(None, _stream_norms(spec))]
+    projections = [part for index in range(spec.num_layers) for part in _projections(spec, index)]
     if form.classifier is not None:
-        projections |= {form.classifier.dense: (hidden, hidden), form.classifier.output: (spec.labels, hidden)}
-    for name, (out, columns) in projections.items():
-        shapes |= {f"{name}.weight": (out, columns), f"{name}.bias": (out,)}
-    return shapes | {f"{name}.{kind}": (hidden,) for name in norms for kind in ("weight", "bias")}
+        dense, output = form.classifier.dense, form.classifier.output
+        projections.append(_Projection({dense: hidden}, hidden, form.classifier.dense_bias))
+        projections.append(_Projection({output: spec.labels}, hidden, has_bias=True))
+        norms += [form.classifier.norm] if form.classifier.norm is not None else []
+    for part in projections:
+        shapes |= part.shapes
+    kinds = ("weight", "bias") if spec.norm_bias else ("weight",)
+    return shapes | {f"{name}.{kind}": (hidden,) for name in norms for kind in kinds}
 
 
-def _prefix(index: int) -> str:
-    return f"encoder.layer.{index}."
+def _projections(spec: ModelSpec, index: int) -> list[_Projection]:
+    """A layer's, in the order in which they compute."""
+    at, names, hidden = f"{_form(spec).layers}{index}.", spec.tensors, spec.hidden_size
+
+    def part(parts: tuple[str, ...], rows: int, columns: int, has_bias: bool) -> _Projection:
+        return _Projection({at + name: rows // len(parts) for name in parts}, columns, has_bias)
+
+    return [
+        part(names.qkv, spec.qkv_size, hidden, spec.qkv_bias),
+        part((names.output,), hidden, hidden, spec.output_bias),
+        part(names.gate_up, spec.gate_up_size, hidden, spec.mlp_bias),
+        part((names.down,), hidden, spec.intermediate_size, spec.mlp_bias),
+    ]
+
+
+def _stream_norms(spec: ModelSpec) -> list[str | None]:
+    """The norms that the residual stream is read through: in front of each layer's halves, and behind the last. Where
+    they stand behind the halves, each is in front of the next one."""
+    form = _form(spec)
+    own = [f"{form.layers}{index}.{name}" for index in range(spec.num_layers) for name in spec.tensors.stream_norms]
+    if spec.is_post_norm:
+        return [None, *own]
+    return [own[0] if form.first_is_normed else None, *own[1:], form.final_norm]
+
+
+def _form(spec: ModelSpec) -> EncoderSpec:
+    assert spec.encoder is not None
+    return spec.encoder

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from octavo_runtime.layers.activation import Transfer
 from octavo_runtime.models.config_fields import shown
 from octavo_runtime.models.loading.json_file import read_object, read_objects
-from octavo_runtime.models.spec import Transfer, UnsupportedModel
+from octavo_runtime.models.spec import UnsupportedModel
 from octavo_runtime.protocol.pooling_params import Pooling
 
 _POOLINGS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "max": "max", "lasttoken": "last"}

@@ -1,12 +1,10 @@
 """The head that a checkpoint has for texts: sentence-transformers' projections behind the pooling, or a decoder's
 scores of a text."""
 
-from pathlib import Path
-
 import torch
 
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
-from octavo_runtime.models.loading.sentence_modules import DenseModule, read_modules
+from octavo_runtime.models.loading.sentence_modules import DenseModule, SentenceModules
 from octavo_runtime.models.loading.stored_tensors import ReadTensor, dense
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.models.text_head import TextHead, TextLayer
@@ -14,10 +12,11 @@ from octavo_runtime.models.text_head import TextHead, TextLayer
 SCORE = "score.weight"  # of a decoder, [labels, hidden]
 
 
-def read_text_head(folder: Path, spec: ModelSpec, read: ReadTensor, head: str, device: torch.device) -> TextHead:
-    """read: the checkpoint's tensors; head: the name of the one that scores words. An encoder's classifier is its own.
-    Raises UnsupportedModel."""
-    modules = read_modules(folder)
+def read_text_head(
+    modules: SentenceModules | None, spec: ModelSpec, read: ReadTensor, head: str, device: torch.device
+) -> TextHead:
+    """modules: what stands behind the model; read: the checkpoint's tensors; head: the name of the one that scores
+    words. An encoder's classifier is its own. Raises UnsupportedModel."""
     if spec.labels and spec.encoder is None:
         weight = dense(read(SCORE, (spec.labels, spec.word_size)))
         return TextHead([TextLayer(weight.to(device, torch.float32), None)])

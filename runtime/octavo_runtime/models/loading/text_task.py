@@ -8,23 +8,27 @@ from typing import Any
 from octavo_runtime.models.config_fields import shown
 from octavo_runtime.models.loading.config_json import label_names
 from octavo_runtime.models.loading.json_file import read_object
-from octavo_runtime.models.loading.sentence_modules import SentenceModules, read_max_length, read_modules, read_prompts
+from octavo_runtime.models.loading.sentence_modules import SentenceModules, read_max_length, read_prompts
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
+from octavo_runtime.protocol.pooling_params import Pooling
 from octavo_runtime.protocol.text_task import ScoreActivation, TextTask
 
 _ACTIVATIONS: dict[str, ScoreActivation] = {"Sigmoid": "sigmoid", "Identity": "identity", "Softmax": "softmax"}
 
 
-def text_task(folder: Path, spec: ModelSpec) -> TextTask:
-    """The task of a model in a folder of Hugging Face's. Raises UnsupportedModel."""
-    config, modules = read_object(folder / "config.json"), read_modules(folder)
+def text_task(folder: Path, spec: ModelSpec, modules: SentenceModules | None) -> TextTask:
+    """The task of a model in a folder of Hugging Face's, with `modules` behind it. Raises UnsupportedModel."""
+    config = read_object(folder / "config.json")
     longest = read_max_length(folder)
     if spec.labels or (modules is not None and modules.true_token is not None):
         labels = label_names(config) if spec.labels else ("LABEL_0",)
+        prompts, default = ({}, None) if spec.labels else read_prompts(folder)
         return TextTask(
             task="score",
-            pooling="cls" if spec.encoder is not None else "last",
+            pooling=_pooling(spec),
             normalize=False,
+            prompts=prompts,
+            default_prompt=default,
             max_length=longest,
             labels=labels,
             activation=_activation(folder, config, len(labels)),
@@ -33,6 +37,13 @@ def text_task(folder: Path, spec: ModelSpec) -> TextTask:
     if modules is None and spec.encoder is None:
         return TextTask()
     return _embedder(folder, config, modules or SentenceModules("mean", normalize=True), longest)
+
+
+def _pooling(spec: ModelSpec) -> Pooling:
+    """Of a model that scores texts."""
+    if spec.encoder is None or spec.encoder.classifier is None:
+        return "last"
+    return spec.encoder.classifier.pooling
 
 
 def _embedder(folder: Path, config: Mapping[str, Any], modules: SentenceModules, longest: int | None) -> TextTask:

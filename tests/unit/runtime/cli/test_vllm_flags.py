@@ -17,6 +17,10 @@ from octavo_runtime.config.server import ServerConfig
 PAGE = Path(__file__).parents[4] / "docs" / "vllm-flags.md"
 OWN = {flag(name) for name in EngineConfig.model_fields | ServerConfig.model_fields}
 WORDS = {"same": "the same", "renamed": "becomes", "needless": "needs nothing", "refused": "refused"}
+OVERRIDES = (
+    '{"architectures":["Qwen3ForSequenceClassification"],"classifier_from_token":["no","yes"],'
+    '"is_original_qwen3_reranker":true}'
+)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +44,7 @@ WORDS = {"same": "the same", "renamed": "becomes", "needless": "needs nothing", 
             "m --tool-call-parser llama3_json --reasoning-parser qwen3",
             "m --tool-call-parser llama3 --reasoning-parser think",
         ),
-        ("m -tp 2", "m --tensor-parallel-size 2"),
+        ("m -tp 2 -pp 2", "m --tensor-parallel-size 2 --pipeline-parallel-size 2"),
         ("m --load-format safetensors", "m --load-format auto"),
         ("m --disable-log-requests --no-enable-log-requests", "m --no-log-prompts --no-log-prompts"),
         ("m --enable-log-requests", "m --log-prompts"),
@@ -57,6 +61,7 @@ WORDS = {"same": "the same", "renamed": "becomes", "needless": "needs nothing", 
         ("m --frobnicate x", "m --frobnicate x"),
         ("m -q awq_marlin --kv-cache-dtype fp8_e4m3", "m --quantization auto --kv-cache-dtype fp8"),
         ("m --served-model-name", "m --served-name"),
+        (f"m --hf-overrides {OVERRIDES}", "m --reranker qwen3"),
     ],
 )
 def test_vllms_spelling_becomes_ours(given, made):
@@ -71,7 +76,6 @@ def test_vllms_spelling_becomes_ours(given, made):
         ("--enforce-eager", "--enforce-eager needs nothing here: nothing is compiled"),
         ("--no-enforce-eager", "--no-enforce-eager needs nothing here"),
         ("-O3", "--optimization-level 3 needs nothing here"),
-        ("--pipeline-parallel-size=1", "--pipeline-parallel-size 1 needs nothing here"),
         ("--tokenizer-mode fast", "--tokenizer-mode fast needs nothing here: the tokenizers library reads"),
         ("--calculate-kv-scales", "--calculate-kv-scales needs nothing here: scales that a checkpoint lacks are found"),
         ("--guided-decoding-backend xgrammar", "--guided-decoding-backend xgrammar needs nothing here: llguidance"),
@@ -88,7 +92,6 @@ def test_what_needs_nothing_is_said(given, note):
     [
         ("--enable-lora", "--enable-lora: is not taken here; adapters are not supported"),
         ("--revision main", "--revision: is not taken here; write it into the model"),
-        ("-pp 2", "--pipeline-parallel-size: must be 1, got '2'; all GPUs of an engine serve one copy"),
         ("--tokenizer-mode slow", "--tokenizer-mode: must be one of auto, hf, fast, got 'slow'"),
         (
             "--data-parallel-size 2",
@@ -98,6 +101,7 @@ def test_what_needs_nothing_is_said(given, note):
         ("--no-enable-chunked-prefill", "--enable-chunked-prefill: cannot be turned off here; long prompts"),
         ("--enable-chunked-prefill False", "--enable-chunked-prefill: cannot be turned off here; long prompts"),
         ("--task", "--task: needs a value"),
+        ('--hf-overrides {"rope_theta":1}', '--hf-overrides: must be {"architectures": ["Qwen3ForSequenceClas'),
     ],
 )
 def test_what_has_no_counterpart_is_refused_with_what_to_do(given, words):
