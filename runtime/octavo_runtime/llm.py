@@ -96,18 +96,30 @@ class LLM:
         return flat.reshape(len(ids), self._engine.ready.hidden_size)
 
     def score(
-        self, first: str, second: str | Sequence[str], *, activate: bool = True, progress: bool = True
+        self,
+        first: str,
+        second: str | Sequence[str],
+        *,
+        activate: bool = True,
+        instruction: str | None = None,
+        progress: bool = True,
     ) -> npt.NDArray[np.float64]:
         """How well each of the second texts answers the first, or how like it it is: by a model that scores pairs, else
-        by the angle between vectors. activate: whether the model's activation makes the scores. InvalidParameter when a
-        text is too long; ValueError where the model has several labels."""
+        by the angle between vectors. activate: whether the model's activation makes the scores. instruction: what a
+        model that reads pairs by a template is to judge by, in the place of its own. InvalidParameter when a text is
+        too long or the model takes no instruction; ValueError where it has several labels."""
         texts, task = [second] if isinstance(second, str) else list(second), self._engine.ready.task
         if task.task != "score":
+            if instruction is not None:
+                raise InvalidParameter("instruction", "must be left out: this model compares vectors of texts")
             vectors = self.embed([first, *texts], normalize=True, progress=progress).astype(np.float64)
             return np.array([cosine(vectors[0], vector) for vector in vectors[1:]])
         if len(task.labels) != 1:
             raise ValueError(f"model: must have a single score, this one has {len(task.labels)} labels")
-        pairs = [pair_tokens(self.tokenizer, self._chat_template, task, first, text, None) for text in texts]
+        pairs = [
+            pair_tokens(self.tokenizer, self._chat_template, task, first, text, instruction=instruction)
+            for text in texts
+        ]
         named = self._named(tokens for tokens, _ in pairs)
         params = [PoolingParams(second_text=begin or None) for _, begin in pairs]
         numbers = embed_all(self._engine, named, params, show=progress and len(named) > 1)

@@ -72,6 +72,12 @@ def test_scores_of_pairs_in_vllms_shape(reranker):
     assert torch.tensor([one["score"] for one in bare["data"]]).sigmoid().tolist() == pytest.approx(scores, abs=1e-5)
 
 
+def test_an_instruction_is_refused_where_no_template_takes_it(reranker):
+    said = "instruction: must be left out: this model reads pairs without a template"
+    body = {"model": "ranker", "query": QUERY, "documents": DOCUMENTS, "instruction": "find me rain"}
+    assert refused(post(reranker[0], "/v1/rerank", **body)) == said
+
+
 def test_what_is_too_long_is_refused_or_cut_as_transformers_cuts_it(reranker):
     server, model, tokenizer = reranker
     long = "water " * 200
@@ -124,6 +130,7 @@ def test_a_model_without_scores_compares_vectors(scripted):
             "text_1: must be one text or as many as text_2",
         ),
         ("/v1/rerank", {"query": "a", "documents": []}, "documents: "),
+        ("/v1/rerank", {"query": "a", "documents": ["b"], "instruction": "c"}, "instruction: must be left out: "),
         ("/v1/rerank", {"query": "a", "documents": ["b"], "top_n": -1}, "top_n: "),
         ("/v1/score", {"text_1": "a", "text_2": "b", "truncate_prompt_tokens": 0}, "truncate_prompt_tokens: "),
     ],

@@ -48,7 +48,9 @@ _SECTIONS: dict[Kind, tuple[str, str, str]] = {
     "encoder": (
         "Encoders",
         "beside BERT",
-        "From safetensors, for [vectors and scores](embeddings.md); as `...Model` and `...ForSequenceClassification`.",
+        "From safetensors, for [vectors and scores](embeddings.md); as `...Model`, `...ForMaskedLM` (its head is left "
+        "unread) and `...ForSequenceClassification`. Refused by name, like all else: MPNet, DeBERTa, NomicBert and "
+        "gte's `NewModel`.",
     ),
 }
 

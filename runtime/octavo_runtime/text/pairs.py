@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from octavo_runtime.protocol.sampling_params import InvalidParameter
 from octavo_runtime.protocol.text_task import ScoreActivation, TextTask
 from octavo_runtime.text.chat_template import ChatTemplate
 from octavo_runtime.text.tokenizer import Tokenizer
@@ -14,15 +15,27 @@ Numbers = npt.NDArray[np.float64]
 
 
 def pair_tokens(
-    tokenizer: Tokenizer, template: ChatTemplate, task: TextTask, query: str, document: str, most: int | None
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    task: TextTask,
+    query: str,
+    document: str,
+    *,
+    most: int | None = None,
+    instruction: str | None = None,
 ) -> tuple[list[int], int | None]:
     """Token ids, and where the second text begins; see Tokenizer.encode_pair. What a template writes is never cut: its
-    end asks the question. Raises InvalidParameter where the template refuses."""
+    end asks the question. instruction: what it asks by; None: as the model's files say. Raises InvalidParameter where
+    the template refuses, or where there is none and an instruction."""
     if not task.templated:
+        if instruction is not None:
+            raise InvalidParameter("instruction", "must be left out: this model reads pairs without a template")
         return tokenizer.encode_pair(query, document, most=most)
     messages = [{"role": "query", "content": query}, {"role": "document", "content": document}]
-    if task.default_prompt is not None:  # as sentence-transformers hands it to a template
-        messages.insert(0, {"role": "system", "content": task.prompts[task.default_prompt]})
+    if instruction is None and task.default_prompt is not None:
+        instruction = task.prompts[task.default_prompt]
+    if instruction is not None:  # as sentence-transformers hands it to a template
+        messages.insert(0, {"role": "system", "content": instruction})
     return template.encode(messages, tokenizer), None
 
 

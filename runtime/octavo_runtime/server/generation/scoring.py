@@ -35,13 +35,18 @@ class Scores(NamedTuple):
     tokens: int
 
 
+INSTRUCTION = "What a model that reads pairs by a template is to judge by. Default: the model's own instruction."
+
+
 class Wish(NamedTuple):
     """What a request says of all its pairs. truncate: see TruncateTo. activate: whether the model's activation makes
-    the scores, rather than that the bare numbers are wanted."""
+    the scores, rather than that the bare numbers are wanted. instruction: what a template asks by; None: the model's
+    own."""
 
     truncate: int | None
     activate: bool
     priority: int
+    instruction: str | None
 
 
 async def score_pairs(state: ServerState, model: ServedModel, first: Texts, second: Texts, wish: Wish) -> Scores:
@@ -68,10 +73,19 @@ def _pairs(model: ServedModel, first: Texts, second: Texts, wish: Wish) -> list[
     most, readings = cut_to(model, wish.truncate), []
     _check_texts(model, first, most)
     _check_texts(model, second, most)
+    check_text(model, len(wish.instruction or ""), "instruction", most)
     for index, document in enumerate(second.texts):
         query = first.texts[0] if len(first.texts) == 1 else first.texts[index]
         try:
-            tokens, begin = pair_tokens(model.tokenizer, model.template, model.task, query, document, most)
+            tokens, begin = pair_tokens(
+                model.tokenizer,
+                model.template,
+                model.task,
+                query,
+                document,
+                most=most,
+                instruction=wish.instruction,
+            )
         except InvalidParameter as error:
             raise invalid_parameter(error.field, error.reason) from None
         check_prompt(model, tokens, second.name(index), answered=False)
@@ -80,6 +94,8 @@ def _pairs(model: ServedModel, first: Texts, second: Texts, wish: Wish) -> list[
 
 
 async def _compared(state: ServerState, model: ServedModel, first: Texts, second: Texts, wish: Wish) -> Scores:
+    if wish.instruction is not None:
+        raise invalid("instruction", "must be left out: this model compares vectors of texts")
     readings = await in_thread(lambda: [*_alone(model, first, wish), *_alone(model, second, wish)])
     vectors = await read_all(state, model, readings, Place(wish.priority, "", second.field), _numbers)
     queries, documents = vectors[: len(first.texts)], vectors[len(first.texts) :]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from octavo_runtime.server.fields.nulls import is_null, null_is_absent
 from octavo_runtime.server.fields.text import Text
 from octavo_runtime.server.generation.bounds import MOST_INPUTS, TRUNCATES, Priority, TruncateTo
-from octavo_runtime.server.generation.scoring import Texts, Wish, score_pairs
+from octavo_runtime.server.generation.scoring import INSTRUCTION, Texts, Wish, score_pairs
 from octavo_runtime.server.http.streaming import whole_answer
 from octavo_runtime.server.state import ServedModel, ServerState
 
@@ -34,6 +34,7 @@ class RerankRequest(BaseModel):
     top_n: Annotated[int, Field(ge=0)] | None = Field(None, description="Only so many of the best. Default: all.")
     return_documents: bool = Field(True, description="Whether the results hold the documents' texts.")
     truncate_prompt_tokens: TruncateTo | None = Field(None, description=TRUNCATES)
+    instruction: Text | None = Field(None, description=INSTRUCTION)
     priority: Priority = Field(0, description="Lower goes first, where the engine's scheduling policy is priority.")
     _nulls = null_is_absent
 
@@ -82,7 +83,7 @@ async def _reranking(state: ServerState, model: ServedModel, body: RerankRequest
     # The names under which sentence-transformers looks for the prompts of either side.
     query = Texts([body.query], "query", single=True, prompts=("query",))
     documents = Texts(texts, "documents", single=False, prompts=("document", "passage", "corpus"))
-    wish = Wish(body.truncate_prompt_tokens, activate=True, priority=body.priority)
+    wish = Wish(body.truncate_prompt_tokens, activate=True, priority=body.priority, instruction=body.instruction)
     scores = await score_pairs(state, model, query, documents, wish)
     best = sorted(range(len(texts)), key=lambda index: (-scores.values[index], index))
     shown: dict[int, Any] = {one: Document(text=texts[one]) if body.return_documents else None for one in best}

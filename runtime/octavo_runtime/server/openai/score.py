@@ -22,7 +22,7 @@ from octavo_runtime.server.generation.bounds import (
     cut_to,
     read_tokens,
 )
-from octavo_runtime.server.generation.scoring import Texts, Wish, score_pairs
+from octavo_runtime.server.generation.scoring import INSTRUCTION, Texts, Wish, score_pairs
 from octavo_runtime.server.generation.threads import in_thread
 from octavo_runtime.server.generation.vectors import Place, Reading, read_all
 from octavo_runtime.server.http.errors import invalid
@@ -46,6 +46,7 @@ class ScoreRequest(BaseModel):
     )
     truncate_prompt_tokens: TruncateTo | None = Field(None, description=TRUNCATES)
     user: Text | None = Field(None, description="Without effect.")
+    instruction: Text | None = Field(None, description=INSTRUCTION)
     priority: Priority = Field(0, description="Lower goes first, where the engine's scheduling policy is priority.")
     _nulls = null_is_absent
 
@@ -136,7 +137,7 @@ async def _scores(state: ServerState, model: ServedModel, body: ScoreRequest) ->
     if len(first.texts) not in (1, len(second.texts)):
         given = f"must be one text or as many as text_2 ({len(second.texts)}), got {len(first.texts)}"
         raise invalid("text_1", given)
-    wish = Wish(body.truncate_prompt_tokens, body.use_activation, body.priority)
+    wish = Wish(body.truncate_prompt_tokens, body.use_activation, body.priority, body.instruction)
     scores = await score_pairs(state, model, first, second, wish)
     return ScoreList(
         id=f"score-{uuid.uuid4().hex}",

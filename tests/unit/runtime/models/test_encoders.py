@@ -16,7 +16,7 @@ from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.sentence_modules import read_modules
 from octavo_runtime.models.loading.text_task import text_task
 from octavo_runtime.models.spec import UnsupportedModel
-from octavo_runtime.planning.memory import plan_memory, weight_bytes
+from octavo_runtime.planning.memory import parameter_count, plan_memory, weight_bytes
 from octavo_runtime.protocol.pooling_params import PoolingParams
 from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams
 
@@ -126,6 +126,47 @@ def test_the_plan_knows_every_byte(name, labels, tmp_path):
 def test_other_arithmetic_is_refused(changed, said):
     with pytest.raises(UnsupportedModel, match=said):
         spec_from_config({"architectures": ["BertModel"], **changed})
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changed", "said"),
+    [
+        ("ElectraModel", {}, r"embedding_size must be hidden_size \(256\), got 128"),
+        ("ModernBertModel", {"hidden_activation": "relu"}, "a gate's activation must be silu, gelu_tanh or gelu"),
+        ("ModernBertModel", {"hidden_activation": "mish"}, "hidden_activation must be one of gelu, .*, got mish"),
+        ("ModernBertModel", {"num_attention_heads": 7}, r"num_attention_heads must divide hidden_size \(768\), got 7"),
+        ("ModernBertModel", {"rope_scaling": {"rope_type": "yarn"}}, "rope_scaling must be unset, got"),
+        ("ModernBertModel", {"sliding_window": 8}, r"sliding_window must be half of local_attention \(64\), got 8"),
+        ("ModernBertForSequenceClassification", {"classifier_pooling": "max"}, "classifier_pooling must be one of cls"),
+        ("ModernBertForSequenceClassification", {"classifier_activation": "silu"}, "classifier_activation must be one"),
+    ],
+)
+def test_other_forms_of_encoders_are_refused(architecture, changed, said):
+    with pytest.raises(UnsupportedModel, match=said):
+        spec_from_config({"architectures": [architecture], **changed})
+
+
+def test_modernbert_as_on_the_hub():
+    older = {
+        "architectures": ["ModernBertForMaskedLM"],
+        "global_attn_every_n_layers": 3,
+        "global_rope_theta": 160_000.0,
+        "local_rope_theta": 9_000.0,
+        "local_attention": 128,
+        "position_embedding_type": "absolute",
+    }
+    newer = {
+        "architectures": ["ModernBertModel"],
+        "layer_types": ["sliding_attention" if layer % 3 else "full_attention" for layer in range(22)],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 160_000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 9_000.0},
+        },
+    }
+    spec = spec_from_config(older)
+    assert spec == spec_from_config(newer)
+    assert (spec.rope_theta, spec.windowed_rope_theta, spec.window_of(0), spec.window_of(1)) == (160e3, 9e3, None, 65)
+    assert parameter_count(spec) == 149_014_272
 
 
 def modules(folder, *kinds: str) -> None:

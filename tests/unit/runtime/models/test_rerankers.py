@@ -71,6 +71,9 @@ def test_the_original_qwen3_reranker_scores_as_published(folder):
     assert max(expected) - min(expected) > 1e-3
     np.testing.assert_allclose(llm.score(QUERY, SENTENCES, progress=False), expected, rtol=0, atol=1e-5)
     assert llm._engine.ready.task.task == "score"
+    [other] = probabilities(folder, [published(SENTENCES[0], "find me rain")])
+    found = llm.score(QUERY, SENTENCES[0], instruction="find me rain", progress=False)
+    np.testing.assert_allclose(found, [other], rtol=0, atol=1e-5)
 
 
 def test_a_checkpoints_own_files_may_say_it_with_an_instruction(folder, tmp_path):
