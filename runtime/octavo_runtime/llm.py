@@ -109,9 +109,9 @@ class LLM:
         model that reads pairs by a template is to judge by, in the place of its own. InvalidParameter when a text is
         too long or the model takes no instruction; ValueError where it has several labels."""
         texts, task = [second] if isinstance(second, str) else list(second), self._engine.ready.task
+        if instruction is not None and not task.templated:
+            raise InvalidParameter("instruction", "must be left out: this model reads texts without a template")
         if task.task != "score":
-            if instruction is not None:
-                raise InvalidParameter("instruction", "must be left out: this model compares vectors of texts")
             vectors = self.embed([first, *texts], normalize=True, progress=progress).astype(np.float64)
             return np.array([cosine(vectors[0], vector) for vector in vectors[1:]])
         if len(task.labels) != 1:

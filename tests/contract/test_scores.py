@@ -73,7 +73,7 @@ def test_scores_of_pairs_in_vllms_shape(reranker):
 
 
 def test_an_instruction_is_refused_where_no_template_takes_it(reranker):
-    said = "instruction: must be left out: this model reads pairs without a template"
+    said = "instruction: must be left out: this model reads texts without a template"
     body = {"model": "ranker", "query": QUERY, "documents": DOCUMENTS, "instruction": "find me rain"}
     assert refused(post(reranker[0], "/v1/rerank", **body)) == said
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from octavo_runtime.protocol.sampling_params import InvalidParameter
 from octavo_runtime.protocol.text_task import ScoreActivation, TextTask
 from octavo_runtime.text.chat_template import ChatTemplate
 from octavo_runtime.text.tokenizer import Tokenizer
@@ -25,11 +24,9 @@ def pair_tokens(
     instruction: str | None = None,
 ) -> tuple[list[int], int | None]:
     """Token ids, and where the second text begins; see Tokenizer.encode_pair. What a template writes is never cut: its
-    end asks the question. instruction: what it asks by; None: as the model's files say. Raises InvalidParameter where
-    the template refuses, or where there is none and an instruction."""
+    end asks the question. instruction: what a template asks by; None: as the model's files say. Raises InvalidParameter
+    where the template refuses."""
     if not task.templated:
-        if instruction is not None:
-            raise InvalidParameter("instruction", "must be left out: this model reads pairs without a template")
         return tokenizer.encode_pair(query, document, most=most)
     messages = [{"role": "query", "content": query}, {"role": "document", "content": document}]
     if instruction is None and task.default_prompt is not None:

@@ -51,6 +51,8 @@ class Wish(NamedTuple):
 
 async def score_pairs(state: ServerState, model: ServedModel, first: Texts, second: Texts, wish: Wish) -> Scores:
     """A score for each of the second texts beside its first one, or beside the only first one. Raises ApiError."""
+    if wish.instruction is not None and not model.task.templated:
+        raise invalid("instruction", "must be left out: this model reads texts without a template")
     if model.task.task == "score":
         return await _read_together(state, model, first, second, wish)
     return await _compared(state, model, first, second, wish)
@@ -94,8 +96,6 @@ def _pairs(model: ServedModel, first: Texts, second: Texts, wish: Wish) -> list[
 
 
 async def _compared(state: ServerState, model: ServedModel, first: Texts, second: Texts, wish: Wish) -> Scores:
-    if wish.instruction is not None:
-        raise invalid("instruction", "must be left out: this model compares vectors of texts")
     readings = await in_thread(lambda: [*_alone(model, first, wish), *_alone(model, second, wish)])
     vectors = await read_all(state, model, readings, Place(wish.priority, "", second.field), _numbers)
     queries, documents = vectors[: len(first.texts)], vectors[len(first.texts) :]
