@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from octavo_kernels.grouped_linear import GroupedWeights
 from octavo_kernels.quantized_linear import PackedGroups
 
 
@@ -23,6 +24,24 @@ class PackedWeights:
     @property
     def nbytes(self) -> int:
         return self.blocks.nbytes + self.scales.nbytes
+
+
+@dataclass(frozen=True)
+class StackedGroups:
+    """The projections of all experts in groups that share a scale, which GPUs compute with: one weight [experts * out,
+    in], an expert's rows under those of the one before. No group is of several experts."""
+
+    weight: GroupedWeights
+    num_experts: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.weight.nbytes
+
+    def __getitem__(self, expert: int) -> GroupedWeights:
+        """The weight of one expert, [out, in]."""
+        rows = self.weight.shape[0] // self.num_experts
+        return self.weight.rows(expert * rows, rows)
 
 
 @dataclass(frozen=True)
@@ -45,7 +64,7 @@ class Biases:
     down: Tensor
 
 
-Weights = Tensor | PackedWeights | GroupedExperts
+Weights = Tensor | PackedWeights | StackedGroups | GroupedExperts
 
 
 def experts(

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from octavo_kernels.comparison import largest_error
-from octavo_kernels.experts import Biases, GroupedExperts, PackedWeights, Weights, reference
+from octavo_kernels.experts import Biases, GroupedExperts, PackedWeights, StackedGroups, Weights, reference
+from octavo_kernels.grouped_linear.cases import Case as GroupedCase
+from octavo_kernels.grouped_linear.cases import Kind, on_device, random_weights
 from octavo_kernels.quantized_linear import GROUP, PackedGroups, pack
 from octavo_kernels.quantized_linear.formats import EIGHT_BITS, Format
 
@@ -30,7 +32,8 @@ class Case:
     top_k: int
     choice: Literal["balanced", "same", "random"] = "random"
     limit: float | None = None  # with biases
-    kept: Literal["plain", "mxfp4", "groups"] = "plain"
+    kept: Literal["plain", "mxfp4", "groups"] | Kind = "plain"
+    group: tuple[int, int] = (1, 32)  # rows and columns that share a scale, of grouped_linear's kinds; 0: all columns
     elsewhere: int = 0  # experts of those, from which a token chooses, that are not here: half of them come first
 
 
@@ -42,6 +45,14 @@ TINY_CASES = (
     Case("packed", 20, 96, 64, 5, 2, kept="mxfp4"),
     Case("most experts elsewhere", 12, 48, 40, 3, 3, elsewhere=6),
     Case("packed, clamped, with biases", 3, 160, 32, 5, 3, limit=1.5, kept="mxfp4"),
+    Case("int4", 7, 128, 64, 5, 2, kept="int4", group=(1, 64)),
+    Case("int4, clamped, with biases, most elsewhere", 9, 64, 96, 3, 3, limit=1.5, kept="int4", elsewhere=6),
+    Case("codes of rows, many rows", 40, 80, 48, 3, 2, "same", kept="codes of rows", group=(1, 0)),
+    Case("int8", 8, 64, 32, 4, 2, "balanced", kept="int8", group=(1, 0)),
+    Case("int8 with zeros", 5, 96, 64, 5, 2, kept="int8 with zeros"),
+    Case("fp8 blocks", 12, 96, 64, 4, 2, kept="fp8", group=(32, 64)),
+    Case("fp8 of rows", 3, 48, 40, 4, 2, kept="fp8", group=(1, 0)),
+    Case("codes", 6, 64, 48, 5, 2, kept="codes", group=(1, 16)),
 )
 CASES = (
     *TINY_CASES,
@@ -52,7 +63,16 @@ CASES = (
     Case("8B shape", 256, 2048, 768, 8, 4),
     Case("8B shape, one token", 1, 2048, 768, 16, 8),
     Case("8B shape, packed", 40, 768, 768, 8, 4, limit=7.0, kept="mxfp4"),
+    Case("8B shape, int4", 40, 768, 768, 8, 4, kept="int4", group=(1, 128)),
+    Case("8B shape, int4, one token", 1, 768, 768, 8, 4, kept="int4", group=(1, 128)),
+    Case("8B shape, int8", 256, 768, 768, 8, 4, kept="int8", group=(1, 0)),
+    Case("8B shape, fp8 blocks", 256, 768, 768, 8, 4, kept="fp8", group=(128, 128)),
+    Case("8B shape, fp8 blocks, one token", 1, 768, 768, 8, 4, kept="fp8", group=(128, 128)),
+    Case("8B shape, codes", 40, 768, 768, 8, 4, kept="codes", group=(1, 16)),
+    Case("fp8 blocks, many rows", 600, 256, 128, 4, 2, kept="fp8", group=(128, 128)),
+    Case("int4, many rows", 600, 256, 128, 4, 2, kept="int4", group=(1, 64)),
     Case("no token", 0, 64, 32, 4, 2),
+    Case("int4, no token", 0, 64, 32, 4, 2, kept="int4"),
 )
 # Of what CPUs alone compute with, where states are of 16 bits.
 GROUPED_CASES = (
@@ -89,6 +109,12 @@ def _kept(weight: Tensor, case: Case, generator: torch.Generator) -> Weights:
         return _packed(weight, generator)
     if case.kept == "plain":
         return weight
+    if case.kept != "groups":
+        count, rows, width = weight.shape
+        drawn = random_weights(GroupedCase(case.name, case.kept, 0, width, count * rows, case.group), generator)
+        if drawn.zeros is not None:  # they spread what stands for numbers of about width ** -0.5 without them
+            drawn = replace(drawn, scales=drawn.scales * 0.7)
+        return StackedGroups(on_device(drawn, weight.device), count)
     # The halves of an expert are of several formats.
     halves = (expert.chunk(2) for expert in weight)
     return GroupedExperts(tuple((_in_groups(first, 4), _in_groups(last, 8)) for first, last in halves))

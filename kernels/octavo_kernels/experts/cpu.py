@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from octavo_kernels.experts import Biases, GroupedExperts, PackedWeights, Weights
+from octavo_kernels.experts import Biases, GroupedExperts, PackedWeights, StackedGroups, Weights
 from octavo_kernels.experts.reference import activate, dequantize
 from octavo_kernels.gate_mul.cpu import gate_mul
+from octavo_kernels.grouped_linear.cpu import grouped_linear
 from octavo_kernels.quantized_linear import side_by_side
 from octavo_kernels.wide_linear.cpu import wide_linear
 
@@ -45,6 +46,8 @@ def experts(
 def _count(weights: Weights) -> int:
     if isinstance(weights, GroupedExperts):
         return len(weights.parts)
+    if isinstance(weights, StackedGroups):
+        return weights.num_experts
     return len(weights if isinstance(weights, Tensor) else weights.blocks)
 
 
@@ -52,6 +55,8 @@ def _product(x: Tensor, weights: Weights, expert: int, biases: Tensor | None) ->
     """x @ weight.T and the bias of one expert, in float32."""
     if isinstance(weights, GroupedExperts):
         product = side_by_side(x, weights.parts[expert])
+    elif isinstance(weights, StackedGroups):
+        product = grouped_linear(x, weights[expert])
     elif isinstance(weights, PackedWeights):
         parts = zip(
             weights.blocks[expert].split(UNPACKED_ROWS), weights.scales[expert].split(UNPACKED_ROWS), strict=True

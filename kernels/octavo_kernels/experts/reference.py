@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from octavo_kernels.experts import Biases, GroupedExperts, Weights
+from octavo_kernels.experts import Biases, GroupedExperts, StackedGroups, Weights
+from octavo_kernels.grouped_linear import reference as grouped_linear
 from octavo_kernels.quantized_linear.reference import unpack
 
 # Of each half of a byte.
@@ -48,6 +49,9 @@ def dequantize(weight: Weights) -> Tensor:
     """[..., out, in] float32."""
     if isinstance(weight, Tensor):
         return weight.float()
+    if isinstance(weight, StackedGroups):
+        rows: Tensor = grouped_linear.dequantize(weight.weight)
+        return rows.view(weight.num_experts, -1, rows.shape[1])
     if isinstance(weight, GroupedExperts):
         return torch.stack([torch.cat([unpack(part) for part in parts]) for parts in weight.parts])
     numbers = torch.tensor(NUMBERS, device=weight.blocks.device)

@@ -14,7 +14,9 @@ import triton.language as tl
 from torch import Tensor
 
 from octavo_kernels.dependent_launch import launch_options, wait_for_last
-from octavo_kernels.experts import Biases, PackedWeights, Weights
+from octavo_kernels.experts import Biases, PackedWeights, StackedGroups, Weights
+from octavo_kernels.grouped_linear.triton import Form, Stored, form, stored
+from octavo_kernels.grouped_linear.triton import product as grouped_product
 
 CHUNK = 1024  # pairs that are looked at together
 PIECE = 1024  # elements of a row that one program sums
@@ -98,10 +100,11 @@ def place_kernel(
 
 
 class Stacked(NamedTuple):
-    """A projection of all experts as the kernels get it: [experts, out, in] in the states' type, or `PackedWeights`."""
+    """A projection of all experts as the kernels get it: [experts, out, in] in the states' type, `PackedWeights`, or
+    `StackedGroups`."""
 
-    weight: Tensor
-    scales: Tensor | None  # None: not packed
+    weight: Tensor | Stored
+    scales: Tensor | None  # of PackedWeights
     biases: Tensor | None  # [experts, out]
 
 
@@ -116,9 +119,12 @@ def product(
     first,  # where in the sum
     WIDTH: tl.constexpr,
     DEPTH: tl.constexpr,
+    FORM: tl.constexpr,  # of StackedGroups; else None
 ):
     """`DEPTH` terms of the sums of states times weights, for one program of any grid."""
-    if stacked.scales is None:
+    if FORM is not None:
+        total = grouped_product(total, states, is_row, stacked.weight, column, is_column, first, WIDTH, DEPTH, FORM)
+    elif stacked.scales is None:
         depth = first + tl.arange(0, DEPTH)
         inside = depth < WIDTH
         x = tl.load(states[:, None] + depth[None, :], mask=is_row[:, None] & inside[None, :], other=0.0)
@@ -170,6 +176,7 @@ def gate_up_kernel(
     INNER: tl.constexpr,
     TOP_K: tl.constexpr,
     LIMIT: tl.constexpr,
+    FORM: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -179,7 +186,7 @@ def gate_up_kernel(
 
     activated: [pairs, INNER], in the order of `order`; hidden: [tokens, WIDTH], stride of its rows in elements; of one
     float type. stacked: `Stacked` [experts, 2 * INNER, WIDTH]; order, blocks: see `place_kernel`. LIMIT: see
-    `octavo_kernels.experts`; 0: none."""
+    `octavo_kernels.experts`; 0: none. FORM: see `product`."""
     wait_for_last(DEPENDENT)
     block = tl.program_id(0)
     if block >= tl.load(blocks.number):
@@ -194,8 +201,8 @@ def gate_up_kernel(
     gate = tl.zeros([ROWS, COLUMNS], tl.float32)
     up = tl.zeros([ROWS, COLUMNS], tl.float32)
     for first in range(0, WIDTH, DEPTH):
-        gate = product(gate, states, is_row, stacked, gate_row, is_column, first, WIDTH, DEPTH)
-        up = product(up, states, is_row, stacked, gate_row + INNER, is_column, first, WIDTH, DEPTH)
+        gate = product(gate, states, is_row, stacked, gate_row, is_column, first, WIDTH, DEPTH, FORM)
+        up = product(up, states, is_row, stacked, gate_row + INNER, is_column, first, WIDTH, DEPTH, FORM)
     if stacked.biases is not None:
         gate += bias_of(stacked, gate_row, is_column)
         up += bias_of(stacked, gate_row + INNER, is_column)
@@ -219,6 +226,7 @@ def down_kernel(
     blocks,
     WIDTH: tl.constexpr,
     INNER: tl.constexpr,
+    FORM: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -227,7 +235,7 @@ def down_kernel(
     """found = down(activated) of each pair, in the pairs' own order. Grid: (most blocks, ceil(WIDTH / COLUMNS)).
 
     found: [pairs, WIDTH]; activated: [pairs, INNER], in the order of `order`; of one float type. stacked: `Stacked`
-    [experts, WIDTH, INNER]; order, blocks: see `place_kernel`."""
+    [experts, WIDTH, INNER]; order, blocks: see `place_kernel`; FORM: see `product`."""
     wait_for_last(DEPENDENT)
     block = tl.program_id(0)
     if block >= tl.load(blocks.number):
@@ -240,7 +248,7 @@ def down_kernel(
     states = activated + row.to(tl.int64) * INNER
     total = tl.zeros([ROWS, COLUMNS], tl.float32)
     for first in range(0, INNER, DEPTH):
-        total = product(total, states, is_row, stacked, weight_row, is_column, first, INNER, DEPTH)
+        total = product(total, states, is_row, stacked, weight_row, is_column, first, INNER, DEPTH, FORM)
     if stacked.biases is not None:
         total += bias_of(stacked, weight_row, is_column)
     pair = tl.load(order + row, mask=is_row, other=0).to(tl.int64)
@@ -292,7 +300,7 @@ def experts(
     [tokens, top_k], width, device = ids.shape, hidden.shape[1], hidden.device
     to_inner = _stacked(gate_up, None if biases is None else biases.gate_up)
     to_width = _stacked(down, None if biases is None else biases.down)
-    num_experts, inner = to_inner.weight.shape[0], to_inner.weight.shape[1] // 2
+    num_experts, inner = _experts_and_inner(gate_up)
     out = torch.empty(tokens, width, dtype=hidden.dtype, device=device) if out is None else out
     pairs = tokens * top_k
     if pairs == 0:
@@ -329,11 +337,14 @@ def experts(
         hidden.stride(0),
         TOP_K=top_k,
         LIMIT=limit or 0.0,
+        FORM=_form(gate_up),
         **shape,
         **fitting,
     )
     found = torch.empty(pairs, width, dtype=hidden.dtype, device=device)
-    down_kernel[(most, triton.cdiv(width, tile.columns))](found, activated, to_width, order, blocks, **shape, **fitting)
+    down_kernel[(most, triton.cdiv(width, tile.columns))](
+        found, activated, to_width, order, blocks, FORM=_form(down), **shape, **fitting
+    )
     sum_kernel[(tokens, triton.cdiv(width, PIECE))](
         out, found, weights, ids, EXPERTS=num_experts, WIDTH=width, TOP_K=top_k, PIECE=PIECE, **options
     )
@@ -349,7 +360,22 @@ def _tile(pairs: int, num_experts: int, dtype: torch.dtype) -> Tile:
 
 
 def _stacked(weights: Weights, biases: Tensor | None) -> Stacked:
+    if isinstance(weights, StackedGroups):
+        return Stacked(stored(weights.weight), None, biases)
     if isinstance(weights, PackedWeights):
         return Stacked(weights.blocks, weights.scales, biases)
     assert isinstance(weights, Tensor)
     return Stacked(weights, None, biases)
+
+
+def _form(weights: Weights) -> Form | None:
+    return form(weights.weight) if isinstance(weights, StackedGroups) else None
+
+
+def _experts_and_inner(gate_up: Weights) -> tuple[int, int]:
+    """How many experts there are, and their inner width."""
+    if isinstance(gate_up, StackedGroups):
+        return gate_up.num_experts, gate_up.weight.shape[0] // (2 * gate_up.num_experts)
+    stacked = gate_up.blocks if isinstance(gate_up, PackedWeights) else gate_up
+    assert isinstance(stacked, Tensor)
+    return stacked.shape[0], stacked.shape[1] // 2

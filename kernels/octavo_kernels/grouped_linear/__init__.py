@@ -3,7 +3,7 @@
 What the formats of quantised checkpoints come down to: integers of 4 and 8 bits, FP8, and 4 bits that a codebook
 explains."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -39,6 +39,18 @@ class GroupedWeights:
     def nbytes(self) -> int:
         parts = self.values, self.scales, self.zeros, self.codebook
         return sum(part.nbytes for part in parts if part is not None)
+
+    def rows(self, first: int, count: int) -> "GroupedWeights":
+        """So many rows, which share this one's memory: `first` is the first of a group."""
+        end, high = first + count, self.group[0]
+        has_own_books = self.codebook is not None and self.codebook.dim() == 2
+        return replace(
+            self,
+            values=self.values[first:end],
+            scales=self.scales[first // high : -(-end // high)],
+            zeros=None if self.zeros is None else self.zeros[first:end],
+            codebook=self.codebook[first:end] if self.codebook is not None and has_own_books else self.codebook,
+        )
 
 
 def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:

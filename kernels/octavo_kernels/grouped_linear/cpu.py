@@ -1,8 +1,6 @@
 """grouped_linear in torch for the CPU: some rows of the weight after another, since all of them unpacked would take
 eight times its memory."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
@@ -26,16 +24,4 @@ def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None
 def _parts(weight: GroupedWeights) -> list[GroupedWeights]:
     high = weight.group[0]
     step = -(-UNPACKED_ROWS // high) * high
-    own_books = weight.codebook is not None and weight.codebook.dim() == 2
-    return [
-        replace(
-            weight,
-            values=weight.values[first : first + step],
-            scales=weight.scales[first // high : -(-(first + step) // high)],
-            zeros=None if weight.zeros is None else weight.zeros[first : first + step],
-            codebook=weight.codebook[first : first + step]
-            if weight.codebook is not None and own_books
-            else weight.codebook,
-        )
-        for first in range(0, len(weight.values), step)
-    ]
+    return [weight.rows(first, step) for first in range(0, len(weight.values), step)]

@@ -48,6 +48,17 @@ class Stored(NamedTuple):
     codebook: Tensor | None
 
 
+class Form(NamedTuple):
+    """What a program knows of a weight when it is compiled."""
+
+    bits: int
+    groups: int  # of columns
+    high: int  # rows of a group
+    wide: int  # columns of a group
+    is_fp8: bool
+    has_own_books: bool  # each row has a codebook
+
+
 @triton.jit
 def unpacked(
     values,  # [depth, COLUMNS], as they are stored
@@ -58,32 +69,29 @@ def unpacked(
     there,  # [depth, COLUMNS]
     is_column,  # [COLUMNS]
     DEPTH: tl.constexpr,  # terms of the sum in a step
-    GROUPS: tl.constexpr,
-    HIGH: tl.constexpr,
-    WIDE: tl.constexpr,
-    IS_FP8: tl.constexpr,
-    OWN_BOOKS: tl.constexpr,
+    FORM: tl.constexpr,
 ):
     """What the values stand for, [depth, COLUMNS] float32."""
-    if IS_FP8:
+    if FORM.is_fp8:
         numbers = from_fp8(values)
     elif weight.codebook is not None:
         code = values.to(tl.int64)
-        if OWN_BOOKS:
+        if FORM.has_own_books:
             code += column[None, :] * 16
         numbers = tl.load(weight.codebook + code, mask=there, other=0.0).to(tl.float32)
     else:
         numbers = values.to(tl.float32)
-    if GROUPS == 1 or WIDE % DEPTH == 0:
+    if FORM.groups == 1 or FORM.wide % DEPTH == 0:
         # All of a step's terms are of one group; steps behind the last term have nothing to scale.
-        group = tl.full([1, 1], tl.minimum(first // WIDE, GROUPS - 1), tl.int32)
+        group = tl.full([1, 1], tl.minimum(first // FORM.wide, FORM.groups - 1), tl.int32)
         inside = is_column[None, :]
     else:
-        group = depth[:, None] // WIDE
+        group = depth[:, None] // FORM.wide
         inside = there
     if weight.zeros is not None:
-        numbers -= tl.load(weight.zeros + column[None, :] * GROUPS + group, mask=inside, other=0.0).to(tl.float32)
-    scale = tl.load(weight.scales + column[None, :] // HIGH * GROUPS + group, mask=inside, other=0.0)
+        zero = tl.load(weight.zeros + column[None, :] * FORM.groups + group, mask=inside, other=0.0)
+        numbers -= zero.to(tl.float32)
+    scale = tl.load(weight.scales + column[None, :] // FORM.high * FORM.groups + group, mask=inside, other=0.0)
     return numbers * scale.to(tl.float32)
 
 
@@ -97,21 +105,49 @@ def unpacked_halves(
     there,
     is_column,
     DEPTH: tl.constexpr,
-    GROUPS: tl.constexpr,
-    HIGH: tl.constexpr,
-    WIDE: tl.constexpr,
-    IS_FP8: tl.constexpr,
-    OWN_BOOKS: tl.constexpr,
+    FORM: tl.constexpr,
 ):
     """What the low halves of bytes stand for, the even terms, and the high ones, the odd terms: see `unpacked`."""
-    low, high = packed & 15, packed >> 4
-    even = unpacked(
-        low, weight, 2 * pair, first, column, there, is_column, DEPTH, GROUPS, HIGH, WIDE, IS_FP8, OWN_BOOKS
-    )
-    odd = unpacked(
-        high, weight, 2 * pair + 1, first, column, there, is_column, DEPTH, GROUPS, HIGH, WIDE, IS_FP8, OWN_BOOKS
-    )
+    even = unpacked(packed & 15, weight, 2 * pair, first, column, there, is_column, DEPTH, FORM)
+    odd = unpacked(packed >> 4, weight, 2 * pair + 1, first, column, there, is_column, DEPTH, FORM)
     return even, odd
+
+
+@triton.jit
+def product(
+    total,  # [ROWS, COLUMNS] float32, to which it is added
+    states,  # [ROWS] pointers to the rows of what is multiplied, `WIDTH` wide
+    is_row,  # [ROWS]
+    weight,  # Stored
+    column,  # [COLUMNS] int64, rows of the weight
+    is_column,  # [COLUMNS]
+    first,  # where in the sum
+    WIDTH: tl.constexpr,
+    DEPTH: tl.constexpr,
+    FORM: tl.constexpr,
+):
+    """`DEPTH` terms of the sums of states times weights, for one program of any grid."""
+    if FORM.bits == 4:
+        # The low halves of the bytes are the even terms, the high halves the odd ones: one product for each.
+        pair = first // 2 + tl.arange(0, DEPTH // 2)
+        inside = pair < WIDTH // 2
+        there = inside[:, None] & is_column[None, :]
+        mask = is_row[:, None] & inside[None, :]
+        packed = tl.load(weight.stored + column[None, :] * (WIDTH // 2) + pair[:, None], mask=there, other=0)
+        even = tl.load(states[:, None] + 2 * pair[None, :], mask=mask, other=0.0)
+        odd = tl.load(states[:, None] + 2 * pair[None, :] + 1, mask=mask, other=0.0)
+        low, high = unpacked_halves(packed, weight, pair, first, column, there, is_column, DEPTH, FORM)
+        total = tl.dot(even, low.to(even.dtype), total, input_precision="ieee")
+        total = tl.dot(odd, high.to(odd.dtype), total, input_precision="ieee")
+    else:
+        depth = first + tl.arange(0, DEPTH)
+        inside = depth < WIDTH
+        there = inside[:, None] & is_column[None, :]
+        term = tl.load(states[:, None] + depth[None, :], mask=is_row[:, None] & inside[None, :], other=0.0)
+        values = tl.load(weight.stored + column[None, :] * WIDTH + depth[:, None], mask=there, other=0)
+        numbers = unpacked(values, weight, depth, first, column, there, is_column, DEPTH, FORM)
+        total = tl.dot(term, numbers.to(term.dtype), total, input_precision="ieee")
+    return total
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -124,12 +160,7 @@ def grouped_kernel(
     rows,
     WIDTH: tl.constexpr,
     OUT: tl.constexpr,
-    GROUPS: tl.constexpr,
-    HIGH: tl.constexpr,
-    WIDE: tl.constexpr,
-    BITS: tl.constexpr,
-    IS_FP8: tl.constexpr,
-    OWN_BOOKS: tl.constexpr,
+    FORM: tl.constexpr,
     SPLITS: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -139,43 +170,18 @@ def grouped_kernel(
     """A tile of the product, or of one of SPLITS parts of its sums. Grid: (tiles of columns, tiles of rows, SPLITS).
 
     out: [rows, OUT], x: [rows, WIDTH], bias: [OUT] or None, all of one float type; weight: `Stored`. partials: [SPLITS,
-    rows, OUT] float32, where the sums are split; then out is not touched. GROUPS: of columns of the weight; HIGH, WIDE:
-    of rows and columns in a group. OWN_BOOKS: each row of the weight has a codebook."""
+    rows, OUT] float32, where the sums are split; then out is not touched. FORM: the weight's `Form`."""
     wait_for_last(DEPENDENT)
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     is_row = row < rows
     column = (tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
     is_column = column < OUT
     split = tl.program_id(2)
-    states = x + row.to(tl.int64)[:, None] * WIDTH
+    states = x + row.to(tl.int64) * WIDTH
     total = tl.zeros([ROWS, COLUMNS], tl.float32)
     PART: tl.constexpr = (WIDTH + DEPTH * SPLITS - 1) // (DEPTH * SPLITS) * DEPTH
     for step in range(0, PART, DEPTH):
-        first = split * PART + step
-        if BITS == 4:
-            # The low halves of the bytes are the even terms, the high halves the odd ones: one product for each.
-            pair = first // 2 + tl.arange(0, DEPTH // 2)
-            inside = pair < WIDTH // 2
-            there = inside[:, None] & is_column[None, :]
-            mask = is_row[:, None] & inside[None, :]
-            packed = tl.load(weight.stored + column[None, :] * (WIDTH // 2) + pair[:, None], mask=there, other=0)
-            even = tl.load(states + 2 * pair[None, :], mask=mask, other=0.0)
-            odd = tl.load(states + 2 * pair[None, :] + 1, mask=mask, other=0.0)
-            low, high = unpacked_halves(
-                packed, weight, pair, first, column, there, is_column, DEPTH, GROUPS, HIGH, WIDE, IS_FP8, OWN_BOOKS
-            )
-            total = tl.dot(even, low.to(even.dtype), total, input_precision="ieee")
-            total = tl.dot(odd, high.to(odd.dtype), total, input_precision="ieee")
-        else:
-            depth = first + tl.arange(0, DEPTH)
-            inside = depth < WIDTH
-            there = inside[:, None] & is_column[None, :]
-            term = tl.load(states + depth[None, :], mask=is_row[:, None] & inside[None, :], other=0.0)
-            values = tl.load(weight.stored + column[None, :] * WIDTH + depth[:, None], mask=there, other=0)
-            numbers = unpacked(
-                values, weight, depth, first, column, there, is_column, DEPTH, GROUPS, HIGH, WIDE, IS_FP8, OWN_BOOKS
-            )
-            total = tl.dot(term, numbers.to(term.dtype), total, input_precision="ieee")
+        total = product(total, states, is_row, weight, column, is_column, split * PART + step, WIDTH, DEPTH, FORM)
     mask = is_row[:, None] & is_column[None, :]
     place = row.to(tl.int64)[:, None] * OUT + column[None, :]
     if SPLITS == 1:
@@ -216,12 +222,7 @@ def dequantize_kernel(
     weight,
     WIDTH: tl.constexpr,
     OUT: tl.constexpr,
-    GROUPS: tl.constexpr,
-    HIGH: tl.constexpr,
-    WIDE: tl.constexpr,
-    BITS: tl.constexpr,
-    IS_FP8: tl.constexpr,
-    OWN_BOOKS: tl.constexpr,
+    FORM: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
     DEPENDENT: tl.constexpr,
@@ -233,20 +234,16 @@ def dequantize_kernel(
     is_column = column < OUT
     first = tl.program_id(1) * DEPTH
     depth = first + tl.arange(0, DEPTH)
-    if BITS == 4:
+    if FORM.bits == 4:
         pair = first // 2 + tl.arange(0, DEPTH // 2)
         there = (pair < WIDTH // 2)[:, None] & is_column[None, :]
         packed = tl.load(weight.stored + column[None, :] * (WIDTH // 2) + pair[:, None], mask=there, other=0)
-        low, high = unpacked_halves(
-            packed, weight, pair, first, column, there, is_column, DEPTH, GROUPS, HIGH, WIDE, IS_FP8, OWN_BOOKS
-        )
+        low, high = unpacked_halves(packed, weight, pair, first, column, there, is_column, DEPTH, FORM)
         numbers = tl.join(low, high).permute(1, 0, 2).reshape(COLUMNS, DEPTH)
     else:
         there = (depth < WIDTH)[:, None] & is_column[None, :]
         values = tl.load(weight.stored + column[None, :] * WIDTH + depth[:, None], mask=there, other=0)
-        numbers = unpacked(
-            values, weight, depth, first, column, there, is_column, DEPTH, GROUPS, HIGH, WIDE, IS_FP8, OWN_BOOKS
-        ).trans()
+        numbers = unpacked(values, weight, depth, first, column, there, is_column, DEPTH, FORM).trans()
     mask = is_column[:, None] & (depth < WIDTH)[None, :]
     tl.store(out + column[:, None] * WIDTH + depth[None, :], numbers.to(out.dtype.element_ty), mask=mask)
 
@@ -270,10 +267,12 @@ def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None
         out,
         partials,
         x,
-        _stored(weight),
+        stored(weight),
         bias,
         rows,
-        **_form(weight),
+        width,
+        columns,
+        form(weight),
         SPLITS=splits,
         ROWS=tile.rows,
         COLUMNS=tile.columns,
@@ -296,30 +295,28 @@ def dequantize(weight: GroupedWeights, dtype: torch.dtype) -> Tensor:
     out = torch.empty(columns, width, dtype=dtype, device=weight.values.device)
     high, deep = 32, 128
     dequantize_kernel[(triton.cdiv(columns, high), triton.cdiv(width, deep))](
-        out, _stored(weight), **_form(weight), COLUMNS=high, DEPTH=deep, **launch_options(out.device)
+        out, stored(weight), width, columns, form(weight), COLUMNS=high, DEPTH=deep, **launch_options(out.device)
     )
     return out
 
 
-def _stored(weight: GroupedWeights) -> Stored:
+def stored(weight: GroupedWeights) -> Stored:
+    """A weight as the kernels get it."""
     is_fp8 = weight.values.dtype == torch.float8_e4m3fn
     values = weight.values.view(torch.uint8) if is_fp8 else weight.values
     return Stored(values, weight.scales, weight.zeros, weight.codebook)
 
 
-def _form(weight: GroupedWeights) -> dict[str, int | bool]:
-    """What a program knows of a weight when it is compiled."""
-    columns, width = weight.shape
-    return {
-        "WIDTH": width,
-        "OUT": columns,
-        "GROUPS": weight.scales.shape[1],
-        "HIGH": weight.group[0],
-        "WIDE": weight.group[1],
-        "BITS": weight.bits,
-        "IS_FP8": weight.values.dtype == torch.float8_e4m3fn,
-        "OWN_BOOKS": weight.codebook is not None and weight.codebook.dim() == 2,
-    }
+def form(weight: GroupedWeights) -> Form:
+    """What the kernels are compiled for."""
+    return Form(
+        bits=weight.bits,
+        groups=weight.scales.shape[1],
+        high=weight.group[0],
+        wide=weight.group[1],
+        is_fp8=weight.values.dtype == torch.float8_e4m3fn,
+        has_own_books=weight.codebook is not None and weight.codebook.dim() == 2,
+    )
 
 
 def _tile(rows: int, dtype: torch.dtype) -> Tile:
