@@ -164,25 +164,30 @@ def build_linear(weight: StoredWeight, bias: Tensor | None, device: torch.device
 
 def grouped(weight: GroupedMatrix, bias: Tensor | None, device: torch.device, dtype: torch.dtype) -> GroupedLinear:
     """The projection of a weight in groups as it is stored, and its bias [out], on `device`."""
-    values = pack_halves(weight.values) if weight.values.dtype == torch.uint8 else weight.values
-    # Scales of FP8 are small enough to lose in 16 bits; the others and their zero points were stored in so many.
-    wide = torch.float32 if values.dtype == torch.float8_e4m3fn else torch.float16
-
-    def placed(factors: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-        return None if factors is None else factors.to(device=device, dtype=dtype)
-
-    packed = GroupedWeights(
-        values.to(device),
-        weight.scales.to(device=device, dtype=wide),
-        weight.group,
-        placed(weight.zeros, torch.float16),
-        placed(weight.codebook, torch.float16),
-    )
+    packed = grouped_weights(weight, device)
     order = None if weight.order is None else weight.order.to(device)
     outliers = None if weight.outliers is None else weight.outliers.to_sparse_csr().to(device=device, dtype=dtype)
     is_plain = order is None and outliers is None
     rounds = weight.rounds_inputs and is_plain and multiplies_fp8(packed, dtype)
     return GroupedLinear(packed, bias, order, outliers, rounds)
+
+
+def grouped_weights(weight: GroupedMatrix, device: torch.device) -> GroupedWeights:
+    """A weight in groups, without what its checkpoint has beside it, as a GPU computes with it."""
+    values = pack_halves(weight.values) if weight.values.dtype == torch.uint8 else weight.values
+    # Scales of FP8 are small enough to lose in 16 bits; the others and their zero points were stored in so many.
+    wide = torch.float32 if values.dtype == torch.float8_e4m3fn else torch.float16
+
+    def placed(factors: Tensor | None) -> Tensor | None:
+        return None if factors is None else factors.to(device=device, dtype=torch.float16)
+
+    return GroupedWeights(
+        values.to(device),
+        weight.scales.to(device=device, dtype=wide),
+        weight.group,
+        placed(weight.zeros),
+        placed(weight.codebook),
+    )
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
@@ -196,6 +201,11 @@ def packs(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether weights in groups are kept as such too, for few rows. float32 computes from what they dequantise to, as
     the references of the exactness tests do."""
     return device.type == "cpu" and dtype != torch.float32
+
+
+def stacks(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether experts in groups are computed with as such, all of them in one product."""
+    return device.type != "cpu" and dtype != torch.float32
 
 
 def in_groups(weight: StoredWeight) -> Quantized | None:

@@ -1,12 +1,15 @@
 """What projections that a checkpoint stores in fewer bits take in memory. Free of torch.
 
 On a GPU they are computed with as they are stored; a CPU has them in 16 bits, and once more packed for few rows where
-it has loops for them (docs/adr/0003). Experts are kept in 16 bits on both."""
+it has loops for them (docs/adr/0003), of experts in their place."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
+from octavo_runtime.models.latent_projections import EXPANSION, latent_projections
 from octavo_runtime.models.spec import ModelSpec
+from octavo_runtime.quantization.scheme import Scheme
 
 _HEAD = "lm_head"
 
@@ -25,16 +28,27 @@ def gpu_saving(spec: ModelSpec, element_bytes: int) -> int:
     if scheme is None or element_bytes != 2:
         return 0
     every = (projection for group in _projections(spec) for projection in group)
-    return sum(
-        part.rows * part.columns * element_bytes - scheme.num_bytes(part.rows, part.columns)
-        for part in (*every, *_head(spec))
-        if scheme.covers(part.module)
-    )
+    saved = sum(_saving(scheme, part) for part in (*every, *_shared(spec), *_head(spec)) if scheme.covers(part.module))
+    return saved + expert_saving(spec)
+
+
+def expert_saving(spec: ModelSpec) -> int:
+    """The same of the experts that tokens choose from alone."""
+    scheme, has = spec.quantization, spec.experts
+    if scheme is None or has is None:
+        return 0
+    saved = 0
+    for fused in _of_experts(spec):
+        # Of rows that are no whole groups each has scales of its own.
+        is_ragged = any(part.rows % (scheme.group[0] or 1) for part in fused)
+        own = replace(scheme, group=(1, scheme.group[1])) if is_ragged else scheme
+        saved += len(has.here) * sum(_saving(own, part) for part in fused)
+    return saved
 
 
 def cpu_packed_bytes(spec: ModelSpec) -> int:
     """Bytes of what a CPU keeps packed beside the weights of 16 bits: of the layers, if each projection of each of them
-    can be, and of the head."""
+    can be, and of the head; less what it saves of experts, which it keeps packed alone."""
     scheme = spec.quantization
     if scheme is None:
         return 0
@@ -46,26 +60,76 @@ def cpu_packed_bytes(spec: ModelSpec) -> int:
 
     layers = [fused(group) for group in _projections(spec)]
     head = _head(spec)
-    return (sum(layers) if spec.consists_of_loops and all(layers) else 0) + (fused(head) if head else 0)
+    found = (sum(layers) if spec.consists_of_loops and all(layers) else 0) + (fused(head) if head else 0)
+    for group in _of_experts(spec):
+        packed = fused(group)
+        if packed and spec.experts is not None:
+            found += len(spec.experts.here) * (packed - 2 * sum(part.rows * part.columns for part in group))
+    return found
+
+
+def _saving(scheme: Scheme, part: Projection) -> int:
+    return 2 * part.rows * part.columns - scheme.num_bytes(part.rows, part.columns)
 
 
 def _projections(spec: ModelSpec) -> Iterator[tuple[Projection, ...]]:
     """Of all layers; those together that run as one."""
     names, hidden, inner = spec.tensors, spec.hidden_size, spec.intermediate_size
     q_rows, kv_rows = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
-
-    def of(at: str, modules: tuple[str, ...], columns: int, *rows: int) -> tuple[Projection, ...]:
-        if len(modules) == 1:
-            return (Projection(at + modules[0], sum(rows), columns),)
-        return tuple(Projection(at + module, count, columns) for module, count in zip(modules, rows, strict=True))
-
     for index in range(spec.num_layers):
         at = spec.prefix_of(index)
-        yield of(at, names.qkv, hidden, q_rows, kv_rows, kv_rows)
-        yield of(at, (names.output,), q_rows, hidden)
+        if spec.latent is None:
+            yield _of(at, names.qkv, hidden, q_rows, kv_rows, kv_rows)
+            yield _of(at, (names.output,), q_rows, hidden)
+        elif not _at_load(spec):
+            # What latents are expanded by is in 16 bits.
+            latent = latent_projections(spec).items()
+            yield from ((Projection(at + name, *shape),) for name, shape in latent if name != EXPANSION)
         if index not in spec.expert_layers:
-            yield of(at, names.gate_up, hidden, *[inner] * (spec.gate_up_size // inner))
-            yield of(at, (names.down,), inner, hidden)
+            yield _of(at, names.gate_up, hidden, *[inner] * (spec.gate_up_size // inner))
+            yield _of(at, (names.down,), inner, hidden)
+
+
+def _shared(spec: ModelSpec) -> Iterator[Projection]:
+    """Of the experts that all tokens go through."""
+    if spec.experts is None or not spec.experts.shared_size or _at_load(spec):
+        return
+    names, size, hidden = spec.tensors.experts[0], spec.experts.shared_size, spec.hidden_size
+    for index in spec.expert_layers:
+        at = spec.prefix_of(index)
+        yield from _of(at, names.shared_gate_up, hidden, size, size)
+        yield Projection(at + names.shared_down, hidden, size)
+
+
+def _of_experts(spec: ModelSpec) -> Iterator[tuple[Projection, ...]]:
+    """Of one expert of each layer that has some, those that stay in few bits; those together that run as one. Where
+    one expert's are stored so, all others' are."""
+    scheme, has = spec.quantization, spec.experts
+    if scheme is None or has is None or has.is_packed or not scheme.keeps_experts:
+        return
+    names, hidden, inner = spec.tensors.experts[0], spec.hidden_size, has.intermediate_size
+    gate_up, [down] = (
+        tuple(name.format(has.here[0]).removesuffix(".weight") for name in stored)
+        for stored in (names.gate_up, (names.down,))
+    )
+    is_share = spec.head_size is not None and has.held is None
+    cuts_groups = is_share and scheme.group[1] != 0 and inner % scheme.group[1] != 0
+    for index in spec.expert_layers:
+        at = spec.prefix_of(index)
+        fused = _of(at, gate_up, hidden, inner, inner), _of(at, (down,), inner, hidden)
+        for parts in fused[:1] if cuts_groups else fused:
+            if all(scheme.covers(part.module) for part in parts):
+                yield parts
+
+
+def _of(at: str, modules: tuple[str, ...], columns: int, *rows: int) -> tuple[Projection, ...]:
+    if len(modules) == 1:
+        return (Projection(at + modules[0], sum(rows), columns),)
+    return tuple(Projection(at + module, count, columns) for module, count in zip(modules, rows, strict=True))
+
+
+def _at_load(spec: ModelSpec) -> bool:
+    return spec.quantization is not None and spec.quantization.at_load
 
 
 def _head(spec: ModelSpec) -> tuple[Projection, ...]:

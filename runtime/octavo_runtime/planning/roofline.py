@@ -7,6 +7,7 @@ from typing import Literal
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.gpus import Gpu
 from octavo_runtime.planning.memory import expert_size, kv_bytes_per_token, projected_parameters, weight_bytes
+from octavo_runtime.planning.quantized_weights import expert_saving
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ def decode_cost(spec: ModelSpec, gpu: Gpu, sequences: int, context: int) -> Cost
 
 def _cost(spec: ModelSpec, gpu: Gpu, *, sequences: int, context: int, tokens: int, pairs: int, kv_tokens: int) -> Cost:
     """`pairs`: of a query token and a key token. `kv_tokens`: whose key and value are written or read. Weights are
-    counted in 16 bits, and once for all tokens, of experts those that tokens choose; the output head works for one
-    token of each sequence."""
+    counted as a GPU keeps them, and once for all tokens, of experts those that tokens choose; the output head works for
+    one token of each sequence."""
     if gpu.half_flops is None or gpu.bandwidth is None:
         raise ValueError(f"costs: need a GPU whose speed is known, got {gpu.name}; name it with gpu")
     attended = _attended_size(spec, absorbed=context > 0)
@@ -86,10 +87,6 @@ def _unchosen(spec: ModelSpec, tokens: int) -> float:
         return 0
     routing = spec.experts.routing
     missed = (1 - routing.top_k / routing.num_experts) ** tokens
-    return (
-        len(spec.experts.layers)
-        * routing.num_experts
-        * missed
-        * expert_size(spec)
-        * (17 / 32 if spec.experts.is_packed else 2)
-    )
+    experts = len(spec.experts.layers) * routing.num_experts * expert_size(spec)
+    held = experts * 17 / 32 if spec.experts.is_packed else 2 * experts - expert_saving(spec)
+    return missed * held

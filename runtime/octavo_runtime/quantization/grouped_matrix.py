@@ -28,8 +28,8 @@ class GroupedMatrix:
     def shape(self) -> tuple[int, ...]:
         return tuple(self.values.shape)
 
-    def dequantize(self) -> Tensor:
-        """[rows, columns] float32, the columns in the order of the input's channels."""
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """[rows, columns], computed in float32, the columns in the order of the input's channels."""
         rows, columns = self.values.shape
         numbers = self._numbers()
         if self.zeros is not None:
@@ -38,19 +38,26 @@ class GroupedMatrix:
         numbers *= scales.repeat_interleave(self.group[1], dim=1)[:, :columns]
         if self.order is not None:
             numbers = torch.empty_like(numbers).index_copy_(1, self.order, numbers)
-        return numbers if self.outliers is None else numbers + self.outliers.to_dense()
+        return (numbers if self.outliers is None else numbers + self.outliers.to_dense()).to(dtype)
 
     def rows(self, order: Tensor) -> "GroupedMatrix":
-        """The rows that `order` [rows] int64 names."""
-        one = self.with_scales_of_rows()
+        """The rows that `order` [rows] int64 names. Where they are whole groups of rows, these keep their scales."""
+        groups = order[:: self.group[0]] // self.group[0]
+        in_groups = (groups.unsqueeze(1) * self.group[0] + torch.arange(self.group[0])).flatten()[: len(order)]
+        are_whole = in_groups.equal(order)
+        one = self if are_whole else self.with_scales_of_rows()
         return replace(
             one,
             values=one.values.view(torch.uint8)[order].view(one.values.dtype),
-            scales=one.scales[order],
+            scales=one.scales[groups if are_whole else order],
             zeros=None if one.zeros is None else one.zeros[order],
             codebook=one.codebook if one.codebook is None or one.codebook.dim() == 1 else one.codebook[order],
             outliers=None if one.outliers is None else one.outliers.index_select(0, order),
         )
+
+    def split(self, count: int) -> "list[GroupedMatrix]":
+        """So many matrices of as many rows each, in their order."""
+        return [self.rows(order) for order in torch.arange(len(self.values)).chunk(count)]
 
     def columns(self, first: int, count: int) -> "GroupedMatrix | None":
         """Columns that lie side by side; None where they are not whole groups, or not in the input's order."""

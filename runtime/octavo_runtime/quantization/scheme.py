@@ -67,6 +67,12 @@ class Scheme:
         return -(-rows // 32) * columns * (20 if self.bits == 4 else 34)
 
     @property
+    def keeps_experts(self) -> bool:
+        """Whether the experts of a mixture stay in few bits: what is beside the numbers and their scales (an order of
+        the inputs, outliers) is no part of the one product of all experts."""
+        return not (self.at_load or self.has_order or self.format == "squeezellm")
+
+    @property
     def is_packable(self) -> bool:
         """Whether a CPU's loops for few rows compute with such weights, as far as sizes allow it."""
         return self.values == "integers" and not self.has_order and (self.bits == 4 or not self.has_zeros)

@@ -2,15 +2,17 @@
 engine's readers. Each takes a random weight and returns the stored tensors and the weight that they stand for."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from family_models import save
 from safetensors.torch import load_file, save_file
 from small_models import EOS
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig
 
 Tensors = dict[str, torch.Tensor]
 Writer = Callable[[torch.Tensor], tuple[Tensors, torch.Tensor]]
@@ -28,6 +30,21 @@ SHAPE = LlamaConfig(
     max_position_embeddings=256,
     eos_token_id=EOS,
     tie_word_embeddings=False,
+)
+
+MIXTURE = Qwen3MoeConfig(
+    vocab_size=300,
+    hidden_size=64,
+    intermediate_size=128,
+    moe_intermediate_size=192,
+    num_hidden_layers=1,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=32,
+    num_experts=4,
+    num_experts_per_tok=4,  # rounding changes none that is chosen
+    max_position_embeddings=256,
+    eos_token_id=EOS,
 )
 
 
@@ -224,6 +241,32 @@ def write_checkpoint(
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": quantization}))
     return Checkpoint(folder, model)
+
+
+class Mixture(NamedTuple):
+    """A folder, and another with the weights that it stands for as they are."""
+
+    folder: Path
+    meant: Path
+
+
+def write_mixture(folder: Path, write: Writer, quantization: dict[str, Any]) -> Mixture:
+    """The same of a model with experts, each of them stored by itself as on the hub."""
+    found = Mixture(folder / "stored", folder / "meant")
+    model = save(MIXTURE, found.meant, spread=0.1)
+    tensors, meant = load_file(found.meant / "model.safetensors"), {}
+    for name in [name for name in tensors if re.search(r"layers.*(?<!norm)(?<!mlp\.gate)\.weight$", name)]:
+        stored, meant[name] = write(tensors.pop(name))
+        tensors |= {name.removesuffix("weight") + part: tensor for part, tensor in stored.items()}
+    model.config.save_pretrained(found.folder)
+    save_file(tensors, found.folder / "model.safetensors", metadata={"format": "pt"})
+    plain = {name: meant.get(name, tensor) for name, tensor in load_file(found.meant / "model.safetensors").items()}
+    save_file(plain, found.meant / "model.safetensors", metadata={"format": "pt"})
+    path = found.folder / "config.json"
+    architectures = [type(model).__name__]
+    fields = json.loads(path.read_text()) | {"quantization_config": quantization, "architectures": architectures}
+    path.write_text(json.dumps(fields))
+    return found
 
 
 def compressed(layout: str, **weights: Any) -> dict[str, Any]:

@@ -1,7 +1,11 @@
 """Random weights, to measure a model's shape without its checkpoint."""
 
+import math
+
 import torch
 
+from octavo_runtime.models.latent_projections import latent_projections
+from octavo_runtime.models.loading.experts import expert_weights
 from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor
 from octavo_runtime.models.loading.weights import layer_projections
 from octavo_runtime.models.spec import ModelSpec
@@ -20,7 +24,7 @@ def dummy_reader(spec: ModelSpec, device: torch.device, dtype: torch.dtype, seed
 
     def read(name: str, shape: tuple[int, ...]) -> StoredTensor:
         if scheme is not None and name in narrow:
-            return random_matrix(scheme, shape[0], shape[1], generator)
+            return random_matrix(scheme, math.prod(shape[:-1]), shape[-1], generator)
         if name.endswith(("_blocks", "_scales")):
             return torch.full(shape, 120, device=device, dtype=torch.uint8)
         if "norm" in name:
@@ -33,13 +37,17 @@ def dummy_reader(spec: ModelSpec, device: torch.device, dtype: torch.dtype, seed
 def _stored_narrow(spec: ModelSpec, scheme: Scheme) -> frozenset[str]:
     if spec.encoder is not None:
         return frozenset()
-    modules = (
-        spec.prefix_of(index) + name
+    names = [
+        f"{spec.prefix_of(index)}{name}.weight"
         for index in range(spec.num_layers)
         for part in layer_projections(spec, index)
         for name in part.rows
-    )
-    return frozenset(f"{module}.weight" for module in modules if scheme.covers(module))
+    ]
+    if spec.latent is not None:
+        every = range(spec.num_layers)
+        names += [f"{spec.prefix_of(index)}{name}.weight" for index in every for name in latent_projections(spec)]
+    names += [spec.prefix_of(index) + name for index in spec.expert_layers for name in expert_weights(spec)]
+    return frozenset(name for name in names if scheme.covers(name.removesuffix(".weight")))
 
 
 def random_matrix(scheme: Scheme, rows: int, columns: int, generator: torch.Generator) -> GroupedMatrix:

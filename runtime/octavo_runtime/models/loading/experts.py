@@ -1,32 +1,26 @@
 """From named tensors to the experts of a layer: one tensor for all experts, whichever form a checkpoint has them in."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from octavo_kernels.experts import Biases, GroupedExperts, PackedWeights, Weights
+from octavo_kernels.experts import Biases, PackedWeights, Weights
 from octavo_runtime.distributed.group import Group
 from octavo_runtime.layers.experts import Experts
-from octavo_runtime.layers.linear import Linear, build_linear, pack_linear, packs
+from octavo_runtime.layers.linear import Linear, build_linear, packs, stacks
 from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.router import Router
+from octavo_runtime.models.loading.expert_parts import ExpertPart, expert_parts
+from octavo_runtime.models.loading.grouped_experts import ReadPart, packed_groups, stacked_groups
 from octavo_runtime.models.loading.placing import copy_to
 from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor, dense, fuse_rows, rows_of
 from octavo_runtime.models.spec import ExpertLayers, ModelSpec
 from octavo_runtime.models.tensor_names import ExpertNames, layer_prefix
-from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix, concatenate
-
-
-class _Part(NamedTuple):
-    """What one stored tensor is of a stacked one."""
-
-    name: str
-    shape: tuple[int, ...]
-    expert: int | None  # None: of all
-    rows: slice
+from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
+from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 
 
 def in_stored_form(spec: ModelSpec, has: Callable[[str], bool]) -> ModelSpec:
@@ -50,8 +44,8 @@ def build_experts(
     group: Group | None = None,
 ) -> Experts:
     """Reads the experts of the layer whose tensors' names begin with `at`. Each tensor is read and placed by itself:
-    beside the stacked ones, no more than that is held. On a CPU those that are stored in groups stay so. group: the
-    ranks that share them."""
+    beside the stacked ones, no more than that is held. Those that are stored in groups stay so where the device
+    computes with them. group: the ranks that share them."""
     has, names = _of(spec)
     num_experts, hidden, inner = has.routing.num_experts, spec.hidden_size, has.intermediate_size
     first, held = has.here.start, len(has.here)
@@ -59,18 +53,18 @@ def build_experts(
     def place(name: str, *shape: int) -> Tensor:
         return dense(read(at + name, shape)).to(device=device, dtype=torch.float32)
 
-    def stack(parts: Iterable[tuple[_Part, StoredTensor]], *shape: int) -> Tensor:
+    def stack(parts: Sequence[ExpertPart], read_part: ReadPart, *shape: int) -> Tensor:
         stacked = torch.empty(held, *shape, device=device, dtype=dtype)
-        for part, stored in parts:
-            copy(stored, part, stacked)
-            del stored  # before the next is read
+        for part in parts:
+            copy(read_part(part), part, stacked)
         return stacked
 
-    def copy(stored: StoredTensor, part: _Part, stacked: Tensor) -> None:
-        if part.expert is not None:
-            copy_to(dense(stored), stacked[part.expert - first, part.rows])
-        elif isinstance(stored, QuantizedMatrix):
-            for target, matrix in zip(stacked[:, part.rows], stored.split(held), strict=True):
+    def copy(stored: StoredTensor, part: ExpertPart, stacked: Tensor) -> None:
+        if part.place is not None:
+            copy_to(dense(stored), stacked[part.place, part.rows])
+        elif isinstance(stored, QuantizedMatrix | GroupedMatrix):
+            matrices: Sequence[QuantizedMatrix | GroupedMatrix] = stored.split(held)
+            for target, matrix in zip(stacked[:, part.rows], matrices, strict=True):
                 copy_to(matrix.dequantize(dtype if device.type == "cpu" else torch.float32), target)
         elif not names.is_transposed:
             copy_to(dense(stored), stacked[:, part.rows])
@@ -84,16 +78,25 @@ def build_experts(
             return rows
         return torch.cat((rows[::2], rows[1::2]))
 
+    def unpacked(parts: Sequence[ExpertPart], rows: int, columns: int) -> Weights:
+        """In groups where the device computes with these."""
+        found: Weights | None = None
+        # What cannot stay in groups is read once more.
+        source = lru_cache(maxsize=len(names.gate_up))(read) if packs(device, dtype) else read
+
+        def read_part(part: ExpertPart) -> StoredTensor:
+            return source(at + part.name, part.shape)
+
+        if packs(device, dtype):
+            found = packed_groups(parts, read_part, held) if group is None else None
+        elif stacks(device, dtype) and spec.quantization is not None and spec.quantization.keeps_experts:
+            found = stacked_groups(parts, read_part, held, device)
+        return stack(parts, read_part, rows, columns) if found is None else found
+
     def weights(stored: tuple[str, ...], columns: int, *counts: int) -> Weights:
         rows = sum(counts)
         if not has.is_packed:
-            parts = list(_parts(stored, names, has, columns, *counts))
-            found = ((part, read(at + part.name, part.shape)) for part in parts)
-            if group is not None or not packs(device, dtype) or any(part.expert is not None for part in parts):
-                return stack(found, rows, columns)
-            whole = list(found)
-            groups = [each for _, each in whole if isinstance(each, QuantizedMatrix)]
-            return _in_groups(groups, held) if len(groups) == len(whole) else stack(whole, rows, columns)
+            return unpacked(list(expert_parts(stored, names, has, columns, *counts)), rows, columns)
         packed = []
         for name, shape in _packed_shapes(stored, names, held, rows, columns).items():
             target = torch.empty(held, rows, *shape[2:], device=device, dtype=torch.uint8)
@@ -149,24 +152,26 @@ def expert_shapes(spec: ModelSpec, at: str) -> dict[str, tuple[int, ...]]:
     if has.is_packed:
         shapes |= _packed_shapes(names.gate_up, names, held, 2 * inner, hidden)
         shapes |= _packed_shapes((names.down,), names, held, hidden, inner)
-    else:
-        for part in _parts(names.gate_up, names, has, hidden, inner, inner):
-            shapes[part.name] = part.shape
-        for part in _parts((names.down,), names, has, inner, hidden):
-            shapes[part.name] = part.shape
-    if has.shared_size:
-        gate_up, down = _shared(has, names, hidden)
-        shapes |= {f"{name}.weight": (rows, hidden) for name, rows in gate_up.items()}
-        shapes |= {f"{name}.weight": (rows, has.shared_size) for name, rows in down.items()}
     if has.gates_shared:
         shapes[f"{names.shared_gate}.weight"] = 1, hidden
-    return {at + name: shape for name, shape in shapes.items()}
+    return {at + name: shape for name, shape in (shapes | expert_weights(spec)).items()}
 
 
-def _in_groups(projections: Sequence[QuantizedMatrix], num_experts: int) -> GroupedExperts:
-    """Projections that run as one, each with the rows of all experts under one another."""
-    of_experts = zip(*(projection.split(num_experts) for projection in projections), strict=True)
-    return GroupedExperts(tuple(pack_linear(concatenate(parts)).parts for parts in of_experts))
+def expert_weights(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Names, below the layer's prefix, and shapes of those that a quantised checkpoint has in fewer bits: of the MLPs
+    that the router chooses, and of the shared one."""
+    has, names = _of(spec)
+    hidden, inner = spec.hidden_size, has.intermediate_size
+    shapes: dict[str, tuple[int, ...]] = {}
+    if not has.is_packed:
+        gate_up = expert_parts(names.gate_up, names, has, hidden, inner, inner)
+        down = expert_parts((names.down,), names, has, inner, hidden)
+        shapes |= {part.name: part.shape for part in (*gate_up, *down)}
+    if has.shared_size:
+        of_shared = _shared(has, names, hidden)
+        shapes |= {f"{name}.weight": (rows, hidden) for name, rows in of_shared[0].items()}
+        shapes |= {f"{name}.weight": (rows, has.shared_size) for name, rows in of_shared[1].items()}
+    return shapes
 
 
 def _of(spec: ModelSpec) -> tuple[ExpertLayers, ExpertNames]:
@@ -193,19 +198,3 @@ def _packed_shapes(
         name + blocks: (num_experts, rows, columns // 32, 16),
         name + scales: (num_experts, rows, columns // 32),
     }
-
-
-def _parts(
-    stored: tuple[str, ...], names: ExpertNames, has: ExpertLayers, columns: int, *counts: int
-) -> Iterator[_Part]:
-    """The stored tensors of projections with so many rows each that run as one."""
-    first = 0
-    for name, count in rows_of(stored, *counts).items():
-        rows = slice(first, first + count)
-        first += count
-        if "{}" not in name:
-            shape = (columns, count) if names.is_transposed else (count, columns)
-            yield _Part(name, (len(has.here), *shape), None, rows)
-        else:
-            for expert in has.here:
-                yield _Part(name.format(expert), (count, columns), expert, rows)

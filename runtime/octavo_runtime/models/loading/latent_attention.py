@@ -8,13 +8,19 @@ from octavo_runtime.layers.latent_attention import LatentAttention
 from octavo_runtime.layers.linear import Linear, build_linear
 from octavo_runtime.layers.norm import RMSNorm
 from octavo_runtime.layers.rotary import RotaryEmbedding
+from octavo_runtime.models.latent_projections import (
+    COMPRESSION,
+    EXPANSION,
+    FROM_QUERY_LATENT,
+    OUTPUT,
+    QUERIES,
+    QUERY_LATENT,
+    latent_projections,
+)
 from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor, dense, fuse_rows
 from octavo_runtime.models.spec import LatentHeads, ModelSpec
 
-# All families name them alike.
-_QUERIES, _QUERY_LATENT, _FROM_QUERY_LATENT = "self_attn.q_proj", "self_attn.q_a_proj", "self_attn.q_b_proj"
 _QUERY_NORM, _LATENT_NORM = "self_attn.q_a_layernorm", "self_attn.kv_a_layernorm"
-_COMPRESSION, _EXPANSION, _OUTPUT = "self_attn.kv_a_proj_with_mqa", "self_attn.kv_b_proj", "self_attn.o_proj"
 _NORM_EPS = 1e-6  # of the latents' norms, whatever the configuration says of the others
 
 
@@ -52,41 +58,31 @@ def build_latent_attention(
 
     rope, by_latent = spec.rotated, has.query_rank is not None
     of_queries = torch.arange(spec.num_heads * spec.head_dim).view(-1, spec.head_dim)[:, -rope:]
-    expansion = dense(stored(f"{_EXPANSION}.weight")).to(device=device, dtype=dtype)
+    expansion = dense(stored(f"{EXPANSION}.weight")).to(device=device, dtype=dtype)
     return LatentAttention(
-        queries=projection(_FROM_QUERY_LATENT if by_latent else _QUERIES, of_queries),
-        compression=projection(_COMPRESSION, torch.arange(has.rank, has.rank + rope)),
+        queries=projection(FROM_QUERY_LATENT if by_latent else QUERIES, of_queries),
+        compression=projection(COMPRESSION, torch.arange(has.rank, has.rank + rope)),
         latent_norm=norm(_LATENT_NORM),
         expansion=expansion.view(spec.num_heads, -1, has.rank),
-        output=projection(_OUTPUT),
+        output=projection(OUTPUT),
         rotary=rotary,
         head_dim=spec.head_dim,
         value_dim=has.value_dim,
         scale=spec.attention_scale or spec.head_dim**-0.5,
         place=cache_place,
-        query_latent=projection(_QUERY_LATENT) if by_latent else None,
+        query_latent=projection(QUERY_LATENT) if by_latent else None,
         query_norm=norm(_QUERY_NORM) if by_latent else None,
     )
 
 
 def latent_shapes(spec: ModelSpec, at: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all tensors that build_latent_attention reads."""
-    has, hidden, rope = _of(spec), spec.hidden_size, spec.rotated
-    queries, attended = spec.num_heads * spec.head_dim, spec.num_heads * has.value_dim
-    expanded = spec.num_heads * (spec.head_dim - rope) + attended
-    weights = {
-        _COMPRESSION: (has.rank + rope, hidden),
-        _EXPANSION: (expanded, has.rank),
-        _OUTPUT: (hidden, attended),
-    }
+    has, weights = _of(spec), latent_projections(spec)
     norms = {_LATENT_NORM: has.rank}
-    with_bias = {_COMPRESSION, _OUTPUT} if has.has_biases else set()
-    if has.query_rank is None:
-        weights[_QUERIES] = queries, hidden
-    else:
-        weights |= {_QUERY_LATENT: (has.query_rank, hidden), _FROM_QUERY_LATENT: (queries, has.query_rank)}
+    with_bias = {COMPRESSION, OUTPUT} if has.has_biases else set()
+    if has.query_rank is not None:
         norms[_QUERY_NORM] = has.query_rank
-        with_bias |= {_QUERY_LATENT} if has.has_biases else set()
+        with_bias |= {QUERY_LATENT} if has.has_biases else set()
     shapes: dict[str, tuple[int, ...]] = {f"{at}{name}.weight": shape for name, shape in weights.items()}
     shapes |= {f"{at}{name}.weight": (width,) for name, width in norms.items()}
     return shapes | {f"{at}{name}.bias": (weights[name][0],) for name in with_bias}

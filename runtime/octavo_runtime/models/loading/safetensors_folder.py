@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from octavo_runtime.models.loading.safetensors_files import safetensors_files
 from octavo_runtime.models.spec import UnsupportedModel
 from octavo_runtime.quantization.formats import stored_form
-from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
+from octavo_runtime.quantization.grouped_matrix import GroupedMatrix, concatenate_groups
 from octavo_runtime.quantization.scheme import Scheme, UnsupportedQuantization
 from octavo_runtime.quantization.stored_parts import Part, Weight
 
@@ -103,43 +103,56 @@ class SafetensorsFolder:
         return self._tensor(name)
 
     def read(self, name: str, shape: tuple[int, ...]) -> torch.Tensor | GroupedMatrix:
-        """The tensor of a name in its stored type, checked against the shape that the model needs."""
+        """The tensor of a name in its stored type, checked against the shape that the model needs. Of a weight of all
+        experts in fewer bits, [experts, rows, columns], the rows come under one another."""
         if not self._is_packed(name):
             self._check(name, shape)
             return self._tensor(name)
-        assert self._form is not None
         self._check_parts(name, shape)
-        module = name.removesuffix("weight")
         try:
-            return self._form.read(
-                Weight(*shape), lambda part: module + part in self._files, lambda part: self._tensor(module + part)
-            )
+            if len(shape) == 2:
+                return self._matrix(name, shape)
+            found = [self._matrix(name, shape[1:], expert) for expert in range(shape[0])]
         except UnsupportedQuantization as error:
             raise UnsupportedModel(f"{name}: {error}") from None
+        together = concatenate_groups(found)
+        return torch.stack([matrix.dequantize() for matrix in found]) if together is None else together
+
+    def _matrix(self, name: str, shape: tuple[int, ...], expert: int | None = None) -> GroupedMatrix:
+        """A weight in fewer bits; of a tensor of all experts that of one."""
+        assert self._form is not None
+
+        return self._form.read(
+            Weight(*shape),
+            lambda part: _part_name(name, part) in self._files,
+            lambda part: self._tensor(_part_name(name, part), expert),
+        )
 
     def _is_packed(self, name: str) -> bool:
         """Whether a weight is stored in fewer bits."""
-        module = name.removesuffix("weight")
-        return self._form is not None and any(module + marker in self._files for marker in self._form.markers)
+        return self._form is not None and any(_part_name(name, marker) in self._files for marker in self._form.markers)
 
     def _check_parts(self, name: str, shape: tuple[int, ...]) -> set[str]:
         """The names of the tensors that a weight in fewer bits is stored in, all of them checked."""
         assert self._form is not None
-        module = name.removesuffix("weight")
         try:
-            parts = self._form.parts(Weight(*shape), lambda part: module + part in self._files)
+            parts = self._form.parts(Weight(*shape[-2:]), lambda part: _part_name(name, part) in self._files)
         except UnsupportedQuantization as error:
             raise UnsupportedModel(f"{name}: {error}") from None
         for part, wanted in parts.items():
-            self._check_part(module + part, wanted)
-        return {module + part for part in parts}
+            self._check_part(_part_name(name, part), wanted, shape[:-2])
+        return {_part_name(name, part) for part in parts}
 
-    def _check_part(self, name: str, wanted: Part) -> None:
+    def _check_part(self, name: str, wanted: Part, experts: tuple[int, ...]) -> None:
+        """experts: how many there are in one tensor, if there are."""
         if name not in self._files:
             raise UnsupportedModel(f"the safetensors files have no tensor {name}")
         handle, stored = self._files[name]
         header = handle.get_slice(stored)
-        if (problem := wanted.problem(header.get_dtype(), tuple(header.get_shape()))) is not None:
+        found = tuple(header.get_shape())
+        if found[: len(experts)] != experts:
+            raise UnsupportedModel(f"{name}: shape must begin with {experts[0]} experts, got {found}")
+        if (problem := wanted.problem(header.get_dtype(), found[len(experts) :])) is not None:
             raise UnsupportedModel(f"{name}: {problem}")
 
     def _adds_nothing(self, name: str) -> bool:
@@ -162,10 +175,16 @@ class SafetensorsFolder:
         first, second = self._tensor(one), self._tensor(other)
         return first.dtype == second.dtype and torch.equal(first.view(torch.uint8), second.view(torch.uint8))
 
-    def _tensor(self, name: str) -> torch.Tensor:
+    def _tensor(self, name: str, expert: int | None = None) -> torch.Tensor:
+        """The tensor of a name, or what one expert has of it."""
         handle, stored = self._files[name]
-        tensor: torch.Tensor = handle.get_tensor(stored)
+        tensor: torch.Tensor = handle.get_tensor(stored) if expert is None else handle.get_slice(stored)[expert]
         return tensor
+
+
+def _part_name(name: str, part: str) -> str:
+    """What a part of a weight is called: a.weight_scale for a.weight, a_scale for a weight called a."""
+    return name.removesuffix("weight") + part if name.endswith("weight") else name + part.removeprefix("weight")
 
 
 def _renamed(name: str, beginnings: tuple[tuple[str, str], ...]) -> str:

@@ -22,7 +22,7 @@ def sharded(read: ReadTensor, whole: ModelSpec, share: ModelSpec, rank: int, siz
         held = None if share.experts is None else share.experts.held
         if held is not None and stacks_experts(whole, name):
             return _of_experts(stored, shapes[name], held)
-        if len(shapes[name]) > 2:  # of experts, whose rows may be under one another
+        if len(shapes[name]) > 2 and not isinstance(stored, GroupedMatrix):  # rows of experts may be under one another
             stored = dense(stored).view(shapes[name])
         cut = [axis for axis, count in enumerate(shapes[name]) if shape[axis] != count]
         if not cut:
@@ -30,7 +30,10 @@ def sharded(read: ReadTensor, whole: ModelSpec, share: ModelSpec, rank: int, siz
         [axis] = cut
         parts = fused_rows(whole, name) or (shapes[name][axis],)
         mine = fused_rows(share, name) or (shape[axis],)
-        return _taken(stored, axis, _places(parts, mine, rank, size))
+        places = _places(parts, mine, rank, size)
+        if len(shapes[name]) > 2 and isinstance(stored, GroupedMatrix):
+            return _taken_of_each(stored, shapes[name], axis, places)
+        return _taken(stored, axis, places)
 
     return read_share
 
@@ -66,10 +69,19 @@ def _places(parts: tuple[int, ...], mine: tuple[int, ...], rank: int, size: int)
 def _of_experts(stored: StoredTensor, shape: tuple[int, ...], held: HeldExperts) -> StoredTensor:
     """What some experts have of a tensor of that shape, [experts, ...], which groups hold as the rows of one under
     those of another."""
-    if not isinstance(stored, QuantizedMatrix):
+    if not isinstance(stored, QuantizedMatrix | GroupedMatrix):
         return dense(stored).view(shape).narrow(0, *held)
     first, number = (count * shape[1] for count in held)
     return stored.rows(torch.arange(first, first + number))
+
+
+def _taken_of_each(stored: GroupedMatrix, shape: tuple[int, ...], axis: int, places: torch.Tensor) -> StoredTensor:
+    """The same of the rows or columns of each expert, where the rows of one are under those of another."""
+    experts, rows, _ = shape
+    if axis == 1:
+        return stored.rows((rows * torch.arange(experts).unsqueeze(1) + places).flatten())
+    taken = _taken(stored, 1, places)
+    return taken.view(experts, rows, -1) if isinstance(taken, torch.Tensor) else taken
 
 
 def _taken(stored: StoredTensor, axis: int, places: torch.Tensor) -> StoredTensor:
