@@ -151,7 +151,7 @@ def build_linear(weight: StoredWeight, bias: Tensor | None, device: torch.device
         return pack_linear(groups, bias)
     if bias is not None:
         bias = bias.to(device=device, dtype=dtype)
-    if isinstance(weight, GroupedMatrix) and device.type == "cuda" and dtype != torch.float32:
+    if isinstance(weight, GroupedMatrix) and unpacks(device, dtype):
         return grouped(weight, bias, device, dtype)
     stored = weight.dequantize() if isinstance(weight, GroupedMatrix) else weight
     if not isinstance(stored, Tensor):
@@ -203,8 +203,8 @@ def packs(device: torch.device, dtype: torch.dtype) -> bool:
     return device.type == "cpu" and dtype != torch.float32
 
 
-def stacks(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether experts in groups are computed with as such, all of them in one product."""
+def unpacks(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether weights in groups are kept as such alone, and unpacked on their way to each product."""
     return device.type != "cpu" and dtype != torch.float32
 
 

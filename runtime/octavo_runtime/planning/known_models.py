@@ -48,6 +48,7 @@ _DEEPSEEK_V2 = {
     "first_k_dense_replace": 1,
 }
 _DEEPSEEK_V3 = {"architectures": ["DeepseekV3ForCausalLM"]}
+_FP8_BLOCKS = {"quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]}}
 _ONE_GROUP = {"n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
 _MOONLIGHT = {
     "q_lora_rank": None,
@@ -170,10 +171,10 @@ _CONFIGS: dict[str, dict[str, Any]] = {
     "deepseek-ai/DeepSeek-V2": _config(
         102_400, 5120, 12288, 60, 128, 128, 163_840, n_routed_experts=160, moe_intermediate_size=1536, **_DEEPSEEK_V2
     ),
-    "deepseek-ai/DeepSeek-V3": _config(129_280, 7168, 18432, 61, 128, 128, 163_840, **_DEEPSEEK_V3),
-    "deepseek-ai/DeepSeek-R1": _config(129_280, 7168, 18432, 61, 128, 128, 163_840, **_DEEPSEEK_V3),
+    "deepseek-ai/DeepSeek-V3": _config(129_280, 7168, 18432, 61, 128, 128, 163_840, **_DEEPSEEK_V3 | _FP8_BLOCKS),
+    "deepseek-ai/DeepSeek-R1": _config(129_280, 7168, 18432, 61, 128, 128, 163_840, **_DEEPSEEK_V3 | _FP8_BLOCKS),
     "moonshotai/Kimi-K2-Instruct": _config(
-        163_840, 7168, 18432, 61, 64, 64, 131_072, **_DEEPSEEK_V3 | _ONE_GROUP, n_routed_experts=384
+        163_840, 7168, 18432, 61, 64, 64, 131_072, **_DEEPSEEK_V3 | _ONE_GROUP | _FP8_BLOCKS, n_routed_experts=384
     ),
     "moonshotai/Moonlight-16B-A3B-Instruct": _config(
         163_840, 2048, 11264, 27, 16, 16, 8192, **_DEEPSEEK_V3 | _ONE_GROUP | _MOONLIGHT

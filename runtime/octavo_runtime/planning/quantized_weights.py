@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from octavo_runtime.models.latent_projections import EXPANSION, latent_projections
+from octavo_runtime.models.latent_projections import EXPANSION, OUTPUT, latent_projections
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.quantization.scheme import Scheme
 
@@ -15,11 +15,12 @@ _HEAD = "lm_head"
 
 
 class Projection(NamedTuple):
-    """One stored matrix."""
+    """One stored matrix. is_cut: a rank has some of its columns."""
 
     module: str
     rows: int
     columns: int
+    is_cut: bool = False
 
 
 def gpu_saving(spec: ModelSpec, element_bytes: int) -> int:
@@ -37,13 +38,7 @@ def expert_saving(spec: ModelSpec) -> int:
     scheme, has = spec.quantization, spec.experts
     if scheme is None or has is None:
         return 0
-    saved = 0
-    for fused in _of_experts(spec):
-        # Of rows that are no whole groups each has scales of its own.
-        is_ragged = any(part.rows % (scheme.group[0] or 1) for part in fused)
-        own = replace(scheme, group=(1, scheme.group[1])) if is_ragged else scheme
-        saved += len(has.here) * sum(_saving(own, part) for part in fused)
-    return saved
+    return len(has.here) * sum(_saving(scheme, part) for fused in _of_experts(spec) for part in fused)
 
 
 def cpu_packed_bytes(spec: ModelSpec) -> int:
@@ -69,25 +64,35 @@ def cpu_packed_bytes(spec: ModelSpec) -> int:
 
 
 def _saving(scheme: Scheme, part: Projection) -> int:
-    return 2 * part.rows * part.columns - scheme.num_bytes(part.rows, part.columns)
+    high, wide = scheme.group
+    if part.is_cut and wide and part.columns % wide:
+        return 0  # a cut group is in 16 bits
+    # Of rows that are no whole groups each has scales of its own.
+    own = replace(scheme, group=(1, wide)) if high and part.rows % high else scheme
+    return 2 * part.rows * part.columns - own.num_bytes(part.rows, part.columns)
 
 
 def _projections(spec: ModelSpec) -> Iterator[tuple[Projection, ...]]:
     """Of all layers; those together that run as one."""
     names, hidden, inner = spec.tensors, spec.hidden_size, spec.intermediate_size
     q_rows, kv_rows = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
+    is_share = _is_share(spec)
     for index in range(spec.num_layers):
         at = spec.prefix_of(index)
         if spec.latent is None:
             yield _of(at, names.qkv, hidden, q_rows, kv_rows, kv_rows)
-            yield _of(at, (names.output,), q_rows, hidden)
+            yield (Projection(at + names.output, hidden, q_rows, is_share),)
         elif not _at_load(spec):
             # What latents are expanded by is in 16 bits.
             latent = latent_projections(spec).items()
-            yield from ((Projection(at + name, *shape),) for name, shape in latent if name != EXPANSION)
+            yield from (
+                (Projection(at + name, *shape, is_share and name == OUTPUT),)
+                for name, shape in latent
+                if name != EXPANSION
+            )
         if index not in spec.expert_layers:
             yield _of(at, names.gate_up, hidden, *[inner] * (spec.gate_up_size // inner))
-            yield _of(at, (names.down,), inner, hidden)
+            yield (Projection(at + names.down, hidden, inner, is_share),)
 
 
 def _shared(spec: ModelSpec) -> Iterator[Projection]:
@@ -98,11 +103,11 @@ def _shared(spec: ModelSpec) -> Iterator[Projection]:
     for index in spec.expert_layers:
         at = spec.prefix_of(index)
         yield from _of(at, names.shared_gate_up, hidden, size, size)
-        yield Projection(at + names.shared_down, hidden, size)
+        yield Projection(at + names.shared_down, hidden, size, _is_share(spec))
 
 
 def _of_experts(spec: ModelSpec) -> Iterator[tuple[Projection, ...]]:
-    """Of one expert of each layer that has some, those that stay in few bits; those together that run as one. Where
+    """Of one expert of each layer that has some, those that stay in few bits; together those that run as one. Where
     one expert's are stored so, all others' are."""
     scheme, has = spec.quantization, spec.experts
     if scheme is None or has is None or has.is_packed or not scheme.keeps_experts:
@@ -112,12 +117,10 @@ def _of_experts(spec: ModelSpec) -> Iterator[tuple[Projection, ...]]:
         tuple(name.format(has.here[0]).removesuffix(".weight") for name in stored)
         for stored in (names.gate_up, (names.down,))
     )
-    is_share = spec.head_size is not None and has.held is None
-    cuts_groups = is_share and scheme.group[1] != 0 and inner % scheme.group[1] != 0
     for index in spec.expert_layers:
         at = spec.prefix_of(index)
-        fused = _of(at, gate_up, hidden, inner, inner), _of(at, (down,), inner, hidden)
-        for parts in fused[:1] if cuts_groups else fused:
+        of_down = Projection(at + down, hidden, inner, _is_share(spec) and has.held is None)
+        for parts in (_of(at, gate_up, hidden, inner, inner), (of_down,)):
             if all(scheme.covers(part.module) for part in parts):
                 yield parts
 
@@ -126,6 +129,10 @@ def _of(at: str, modules: tuple[str, ...], columns: int, *rows: int) -> tuple[Pr
     if len(modules) == 1:
         return (Projection(at + modules[0], sum(rows), columns),)
     return tuple(Projection(at + module, count, columns) for module, count in zip(modules, rows, strict=True))
+
+
+def _is_share(spec: ModelSpec) -> bool:
+    return spec.head_size is not None
 
 
 def _at_load(spec: ModelSpec) -> bool:

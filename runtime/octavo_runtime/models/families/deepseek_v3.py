@@ -59,6 +59,5 @@ FAMILY = Family(
     ),
     models="DeepSeek V3, V3.1, R1, Kimi K2, Moonlight",
     kind="latent",
-    beside="experts as GLM 4.5; layers that predict a further token are left unread; published in FP8; their experts "
-    "are served in 16 bits",
+    beside="experts as GLM 4.5; layers that predict a further token are left unread; published in FP8",
 )

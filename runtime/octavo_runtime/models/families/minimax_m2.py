@@ -58,5 +58,5 @@ FAMILY = Family(
     models="MiniMax M2",
     kind="experts",
     beside="router: sigmoids, corrected for the choice; divided by their sum; norms of queries and keys in their whole "
-    "width, heads turned in part (`rotary_dim`); published in FP8; its experts are served in 16 bits",
+    "width, heads turned in part (`rotary_dim`); published in FP8",
 )

@@ -10,7 +10,7 @@ from torch import Tensor
 from octavo_kernels.experts import Biases, PackedWeights, Weights
 from octavo_runtime.distributed.group import Group
 from octavo_runtime.layers.experts import Experts
-from octavo_runtime.layers.linear import Linear, build_linear, packs, stacks
+from octavo_runtime.layers.linear import Linear, build_linear, packs, unpacks
 from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.router import Router
 from octavo_runtime.models.loading.expert_parts import ExpertPart, expert_parts
@@ -89,7 +89,7 @@ def build_experts(
 
         if packs(device, dtype):
             found = packed_groups(parts, read_part, held) if group is None else None
-        elif stacks(device, dtype) and spec.quantization is not None and spec.quantization.keeps_experts:
+        elif unpacks(device, dtype) and spec.quantization is not None and spec.quantization.keeps_experts:
             found = stacked_groups(parts, read_part, held, device)
         return stack(parts, read_part, rows, columns) if found is None else found
 

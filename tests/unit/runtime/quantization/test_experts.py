@@ -13,21 +13,23 @@ from small_models import random_prompts
 from octavo_kernels.experts import GroupedExperts, StackedGroups
 from octavo_kernels.experts.reference import dequantize
 from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.distributed.group import Group
 from octavo_runtime.layers.experts import Experts
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.loading import experts as loading
 from octavo_runtime.models.loading.checkpoint import load_model
-from octavo_runtime.models.loading.config_json import spec_from_folder
+from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
 from octavo_runtime.models.loading.dummy_weights import dummy_reader
 from octavo_runtime.models.loading.experts import build_experts, in_stored_form
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
 from octavo_runtime.models.loading.sharding import sharded
 from octavo_runtime.models.loading.stored_tensors import ReadTensor
+from octavo_runtime.models.loading.weights import build_decoder
 from octavo_runtime.models.shards import shard
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.known_models import find_model
-from octavo_runtime.planning.memory import expert_size
+from octavo_runtime.planning.memory import expert_size, parameter_count, weight_bytes
 from octavo_runtime.planning.quantized_weights import expert_saving
 from octavo_runtime.protocol.step import Slice
 from octavo_runtime.worker.batch import build_batch
@@ -71,7 +73,7 @@ def mixtures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Mixture]:
 @pytest.fixture
 def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its form, which the oracle computes with, on the CPU."""
-    monkeypatch.setattr(loading, "stacks", lambda device, dtype: True)
+    monkeypatch.setattr(loading, "unpacks", lambda device, dtype: True)
     monkeypatch.setattr(loading, "packs", lambda device, dtype: False)
 
 
@@ -218,3 +220,40 @@ def test_an_expert_in_another_form_leaves_all_in_16_bits(tmp_path: Path) -> None
     torch.testing.assert_close(
         scores(decoder, torch.float32), expected, rtol=0, atol=2e-3 * float(expected.abs().max())
     )
+
+
+LATENT = {
+    "model_type": "deepseek_v3",
+    "vocab_size": 300,
+    "hidden_size": 256,
+    "intermediate_size": 256,
+    "moe_intermediate_size": 192,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "n_routed_experts": 16,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 4,
+    "n_group": 4,
+    "topk_group": 2,
+    "first_k_dense_replace": 1,
+    "q_lora_rank": 128,
+    "kv_lora_rank": 128,
+    "qk_nope_head_dim": 64,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 64,
+}
+
+
+@pytest.mark.parametrize("whole_experts", [False, True])
+@pytest.mark.parametrize("blocks", [32, 128])
+def test_a_model_with_latents_and_shared_experts_takes_what_is_planned(blocks: int, whole_experts: bool) -> None:
+    quantization = {**FORMATS["fp8 blocks"][1], "weight_block_size": [blocks, blocks]}
+    spec = spec_from_config({**LATENT, "quantization_config": quantization})
+    read = dummy_reader(spec, CPU, torch.bfloat16, 0)
+    held = build_decoder(spec, read, META, torch.bfloat16).num_bytes
+    assert abs(weight_bytes(spec, 2) - held) <= 0.02 * held
+    assert held < 0.65 * 2 * parameter_count(spec)
+    share = shard(spec, 2, 1, whole_experts=whole_experts)
+    held = build_decoder(share, sharded(read, spec, share, 1, 2), META, torch.bfloat16, Group(1, 2)).num_bytes
+    assert abs(weight_bytes(share, 2) - held) <= 0.02 * held
