@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from octavo_kernels.experts import StackedGroups, Weights, experts
 from octavo_kernels.latent_decode import latent_decode
 from octavo_kernels.paged_decode import paged_decode, plan_decode
 from octavo_kernels.paged_prefill import paged_prefill, plan_prefill
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.rows import Peer, Row, find_peer, publish, save
 from octavo_runtime.config.options import BadOption
-from octavo_runtime.layers.linear import StoredWeight, build_linear
+from octavo_runtime.layers.linear import StoredWeight, build_linear, grouped_weights
 from octavo_runtime.models.loading.config_json import spec_from_config
 from octavo_runtime.models.loading.dummy_weights import random_matrix
 from octavo_runtime.models.spec import ModelSpec
@@ -32,6 +33,7 @@ NARROW = {
     "int8": Scheme("int-quantized", 8),
     "fp8": Scheme("float-quantized", 8, "fp8"),
 }
+NARROW_EXPERTS = {**NARROW, "fp8 blocks": Scheme("fp8", 8, "fp8", group=(128, 128))}
 DECODES = tuple(
     (batch, context)
     for batch, contexts in {
@@ -74,7 +76,8 @@ def run(model: str, peers: str, saved: str | None, *, as_json: bool) -> None:
     peer = find_peer(peers, device, kind="attention")
     spec = spec_from_config(config)
     read = _read_speed()
-    rows = [Row("read", {"gb_s": read / 1e9}), *_products(spec, read), *_decodes(spec, read), *_prefills(spec)]
+    products = *_products(spec, read), *_experts(spec, read)
+    rows = [Row("read", {"gb_s": read / 1e9}), *products, *_decodes(spec, read), *_prefills(spec)]
     publish("kernels", device, f"{model}, bfloat16, microseconds", rows, peer, as_json=as_json)
     if saved is not None:
         save(saved, Peer("Octavo", device, f"{datetime.now():%Y-%m-%d}", {row.name: row.figures for row in rows}))
@@ -110,6 +113,39 @@ def _product(
         seconds = _seconds([partial(linear, x) for linear in linears])
         figures = {"us": seconds * 1e6, "gb_s": size / seconds / 1e9, "of_read": size / seconds / read}
         yield Row(f"{name} x {count}", figures | {"tflop_s": 2 * math.prod(shape) * count / seconds / 1e12})
+
+
+def _experts(spec: ModelSpec, read: float) -> Iterator[Row]:
+    """Of a mixture those that tokens choose at random, in 16 bits and in fewer. of_read: see _product, of the experts
+    that some token has chosen."""
+    if spec.experts is None:
+        return
+    device, hidden, inner = torch.device("cuda"), spec.hidden_size, spec.experts.intermediate_size
+    num_experts, top_k = spec.experts.routing.num_experts, spec.experts.routing.top_k
+    generator = torch.Generator(device).manual_seed(0)
+
+    def weights(scheme: Scheme | None, rows: int, columns: int) -> Weights:
+        if scheme is None:
+            return _random(num_experts, rows, columns).mul_(0.02)
+        matrix = random_matrix(scheme, num_experts * rows, columns, generator)
+        return StackedGroups(grouped_weights(matrix, device), num_experts)
+
+    schemes: dict[str, Scheme | None] = {"experts": None}
+    schemes |= {f"experts, {kind}": scheme for kind, scheme in NARROW_EXPERTS.items()}
+    for name, scheme in schemes.items():
+        gate_up, down = weights(scheme, 2 * inner, hidden), weights(scheme, hidden, inner)
+        held = gate_up.nbytes + down.nbytes
+        for count in ROWS:
+            times = _copies(held * min(top_k * count, num_experts) // num_experts)
+            drawn = [torch.rand(count, num_experts, device=device).topk(top_k) for _ in range(times)]
+            size = held * sum(ids.unique().numel() for _, ids in drawn) / (times * num_experts)
+            x = _random(count, hidden)
+            calls = [partial(experts, x, gate_up, down, ids, shares) for shares, ids in drawn]
+            seconds = _seconds(calls)
+            figures = {"us": seconds * 1e6, "gb_s": size / seconds / 1e9, "of_read": size / seconds / read}
+            flops = 6 * hidden * inner * count * top_k
+            yield Row(f"{name} x {count}", figures | {"tflop_s": flops / seconds / 1e12})
+        del gate_up, down, calls  # before the next take their memory
 
 
 def _layer_shapes(spec: ModelSpec) -> dict[str, tuple[int, int]]:
