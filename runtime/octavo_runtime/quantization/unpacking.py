@@ -5,10 +5,9 @@ from torch import Tensor
 
 
 def unpack_words(words: Tensor, bits: int) -> Tensor:
-    """[..., n * 32 / bits] uint8 of [..., n] int32, the lowest bits first."""
-    shifts = torch.arange(0, 32, bits, dtype=torch.int32, device=words.device)
-    numbers: Tensor = (words.unsqueeze(-1) >> shifts) & (2**bits - 1)
-    return numbers.to(torch.uint8).flatten(-2)
+    """[..., n * 32 / bits] uint8 of [..., n] int32, the lowest bits first; of 4 bits each, or of 8."""
+    data = words.contiguous().view(torch.uint8)
+    return data if bits == 8 else unpack_halves(data)
 
 
 def unpack_halves(data: Tensor, *, high_first: bool = False) -> Tensor:
