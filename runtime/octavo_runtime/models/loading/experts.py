@@ -78,25 +78,7 @@ def build_experts(
             return rows
         return torch.cat((rows[::2], rows[1::2]))
 
-    def unpacked(parts: Sequence[ExpertPart], rows: int, columns: int) -> Weights:
-        """In groups where the device computes with these."""
-        found: Weights | None = None
-        # What cannot stay in groups is read once more.
-        source = lru_cache(maxsize=len(names.gate_up))(read) if packs(device, dtype) else read
-
-        def read_part(part: ExpertPart) -> StoredTensor:
-            return source(at + part.name, part.shape)
-
-        if packs(device, dtype):
-            found = packed_groups(parts, read_part, held) if group is None else None
-        elif unpacks(device, dtype) and spec.quantization is not None and spec.quantization.keeps_experts:
-            found = stacked_groups(parts, read_part, held, device)
-        return stack(parts, read_part, rows, columns) if found is None else found
-
-    def weights(stored: tuple[str, ...], columns: int, *counts: int) -> Weights:
-        rows = sum(counts)
-        if not has.is_packed:
-            return unpacked(list(expert_parts(stored, names, has, columns, *counts)), rows, columns)
+    def in_mxfp4(stored: tuple[str, ...], rows: int, columns: int) -> PackedWeights:
         packed = []
         for name, shape in _packed_shapes(stored, names, held, rows, columns).items():
             target = torch.empty(held, rows, *shape[2:], device=device, dtype=torch.uint8)
@@ -104,6 +86,23 @@ def build_experts(
                 copy_to(in_order(theirs, rows), mine)
             packed.append(target.flatten(2))
         return PackedWeights(*packed)
+
+    def weights(stored: tuple[str, ...], columns: int, *counts: int) -> Weights:
+        if has.is_packed:
+            return in_mxfp4(stored, sum(counts), columns)
+        parts = list(expert_parts(stored, names, has, columns, *counts))
+        # What turns out not to be in groups is read once more.
+        source = lru_cache(maxsize=len(counts))(read) if packs(device, dtype) else read
+
+        def read_part(part: ExpertPart) -> StoredTensor:
+            return source(at + part.name, part.shape)
+
+        found: Weights | None = None
+        if packs(device, dtype):
+            found = packed_groups(parts, read_part, held) if group is None else None
+        elif unpacks(device, dtype) and spec.quantization is not None and spec.quantization.keeps_experts:
+            found = stacked_groups(parts, read_part, held, device)
+        return stack(parts, read_part, sum(counts), columns) if found is None else found
 
     def biases() -> Biases:
         found = [

@@ -121,7 +121,6 @@ class SafetensorsFolder:
     def _matrix(self, name: str, shape: tuple[int, ...], expert: int | None = None) -> GroupedMatrix:
         """A weight in fewer bits; of a tensor of all experts that of one."""
         assert self._form is not None
-
         return self._form.read(
             Weight(*shape),
             lambda part: _part_name(name, part) in self._files,

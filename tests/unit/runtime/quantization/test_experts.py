@@ -1,5 +1,7 @@
 """Experts of quantised checkpoints of every format, against the same checkpoints in plain weights."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +67,9 @@ def of_experts(decoder: Decoder) -> Experts:
 
 
 @pytest.fixture(scope="module")
-def mixtures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Mixture]:
-    """A checkpoint of each format."""
-    return {name: write_mixture(tmp_path_factory.mktemp("mixture"), *FORMATS[name]) for name in FORMATS}
+def mixture(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Mixture]:
+    """The checkpoint of a format."""
+    return cache(lambda name: write_mixture(tmp_path_factory.mktemp("mixture"), *FORMATS[name]))
 
 
 @pytest.fixture
@@ -78,8 +80,8 @@ def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_scores_are_those_of_the_weights_that_are_meant(name: str, mixtures: dict[str, Mixture]) -> None:
-    stored, meant = mixtures[name]
+def test_scores_are_those_of_the_weights_that_are_meant(name: str, mixture: Callable[[str], Mixture]) -> None:
+    stored, meant = mixture(name)
     expected = scores(load(meant, torch.float32), torch.float32)
     exact = scores(load(stored, torch.float32), torch.float32)
     torch.testing.assert_close(exact, expected, rtol=1e-4, atol=1e-4)
@@ -92,8 +94,8 @@ def test_scores_are_those_of_the_weights_that_are_meant(name: str, mixtures: dic
 
 @pytest.mark.usefixtures("_as_on_a_gpu")
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_gpus_form_computes_the_same(name: str, mixtures: dict[str, Mixture]) -> None:
-    stored, meant = mixtures[name]
+def test_a_gpus_form_computes_the_same(name: str, mixture: Callable[[str], Mixture]) -> None:
+    stored, meant = mixture(name)
     expected = scores(load(meant, torch.float32), torch.float32)
     decoder = load(stored, torch.float32)
     found = scores(decoder, torch.float32)
@@ -116,9 +118,9 @@ def check_planned_bytes(experts: Experts, spec: ModelSpec) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_gpu_holds_what_is_planned_of_all_and_of_a_share(name: str, mixtures: dict[str, Mixture]) -> None:
-    spec = spec_from_folder(mixtures[name].folder)
-    read = SafetensorsFolder(mixtures[name].folder, scheme=spec.quantization).read
+def test_a_gpu_holds_what_is_planned_of_all_and_of_a_share(name: str, mixture: Callable[[str], Mixture]) -> None:
+    spec = spec_from_folder(mixture(name).folder)
+    read = SafetensorsFolder(mixture(name).folder, scheme=spec.quantization).read
     check_planned_bytes(built(spec, read), spec)
     check_planned_bytes(built(spec, dummy_reader(spec, CPU, torch.bfloat16, 0)), spec)
     for whole_experts in (False, True):
@@ -127,9 +129,9 @@ def test_a_gpu_holds_what_is_planned_of_all_and_of_a_share(name: str, mixtures: 
 
 
 @pytest.mark.parametrize("name", ["awq", "int8", "fp8 blocks"])
-def test_a_cpu_holds_what_is_planned(name: str, mixtures: dict[str, Mixture]) -> None:
-    experts = of_experts(load(mixtures[name].folder, torch.bfloat16))
-    found = find_model(str(mixtures[name].folder))
+def test_a_cpu_holds_what_is_planned(name: str, mixture: Callable[[str], Mixture]) -> None:
+    experts = of_experts(load(mixture(name).folder, torch.bfloat16))
+    found = find_model(str(mixture(name).folder))
     assert (found.packed_bytes < 0) == (name in ON_CPU)
     planned = 2 * 4 * expert_size(found.spec) + found.packed_bytes
     assert abs(planned - (experts.gate_up.nbytes + experts.down.nbytes)) <= 0.02 * planned
@@ -137,10 +139,10 @@ def test_a_cpu_holds_what_is_planned(name: str, mixtures: dict[str, Mixture]) ->
 
 @pytest.mark.usefixtures("_as_on_a_gpu")
 @pytest.mark.parametrize("name", FORMATS)
-def test_ranks_have_their_share_in_the_same_form(name: str, mixtures: dict[str, Mixture]) -> None:
+def test_ranks_have_their_share_in_the_same_form(name: str, mixture: Callable[[str], Mixture]) -> None:
     """Where a share of the inputs cuts a group, they are in 16 bits."""
-    spec = spec_from_folder(mixtures[name].folder)
-    read = SafetensorsFolder(mixtures[name].folder, scheme=spec.quantization).read
+    spec = spec_from_folder(mixture(name).folder)
+    read = SafetensorsFolder(mixture(name).folder, scheme=spec.quantization).read
     whole = built(spec, read, CPU)
     gate_up, down = dequantize(whole.gate_up), dequantize(whole.down)
     share = shard(spec, 2, 1)
