@@ -520,6 +520,17 @@ def test_a_token_computes_with_the_experts_that_it_chooses_and_few_tokens_read_f
     assert many.memory_seconds * gpu.bandwidth == pytest.approx(plan.weight_bytes(spec, 2) - 2 * head + 256 * kv)
 
 
+def test_experts_of_a_checkpoint_in_fp8_take_and_read_a_byte_a_number():
+    spec, gpu = find_spec("DeepSeek-R1"), GPUS["h200-141gb"]
+    assert plan.parameter_count(spec) < plan.weight_bytes(spec, 2) < 1.01 * plan.parameter_count(spec)
+    in_16_bits = plan.weight_bytes(replace(spec, quantization=None), 2)
+    assert in_16_bits == pytest.approx(2 * plan.parameter_count(spec), rel=0.01)
+    read = decode_cost(spec, gpu, 1, 0).memory_seconds * gpu.bandwidth
+    assert read == pytest.approx(plan.active_parameter_count(spec), rel=0.05)
+    [share] = plan.shares(spec, config(tensor_parallel_size=8, enable_expert_parallel=True), "cuda")
+    assert plan.weight_bytes(share, 2) < 0.15 * plan.weight_bytes(spec, 2)
+
+
 def test_the_plan_says_how_many_parameters_a_token_meets():
     arguments = ["plan", "Mixtral-8x7B-v0.1", "--gpu", "h200-141gb"]
     result = typer.testing.CliRunner().invoke(app, arguments, standalone_mode=False, env={"COLUMNS": "160"})
