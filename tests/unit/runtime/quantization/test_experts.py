@@ -1,5 +1,6 @@
 """Experts of quantised checkpoints of every format, against the same checkpoints in plain weights."""
 
+import weakref
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -26,7 +27,7 @@ from octavo_runtime.models.loading.experts import build_experts, in_stored_form
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
 from octavo_runtime.models.loading.sharding import sharded
-from octavo_runtime.models.loading.stored_tensors import ReadTensor
+from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor
 from octavo_runtime.models.loading.weights import build_decoder
 from octavo_runtime.models.shards import shard
 from octavo_runtime.models.spec import ModelSpec
@@ -34,6 +35,7 @@ from octavo_runtime.planning.known_models import find_model
 from octavo_runtime.planning.memory import expert_size, parameter_count, weight_bytes
 from octavo_runtime.planning.quantized_weights import expert_saving
 from octavo_runtime.protocol.step import Slice
+from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
 from octavo_runtime.worker.batch import build_batch
 
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -126,6 +128,22 @@ def test_a_gpu_holds_what_is_planned_of_all_and_of_a_share(name: str, mixture: C
     for whole_experts in (False, True):
         share = shard(spec, 2, 1, whole_experts=whole_experts)
         check_planned_bytes(built(share, sharded(read, spec, share, 1, 2)), share)
+
+
+@pytest.mark.parametrize("name", ["awq", "fp8 blocks"])
+def test_each_expert_is_let_go_before_the_next_is_read(name: str, mixture: Callable[[str], Mixture]) -> None:
+    spec = spec_from_folder(mixture(name).folder)
+    folder = SafetensorsFolder(mixture(name).folder, scheme=spec.quantization)
+    alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
+
+    def read(name: str, shape: tuple[int, ...]) -> StoredTensor:
+        assert len(alive) == 0
+        stored = folder.read(name, shape)
+        if isinstance(stored, GroupedMatrix):
+            alive.add(stored.values)
+        return stored
+
+    assert isinstance(built(spec, read).gate_up, StackedGroups)
 
 
 @pytest.mark.parametrize("name", ["awq", "int8", "fp8 blocks"])
