@@ -13,6 +13,23 @@ def _not_zero(text: str) -> str:
     return text
 
 
+CallSyntax = Literal[
+    "hermes",
+    "llama3",
+    "mistral",
+    "deepseek_v3",
+    "deepseek_v31",
+    "kimi_k2",
+    "glm45",
+    "qwen3_coder",
+    "minimax_m2",
+    "seed_oss",
+    "pythonic",
+    "harmony",
+]
+"""How models write calls of functions."""
+
+
 class ServerConfig(BaseModel):
     """How `octavo serve` listens and stops."""
 
@@ -42,22 +59,7 @@ class ServerConfig(BaseModel):
     drain: Duration = Field(
         "30s", description="How long running requests may go on after SIGTERM, such as 300s. Default 30s."
     )
-    tool_call_parser: Literal[
-        "auto",
-        "hermes",
-        "llama3",
-        "mistral",
-        "deepseek_v3",
-        "deepseek_v31",
-        "kimi_k2",
-        "glm45",
-        "qwen3_coder",
-        "minimax_m2",
-        "seed_oss",
-        "pythonic",
-        "harmony",
-        "none",
-    ] = Field(
+    tool_call_parser: Literal["auto", CallSyntax, "none"] = Field(
         "auto",
         description="How the model writes calls of functions; auto looks at its chat template; none refuses tools. "
         "Default auto.",

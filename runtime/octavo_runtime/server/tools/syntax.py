@@ -2,22 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-SyntaxName = Literal[
-    "hermes",
-    "llama3",
-    "mistral",
-    "deepseek_v3",
-    "deepseek_v31",
-    "kimi_k2",
-    "glm45",
-    "qwen3_coder",
-    "minimax_m2",
-    "seed_oss",
-    "pythonic",
-    "harmony",
-]
+from octavo_runtime.config.server import CallSyntax
 
 START, CHANNEL, MESSAGE = "<|start|>", "<|channel|>", "<|message|>"
 """Of a message of the harmony format: its beginning, its channel's name, and its text."""
@@ -137,7 +124,7 @@ _DEEPSEEK = JsonSyntax(
     call_close=("```", "<｜tool▁call▁end｜>"),
 )
 
-_OF_JSON: Mapping[SyntaxName, JsonSyntax] = {
+_OF_JSON: Mapping[CallSyntax, JsonSyntax] = {
     # <tool_call>\n{"name": "f", "arguments": {...}}\n</tool_call>, once a call
     "hermes": JsonSyntax(
         marker="<tool_call>",
@@ -220,7 +207,7 @@ _FUNCTION_TAGS = TaggedSyntax(
     written=_OF_JSON["hermes"],
 )
 
-SYNTAXES: Mapping[SyntaxName, Syntax] = {
+SYNTAXES: Mapping[CallSyntax, Syntax] = {
     **_OF_JSON,
     # <tool_call>f\n<arg_key>a</arg_key>\n<arg_value>...</arg_value>\n</tool_call>, once a call
     "glm45": TaggedSyntax(
@@ -265,7 +252,7 @@ SYNTAXES: Mapping[SyntaxName, Syntax] = {
 
 
 # What a template has in it that teaches a syntax; the first that is found counts.
-_TAUGHT: Mapping[SyntaxName, str] = {
+_TAUGHT: Mapping[CallSyntax, str] = {
     "harmony": r"<\|channel\|>",
     "mistral": r"\[TOOL_CALLS\]",
     "deepseek_v3": r"(?s)<｜tool▁calls▁begin｜>.*```json|```json.*<｜tool▁calls▁begin｜>",
@@ -281,6 +268,6 @@ _TAUGHT: Mapping[SyntaxName, str] = {
 }
 
 
-def recognise(template: str) -> SyntaxName | None:
+def recognise(template: str) -> CallSyntax | None:
     """The syntax that a chat template teaches; None where it teaches none of these."""
     return next((name for name, taught in _TAUGHT.items() if re.search(taught, template)), None)
