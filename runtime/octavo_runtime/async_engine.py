@@ -12,7 +12,8 @@ import numpy.typing as npt
 from octavo_runtime.config.engine import engine_config
 from octavo_runtime.engine_process.client import EngineClient, EngineFailure
 from octavo_runtime.models.loading.files import locate
-from octavo_runtime.protocol.pooling_params import Pooling, PoolingParams
+from octavo_runtime.protocol.pooling import Pooling
+from octavo_runtime.protocol.pooling_params import PoolingParams
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.text.answers import Answers, RequestFailed, RequestOutput, request_exception
 from octavo_runtime.text.prompt import Prompt, prompt_ids

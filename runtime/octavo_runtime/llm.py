@@ -13,7 +13,8 @@ from octavo_runtime.engine.engine import Engine
 from octavo_runtime.engine.offline import answer_all, embed_all
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.rerankers import template_of
-from octavo_runtime.protocol.pooling_params import Pooling, PoolingParams
+from octavo_runtime.protocol.pooling import Pooling
+from octavo_runtime.protocol.pooling_params import PoolingParams
 from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams
 from octavo_runtime.text.answers import RequestOutput
 from octavo_runtime.text.chat_template import load_chat_template

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from octavo_runtime.layers.activation import Transfer
-from octavo_runtime.protocol.pooling_params import Pooling
+from octavo_runtime.protocol.pooling import Pooling
 
 
 @dataclass(frozen=True)

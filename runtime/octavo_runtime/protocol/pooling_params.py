@@ -1,12 +1,11 @@
 """How the hidden states of one prompt become its embedding."""
 
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import msgspec
 
+from octavo_runtime.protocol.pooling import Pooling
 from octavo_runtime.protocol.sampling_params import InvalidParameter
-
-Pooling = Literal["mean", "last", "cls", "max"]
 
 
 class PoolingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

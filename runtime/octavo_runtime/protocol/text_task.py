@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from octavo_runtime.protocol.pooling_params import Pooling
+from octavo_runtime.protocol.pooling import Pooling
 
 Task = Literal["generate", "embed", "score"]
 ScoreActivation = Literal["sigmoid", "softmax", "identity"]

@@ -15,7 +15,7 @@ from octavo_runtime.models.families.bert import ACTIVATIONS
 from octavo_runtime.models.family import Family
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.models.tensor_names import TensorNames
-from octavo_runtime.protocol.pooling_params import Pooling
+from octavo_runtime.protocol.pooling import Pooling
 
 _NAMES = TensorNames(
     attention_norm="attn_norm",

@@ -12,7 +12,7 @@ from octavo_runtime.layers.activation import Transfer
 from octavo_runtime.models.config_fields import shown
 from octavo_runtime.models.loading.json_file import read_object, read_objects
 from octavo_runtime.models.spec import UnsupportedModel
-from octavo_runtime.protocol.pooling_params import Pooling
+from octavo_runtime.protocol.pooling import Pooling
 
 _POOLINGS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "max": "max", "lasttoken": "last"}
 _OLD_NAMES = {

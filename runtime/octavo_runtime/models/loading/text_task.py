@@ -10,7 +10,7 @@ from octavo_runtime.models.loading.config_json import label_names
 from octavo_runtime.models.loading.json_file import read_object
 from octavo_runtime.models.loading.sentence_modules import SentenceModules, read_max_length, read_prompts
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
-from octavo_runtime.protocol.pooling_params import Pooling
+from octavo_runtime.protocol.pooling import Pooling
 from octavo_runtime.protocol.text_task import ScoreActivation, TextTask
 
 _ACTIVATIONS: dict[str, ScoreActivation] = {"Sigmoid": "sigmoid", "Identity": "identity", "Softmax": "softmax"}

@@ -9,7 +9,8 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from octavo_runtime.protocol.pooling_params import Pooling, PoolingParams
+from octavo_runtime.protocol.pooling import Pooling
+from octavo_runtime.protocol.pooling_params import PoolingParams
 from octavo_runtime.server.fields.nulls import null_is_absent
 from octavo_runtime.server.fields.prompts import listed
 from octavo_runtime.server.fields.text import Text
