@@ -81,8 +81,10 @@ def test_a_pod_that_failed_long_ago_is_not_the_present_trouble(kube: Kube, name:
     assert failed not in kube.condition(name)["message"]
     kube.patch(name, {"engine": {"maxNumSeqs": 4}})
     kube.wait_ready(name)
-    told = kube.kubectl("get", "events", f"--field-selector=involvedObject.name={name},type=Warning", "--output=name")
-    assert told == "", kube.kubectl("get", "events", f"--field-selector=involvedObject.name={name}")
+    ours = f"--field-selector=involvedObject.kind=LLMService,involvedObject.name={name}"
+    assert kube.kubectl("get", "events", f"{ours},type=Warning", "--output=name") == "", kube.kubectl(
+        "get", "events", ours
+    )
     kube.delete("pod", failed)
 
 
