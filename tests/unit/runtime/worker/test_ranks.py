@@ -42,7 +42,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rank_processes() -> list[psutil.Process]:
     children = psutil.Process().children()
-    return [each for each in children if "octavo_runtime.worker.rank" in each.cmdline()]
+    return [each for each in children if "octavo_runtime.worker.rank" in words_of(each)]
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """A process's command line; nothing of one that has ended, such as another test's."""
+    try:
+        words: list[str] = process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+    return words
 
 
 @contextmanager
