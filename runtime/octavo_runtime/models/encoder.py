@@ -3,6 +3,7 @@ from step to step."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -35,6 +36,11 @@ class Texts:
     positions: Tensor
     types: Tensor
     prefill: PrefillInputs
+
+    @cached_property
+    def slots(self) -> Tensor:
+        """[tokens] int64, where each token's key and value lie in every layer."""
+        return torch.arange(len(self.token_ids), device=self.token_ids.device)
 
 
 Plans = Mapping[int | None, "PrefillPlan | HopperPrefillPlan | None"]
@@ -91,8 +97,7 @@ class EncoderAttention:
             keys, values = k.contiguous().unsqueeze(1), v.contiguous().unsqueeze(1)
         else:
             keys, values = (k.new_empty(tokens, 1, self.num_heads, self.head_dim) for _ in range(2))
-            slots = torch.arange(tokens, device=hidden.device)
-            rotary_write_kv(q, k, v, texts.positions, self.rotary.table, keys, values, slots)
+            rotary_write_kv(q, k, v, texts.positions, self.rotary.table, keys, values, texts.slots)
         attended = paged_prefill(
             q,
             keys,

@@ -13,6 +13,8 @@ from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.layer_groups import group_windows, layers_of_a_block
+from octavo_runtime.models.loading.checkpoint import load_model
+from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.protocol.messages import Output
 from octavo_runtime.protocol.sampling_params import SamplingParams
@@ -108,3 +110,11 @@ def in_chunks(decoder: Decoder, prompt: list[int]) -> torch.Tensor:
         batch = build_batch([Slice(0, first, prompt[first:last])], tables, block, torch.device("cpu"))
         found.append(decoder.forward(batch, cache))
     return torch.cat(found)
+
+
+def load_decoder(folder: Path, dtype: torch.dtype) -> Decoder:
+    """A model in a folder, on the CPU."""
+    config = EngineConfig.model_validate({"model": str(folder), "device": "cpu"})
+    decoder = load_model(config, locate(str(folder)), torch.device("cpu"), dtype)
+    decoder.reach(64)
+    return decoder

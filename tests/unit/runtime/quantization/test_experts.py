@@ -11,20 +11,17 @@ import pytest
 import torch
 from packed_checkpoints import FORMATS, MIXTURE, Mixture, Writer, fp8, write_mixture
 from safetensors.torch import load_file, save_file
-from small_models import random_prompts
+from small_models import load_decoder, random_prompts
 
 from octavo_kernels.experts import GroupedExperts, StackedGroups
 from octavo_kernels.experts.reference import dequantize
-from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.distributed.group import Group
 from octavo_runtime.layers.experts import Experts
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.loading import experts as loading
-from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
 from octavo_runtime.models.loading.dummy_weights import dummy_reader
 from octavo_runtime.models.loading.experts import build_experts, in_stored_form
-from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
 from octavo_runtime.models.loading.sharding import sharded
 from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor
@@ -45,13 +42,6 @@ UNPACKED = [name for name in FORMATS if "order" in name or "squeezellm" in name]
 _FP8_BLOCKS = {**FORMATS["fp8 blocks"][1], "weight_block_size": [32, 32]}
 ON_CPU = ["awq", "gptq", "gptq v2", "gptq, 8 bits", "int4 groups", "int4 groups, asymmetric", "int8", "llm.int8"]
 ON_CPU.append("int8 words, per row")
-
-
-def load(folder: Path, dtype: torch.dtype) -> Decoder:
-    config = EngineConfig.model_validate({"model": str(folder), "device": "cpu"})
-    decoder = load_model(config, locate(str(folder)), CPU, dtype)
-    decoder.reach(64)
-    return decoder
 
 
 @torch.inference_mode()
@@ -84,10 +74,10 @@ def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_scores_are_those_of_the_weights_that_are_meant(name: str, mixture: Callable[[str], Mixture]) -> None:
     stored, meant = mixture(name)
-    expected = scores(load(meant, torch.float32), torch.float32)
-    exact = scores(load(stored, torch.float32), torch.float32)
+    expected = scores(load_decoder(meant, torch.float32), torch.float32)
+    exact = scores(load_decoder(stored, torch.float32), torch.float32)
     torch.testing.assert_close(exact, expected, rtol=1e-4, atol=1e-4)
-    decoder = load(stored, torch.bfloat16)
+    decoder = load_decoder(stored, torch.bfloat16)
     rounded = scores(decoder, torch.bfloat16)
     torch.testing.assert_close(rounded, expected, rtol=0, atol=0.05 * float(expected.abs().max()))
     assert isinstance(of_experts(decoder).gate_up, GroupedExperts if name in ON_CPU else torch.Tensor)
@@ -98,8 +88,8 @@ def test_scores_are_those_of_the_weights_that_are_meant(name: str, mixture: Call
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_gpus_form_computes_the_same(name: str, mixture: Callable[[str], Mixture]) -> None:
     stored, meant = mixture(name)
-    expected = scores(load(meant, torch.float32), torch.float32)
-    decoder = load(stored, torch.float32)
+    expected = scores(load_decoder(meant, torch.float32), torch.float32)
+    decoder = load_decoder(stored, torch.float32)
     found = scores(decoder, torch.float32)
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-3 * float(expected.abs().max()))
     kind = torch.Tensor if name in UNPACKED else StackedGroups
@@ -148,7 +138,7 @@ def test_each_expert_is_let_go_before_the_next_is_read(name: str, mixture: Calla
 
 @pytest.mark.parametrize("name", ["awq", "int8", "fp8 blocks"])
 def test_a_cpu_holds_what_is_planned(name: str, mixture: Callable[[str], Mixture]) -> None:
-    experts = of_experts(load(mixture(name).folder, torch.bfloat16))
+    experts = of_experts(load_decoder(mixture(name).folder, torch.bfloat16))
     found = find_model(str(mixture(name).folder))
     assert (found.packed_bytes < 0) == (name in ON_CPU)
     planned = 2 * 4 * expert_size(found.spec) + found.packed_bytes
@@ -193,7 +183,7 @@ def test_whole_groups_of_rows_of_a_share_keep_their_scales(tmp_path: Path) -> No
 def test_experts_in_one_tensor_are_read_too(write: Writer, quantization: dict[str, Any], tmp_path: Path) -> None:
     """As transformers holds them."""
     stored = write_mixture(tmp_path, write, quantization).folder
-    hub = load(stored, torch.float32)
+    hub = load_decoder(stored, torch.float32)
     tensors = load_file(stored / "model.safetensors")
     own = {name: tensor for name, tensor in tensors.items() if ".experts." in name}
     tensors = {name: tensor for name, tensor in tensors.items() if name not in own}
@@ -206,7 +196,7 @@ def test_experts_in_one_tensor_are_read_too(write: Writer, quantization: dict[st
         tensors[f"{at}.gate_up_proj{name}"] = torch.stack(halves).view(kind)
         tensors[f"{at}.down_proj{name}"] = torch.stack([each.view(torch.uint8) for each in down]).view(kind)
     save_file(tensors, stored / "model.safetensors", metadata={"format": "pt"})
-    decoder = load(stored, torch.float32)
+    decoder = load_decoder(stored, torch.float32)
     assert isinstance(of_experts(decoder).gate_up, StackedGroups)
     assert isinstance(of_experts(decoder).down, StackedGroups)
     assert scores(decoder, torch.float32).equal(scores(hub, torch.float32))
@@ -233,10 +223,10 @@ def test_an_expert_in_another_form_leaves_all_in_16_bits(tmp_path: Path) -> None
     path = stored / "model.safetensors"
     others = {name: tensor for name, tensor in load_file(path).items() if not name.startswith(f"{at}.")}
     save_file({**others, f"{at}.weight": plain}, path, metadata={"format": "pt"})
-    decoder = load(stored, torch.float32)
+    decoder = load_decoder(stored, torch.float32)
     assert isinstance(of_experts(decoder).gate_up, torch.Tensor)
     assert isinstance(of_experts(decoder).down, StackedGroups)
-    expected = scores(load(meant, torch.float32), torch.float32)
+    expected = scores(load_decoder(meant, torch.float32), torch.float32)
     torch.testing.assert_close(
         scores(decoder, torch.float32), expected, rtol=0, atol=2e-3 * float(expected.abs().max())
     )

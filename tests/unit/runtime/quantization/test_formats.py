@@ -9,14 +9,11 @@ import pytest
 import torch
 from packed_checkpoints import FORMATS, SHAPE, write_checkpoint
 from safetensors.torch import load_file, save_file
-from small_models import random_prompts
+from small_models import load_decoder, random_prompts
 
-from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.linear import grouped, prepacks
 from octavo_runtime.models.decoder import Decoder
-from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
-from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
 from octavo_runtime.models.spec import UnsupportedModel
 from octavo_runtime.planning import memory as plan
@@ -27,13 +24,6 @@ from octavo_runtime.worker.batch import build_batch
 
 CPU = torch.device("cpu")
 [PROMPT] = random_prompts(20)
-
-
-def load(folder: Path, dtype: torch.dtype) -> Decoder:
-    config = EngineConfig.model_validate({"model": str(folder), "device": "cpu"})
-    decoder = load_model(config, locate(str(folder)), CPU, dtype)
-    decoder.reach(64)
-    return decoder
 
 
 @torch.inference_mode()
@@ -54,9 +44,9 @@ def test_scores_are_those_of_the_weights_that_are_meant(name: str, tmp_path: Pat
     """In float32 nearly to the last bit; in 16 bits, where few rows run packed, to what these lose."""
     checkpoint = write_checkpoint(tmp_path, *FORMATS[name])
     expected = checkpoint.model(torch.tensor([PROMPT])).logits[0]
-    exact = scores(load(tmp_path, torch.float32), torch.float32)
+    exact = scores(load_decoder(tmp_path, torch.float32), torch.float32)
     torch.testing.assert_close(exact, expected, rtol=1e-4, atol=1e-4)
-    rounded = scores(load(tmp_path, torch.bfloat16), torch.bfloat16)
+    rounded = scores(load_decoder(tmp_path, torch.bfloat16), torch.bfloat16)
     torch.testing.assert_close(rounded, expected, rtol=0, atol=0.05 * float(expected.abs().max()))
 
 
@@ -85,7 +75,7 @@ def test_a_gpus_form_computes_the_same_and_takes_what_is_planned(name: str, tmp_
 def test_a_cpu_holds_what_is_planned(name: str, tmp_path: Path) -> None:
     write_checkpoint(tmp_path, *FORMATS[name])
     found = find_model(str(tmp_path))
-    decoder = load(tmp_path, torch.bfloat16)
+    decoder = load_decoder(tmp_path, torch.bfloat16)
     assert (decoder.few_rows is not None) == (found.packed_bytes > 0) == ("order" not in name)
     planned = plan.weight_bytes(found.spec, 2, "cpu") + found.packed_bytes
     if decoder.few_rows is not None and not prepacks(torch.bfloat16):  # the CPU needs the packed weights alone
@@ -146,7 +136,7 @@ def test_parts_are_held_against_the_format_before_any_is_read(tmp_path: Path) ->
     def refused(changed: dict[str, torch.Tensor]) -> str:
         save_file(changed, path, metadata={"format": "pt"})
         with pytest.raises(UnsupportedModel) as caught:
-            load(tmp_path, torch.float32)
+            load_decoder(tmp_path, torch.float32)
         return str(caught.value)
 
     assert refused({name: tensor for name, tensor in tensors.items() if name != f"{at}.scales"}) == (
@@ -161,7 +151,7 @@ def test_parts_are_held_against_the_format_before_any_is_read(tmp_path: Path) ->
     assert "that the model does not read" in refused({**tensors, f"{at}.other": torch.ones(1)})
     assert "that the model does not read" in refused({**tensors, f"{at}.bias": torch.ones(128)})
     save_file({**tensors, f"{at}.bias": torch.zeros(128)}, path, metadata={"format": "pt"})
-    load(tmp_path, torch.float32)  # a bias of zeros changes nothing
+    load_decoder(tmp_path, torch.float32)  # a bias of zeros changes nothing
 
 
 def test_a_module_may_be_left_as_it_is_and_the_configuration_may_lie_beside(tmp_path: Path) -> None:
@@ -177,7 +167,9 @@ def test_a_module_may_be_left_as_it_is_and_the_configuration_may_lie_beside(tmp_
     (tmp_path / "quantize_config.json").write_text(json.dumps(beside))
     with torch.inference_mode():
         expected = checkpoint.model(torch.tensor([PROMPT])).logits[0]
-    torch.testing.assert_close(scores(load(tmp_path, torch.float32), torch.float32), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        scores(load_decoder(tmp_path, torch.float32), torch.float32), expected, rtol=1e-4, atol=1e-4
+    )
     scheme = spec_from_folder(tmp_path).quantization
     assert scheme is not None
     assert [scheme.covers(name) for name in (at, at.replace("0", "1"))] == [False, True]
