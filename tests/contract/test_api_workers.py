@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from children import children
 from event_reader import read
 from patience import PATIENCE, eventually
 
@@ -31,12 +32,8 @@ def start_workers(start_command):
     return starter
 
 
-def children(server, program: str) -> list[psutil.Process]:
-    return [one for one in psutil.Process(server.process.pid).children() if program in one.cmdline()]
-
-
 def workers(server) -> list[psutil.Process]:
-    return children(server, "octavo_runtime.server.worker")
+    return children("octavo_runtime.server.worker", server.process.pid)
 
 
 def stream(server, tokens: int) -> list[Any]:
@@ -131,7 +128,7 @@ def test_they_end_together(start_workers, program):
     thread, events = None, []
     if program.endswith("token_source"):
         thread, events = begin(server, 4000)
-    children(server, program)[0].kill()
+    children(program, server.process.pid)[0].kill()
     assert server.process.wait(PATIENCE) == 1
     assert gone(family)
     if thread:

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from children import children
 from event_reader import read
 from patience import PATIENCE, eventually
 
@@ -100,8 +101,7 @@ def health(server, which: str) -> int:
 
 
 def engine_of(server) -> psutil.Process:
-    children = psutil.Process(server.process.pid).children(recursive=True)
-    [engine] = [child for child in children if "octavo_runtime.engine_process.process" in child.cmdline()]
+    [engine] = children("octavo_runtime.engine_process.process", server.process.pid, recursive=True)
     return engine
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_asyncio
+from children import children
 from hypothesis import given
 from hypothesis import strategies as st
 from patience import eventually_async
@@ -48,10 +49,7 @@ on_shared = pytest.mark.asyncio(loop_scope="module")
 
 def engine_pid() -> int:
     """Of the engine that was started last."""
-    children = [
-        child for child in psutil.Process().children() if "octavo_runtime.engine_process.process" in child.cmdline()
-    ]
-    return max(children, key=psutil.Process.create_time).pid
+    return max(children("octavo_runtime.engine_process.process"), key=psutil.Process.create_time).pid
 
 
 async def collect(client: EngineClient, request_id: str, params: SamplingParams) -> list[int]:

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
+from children import children
 from patience import PATIENCE, eventually
 from small_models import make_engine, random_prompts, run, save, shape, tokens_of
 
@@ -139,7 +140,7 @@ def test_two_nodes_of_two_ranks_draw_the_same_and_end_where_one_of_the_first_nod
     expected = expected_tokens(folder, prompts)
     with two_nodes(folder, 4) as (engine, node):
         assert [tokens_of(each) for each in run(engine, prompts, GREEDY)] == expected
-        [lost] = [each for each in psutil.Process().children() if "octavo_runtime.worker.rank" in each.cmdline()]
+        [lost] = children("octavo_runtime.worker.rank")
         lost.kill()
         line, _ = step_until_it_fails(engine)
         assert line == f"rank 1 of 4 (process {lost.pid}) ended with exit code -9"

@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 
 import numpy as np
-import psutil
 import pytest
 import torch
+from children import children
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import SHAPES, make_engine, random_prompts, save, tokens_of
@@ -288,9 +288,7 @@ async def test_over_the_process_border(model):
 
 async def test_cancelling_aborts(model):
     async with started(model[0]) as client:
-        [engine] = [
-            one for one in psutil.Process().children() if "octavo_runtime.engine_process.process" in one.cmdline()
-        ]
+        [engine] = children("octavo_runtime.engine_process.process")
         engine.suspend()
         leaving = asyncio.create_task(client.embed("l", [1] * 100, LAST))
         await asyncio.sleep(0.5)  # it is on its way

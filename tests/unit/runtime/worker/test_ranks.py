@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from children import children
 from family_models import FAMILIES
 from family_models import save as save_family
 from patience import eventually
@@ -41,17 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rank_processes() -> list[psutil.Process]:
-    children = psutil.Process().children()
-    return [each for each in children if "octavo_runtime.worker.rank" in words_of(each)]
-
-
-def words_of(process: psutil.Process) -> list[str]:
-    """A process's command line; nothing of one that has ended, such as another test's."""
-    try:
-        words: list[str] = process.cmdline()
-    except psutil.NoSuchProcess:
-        return []
-    return words
+    return children("octavo_runtime.worker.rank")
 
 
 @contextmanager
