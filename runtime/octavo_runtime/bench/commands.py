@@ -43,7 +43,8 @@ Weights = Annotated[
     str, typer.Option(help="auto (the model's own), int4 (groups of 128; a known shape's), int8 or fp8.")
 ]
 CacheDtype = Annotated[str, typer.Option(help="auto, fp8 or int8: the numbers of the KV cache.")]
-Ranks = Annotated[int, _number("Devices that share the model.", 1, 64)]
+Ranks = Annotated[int, _number("Devices that share each layer.", 1, 64)]
+Stages = Annotated[int, _number("Stages of layers, each of so many devices.", 1, 64)]
 Peers = Annotated[
     str, typer.Option(help="Figures to compare with: auto (those saved for this device), none or a file.")
 ]
@@ -240,6 +241,7 @@ def offline(
     kv_cache_memory: Cache = None,
     kv_cache_dtype: CacheDtype = "auto",
     tensor_parallel_size: Ranks = 1,
+    pipeline_parallel_size: Stages = 1,
     dtype: Dtype = "auto",
     peers: Peers = "auto",
     save: Save = None,
@@ -256,6 +258,7 @@ def offline(
         kv_cache_memory=kv_cache_memory,
         kv_cache_dtype=kv_cache_dtype,
         tensor_parallel_size=tensor_parallel_size,
+        pipeline_parallel_size=pipeline_parallel_size,
         dtype=dtype,
     )
     run(model, weights, settings, workloads, peers, save, profile, as_json=as_json)
@@ -276,6 +279,7 @@ def serve(
     kv_cache_memory: Cache = None,
     kv_cache_dtype: CacheDtype = "auto",
     tensor_parallel_size: Ranks = 1,
+    pipeline_parallel_size: Stages = 1,
     dtype: Dtype = "auto",
     peers: Peers = "auto",
     save: Save = None,
@@ -291,6 +295,7 @@ def serve(
         kv_cache_memory=kv_cache_memory,
         kv_cache_dtype=kv_cache_dtype,
         tensor_parallel_size=tensor_parallel_size,
+        pipeline_parallel_size=pipeline_parallel_size,
         dtype=dtype,
     )
     run(model, weights, settings, workloads, rates, peers, save, as_json=as_json)
@@ -310,6 +315,7 @@ def latency(
     kv_cache_memory: Cache = None,
     kv_cache_dtype: CacheDtype = "auto",
     tensor_parallel_size: Ranks = 1,
+    pipeline_parallel_size: Stages = 1,
     dtype: Dtype = "auto",
     peers: Peers = "auto",
     save: Save = None,
@@ -326,6 +332,7 @@ def latency(
         kv_cache_memory=kv_cache_memory,
         kv_cache_dtype=kv_cache_dtype,
         tensor_parallel_size=tensor_parallel_size,
+        pipeline_parallel_size=pipeline_parallel_size,
         dtype=dtype,
     )
     run(model, weights, settings, points, peers, save, profile, as_json=as_json)

@@ -10,6 +10,9 @@ from octavo_runtime.planning.memory import arena_elements
 
 Result = TypeVar("Result")
 
+# Other threads may ask the GPU how far it is, as NCCL's do.
+_CAPTURE_MODE = "thread_local"
+
 
 class Arena(NamedTuple):
     """Memory for temporary tensors, and the stream for all captures: cuBLAS keeps a workspace for each stream that it
@@ -28,7 +31,7 @@ def reserve(spec: ModelSpec, like: torch.Tensor, sequences: int, tokens: int) ->
     arena = Arena(torch.cuda.CUDAGraph(), torch.cuda.Stream(like.device))
     torch.cuda.synchronize(like.device)
     with torch.cuda.stream(arena.stream):
-        arena.holder.capture_begin()
+        arena.holder.capture_begin(capture_error_mode=_CAPTURE_MODE)
         like.new_empty(arena_elements(spec, sequences, tokens))[0].zero_()
         arena.holder.capture_end()
     return arena
@@ -42,7 +45,7 @@ def capture(arena: Arena, compute: Callable[[], Result]) -> tuple[torch.cuda.CUD
         compute()
         arena.stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        graph.capture_begin(pool=arena.holder.pool())
+        graph.capture_begin(pool=arena.holder.pool(), capture_error_mode=_CAPTURE_MODE)
         result = compute()
         graph.capture_end()
     return graph, result
