@@ -15,12 +15,17 @@ def normalise(x, weight, eps, HIDDEN: tl.constexpr, OFFSET: tl.constexpr):
     """x [n] float32, 0 beyond HIDDEN; rounded to the weight's dtype before it is multiplied by it, or with an OFFSET of
     the weight behind it."""
     mean_square = tl.sum(x * x, 0) / HIDDEN
-    scaled = x * tl.rsqrt(mean_square + eps)
+    return scale(x * tl.rsqrt(mean_square + eps), weight, OFFSET)
+
+
+@triton.jit
+def scale(normalised, weight, OFFSET: tl.constexpr):
+    """normalised [n] float32 times the weight, in the weight's dtype; see normalise."""
     if OFFSET != 0:
-        normed = (scaled * (OFFSET + weight.to(tl.float32))).to(weight.dtype)
+        scaled = (normalised * (OFFSET + weight.to(tl.float32))).to(weight.dtype)
     else:
-        normed = scaled.to(weight.dtype) * weight
-    return normed
+        scaled = normalised.to(weight.dtype) * weight
+    return scaled
 
 
 @triton.jit

@@ -9,6 +9,7 @@ import torch.distributed as torch_distributed
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from octavo_kernels.peer_sum import Peers, fits, peer_sum
 from octavo_runtime.distributed.interface import listen
 from octavo_runtime.distributed.mesh import Mesh
 
@@ -19,14 +20,18 @@ _PATIENCE = timedelta(days=1)
 @dataclass(frozen=True)
 class Group:
     """The ranks from 0 to size - 1 that share the layers of a stage, of which this process is one. All of them call the
-    same methods in the same order, with tensors of the same shapes. handle: None of all ranks that there are."""
+    same methods in the same order, with tensors of the same shapes. handle: None of all ranks that there are. peers:
+    the ranks' GPUs, where each can write into the memory of the others."""
 
     rank: int
     size: int
     handle: torch_distributed.ProcessGroup | None = None
+    peers: Peers | None = None
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum of all ranks' tensors, in the tensor itself."""
+        """The sum of all ranks' tensors [tokens, hidden], in the tensor itself."""
+        if self.peers is not None and fits(tensor, self.peers):
+            return peer_sum(tensor, self.peers)
         torch_distributed.all_reduce(tensor, group=self.handle)
         return tensor
 
@@ -124,7 +129,8 @@ def team_of(mesh: Mesh, rank: int) -> Team:
     return Team(mesh, rank, Group(mesh.shard_of(rank), mesh.shards, handles[mesh.stage_of(rank)]))
 
 
-def leave() -> None:
-    """Ends this process's part in it, where it has one."""
-    if torch_distributed.is_initialized():
+def leave(*, others_are_gone: bool = False) -> None:
+    """Ends this process's part in it, where it has one. NCCL would wait for ranks that are gone: what parts it from
+    them is the end of the process."""
+    if torch_distributed.is_initialized() and not (others_are_gone and torch_distributed.get_backend() == "nccl"):
         torch_distributed.destroy_process_group()

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from octavo_kernels import experts
 from octavo_kernels.experts import Biases, Weights
-from octavo_runtime.distributed.group import Group
 from octavo_runtime.layers.linear import Linear
 from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.router import Router
@@ -17,8 +16,8 @@ from octavo_runtime.layers.router import Router
 class Experts:
     """gate_up: [experts, 2 * inner, hidden]; down: [experts, hidden, inner]; they, biases, limit: see
     octavo_kernels.experts. shared: what all tokens go through, times the sigmoid of shared_gate(x), where there is
-    one. group: the ranks, of which each has some of the inner width of all experts, or some of the experts: those from
-    `first` on."""
+    one. Of several ranks each has some of the inner width of all experts, or some of the experts, those from `first`
+    on: what it computes is a part of a sum."""
 
     router: Router
     gate_up: Weights
@@ -27,7 +26,6 @@ class Experts:
     shared_gate: Linear | None = None  # hidden -> 1
     biases: Biases | None = None
     limit: float | None = None
-    group: Group | None = None
     first: int = 0
 
     @property
@@ -48,4 +46,4 @@ class Experts:
             if self.shared_gate is not None:
                 shared = shared * self.shared_gate(hidden).sigmoid()
             chosen = chosen.add_(shared)
-        return chosen if self.group is None else self.group.sum(chosen)
+        return chosen

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 
@@ -13,6 +13,9 @@ from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.protocol.messages import Ready
 from octavo_runtime.protocol.step import Masks, StepPlan, StepResult
+
+if TYPE_CHECKING:
+    from octavo_runtime.worker.model_runner import ModelRunner
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def make_executor(config: EngineConfig, files: ModelFiles) -> Executor:
     return start_ranks(config, files)
 
 
-def device_executor(config: EngineConfig, files: ModelFiles, team: Team | None = None) -> Executor:
+def device_executor(config: EngineConfig, files: ModelFiles, team: Team | None = None) -> "ModelRunner":
     """The executor of this process's device, for this one's share of the model where a team of ranks computes it.
     Raises ValueError, see make_executor."""
     if device_of(config) == "cuda":

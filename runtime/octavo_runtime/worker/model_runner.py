@@ -135,6 +135,11 @@ class ModelRunner:
             self._token_graphs is not None and self._token_graphs.capture_next()
         )
 
+    def close(self) -> None:
+        """Gives back what must be gone before the ranks of a model part: the graphs in which they talk to each other.
+        Nothing is launched afterwards."""
+        self._graphs = self._token_graphs = None
+
     def _forward(self, slices: list[Slice], newest: torch.Tensor | None) -> tuple[Batch, torch.Tensor]:
         """The slices packed, and the hidden states of their tokens."""
         graphs, cache = self._token_graphs, self._kv_cache

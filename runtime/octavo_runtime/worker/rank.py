@@ -17,7 +17,7 @@ from octavo_runtime.protocol import logs
 from octavo_runtime.worker.line import FAILED, READY, RESULT, UP, Line
 
 if TYPE_CHECKING:
-    from octavo_runtime.worker.executor import Executor
+    from octavo_runtime.worker.model_runner import ModelRunner
 
 
 def main() -> int:
@@ -51,10 +51,11 @@ def _compute(config: EngineConfig, rank: int, host: str, port: int, line: Line) 
     try:
         _obey(executor, line, draws=mesh.draws(rank), tells=mesh.teller == rank)
     finally:
+        executor.close()
         leave()
 
 
-def _obey(executor: "Executor", line: Line, *, draws: bool, tells: bool) -> None:
+def _obey(executor: "ModelRunner", line: Line, *, draws: bool, tells: bool) -> None:
     """draws: whether this rank's stage is the last one. tells: whether the first rank must be told what was drawn."""
     from octavo_runtime.worker.orders import Draw, Launch, Order, Prepare, decode, encode_result, masks_of
 

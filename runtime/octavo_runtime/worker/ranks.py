@@ -16,9 +16,10 @@ from octavo_runtime.distributed.mesh import Mesh, mesh_of
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.protocol import last_words
 from octavo_runtime.protocol.step import Masks, StepPlan, StepResult
-from octavo_runtime.worker.executor import Executor, Launched, device_executor, device_of, gpu_of
+from octavo_runtime.worker.executor import Launched, device_executor, device_of, gpu_of
 from octavo_runtime.worker.follower import Follower, RankFailed, start_rank
 from octavo_runtime.worker.line import READY, UP
+from octavo_runtime.worker.model_runner import ModelRunner
 from octavo_runtime.worker.nodes import address_of_first, gather_nodes
 from octavo_runtime.worker.orders import Launch, Order, Prepare, decode_result, draw, encode
 from octavo_runtime.worker.share import check_shares
@@ -92,7 +93,7 @@ class _Ranks:
         self._is_ended = True
         for follower in self.followers:
             follower.end(why)
-        leave()
+        leave(others_are_gone=bool(why))
 
     def _find_the_gone(self) -> None:
         """Waits until it is known which rank is gone. Raises RankFailed."""
@@ -115,7 +116,7 @@ class RankedExecutor:
     """The Executor of all ranks. What it launches, each of them launches. Of a pipeline, whose first stage this process
     is in, as many steps are under way as there are stages."""
 
-    def __init__(self, first: Executor, ranks: _Ranks, mesh: Mesh) -> None:
+    def __init__(self, first: ModelRunner, ranks: _Ranks, mesh: Mesh) -> None:
         self.ready, self.spec = first.ready, first.spec
         self.max_num_batched_tokens = first.max_num_batched_tokens
         self.block_bytes, self.swap_bytes_per_second = first.block_bytes, first.swap_bytes_per_second
@@ -169,8 +170,13 @@ def start_ranks(config: EngineConfig, files: ModelFiles) -> RankedExecutor:
         ranks.end(f"rank 0 of {mesh.size}: {error}")
         raise
     executor = RankedExecutor(first, ranks, mesh)
-    weakref.finalize(executor, ranks.end)
+    weakref.finalize(executor, _part, first, ranks)
     return executor
+
+
+def _part(first: ModelRunner, ranks: _Ranks) -> None:
+    first.close()
+    ranks.end()
 
 
 def _follower_of(rank: int, config: EngineConfig) -> int:

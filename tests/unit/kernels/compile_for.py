@@ -23,6 +23,7 @@ from octavo_kernels.grouped_linear import GroupedWeights
 from octavo_kernels.grouped_linear import hopper as hopper_grouped
 from octavo_kernels.paged_decode import hopper
 from octavo_kernels.paged_prefill import hopper as hopper_prefill
+from octavo_kernels.peer_sum import cases as peer_sum_cases
 from octavo_kernels.skinny_linear import cases as skinny_cases
 from octavo_kernels.skinny_linear import skinny_linear
 
@@ -101,6 +102,9 @@ def main(capability: int, selections: list[str]) -> None:
                         continue
                     cases.error(form, case, getattr(torch, dtype), "cpu")
                     tell(op, case.name, dtype)
+    for peer_case in peer_sum_cases.CASES:
+        peer_sum_cases.error(peer_case, torch.bfloat16, "cpu")
+        tell("peer_sum", peer_case.name, "bfloat16")
     if capability == 90:  # there are no other forms of it
         for skinny in skinny_cases.CASES:
             skinny_linear(*skinny_cases.operands(skinny, torch.bfloat16, "cpu"), gate=skinny.gate)

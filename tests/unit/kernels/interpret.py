@@ -11,6 +11,7 @@ from octavo_kernels.gpu import Gpu
 from octavo_kernels.latent_decode import cases as latent_decode_cases
 from octavo_kernels.paged_decode import cases as paged_decode_cases
 from octavo_kernels.paged_decode import hopper
+from octavo_kernels.peer_sum import cases as peer_sum_cases
 
 DTYPES = (torch.float32, torch.float16)  # the interpreter's bfloat16 is wrong
 
@@ -22,6 +23,9 @@ for op in octavo_kernels.__all__:
     for case in (*cases.TINY_CASES, *padded):
         for dtype in DTYPES:
             errors[f"{op}/{case.name}/{dtype}"] = cases.error(form, case, dtype, "cpu")
+
+for peer_case in peer_sum_cases.TINY_CASES:
+    errors[f"peer_sum/{peer_case.name}"] = peer_sum_cases.error(peer_case, torch.float16, "cpu")
 
 # With so few workers each takes several units, and pairs are cut.
 hopper.gpu = lambda device: Gpu(processors=3, shared_memory=232_448)

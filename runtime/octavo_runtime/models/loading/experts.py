@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from octavo_kernels.experts import Biases, PackedWeights, Weights
-from octavo_runtime.distributed.group import Group
 from octavo_runtime.layers.experts import Experts
 from octavo_runtime.layers.linear import Linear, build_linear, packs, unpacks
 from octavo_runtime.layers.mlp import MLP
@@ -41,11 +40,12 @@ def build_experts(
     read: ReadTensor,
     device: torch.device,
     dtype: torch.dtype,
-    group: Group | None = None,
+    *,
+    is_shared: bool = False,
 ) -> Experts:
     """Reads the experts of the layer whose tensors' names begin with `at`. Each tensor is read and placed by itself:
     beside the stacked ones, no more than that is held. Those that are stored in groups stay so where the device
-    computes with them. group: the ranks that share them."""
+    computes with them. is_shared: by several ranks."""
     has, names = _of(spec)
     num_experts, hidden, inner = has.routing.num_experts, spec.hidden_size, has.intermediate_size
     first, held = has.here.start, len(has.here)
@@ -99,7 +99,7 @@ def build_experts(
 
         found: Weights | None = None
         if packs(device, dtype):
-            found = packed_groups(parts, read_part, held) if group is None else None
+            found = packed_groups(parts, read_part, held) if not is_shared else None
         elif unpacks(device, dtype) and spec.quantization is not None and spec.quantization.keeps_experts:
             found = stacked_groups(parts, read_part, held, device)
         return stack(parts, read_part, sum(counts), columns) if found is None else found
@@ -132,7 +132,6 @@ def build_experts(
         linear({names.shared_gate: 1}, hidden) if has.gates_shared else None,
         biases() if has.has_biases else None,
         has.limit,
-        group,
         first,
     )
 

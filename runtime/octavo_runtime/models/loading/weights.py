@@ -16,7 +16,7 @@ from octavo_runtime.layers.linear import Linear, PackedLinear, build_linear, in_
 from octavo_runtime.layers.lm_head import Head, build_lm_head
 from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.norm import HeadLayerNorm, HeadNorm, LayerNorm, Norm, ProjectedNorm, RMSNorm, Unnormed
-from octavo_runtime.layers.parallel import GatheredHead, SummedLinear
+from octavo_runtime.layers.parallel import GatheredHead, NormOfSum, SummingNorm
 from octavo_runtime.layers.pipeline import PassedOn, Received
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.decoder import Decoder, DecoderLayer, Stack
@@ -94,6 +94,15 @@ def build_decoder(
         name = stream_norms[at]
         return Unnormed(dtype) if name is None else norm(name)
 
+    def behind(post_norm: str | None, reader: Norm) -> Norm:
+        """The norm that reads the stream once a half of a layer is added, which has a norm of its own or none."""
+        return reader if group is None or post_norm is not None else SummingNorm(reader, group)
+
+    def post_norm(at: str, name: str | None) -> Norm | None:
+        if name is None:
+            return None
+        return norm(at + name) if group is None else NormOfSum(norm(at + name), group)
+
     def project(name: str, rows: int, columns: int) -> Linear:
         return build_linear(place(name, rows, columns), None, device, dtype)
 
@@ -105,15 +114,15 @@ def build_decoder(
         return HeadLayerNorm(weight, spec.rms_norm_eps) if spec.qk_layer_norm else rms_norm(weight)
 
     def norms(index: int) -> _Norms:
-        at, attention = spec.prefix_of(index), stream_norm(2 * index)
+        at, attention = spec.prefix_of(index), behind(names.mlp_post_norm, stream_norm(2 * index))
         shared = spec.is_parallel and stream_norms[2 * index + 1] is None
-        mlp = attention if shared else stream_norm(2 * index + 1)
+        mlp = attention if shared else behind(names.attention_post_norm, stream_norm(2 * index + 1))
         q_shape, k_shape = spec.qk_norm_shapes
         return _Norms(
             attention,
             mlp,
-            norm(at + names.attention_post_norm) if names.attention_post_norm else None,
-            norm(at + names.mlp_post_norm) if names.mlp_post_norm else None,
+            post_norm(at, names.attention_post_norm),
+            post_norm(at, names.mlp_post_norm),
             head_norm(at + names.q_norm, q_shape) if spec.qk_norm else None,
             head_norm(at + names.k_norm, k_shape) if spec.qk_norm else None,
         )
@@ -145,12 +154,9 @@ def build_decoder(
 
     def mlp(index: int, projections: Sequence[Linear]) -> MLP | Experts:
         if not projections:
-            return build_experts(spec, spec.prefix_of(index), read, device, dtype, group)
+            return build_experts(spec, spec.prefix_of(index), read, device, dtype, is_shared=group is not None)
         gate_up, down = projections
-        return MLP(gate_up, summed(down), spec.activation, spec.is_gated)
-
-    def summed(linear: Linear) -> Linear:
-        return linear if group is None else SummedLinear(linear, group)
+        return MLP(gate_up, down, spec.activation, spec.is_gated)
 
     def sinks(index: int) -> torch.Tensor | None:
         name = spec.prefix_of(index) + names.sinks
@@ -163,12 +169,11 @@ def build_decoder(
 
     def attention(index: int, projections: Sequence[Linear], norms: _Norms) -> Attention | LatentAttention:
         if not projections:
-            latent = build_latent_attention(spec, spec.prefix_of(index), read, rotary, in_cache[index], device, dtype)
-            return replace(latent, output=summed(latent.output))
+            return build_latent_attention(spec, spec.prefix_of(index), read, rotary, in_cache[index], device, dtype)
         qkv, output = projections
         return Attention(
             qkv=qkv,
-            output=summed(output),
+            output=output,
             rotary=rotary_of(index),
             num_heads=spec.num_heads,
             num_kv_heads=spec.num_kv_heads,
@@ -228,7 +233,8 @@ def build_decoder(
         embedding = Received(torch.empty(0, hidden, device=device, dtype=dtype), link)
     if not spec.ends:
         assert link is not None
-        return Decoder(spec, embedding, Stack(layers, PassedOn(link, spec.residual_multiplier)), None)
+        end = behind(names.mlp_post_norm, PassedOn(link, spec.residual_multiplier))
+        return Decoder(spec, embedding, Stack(layers, end), None)
     head_bias = place(_HEAD_BIAS, spec.vocab_size) if spec.head_bias else None
     head: Head
     is_embedding, name = spec.tie_embeddings and spec.begins, EMBEDDING if spec.tie_embeddings else HEAD
@@ -249,7 +255,7 @@ def build_decoder(
     return Decoder(
         spec=spec,
         embedding=embedding,
-        stack=Stack(layers, last),
+        stack=Stack(layers, behind(names.mlp_post_norm, last)),
         head=head,
         few_rows=Stack(packed_layers, _widened(last)) if len(packed_layers) == spec.num_layers else None,
     )

@@ -1,16 +1,23 @@
-"""A model on two GPUs: the tokens are one GPU's."""
+"""A model on two GPUs: the tokens are one GPU's, and a process that is gone is named."""
 
+import asyncio
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
+from children import children
 from family_models import FAMILIES
 from family_models import save as save_family
 from patience import eventually
 from small_models import make_engine, random_prompts, run, save, shape, tokens_of
 
-from children import children
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.engine_process.client import EngineClient, EngineFailure
 from octavo_runtime.protocol.sampling_params import SamplingParams
 
 pytestmark = [
@@ -18,6 +25,7 @@ pytestmark = [
     pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs"),
 ]
 
+LIMIT_SECONDS = 10.0  # in which all ends once a rank is gone
 GREEDY = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
 SEEDED = SamplingParams(temperature=1.0, seed=7, max_tokens=8, n=2, ignore_eos=True, presence_penalty=0.5)
 WAYS = {
@@ -42,6 +50,57 @@ def test_two_gpus_share_other_families(way: str, family: str, tmp_path: Path) ->
 def test_two_gpus_have_whole_experts(tmp_path: Path) -> None:
     save_family(FAMILIES["mixtral"], tmp_path, spread=0.2)
     check(tmp_path, {"tensor_parallel_size": 2, "enable_expert_parallel": True})
+
+
+def test_peer_access_draws_what_nccl_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two numbers both make the same sum; in 16 bits, which peers send."""
+    save(shape(heads=4, kv_heads=2, head_dim=64, tied=True), tmp_path)
+    config = {"device": "cuda", "dtype": "float16", "kv_cache_memory": "2Mi", "tensor_parallel_size": 2}
+    prompts, found = random_prompts(1, 5, 60, 100, 33), []
+    for uses_peers in (True, False):
+        if not uses_peers:
+            monkeypatch.setenv("NCCL_P2P_DISABLE", "1")
+        engine = make_engine(tmp_path, **config)
+        found.append([tokens_of(each) for each in run(engine, prompts, GREEDY)])
+        del engine
+        eventually(lambda: not children("octavo_runtime.worker.rank"), "the rank ends with its engine")
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (signal.SIGKILL, "rank 1 of 2 (process {}) ended with exit code -9"),
+        (signal.SIGSTOP, "rank 1 of 2 (process {}) said nothing for 7 s and was ended"),
+    ],
+)
+def test_a_rank_that_is_gone_ends_the_engine(number: int, line: str, tmp_path: Path) -> None:
+    save(shape(heads=4, kv_heads=2, head_dim=64, tied=True), tmp_path)
+    config = {"model": str(tmp_path), "device": "cuda", "kv_cache_memory": "2Mi", "tensor_parallel_size": 2}
+    said, seconds, rank = asyncio.run(ask_until_it_fails(EngineConfig.model_validate(config), number))
+    assert said == line.format(rank.pid)
+    assert seconds < LIMIT_SECONDS
+    assert not rank.is_running()
+
+
+async def ask_until_it_fails(config: EngineConfig, number: int) -> tuple[str, float, psutil.Process]:
+    """The line that clients get once the second rank has a signal, how many seconds it took, and that rank."""
+    client = EngineClient()
+    await client.start(config)
+    [rank] = children("octavo_runtime.worker.rank", recursive=True)
+    try:
+        began = 0.0
+        for index in range(1000):
+            async for output in client.generate(str(index), random_prompts(20)[0], GREEDY):
+                assert output.error is None
+            if index == 3:
+                os.kill(rank.pid, number)
+                began = time.monotonic()
+    except EngineFailure as failure:
+        return str(failure), time.monotonic() - began, rank
+    finally:
+        await client.stop()
+    raise AssertionError("it does not fail")
 
 
 def check(folder: Path, way: dict[str, Any]) -> None:
