@@ -29,6 +29,7 @@ TINY_CASES = (
     Case("one token", 1, 32),
     Case("padded row", 3, 48),
     Case("heads", 2, 16, heads=3),
+    Case("heads, offset", 2, 16, heads=3, offset=1.0),
     Case("offset", 3, 48, offset=1.0),
 )
 CASES = (

@@ -62,7 +62,8 @@ def warps(padded: int) -> int:
 def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor | None = None, offset: float = 0.0) -> Tensor:
     """See `octavo_kernels.rms_norm`."""
     if x.dim() == 3:
-        return rms_norm(x.flatten(0, 1), weight, eps, None if out is None else out.view(-1, x.shape[2])).view(x.shape)
+        rows = None if out is None else out.view(-1, x.shape[2])
+        return rms_norm(x.flatten(0, 1), weight, eps, rows, offset).view(x.shape)
     tokens, hidden = x.shape
     out = torch.empty(x.shape, dtype=weight.dtype, device=x.device) if out is None else out
     if tokens == 0:

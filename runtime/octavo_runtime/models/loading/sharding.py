@@ -93,5 +93,5 @@ def _taken(stored: StoredTensor, axis: int, places: torch.Tensor) -> StoredTenso
         if columns is not None:
             return columns
     if int(places[-1]) == first + count - 1:
-        return dense(stored).narrow(axis, first, count)
+        return dense(stored).narrow(axis, first, count).contiguous()
     return dense(stored).index_select(axis, places.to(dense(stored).device))

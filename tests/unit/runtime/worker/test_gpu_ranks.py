@@ -25,6 +25,7 @@ pytestmark = [
     pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs"),
 ]
 
+CONFIG = {"device": "cuda", "kv_cache_memory": "2Mi", "max_num_seqs": 8}  # few graphs
 LIMIT_SECONDS = 10.0  # in which all ends once a rank is gone
 GREEDY = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
 SEEDED = SamplingParams(temperature=1.0, seed=7, max_tokens=8, n=2, ignore_eos=True, presence_penalty=0.5)
@@ -55,7 +56,7 @@ def test_two_gpus_have_whole_experts(tmp_path: Path) -> None:
 def test_peer_access_draws_what_nccl_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two numbers both make the same sum; in 16 bits, which peers send."""
     save(shape(heads=4, kv_heads=2, head_dim=64, tied=True), tmp_path)
-    config = {"device": "cuda", "dtype": "float16", "kv_cache_memory": "2Mi", "tensor_parallel_size": 2}
+    config = {**CONFIG, "dtype": "float16", "tensor_parallel_size": 2}
     prompts, found = random_prompts(1, 5, 60, 100, 33), []
     for uses_peers in (True, False):
         if not uses_peers:
@@ -76,7 +77,7 @@ def test_peer_access_draws_what_nccl_draws(tmp_path: Path, monkeypatch: pytest.M
 )
 def test_a_rank_that_is_gone_ends_the_engine(number: int, line: str, tmp_path: Path) -> None:
     save(shape(heads=4, kv_heads=2, head_dim=64, tied=True), tmp_path)
-    config = {"model": str(tmp_path), "device": "cuda", "kv_cache_memory": "2Mi", "tensor_parallel_size": 2}
+    config = {"model": str(tmp_path), **CONFIG, "tensor_parallel_size": 2}
     said, seconds, rank = asyncio.run(ask_until_it_fails(EngineConfig.model_validate(config), number))
     assert said == line.format(rank.pid)
     assert seconds < LIMIT_SECONDS
@@ -104,7 +105,7 @@ async def ask_until_it_fails(config: EngineConfig, number: int) -> tuple[str, fl
 
 
 def check(folder: Path, way: dict[str, Any]) -> None:
-    config = {"device": "cuda", "kv_cache_memory": "2Mi", "max_model_len": 128, "max_num_batched_tokens": 64}
+    config = {**CONFIG, "max_model_len": 128, "max_num_batched_tokens": 64}
     prompts = random_prompts(1, 5, 60, 100, 33)
     alone, shared = make_engine(folder, **config), make_engine(folder, **config, **way)
     for params in (GREEDY, SEEDED):
