@@ -377,12 +377,18 @@ def kernels(
 def startup(
     model: Model = _BUILTIN,
     starts: Annotated[int, _number("Starts, one after another.", 1, 100)] = 3,
+    tensor_parallel_size: Ranks = 1,
+    pipeline_parallel_size: Stages = 1,
     as_json: Json = False,
 ) -> int:
     """From the start of a server's process to its first token: with an empty cache, and with what it kept."""
     from octavo_runtime.bench.startup import run
 
-    run(model, starts, as_json=as_json)
+    settings = _settings(
+        tensor_parallel_size=tensor_parallel_size,
+        pipeline_parallel_size=pipeline_parallel_size,
+    )
+    run(model, starts, settings, as_json=as_json)
     return 0
 
 

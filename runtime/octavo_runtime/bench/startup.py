@@ -10,25 +10,27 @@ import httpx
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.rows import Row, publish
 from octavo_runtime.bench.server import Server, serving
+from octavo_runtime.config.flags import engine_flags
 from octavo_runtime.protocol.metrics import STARTUP_SECONDS
 
 _ANSWER_SECONDS = 60.0
 
 
-def run(model: str, starts: int, *, as_json: bool) -> None:
+def run(model: str, starts: int, settings: dict[str, object], *, as_json: bool) -> None:
     """Starts a server so often, the first time with an empty cache, then with what that kept, and prints the seconds of
-    each start: to the phases of octavo_startup_seconds beside the whole. BadOption where the server cannot start."""
+    each start: to the phases of octavo_startup_seconds beside the whole. settings: the engine's, by name. BadOption where
+    the server cannot start."""
     rows = []
     with tempfile.TemporaryDirectory() as cache:
         for turn in range(starts):
-            figures, server = _start(model, cache)
+            figures, server = _start(model, engine_flags(settings), cache)
             rows.append(Row("filled cache" if turn else "empty cache", figures))
     publish("startup", machine(server.device), f"{model} {server.dtype}, seconds", rows, None, as_json=as_json)
 
 
-def _start(model: str, cache: str) -> tuple[dict[str, float], Server]:
+def _start(model: str, flags: list[str], cache: str) -> tuple[dict[str, float], Server]:
     began = time.perf_counter()
-    with serving(model, environment={**os.environ, "OCTAVO_CACHE": cache}) as server:
+    with serving(model, flags, environment={**os.environ, "OCTAVO_CACHE": cache}) as server:
         ready = time.perf_counter() - began
         with httpx.Client(base_url=server.base_url, timeout=_ANSWER_SECONDS) as client:
             request = {"model": _name(client), "prompt": "Hello", "max_tokens": 2, "stream": True}

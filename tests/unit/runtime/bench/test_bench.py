@@ -204,7 +204,7 @@ def test_concurrency_over_http(model, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_startup_times_a_server_from_its_process_to_its_first_token(model, capsys):
-    startup.run(model, 2, as_json=True)
+    startup.run(model, 2, {"tensor_parallel_size": 1}, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in told["rows"]] == ["empty cache", "filled cache"]
     for row in told["rows"]:
