@@ -18,8 +18,8 @@ _ANSWER_SECONDS = 60.0
 
 def run(model: str, starts: int, settings: dict[str, object], *, as_json: bool) -> None:
     """Starts a server so often, the first time with an empty cache, then with what that kept, and prints the seconds of
-    each start: to the phases of octavo_startup_seconds beside the whole. settings: the engine's, by name. BadOption where
-    the server cannot start."""
+    each start: to the phases of octavo_startup_seconds beside the whole. settings: the engine's, by name. BadOption
+    where the server cannot start."""
     rows = []
     with tempfile.TemporaryDirectory() as cache:
         for turn in range(starts):

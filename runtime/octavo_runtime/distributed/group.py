@@ -72,11 +72,13 @@ class Link:
 
 @dataclass(frozen=True)
 class Team:
-    """All ranks of a model, as one of them sees them. group: those that share its stage, if any do."""
+    """All ranks of a model, as one of them sees them. group: those that share its stage, if any do. store: where all of
+    them met."""
 
     mesh: Mesh
     rank: int
     group: Group | None
+    store: TCPStore
 
     @property
     def link(self) -> Link:
@@ -115,18 +117,18 @@ def join(mesh: Mesh, rank: int, store: TCPStore, gpu: int | None) -> Team:
         torch.cuda.set_device(gpu)
     backend = "gloo" if gpu is None else "nccl"
     torch_distributed.init_process_group(backend, store=store, rank=rank, world_size=mesh.size, timeout=_PATIENCE)
-    return team_of(mesh, rank)
+    return Team(mesh, rank, _group_of(mesh, rank), store)
 
 
-def team_of(mesh: Mesh, rank: int) -> Team:
-    """This process's place among all ranks, which have joined. All of them call it."""
+def _group_of(mesh: Mesh, rank: int) -> Group | None:
+    """Those of all ranks, which have joined, that share a rank's stage. All of them call it."""
     if mesh.shards == 1:
-        return Team(mesh, rank, None)
+        return None
     if mesh.stages == 1:
-        return Team(mesh, rank, Group(rank, mesh.size))
+        return Group(rank, mesh.size)
     # torch wants every rank to be there when any of the groups is made.
     handles = [torch_distributed.new_group(list(mesh.ranks_of(stage))) for stage in range(mesh.stages)]
-    return Team(mesh, rank, Group(mesh.shard_of(rank), mesh.shards, handles[mesh.stage_of(rank)]))
+    return Group(mesh.shard_of(rank), mesh.shards, handles[mesh.stage_of(rank)])
 
 
 def leave(*, others_are_gone: bool = False) -> None:

@@ -416,7 +416,8 @@ def _mlp_size(spec: ModelSpec) -> int:
 
 
 def graph_bytes(spec: ModelSpec, config: EngineConfig) -> int:
-    """What captured steps hold: temporary tensors, what crosses from piece to piece, and the graphs."""
+    """What captured steps hold: temporary tensors, what crosses from piece to piece, the graphs, and where the GPUs of
+    several ranks leave each other messages."""
     if spec.encoder is not None:
         return 0
     tokens = min(token_budget(config, "cuda"), MOST_CAPTURED_TOKENS)
@@ -424,6 +425,8 @@ def graph_bytes(spec: ModelSpec, config: EngineConfig) -> int:
     elements = arena_elements(spec, min(config.max_num_seqs, MOST_CAPTURED), tokens) + crossing
     more_tables = (len(group_windows(spec)) - 1) * 2 * config.max_num_seqs * -(-spec.max_position // config.block_size)
     held = _GRAPH_BYTES + (spec.num_layers + 1) * _PIECES_BYTES + 4 * more_tables
+    if config.tensor_parallel_size > 1:
+        held += mailbox_bytes(spec.hidden_size)
     return elements * element_size(config) + held
 
 
@@ -432,6 +435,12 @@ def arena_elements(spec: ModelSpec, sequences: int, tokens: int) -> int:
     turns."""
     piece = 3 * spec.hidden_size + _mlp_size(spec)
     return max(sequences * (spec.vocab_size + inner_size(spec) + _absorbed_size(spec)), tokens * piece)
+
+
+def mailbox_bytes(hidden: int) -> int:
+    """What others write to a GPU's memory, see octavo_kernels.peer_sum: of two turns 1,024 rows, shared out among the
+    senders, in which two numbers take 64 bits."""
+    return 2 * 1024 * hidden // 2 * 8
 
 
 def reserve_bytes(spec: ModelSpec, config: EngineConfig) -> int:
