@@ -22,6 +22,8 @@ from octavo_runtime.protocol.step import Slice
 from octavo_runtime.worker.batch import build_batch
 
 EOS = 299
+# Two correct engines round differently; only where the two best scores nearly tie may their tokens part.
+TIE = 1e-3
 
 
 def shape(*, heads: int, kv_heads: int, head_dim: int, tied: bool, layers: int = 2) -> LlamaConfig:
@@ -95,26 +97,35 @@ def run(engine: Engine, prompts: list[list[int]], params: SamplingParams) -> lis
     return list(outputs.values())
 
 
+def check_greedy(model: torch.nn.Module, prompt: list[int], answer: list[int]) -> None:
+    """Each token is transformers' best one, or ties with it."""
+    with torch.inference_mode():
+        scores = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+    for row, token in zip(scores, answer, strict=True):
+        assert row[token] >= row.max() - TIE
+
+
 def tokens_of(outputs: list[Output], index: int = 0) -> list[int]:
     return [token for output in outputs if output.index == index for token in output.token_ids]
 
 
 def in_chunks(decoder: Decoder, prompt: list[int]) -> torch.Tensor:
-    """What a decoder makes of a prompt of up to 64 tokens in two chunks, and of its last token alone."""
+    """What a decoder makes of a prompt of up to 64 tokens in two chunks, and of its last token alone, in the type of
+    its weights, where they are."""
     block, blocks = 8, 8
     decoder.reach(block * blocks)
-    cache = torch.full(cache_shape(decoder.spec, blocks, block), torch.nan)
+    cache = decoder.embedding.weight.new_full(cache_shape(decoder.spec, blocks, block), torch.nan)
     tables = in_groups(decoder.spec, np.arange(blocks, dtype=np.int32)[None], blocks)
     found, cuts = [], (0, 17, len(prompt) - 1, len(prompt))
     for first, last in itertools.pairwise(cuts):
-        batch = build_batch([Slice(0, first, prompt[first:last])], tables, block, torch.device("cpu"))
+        batch = build_batch([Slice(0, first, prompt[first:last])], tables, block, cache.device)
         found.append(decoder.forward(batch, cache))
     return torch.cat(found)
 
 
-def load_decoder(folder: Path, dtype: torch.dtype) -> Decoder:
-    """A model in a folder, on the CPU."""
-    config = EngineConfig.model_validate({"model": str(folder), "device": "cpu"})
-    decoder = load_model(config, locate(str(folder)), torch.device("cpu"), dtype)
+def load_decoder(folder: Path, dtype: torch.dtype, device: str = "cpu", **config: Any) -> Decoder:
+    """A model in a folder."""
+    settings = EngineConfig.model_validate({"model": str(folder), "device": device, **config})
+    decoder = load_model(settings, locate(str(folder)), torch.device(device), dtype)
     decoder.reach(64)
     return decoder

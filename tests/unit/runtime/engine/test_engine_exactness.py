@@ -5,11 +5,10 @@ from functools import partial
 
 import pytest
 import torch
-from small_models import EOS, SHAPES, make_engine, random_prompts, run, save, tokens_of
+from small_models import EOS, SHAPES, check_greedy, make_engine, random_prompts, run, save, tokens_of
 
 from octavo_runtime.protocol.sampling_params import SamplingParams
 
-TIE = 1e-3
 NEW_TOKENS = 20
 GREEDY = SamplingParams(temperature=0.0, max_tokens=NEW_TOKENS, ignore_eos=True)
 LENGTHS = (1, 5, 16, 17, 60, 150)
@@ -46,14 +45,6 @@ def settings_for(model: torch.nn.Module, settings: dict) -> dict:
     if "swap_space" in settings:
         rest["swap_space"] = f"{max(16 * block_bytes // 1024 + 1, 1024)}Ki"
     return rest
-
-
-def check_greedy(model: torch.nn.Module, prompt: list[int], answer: list[int]) -> None:
-    """Each token is transformers' best one, or ties with it."""
-    with torch.inference_mode():
-        scores = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
-    for row, token in zip(scores, answer, strict=True):
-        assert row[token] >= row.max() - TIE
 
 
 @pytest.mark.parametrize("name", SETTINGS)
