@@ -141,7 +141,7 @@ def _write_rope(writer: gguf.GGUFWriter, config: Any, architecture: str) -> None
         if rope.get("mscale_all_dim") is not None:
             writer.add_rope_scaling_yarn_log_mul(0.1 * rope["mscale_all_dim"])
     if kind == "longrope":
-        original = config.original_max_position_embeddings
+        original = getattr(config, "original_max_position_embeddings", rope["original_max_position_embeddings"])
         scale = config.max_position_embeddings / original
         writer.add_rope_scaling_attn_factors(float(np.sqrt(1 + np.log(scale) / np.log(original))))
         writer.add_rope_scaling_orig_ctx_len(original)

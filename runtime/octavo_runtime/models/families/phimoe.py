@@ -8,7 +8,7 @@ from octavo_runtime.layers.rope_scaling import LongRope
 from octavo_runtime.layers.routing import Routing
 from octavo_runtime.models.config_fields import ConfigFields, shown
 from octavo_runtime.models.families import mistral, mixtral
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.models.tensor_names import ExpertNames, TensorNames
 
@@ -69,6 +69,7 @@ FAMILY = Family(
     },
     spec,
     reads=frozenset({"num_local_experts"}),
+    gguf=GGUFForm("phimoe", is_windowed=lambda _: True, keys=mixtral.GGUF_KEYS),
     models="Phi 3.5 MoE",
     kind="experts",
     beside="router: SparseMixer, two experts; LayerNorm, biases, LongRoPE",

@@ -210,6 +210,7 @@ def _implied(fields: _Metadata, form: GGUFForm, tensors: Tensors) -> dict[str, A
         # What the tensors say.
         "use_qk_norm": "blk.0.attn_q_norm.weight" in tensors,
         "qk_layernorm": "blk.0.attn_q_norm.weight" in tensors,
+        "lm_head_bias": "output.bias" in tensors,
         "use_parallel_residual": "blk.0.ffn_norm.weight" not in tensors,
         "num_ln_in_parallel_attn": 2 if "blk.0.attn_norm_2.weight" in tensors else 1,
     }

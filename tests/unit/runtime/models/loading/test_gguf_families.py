@@ -1,9 +1,12 @@
 """GGUF files of all families, as their converter writes them, against the same weights in transformers."""
 
+import math
+
 import gguf
 import numpy as np
 import pytest
 import torch
+from expert_models import EXPERT_FAMILIES
 from family_models import FAMILIES, random
 from gguf_families import write_converted
 from latent_models import LATENT_FAMILIES
@@ -32,6 +35,11 @@ _SAID = {
     "glm": {"head_dim": 16},
     "glm, no biases": {"head_dim": 16},
     "falcon, new, one norm": {"ffn_hidden_size": 384},
+    "phi moe": {"router_jitter_noise": 0.01},
+    "phi moe, longrope": {  # which is turned by one factor, that of the converter
+        "rope_parameters": EXPERT_FAMILIES["phi moe, longrope"].rope_parameters
+        | dict.fromkeys(("short_mscale", "long_mscale"), (1 + math.log(4) / math.log(256)) ** 0.5)
+    },
     "minicpm 3": {"scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 256, "v_head_dim": 16},
     "glm 4.7 flash": {"mlp_layer_types": ["dense", "sparse", "sparse"], "first_k_dense_replace": 1},
 }
@@ -43,6 +51,7 @@ WRITTEN = (
     "granite, biases", "mixtral", "mixtral, many experts in a window", "qwen 3 moe", "qwen 2 moe", "olmoe",
     "granite moe", "granite moe, shared", "glm 4.5", "glm 4.5, groups", "ernie 4.5 moe",
     "ernie 4.5 moe, every other layer", "hunyuan", "minimax m2", "gpt-oss", "gpt-oss, seven heads", "bloom",
+    "phi moe", "phi moe, longrope",
     "deepseek v2", "deepseek v2 lite", "deepseek v3", "glm 4.7 flash", "youtu", "minicpm 3",
     "gpt neox", "gpt neox, in turn", "gpt 2", "falcon", "falcon, new", "falcon, new, one norm", "nemotron",
     "nemotron, biases", "glm", "glm, no biases",
