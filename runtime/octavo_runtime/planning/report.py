@@ -8,12 +8,13 @@ from typing import Any, get_args
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.flags import engine_flags
+from octavo_runtime.models.served import as_served
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.advice import WORKLOADS, Advice, Workload, cpu_remedies, recommend, remedies, tuned_config
 from octavo_runtime.planning.description import FoundModel
 from octavo_runtime.planning.gpus import Gpu, find_gpu, too_old
 from octavo_runtime.planning.known_models import find_model, serving_name
-from octavo_runtime.planning.memory import MemoryPlan, plan_memory
+from octavo_runtime.planning.memory import MemoryPlan, kv_element_size, plan_memory
 from octavo_runtime.planning.roofline import Cost, decode_cost, prefill_cost
 from octavo_runtime.planning.ways import Way, ways
 
@@ -97,7 +98,7 @@ def make_report(config: EngineConfig, *, gpu: str, gpu_memory: str, lengths: str
         workload=chosen,
         recommendation=rows,
         command=_command(spec, config, card, recommended, rows) if recommended else None,
-        prefill_costs=tuple(prefill_cost(spec, card, length) for length in asked) if costs else (),
+        prefill_costs=_prefill_costs(spec, config, card, asked) if costs else (),
         decode_costs=_decode_costs(spec, config, card, plan, asked) if costs else (),
     )
 
@@ -163,14 +164,20 @@ def _lengths(text: str, longest: int) -> list[int]:
     return [int(word) for word in words]
 
 
+def _prefill_costs(spec: ModelSpec, config: EngineConfig, gpu: Gpu, lengths: Sequence[int]) -> tuple[Cost, ...]:
+    served = as_served(spec, config)
+    return tuple(prefill_cost(served, gpu, length, kv_element_size(config)) for length in lengths)
+
+
 def _decode_costs(
     spec: ModelSpec, config: EngineConfig, gpu: Gpu, plan: MemoryPlan, lengths: Sequence[int]
 ) -> tuple[Cost, ...]:
     """Only those batches that the KV cache holds."""
     if config.dtype == "float32":
         raise ValueError("costs: are known for types of 16 bits, got dtype float32")
+    served = as_served(spec, config)
     return tuple(
-        decode_cost(spec, gpu, batch, length)
+        decode_cost(served, gpu, batch, length, kv_element_size(config))
         for length in lengths
         for batch in _BATCHES
         if batch <= plan.num_sequences(length)

@@ -1,12 +1,13 @@
 """Least time of a prefill and of a decode step on a GPU, by the roofline model (Williams et al. 2009): the longer of
 operations / peak and bytes / bandwidth. Free of torch."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.gpus import Gpu
-from octavo_runtime.planning.memory import expert_size, kv_bytes_per_token, projected_parameters, weight_bytes
+from octavo_runtime.planning.memory import expert_size, projected_parameters, weight_bytes
 from octavo_runtime.planning.quantized_weights import expert_saving
 
 
@@ -34,31 +35,41 @@ class Cost:
         return self.tokens / self.seconds
 
 
-def prefill_cost(spec: ModelSpec, gpu: Gpu, length: int) -> Cost:
-    """One prompt of `length` tokens, and the first token after it. ValueError where the GPU's speed is not known."""
-    # Causal attention: a token meets half the others on average.
-    pairs = length * (length + 1) // 2
-    return _cost(spec, gpu, sequences=1, context=0, tokens=length, pairs=pairs, kv_tokens=length)
+def prefill_cost(spec: ModelSpec, gpu: Gpu, length: int, cached_size: int = 2) -> Cost:
+    """One prompt of `length` tokens, and the first token after it. cached_size: bytes of a number of the KV cache.
+    ValueError where the GPU's speed is not known."""
+    # Causal attention: a token meets those before it, as many as the layer's window holds.
+    reaches = [min(length, window or length) for window in _windows(spec)]
+    pairs = sum(reach * (reach + 1) // 2 + (length - reach) * reach for reach in reaches)
+    cached = spec.num_layers * length * cached_size
+    return _cost(spec, gpu, sequences=1, context=0, tokens=length, pairs=pairs, cached=cached)
 
 
-def decode_cost(spec: ModelSpec, gpu: Gpu, sequences: int, context: int) -> Cost:
-    """One new token for each of `sequences`, which hold `context` tokens. ValueError where the GPU's speed is not
-    known."""
-    pairs = sequences * (context + 1)
-    return _cost(spec, gpu, sequences=sequences, context=context, tokens=sequences, pairs=pairs, kv_tokens=pairs)
+def decode_cost(spec: ModelSpec, gpu: Gpu, sequences: int, context: int, cached_size: int = 2) -> Cost:
+    """One new token for each of `sequences`, which hold `context` tokens. cached_size: see prefill_cost. ValueError
+    where the GPU's speed is not known."""
+    pairs = sequences * sum(min(context + 1, window or context + 1) for window in _windows(spec))
+    return _cost(
+        spec, gpu, sequences=sequences, context=context, tokens=sequences, pairs=pairs, cached=pairs * cached_size
+    )
 
 
-def _cost(spec: ModelSpec, gpu: Gpu, *, sequences: int, context: int, tokens: int, pairs: int, kv_tokens: int) -> Cost:
-    """`pairs`: of a query token and a key token. `kv_tokens`: whose key and value are written or read. Weights are
-    counted as a GPU keeps them, and once for all tokens, of experts those that tokens choose; the output head works for
-    one token of each sequence."""
+def _windows(spec: ModelSpec) -> list[int | None]:
+    """Of all layers."""
+    return [spec.window_of(layer) for layer in range(spec.num_layers)]
+
+
+def _cost(spec: ModelSpec, gpu: Gpu, *, sequences: int, context: int, tokens: int, pairs: int, cached: int) -> Cost:
+    """`pairs`: of a query token and a key token, in all layers. `cached`: tokens whose key and value, or latent, are
+    written or read, in all layers, times the bytes of a number. Weights are counted as a GPU keeps them, and once for
+    all tokens, of experts those that tokens choose; the output head works for one token of each sequence."""
     if gpu.half_flops is None or gpu.bandwidth is None:
         raise ValueError(f"costs: need a GPU whose speed is known, got {gpu.name}; name it with gpu")
     attended = _attended_size(spec, absorbed=context > 0)
     head = spec.vocab_size * spec.word_size
-    operations = 2 * (tokens * _multiplied(spec) + sequences * head) + 2 * pairs * spec.num_layers * attended
+    operations = 2 * (tokens * _multiplied(spec) + sequences * head) + 2 * pairs * attended
     table = 0 if spec.tie_embeddings else head * 2  # of an embedding apart from the head, a few rows are read
-    traffic = weight_bytes(spec, 2) - table - _unchosen(spec, tokens) + kv_tokens * kv_bytes_per_token(spec, 2)
+    traffic = weight_bytes(spec, 2) - table - _unchosen(spec, tokens) + cached * math.prod(spec.cached_token)
     return Cost(sequences, context, tokens, operations / gpu.half_flops, traffic / gpu.bandwidth)
 
 

@@ -9,7 +9,7 @@ from octavo_runtime.models.served import as_served
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.advice import USUAL_LENGTH
 from octavo_runtime.planning.gpus import Gpu
-from octavo_runtime.planning.memory import DoesNotFit, MemoryPlan, plan_memory
+from octavo_runtime.planning.memory import DoesNotFit, MemoryPlan, kv_element_size, plan_memory
 from octavo_runtime.planning.roofline import decode_cost
 from octavo_runtime.quantization.scheme import Scheme
 
@@ -76,4 +76,4 @@ def _fewest(name: str, spec: ModelSpec, config: EngineConfig, gpu: Gpu, settings
 def _seconds(spec: ModelSpec, config: EngineConfig, gpu: Gpu, shards: int) -> float | None:
     if gpu.bandwidth is None or gpu.half_flops is None or config.dtype == "float32":
         return None
-    return decode_cost(as_served(spec, config), gpu, 1, _CONTEXT).seconds / shards
+    return decode_cost(as_served(spec, config), gpu, 1, _CONTEXT, kv_element_size(config)).seconds / shards

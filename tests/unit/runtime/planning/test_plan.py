@@ -17,9 +17,11 @@ from octavo_runtime.layers.linear import prepacks
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.layers.routing import Routing
 from octavo_runtime.models.families.gemma2 import SANDWICHED
+from octavo_runtime.models.loading.config_json import spec_from_config
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.selection import ModelNotFound
 from octavo_runtime.models.loading.weights import build_decoder
+from octavo_runtime.models.served import as_served
 from octavo_runtime.models.shards import shard
 from octavo_runtime.models.spec import ExpertLayers
 from octavo_runtime.models.stages import stage_of
@@ -503,6 +505,48 @@ def test_decode_is_bound_by_memory_and_a_long_prompt_by_arithmetic():
     pairs = 4096 * 4097 // 2
     expected = 2 * (4096 * inner + head) + 4 * pairs * spec.num_layers * spec.hidden_size
     assert prompt.compute_seconds * gpu.half_flops == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("length", [1, 40, 41, 300])
+def test_layers_with_a_window_read_and_compute_within_it(length):
+    spec, gpu = spec_from_config(WINDOWED), GPUS["h200-141gb"]
+    whole = replace(spec, windowed_layers=frozenset())
+    slides = [layer % 6 != 5 for layer in range(spec.num_layers)]
+    seen = [[min(newest, 40 if slid else newest) for newest in range(1, length + 1)] for slid in slides]
+    saved = sum(length - each[-1] for each in seen)
+    a_token, pair = 2 * 2 * 16 * 2, 4 * spec.num_heads * 16
+    plain, found = (decode_cost(each, gpu, 3, length - 1) for each in (whole, spec))
+    assert (plain.memory_seconds - found.memory_seconds) * gpu.bandwidth == pytest.approx(3 * saved * a_token)
+    assert (plain.compute_seconds - found.compute_seconds) * gpu.half_flops == pytest.approx(3 * saved * pair)
+    plain, found = (prefill_cost(each, gpu, length) for each in (whole, spec))
+    assert plain.memory_seconds == found.memory_seconds, "the keys and values of all tokens are written"
+    saved = sum(newest - each[newest - 1] for each in seen for newest in range(1, length + 1))
+    assert (plain.compute_seconds - found.compute_seconds) * gpu.half_flops == pytest.approx(saved * pair)
+
+
+def test_a_step_reads_latents_and_not_what_they_are_expanded_to():
+    spec, gpu = find_spec("DeepSeek-V2-Lite"), GPUS["h200-141gb"]
+    near, far = (decode_cost(spec, gpu, 2, context) for context in (1000, 3000))
+    read = (far.memory_seconds - near.memory_seconds) * gpu.bandwidth
+    assert read == pytest.approx(2 * 2000 * spec.num_layers * (512 + 64) * 2)
+    computed = (far.compute_seconds - near.compute_seconds) * gpu.half_flops
+    assert computed == pytest.approx(2 * 2000 * spec.num_layers * 2 * spec.num_heads * (512 + 64 + 512))
+
+
+def test_costs_are_those_of_the_weights_and_the_cache_as_they_are_served():
+    def costs(**fields):
+        settings = EngineConfig(model="Llama-3.1-8B", **fields)
+        report = make_report(settings, gpu="l4", gpu_memory="", lengths="4096", workload="", costs=True)
+        [one, *_] = report.decode_costs
+        return one.memory_seconds * report.gpu.bandwidth
+
+    spec = find_spec("Llama-3.1-8B")
+    cached = 4097 * plan.kv_bytes_per_token(spec, 1)
+    assert costs() - costs(kv_cache_dtype="fp8") == pytest.approx(cached)
+    served = as_served(spec, config(quantization="fp8"))
+    assert costs() - costs(quantization="fp8") == pytest.approx(
+        plan.weight_bytes(spec, 2) - plan.weight_bytes(served, 2)
+    )
 
 
 def test_a_token_computes_with_the_experts_that_it_chooses_and_few_tokens_read_few():
