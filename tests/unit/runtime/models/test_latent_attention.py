@@ -13,10 +13,10 @@ import torch
 from family_models import save
 from latent_models import LATENT_FAMILIES
 from safetensors.torch import load_file, save_file
-from small_models import EOS, cache_shape, make_engine, random_prompts, run, tokens_of
+from small_models import EOS, cache_shape, in_chunks, load_decoder, make_engine, random_prompts, run, tokens_of
 from transformers import DeepseekV2Config, DeepseekV3Config, Glm4MoeLiteConfig, MiniCPM3Config, YoutuConfig
 
-from octavo_runtime.layers import expansion_bounds
+from octavo_runtime.layers import expansion_bounds, router
 from octavo_runtime.layers.batch import PrefillInputs
 from octavo_runtime.layers.expansion_bounds import expanded_size, heads_at_once, most_elements, tokens_together
 from octavo_runtime.layers.latent_attention import LatentAttention
@@ -134,6 +134,26 @@ def test_a_correction_in_the_weights_would_show(monkeypatch):
 
     monkeypatch.setattr(Router, "__call__", corrected)
     assert difference(V3) > 1e-2
+
+
+@torch.inference_mode()
+def test_zeros_for_experts_outside_the_best_groups_would_show(monkeypatch, tmp_path):
+    """Where a correction brings scores below zero, which small random ones do not."""
+    theirs, prompt = save(LATENT_FAMILIES[V3], tmp_path, spread=0.2), PROMPTS[0]
+    for name, tensor in theirs.state_dict().items():
+        if name.endswith("e_score_correction_bias"):
+            tensor.sub_(2.0)
+    theirs.save_pretrained(tmp_path)
+    expected = theirs(torch.tensor([prompt])).logits[0]
+
+    def furthest() -> float:
+        decoder = load_decoder(tmp_path, torch.float32)
+        return float((decoder.logits(in_chunks(decoder, prompt)) - expected).abs().max() / expected.abs().max())
+
+    assert furthest() < 1e-5
+    within = router._within_groups
+    monkeypatch.setattr(router, "_within_groups", lambda *given: within(*given).nan_to_num(neginf=0.0))
+    assert furthest() > 1e-2
 
 
 def test_latents_that_are_not_normalised_would_show(monkeypatch):
