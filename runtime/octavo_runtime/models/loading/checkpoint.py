@@ -17,6 +17,7 @@ from octavo_runtime.models.loading.encoder_weights import build_encoder, encoder
 from octavo_runtime.models.loading.end_tokens import tokenizer_end
 from octavo_runtime.models.loading.experts import in_stored_form
 from octavo_runtime.models.loading.files import ModelFiles, locate
+from octavo_runtime.models.loading.finite import check_placed, finite
 from octavo_runtime.models.loading.gguf_file import GGUFFile
 from octavo_runtime.models.loading.gguf_spec import end_tokens
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
@@ -88,10 +89,16 @@ def load_model(
     spec = in_stored_form(spec, checkpoint.has)
     own = {SCORE: (spec.labels, spec.word_size)} if spec.labels else {}
     scales = None if cache_type is None else stored_scales(spec, checkpoint.has, checkpoint.tensor)
-    checkpoint.check(tensor_shapes(spec) | own)
+    shapes = tensor_shapes(spec) | own
+    checkpoint.check(shapes)
     words = EMBEDDING if spec.tie_embeddings else HEAD
     text_head = read_text_head(modules, spec, checkpoint.read, words, device)
-    decoder = replace(built(spec, checkpoint.read), text_head=text_head, task=task)
+    on_gpu = device.type == "cuda"
+    decoder = replace(
+        built(spec, checkpoint.read if on_gpu else finite(checkpoint.read)), text_head=text_head, task=task
+    )
+    if on_gpu:
+        check_placed(decoder, checkpoint.read, shapes)
     if cache_type is None:
         return decoder
     if scales is not None:
@@ -112,7 +119,7 @@ def load_encoder(config: EngineConfig, files: ModelFiles, device: torch.device, 
     checkpoint = SafetensorsFolder(files.folder, spec.unread, ((spec.encoder.prefix, ""),))
     checkpoint.check(encoder_shapes(spec))
     text_head = read_text_head(modules, spec, checkpoint.read, HEAD, device)
-    return build_encoder(spec, checkpoint.read, text_head, task, device, dtype)
+    return build_encoder(spec, finite(checkpoint.read), text_head, task, device, dtype)
 
 
 def spec_of(files: ModelFiles) -> ModelSpec:

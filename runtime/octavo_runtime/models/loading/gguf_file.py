@@ -10,6 +10,7 @@ import gguf
 import numpy as np
 import torch
 
+from octavo_runtime.models.loading.finite import check_finite
 from octavo_runtime.models.loading.gguf_experts import JOINED, PACKED_KINDS, packed_experts, stored_shape
 from octavo_runtime.models.loading.gguf_latents import expansion_sources
 from octavo_runtime.models.loading.gguf_parts import open_parts
@@ -177,25 +178,17 @@ def _stored(tensor: gguf.ReaderTensor) -> torch.Tensor | QuantizedMatrix:
     if kind in PACKED:
         matrix = quantized_matrix(kind, tensor.data.reshape(-1, tensor.data.shape[-1]))
         if matrix is not None:
-            factors = [] if matrix.factors is None else [matrix.factors.scales, matrix.factors.minimums]
-            for each in (matrix.scales, matrix.minimums, *factors):
-                if each is not None and each.is_floating_point():
-                    _check_numbers(tensor.name, each)
+            check_finite(tensor.name, matrix)
             return matrix
     values = tensor.data if kind in ("F16", "F32") else gguf.dequantize(tensor.data, tensor.tensor_type)
     found = torch.from_numpy(np.require(values, requirements=["C", "W"]))
-    _check_numbers(tensor.name, found)
+    check_finite(tensor.name, found)
     return found
 
 
 def _expansion(of_keys: torch.Tensor, of_values: torch.Tensor) -> torch.Tensor:
     """[heads * (unturned + value), rank] of a file's two tensors: each head's keys, then its values."""
     return torch.cat((of_keys.transpose(1, 2), of_values), dim=1).flatten(0, 1)
-
-
-def _check_numbers(name: str, values: torch.Tensor) -> None:
-    if not values.isfinite().all():
-        raise UnsupportedModel(f"{name} must hold finite numbers, got NaN or infinity")
 
 
 def _dense(stored: torch.Tensor | QuantizedMatrix) -> torch.Tensor:
