@@ -13,6 +13,7 @@ from octavo_runtime.models.families import FAMILIES
 from octavo_runtime.models.family import Family
 from octavo_runtime.models.loading.end_tokens import folder_end_tokens
 from octavo_runtime.models.loading.json_file import read_object
+from octavo_runtime.models.loading.nearest import nearest
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel, check_shape
 from octavo_runtime.quantization.configuration import scheme_of
 from octavo_runtime.quantization.scheme import Scheme, UnsupportedQuantization
@@ -143,7 +144,8 @@ def _family(config: Mapping[str, Any]) -> Family:
     if family is None:
         wrapped = [family.with_pictures[0] for family in FAMILIES.values() if family.with_pictures is not None]
         known = _by_ending([*FAMILIES, *wrapped])
-        raise UnsupportedModel(f"architecture must be one of {known}, got {shown(named or 'unknown')}")
+        got = shown(named or "unknown")
+        raise UnsupportedModel(f"architecture must be one of {known}, got {got}{nearest(got, FAMILIES)}")
     return family
 
 

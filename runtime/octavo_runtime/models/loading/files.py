@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.safetensors_files import INDEX
 from octavo_runtime.models.loading.selection import (
     PART,
@@ -49,7 +50,8 @@ def locate(model: str, *, token: str | None = None, cache: Path | None = None, o
     `model`: `builtin://NAME`, `hf://OWNER/NAME[/FILE.gguf][@REVISION]`, `s3://BUCKET/PREFIX`,
     `oci://REGISTRY/NAME:TAG`, `file:///PATH`, or a path of a folder or of a .gguf file. `token` replaces HF_TOKEN, and
     `cache` the folder that downloads are kept in. `only`: patterns of the files to download, where not all that
-    serving needs. Raises ModelNotFound."""
+    serving needs. Raises ModelNotFound, and UnsupportedModel before the weights of a model are downloaded whose
+    config.json says that it cannot be served."""
     scheme, separator, rest = model.partition("://")
     if not separator:
         return _on_disk(Path(model).expanduser(), model)
@@ -148,6 +150,8 @@ def _from_hub(model: str, token: str | None, cache: Path | None, only: Sequence[
             names = [sibling.rfilename for sibling in info.siblings or []]
             heavy = [] if only and not file else weights(model, names, file, lambda: download([INDEX]) / INDEX)
             beside = matching(names, only) if only else beside_weights(names)
+            if heavy and "config.json" in beside and not heavy[-1].endswith(".gguf"):
+                spec_from_folder(download([glob.escape(name) for name in beside]))
             folder = download([glob.escape(name) for name in (*heavy, *beside)])
     except LocalEntryNotFoundError:
         raise ModelNotFound(f"model: cannot reach the hub for {model}, and it is not in the cache") from None
@@ -162,7 +166,7 @@ def _downloaded(model: str, root: Path, only: Sequence[str]) -> ModelFiles:
     from octavo_runtime.models.sources.snapshot import Interrupted
 
     try:
-        folder = read_ahead(model, root, only) if only else download(model, root).folder
+        folder = read_ahead(model, root, only) if only else download(model, root, check=spec_from_folder).folder
     except Interrupted as error:
         raise ModelNotFound(f"model: {error}") from None
     _check_configuration(model, folder, only)

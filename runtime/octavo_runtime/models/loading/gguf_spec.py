@@ -21,6 +21,7 @@ from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.loading.end_tokens import gguf_end_tokens
 from octavo_runtime.models.loading.gguf_latents import LATENT_KEYS, LatentMetadata, latent_fields, with_log_multiplier
 from octavo_runtime.models.loading.gguf_parts import metadata, spellings
+from octavo_runtime.models.loading.nearest import nearest
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel, check_shape
 from octavo_runtime.models.tensor_names import ExpertNames
 
@@ -138,8 +139,11 @@ def gguf_family(parts: Sequence[gguf.GGUFReader]) -> tuple[Family, GGUFForm]:
     known = [(family, family.gguf) for family in FAMILIES.values() if family.gguf is not None]
     found = [(family, form) for family, form in known if form.architecture == architecture]
     if not found:
-        names = ", ".join(dict.fromkeys(form.architecture for _, form in known))
-        raise UnsupportedModel(f"general.architecture must be one of {names}, got {architecture}")
+        names = dict.fromkeys(form.architecture for _, form in known)
+        raise UnsupportedModel(
+            f"general.architecture must be one of {', '.join(names)}, got {architecture}"
+            + nearest(str(architecture), names)
+        )
     keys = _own_keys(first, f"{architecture}.")
     tensors = {tensor.name for part in parts for tensor in part.tensors}
     marked = [each for each in found if each[1].is_marked is not None and each[1].is_marked(keys, tensors)]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from octavo_runtime.models.loading.safetensors_files import INDEX, SINGLE, indexed_files
 from octavo_runtime.models.spec import UnsupportedModel
@@ -26,6 +26,11 @@ def beside_weights(names: Iterable[str]) -> list[str]:
     names = list(names)
     modules = [name for name in names if _OF_A_MODULE.fullmatch(name)]
     return matching((name for name in names if "/" not in name), TOKENIZER_PATTERNS) + modules
+
+
+def kept_as(name: str) -> str:
+    """Where a source's file lies in the model's own folder: in a module's, or beside config.json."""
+    return name if _OF_A_MODULE.fullmatch(name) else PurePosixPath(name).name
 
 
 def weights(model: str, names: Sequence[str], file: str | None, index: Callable[[], Path]) -> list[str]:

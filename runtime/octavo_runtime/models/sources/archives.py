@@ -2,11 +2,11 @@
 
 import shutil
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from octavo_runtime.models.loading.safetensors_files import INDEX
-from octavo_runtime.models.loading.selection import ModelNotFound, beside_weights, weights
+from octavo_runtime.models.loading.selection import ModelNotFound, beside_weights, kept_as, weights
 
 
 def unpack(model: str, archives: Sequence[Path], into: Path) -> list[str]:
@@ -20,11 +20,10 @@ def unpack(model: str, archives: Sequence[Path], into: Path) -> list[str]:
         heavy = weights(model, names, None, lambda: _one(where, root, into / "index"))
         wanted = list(dict.fromkeys((*heavy, *beside_weights(names))))
         for path in archives:
-            inside = {root / name for name in wanted if where[root / name] == path}
-            _extract(path, inside, into)
+            _extract(path, {root / name: kept_as(name) for name in wanted if where[root / name] == path}, into)
     except (tarfile.TarError, EOFError) as error:
         raise ModelNotFound(f"model: {model} has a layer that is no whole tar archive: {error}") from None
-    return [PurePosixPath(name).name for name in wanted]
+    return [kept_as(name) for name in wanted]
 
 
 def _names(archive: Path) -> list[PurePosixPath]:
@@ -46,16 +45,19 @@ def _root(model: str, names: Sequence[PurePosixPath]) -> PurePosixPath:
 def _one(where: dict[PurePosixPath, Path], root: PurePosixPath, into: Path) -> Path:
     """The index of weights, before all else."""
     into.mkdir(exist_ok=True)
-    _extract(where[root / INDEX], {root / INDEX}, into)
+    _extract(where[root / INDEX], {root / INDEX: INDEX}, into)
     return into / INDEX
 
 
-def _extract(archive: Path, names: set[PurePosixPath], into: Path) -> None:
+def _extract(archive: Path, names: Mapping[PurePosixPath, str], into: Path) -> None:
+    """names: of the files in the archive, with those that they get."""
     if not names:
         return
     with tarfile.open(archive) as tar:
         for member in tar:
             name = _clean(member.name)
             if name in names and member.isreg() and (content := tar.extractfile(member)) is not None:
-                with (into / name.name).open("wb") as out:
+                path = into / names[name]
+                path.parent.mkdir(exist_ok=True)
+                with path.open("wb") as out:
                     shutil.copyfileobj(content, out, 2**20)

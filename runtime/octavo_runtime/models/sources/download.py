@@ -9,7 +9,7 @@ import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from octavo_runtime.models.loading.files import default_name
 from octavo_runtime.models.loading.safetensors_files import INDEX
-from octavo_runtime.models.loading.selection import ModelNotFound, beside_weights, matching, weights
+from octavo_runtime.models.loading.selection import ModelNotFound, beside_weights, kept_as, matching, weights
 from octavo_runtime.models.sources.archives import unpack
 from octavo_runtime.models.sources.progress import Progress, gib
 from octavo_runtime.models.sources.snapshot import RemoteFile, Snapshot
@@ -41,9 +41,12 @@ class NoRoom(ModelNotFound):
     """The disk is too small."""
 
 
-def download(model: str, root: Path, progress: Progress | None = None) -> Downloaded:
-    """Bring a model of hf://, s3:// or oci:// below `root`. Raises ModelNotFound for what a person must mend,
-    Interrupted where the source does not answer."""
+def download(
+    model: str, root: Path, progress: Progress | None = None, check: Callable[[Path], object] = lambda _: None
+) -> Downloaded:
+    """Bring a model of hf://, s3:// or oci:// below `root`. check: of a folder with the files beside the weights,
+    config.json among them, before the weights come; not of archives. Raises ModelNotFound for what a person must mend,
+    Interrupted where the source does not answer, and what `check` raises."""
     found = patiently(lambda: _snapshot(model))
     source = root / _key(model)
     folder = source / found.revision / default_name(model)
@@ -51,10 +54,10 @@ def download(model: str, root: Path, progress: Progress | None = None) -> Downlo
         source.mkdir(parents=True, exist_ok=True)
         with _alone(source / ".lock"):
             if not folder.is_dir():
-                _fill(model, found, folder, progress or Progress())
+                _fill(model, found, folder, progress or Progress(), check)
     except OSError as error:
         raise ModelNotFound(f"model: {model} cannot be stored in {root}: {error.strerror or error}") from None
-    return Downloaded(found.revision, folder, sum(path.stat().st_size for path in folder.iterdir()))
+    return Downloaded(found.revision, folder, sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
 
 
 def read_ahead(model: str, root: Path, patterns: Sequence[str]) -> Path:
@@ -108,7 +111,7 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def _fill(model: str, found: Snapshot, folder: Path, progress: Progress) -> None:
+def _fill(model: str, found: Snapshot, folder: Path, progress: Progress, check: Callable[[Path], object]) -> None:
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     wanted = _wanted(model, found, partial)
@@ -116,11 +119,16 @@ def _fill(model: str, found: Snapshot, folder: Path, progress: Progress) -> None
     total = sum(file.size for file in wanted.values())
     progress.expect(total, total - _missing(wanted, partial))
     pool = ThreadPoolExecutor(_AT_ONCE)
+    first = {} if found.archives else {name: wanted[name] for name in beside_weights(wanted)}
+    rest = [file for name, file in wanted.items() if name not in first]
     try:
-        for done in [pool.submit(fetch, file, partial, progress.moved) for file in wanted.values()]:
-            done.result()
+        for files in (list(first.values()), rest):
+            for done in [pool.submit(fetch, file, partial, progress.moved) for file in files]:
+                done.result()
+            if files is not rest and (partial / "config.json").is_file():
+                check(partial)
         archives = [partial / file.name for file in found.archives]
-        files = unpack(model, archives, partial) if archives else [Path(name).name for name in wanted]
+        kept = unpack(model, archives, partial) if archives else [kept_as(name) for name in wanted]
     except OSError as error:
         if error.errno in _FULL:
             raise NoRoom(f"model: {_room(model, wanted, partial)}") from None
@@ -129,9 +137,9 @@ def _fill(model: str, found: Snapshot, folder: Path, progress: Progress) -> None
         pool.shutdown(cancel_futures=True)
     # What a former try brought that is not wanted any more is no part of the model.
     for path in partial.iterdir():
-        if path.is_dir():
+        if path.is_dir() and not any(name.startswith(f"{path.name}/") for name in kept):
             shutil.rmtree(path)
-        elif path.name not in files:
+        elif path.is_file() and path.name not in kept:
             path.unlink()
     partial.rename(folder)
     progress.say()
@@ -160,6 +168,6 @@ def _room(model: str, wanted: Mapping[str, RemoteFile], partial: Path) -> str:
 
 def _missing(wanted: Mapping[str, RemoteFile], partial: Path) -> int:
     """Bytes that are not there yet."""
-    names = [Path(name).name for name in wanted]
+    names = [kept_as(name) for name in wanted]
     there = [partial / name for name in names] + [partial / (name + PART) for name in names]
     return sum(file.size for file in wanted.values()) - sum(path.stat().st_size for path in there if path.exists())

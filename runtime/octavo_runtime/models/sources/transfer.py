@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from octavo_runtime.models.loading.selection import ModelNotFound
+from octavo_runtime.models.loading.selection import ModelNotFound, kept_as
 from octavo_runtime.models.sources.snapshot import Interrupted, RemoteFile
 
 Answer = TypeVar("Answer")
@@ -38,10 +38,11 @@ def _rest(error: Interrupted, pause: float) -> None:
 
 
 def fetch(file: RemoteFile, folder: Path, moved: Moved) -> Path:
-    """The file in `folder`, by its name without folders. Raises ModelNotFound, Interrupted and OSError."""
-    path = folder / Path(file.name).name
+    """The file in the `folder` of its model. Raises ModelNotFound, Interrupted and OSError."""
+    path = folder / kept_as(file.name)
     if path.is_file():
         return path
+    path.parent.mkdir(exist_ok=True)
     part = path.with_name(path.name + PART)
     resumed = part.exists()
     _bring(file, part, moved)

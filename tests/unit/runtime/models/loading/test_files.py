@@ -14,9 +14,11 @@ from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.selection import ModelNotFound
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
+CONFIG = b'{"model_type": "llama"}'
 REPOSITORIES = {
+    "acme/next": {"config.json": b'{"model_type": "qwen3_next"}', "model.safetensors": b"weights", "vocab.txt": b"a"},
     "acme/tiny": {
-        "config.json": b"{}",
+        "config.json": CONFIG,
         "model.safetensors": b"weights",
         "tokenizer.json": b"{}",
         "chat_template.jinja": b"t",
@@ -26,9 +28,9 @@ REPOSITORIES = {
     },
     "acme/quantised": {"one.Q4_0.gguf": b"GGUF", "README.md": b"words"},
     "acme/many": {"a.Q4_0.gguf": b"GGUF", "b.Q8_0.gguf": b"GGUF"},
-    "acme/private": {"config.json": b"{}", "model.safetensors": b"weights"},
+    "acme/private": {"config.json": CONFIG, "model.safetensors": b"weights"},
     "acme/sharded": {
-        "config.json": b"{}",
+        "config.json": CONFIG,
         "consolidated.safetensors": b"the same weights",
         "model-00001-of-00002.safetensors": b"one",
         "model-00002-of-00002.safetensors": b"two",
@@ -39,8 +41,8 @@ REPOSITORIES = {
         "onnx/tokenizer.json": b"{}",
         "original/params.json": b"{}",
     },
-    "acme/unsharded": {"config.json": b"{}", "consolidated.safetensors": b"same", "model.safetensors": b"weights"},
-    "acme/consolidated": {"config.json": b"{}", "consolidated.safetensors": b"weights", "a.bin": b"pickle"},
+    "acme/unsharded": {"config.json": CONFIG, "consolidated.safetensors": b"same", "model.safetensors": b"weights"},
+    "acme/consolidated": {"config.json": CONFIG, "consolidated.safetensors": b"weights", "a.bin": b"pickle"},
     "acme/torn": {"model.safetensors.index.json": b'{"weight_map": {"a": "gone.safetensors"}}'},
     "acme/parts": {"q4/m-00001-of-00002.gguf": b"GGUF", "q4/m-00002-of-00002.gguf": b"GGUF", "q8.gguf": b"GGUF"},
     "acme/holey": {"m-00001-of-00003.gguf": b"GGUF", "m-00003-of-00003.gguf": b"GGUF"},
@@ -103,11 +105,10 @@ def _locate(endpoint: str, home: Path, model: str, **environment: str) -> dict[s
     """locate() in a process of its own: huggingface_hub reads its settings once, at import."""
     code = (
         "import sys, json\nfrom octavo_runtime.models.loading.files import locate\n"
-        "from octavo_runtime.models.loading.selection import ModelNotFound\n"
         "try:\n    f = locate(sys.argv[1])\n"
         "    found = {'name': f.name, 'gguf': f.gguf and f.gguf.name, 'files': sorted(\n"
         "        str(p.relative_to(f.folder)) for p in f.folder.rglob('*') if not p.is_dir())}\n"
-        "except ModelNotFound as error:\n    found = {'error': str(error)}\n"
+        "except ValueError as error:\n    found = {'error': str(error)}\n"
         "print(json.dumps(found))"
     )
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1", **environment}
@@ -128,6 +129,13 @@ def test_hub_downloads_safetensors_and_no_pickles(hub, tmp_path):
     unreachable = "http://127.0.0.1:9"
     assert _locate(unreachable, tmp_path, "hf://acme/tiny")["name"] == "tiny", "found in the cache without the hub"
     assert "cannot reach the hub" in _locate(unreachable, tmp_path, "hf://acme/quantised")["error"]
+
+
+def test_a_model_that_cannot_be_served_is_refused_before_its_weights_come(hub, tmp_path):
+    refusal = _locate(hub, tmp_path, "hf://acme/next")["error"]
+    assert "config.json: architecture must be one of " in refusal
+    assert refusal.endswith("got qwen3_next; the nearest that is served is Qwen3ForCausalLM")
+    assert {path.name for path in tmp_path.rglob("*") if path.is_symlink()} == {"config.json", "vocab.txt"}
 
 
 def test_hub_downloads_what_the_index_names_and_no_other_weights(hub, tmp_path):

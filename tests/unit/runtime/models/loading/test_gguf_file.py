@@ -299,6 +299,21 @@ def test_missing_metadata_is_named(tmp_path):
         GGUFFile(tmp_path / "model.gguf")
 
 
+@pytest.mark.parametrize(
+    ("architecture", "words"),
+    [("qwen3next", "got qwen3next; the nearest that is served is qwen3$"), ("rwkv6", "got rwkv6$")],
+)
+def test_other_architectures_are_refused_beside_the_nearest_that_is_served(architecture, words, tmp_path):
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", architecture)
+    writer.add_tensor("token_embd.weight", np.ones((4, 8), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(UnsupportedModel, match=rf"general\.architecture must be one of .*llama, .*{words}"):
+        GGUFFile(tmp_path / "model.gguf")
+
+
 def test_a_file_in_the_other_byte_order_is_refused(tmp_path):
     write(tmp_path / "model.gguf", random_model(), endianess=gguf.GGUFEndian.BIG)
     with pytest.raises(UnsupportedModel, match=r"model\.gguf: byte order must be little-endian, got big-endian"):

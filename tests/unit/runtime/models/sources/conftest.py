@@ -42,7 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
             about = {"id": "acme/tiny", "sha": SHA, "siblings": [self._sibling(name) for name in hub.files]}
             self._answer(200, json.dumps(about | {"private": False, "tags": [], "downloads": 0}).encode(), {})
         elif parts[:2] == ["acme", "tiny"]:
-            name, wanted = parts[-1], self.headers.get("Range")
+            name, wanted = "/".join(parts[4:]), self.headers.get("Range")
             hub.asked.append((name, wanted))
             if name == "model.safetensors" and hub.answers:
                 self._answer(hub.answers.pop(0), b"", {"Retry-After": "0"})

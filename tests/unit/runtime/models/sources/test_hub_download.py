@@ -42,6 +42,16 @@ def test_what_serving_needs_comes_into_a_folder_of_its_revision_once(hub, tmp_pa
     assert hub.asked == [], "the second time nothing is downloaded"
 
 
+def test_modules_behind_the_model_stay_in_folders_of_their_own(hub, tmp_path):
+    """Their files have the names of the model's own."""
+    modules = {"modules.json": b"[]", "1_Pooling/config.json": b"{  }", "2_Dense/model.safetensors": b"dense"}
+    hub.files = {**modules, **hub.files}
+    assert finished(start(hub, tmp_path))[0] == 0
+    (folder,) = folders(tmp_path)
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert found == {name: content for name, content in hub.files.items() if name != "a.bin"}
+
+
 def test_a_killed_download_goes_on_where_it_was(hub, tmp_path):
     hub.pause = 0.2
     process = start(hub, tmp_path)

@@ -14,6 +14,7 @@ from octavo_runtime.models.sources import s3, transfer
 from octavo_runtime.models.sources.download import download
 from octavo_runtime.models.sources.progress import Progress
 from octavo_runtime.models.sources.snapshot import Interrupted
+from octavo_runtime.models.spec import UnsupportedModel
 
 WEIGHTS = bytes(range(256)) * 4096
 FILES = {
@@ -88,6 +89,12 @@ def test_a_file_of_gguf_can_be_named(bucket, tmp_path):
     found = locate("s3://models/g/one.gguf", cache=tmp_path)
     assert (found.name, found.gguf and found.gguf.read_bytes()) == ("one", b"GGUF")
     assert default_name("s3://models/a/tiny") == "tiny"
+
+
+def test_a_model_that_cannot_be_served_is_refused_before_its_weights_come(bucket, tmp_path):
+    with pytest.raises(UnsupportedModel, match=r"config\.json: architecture must be one of .*, got unknown"):
+        locate("s3://models/a/tiny", cache=tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors*"))
 
 
 def test_config_alone_is_read_ahead(bucket, tmp_path):
