@@ -38,6 +38,11 @@ _SENTENCE = r" ?[^(\s|.,!?…。，、।۔،)]+"
 _HAN_APART = _cased_words(f"{_CONTRACTION}?", r"&&[^\p{Han}]")
 _KANA_AND_HAN = r"[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
 _DEEPSEEK_HAN = r"[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
+# Hangul, marks that stand between words of Chinese, Bopomofo, Chinese with Kana.
+_YOUTU_APART = (
+    r"[\uac00-\ud7a3\u3131-\u318e]+|[\uff01\u2026\u201c\u201d\u2018\u2019\u2014\uff1a-\uff1b\uff0c\u3001-\u303f"
+    rf"\ufe30-\ufe4f]+|[\u3105-\u312f]+|{_KANA_AND_HAN}"
+)
 # Letters that have two cases, less those that the authors of DeepSeek LLM left out.
 _DEEPSEEK_LETTERS = (
     r"(?:(?![\x{560}\x{588}\x{10c7}-\x{10ff}\x{1c80}-\x{1c8f}\x{2d00}-\x{2d2f}\x{a790}-\x{a7ff}\x{ab30}-\x{ab6f}"
@@ -88,7 +93,8 @@ SPLITS: dict[str, Split] = {
         Split((_LLAMA3,), whole_words=True, adds_bos=True),
         "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
     ),
-    **_named(Split((_LLAMA3,)), "dbrx", "smaug-bpe", "glm4", "chatglm-bpe"),
+    **_named(Split((_LLAMA3,)), "dbrx", "smaug-bpe", "chatglm-bpe"),
+    **_named(Split((_LLAMA3,), whole_words=True), "glm4", "glm5"),
     **_named(
         Split((_QWEN2,)),
         "qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2",
@@ -130,6 +136,8 @@ SPLITS: dict[str, Split] = {
     **_named(Split((_cased(_THREE),)), "gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"),
     **_named(Split((_cased(_DIGIT, ""),), whole_words=True, adds_bos=True), "tekken"),
     **_named(Split((r"\d{1,3}(?=(?:\d{3})*\b)", _cased(_THREE))), "tiny_aya", "cohere2moe"),
+    **_named(Split((_YOUTU_APART, _cased(_DIGIT)), whole_words=True), "youtu"),
+    **_named(Split((_DIGITS, r"\d{1,3}(?=(?:\d{3})*(?!\d))")), "superbpe"),
     **_named(
         Split(
             (
