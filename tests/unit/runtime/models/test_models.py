@@ -70,7 +70,9 @@ def test_greedy_tokens_equal_transformers_in_chunks_with_a_prefix_and_preempted(
     )
     [shared] = random_prompts(70, seed=2)
     prompts = [*random_prompts(1, 5, 16, 17, 90, 200), shared[:66], shared, shared[:50] + shared[:30]]
-    greedy = SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True)
+    prompts += random_prompts(*range(1, 42), seed=3)
+    assert len(prompts) == 50
+    greedy = SamplingParams(temperature=0.0, max_tokens=16, ignore_eos=True)
     answers = [tokens_of(outputs) for outputs in run(engine, prompts, greedy)]
     answers += [tokens_of(outputs) for outputs in run(engine, [shared + shared[:9]], greedy)]
     assert engine.load.recomputes > 0
