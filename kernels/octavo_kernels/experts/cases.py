@@ -58,6 +58,8 @@ CASES = (
     *TINY_CASES,
     Case("8 tokens, all experts", 8, 96, 56, 6, 6),
     Case("256 tokens", 256, 96, 40, 8, 2),
+    Case("256 tokens, balanced", 256, 96, 40, 8, 2, "balanced"),
+    Case("8 tokens, all to one", 8, 80, 40, 8, 1, "same"),
     Case("256 tokens, all to one", 256, 80, 40, 8, 1, "same"),
     Case("smollm2", 17, 576, 192, 60, 4),
     Case("8B shape", 256, 2048, 768, 8, 4),

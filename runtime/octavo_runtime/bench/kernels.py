@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
+from itertools import product
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ NARROW = {
     "fp8": Scheme("float-quantized", 8, "fp8"),
 }
 NARROW_EXPERTS = {**NARROW, "fp8 blocks": Scheme("fp8", 8, "fp8", group=(128, 128))}
+CHOICES = "", ", as many tokens each", ", all tokens to the same"
+"""How tokens choose experts: at random, or so."""
 DECODES = tuple(
     (batch, context)
     for batch, contexts in {
@@ -116,8 +119,8 @@ def _product(
 
 
 def _experts(spec: ModelSpec, read: float) -> Iterator[Row]:
-    """Of a mixture those that tokens choose at random, in 16 bits and in fewer. of_read: see _product, of the experts
-    that some token has chosen."""
+    """Of a mixture, in 16 bits and in fewer: those that tokens choose at random, and in 16 bits also as many tokens to
+    each expert, and all tokens to the same. of_read: see _product, of the experts that some token has chosen."""
     if spec.experts is None:
         return
     device, hidden, inner = torch.device("cuda"), spec.hidden_size, spec.experts.intermediate_size
@@ -135,17 +138,28 @@ def _experts(spec: ModelSpec, read: float) -> Iterator[Row]:
     for name, scheme in schemes.items():
         gate_up, down = weights(scheme, 2 * inner, hidden), weights(scheme, hidden, inner)
         held = gate_up.nbytes + down.nbytes
-        for count in ROWS:
+        for choice, count in product(CHOICES if scheme is None else CHOICES[:1], ROWS):
             times = _copies(held * min(top_k * count, num_experts) // num_experts)
-            drawn = [torch.rand(count, num_experts, device=device).topk(top_k) for _ in range(times)]
-            size = held * sum(ids.unique().numel() for _, ids in drawn) / (times * num_experts)
-            x = _random(count, hidden)
-            calls = [partial(experts, x, gate_up, down, ids, shares) for shares, ids in drawn]
+            chosen = [choose(choice, count, num_experts, top_k, turn).to(device) for turn in range(times)]
+            size = held * sum(ids.unique().numel() for ids in chosen) / (times * num_experts)
+            x, shares = _random(count, hidden), torch.rand(count, top_k, device=device)
+            calls = [partial(experts, x, gate_up, down, ids, shares) for ids in chosen]
             seconds = _seconds(calls)
             figures = {"us": seconds * 1e6, "gb_s": size / seconds / 1e9, "of_read": size / seconds / read}
             flops = 6 * hidden * inner * count * top_k
-            yield Row(f"{name} x {count}", figures | {"tflop_s": flops / seconds / 1e12})
+            yield Row(f"{name}{choice} x {count}", figures | {"tflop_s": flops / seconds / 1e12})
         del gate_up, down, calls  # before the next take their memory
+
+
+def choose(choice: str, tokens: int, num_experts: int, top_k: int, turn: int) -> Tensor:
+    """Experts [tokens, top_k] int64 by one of CHOICES. turn: other ones each time, so that none is in the cache."""
+    if choice == CHOICES[0]:
+        generator = torch.Generator().manual_seed(turn)
+        return torch.rand(tokens, num_experts, generator=generator).topk(top_k).indices
+    one_after_another = torch.arange(tokens * top_k).view(tokens, top_k) + turn * (tokens * top_k + 1)
+    if choice == CHOICES[1]:
+        return one_after_another % num_experts
+    return (torch.arange(top_k) + turn * top_k).expand(tokens, top_k).contiguous() % num_experts
 
 
 def _layer_shapes(spec: ModelSpec) -> dict[str, tuple[int, int]]:
