@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from family_models import FAMILIES, save
+from family_models import FAMILIES, random, save
 from small_models import in_chunks, load_decoder, random_prompts
 
 from octavo_runtime.layers.rope_scaling import LongRope, YarnRope
@@ -16,6 +16,7 @@ from octavo_runtime.models.loading import checkpoint
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 
 Mistake = Callable[[ModelSpec], ModelSpec]
+EPSILONS = {"rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"}
 ALLOWED = 1e-4
 """Of the largest score, in the tests of exactness."""
 
@@ -91,3 +92,16 @@ def test_mistakes_would_show(name, tmp_path, monkeypatch):
 def test_what_a_checkpoint_holds_cannot_be_left_out(family, left_out, tmp_path, monkeypatch):
     with pytest.raises(UnsupportedModel, match="does not read"):
         difference(family, left_out, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if not name.startswith("opt")])  # which has no such field
+@torch.inference_mode()
+def test_what_norms_add_to_a_variance_is_what_the_configuration_says(family, tmp_path):
+    """Some thousand times as much as usual, or a wrong one would not show in states of such a size."""
+    fields = FAMILIES[family].to_dict().keys() & EPSILONS
+    theirs, [prompt] = random(FAMILIES[family], spread=0.2, **dict.fromkeys(fields, 0.3)), random_prompts(60)
+    theirs.save_pretrained(tmp_path)
+    expected = theirs(torch.tensor([prompt])).logits[0]
+    decoder = load_decoder(tmp_path, torch.float32, max_model_len=256)
+    found = decoder.logits(in_chunks(decoder, prompt))
+    torch.testing.assert_close(found, expected, rtol=0, atol=ALLOWED * float(expected.abs().max()))

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 import torch
 from encoder_models import save_encoder
-from family_models import FAMILIES, save
+from family_models import FAMILIES, random, save
+from gguf_families import write_converted
 from safetensors.torch import load_file, save_file
 
 from octavo_runtime.config.engine import EngineConfig
@@ -113,6 +116,53 @@ def test_a_configuration_that_lies(folder):
         path.write_text(json.dumps({**told, name: told[name] + more}))
         line = refusal(folder)
         assert any(words in line for words in (name, "tensor", "shape must be", "must divide the experts"))
+
+
+def lengthen(tensors: dict[str, np.ndarray], name: str) -> None:
+    tensors[name] = np.concatenate((tensors[name], tensors[name]))
+
+
+def spoil(tensors: dict[str, np.ndarray], name: str) -> None:
+    tensors[name] = np.full_like(tensors[name], np.nan)
+
+
+GGUF_FAULTS: dict[str, tuple[Callable[[dict[str, np.ndarray], str], Any], str]] = {
+    "missing": (lambda tensors, name: tensors.pop(name), "the GGUF file has no tensor {}"),
+    "too many": (
+        lambda tensors, name: tensors.update({f"{name}_2": np.ones(1, np.float32)}),
+        "the GGUF file has tensors that the model does not read: {}_2",
+    ),
+    "of another shape": (lengthen, "{}: shape must be "),
+    "no number": (spoil, "{} must hold finite numbers, got NaN or infinity"),
+}
+
+
+@pytest.mark.parametrize("fault", GGUF_FAULTS)
+@pytest.mark.parametrize(
+    "family",
+    ["llama", "gemma 3", "phi 3", "falcon", "bloom", "gpt 2", "stablelm, 12b", "mixtral", "olmoe", "glm 4.5",
+     "gpt-oss", "phi moe", "deepseek v2"],
+)  # fmt: skip
+def test_a_tensor_of_a_gguf_file(family, fault, tmp_path, monkeypatch):
+    change, words = GGUF_FAULTS[fault]
+    tensors: dict[str, np.ndarray] = {}
+    add, write = gguf.GGUFWriter.add_tensor, gguf.GGUFWriter.write_header_to_file
+    monkeypatch.setattr(
+        gguf.GGUFWriter, "add_tensor", lambda _, name, values, **options: tensors.update({name: values})
+    )
+
+    spoilt: list[str] = []
+
+    def write_changed(writer: gguf.GGUFWriter) -> None:
+        spoilt.append(min(name for name in tensors if name.startswith("blk.1.") and name.endswith(".weight")))
+        change(tensors, spoilt[0])
+        for name, values in tensors.items():
+            add(writer, name, values)
+        write(writer)
+
+    monkeypatch.setattr(gguf.GGUFWriter, "write_header_to_file", write_changed)
+    write_converted(tmp_path / "model.gguf", random(FAMILIES[family]))
+    assert words.format(spoilt[0]) in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
