@@ -19,6 +19,8 @@ STORED_TYPES = ("F64", "F32", "F16", "BF16")
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 _PACKED = ("_blocks", "_scales")  # weights in MXFP4
+# What a layer that predicts a further token has in front of it (DeepSeek-V3, 2024).
+_JOINED_STATES = "eh_proj"
 
 # Tensors that a checkpoint may hold without being read; transformers drops the same.
 _UNREAD = (
@@ -58,7 +60,8 @@ class SafetensorsFolder:
             self._files = {_text_name(name): at for name, at in self._files.items() if not _PICTURES.fullmatch(name)}
         if "embed_tokens.weight" in self._files:
             self._files = {name if name == _HEAD else f"model.{name}": at for name, at in self._files.items()}
-        self._files = {name: at for name, at in self._files.items() if not name.startswith(unread)}
+        others = tuple(filter(self._is_for_other_ends, unread))
+        self._files = {name: at for name, at in self._files.items() if not name.startswith(others)}
 
     def has(self, name: str) -> bool:
         """Whether there is a tensor of that name."""
@@ -126,6 +129,12 @@ class SafetensorsFolder:
             lambda part: _part_name(name, part) in self._files,
             lambda part: self._tensor(_part_name(name, part), expert),
         )
+
+    def _is_for_other_ends(self, beginning: str) -> bool:
+        """Whether tensors whose names begin so may be passed over: not a layer that is like those in front of it, where
+        the configuration says that there is one less."""
+        is_layer = beginning.startswith("model.layers.")
+        return not is_layer or any(name.startswith(beginning + _JOINED_STATES) for name in self._files)
 
     def _is_packed(self, name: str) -> bool:
         """Whether a weight is stored in fewer bits."""
