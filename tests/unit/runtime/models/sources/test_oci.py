@@ -80,7 +80,8 @@ def registry(server, monkeypatch, tmp_path):
 
 
 def content(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def test_a_layer_a_file_as_oras_and_modelpack_push_them(registry, tmp_path):
@@ -107,6 +108,8 @@ def test_an_image_whose_archives_hold_the_model(registry, tmp_path, prefix, mode
     first = {f"{prefix}{each}": FILES[each] for each in ("model.safetensors", "README.md")}
     first |= {f"{prefix}config.json": b"old", f"{prefix}vocab.txt": None, "deep/er/still/config.json": b"no"}
     second = {f"{prefix}config.json": FILES["config.json"], f"{prefix}tokenizer.json": FILES["tokenizer.json"]}
+    module = "1_Pooling/config.json"
+    second[prefix + module] = b"{  }"
     layers = [registry.blob(name, archive(each, mode), kind) for each in (first, second)]
     image = registry.push(name, "one", layers)
     index = "application/vnd.oci.image.index.v1+json"
@@ -115,7 +118,7 @@ def test_an_image_whose_archives_hold_the_model(registry, tmp_path, prefix, mode
     listed = {"schemaVersion": 2, "mediaType": index, "manifests": [signature, image]}
     registry.put(name, "all", listed, index)
     done = download(f"oci://registry.example/{name}:all", tmp_path)
-    assert content(done.folder) == SERVED
+    assert content(done.folder) == {**SERVED, module: b"{  }"}
     assert f"sha256:{done.revision}" == image["digest"]
 
 
