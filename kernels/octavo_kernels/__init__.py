@@ -10,7 +10,7 @@ skinny_linear has one form, for Hopper: elsewhere a product of few rows is the v
 What serves few rows on a CPU has no GPU form: quantized_linear and wide_linear. `native/` is what the CPU's loops are
 written, compiled and called with, and how a step's calls of them are recorded and replayed: then the tensors are of
 torch's device "meta". What serves a GPU's captured decode step has no CPU form but the oracle: decode_inputs and
-draw_tokens.
+draw_tokens. Nor has what is for many rows there: int8_linear.
 """
 
 from octavo_kernels.add_rms_norm import add_rms_norm
@@ -19,6 +19,7 @@ from octavo_kernels.draw_tokens import draw_tokens
 from octavo_kernels.experts import experts
 from octavo_kernels.gate_mul import gate_mul
 from octavo_kernels.grouped_linear import grouped_linear
+from octavo_kernels.int8_linear import int8_linear
 from octavo_kernels.latent_decode import latent_decode
 from octavo_kernels.paged_decode import paged_decode
 from octavo_kernels.paged_prefill import paged_prefill
@@ -34,6 +35,7 @@ __all__ = [
     "experts",
     "gate_mul",
     "grouped_linear",
+    "int8_linear",
     "latent_decode",
     "paged_decode",
     "paged_prefill",

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from octavo_kernels.eight_bits import LARGEST
 from octavo_kernels.grouped_linear import GroupedWeights
 
 
@@ -31,7 +32,9 @@ def dequantize(weight: GroupedWeights) -> Tensor:
     return numbers * scales.repeat_interleave(wide, dim=1)[:, :columns]
 
 
-def rounded_rows(x: Tensor) -> Tensor:
-    """x [rows, width] rounded to FP8 (e4m3), in float32: each row over what its largest number is over FP8's."""
-    scales = (x.float().abs().amax(dim=1, keepdim=True) / 448.0).clamp(min=1e-12)
-    return (x.float() / scales).to(torch.float8_e4m3fn).float() * scales
+def rounded_rows(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x [rows, width] rounded to FP8 (e4m3) or int8, in float32: each row over what its largest number is over that of
+    8 bits."""
+    scales = (x.float().abs().amax(dim=1, keepdim=True) / LARGEST[dtype]).clamp(min=1e-12)
+    numbers = x.float() / scales
+    return (numbers.round() if dtype == torch.int8 else numbers).to(dtype).float() * scales

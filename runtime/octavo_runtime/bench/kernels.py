@@ -6,6 +6,7 @@ addresses every time; a figure is the graph's time over the number of launches, 
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache, partial
 from itertools import product
@@ -21,10 +22,11 @@ from octavo_kernels.paged_prefill import paged_prefill, plan_prefill
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.rows import Peer, Row, find_peer, publish, save
 from octavo_runtime.config.options import BadOption
-from octavo_runtime.layers.linear import StoredWeight, build_linear, grouped_weights
+from octavo_runtime.layers.linear import GroupedLinear, StoredWeight, build_linear, grouped_weights
 from octavo_runtime.models.loading.config_json import spec_from_config
 from octavo_runtime.models.loading.dummy_weights import random_matrix
 from octavo_runtime.models.spec import ModelSpec
+from octavo_runtime.planning.gpus import gpu_of_product
 from octavo_runtime.planning.known_models import find_config
 from octavo_runtime.quantization.scheme import Scheme
 
@@ -34,6 +36,8 @@ NARROW = {
     "int8": Scheme("int-quantized", 8),
     "fp8": Scheme("float-quantized", 8, "fp8"),
 }
+PROMPT_ROWS = (128, 512, 2048, 8192)
+ROUNDED = {"fp8 by fp8": NARROW["fp8"], "int8 by int8": NARROW["int8"]}
 NARROW_EXPERTS = {**NARROW, "fp8 blocks": Scheme("fp8", 8, "fp8", group=(128, 128))}
 CHOICES = "", ", as many tokens each", ", all tokens to the same"
 """How tokens choose experts: at random, or so."""
@@ -79,7 +83,7 @@ def run(model: str, peers: str, saved: str | None, *, as_json: bool) -> None:
     peer = find_peer(peers, device, kind="attention")
     spec = spec_from_config(config)
     read = _read_speed()
-    products = *_products(spec, read), *_experts(spec, read)
+    products = *_products(spec, read), *_prompt_products(spec, _peak()), *_experts(spec, read)
     rows = [Row("read", {"gb_s": read / 1e9}), *products, *_decodes(spec, read), *_prefills(spec)]
     publish("kernels", device, f"{model}, bfloat16, microseconds", rows, peer, as_json=as_json)
     if saved is not None:
@@ -116,6 +120,33 @@ def _product(
         seconds = _seconds([partial(linear, x) for linear in linears])
         figures = {"us": seconds * 1e6, "gb_s": size / seconds / 1e9, "of_read": size / seconds / read}
         yield Row(f"{name} x {count}", figures | {"tflop_s": 2 * math.prod(shape) * count / seconds / 1e12})
+
+
+def _prompt_products(spec: ModelSpec, peak: float | None) -> Iterator[Row]:
+    """Of a layer's projections by as many rows as prompts bring: in 16 bits, and with both operands in 8. of_peak: the
+    share of what the data sheet says of products of so many bits."""
+    device, generator = torch.device("cuda"), torch.Generator("cuda").manual_seed(0)
+    for kind, scheme in {"": None, **ROUNDED}.items():
+        for name, shape in _layer_shapes(spec).items():
+            weight: StoredWeight = _random(*shape) * 0.02
+            if scheme is not None:
+                weight = replace(random_matrix(scheme, *shape, generator), rounds_inputs=True)
+            linear = build_linear(weight, None, device, torch.bfloat16)
+            if scheme is not None and not (isinstance(linear, GroupedLinear) and linear.rounds_inputs):
+                continue  # this GPU has no such product
+            for count in PROMPT_ROWS:
+                x = _random(count, shape[1])
+                speed = 2 * math.prod(shape) * count / (seconds := _seconds([partial(linear, x)]))
+                figures = {"us": seconds * 1e6, "tflop_s": speed / 1e12}
+                if peak is not None:
+                    figures["of_peak"] = speed / (peak if scheme is None else 2 * peak)
+                yield Row(f"prompt: {name}{', ' * bool(kind)}{kind} x {count}", figures)
+
+
+def _peak() -> float | None:
+    """Operations a second in 16 bits, of which there are twice as many in 8; None where the GPU is not known."""
+    found = gpu_of_product(torch.cuda.get_device_name().replace(" ", "-"))
+    return None if found is None else found.half_flops
 
 
 def _experts(spec: ModelSpec, read: float) -> Iterator[Row]:

@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
-from octavo_kernels.grouped_linear import GroupedWeights, fp8_linear, grouped_linear, multiplies_fp8, pack_halves
+from octavo_kernels.grouped_linear import (
+    GroupedWeights,
+    grouped_linear,
+    multiplies_rounded,
+    pack_halves,
+    rounded_linear,
+)
 from octavo_kernels.quantized_linear import PackedGroups, pack, side_by_side
 from octavo_kernels.skinny_linear import MOST_ROWS, fits, skinny_linear
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
@@ -24,7 +30,7 @@ MANY_ROWS = 96
 # From this many rows on, a CPU without products of 16 bits is faster with a float32 copy of the weight, likewise.
 WIDENED_ROWS = 32
 # Up to this many rows a GPU waits for the weights, whatever it multiplies them by.
-FP8_ROWS = 64
+ROUNDED_ROWS = 64
 
 
 class Linear(Protocol):
@@ -114,7 +120,7 @@ class GroupedLinear:
     bias: Tensor | None = None
     order: Tensor | None = None
     outliers: Tensor | None = None
-    rounds_inputs: bool = False  # products of more than FP8_ROWS rows round x to FP8 too
+    rounds_inputs: bool = False  # products of more than ROUNDED_ROWS rows round x to 8 bits too
 
     @property
     def num_bytes(self) -> int:
@@ -122,8 +128,8 @@ class GroupedLinear:
         return self.weight.nbytes + _bytes(self.bias) + _bytes(self.order) + beside
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        if self.rounds_inputs and len(x) > FP8_ROWS:
-            return fp8_linear(x.contiguous(), self.weight, self.bias, out)
+        if self.rounds_inputs and len(x) > ROUNDED_ROWS:
+            return rounded_linear(x.contiguous(), self.weight, self.bias, out)
         columns = x if self.order is None else x.index_select(1, self.order)
         y = grouped_linear(columns.contiguous(), self.weight, self.bias, out)
         return y if self.outliers is None else y.add_((self.outliers @ x.t()).t())
@@ -168,7 +174,7 @@ def grouped(weight: GroupedMatrix, bias: Tensor | None, device: torch.device, dt
     order = None if weight.order is None else weight.order.to(device)
     outliers = None if weight.outliers is None else weight.outliers.to_sparse_csr().to(device=device, dtype=dtype)
     is_plain = order is None and outliers is None
-    rounds = weight.rounds_inputs and is_plain and multiplies_fp8(packed, dtype)
+    rounds = weight.rounds_inputs and is_plain and multiplies_rounded(packed, dtype)
     return GroupedLinear(packed, bias, order, outliers, rounds)
 
 

@@ -112,8 +112,17 @@ def _compressed_tensors(config: Config) -> Scheme:
         raise _must_be("weights", "an object", weights)
     return replace(
         _compressed(layout, weights, tuple(kept)),
-        rounds_inputs=(first.get("input_activations") or {}).get("type") == "float",
+        rounds_inputs=_rounds_inputs(weights, first.get("input_activations")),
     )
+
+
+def _rounds_inputs(weights: Config, inputs: object) -> bool:
+    """Whether inputs are meant to be rounded as weights of 8 bits are: symmetrically, whether each token has a scale
+    or all have one."""
+    if not isinstance(inputs, dict):
+        return False
+    kinds = [(each.get("type", "int"), each.get("num_bits"), each.get("symmetric", True)) for each in (weights, inputs)]
+    return kinds[0] == kinds[1] and kinds[0][1:] == (8, True)
 
 
 def _compressed(layout: object, weights: Config, kept: tuple[str, ...]) -> Scheme:

@@ -22,7 +22,7 @@ class GroupedMatrix:
     codebook: Tensor | None = None  # [16] or [rows, 16] float32
     order: Tensor | None = None  # [columns] int64: the input channel that a column is of; None: its own
     outliers: Tensor | None = None  # sparse [rows, columns] float32
-    rounds_inputs: bool = False  # a product of many rows may round what it is multiplied by to FP8
+    rounds_inputs: bool = False  # a product of many rows may round what it is multiplied by to 8 bits as well
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -31,7 +31,7 @@ class Scheme:
     group: the rows and columns of a weight [out, in] that share a scale, 0 for all; of several rows only FP8's blocks.
     has_zeros: integers have a zero point beside the scale. has_order: groups are of input channels in an order of their
     own. kept: patterns of the modules that are stored as they are. at_load: they are made of weights of 16 bits.
-    rounds_inputs: of stored FP8, what is multiplied by it is meant to be rounded to FP8 too."""
+    rounds_inputs: what is multiplied by stored numbers of 8 bits is meant to be rounded to such ones too."""
 
     format: Format
     bits: int

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from octavo_kernels.comparison import largest_error
-from octavo_kernels.grouped_linear import cpu, fp8_linear, multiplies_fp8, reference
+from octavo_kernels.grouped_linear import cpu, multiplies_rounded, reference, rounded_linear
 from octavo_kernels.grouped_linear.cases import (
     CASES,
     HOPPER_CASES,
     TINY_CASES,
     TOLERANCES,
     Case,
+    Kind,
     error,
     on_device,
     random_weights,
@@ -70,21 +71,23 @@ def test_a_product_is_cut_to_what_a_processor_holds(rows: int, columns: int, wid
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["fp8", "int8"])
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize(("rows", "width", "columns"), [(1, 64, 32), (130, 4096, 6144), (300, 14336, 4096)])
-def test_fp8_inputs(rows: int, width: int, columns: int, has_bias: bool) -> None:
+def test_rounded_inputs(rows: int, width: int, columns: int, has_bias: bool, kind: Kind) -> None:
     generator = torch.Generator().manual_seed(0)
-    weight = on_device(random_weights(Case("fp8", "fp8", rows, width, columns, (1, 0)), generator), "cuda")
-    if not multiplies_fp8(weight, torch.bfloat16):
-        pytest.skip("needs a GPU that multiplies FP8")
+    weight = on_device(random_weights(Case(kind, kind, rows, width, columns, (1, 0)), generator), "cuda")
+    if not multiplies_rounded(weight, torch.bfloat16):
+        pytest.skip(f"needs a GPU that multiplies {kind}")
     x = torch.randn(rows, width, generator=generator).to("cuda", torch.bfloat16)
     bias = torch.randn(columns, generator=generator).to("cuda", torch.bfloat16) if has_bias else None
     out = torch.full((rows, columns), torch.nan, dtype=torch.bfloat16, device="cuda")
-    fp8_linear(x, weight, bias, out)
-    oracle = reference.grouped_linear(reference.rounded_rows(x), weight, bias)
+    rounded_linear(x, weight, bias, out)
+    oracle = reference.grouped_linear(reference.rounded_rows(x, weight.values.dtype), weight, bias)
     assert largest_error(out, oracle.to(torch.bfloat16)) <= TOLERANCES[torch.bfloat16]
 
 
-def test_fp8_is_multiplied_by_a_gpu_alone() -> None:
-    weight = random_weights(Case("fp8", "fp8", 1, 64, 32, (1, 0)), torch.Generator().manual_seed(0))
-    assert not multiplies_fp8(weight, torch.bfloat16)
+@pytest.mark.parametrize("kind", ["fp8", "int8"])
+def test_rounded_inputs_are_multiplied_by_a_gpu_alone(kind: Kind) -> None:
+    weight = random_weights(Case(kind, kind, 1, 64, 32, (1, 0)), torch.Generator().manual_seed(0))
+    assert not multiplies_rounded(weight, torch.bfloat16)

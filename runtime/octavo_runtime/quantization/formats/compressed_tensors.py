@@ -1,7 +1,7 @@
 """compressed-tensors: integers of 4 and 8 bits in words, int8 and FP8 as they are, and NVFP4.
 
-Activations keep their 16 bits where the checkpoint's scheme has them rounded to integers, and may be rounded to FP8
-where it has them so (`Scheme.rounds_inputs`); input scales are passed over."""
+Activations may be rounded to 8 bits where the checkpoint's scheme has them so (`Scheme.rounds_inputs`), each token with
+a scale of its own; input scales are passed over."""
 
 import torch
 
