@@ -11,7 +11,7 @@ from torch import Tensor
 from octavo_kernels.comparison import largest_error
 from octavo_kernels.experts import Biases, GroupedExperts, PackedWeights, StackedGroups, Weights, reference
 from octavo_kernels.grouped_linear.cases import Case as GroupedCase
-from octavo_kernels.grouped_linear.cases import Kind, on_device, random_weights
+from octavo_kernels.grouped_linear.cases import Kind, random_weights
 from octavo_kernels.quantized_linear import GROUP, PackedGroups, pack
 from octavo_kernels.quantized_linear.formats import EIGHT_BITS, Format
 
@@ -53,6 +53,9 @@ TINY_CASES = (
     Case("fp8 blocks, of gate and up together", 12, 96, 48, 4, 2, kept="fp8", group=(32, 64)),
     Case("fp8 of rows", 3, 48, 40, 4, 2, kept="fp8", group=(1, 0)),
     Case("codes", 6, 64, 48, 5, 2, kept="codes", group=(1, 16)),
+    Case("q4_1", 6, 64, 96, 5, 2, kept="q4_1"),
+    Case("q4_k", 1, 256, 256, 2, 1, kept="q4_k"),
+    Case("q6_k", 1, 256, 256, 2, 1, kept="q6_k"),
 )
 CASES = (
     *TINY_CASES,
@@ -67,6 +70,9 @@ CASES = (
     Case("8B shape, packed", 40, 768, 768, 8, 4, limit=7.0, kept="mxfp4"),
     Case("8B shape, int4", 40, 768, 768, 8, 4, kept="int4", group=(1, 128)),
     Case("int4, one token", 1, 768, 768, 8, 4, kept="int4", group=(1, 128)),
+    Case("8B shape, q4_k", 40, 768, 768, 8, 4, kept="q4_k"),
+    Case("8B shape, q5_k, one token", 1, 768, 768, 8, 4, kept="q5_k"),
+    Case("8B shape, q6_k, 256 tokens", 256, 768, 768, 8, 4, kept="q6_k"),
     Case("int8, 256 tokens", 256, 768, 768, 8, 4, kept="int8", group=(1, 0)),
     Case("8B shape, fp8 blocks", 256, 768, 768, 8, 4, kept="fp8", group=(128, 128)),
     Case("8B shape, fp8 blocks, one token", 1, 768, 768, 8, 4, kept="fp8", group=(128, 128)),
@@ -116,7 +122,7 @@ def _kept(weight: Tensor, case: Case, generator: torch.Generator) -> Weights:
         drawn = random_weights(GroupedCase(case.name, case.kept, 0, width, count * rows, case.group), generator)
         if drawn.zeros is not None:  # they spread what stands for numbers of about width ** -0.5 without them
             drawn = replace(drawn, scales=drawn.scales * 0.7)
-        return StackedGroups(on_device(drawn, weight.device), count)
+        return StackedGroups(drawn.to(weight.device), count)
     # The halves of an expert are of several formats.
     halves = (expert.chunk(2) for expert in weight)
     return GroupedExperts(tuple((_in_groups(first, 4), _in_groups(last, 8)) for first, last in halves))

@@ -1,7 +1,7 @@
 """A projection by weights of few bits times the scales of their groups, unpacked on their way to the product.
 
-What the formats of quantised checkpoints come down to: integers of 4 and 8 bits, FP8, and 4 bits that a codebook
-explains."""
+What the formats of quantised checkpoints and of GGUF files come down to: integers of 4 to 6 and of 8 bits, FP8, and 4
+bits that a codebook explains."""
 
 from dataclasses import dataclass, replace
 
@@ -14,44 +14,55 @@ from octavo_kernels.int8_linear import int8_linear, multiplies_int8
 
 @dataclass(frozen=True)
 class GroupedWeights:
-    """A weight [out, in]: (value - zero) * scale; where there is a codebook, codebook[value] * scale. All contiguous.
+    """A weight [out, in]: (value - offset - zero) * scale + minimum; where there is a codebook, codebook[value] in the
+    value's place. All contiguous.
 
     values: of 8 bits [out, in], int8 or float8_e4m3fn; of 4 bits [out, in / 2] uint8, where a byte holds two
-    neighbours, the first in its low half. scales: [groups of rows, groups of columns], any float. group: the rows and
-    columns of one. zeros: [out, groups of columns], any float, with groups of one row. codebook: [16] or [out, 16],
-    any float."""
+    neighbours, the first in its low half; so too the lower 4 of 5 and 6 bits. scales: [groups of rows, groups of
+    columns], any float, or nested: int8. group: the rows and columns of one. zeros: [out, groups of columns], any
+    float. codebook: [16] or [out, 16], any float. minimums: [out, groups of columns], any float, or nested: uint8.
+    factors: what nested scales, and then nested minimums, are multiplied by: [out, 1 or 2, in / SUPER], any float.
+    upper: [out, in * (bits - 4) / 8] uint8, the bits above the lower 4, the first number's lowest. Of groups of one row
+    are those with zeros, minimums or nested scales."""
 
     values: Tensor
     scales: Tensor
     group: tuple[int, int]
     zeros: Tensor | None = None
     codebook: Tensor | None = None
+    minimums: Tensor | None = None
+    factors: Tensor | None = None
+    upper: Tensor | None = None
+    offset: int = 0
 
     @property
     def bits(self) -> int:
-        return 4 if self.values.dtype == torch.uint8 else 8
+        if self.values.dtype != torch.uint8:
+            return 8
+        return 4 if self.upper is None else 4 + 4 * self.upper.shape[1] // self.values.shape[1]
 
     @property
     def shape(self) -> tuple[int, int]:
         rows, width = self.values.shape
-        return rows, width * 8 // self.bits
+        return rows, width if self.bits == 8 else 2 * width
 
     @property
     def nbytes(self) -> int:
-        parts = self.values, self.scales, self.zeros, self.codebook
-        return sum(part.nbytes for part in parts if part is not None)
+        return sum(part.nbytes for part in vars(self).values() if isinstance(part, Tensor))
+
+    def to(self, device: str | torch.device) -> "GroupedWeights":
+        """The same weight there."""
+        parts = {name: part.to(device) for name, part in vars(self).items() if isinstance(part, Tensor)}
+        return replace(self, **parts)
 
     def rows(self, first: int, count: int) -> "GroupedWeights":
         """So many rows, which share this one's memory: `first` is the first of a group."""
         end, high = first + count, self.group[0]
-        has_own_books = self.codebook is not None and self.codebook.dim() == 2
-        return replace(
-            self,
-            values=self.values[first:end],
-            scales=self.scales[first // high : -(-end // high)],
-            zeros=None if self.zeros is None else self.zeros[first:end],
-            codebook=self.codebook[first:end] if self.codebook is not None and has_own_books else self.codebook,
-        )
+        of_rows = "values", "zeros", "minimums", "factors", "upper"
+        parts = {name: part[first:end] for name in of_rows if (part := getattr(self, name)) is not None}
+        if self.codebook is not None and self.codebook.dim() == 2:
+            parts["codebook"] = self.codebook[first:end]
+        return replace(self, scales=self.scales[first // high : -(-end // high)], **parts)
 
 
 def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
@@ -102,3 +113,11 @@ def multiplies_rounded(weight: GroupedWeights, dtype: torch.dtype) -> bool:
 def pack_halves(values: Tensor) -> Tensor:
     """[rows, columns / 2] uint8 of [rows, columns] uint8 from 0 to 15, as GroupedWeights holds them."""
     return values[:, ::2] | values[:, 1::2] << 4
+
+
+def pack_upper(values: Tensor, bits: int) -> Tensor:
+    """What the numbers [rows, columns] uint8 of 5 or 6 bits have above the lower 4, as GroupedWeights holds it."""
+    together = 8 // (bits - 4)
+    places = torch.arange(together, device=values.device, dtype=torch.uint8) * (bits - 4)
+    packed: Tensor = ((values >> 4).unflatten(1, (-1, together)) << places).sum(-1, dtype=torch.uint8)
+    return packed

@@ -8,10 +8,21 @@ import torch
 from torch import Tensor
 
 from octavo_kernels.comparison import largest_error
-from octavo_kernels.grouped_linear import GroupedWeights, pack_halves, reference
+from octavo_kernels.grouped_linear import GroupedWeights, pack_halves, pack_upper, reference
+from octavo_kernels.quantized_linear.formats import SUPER, Format
 
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
-Kind = Literal["int4", "int8", "int8 with zeros", "fp8", "codes", "codes of rows"]
+Kind = Literal[
+    "int4", "int8", "int8 with zeros", "fp8", "codes", "codes of rows", "q4_0", "q4_1", "q5_1", "q4_k", "q5_k", "q6_k"
+]
+BLOCKS = {
+    "q4_0": Format(4),
+    "q4_1": Format(4, has_minimum=True),
+    "q5_1": Format(5, has_minimum=True),
+    "q4_k": Format(4, is_nested=True, has_minimum=True),
+    "q5_k": Format(5, is_nested=True, has_minimum=True),
+    "q6_k": Format(6, 16, is_nested=True),
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,14 @@ TINY_CASES = (
     Case("int4, many rows", "int4", 130, 288, 40, bias=True),
     Case("fp8, ragged blocks, many rows", "fp8", 130, 200, 70, (64, 128)),
     Case("codes of rows, many rows", "codes of rows", 129, 64, 40, (1, 0)),
+    Case("q4_0", "q4_0", 3, 96, 40),
+    Case("q4_1", "q4_1", 3, 96, 24, bias=True),
+    Case("q5_1", "q5_1", 17, 96, 40),
+    Case("q4_k, split sums", "q4_k", 2, 1024, 24),
+    Case("q5_k", "q5_k", 5, 256, 40),
+    Case("q6_k", "q6_k", 3, 512, 40, bias=True),
+    Case("q4_k, many rows", "q4_k", 130, 256, 40),
+    Case("q6_k, many rows", "q6_k", 130, 256, 40),
 )
 # What the form for Hopper computes: up to 128 rows, in groups of half a stage.
 HOPPER_CASES = (
@@ -69,6 +88,11 @@ CASES = (
     Case("output of 8B, fp8 blocks, 200 rows", "fp8", 200, 4096, 4096, (128, 128)),
     Case("8B shape, codes", "codes", 4, 4096, 1024, (1, 64)),
     Case("8B shape, codes of rows", "codes of rows", 4, 4096, 1024, (1, 0)),
+    Case("8B shape, q4_0", "q4_0", 4, 4096, 1024),
+    Case("8B shape, q4_k", "q4_k", 4, 4096, 1024),
+    Case("8B shape, q5_k, 40 rows", "q5_k", 40, 4096, 1024),
+    Case("8B shape, q6_k", "q6_k", 1, 14336, 4096),
+    Case("8B shape, q6_k, 200 rows", "q6_k", 200, 4096, 1024),
     Case("head of 80", "int4", 7, 1280, 2560),
     *HOPPER_CASES,
 )
@@ -79,6 +103,8 @@ def random_weights(case: Case, generator: torch.Generator) -> GroupedWeights:
     high, wide = case.group[0], case.group[1] or case.width
     groups = -(-case.columns // high), -(-case.width // wide)
     shape = case.columns, case.width
+    if case.kind in BLOCKS:
+        return _in_blocks(case, generator)
     spread = {"int4": 4.6, "int8": 74.0, "int8 with zeros": 74.0, "fp8": 1.0}.get(case.kind, 0.6)
     scales = (torch.rand(groups, generator=generator) + 0.5) / spread * case.width**-0.5
     zeros = codebook = None
@@ -101,15 +127,36 @@ def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: s
     """Largest error of `form` against the oracle."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(case.rows, case.width, generator=generator).to(device, dtype)
-    weight = on_device(random_weights(case, generator), device)
+    weight = random_weights(case, generator).to(device)
     bias = torch.randn(case.columns, generator=generator).to(device, dtype) if case.bias else None
     out = torch.full((case.rows, case.columns), torch.nan, dtype=dtype, device=device)
     form(x, weight, bias, out)
     return largest_error(out, reference.grouped_linear(x, weight, bias))
 
 
-def on_device(weight: GroupedWeights, device: str | torch.device) -> GroupedWeights:
-    """The same weight there."""
-    zeros = None if weight.zeros is None else weight.zeros.to(device)
-    codebook = None if weight.codebook is None else weight.codebook.to(device)
-    return GroupedWeights(weight.values.to(device), weight.scales.to(device), weight.group, zeros, codebook)
+def _in_blocks(case: Case, generator: torch.Generator) -> GroupedWeights:
+    """As GGUF's types have them."""
+    kind, (rows, columns) = BLOCKS[case.kind], (case.columns, case.width)
+    values = torch.randint(0, 2**kind.bits, (rows, columns), generator=generator, dtype=torch.uint8)
+    size = kind.group
+    groups = columns // size
+    # Values from 0 on are larger than those on both sides of it, nested scales about 37.
+    spread = 2**kind.bits / (1.4 if kind.has_minimum else 3.5) * (37 if kind.is_nested else 1)
+    factors = None
+    if kind.is_nested:
+        scales = torch.randint(-64, 64, (rows, groups), generator=generator, dtype=torch.int8)
+        minimums = torch.randint(0, 64, (rows, groups), generator=generator, dtype=torch.uint8)
+        factors = torch.rand(rows, 1 + kind.has_minimum, columns // SUPER, generator=generator) + 0.5
+        factors = (factors / torch.tensor([spread, -64.0])[: 1 + kind.has_minimum, None] * columns**-0.5).half()
+    else:
+        scales = ((torch.rand(rows, groups, generator=generator) + 0.5) / spread * columns**-0.5).half()
+        minimums = (-torch.rand(rows, groups, generator=generator) / 2 * columns**-0.5).half()
+    return GroupedWeights(
+        pack_halves(values & 15),
+        scales,
+        (1, size),
+        minimums=minimums if kind.has_minimum else None,
+        factors=factors,
+        upper=pack_upper(values, kind.bits) if kind.bits > 4 else None,
+        offset=0 if kind.has_minimum else 2 ** (kind.bits - 1),
+    )

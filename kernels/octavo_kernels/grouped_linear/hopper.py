@@ -48,8 +48,11 @@ _TILINGS = {
 
 
 def fits(x: Tensor, weight: GroupedWeights) -> bool:
-    """Whether this form computes x [rows, in] by the weight: groups of half a stage, and no codebook."""
-    if x.dtype == torch.float32 or not 0 < len(x) <= MOST_ROWS * _MOST_CALLS or weight.codebook is not None:
+    """Whether this form computes x [rows, in] by the weight: groups of half a stage, and neither a codebook nor what
+    GGUF's types have."""
+    if x.dtype == torch.float32 or not 0 < len(x) <= MOST_ROWS * _MOST_CALLS:
+        return False
+    if weight.codebook is not None or weight.minimums is not None or weight.factors is not None or weight.offset:
         return False
     (columns, width), wide = weight.shape, weight.group[1]
     # The tensor memory accelerator wants rows in steps of 16 bytes.

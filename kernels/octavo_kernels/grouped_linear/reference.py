@@ -5,6 +5,7 @@ from torch import Tensor
 
 from octavo_kernels.eight_bits import LARGEST
 from octavo_kernels.grouped_linear import GroupedWeights
+from octavo_kernels.quantized_linear.formats import SUPER
 
 
 def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
@@ -20,16 +21,30 @@ def dequantize(weight: GroupedWeights) -> Tensor:
     rows, columns = weight.shape
     high, wide = weight.group
     values = weight.values
-    if weight.bits == 4:
+    if weight.bits < 8:
         values = torch.stack((values & 15, values >> 4), dim=-1).flatten(1)
+    if weight.upper is not None:
+        step = weight.bits - 4
+        places = torch.arange(0, 8, step, dtype=torch.uint8, device=values.device)
+        values = values | ((weight.upper.unsqueeze(-1) >> places & (1 << step) - 1) << 4).flatten(1)
     if weight.codebook is None:
-        numbers = values.float()
+        numbers = values.float() - weight.offset
     else:
         numbers = weight.codebook.float().expand(rows, 16).gather(1, values.long())
+
+    def of_numbers(each: Tensor) -> Tensor:
+        return each.repeat_interleave(wide, dim=1)[:, :columns]
+
     if weight.zeros is not None:
-        numbers -= weight.zeros.float().repeat_interleave(wide, dim=1)[:, :columns]
+        numbers -= of_numbers(weight.zeros.float())
     scales = weight.scales.float().repeat_interleave(high, dim=0)[:rows]
-    return numbers * scales.repeat_interleave(wide, dim=1)[:, :columns]
+    minimums = None if weight.minimums is None else weight.minimums.float()
+    if weight.factors is not None:
+        factors = weight.factors.float().repeat_interleave(SUPER // wide, dim=2)
+        scales = scales * factors[:, 0]
+        minimums = None if minimums is None else minimums * factors[:, 1]
+    numbers = numbers * of_numbers(scales)
+    return numbers if minimums is None else numbers + of_numbers(minimums)
 
 
 def rounded_rows(x: Tensor, dtype: torch.dtype) -> Tensor:

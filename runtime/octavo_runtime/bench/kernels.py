@@ -22,7 +22,8 @@ from octavo_kernels.paged_prefill import paged_prefill, plan_prefill
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.rows import Peer, Row, find_peer, publish, save
 from octavo_runtime.config.options import BadOption
-from octavo_runtime.layers.linear import GroupedLinear, StoredWeight, build_linear, grouped_weights
+from octavo_runtime.layers.grouped_weights import grouped_weights
+from octavo_runtime.layers.linear import GroupedLinear, StoredWeight, build_linear
 from octavo_runtime.models.loading.config_json import spec_from_config
 from octavo_runtime.models.loading.dummy_weights import random_matrix
 from octavo_runtime.models.spec import ModelSpec

@@ -11,13 +11,13 @@ from octavo_kernels.grouped_linear import (
     GroupedWeights,
     grouped_linear,
     multiplies_rounded,
-    pack_halves,
     rounded_linear,
 )
 from octavo_kernels.quantized_linear import PackedGroups, pack, side_by_side
 from octavo_kernels.skinny_linear import MOST_ROWS, fits, skinny_linear
+from octavo_runtime.layers.grouped_weights import grouped_weights
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
-from octavo_runtime.quantization.quantized_matrix import Quantized, QuantizedRows
+from octavo_runtime.quantization.quantized_matrix import Quantized, QuantizedMatrix, QuantizedRows
 
 StoredWeight = Tensor | Quantized | GroupedMatrix  # [out, in]
 
@@ -135,6 +135,20 @@ class GroupedLinear:
         return y if self.outliers is None else y.add_((self.outliers @ x.t()).t())
 
 
+@dataclass(frozen=True)
+class StackedLinear:
+    """Projections of one input whose outputs stand side by side."""
+
+    parts: tuple[Linear, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(part.num_bytes for part in self.parts)
+
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.cat([part(x) for part in self.parts], dim=-1, out=out)
+
+
 def _in_float32(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor | None) -> Tensor:
     """The product with a weight of float32, rounded once, to x's type."""
     y = linear(x.float(), weight, None if bias is None else bias.float()).to(x.dtype)
@@ -157,7 +171,7 @@ def build_linear(weight: StoredWeight, bias: Tensor | None, device: torch.device
         return pack_linear(groups, bias)
     if bias is not None:
         bias = bias.to(device=device, dtype=dtype)
-    if isinstance(weight, GroupedMatrix) and unpacks(device, dtype):
+    if not isinstance(weight, Tensor) and unpacks(device, dtype):
         return grouped(weight, bias, device, dtype)
     stored = weight.dequantize() if isinstance(weight, GroupedMatrix) else weight
     if not isinstance(stored, Tensor):
@@ -168,32 +182,22 @@ def build_linear(weight: StoredWeight, bias: Tensor | None, device: torch.device
     return DenseLinear(placed, bias, streams=fits(placed), widens=device.type == "cpu" and dtype != torch.float32)
 
 
-def grouped(weight: GroupedMatrix, bias: Tensor | None, device: torch.device, dtype: torch.dtype) -> GroupedLinear:
+def grouped(
+    weight: GroupedMatrix | Quantized, bias: Tensor | None, device: torch.device, dtype: torch.dtype
+) -> GroupedLinear | StackedLinear:
     """The projection of a weight in groups as it is stored, and its bias [out], on `device`."""
+    if isinstance(weight, QuantizedRows):
+        biases = [None] * len(weight.parts) if bias is None else bias.split([part.shape[0] for part in weight.parts])
+        parts = (grouped(*each, device, dtype) for each in zip(weight.parts, biases, strict=True))
+        return StackedLinear(tuple(parts))
     packed = grouped_weights(weight, device)
+    if isinstance(weight, QuantizedMatrix):
+        return GroupedLinear(packed, bias)
     order = None if weight.order is None else weight.order.to(device)
     outliers = None if weight.outliers is None else weight.outliers.to_sparse_csr().to(device=device, dtype=dtype)
     is_plain = order is None and outliers is None
     rounds = weight.rounds_inputs and is_plain and multiplies_rounded(packed, dtype)
     return GroupedLinear(packed, bias, order, outliers, rounds)
-
-
-def grouped_weights(weight: GroupedMatrix, device: torch.device) -> GroupedWeights:
-    """A weight in groups, without what its checkpoint has beside it, as a GPU computes with it."""
-    values = pack_halves(weight.values) if weight.values.dtype == torch.uint8 else weight.values
-    # Scales of FP8 are small enough to lose in 16 bits; the others and their zero points were stored in so many.
-    wide = torch.float32 if values.dtype == torch.float8_e4m3fn else torch.float16
-
-    def placed(factors: Tensor | None) -> Tensor | None:
-        return None if factors is None else factors.to(device=device, dtype=torch.float16)
-
-    return GroupedWeights(
-        values.to(device),
-        weight.scales.to(device=device, dtype=wide),
-        weight.group,
-        placed(weight.zeros),
-        placed(weight.codebook),
-    )
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from octavo_kernels.grouped_linear.cases import (
     Case,
     Kind,
     error,
-    on_device,
     random_weights,
 )
 
@@ -76,7 +75,7 @@ def test_a_product_is_cut_to_what_a_processor_holds(rows: int, columns: int, wid
 @pytest.mark.parametrize(("rows", "width", "columns"), [(1, 64, 32), (130, 4096, 6144), (300, 14336, 4096)])
 def test_rounded_inputs(rows: int, width: int, columns: int, has_bias: bool, kind: Kind) -> None:
     generator = torch.Generator().manual_seed(0)
-    weight = on_device(random_weights(Case(kind, kind, rows, width, columns, (1, 0)), generator), "cuda")
+    weight = random_weights(Case(kind, kind, rows, width, columns, (1, 0)), generator).to("cuda")
     if not multiplies_rounded(weight, torch.bfloat16):
         pytest.skip(f"needs a GPU that multiplies {kind}")
     x = torch.randn(rows, width, generator=generator).to("cuda", torch.bfloat16)

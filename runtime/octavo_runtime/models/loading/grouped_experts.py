@@ -1,12 +1,14 @@
 """Experts that a checkpoint stores in groups, in the forms that devices compute with as they are."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
 from octavo_kernels.experts import GroupedExperts, StackedGroups
 from octavo_kernels.grouped_linear import GroupedWeights
-from octavo_runtime.layers.linear import grouped_weights, in_groups, pack_linear
+from octavo_runtime.layers.grouped_weights import grouped_weights
+from octavo_runtime.layers.linear import in_groups, pack_linear
 from octavo_runtime.models.loading.expert_parts import ExpertPart
 from octavo_runtime.models.loading.placing import copy_to
 from octavo_runtime.models.loading.stored_tensors import StoredTensor
@@ -25,12 +27,12 @@ def stacked_groups(
     whole: GroupedWeights | None = None
     codebook: torch.Tensor | None = None
     for part in parts:
-        stored = read(part)
-        if not isinstance(stored, GroupedMatrix) or not _is_plain(stored):
+        stored, count = read(part), part.num_rows
+        if isinstance(stored, GroupedMatrix) and _is_plain(stored):
+            # Groups end where an expert's rows do.
+            stored = stored if count % stored.group[0] == 0 else stored.with_scales_of_rows()
+        elif not isinstance(stored, QuantizedMatrix):
             return None
-        count = part.num_rows
-        # Groups end where an expert's rows do.
-        stored = stored if count % stored.group[0] == 0 else stored.with_scales_of_rows()
         own = grouped_weights(stored, stored.values.device)
         if whole is None:
             whole, codebook = _empty_like(own, num_experts * rows, device), own.codebook
@@ -76,21 +78,23 @@ def _is_plain(matrix: GroupedMatrix) -> bool:
 def _empty_like(weight: GroupedWeights, rows: int, device: torch.device) -> GroupedWeights:
     """So many rows in the same groups, not filled yet but for the codebook."""
 
-    def empty(part: torch.Tensor, count: int) -> torch.Tensor:
+    def empty(name: str, part: torch.Tensor) -> torch.Tensor:
+        count = rows // weight.group[0] if name == "scales" else rows
         return torch.empty(count, *part.shape[1:], dtype=part.dtype, device=device)
 
-    return GroupedWeights(
-        empty(weight.values, rows),
-        empty(weight.scales, rows // weight.group[0]),
-        weight.group,
-        None if weight.zeros is None else empty(weight.zeros, rows),
-        None if weight.codebook is None else weight.codebook.to(device),
-    )
+    parts = {name: empty(name, part) for name, part in _of_rows(weight).items()}
+    return replace(weight, codebook=None if weight.codebook is None else weight.codebook.to(device), **parts)
+
+
+def _of_rows(weight: GroupedWeights) -> dict[str, torch.Tensor]:
+    """All tensors that hold something of each row."""
+    return {name: part for name, part in vars(weight).items() if isinstance(part, torch.Tensor) and name != "codebook"}
 
 
 def _form(weight: GroupedWeights) -> tuple[object, ...]:
     """What weights that lie together have in common."""
-    return weight.values.dtype, weight.values.shape[1], weight.group, weight.zeros is None, weight.codebook is None
+    parts = {name: (part.dtype, part.shape[1:]) for name, part in _of_rows(weight).items()}
+    return parts, weight.group, weight.offset, weight.codebook is None
 
 
 def _are_equal(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
@@ -98,7 +102,6 @@ def _are_equal(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
 
 
 def _copy(source: GroupedWeights, target: GroupedWeights) -> None:
-    copy_to(source.values, target.values)
-    copy_to(source.scales, target.scales)
-    if source.zeros is not None and target.zeros is not None:
-        copy_to(source.zeros, target.zeros)
+    places = _of_rows(target)
+    for name, part in _of_rows(source).items():
+        copy_to(part, places[name])
