@@ -4,6 +4,7 @@ What the formats of quantised checkpoints and of GGUF files come down to: intege
 bits that a codebook explains."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,14 +53,14 @@ class GroupedWeights:
 
     def to(self, device: str | torch.device) -> "GroupedWeights":
         """The same weight there."""
-        parts = {name: part.to(device) for name, part in vars(self).items() if isinstance(part, Tensor)}
+        parts: dict[str, Any] = {name: part.to(device) for name, part in vars(self).items() if isinstance(part, Tensor)}
         return replace(self, **parts)
 
     def rows(self, first: int, count: int) -> "GroupedWeights":
         """So many rows, which share this one's memory: `first` is the first of a group."""
         end, high = first + count, self.group[0]
         of_rows = "values", "zeros", "minimums", "factors", "upper"
-        parts = {name: part[first:end] for name in of_rows if (part := getattr(self, name)) is not None}
+        parts: dict[str, Any] = {name: part[first:end] for name in of_rows if (part := getattr(self, name)) is not None}
         if self.codebook is not None and self.codebook.dim() == 2:
             parts["codebook"] = self.codebook[first:end]
         return replace(self, scales=self.scales[first // high : -(-end // high)], **parts)

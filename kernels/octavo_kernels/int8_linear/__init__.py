@@ -25,10 +25,12 @@ def int8_linear(
         [rows, out], in x's dtype.
     """
     if x.device.type == "cuda":
-        from octavo_kernels.int8_linear import triton as form
-    else:
-        from octavo_kernels.int8_linear import reference as form
-    return form.int8_linear(x, values, scales, bias, out)
+        from octavo_kernels.int8_linear import triton
+
+        return triton.int8_linear(x, values, scales, bias, out)
+    from octavo_kernels.int8_linear import reference
+
+    return reference.int8_linear(x, values, scales, bias, out)
 
 
 def multiplies_int8(values: Tensor, dtype: torch.dtype) -> bool:

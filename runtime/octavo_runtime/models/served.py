@@ -8,7 +8,7 @@ from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.quantization.scheme import Scheme
 
 _AT_LOAD = {
-    "fp8": Scheme("float-quantized", 8, "fp8", kept=(r"lm_head$",), at_load=True),
+    "fp8": Scheme("float-quantized", 8, "fp8", kept=(r"lm_head$",), at_load=True, rounds_inputs=True),
     "int8": Scheme("int-quantized", 8, kept=(r"lm_head$",), at_load=True),
 }
 

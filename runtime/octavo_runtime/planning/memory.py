@@ -14,7 +14,7 @@ from octavo_runtime.models.served import as_served
 from octavo_runtime.models.shards import shard
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.models.stages import cut, stage_of
-from octavo_runtime.planning.quantized_weights import cpu_packed_bytes, gpu_saving
+from octavo_runtime.planning.quantized_weights import cpu_packed_bytes, gpu_saving, unpacked_bytes
 
 CUDA_CONTEXT_BYTES = 2**30
 """What the driver and the CUDA context take of a GPU's memory, as nvidia-smi counts it, before the first tensor."""
@@ -374,11 +374,11 @@ def cache_room(spec: ModelSpec, block_size: int, blocks: int, step_tokens: int) 
 
 def activation_bytes(spec: ModelSpec, tokens: int, sequences: int) -> int:
     """Upper bound of the temporary tensors of a step of `tokens`, of which `sequences` draw a token: the MLP's inner
-    state and the sampled rows' float32 scores live at once."""
+    state, the sampled rows' float32 scores and a weight that is unpacked for many rows live at once."""
     rows = min(tokens, max(sequences, _SAMPLED_ROWS))
     scores = 0 if spec.encoder is not None else 4 * 4 * spec.vocab_size * rows
     latents = 4 * (sequences * _absorbed_size(spec) + _expanded_elements(spec, tokens))
-    return tokens * inner_size(spec) * 4 + latents + scores + _WORKSPACE_BYTES
+    return tokens * inner_size(spec) * 4 + latents + scores + unpacked_bytes(spec) + _WORKSPACE_BYTES
 
 
 def _absorbed_size(spec: ModelSpec) -> int:
@@ -432,9 +432,10 @@ def graph_bytes(spec: ModelSpec, config: EngineConfig) -> int:
 
 def arena_elements(spec: ModelSpec, sequences: int, tokens: int) -> int:
     """Elements of the temporary tensors of a captured decode step of `sequences`, or of pieces of `tokens`, which take
-    turns."""
+    turns; with a weight that is unpacked for many rows."""
     piece = 3 * spec.hidden_size + _mlp_size(spec)
-    return max(sequences * (spec.vocab_size + inner_size(spec) + _absorbed_size(spec)), tokens * piece)
+    unpacked = unpacked_bytes(spec) // 2
+    return max(sequences * (spec.vocab_size + inner_size(spec) + _absorbed_size(spec)), tokens * piece) + unpacked
 
 
 def mailbox_bytes(hidden: int) -> int:

@@ -28,9 +28,24 @@ def gpu_saving(spec: ModelSpec, element_bytes: int) -> int:
     scheme = spec.quantization
     if scheme is None or element_bytes != 2:
         return 0
-    every = (projection for group in _projections(spec) for projection in group)
-    saved = sum(_saving(scheme, part) for part in (*every, *_shared(spec), *_head(spec)) if scheme.covers(part.module))
+    every = (projection for group in (*_projections(spec), *_shared(spec)) for projection in group)
+    saved = sum(_saving(scheme, part) for part in (*every, *_head(spec)) if scheme.covers(part.module))
     return saved + expert_saving(spec)
+
+
+def unpacked_bytes(spec: ModelSpec) -> int:
+    """Bytes of the largest weight that a GPU unpacks into 16 bits, to multiply many rows by it (octavo_kernels.
+    grouped_linear): of those that run as one, and not of experts, which are unpacked on their way to the product."""
+    scheme = spec.quantization
+    if scheme is None or not scheme.is_unpacked:
+        return 0
+    groups = (*_projections(spec), *_shared(spec), *((part,) for part in _head(spec)))
+    sizes = (
+        2 * parts[0].columns * sum(part.rows for part in parts)
+        for parts in groups
+        if all(scheme.covers(part.module) for part in parts)
+    )
+    return max(sizes, default=0)
 
 
 def expert_saving(spec: ModelSpec) -> int:
@@ -95,15 +110,15 @@ def _projections(spec: ModelSpec) -> Iterator[tuple[Projection, ...]]:
             yield (Projection(at + names.down, hidden, inner, is_share),)
 
 
-def _shared(spec: ModelSpec) -> Iterator[Projection]:
-    """Of the experts that all tokens go through."""
+def _shared(spec: ModelSpec) -> Iterator[tuple[Projection, ...]]:
+    """Of the experts that all tokens go through; those together that run as one."""
     if spec.experts is None or not spec.experts.shared_size or _at_load(spec):
         return
     names, size, hidden = spec.tensors.experts[0], spec.experts.shared_size, spec.hidden_size
     for index in spec.expert_layers:
         at = spec.prefix_of(index)
-        yield from _of(at, names.shared_gate_up, hidden, size, size)
-        yield Projection(at + names.shared_down, hidden, size, _is_share(spec))
+        yield _of(at, names.shared_gate_up, hidden, size, size)
+        yield (Projection(at + names.shared_down, hidden, size, _is_share(spec)),)
 
 
 def _of_experts(spec: ModelSpec) -> Iterator[tuple[Projection, ...]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from octavo_kernels.quantized_linear import Factors, dequantized
-from octavo_kernels.quantized_linear.formats import EIGHT_BITS, FOUR_BITS, Format
+from octavo_kernels.quantized_linear.formats import EIGHT_BITS, FOUR_BITS, SUPER, Format
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,24 @@ class QuantizedMatrix:
 
         factors = None if self.factors is None else Factors(self.factors.scales[order], of(self.factors.minimums))
         return QuantizedMatrix(self.values[order], self.scales[order], of(self.minimums), self.form, factors)
+
+    def columns(self, first: int, count: int) -> "QuantizedMatrix | None":
+        """Columns that lie side by side; None where they are not whole blocks."""
+        form = self.format
+        if first % form.columns or count % form.columns:
+            return None
+
+        def of(each: Tensor | None, size: int) -> Tensor | None:
+            return None if each is None else each[:, first // size : (first + count) // size]
+
+        def some(each: Tensor, size: int) -> Tensor:
+            return each[:, first // size : (first + count) // size]
+
+        factors = None
+        if self.factors is not None:
+            factors = Factors(some(self.factors.scales, SUPER), of(self.factors.minimums, SUPER))
+        scales, minimums = some(self.scales, form.group), of(self.minimums, form.group)
+        return QuantizedMatrix(some(self.values, 1), scales, minimums, self.form, factors)
 
     def split(self, count: int) -> "list[QuantizedMatrix]":
         """So many matrices of as many rows each, in their order; they share this one's memory."""

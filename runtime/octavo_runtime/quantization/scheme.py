@@ -16,8 +16,12 @@ Format = Literal[
     "bitsandbytes-4bit",
     "bitsandbytes-8bit",
     "squeezellm",
+    "gguf",
 ]
-Values = Literal["integers", "fp8", "codes"]
+Values = Literal["integers", "fp8", "codes", "blocks"]
+
+DENSITY = 2**16
+"""Weights that Scheme.density counts the bytes of."""
 
 
 class UnsupportedQuantization(ValueError):
@@ -31,7 +35,8 @@ class Scheme:
     group: the rows and columns of a weight [out, in] that share a scale, 0 for all; of several rows only FP8's blocks.
     has_zeros: integers have a zero point beside the scale. has_order: groups are of input channels in an order of their
     own. kept: patterns of the modules that are stored as they are. at_load: they are made of weights of 16 bits.
-    rounds_inputs: what is multiplied by stored numbers of 8 bits is meant to be rounded to such ones too."""
+    rounds_inputs: what is multiplied by stored numbers of 8 bits is meant to be rounded to such ones too. density:
+    of a GGUF file, whose blocks are of several types, bytes of DENSITY weights on average."""
 
     format: Format
     bits: int
@@ -42,6 +47,7 @@ class Scheme:
     kept: tuple[str, ...] = ()
     at_load: bool = False
     rounds_inputs: bool = False
+    density: int = 0
 
     def covers(self, module: str) -> bool:
         """Whether a module such as model.layers.0.self_attn.q_proj is stored in fewer bits."""
@@ -50,6 +56,8 @@ class Scheme:
     def num_bytes(self, rows: int, columns: int) -> int:
         """Bytes that a weight [rows, columns] takes in the form that a GPU computes with: GroupedWeights of
         octavo_kernels.grouped_linear."""
+        if self.values == "blocks":
+            return rows * columns * self.density // DENSITY
         if self.values == "codes" and self.format == "squeezellm":
             books = 2 << self.bits
             return rows * columns * self.bits // 8 + rows * (books + 2)
@@ -65,6 +73,12 @@ class Scheme:
         if not self.is_packable or columns % 32 or wide % 32:
             return 0
         return -(-rows // 32) * columns * (20 if self.bits == 4 else 34)
+
+    @property
+    def is_unpacked(self) -> bool:
+        """Whether a GPU unpacks a weight to multiply many rows by it: not where it rounds these to the weight's 8 bits.
+        GPUs before Ada, which cannot multiply FP8, unpack it all the same, in the memory that no plan gives away."""
+        return not (self.rounds_inputs and self.group == (1, 0))
 
     @property
     def keeps_experts(self) -> bool:

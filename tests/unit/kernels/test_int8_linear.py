@@ -36,7 +36,9 @@ def test_the_oracle_is_the_product_of_what_is_rounded_little() -> None:
     values = torch.randint(-128, 128, (40, 256), generator=generator, dtype=torch.int8)
     scales = torch.rand(40, generator=generator) / 1000
     expected = x @ (values * scales.unsqueeze(1)).T
-    torch.testing.assert_close(int8_linear(x, values, scales), expected, rtol=0, atol=0.02 * float(expected.abs().max()))
+    torch.testing.assert_close(
+        int8_linear(x, values, scales), expected, rtol=0, atol=0.02 * float(expected.abs().max())
+    )
 
 
 def test_int8_is_multiplied_by_a_gpu_alone() -> None:

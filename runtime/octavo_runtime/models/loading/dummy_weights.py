@@ -17,10 +17,12 @@ _DEVIATIONS = {4: 4.6, 8: 74.0}  # of integers that are all as likely, by bits
 
 
 def dummy_reader(spec: ModelSpec, device: torch.device, dtype: torch.dtype, seed: int) -> ReadTensor:
-    """A source of random weights (norms are ones), of projections in as few bits as the spec says."""
+    """A source of random weights (norms are ones), of projections in as few bits as the spec says, but
+    for a GGUF file's."""
     generator = torch.Generator(device).manual_seed(seed)
     scheme = spec.quantization
-    narrow = _stored_narrow(spec, scheme) if scheme is not None and not scheme.at_load else frozenset()
+    is_stored = scheme is not None and not scheme.at_load and scheme.values != "blocks"
+    narrow = _stored_narrow(spec, scheme) if scheme is not None and is_stored else frozenset()
 
     def read(name: str, shape: tuple[int, ...]) -> StoredTensor:
         if scheme is not None and name in narrow:

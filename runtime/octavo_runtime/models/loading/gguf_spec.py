@@ -21,6 +21,7 @@ from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.loading.end_tokens import gguf_end_tokens
 from octavo_runtime.models.loading.gguf_latents import LATENT_KEYS, LatentMetadata, latent_fields, with_log_multiplier
 from octavo_runtime.models.loading.gguf_parts import metadata, spellings
+from octavo_runtime.models.loading.gguf_scheme import block_scheme
 from octavo_runtime.models.loading.nearest import nearest
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel, check_shape
 from octavo_runtime.models.tensor_names import ExpertNames
@@ -129,7 +130,9 @@ def gguf_spec(parts: Sequence[gguf.GGUFReader]) -> ModelSpec:
             if (form.is_windowed and form.is_windowed(layer) if slides is None else "sliding" in slides[layer])
         ]
         spec = replace(spec, window=fields.sliding_window, windowed_layers=frozenset(layers))
-    return check_shape(form.complete(spec))
+    spec = form.complete(spec)
+    has_packed_experts = spec.experts is not None and spec.experts.is_packed
+    return check_shape(replace(spec, quantization=block_scheme(tensors, has_packed_experts=has_packed_experts)))
 
 
 def gguf_family(parts: Sequence[gguf.GGUFReader]) -> tuple[Family, GGUFForm]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -82,7 +83,7 @@ def _empty_like(weight: GroupedWeights, rows: int, device: torch.device) -> Grou
         count = rows // weight.group[0] if name == "scales" else rows
         return torch.empty(count, *part.shape[1:], dtype=part.dtype, device=device)
 
-    parts = {name: empty(name, part) for name, part in _of_rows(weight).items()}
+    parts: dict[str, Any] = {name: empty(name, part) for name, part in _of_rows(weight).items()}
     return replace(weight, codebook=None if weight.codebook is None else weight.codebook.to(device), **parts)
 
 

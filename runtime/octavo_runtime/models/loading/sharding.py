@@ -22,7 +22,8 @@ def sharded(read: ReadTensor, whole: ModelSpec, share: ModelSpec, rank: int, siz
         held = None if share.experts is None else share.experts.held
         if held is not None and stacks_experts(whole, name):
             return _of_experts(stored, shapes[name], held)
-        if len(shapes[name]) > 2 and not isinstance(stored, GroupedMatrix):  # rows of experts may be under one another
+        is_grouped = isinstance(stored, GroupedMatrix | QuantizedMatrix)
+        if len(shapes[name]) > 2 and not is_grouped:  # rows of experts may be under one another
             stored = dense(stored).view(shapes[name])
         cut = [axis for axis, count in enumerate(shapes[name]) if shape[axis] != count]
         if not cut:
@@ -31,7 +32,7 @@ def sharded(read: ReadTensor, whole: ModelSpec, share: ModelSpec, rank: int, siz
         parts = fused_rows(whole, name) or (shapes[name][axis],)
         mine = fused_rows(share, name) or (shape[axis],)
         places = _places(parts, mine, rank, size)
-        if len(shapes[name]) > 2 and isinstance(stored, GroupedMatrix):
+        if len(shapes[name]) > 2 and isinstance(stored, GroupedMatrix | QuantizedMatrix):
             return _taken_of_each(stored, shapes[name], axis, places)
         return _taken(stored, axis, places)
 
@@ -75,7 +76,9 @@ def _of_experts(stored: StoredTensor, shape: tuple[int, ...], held: HeldExperts)
     return stored.rows(torch.arange(first, first + number))
 
 
-def _taken_of_each(stored: GroupedMatrix, shape: tuple[int, ...], axis: int, places: torch.Tensor) -> StoredTensor:
+def _taken_of_each(
+    stored: GroupedMatrix | QuantizedMatrix, shape: tuple[int, ...], axis: int, places: torch.Tensor
+) -> StoredTensor:
     """The same of the rows or columns of each expert, where the rows of one are under those of another."""
     experts, rows, _ = shape
     if axis == 1:
@@ -88,7 +91,7 @@ def _taken(stored: StoredTensor, axis: int, places: torch.Tensor) -> StoredTenso
     if not isinstance(stored, torch.Tensor) and axis == 0:
         return stored.rows(places)
     first, count = int(places[0]), len(places)
-    if isinstance(stored, GroupedMatrix) and int(places[-1]) == first + count - 1:
+    if isinstance(stored, GroupedMatrix | QuantizedMatrix) and int(places[-1]) == first + count - 1:
         columns = stored.columns(first, count)
         if columns is not None:
             return columns

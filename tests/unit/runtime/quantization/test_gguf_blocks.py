@@ -5,9 +5,11 @@ import pytest
 import torch
 from random_gguf import random_rows
 
+from octavo_kernels.grouped_linear.reference import dequantize
 from octavo_kernels.quantized_linear import pack, unpacked_rows
-from octavo_runtime.planning.packed_weights import BLOCKS
+from octavo_runtime.layers.grouped_weights import grouped_weights
 from octavo_runtime.quantization.gguf_blocks import PACKED, quantized_matrix
+from octavo_runtime.quantization.gguf_sizes import BLOCKS
 from octavo_runtime.quantization.quantized_matrix import QuantizedRows, concatenate
 
 
@@ -25,6 +27,32 @@ def test_blocks_mean_what_the_gguf_package_says_to_the_last_bit(kind: str) -> No
     torch.testing.assert_close(unpacked, expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
     columns, size = BLOCKS[kind]
     assert packed.data.nbytes == 32 * 512 // columns * size, "as it is planned for"
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_a_gpus_form_means_the_same_to_the_last_bit(kind: str) -> None:
+    data = random_rows(kind)
+    matrix = quantized_matrix(kind, data)
+    assert matrix is not None
+    expected = torch.from_numpy(gguf.dequantize(data, gguf.GGMLQuantizationType[kind]))
+    weight = grouped_weights(matrix, torch.device("cpu"))
+    assert dequantize(weight).equal(expected)
+    assert weight.shape == (7, 512)
+    assert dequantize(weight.rows(2, 3)).equal(expected[2:5])
+    columns, size = BLOCKS[kind]
+    book = 0 if weight.codebook is None else weight.codebook.nbytes
+    assert weight.nbytes == 7 * 512 // columns * size + book, "as it is planned for"
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_columns_of_whole_blocks_are_a_matrix_too(kind: str) -> None:
+    matrix = quantized_matrix(kind, random_rows(kind))
+    assert matrix is not None
+    half = matrix.columns(256, 256)
+    assert half is not None
+    assert half.dequantize().equal(matrix.dequantize()[:, 256:])
+    assert matrix.columns(16, 256) is None
+    assert (matrix.columns(32, 64) is None) == (BLOCKS[kind][0] == 256)
 
 
 @pytest.mark.parametrize("kind", PACKED)
