@@ -19,16 +19,19 @@ from octavo_kernels.experts import StackedGroups, Weights, experts
 from octavo_kernels.latent_decode import latent_decode
 from octavo_kernels.paged_decode import paged_decode, plan_decode
 from octavo_kernels.paged_prefill import paged_prefill, plan_prefill
+from octavo_kernels.quantized_linear.formats import EIGHT_BITS, Format
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.rows import Peer, Row, find_peer, publish, save
 from octavo_runtime.config.options import BadOption
 from octavo_runtime.layers.grouped_weights import grouped_weights
 from octavo_runtime.layers.linear import GroupedLinear, StoredWeight, build_linear
 from octavo_runtime.models.loading.config_json import spec_from_config
-from octavo_runtime.models.loading.dummy_weights import random_matrix
+from octavo_runtime.models.loading.dummy_weights import random_blocks, random_matrix
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.gpus import gpu_of_product
 from octavo_runtime.planning.known_models import find_config
+from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
+from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 from octavo_runtime.quantization.scheme import Scheme
 
 ROWS = (1, 8, 32, 64, 128, 256)
@@ -37,9 +40,18 @@ NARROW = {
     "int8": Scheme("int-quantized", 8),
     "fp8": Scheme("float-quantized", 8, "fp8"),
 }
+BLOCKS = {
+    "Q4_K": Format(4, is_nested=True, has_minimum=True),
+    "Q6_K": Format(6, 16, is_nested=True, offset=32),
+    "Q8_0": EIGHT_BITS,
+}
 PROMPT_ROWS = (128, 512, 2048, 8192)
 ROUNDED = {"fp8 by fp8": NARROW["fp8"], "int8 by int8": NARROW["int8"]}
-NARROW_EXPERTS = {**NARROW, "fp8 blocks": Scheme("fp8", 8, "fp8", group=(128, 128))}
+NARROW_EXPERTS: dict[str, Scheme | Format] = {
+    **NARROW,
+    "fp8 blocks": Scheme("fp8", 8, "fp8", group=(128, 128)),
+    **BLOCKS,
+}
 CHOICES = "", ", as many tokens each", ", all tokens to the same"
 """How tokens choose experts: at random, or so."""
 DECODES = tuple(
@@ -103,9 +115,17 @@ def _products(spec: ModelSpec, read: float) -> Iterator[Row]:
     for name, shape in (layer | head).items():
         yield from _product(name, shape, lambda rows, columns: _random(rows, columns) * 0.02, read)
     generator = torch.Generator("cuda").manual_seed(0)
-    for kind, scheme in NARROW.items():
+    for kind, form in (NARROW | BLOCKS).items():
         for name, shape in layer.items():
-            yield from _product(f"{name}, {kind}", shape, partial(random_matrix, scheme, generator=generator), read)
+            yield from _product(f"{name}, {kind}", shape, partial(_drawn, form, generator=generator), read)
+
+
+def _drawn(
+    form: Scheme | Format, rows: int, columns: int, generator: torch.Generator
+) -> GroupedMatrix | QuantizedMatrix:
+    if isinstance(form, Format):
+        return random_blocks(form, rows, columns, generator)
+    return random_matrix(form, rows, columns, generator)
 
 
 def _product(
@@ -159,16 +179,18 @@ def _experts(spec: ModelSpec, read: float) -> Iterator[Row]:
     num_experts, top_k = spec.experts.routing.num_experts, spec.experts.routing.top_k
     generator = torch.Generator(device).manual_seed(0)
 
-    def weights(scheme: Scheme | None, rows: int, columns: int) -> Weights:
-        if scheme is None:
+    def weights(form: Scheme | Format | None, rows: int, columns: int) -> Weights:
+        if form is None:
             return _random(num_experts, rows, columns).mul_(0.02)
-        matrix = random_matrix(scheme, num_experts * rows, columns, generator)
+        matrix = _drawn(form, num_experts * rows, columns, generator)
         return StackedGroups(grouped_weights(matrix, device), num_experts)
 
-    schemes: dict[str, Scheme | None] = {"experts": None}
-    schemes |= {f"experts, {kind}": scheme for kind, scheme in NARROW_EXPERTS.items()}
-    for name, scheme in schemes.items():
-        gate_up, down = weights(scheme, 2 * inner, hidden), weights(scheme, hidden, inner)
+    forms: dict[str, Scheme | Format | None] = {"experts": None}
+    forms |= {f"experts, {kind}": form for kind, form in NARROW_EXPERTS.items()}
+    for name, form in forms.items():
+        if isinstance(form, Format) and inner % form.columns:
+            continue  # such a model has no such file
+        gate_up, down = weights(form, 2 * inner, hidden), weights(form, hidden, inner)
         held = gate_up.nbytes + down.nbytes
         for choice, count in product(CHOICES if scheme is None else CHOICES[:1], ROWS):
             times = _copies(held * min(top_k * count, num_experts) // num_experts)

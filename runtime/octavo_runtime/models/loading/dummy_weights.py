@@ -4,12 +4,15 @@ import math
 
 import torch
 
+from octavo_kernels.quantized_linear import Factors
+from octavo_kernels.quantized_linear.formats import SUPER, Format
 from octavo_runtime.models.latent_projections import latent_projections
 from octavo_runtime.models.loading.experts import expert_weights
 from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor
 from octavo_runtime.models.loading.weights import layer_projections
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
+from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 from octavo_runtime.quantization.scheme import Scheme
 
 _SPREAD = 0.02
@@ -74,3 +77,21 @@ def random_matrix(scheme: Scheme, rows: int, columns: int, generator: torch.Gene
             zeros = torch.full((rows, groups[1]), 8.0 if scheme.bits == 4 else 0.0, device=device)
     scales = torch.full(groups, _SPREAD / deviation, device=device)
     return GroupedMatrix(values, scales, (high, wide), zeros, codebook)
+
+
+def random_blocks(form: Format, rows: int, columns: int, generator: torch.Generator) -> QuantizedMatrix:
+    """A weight in the blocks of a GGUF file."""
+    device = generator.device
+
+    def whole(first: int, end: int, kind: torch.dtype, wide: int) -> torch.Tensor:
+        return torch.randint(first, end, (rows, columns // wide), dtype=kind, device=device, generator=generator)
+
+    values = whole(-128, 128, torch.int8, 1) if form.bits == 8 else whole(0, 2**form.bits, torch.uint8, 1)
+    deviation = 2**form.bits / 3.5
+    if not form.is_nested:
+        scales = torch.full((rows, columns // form.group), _SPREAD / deviation, device=device)
+        return QuantizedMatrix(values, scales, -scales if form.has_minimum else None, form)
+    factors = torch.full((rows, columns // SUPER), _SPREAD / deviation / 32, device=device)
+    scales = whole(-64, 64, torch.int8, form.group)
+    minimums = whole(0, 64, torch.uint8, form.group) if form.has_minimum else None
+    return QuantizedMatrix(values, scales, minimums, form, Factors(factors, -factors if form.has_minimum else None))
