@@ -52,7 +52,7 @@ class GroupedMatrix:
             scales=one.scales[groups if are_whole else order],
             zeros=None if one.zeros is None else one.zeros[order],
             codebook=one.codebook if one.codebook is None or one.codebook.dim() == 1 else one.codebook[order],
-            outliers=None if one.outliers is None else one.outliers.index_select(0, order),
+            outliers=None if one.outliers is None else one.outliers.index_select(0, order.to(one.outliers.device)),
         )
 
     def split(self, count: int) -> "list[GroupedMatrix]":

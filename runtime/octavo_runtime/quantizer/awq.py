@@ -22,11 +22,11 @@ _LEAST_SCALE = 6.2e-5  # normal in float16
 def best_scales(weights: Sequence[Tensor], inputs: Inputs, size: int, sharing: Tensor | None = None) -> Tensor:
     """[columns]: what to multiply the columns of the weights [rows, columns] by that share these inputs, a power of the
     inputs' sizes; all 1 where none is better. size: columns of a group. sharing: [columns] int64, the numbers of the
-    factors where several columns must have the same."""
+    factors where several columns must have the same, as many for each."""
     sizes = inputs.sizes.clamp(min=1e-8)
     if sharing is not None:
-        sums = sizes.new_zeros(int(sharing.max()) + 1).index_add_(0, sharing, sizes)
-        sizes = (sums / torch.bincount(sharing))[sharing]
+        groups = sharing.argsort(stable=True).view(int(sharing.max()) + 1, -1)
+        sizes = sizes[groups].mean(dim=1)[sharing]
     best, least = torch.ones_like(sizes), None
     for step in range(_RATIOS):
         scales = sizes.pow(step / _RATIOS).clamp(min=1e-4)

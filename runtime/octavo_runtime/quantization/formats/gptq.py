@@ -43,7 +43,7 @@ def form(scheme: Scheme) -> StoredForm:
 def group_order(groups: torch.Tensor, size: int) -> torch.Tensor | None:
     """The order of the inputs in which groups [inputs] come one after another, each of `size` inputs (0: all of one
     group); None where they stand so. Raises UnsupportedQuantization where a group has other sizes."""
-    plain = torch.arange(len(groups)) // (size or len(groups))
+    plain = torch.arange(len(groups), device=groups.device) // (size or len(groups))
     order = groups.argsort(stable=True)
     if not groups[order].equal(plain.to(groups.dtype)):
         raise UnsupportedQuantization(f"g_idx must put {size} inputs into each group, got other numbers")

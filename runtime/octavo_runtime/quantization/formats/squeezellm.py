@@ -27,14 +27,17 @@ def _parts(weight: Weight, has: Has) -> dict[str, Part]:
 
 
 def _read(weight: Weight, has: Has, get: Get) -> GroupedMatrix:
-    places, numbers = [torch.empty(2, 0, dtype=torch.int64)], [torch.empty(0)]
+    words = get("qweight")
+    device = words.device
+    places, numbers = [torch.empty(2, 0, dtype=torch.int64, device=device)], [torch.empty(0, device=device)]
     if has("rows"):
         counts = get("rows").long().diff()
-        places.append(torch.stack((torch.arange(weight.rows).repeat_interleave(counts), get("cols").long())))
+        rows = torch.arange(weight.rows, device=device).repeat_interleave(counts)
+        places.append(torch.stack((rows, get("cols").long())))
         numbers.append(get("vals").float())
     if has("full_rows"):
         whole, rows = get("full_rows").float().T, get("full_row_indices").long()
-        columns = torch.arange(weight.columns).repeat(len(rows))
+        columns = torch.arange(weight.columns, device=device).repeat(len(rows))
         places.append(torch.stack((rows.repeat_interleave(weight.columns), columns)))
         numbers.append(whole.flatten())
     # Where both have a number, it is their sum.
@@ -42,8 +45,8 @@ def _read(weight: Weight, has: Has, get: Get) -> GroupedMatrix:
         torch.cat(places, dim=1), torch.cat(numbers), tuple(weight), check_invariants=True
     ).coalesce()
     return GroupedMatrix(
-        unpack_words(get("qweight").T.contiguous(), 4),
-        torch.ones(weight.rows, 1),
+        unpack_words(words.T.contiguous(), 4),
+        torch.ones(weight.rows, 1, device=device),
         (1, weight.columns),
         codebook=get("lookup_table").float(),
         outliers=outliers if outliers.values().numel() else None,

@@ -31,6 +31,8 @@ METHODS = {
     "int8": [],
     "squeezellm": ["--outliers", "0.01"],
 }
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+SERVED = {"cpu": "float32", "cuda": "bfloat16"}  # on a GPU as it is stored
 # Of the next token's scores, of 300, what a method may change: 4 bits of a random model lose much.
 DIVERGENCE = {"awq": 0.05, "gptq": 0.05, "gptq, by size": 0.05, "squeezellm": 0.05}
 
@@ -81,13 +83,20 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", METHODS)
 def test_what_is_written_is_served_and_close_to_the_model(
-    name: str, model: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    name: str,
+    device: str,
+    model: Path,
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     out = tmp_path / "out"
     options = ["--method", name.partition(",")[0], "--out", out, "--calibration", text, *FAST, *METHODS[name]]
-    assert quantize(monkeypatch, model, *options) == 0
+    assert quantize(monkeypatch, model, *options, "--device", device) == 0
     told = capsys.readouterr()
     assert "layer 3 of 3: error " in told.err
     assert "perplexity of" in told.out
@@ -99,14 +108,24 @@ def test_what_is_written_is_served_and_close_to_the_model(
     assert {path.name for path in out.iterdir()} >= {"tokenizer.json", "tokenizer_config.json", "config.json"}
     prompts = random_prompts(5, 33)
     params = SamplingParams(temperature=0.0, max_tokens=6, ignore_eos=True)
-    answers = run(make_engine(out), prompts, params)
+    answers = run(make_engine(out, device=device, dtype=SERVED[device]), prompts, params)
     assert all(sum(len(output.token_ids) for output in answer) == 6 for answer in answers)
 
 
+@pytest.mark.parametrize(
+    ("name", "device"),
+    [("gptq", "cpu"), *(pytest.param(name, "cuda", marks=pytest.mark.gpu) for name in ("gptq", "awq", "squeezellm"))],
+)
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
-    model: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    name: str,
+    device: str,
+    model: Path,
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
-    options = ["--method", "gptq", "--group-size", "32", "--calibration", text, *FAST]
+    options = ["--method", name, *METHODS[name], "--calibration", text, *FAST, "--device", device]
     assert quantize(monkeypatch, model, *options, "--out", tmp_path / "whole") == 0
     made: list[int] = []
 
@@ -120,8 +139,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
         patch.setattr(running, "quantize_layer", killed)
         assert quantize(monkeypatch, model, *options, "--out", tmp_path / "cut") == 130
     assert not (tmp_path / "cut" / "config.json").exists(), "no model yet"
-    assert quantize(monkeypatch, model, *options, "--bits", 8, "--out", tmp_path / "cut") == 2
-    assert "has unfinished work with bits 4, asked for is 8" in capsys.readouterr().err
+    assert quantize(monkeypatch, model, *options, "--samples", 7, "--out", tmp_path / "cut") == 2
+    assert "has unfinished work with samples 6, asked for is 7" in capsys.readouterr().err
     layer = tmp_path / "cut" / "model-00002-of-00004.safetensors"
     whole = layer.read_bytes()
     layer.write_bytes(whole[:500])
