@@ -15,7 +15,13 @@ from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.models.tensor_names import layer_prefix
 
 CACHE_TYPES = {"fp8": torch.float8_e4m3fn, "int8": torch.int8}
-_NAMES = ("self_attn.k_scale", "self_attn.v_scale")
+# Of keys and of values: compressed-tensors', ModelOpt's, Quark's and older llm-compressor's, and AutoFP8's one of both.
+_NAMES = (
+    ("self_attn.k_scale", "self_attn.v_scale"),
+    ("self_attn.k_proj.k_scale", "self_attn.v_proj.v_scale"),
+    ("self_attn.k_proj.output_scale", "self_attn.v_proj.output_scale"),
+    ("self_attn.kv_scale", "self_attn.kv_scale"),
+)
 _TOKENS, _BLOCK = 256, 16  # that the greatest numbers are looked for in
 _MARGIN = 1.5  # of what other tokens may bring, over those
 
@@ -48,8 +54,10 @@ def stored_scales(
 ) -> torch.Tensor | None:
     """[layers, 2, kv_heads] float32, as a checkpoint has them for FP8, of whole layers or of each head; None where it
     has none. has, read: a tensor by its name. Raises UnsupportedModel."""
-    names = [layer_prefix(index) + name for index in range(spec.num_layers) for name in _NAMES]
-    if not all(map(has, names)):
+    layers = [layer_prefix(index) for index in range(spec.num_layers)]
+    forms = ([at + name for at in layers for name in both] for both in _NAMES)
+    names = next((form for form in forms if all(map(has, form))), None)
+    if names is None:
         return None
     found = []
     for name in names:

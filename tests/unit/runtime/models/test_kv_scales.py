@@ -45,6 +45,27 @@ def test_answers_are_those_of_a_whole_cache_nearly(folder: Path, kind: str) -> N
     assert 0 < difference < 0.3
 
 
+@pytest.mark.parametrize(
+    ("of_keys", "of_values"),
+    [
+        ("k_proj.k_scale", "v_proj.v_scale"),
+        ("k_proj.output_scale", "v_proj.output_scale"),
+        ("kv_scale", "kv_scale"),
+    ],
+)
+def test_scales_have_several_names(folder: Path, tmp_path: Path, of_keys: str, of_values: str) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    for layer in (0, 1):
+        tensors[f"model.layers.{layer}.self_attn.{of_values}"] = torch.tensor([0.25])
+        tensors[f"model.layers.{layer}.self_attn.{of_keys}"] = torch.tensor([0.5])
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    asked = EngineConfig.model_validate({"model": str(tmp_path), "kv_cache_dtype": "fp8"})
+    decoder = load_model(asked, locate(str(tmp_path)), torch.device("cpu"), torch.float32)
+    for layer in decoder.stack.layers:
+        assert layer.attention.kv_scales.flatten().tolist() == [0.5, 0.5 if of_keys == of_values else 0.25]
+
+
 @pytest.mark.parametrize("kind", ["fp8", "int8"])
 def test_a_checkpoints_own_scales_are_read(folder: Path, tmp_path: Path, kind: str) -> None:
     tensors = load_file(folder / "model.safetensors")
