@@ -31,10 +31,8 @@ _SECTIONS: dict[Kind, tuple[str, str, str]] = {
         "product (`kernels/octavo_kernels/experts`), which no step waits for and a CUDA graph can hold. A checkpoint "
         "may name them one by one, as on the hub, or stacked, as transformers holds them. Routers compute in float32. "
         "`octavo plan` says how many parameters there are and how many a token meets. On a CPU each chosen expert's "
-        "weights are read once, and no recording is made. Experts of [quantised checkpoints](quantization.md) stay "
-        "in few bits, and are unpacked in the product; so are the experts of gpt-oss's GGUF files. Those of other GGUF "
-        "files stay as the file has them on a CPU ([ADR 3](adr/0003-cpu-weights.md)); on a GPU they are unpacked to 16 "
-        "bits.",
+        "weights are read once, and no recording is made. Experts of [quantised checkpoints](quantization.md) and "
+        "of GGUF files stay in few bits, and are unpacked in the product (on a CPU: [ADR 3](adr/0003-cpu-weights.md)).",
     ),
     "latent": (
         "Latent attention",

@@ -18,6 +18,7 @@ from octavo_kernels.skinny_linear import MOST_ROWS, fits, skinny_linear
 from octavo_runtime.layers.grouped_weights import grouped_weights
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
 from octavo_runtime.quantization.quantized_matrix import Quantized, QuantizedMatrix, QuantizedRows
+from octavo_runtime.quantization.scheme import ROUNDED_ROWS
 
 StoredWeight = Tensor | Quantized | GroupedMatrix  # [out, in]
 
@@ -29,8 +30,6 @@ FEW_ROWS = 16
 MANY_ROWS = 96
 # From this many rows on, a CPU without products of 16 bits is faster with a float32 copy of the weight, likewise.
 WIDENED_ROWS = 32
-# Up to this many rows a GPU waits for the weights, whatever it multiplies them by.
-ROUNDED_ROWS = 64
 
 
 class Linear(Protocol):

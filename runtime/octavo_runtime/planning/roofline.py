@@ -9,6 +9,7 @@ from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.gpus import Gpu
 from octavo_runtime.planning.memory import expert_size, projected_parameters, weight_bytes
 from octavo_runtime.planning.quantized_weights import expert_saving
+from octavo_runtime.quantization.scheme import ROUNDED_ROWS
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,14 @@ def _windows(spec: ModelSpec) -> list[int | None]:
 def _cost(spec: ModelSpec, gpu: Gpu, *, sequences: int, context: int, tokens: int, pairs: int, cached: int) -> Cost:
     """`pairs`: of a query token and a key token, in all layers. `cached`: tokens whose key and value, or latent, are
     written or read, in all layers, times the bytes of a number. Weights are counted as a GPU keeps them, and once for
-    all tokens, of experts those that tokens choose; the output head works for one token of each sequence."""
+    all tokens, of experts those that tokens choose; the output head works for one token of each sequence. Of products
+    of 8 bits a GPU makes twice as many as of 16."""
     if gpu.half_flops is None or gpu.bandwidth is None:
         raise ValueError(f"costs: need a GPU whose speed is known, got {gpu.name}; name it with gpu")
     attended = _attended_size(spec, absorbed=context > 0)
     head = spec.vocab_size * spec.word_size
-    operations = 2 * (tokens * _multiplied(spec) + sequences * head) + 2 * pairs * attended
+    products = tokens * (_multiplied(spec) - _rounded(spec, gpu, tokens) / 2) + sequences * head
+    operations = 2 * products + 2 * pairs * attended
     table = 0 if spec.tie_embeddings else head * 2  # of an embedding apart from the head, a few rows are read
     traffic = weight_bytes(spec, 2) - table - _unchosen(spec, tokens) + cached * math.prod(spec.cached_token)
     return Cost(sequences, context, tokens, operations / gpu.half_flops, traffic / gpu.bandwidth)
@@ -90,6 +93,18 @@ def _multiplied(spec: ModelSpec) -> int:
         beside = hidden * (routing.num_experts + 3 * has.shared_size + has.gates_shared)
         mlps += len(has.layers) * (routing.top_k * expert_size(spec) + beside)
     return spec.num_layers * attention + mlps
+
+
+def _rounded(spec: ModelSpec, gpu: Gpu, tokens: int) -> int:
+    """Those of them whose products with so many tokens are of 8 bits by 8 bits, which none of experts are."""
+    scheme = spec.quantization
+    if scheme is None or scheme.is_unpacked or tokens <= ROUNDED_ROWS:
+        return 0
+    if scheme.values == "fp8" and gpu.capability is not None and gpu.capability < (8, 9):
+        return 0
+    has = spec.experts
+    chosen = 0 if has is None else len(has.layers) * has.routing.top_k * expert_size(spec)
+    return _multiplied(spec) - chosen
 
 
 def _unchosen(spec: ModelSpec, tokens: int) -> float:

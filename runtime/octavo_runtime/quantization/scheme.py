@@ -20,6 +20,10 @@ Format = Literal[
 ]
 Values = Literal["integers", "fp8", "codes", "blocks"]
 
+ROUNDED_ROWS = 64
+"""Up to so many rows a GPU waits for weights of 8 bits, whatever it multiplies them by: only more are rounded to such
+numbers too, where that is meant (Scheme.rounds_inputs)."""
+
 DENSITY = 2**16
 """Weights that Scheme.density counts the bytes of."""
 

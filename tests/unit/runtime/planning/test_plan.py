@@ -33,6 +33,7 @@ from octavo_runtime.planning.known_models import KNOWN_MODELS, find_model, find_
 from octavo_runtime.planning.memory import DoesNotFit, plan_memory
 from octavo_runtime.planning.report import as_data, make_report
 from octavo_runtime.planning.roofline import decode_cost, prefill_cost
+from octavo_runtime.quantization.scheme import Scheme
 from octavo_runtime.worker.device.cpu import cpu_executor
 
 LLAMA_13B = find_spec("Llama-2-13b")
@@ -649,3 +650,30 @@ def test_rope_table_fits_in_the_reserve():
     rotary.reach(1024)
     bytes_per_position = rotary.table.nbytes // 1024
     assert bytes_per_position * spec.max_position < plan.reserve_bytes(spec, config()) // 4
+
+
+@pytest.mark.parametrize(
+    ("gpu", "values", "ratio"), [("h100-80gb", "fp8", 0.5), ("a100-80gb", "fp8", 1), ("a100-80gb", "integers", 0.5)]
+)
+def test_prompts_in_8_bits_by_8_bits_take_half_of_the_arithmetic(gpu, values, ratio):
+    spec = find_spec("Llama-3.1-8B")
+    narrow = replace(spec, quantization=Scheme("float-quantized", 8, values, rounds_inputs=True))
+    whole, eight = (prefill_cost(each, GPUS[gpu], 1024).compute_seconds for each in (spec, narrow))
+    assert eight / whole == pytest.approx(ratio, rel=0.1)
+    few = [prefill_cost(each, GPUS[gpu], 64).compute_seconds for each in (spec, narrow)]
+    assert few[0] == few[1]
+
+
+@pytest.mark.parametrize("name", ["Llama-3.1-8B", "DeepSeek-V2-Lite"])
+def test_the_largest_weight_that_is_unpacked_is_kept_free(name):
+    """Once beside the steps that are launched kernel by kernel, once in the graphs' memory."""
+    spec = find_spec(name)
+    scheme = Scheme("awq", 4, group=(1, 128), has_zeros=True, kept=("lm_head$",))
+    largest = 2 * spec.hidden_size * 2 * spec.intermediate_size
+    narrow = replace(spec, quantization=scheme)
+    assert plan.reserve_bytes(narrow, config()) - plan.reserve_bytes(spec, config()) == 2 * largest
+    with_head = replace(spec, quantization=replace(scheme, kept=()))
+    head = 2 * spec.hidden_size * spec.vocab_size
+    assert plan.reserve_bytes(with_head, config()) - plan.reserve_bytes(spec, config()) == 2 * max(largest, head)
+    rounded = replace(spec, quantization=Scheme("float-quantized", 8, "fp8", rounds_inputs=True))
+    assert plan.reserve_bytes(rounded, config()) == plan.reserve_bytes(spec, config())

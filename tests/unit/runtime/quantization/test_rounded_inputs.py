@@ -8,9 +8,10 @@ import torch
 
 from octavo_kernels.grouped_linear import GroupedWeights
 from octavo_kernels.grouped_linear.reference import grouped_linear, rounded_rows
-from octavo_runtime.layers.linear import ROUNDED_ROWS, GroupedLinear
+from octavo_runtime.layers.linear import GroupedLinear
 from octavo_runtime.quantization.configuration import scheme_of
 from octavo_runtime.quantization.grouped_matrix import concatenate_groups, quantize_rows
+from octavo_runtime.quantization.scheme import ROUNDED_ROWS
 from octavo_runtime.quantizer.recipe import Recipe
 
 FP8_GROUP = {"type": "float", "num_bits": 8, "strategy": "channel", "symmetric": True}

@@ -1,5 +1,6 @@
 """GGUF files in the form that a GPU has: as they are stored, in groups."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -10,12 +11,17 @@ from random_gguf import random_model, random_rows, write
 from small_models import in_chunks, random_prompts
 
 from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.distributed.group import Group
 from octavo_runtime.layers import linear
 from octavo_runtime.layers.linear import GroupedLinear, StackedLinear, build_linear
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.files import locate
+from octavo_runtime.models.loading.gguf_file import GGUFFile
 from octavo_runtime.models.loading.gguf_scheme import block_scheme
+from octavo_runtime.models.loading.sharding import sharded
+from octavo_runtime.models.loading.weights import build_decoder
+from octavo_runtime.models.shards import shard
 from octavo_runtime.planning.known_models import find_spec
 from octavo_runtime.planning.memory import weight_bytes
 from octavo_runtime.planning.quantized_weights import unpacked_bytes
@@ -121,3 +127,16 @@ def test_the_average_counts_each_type_and_what_stays_in_16_bits() -> None:
     assert without.num_bytes(1, elements - 12 * 256 * 256) == pytest.approx(of_experts, rel=1e-4)
     plain = {name: Stored("F16", *each.shape) for name, each in tensors.items()}
     assert block_scheme(plain, has_packed_experts=False) is None
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_rank_holds_what_is_planned(size: int, tmp_path: Path) -> None:
+    """With 4 ranks shares of the inner width, 24 of 96, cut blocks of 32."""
+    path = tmp_path / "model.gguf"
+    write(path, random_model(), gguf.GGMLQuantizationType.Q4_0)
+    file = GGUFFile(path)
+    share = shard(file.spec, size, 1)
+    read = sharded(file.read, file.spec, share, 1, size)
+    held = build_decoder(share, read, META, torch.bfloat16, Group(1, size)).num_bytes
+    assert held == pytest.approx(weight_bytes(share, 2), rel=1e-3)
+    assert held < weight_bytes(replace(share, quantization=None), 2)
