@@ -32,7 +32,6 @@ def as_served(spec: ModelSpec, config: EngineConfig) -> ModelSpec:
     if stored is not None and (stored.bits, stored.values) == (scheme.bits, scheme.values):
         return spec  # the checkpoint brings what is asked for
     if stored is not None:
-        raise UnsupportedModel(
-            f"quantization: must be auto for a model stored as {stored.format}, got {config.quantization}"
-        )
+        what = "a GGUF file" if stored.format == "gguf" else f"a model stored as {stored.format}"
+        raise UnsupportedModel(f"quantization: must be auto for {what}, got {config.quantization}")
     return replace(spec, quantization=scheme)

@@ -88,7 +88,7 @@ class Scheme:
     def keeps_experts(self) -> bool:
         """Whether the experts of a mixture stay in few bits: what is beside the numbers and their scales (an order of
         the inputs, outliers) is no part of the one product of all experts."""
-        return not (self.at_load or self.has_order or self.format == "squeezellm")
+        return not (self.has_order or self.format == "squeezellm")
 
     @property
     def is_packable(self) -> bool:

@@ -18,7 +18,7 @@ from octavo_runtime.models.loading.placing import copy_to
 from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor, dense, fuse_rows, rows_of
 from octavo_runtime.models.spec import ExpertLayers, ModelSpec
 from octavo_runtime.models.tensor_names import ExpertNames, layer_prefix
-from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
+from octavo_runtime.quantization.grouped_matrix import GroupedMatrix, quantize_rows
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 
 
@@ -49,6 +49,7 @@ def build_experts(
     has, names = _of(spec)
     num_experts, hidden, inner = has.routing.num_experts, spec.hidden_size, has.intermediate_size
     first, held = has.here.start, len(has.here)
+    narrow = spec.quantization.values if spec.quantization is not None and spec.quantization.at_load else None
 
     def place(name: str, *shape: int) -> Tensor:
         return dense(read(at + name, shape)).to(device=device, dtype=torch.float32)
@@ -87,6 +88,15 @@ def build_experts(
             packed.append(target.flatten(2))
         return PackedWeights(*packed)
 
+    def in_8_bits(stored: StoredTensor, part: ExpertPart) -> GroupedMatrix:
+        """The rows of all experts of a part, one under another."""
+        assert narrow is not None
+        whole = dense(stored).to(device)
+        if part.place is None:
+            each = [in_order(matrix.T, part.num_rows) for matrix in whole] if names.is_transposed else whole
+            whole = torch.cat(list(each))
+        return quantize_rows(whole, narrow)
+
     def weights(stored: tuple[str, ...], columns: int, *counts: int) -> Weights:
         if has.is_packed:
             return in_mxfp4(stored, sum(counts), columns)
@@ -95,7 +105,8 @@ def build_experts(
         source = lru_cache(maxsize=len(counts))(read) if packs(device, dtype) else read
 
         def read_part(part: ExpertPart) -> StoredTensor:
-            return source(at + part.name, part.shape)
+            stored = source(at + part.name, part.shape)
+            return stored if narrow is None else in_8_bits(stored, part)
 
         found: Weights | None = None
         if packs(device, dtype):

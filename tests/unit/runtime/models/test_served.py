@@ -1,19 +1,27 @@
 """Weights in 8 bits that are made at load."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from expert_models import EXPERT_FAMILIES
+from family_models import save as save_family
 from packed_checkpoints import FORMATS, write_checkpoint
 from small_models import save, shape
 
+from octavo_kernels.experts import StackedGroups
+from octavo_kernels.experts.reference import dequantize
 from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.layers.experts import Experts
 from octavo_runtime.models.decoder import Decoder
+from octavo_runtime.models.loading import experts
 from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.spec import UnsupportedModel
 from octavo_runtime.planning.known_models import find_spec
-from octavo_runtime.planning.memory import DoesNotFit, plan_memory
+from octavo_runtime.planning.memory import DoesNotFit, expert_size, plan_memory
+from octavo_runtime.planning.quantized_weights import expert_saving
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32, **options: object) -> Decoder:
@@ -32,6 +40,33 @@ def test_weights_keep_what_8_bits_can_hold(tmp_path: Path, kind: str, lost: floa
     assert (difference <= lost * (weight.abs() if kind == "fp8" else largest) + largest * 2**-9).all()
     head = load(tmp_path, quantization=kind).head
     assert head.weight.equal(model.lm_head.weight)
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+@pytest.mark.parametrize(("kind", "lost"), [("fp8", 2**-4), ("int8", 2**-7)])
+@pytest.mark.parametrize("name", ["qwen 3 moe", "granite moe", "gpt-oss"])
+def test_experts_do_too_however_they_are_stored(
+    name: str, kind: str, lost: float, on_gpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_family(EXPERT_FAMILIES[name], tmp_path)
+    plain = load(tmp_path).stack.layers[-1].mlp
+    if on_gpu:  # its form, on the CPU
+        monkeypatch.setattr(experts, "unpacks", lambda device, dtype: True)
+    decoder = load(tmp_path, quantization=kind)
+    mlp = decoder.stack.layers[-1].mlp
+    for found, weight in ((mlp.gate_up, plain.gate_up), (mlp.down, plain.down)):
+        assert isinstance(found, StackedGroups) == on_gpu
+        difference = (dequantize(found) - weight).abs()
+        largest = weight.abs().amax(-1, keepdim=True)
+        assert difference.max() > 0
+        assert (difference <= lost * (weight.abs() if kind == "fp8" else largest) + largest * 2**-9).all()
+    if on_gpu:
+        has = decoder.spec.experts
+        without_biases = replace(decoder.spec, experts=replace(has, has_biases=False))
+        whole = 2 * len(has.layers) * len(has.here) * expert_size(without_biases)
+        every = [layer.mlp for layer in decoder.stack.layers if isinstance(layer.mlp, Experts)]
+        held = sum(each.gate_up.nbytes + each.down.nbytes for each in every)
+        assert whole - expert_saving(decoder.spec) == pytest.approx(held, rel=0.02)
 
 
 def test_a_checkpoint_of_fewer_bits_is_served_as_it_is_or_refused(tmp_path: Path) -> None:
