@@ -40,7 +40,7 @@ MaxModelLen = Annotated[int, _number("Longest sequence served.", 16, 4_194_304)]
 BatchedTokens = Annotated[int | None, typer.Option(help="Most tokens of a step. Default: the engine's.")]
 Cache = Annotated[str | None, typer.Option(help="Size of the KV cache. Default: the engine's.")]
 Weights = Annotated[
-    str, typer.Option(help="auto (the model's own), int4 (groups of 128; a known shape's), int8 or fp8.")
+    str, typer.Option(help="auto (the model's own), int4 (groups of 128) or w8a8 (a known shape's), int8 or fp8.")
 ]
 CacheDtype = Annotated[str, typer.Option(help="auto, fp8 or int8: the numbers of the KV cache.")]
 Ranks = Annotated[int, _number("Devices that share each layer.", 1, 64)]

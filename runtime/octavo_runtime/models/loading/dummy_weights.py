@@ -76,7 +76,7 @@ def random_matrix(scheme: Scheme, rows: int, columns: int, generator: torch.Gene
         if scheme.bits == 4 or scheme.has_zeros:
             zeros = torch.full((rows, groups[1]), 8.0 if scheme.bits == 4 else 0.0, device=device)
     scales = torch.full(groups, _SPREAD / deviation, device=device)
-    return GroupedMatrix(values, scales, (high, wide), zeros, codebook)
+    return GroupedMatrix(values, scales, (high, wide), zeros, codebook, rounds_inputs=scheme.rounds_inputs)
 
 
 def random_blocks(form: Format, rows: int, columns: int, generator: torch.Generator) -> QuantizedMatrix:

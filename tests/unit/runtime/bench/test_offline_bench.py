@@ -138,14 +138,16 @@ def test_requests_longer_than_what_is_served_are_refused():
         serve.run("builtin://smollm2", "auto", {"max_model_len": 64}, "60x5:3", "0", "none", None, as_json=True)
 
 
-@pytest.mark.parametrize(("weights", "allowed"), [("int3", "auto, int4, int8, fp8"), ("int4", "auto, int8 or fp8")])
+@pytest.mark.parametrize(
+    ("weights", "allowed"), [("int3", "auto, int4, int8, fp8, w8a8"), ("int4", "auto, int8 or fp8")]
+)
 def test_other_weights_are_refused(weights, allowed):
     with pytest.raises(BadOption, match=f"weights: must be (one of )?{allowed}.*got '{weights}'"):
         latency.run("builtin://smollm2", weights, {}, "1@8", "none", None, None, as_json=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weights", ["int4", "int8"])
+@pytest.mark.parametrize("weights", ["int4", "int8", "w8a8"])
 def test_a_known_shape_in_fewer_bits(bench, weights):
     options = ["--model", "HuggingFaceTB/SmolLM2-135M", "--max-model-len", "256", "--kv-cache-memory", "100Mi"]
     [row] = bench("latency", "--points", "1@8", "--weights", weights, *options, "--json")

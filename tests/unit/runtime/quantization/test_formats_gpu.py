@@ -6,8 +6,9 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from family_models import save
 from gguf_families import write_converted
-from packed_checkpoints import FORMATS, write_checkpoint, write_mixture
+from packed_checkpoints import FORMATS, MIXTURE, write_checkpoint, write_mixture
 from random_gguf import random_model, random_rows, write
 from small_models import cache_shape, load_decoder, random_prompts
 from transformers import Qwen3MoeConfig
@@ -67,6 +68,15 @@ def test_scores_are_those_of_the_weights_that_are_meant(name: str, tmp_path: Pat
 def test_scores_of_experts_too(name: str, tmp_path: Path) -> None:
     stored, meant = write_mixture(tmp_path, *FORMATS[name])
     check(load(stored), load_decoder(meant, torch.float32))
+
+
+@pytest.mark.parametrize("kind", ["fp8", "int8"])
+def test_scores_of_8_bits_that_are_made_at_load(kind: str, tmp_path: Path) -> None:
+    save(MIXTURE, tmp_path)
+    asked = EngineConfig.model_validate({"model": str(tmp_path), "device": "cuda", "quantization": kind})
+    decoder = load_model(asked, locate(str(tmp_path)), GPU, torch.bfloat16)
+    check(decoder, load_decoder(tmp_path, torch.float32))
+    assert decoder.num_bytes == pytest.approx(weight_bytes(decoder.spec, 2), rel=0.02)
 
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"])
