@@ -52,7 +52,7 @@ def widened(stored, like, KIND: tl.constexpr):
 @triton.jit
 def narrowed(number, scale, KIND: tl.constexpr):
     """A number in 8 bits, over its scale."""
-    scaled = number.to(tl.float32) / scale
+    scaled = tl.div_rn(number.to(tl.float32), scale)
     return to_fp8(scaled) if KIND == _FP8 else to_int8(scaled)
 
 

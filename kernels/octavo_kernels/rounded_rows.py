@@ -24,7 +24,8 @@ def round_rows_kernel(
     column = tl.arange(0, BLOCK)
     inside = column < WIDTH
     numbers = tl.load(x + row * WIDTH + column, mask=inside, other=0.0).to(tl.float32)
-    scale = tl.maximum(tl.max(tl.abs(numbers), axis=0) / MOST, 1e-12)
+    # Rounded as the oracle does, so that numbers halfway between two go to the same one.
+    scale = tl.maximum(tl.div_rn(tl.max(tl.abs(numbers), axis=0), MOST), 1e-12)
     tl.store(scales + row, scale)
     tl.store(out + row * WIDTH + column, narrowed(numbers, scale, KIND), mask=inside)
 

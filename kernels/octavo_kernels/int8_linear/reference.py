@@ -17,5 +17,6 @@ def int8_linear(
 
 def rounded_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """Of x [rows, in]: int8 [rows, in], and the rows' scales, float32 [rows, 1]."""
-    scales = (x.float().abs().amax(dim=1, keepdim=True) / 127.0).clamp(min=1e-12)
+    largest = x.float().abs().amax(dim=1, keepdim=True)
+    scales = (largest / largest.new_tensor(127.0)).clamp(min=1e-12)  # a GPU would multiply by the inverse of a float
     return (x.float() / scales).round().to(torch.int8), scales

@@ -192,7 +192,7 @@ def _experts(spec: ModelSpec, read: float) -> Iterator[Row]:
             continue  # such a model has no such file
         gate_up, down = weights(form, 2 * inner, hidden), weights(form, hidden, inner)
         held = gate_up.nbytes + down.nbytes
-        for choice, count in product(CHOICES if scheme is None else CHOICES[:1], ROWS):
+        for choice, count in product(CHOICES if form is None else CHOICES[:1], ROWS):
             times = _copies(held * min(top_k * count, num_experts) // num_experts)
             chosen = [choose(choice, count, num_experts, top_k, turn).to(device) for turn in range(times)]
             size = held * sum(ids.unique().numel() for ids in chosen) / (times * num_experts)
