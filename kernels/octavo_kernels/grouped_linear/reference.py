@@ -50,6 +50,8 @@ def dequantize(weight: GroupedWeights) -> Tensor:
 def rounded_rows(x: Tensor, dtype: torch.dtype) -> Tensor:
     """x [rows, width] rounded to FP8 (e4m3) or int8, in float32: each row over what its largest number is over that of
     8 bits."""
-    scales = (x.float().abs().amax(dim=1, keepdim=True) / LARGEST[dtype]).clamp(min=1e-12)
+    largest = x.float().abs().amax(dim=1, keepdim=True)
+    # A GPU would multiply by the inverse of a float.
+    scales = (largest / largest.new_tensor(LARGEST[dtype])).clamp(min=1e-12)
     numbers = x.float() / scales
     return (numbers.round() if dtype == torch.int8 else numbers).to(dtype).float() * scales

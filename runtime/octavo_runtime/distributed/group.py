@@ -72,13 +72,11 @@ class Link:
 
 @dataclass(frozen=True)
 class Team:
-    """All ranks of a model, as one of them sees them. group: those that share its stage, if any do. store: where all of
-    them met."""
+    """All ranks of a model, as one of them sees them. group: those that share its stage, if any do."""
 
     mesh: Mesh
     rank: int
     group: Group | None
-    store: TCPStore
 
     @property
     def link(self) -> Link:
@@ -117,7 +115,7 @@ def join(mesh: Mesh, rank: int, store: TCPStore, gpu: int | None) -> Team:
         torch.cuda.set_device(gpu)
     backend = "gloo" if gpu is None else "nccl"
     torch_distributed.init_process_group(backend, store=store, rank=rank, world_size=mesh.size, timeout=_PATIENCE)
-    return Team(mesh, rank, _group_of(mesh, rank), store)
+    return Team(mesh, rank, _group_of(mesh, rank))
 
 
 def _group_of(mesh: Mesh, rank: int) -> Group | None:

@@ -1,25 +1,36 @@
-"""What GPUs that write to each other's memory need to meet; that they sum right: worker/test_gpu_ranks.py."""
+"""Which GPUs may write to each other's memory; that they sum right: worker/test_gpu_ranks.py."""
 
 import math
+from itertools import count
 
 import pytest
-from torch.distributed import TCPStore
+import torch
 
 from octavo_kernels.peer_sum import mailbox_shape
-from octavo_runtime.distributed.group import Group, Team
-from octavo_runtime.distributed.mesh import Mesh
-from octavo_runtime.distributed.peers import meeting
+from octavo_runtime.distributed import peers
 from octavo_runtime.planning.memory import mailbox_bytes
 
 
-def test_each_engine_of_a_process_meets_under_a_name_of_its_own() -> None:
-    names = []
-    for _ in range(2):
-        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        names += [meeting(Team(Mesh(2), 0, Group(0, 2), store)), store.get("peers of stage 0").decode()]
-    assert names[0] == names[1]
-    assert names[2] == names[3]
-    assert names[0] != names[2]
+@pytest.fixture(autouse=True)
+def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which the first and the last do not reach each other, and a process that has made no engine yet."""
+    monkeypatch.setattr(torch.cuda, "can_device_access_peer", lambda own, gpu: {own, gpu} != {0, 2})
+    monkeypatch.setattr(peers, "_engines", count())
+    monkeypatch.delenv("NCCL_P2P_DISABLE", raising=False)
+
+
+def test_only_the_first_engine_of_a_process_writes_to_peers() -> None:
+    assert peers.may_write(0, [0, 1])
+    assert not peers.may_write(0, [0, 1])
+
+
+def test_gpus_must_reach_each_other() -> None:
+    assert not peers.may_write(0, [0, 1, 2])
+
+
+def test_nccls_variable_forbids_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCCL_P2P_DISABLE", "1")
+    assert not peers.may_write(0, [0, 1])
 
 
 @pytest.mark.parametrize("size", [2, 4, 8])

@@ -54,18 +54,30 @@ def test_two_gpus_have_whole_experts(tmp_path: Path) -> None:
 
 
 def test_peer_access_draws_what_nccl_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two numbers both make the same sum; in 16 bits, which peers send."""
+    """Of two numbers both make the same sum; in 16 bits, which peers send. Each engine is its process's first one."""
     save(shape(heads=4, kv_heads=2, head_dim=64, tied=True), tmp_path)
-    config = {**CONFIG, "dtype": "float16", "tensor_parallel_size": 2}
-    prompts, found = random_prompts(1, 5, 60, 100, 33), []
-    for uses_peers in (True, False):
-        if not uses_peers:
-            monkeypatch.setenv("NCCL_P2P_DISABLE", "1")
-        engine = make_engine(tmp_path, **config)
-        found.append([tokens_of(each) for each in run(engine, prompts, GREEDY)])
-        del engine
-        eventually(lambda: not children("octavo_runtime.worker.rank"), "the rank ends with its engine")
-    assert found[0] == found[1]
+    config = EngineConfig.model_validate(
+        {"model": str(tmp_path), **CONFIG, "dtype": "float16", "tensor_parallel_size": 2}
+    )
+    by_peers = asyncio.run(answers(config))
+    monkeypatch.setenv("NCCL_P2P_DISABLE", "1")
+    assert asyncio.run(answers(config)) == by_peers
+
+
+async def answers(config: EngineConfig) -> list[list[int]]:
+    """Greedy tokens of an engine in a process of its own."""
+    client = EngineClient()
+    await client.start(config)
+
+    async def answer(index: int, prompt: list[int]) -> list[int]:
+        outputs = [output async for output in client.generate(str(index), prompt, GREEDY)]
+        assert all(output.error is None for output in outputs)
+        return tokens_of(outputs)
+
+    try:
+        return [await answer(*numbered) for numbered in enumerate(random_prompts(1, 5, 60, 100, 33))]
+    finally:
+        await client.stop()
 
 
 @pytest.mark.parametrize(
