@@ -13,7 +13,7 @@ from octavo_runtime.quantizer.recipe import Recipe
 WEIGHTS = ("auto", "int4", "int8", "fp8", "w8a8")
 _STORED = {
     "int4": {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"},
-    "w8a8": Recipe("int8", 8).configuration,
+    "w8a8": Recipe("int8", 8).configuration(),
 }
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from octavo_runtime.models.loading.experts import expert_weights
 from octavo_runtime.models.loading.weights import layer_projections
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.tensor_names import layer_prefix
@@ -69,6 +70,13 @@ def quantize_layer(
                 changed += float(output_error(change, of_part))
                 whole += float(output_error(weight, of_part))
             found |= {f"{name}.{kind}": tensor for kind, tensor in _stored(matrix, recipe).items()}
+    for stored_name in expert_weights(spec) if index in spec.expert_layers else ():
+        name = layer_prefix(index) + stored_name.removesuffix(".weight")
+        weight = found.pop(f"{name}.weight").float()
+        [matrix] = _quantized({name: weight}, None, recipe).values()
+        changed += float((matrix.dequantize() - weight).square().sum())
+        whole += float(weight.square().sum())
+        found |= {f"{name}.{kind}": tensor for kind, tensor in _stored(matrix, recipe).items()}
     return QuantizedLayer(found, (max(changed, 0.0) / whole) ** 0.5 if whole else 0.0)
 
 

@@ -1,5 +1,7 @@
 """What is asked of a quantisation, and the quantization_config that its output carries. Free of torch."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,9 +37,8 @@ class Recipe:
         """Whether weights are chosen by what they multiply."""
         return self.method in ("awq", "gptq", "squeezellm")
 
-    @property
-    def configuration(self) -> dict[str, Any]:
-        """quantization_config of config.json."""
+    def configuration(self, kept: Sequence[str] = ()) -> dict[str, Any]:
+        """quantization_config of config.json. kept: how the names of modules end that stay as they are."""
         size = self.group_size or -1
         match self.method:
             case "awq":
@@ -65,17 +66,17 @@ class Recipe:
             case "squeezellm":
                 return {"quant_method": "squeezellm", "wbits": 4}
             case "int8":
-                return _compressed("int-quantized", "int")
+                return _compressed("int-quantized", "int", kept)
             case "fp8" if self.blocks:
                 return {
                     "quant_method": "fp8",
                     "fmt": "e4m3",
                     "activation_scheme": "dynamic",
                     "weight_block_size": [FP8_BLOCK, FP8_BLOCK],
-                    "modules_to_not_convert": ["lm_head"],
+                    "modules_to_not_convert": ["lm_head", *kept],
                 }
             case "fp8":
-                return _compressed("float-quantized", "float")
+                return _compressed("float-quantized", "float", kept)
 
 
 def make_recipe(
@@ -122,7 +123,7 @@ def make_recipe(
     )
 
 
-def _compressed(layout: str, kind: str) -> dict[str, Any]:
+def _compressed(layout: str, kind: str, kept: Sequence[str]) -> dict[str, Any]:
     """compressed-tensors': a scale for each output, and activations of 8 bits with a scale for each token."""
     of_both = {"num_bits": 8, "type": kind, "symmetric": True, "group_size": None}
     return {
@@ -131,7 +132,7 @@ def _compressed(layout: str, kind: str) -> dict[str, Any]:
         "quantization_status": "compressed",
         "global_compression_ratio": None,
         "kv_cache_scheme": None,
-        "ignore": ["lm_head"],
+        "ignore": ["lm_head", *(rf"re:.*\.{re.escape(name)}$" for name in kept)],
         "config_groups": {
             "group_0": {
                 "targets": ["Linear"],

@@ -25,7 +25,7 @@ class Judged:
 
 def report(judged: Judged, sizes: tuple[int, int], spec: ModelSpec, recipe: Recipe, gpu: Gpu) -> str:
     """sizes: bytes before and after."""
-    quantized = replace(spec, quantization=scheme_of(recipe.configuration))
+    quantized = replace(spec, quantization=scheme_of(recipe.configuration()))
     before, after = (math.exp(each / judged.tokens) for each in (judged.before, judged.after))
     fast = [decode_cost(each, gpu, 1, _CONTEXT).tokens_per_second for each in (spec, quantized)]
     rows = (

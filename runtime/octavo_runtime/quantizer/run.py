@@ -14,9 +14,11 @@ import torch
 
 from octavo_runtime.layers.rope_scaling import LongRope
 from octavo_runtime.models.loading.config_json import spec_from_folder
+from octavo_runtime.models.loading.experts import in_stored_form
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
 from octavo_runtime.models.loading.weights import tensor_shapes
+from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.gpus import find_gpu
 from octavo_runtime.quantization.configuration import scheme_of
 from octavo_runtime.quantizer.calibration import read_texts
@@ -41,7 +43,7 @@ def run(model: str, out: Path, recipe: Recipe, calibration: Path | None, gpu: st
     """Writes the folder, and prints what came of it. Raises ValueError with one line for what cannot be done."""
     judge = find_gpu(gpu, "")
     place = _device(device)
-    source = open_source(model)
+    source = open_source(model, takes_experts=not recipe.needs_inputs)
     spec = source.spec
     check_sizes(spec, recipe)
     longest = spec.max_position
@@ -62,7 +64,7 @@ def run(model: str, out: Path, recipe: Recipe, calibration: Path | None, gpu: st
         judged = _walk(source, folder, recipe, texts.calibration, texts.held_out, place)
         if not folder.has(spec.num_layers):
             folder.write(spec.num_layers, source.rest())
-        size = folder.finish(source.folder, {**source.config, "quantization_config": recipe.configuration})
+        size = folder.finish(source.folder, {**source.config, "quantization_config": recipe.configuration(_kept(spec))})
         _check(out)
         folder.close_work()
     print(report(judged, (source.size, size), spec, recipe, judge))
@@ -80,7 +82,7 @@ def _walk(
 ) -> Judged:
     """Writes all layers."""
     spec = source.spec
-    narrow = replace(spec, quantization=scheme_of(recipe.configuration))
+    narrow = replace(spec, quantization=scheme_of(recipe.configuration(_kept(spec))))
     ends = build_ends(spec, source.checkpoint.read, device)
     learned = [embed(ends, text, device) for text in calibration] if recipe.needs_inputs else []
     before = [embed(ends, text, device) for text in held_out]
@@ -108,6 +110,15 @@ def _walk(
         written = {name: each.to(device) for name, each in _renamed(folder.read(index), in_files, in_model).items()}
         advance(build_layer(narrow, index, written, device), [*learned, *after])
     return _judged(source, before, after, held_out, device)
+
+
+def _kept(spec: ModelSpec) -> tuple[str, ...]:
+    """The modules beside experts that choose and weigh them."""
+    if spec.experts is None:
+        return ()
+    names = spec.tensors.experts[0]
+    router = names.router.removesuffix(".weight")
+    return (router, names.shared_gate) if spec.experts.gates_shared else (router,)
 
 
 def _renamed(tensors: Mapping[str, torch.Tensor], old: str, new: str) -> dict[str, torch.Tensor]:
@@ -139,7 +150,7 @@ def _check(folder: Path) -> None:
     spec = spec_from_folder(folder)
     checkpoint = SafetensorsFolder(folder, spec.unread, spec.tensors.beginnings, spec.quantization)
     checkpoint.ties(spec.tie_embeddings)
-    checkpoint.check(tensor_shapes(spec))
+    checkpoint.check(tensor_shapes(in_stored_form(spec, checkpoint.has)))
 
 
 def _device(name: str) -> torch.device:

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from octavo_runtime.models.loading.config_json import spec_from_folder
+from octavo_runtime.models.loading.experts import in_stored_form
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.json_file import read_object
 from octavo_runtime.models.loading.safetensors_files import safetensors_files
@@ -56,16 +57,17 @@ class Source:
         return [name for name in tensor_shapes(self.spec) if name.startswith("model.layers.")]
 
 
-def open_source(model: str) -> Source:
+def open_source(model: str, *, takes_experts: bool = False) -> Source:
     """Raises CannotQuantize, UnsupportedModel and ModelNotFound, each with one line, where a model cannot be had or is
-    none of those that can be quantised."""
+    none of those that can be quantised. takes_experts: mixtures whose experts are stored one by one can be."""
     files = locate(model)
     if files.gguf is not None:
         raise CannotQuantize(f"model: must be a folder of safetensors in 16 or 32 bits, got the GGUF file {files.gguf}")
     folder = files.folder
     spec, config = spec_from_folder(folder), read_object(folder / "config.json")
-    _check_kind(folder, spec, config)
     checkpoint = SafetensorsFolder(folder, spec.unread, spec.tensors.beginnings)
+    spec = in_stored_form(spec, checkpoint.has)
+    _check_kind(folder, spec, config, takes_experts=takes_experts)
     if checkpoint.ties(spec.tie_embeddings) != spec.tie_embeddings:
         raise CannotQuantize("model: tie_word_embeddings must be false where the files have a head of its own")
     checkpoint.check(tensor_shapes(spec))
@@ -76,15 +78,17 @@ def open_source(model: str) -> Source:
     return Source(folder, config, spec, checkpoint, digest, sum(state.st_size for state in states.values()))
 
 
-def _check_kind(folder: Path, spec: ModelSpec, config: Mapping[str, Any]) -> None:
+def _check_kind(folder: Path, spec: ModelSpec, config: Mapping[str, Any], *, takes_experts: bool) -> None:
     problem = None
     if spec.encoder is not None:
         problem = "a decoder, got an encoder"
     elif spec.quantization is not None or "quantization_config" in config:
         method = spec.quantization.format if spec.quantization is not None else "another format"
         problem = f"in 16 or 32 bits, got one that is quantised already ({method})"
-    elif spec.experts is not None:
-        problem = f"dense, got a mixture of {spec.experts.routing.num_experts} experts"
+    elif spec.experts is not None and not takes_experts:
+        problem = f"dense for any method but fp8 and int8, got a mixture of {spec.experts.routing.num_experts} experts"
+    elif spec.experts is not None and "{}" not in spec.tensors.experts[0].down:
+        problem = "dense, or one whose experts are stored one by one, got all of a layer in one tensor"
     elif spec.latent is not None:
         problem = "one with keys and values of its own, got multi-head latent attention"
     elif spec.is_post_norm:

@@ -44,9 +44,11 @@ def build_layer(spec: ModelSpec, index: int, tensors: Mapping[str, Tensor], devi
     """A decoder of one layer of a model, in float32. tensors: the layer's, by their names in the model; parts of
     projections in fewer bits where spec.quantization says how."""
     shared = {index} & spec.windowed_layers, {index} & spec.unrotated_layers
+    has = spec.experts
     alone = replace(
         spec,
         num_layers=1,
+        experts=replace(has, layers=frozenset({0})) if has is not None and index in has.layers else None,
         vocab_size=1,
         tie_embeddings=True,
         head_bias=False,

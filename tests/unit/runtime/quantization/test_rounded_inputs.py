@@ -36,7 +36,7 @@ def compressed(layout: str, weights: dict[str, Any], inputs: dict[str, Any] | No
         (compressed("int-quantized", INT8_GROUP, INT8_GROUP | {"dynamic": False, "strategy": "tensor"}), True),
         (compressed("int-quantized", INT8_GROUP, INT8_GROUP | {"symmetric": False}), False),
         (compressed("int-quantized", INT8_GROUP, None), False),
-        (Recipe("int8", 8).configuration, True),
+        (Recipe("int8", 8).configuration(), True),
         ({"quant_method": "awq", "bits": 4, "group_size": 128}, False),
     ],
 )

@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_models import make_engine, random_prompts, run
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerFast, Qwen2MoeConfig
 
 from octavo_runtime.cli.app import main
 from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.quantization.configuration import scheme_of
 from octavo_runtime.quantizer import run as running
 from octavo_runtime.quantizer.layer import quantize_layer
 
@@ -33,28 +34,39 @@ METHODS = {
 }
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 SERVED = {"cpu": "float32", "cuda": "bfloat16"}  # on a GPU as it is stored
+SHAPE = {
+    "vocab_size": 300,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "eos_token_id": 256,
+    "bos_token_id": 256,
+    "initializer_range": 0.12,
+}
 # Of the next token's scores, of 300, what a method may change: 4 bits of a random model lose much.
 DIVERGENCE = {"awq": 0.05, "gptq": 0.05, "gptq, by size": 0.05, "squeezellm": 0.05}
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(LlamaConfig(**SHAPE), tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a layer that has no experts, and one MLP beside the others' that all tokens go through."""
+    of_experts = {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
+    config = Qwen2MoeConfig(**SHAPE, **of_experts, shared_expert_intermediate_size=64, mlp_only_layers=[1])
+    return written(config, tmp_path_factory.mktemp("mixture"))
+
+
+def written(config: PreTrainedConfig, folder: Path) -> Path:
     """A random model that reads bytes."""
-    folder = tmp_path_factory.mktemp("plain")
     torch.manual_seed(3)
-    config = LlamaConfig(
-        vocab_size=300,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        eos_token_id=256,
-        bos_token_id=256,
-        initializer_range=0.12,
-    )
-    LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
+    AutoModelForCausalLM.from_config(config).bfloat16().save_pretrained(folder)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     made = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -110,6 +122,38 @@ def test_what_is_written_is_served_and_close_to_the_model(
     params = SamplingParams(temperature=0.0, max_tokens=6, ignore_eos=True)
     answers = run(make_engine(out, device=device, dtype=SERVED[device]), prompts, params)
     assert all(sum(len(output.token_ids) for output in answer) == 6 for answer in answers)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ["fp8", "fp8, blocks", "int8"])
+def test_experts_are_quantised_too(
+    name: str,
+    device: str,
+    mixture: Path,
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    out = tmp_path / "out"
+    options = ["--method", name.partition(",")[0], "--out", out, "--calibration", text, *FAST, *METHODS[name]]
+    assert quantize(monkeypatch, mixture, *options, "--device", device) == 0
+    told = capsys.readouterr().out
+    assert float(next(line for line in told.splitlines() if line.startswith("KL")).split()[-1]) < 0.015
+    tensors = load_file(out / "model-00001-of-00004.safetensors")
+    at = "model.layers.0.mlp."
+    assert tensors[f"{at}experts.3.down_proj.weight"].itemsize == 1
+    assert tensors[f"{at}shared_expert.up_proj.weight"].itemsize == 1
+    assert tensors[f"{at}gate.weight"].dtype == tensors[f"{at}shared_expert_gate.weight"].dtype == torch.bfloat16
+    config = json.loads((out / "config.json").read_text())["quantization_config"]
+    scheme = scheme_of(config)
+    assert scheme.covers(f"{at}experts.3.gate_proj")
+    assert scheme.covers("model.layers.1.mlp.gate_proj")
+    assert not scheme.covers(f"{at}gate")
+    assert not scheme.covers(f"{at}shared_expert_gate")
+    params = SamplingParams(temperature=0.0, max_tokens=6, ignore_eos=True)
+    [answer] = run(make_engine(out, device=device, dtype=SERVED[device]), random_prompts(33), params)
+    assert sum(len(output.token_ids) for output in answer) == 6
 
 
 @pytest.mark.parametrize(

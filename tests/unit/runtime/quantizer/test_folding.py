@@ -5,6 +5,7 @@ from pathlib import Path
 import family_models
 import pytest
 import torch
+from expert_models import EXPERT_FAMILIES
 
 from octavo_runtime.quantizer import folding
 from octavo_runtime.quantizer.folding import fold_scales
@@ -53,7 +54,7 @@ def test_a_layer_computes_what_it_did(name: str, tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("mixtral", "model: must be dense, got a mixture of"),
+        ("mixtral", "model: must be dense for any method but fp8 and int8, got a mixture of"),
         ("youtu", "model: must be one with keys and values of its own, got multi-head latent attention"),
         ("opt 350m", "model: must be one whose norms stand in front of attention and MLP, got norms behind them"),
         ("gpt 2", r"model: must be one whose projections are stored as \[out, in\]"),
@@ -63,3 +64,9 @@ def test_what_cannot_be_quantised_is_refused(name: str, words: str, tmp_path: Pa
     family_models.save(family_models.FAMILIES[name], tmp_path)
     with pytest.raises(CannotQuantize, match=words):
         open_source(str(tmp_path))
+
+
+def test_experts_that_are_stored_in_one_tensor_are_refused(tmp_path: Path) -> None:
+    family_models.save(EXPERT_FAMILIES["granite moe"], tmp_path)
+    with pytest.raises(CannotQuantize, match="model: must be dense, or one whose experts are stored one by one"):
+        open_source(str(tmp_path), takes_experts=True)

@@ -57,7 +57,7 @@ def gptq_of(weight: torch.Tensor, inputs: Inputs, recipe: Recipe) -> GroupedMatr
 
 def read(recipe: Recipe, parts: dict[str, torch.Tensor]) -> GroupedMatrix:
     """By the loader of published checkpoints, types and shapes checked."""
-    form, shape = stored_form(scheme_of(recipe.configuration)), Weight(ROWS, COLUMNS)
+    form, shape = stored_form(scheme_of(recipe.configuration())), Weight(ROWS, COLUMNS)
     types = {torch.int32: "I32", torch.float16: "F16", torch.float32: "F32", torch.int8: "I8"}
     types[torch.float8_e4m3fn] = "F8_E4M3"
     wanted = form.parts(shape, parts.__contains__)

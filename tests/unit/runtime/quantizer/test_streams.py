@@ -30,13 +30,14 @@ CPU = torch.device("cpu")
         "opt",
         "granite",
         "bloom",
+        "mixtral",
     ],
 )
 @torch.inference_mode()
 def test_scores_are_the_decoders(family, tmp_path):
     save(FAMILIES[family], tmp_path, spread=0.2)
     text = torch.randint(3, 256, (60,), generator=torch.Generator().manual_seed(0)).tolist()
-    source = open_source(str(tmp_path))
+    source = open_source(str(tmp_path), takes_experts=True)
     ends = build_ends(source.spec, source.checkpoint.read, CPU)
     stream = embed(ends, text, CPU)
     for index in range(source.spec.num_layers):
