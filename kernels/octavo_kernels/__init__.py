@@ -10,7 +10,7 @@ skinny_linear has one form, for Hopper: elsewhere a product of few rows is the v
 What serves few rows on a CPU has no GPU form: quantized_linear and wide_linear. `native/` is what the CPU's loops are
 written, compiled and called with, and how a step's calls of them are recorded and replayed: then the tensors are of
 torch's device "meta". What serves a GPU's captured decode step has no CPU form but the oracle: decode_inputs and
-draw_tokens. Nor has what is for many rows there: int8_linear.
+draw_tokens. Nor has what is for many rows there: int8_linear. peer_sum is of several GPUs, and has no other form.
 """
 
 from octavo_kernels.add_rms_norm import add_rms_norm
