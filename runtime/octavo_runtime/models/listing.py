@@ -1,11 +1,19 @@
 """`octavo models`: the architectures that are served. Free of torch."""
 
 import json
+from collections.abc import Mapping
 
 from octavo_runtime.models.families import FAMILIES
-from octavo_runtime.models.family import Family
+from octavo_runtime.models.family import Family, Kind
 
-_TITLES = ("architecture", "model_type", "GGUF", "kind", "models")
+_TITLES = ("architecture", "model_type", "GGUF", "quantised", "kind", "models")
+# What may be in fewer bits; latents stay as they are.
+_QUANTISED: Mapping[Kind, str | None] = {
+    "dense": "weights, cache",
+    "experts": "weights, cache",
+    "latent": "weights",
+    "encoder": None,
+}
 
 
 def run(output: str) -> int:
@@ -22,9 +30,9 @@ def run(output: str) -> int:
 
 
 def listed() -> list[dict[str, object]]:
-    """By architecture. gguf: general.architecture of its GGUF files, null where none is read. kind: see Family.
-    models: what is published in this form. text_of_pictures: whether only the text is served of a model that sees
-    pictures."""
+    """By architecture. gguf: general.architecture of its GGUF files, null where none is read. quantised: what is served
+    in fewer bits (docs/quantization.md), null of nothing. kind: see Family. models: what is published in this form.
+    text_of_pictures: whether only the text is served of a model that sees pictures."""
     rows = [row for family in FAMILIES.values() for row in _of_family(family)]
     return sorted(rows, key=lambda row: str(row["architecture"]))
 
@@ -34,6 +42,7 @@ def _of_family(family: Family) -> list[dict[str, object]]:
         "architecture": family.architecture,
         "model_type": family.model_type,
         "gguf": None if family.gguf is None else family.gguf.architecture,
+        "quantised": _QUANTISED[family.kind],
         "kind": family.kind,
         "models": family.models,
         "text_of_pictures": False,

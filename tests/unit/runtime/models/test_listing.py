@@ -16,6 +16,7 @@ def test_every_family_is_listed_for_programs_and_for_people():
         "architecture": "Gemma3ForConditionalGeneration",
         "model_type": "gemma3",
         "gguf": "gemma3",
+        "quantised": "weights, cache",
         "kind": "dense",
         "models": "Gemma 3, its text",
         "text_of_pictures": True,
@@ -26,6 +27,19 @@ def test_every_family_is_listed_for_programs_and_for_people():
         "GPT2LMHeadModel",
         "gpt2",
         "gpt2",
+        "weights,",
+        "cache",
         "dense",
         "GPT-2",
     ]
+
+
+def test_it_says_what_is_served_in_fewer_bits():
+    found = json.loads(CliRunner().invoke(app, ["models", "-o", "json"]).stdout)
+    by_kind = {row["kind"]: row["quantised"] for row in found}
+    assert by_kind == {
+        "dense": "weights, cache",
+        "experts": "weights, cache",
+        "latent": "weights",
+        "encoder": None,
+    }
