@@ -1,8 +1,10 @@
 """The commands of `octavo bench`. Each imports what it measures when it runs."""
 
 import importlib.util
+import signal
+import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,7 +13,19 @@ from octavo_runtime.config.options import BadOption
 if TYPE_CHECKING:
     from octavo_runtime.bench.report import Report
 
-bench = typer.Typer(no_args_is_help=True, help="Measure the engine on this machine.")
+
+def _end_with_children(context: typer.Context) -> None:
+    """A bench that is told to end takes the servers that it started with it."""
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: what it runs is ending
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    context.call_on_close(lambda: signal.signal(signal.SIGTERM, before))
+
+
+bench = typer.Typer(no_args_is_help=True, help="Measure the engine on this machine.", callback=_end_with_children)
 
 
 def _number(help_text: str, low: int, high: int) -> Any:
@@ -347,6 +361,11 @@ def _settings(**options: object) -> dict[str, object]:
 @bench.command()
 def compare(
     model: Model = _BUILTIN,
+    isa: Annotated[
+        Literal["native", "avx2"], typer.Option(help="Instructions to use: this machine's, or AVX2 alone.")
+    ] = "native",
+    rounds: Annotated[int, _number("Rounds, in which the engines take turns; the best counts.", 1, 100)] = 2,
+    transformers: Annotated[bool, typer.Option(help="Measure transformers' generate too.")] = True,
     build_llama_cpp: Annotated[
         bool, typer.Option("--build-llama-cpp", help="Build llama.cpp's server first: minutes, once.")
     ] = False,
@@ -355,7 +374,7 @@ def compare(
     _require_extra()
     from octavo_runtime.bench.compare import run
 
-    run(model, build_llama_cpp)
+    run(model, isa=isa, rounds=rounds, transformers=transformers, build_llama_cpp=build_llama_cpp)
     return 0
 
 

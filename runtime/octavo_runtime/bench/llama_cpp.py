@@ -31,31 +31,35 @@ _CMAKE_OPTIONS = (
     # dead, and the server ends at its first product.
     "-DCMAKE_CXX_FLAGS=-fno-tree-dse -fno-dse",
 )
+# Unless it is built for the machine at hand, it takes AVX2 and nothing beyond it.
+_INSTRUCTIONS = {"native": "-DGGML_NATIVE=ON", "avx2": "-DGGML_NATIVE=OFF"}
 
 
-def server_binary() -> Path:
-    """Where the built server lies, whether it exists or not: keyed by version, under the user's cache."""
+def server_binary(isa: str) -> Path:
+    """Where the built server lies, whether it exists or not: keyed by version and instructions, under the user's
+    cache. isa: native, all that this machine has, or avx2."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "octavo" / f"llama-cpp-{VERSION}" / "llama-server"
+    return cache / "octavo" / f"llama-cpp-{VERSION}" / ("llama-server" if isa == "native" else f"llama-server-{isa}")
 
 
-def build() -> None:
-    """Downloads the source with pip and compiles the server with this machine's instructions: minutes, once.
+def build(isa: str) -> None:
+    """Downloads the source with pip and compiles the server: minutes, once. isa: see server_binary.
 
     BadOption where cmake is missing, or where a step fails."""
-    binary = server_binary()
+    binary = server_binary(isa)
     if binary.exists():
         return
     if shutil.which("cmake") is None:
         raise BadOption("llama.cpp is built with cmake, which is not installed: pip install cmake")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        wanted = f"llama-cpp-python=={VERSION}"
-        _run(sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "-d", str(folder), wanted)
+        name = "llama-cpp-python"
+        download = (sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", name, "-d", str(folder))
+        _run(*download, f"{name}=={VERSION}")
         with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
             archive.extractall(folder, filter="data")
         source = next(folder.glob("llama_cpp_python-*")) / "vendor" / "llama.cpp"
-        _run("cmake", "-S", str(source), "-B", str(folder / "build"), *_CMAKE_OPTIONS)
+        _run("cmake", "-S", str(source), "-B", str(folder / "build"), *_CMAKE_OPTIONS, _INSTRUCTIONS[isa])
         jobs = str(len(os.sched_getaffinity(0)))
         _run("cmake", "--build", str(folder / "build"), "--target", "llama-server", "--parallel", jobs)
         binary.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +69,7 @@ def build() -> None:
 
 
 @contextmanager
-def serving(gguf: Path, slots: int, tokens_per_slot: int, threads: int) -> Iterator[str]:
+def serving(binary: Path, gguf: Path, slots: int, tokens_per_slot: int, threads: int) -> Iterator[str]:
     """The base URL of a server on 127.0.0.1 with room for so many requests at once, until the end of the block.
 
     BadOption, with the server's last line, where it does not start."""
@@ -73,7 +77,7 @@ def serving(gguf: Path, slots: int, tokens_per_slot: int, threads: int) -> Itera
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [
-        str(server_binary()),
+        str(binary),
         *("--model", str(gguf), "--host", "127.0.0.1", "--port", str(port)),
         *("--threads", str(threads), "--parallel", str(slots), "--ctx-size", str(slots * tokens_per_slot)),
     ]

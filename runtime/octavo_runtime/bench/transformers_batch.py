@@ -1,8 +1,8 @@
 """transformers' `generate` on static batches, as a program of its own: torch's threads wait there as they do by
 default, not as the engine sets them.
 
-Reads {"folder", "gguf", "batches": [{"prompts", "output_len"}]} as JSON from standard input, and prints the seconds of
-each batch as a JSON list. The prompts of a batch are equally long."""
+Reads JSON from standard input, a line at a time: {"folder", "gguf"}, then batches {"prompts", "output_len"}, whose
+prompts are equally long. Answers each line with a line: the model with its type, a batch with its seconds."""
 
 import json
 import sys
@@ -15,14 +15,16 @@ from transformers.utils import logging
 
 
 def main() -> None:
-    """Loads the model in the type that the engine computes in, warms up on the first batch, and measures each."""
+    """Loads the model in the type that the engine computes in, and measures each batch as it comes."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    task = json.load(sys.stdin)
+    task = json.loads(sys.stdin.readline())
     gguf = {"gguf_file": task["gguf"]} if task["gguf"] else {}
     model = AutoModelForCausalLM.from_pretrained(task["folder"], dtype=torch.bfloat16, **gguf)
-    _seconds(model, task["batches"][0]["prompts"], output_len=4)
-    print(json.dumps([_seconds(model, batch["prompts"], batch["output_len"]) for batch in task["batches"]]))
+    print(model.dtype, flush=True)
+    for line in sys.stdin:
+        batch = json.loads(line)
+        print(_seconds(model, batch["prompts"], batch["output_len"]), flush=True)
 
 
 def _seconds(model: Any, prompts: list[list[int]], output_len: int) -> float:
