@@ -1,4 +1,5 @@
-// quantized_linear: a tile's weights are unpacked on their way from memory, for up to four rows of x.
+// quantized_linear: a tile's weights are unpacked on their way from memory, for up to four rows of x; for many rows once,
+// into the CPU's cache.
 //
 // x is multiplied in 16-bit integers that share a scale by groups too, so that a CPU's instruction for sums of products
 // of such integers does the work: floats would take three times as many, and the weights would wait for it. What is
@@ -6,13 +7,17 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "../native/threads.hpp"
 #include "../native/vectors.hpp"
 
 constexpr int TILE = 32;  // as in octavo_kernels.quantized_linear, which lays the weights out
 constexpr int SUPER = 256;
-constexpr int AHEAD = 4096;  // bytes: CPUs foresee what is read next within a page of memory, and no further
+constexpr int MANY_ROWS = 16;  // of x, for which a tile is unpacked once, and x quantised by all threads
+// Bytes: CPUs foresee what is read next within a page of memory, and no further. A whole page ahead a head of 8 bits came
+// a third slower.
+constexpr int AHEAD = 2048;
 
 // How a weight lies in memory, and what its values stand for: see octavo_kernels.quantized_linear.
 template <int bits, int group, bool nested, bool minimum, bool looked_up>
@@ -58,10 +63,10 @@ struct Quantized {
     std::unique_ptr<int16_t[]> numbers;
     std::unique_ptr<float[]> scales, sums;
 
-    Quantized(const float* x, int64_t rows, int64_t width, int64_t size)
+    Quantized(const float* x, int64_t rows, int64_t width, int64_t size, int64_t workers)
         : numbers(new int16_t[rows * width]), scales(new float[rows * width / size]),
           sums(new float[rows * width / size]) {
-        for (int64_t group = 0; group < rows * width / size; group++) {
+        in_parallel(rows * width / size, rows < MANY_ROWS ? 1 : workers, [&](int64_t group) {
             const float* start = x + group * size;
             floats largest{}, total{}, units{};
             for (int column = 0; column < size; column += LANES) {
@@ -78,7 +83,7 @@ struct Quantized {
             const float all = sum(total);
             scales[group] = all == all ? limit / 32767 : all;  // a NaN stays one
             sums[group] = sum(units) * scales[group];
-        }
+        });
     }
 };
 
@@ -92,9 +97,9 @@ struct Part {
     int row(int vector) const { return (first + vector % HALF) * LANES + vector / HALF * (TILE / 2); }
 };
 
-// The values of two columns of a part of a tile, as pairs of them.
+// The lower bits of the values of two columns of a part of a tile, as pairs of them.
 template <class L, int HALF>
-inline void load_values(const uint8_t* at, const Meaning& meaning, Part<HALF> part, pairs* values) {
+inline void load_lower(const uint8_t* at, const Meaning& meaning, Part<HALF> part, pairs* values) {
     if constexpr (L::BITS == 8) {
         for (int each = 0; each < 2 * HALF; each++) values[each] = load_byte_pairs(at + part.row(each) * 2);
     } else if constexpr (L::LOOKED_UP) {
@@ -112,6 +117,34 @@ inline void load_values(const uint8_t* at, const Meaning& meaning, Part<HALF> pa
             values[each + HALF] = both >> 4;
         }
     }
+}
+
+// The upper bits of a section's values, of all its pairs of columns.
+template <class L, int HALF>
+inline void load_upper(const uint8_t* section, Part<HALF> part, pairs* upper) {
+    if constexpr (L::UPPER_BITS > 0)
+        for (int each = 0; each < 2 * HALF; each++) upper[each] = load_unsigned_pairs(section + part.row(each) * 2);
+}
+
+// The values of two columns of a part of a tile, as pairs of them.
+template <class L, int HALF>
+inline void load_values(const uint8_t* section, int pair, const Meaning& meaning, Part<HALF> part, const pairs* upper,
+                        pairs* values) {
+    load_lower<L, HALF>(section + L::UPPER_BYTES + pair * L::PAIR_BYTES, meaning, part, values);
+    if constexpr (L::UPPER_BITS > 0) {
+        const int shift = 4 - pair * L::UPPER_BITS;
+        for (int each = 0; each < 2 * HALF; each++)
+            values[each] |= (shift > 0 ? upper[each] << shift : upper[each] >> -shift) & ((1 << L::BITS) - 16);
+    }
+}
+
+// What the sums of a group's columns of x are multiplied by, for LANES rows.
+template <class L>
+inline floats added(const Meaning& meaning, const uint8_t* block, const uint8_t* factors, int row, floats scale) {
+    floats minimum{};
+    if constexpr (L::MINIMUM) minimum = L::factor(block, factors, 1, row);
+    if constexpr (L::BITS < 8 && !L::LOOKED_UP && !L::MINIMUM) minimum -= scale * meaning.offset;
+    return minimum;
 }
 
 // The product of ROWS rows of x, from `row` on, with a part of one tile of the weight; `out`: where the first row's goes.
@@ -132,18 +165,11 @@ inline void multiply_part(const uint8_t* tile, Part<HALF> part, const Meaning& m
             for (int section = 0; section < L::GROUP / 2 / L::PAIRS; section++) {
                 const uint8_t* at = start + section * L::SECTION_BYTES;
                 pairs upper[VECTORS];
-                if constexpr (L::UPPER_BITS > 0)
-                    for (int each = 0; each < VECTORS; each++) upper[each] = load_unsigned_pairs(at + part.row(each) * 2);
+                load_upper<L, HALF>(at, part, upper);
 #pragma GCC unroll 8
                 for (int pair = 0; pair < L::PAIRS; pair++) {
                     pairs values[VECTORS];
-                    load_values<L, HALF>(at + L::UPPER_BYTES + pair * L::PAIR_BYTES, meaning, part, values);
-                    if constexpr (L::UPPER_BITS > 0) {
-                        const int shift = 4 - pair * L::UPPER_BITS;
-                        for (int each = 0; each < VECTORS; each++)
-                            values[each] |= (shift > 0 ? upper[each] << shift : upper[each] >> -shift) &
-                                            ((1 << L::BITS) - 16);
-                    }
+                    load_values<L, HALF>(at, pair, meaning, part, upper, values);
                     const int64_t column = group * L::GROUP + 2 * (section * L::PAIRS + pair);
                     for (int each = 0; each < ROWS; each++) {
                         const pairs elements = broadcast_pair(&x.numbers[(row + each) * width + column]);
@@ -155,9 +181,7 @@ inline void multiply_part(const uint8_t* tile, Part<HALF> part, const Meaning& m
             const uint8_t* factors = start + L::VALUE_BYTES;
             for (int vector = 0; vector < VECTORS; vector++) {
                 const floats scale = L::factor(block, factors, 0, part.row(vector));
-                floats minimum{};
-                if constexpr (L::MINIMUM) minimum = L::factor(block, factors, 1, part.row(vector));
-                if constexpr (L::BITS < 8 && !L::LOOKED_UP && !L::MINIMUM) minimum -= scale * meaning.offset;
+                const floats minimum = added<L>(meaning, block, factors, part.row(vector), scale);
                 for (int each = 0; each < ROWS; each++) {
                     const int64_t of_x = (row + each) * groups + group;
                     totals[each][vector] += scale * x.scales[of_x] * __builtin_convertvector(dots[each][vector], floats);
@@ -180,22 +204,107 @@ inline void multiply_tile(const uint8_t* tile, const Meaning& meaning, const Qua
         multiply_part<L, ROWS, HALF>(tile, Part<HALF>{first}, meaning, x, row, width, out, out_stride);
 }
 
+// A tile as it is multiplied by many rows of x.
+struct Unpacked {
+    std::vector<int16_t> values;           // [width / 2, TILE, 2]
+    std::vector<float> scales, minimums;  // [groups, TILE]
+
+    template <class L>
+    void unpack(const uint8_t* tile, const Meaning& meaning, int64_t width) {
+        constexpr int HALF = TILE / LANES / 2;
+        constexpr Part<HALF> whole{0};
+        const int64_t groups = width / L::GROUP;
+        values.resize(width * TILE), scales.resize(groups * TILE), minimums.resize(groups * TILE);
+        int16_t* out = values.data();
+        for (int64_t group = 0; group < groups; group++) {
+            const uint8_t* block = tile + group / L::GROUPS * L::BLOCK_BYTES;
+            const uint8_t* start = block + L::HEAD_BYTES + group % L::GROUPS * L::GROUP_BYTES;
+            for (int line = 0; line < L::GROUP_BYTES; line += CACHE_LINE) prefetch(start + AHEAD + line);
+            for (int section = 0; section < L::GROUP / 2 / L::PAIRS; section++) {
+                const uint8_t* at = start + section * L::SECTION_BYTES;
+                pairs upper[2 * HALF], found[2 * HALF];
+                load_upper<L, HALF>(at, whole, upper);
+                for (int pair = 0; pair < L::PAIRS; pair++, out += 2 * TILE) {
+                    load_values<L, HALF>(at, pair, meaning, whole, upper, found);
+                    for (int each = 0; each < 2 * HALF; each++) store(out + 2 * whole.row(each), found[each]);
+                }
+            }
+            const uint8_t* factors = start + L::VALUE_BYTES;
+            for (int row = 0; row < TILE; row += LANES) {
+                const floats scale = L::factor(block, factors, 0, row);
+                store(&scales[group * TILE + row], scale);
+                store(&minimums[group * TILE + row], added<L>(meaning, block, factors, row, scale));
+            }
+        }
+    }
+};
+
+// As multiply_part, with VECTORS vectors of an unpacked tile's rows from `first` on.
+template <class L, int ROWS, int VECTORS>
+inline void multiply_unpacked(const Unpacked& tile, int first, const Quantized& x, int64_t row, int64_t width,
+                              float* out, int64_t out_stride) {
+    const int64_t groups = width / L::GROUP;
+    floats totals[ROWS][VECTORS] = {};
+    for (int64_t group = 0; group < groups; group++) {
+        integers dots[ROWS][VECTORS] = {};
+        const int16_t* values = &tile.values[(group * L::GROUP / 2 * TILE + first) * 2];
+        const int16_t* numbers = &x.numbers[row * width + group * L::GROUP];
+        for (int pair = 0; pair < L::GROUP / 2; pair++)
+            for (int each = 0; each < ROWS; each++) {
+                const pairs elements = broadcast_pair(numbers + each * width + 2 * pair);
+                for (int vector = 0; vector < VECTORS; vector++) {
+                    const pairs weights = load_raw<pairs>(values + 2 * (pair * TILE + vector * LANES));
+                    dots[each][vector] = add_dot(elements, weights, dots[each][vector]);
+                }
+            }
+        for (int vector = 0; vector < VECTORS; vector++) {
+            const int64_t place = group * TILE + first + vector * LANES;
+            const floats scale = load(&tile.scales[place]), minimum = load(&tile.minimums[place]);
+            for (int each = 0; each < ROWS; each++) {
+                const int64_t of_x = (row + each) * groups + group;
+                totals[each][vector] += scale * x.scales[of_x] * __builtin_convertvector(dots[each][vector], floats);
+                if constexpr (L::BITS < 8 && !L::LOOKED_UP) totals[each][vector] += minimum * x.sums[of_x];
+            }
+        }
+    }
+    for (int each = 0; each < ROWS; each++)
+        for (int vector = 0; vector < VECTORS; vector++)
+            store(out + each * out_stride + first + vector * LANES, totals[each][vector]);
+}
+
+// Calls `multiply` with each row, or with several at once: MOST, 4, 2 or 1 of them.
+template <int MOST, class Multiply>
+inline void rows_at_once(int64_t rows, Multiply multiply) {
+    int64_t row = 0;
+    for (; row + MOST <= rows; row += MOST) multiply.template operator()<MOST>(row);
+    if constexpr (MOST > 4)
+        for (; row + 4 <= rows; row += 4) multiply.template operator()<4>(row);
+    for (; row + 2 <= rows; row += 2) multiply.template operator()<2>(row);
+    if (row < rows) multiply.template operator()<1>(row);
+}
+
 template <class L>
 void multiply_tiles(const uint8_t* weight, const Meaning& meaning, const float* x, int64_t rows, int64_t width,
                     int64_t tiles, float* out, int64_t out_stride, int64_t workers) {
-    constexpr int MOST = LANES >= 8 ? 4 : 2;  // rows for which a weight is unpacked once
-    const Quantized quantized(x, rows, width, L::GROUP);
+    constexpr int MOST = LANES >= 8 ? 4 : 2;               // rows for which a weight is unpacked on its way
+    constexpr int MOST_UNPACKED = LANES == 16 ? 8 : MOST;  // rows by VECTORS: sums that find room in the CPU's registers
+    constexpr int VECTORS = 2;
+    const Quantized quantized(x, rows, width, L::GROUP, workers);
     const int64_t tile_bytes = width / L::COLUMNS * L::BLOCK_BYTES;
     in_parallel(tiles, workers, [&](int64_t tile) {
         const uint8_t* at = weight + tile * tile_bytes;
         float* columns = out + tile * TILE;
-        const auto multiply = [&]<int ROWS>(int64_t row) {
-            multiply_tile<L, ROWS>(at, meaning, quantized, row, width, columns + row * out_stride, out_stride);
-        };
-        int64_t row = 0;
-        for (; row + MOST <= rows; row += MOST) multiply.template operator()<MOST>(row);
-        for (; row + 2 <= rows; row += 2) multiply.template operator()<2>(row);
-        if (row < rows) multiply.template operator()<1>(row);
+        if (rows < MANY_ROWS || L::BITS == 8)  // those of 8 bits are unpacked by their load
+            return rows_at_once<MOST>(rows, [&]<int ROWS>(int64_t row) {
+                multiply_tile<L, ROWS>(at, meaning, quantized, row, width, columns + row * out_stride, out_stride);
+            });
+        static thread_local Unpacked unpacked;  // its memory serves the next tile
+        unpacked.unpack<L>(at, meaning, width);
+        for (int first = 0; first < TILE; first += VECTORS * LANES)
+            rows_at_once<MOST_UNPACKED>(rows, [&]<int ROWS>(int64_t row) {
+                multiply_unpacked<L, ROWS, VECTORS>(unpacked, first, quantized, row, width, columns + row * out_stride,
+                                                    out_stride);
+            });
     });
 }
 

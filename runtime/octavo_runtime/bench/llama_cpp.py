@@ -31,8 +31,11 @@ _CMAKE_OPTIONS = (
     # dead, and the server ends at its first product.
     "-DCMAKE_CXX_FLAGS=-fno-tree-dse -fno-dse",
 )
-# Unless it is built for the machine at hand, it takes AVX2 and nothing beyond it.
-_INSTRUCTIONS = {"native": "-DGGML_NATIVE=ON", "avx2": "-DGGML_NATIVE=OFF"}
+_UP_TO_AVX2 = ("SSE42", "AVX", "AVX2", "BMI2", "FMA", "F16C")
+_INSTRUCTIONS = {
+    "native": ("-DGGML_NATIVE=ON",),
+    "avx2": ("-DGGML_NATIVE=OFF", *(f"-DGGML_{name}=ON" for name in _UP_TO_AVX2)),
+}
 
 
 def server_binary(isa: str) -> Path:
@@ -59,7 +62,7 @@ def build(isa: str) -> None:
         with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
             archive.extractall(folder, filter="data")
         source = next(folder.glob("llama_cpp_python-*")) / "vendor" / "llama.cpp"
-        _run("cmake", "-S", str(source), "-B", str(folder / "build"), *_CMAKE_OPTIONS, _INSTRUCTIONS[isa])
+        _run("cmake", "-S", str(source), "-B", str(folder / "build"), *_CMAKE_OPTIONS, *_INSTRUCTIONS[isa])
         jobs = str(len(os.sched_getaffinity(0)))
         _run("cmake", "--build", str(folder / "build"), "--target", "llama-server", "--parallel", jobs)
         binary.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from octavo_runtime.sampling.extremes import argmin
+
 Words = npt.NDArray[np.uint64]
 
 _MASK31 = 0x7FFFFFFF
@@ -34,7 +36,7 @@ class Race:
     def winners(self, weights: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         """Samples [n] int64 of the distributions proportional to `weights` [n, vocab] float32, for `keys` [n] int32.
         A token of weight 0 never wins while another has any."""
-        return torch.div(weights, self.negative_times(keys)).argmin(dim=-1)
+        return argmin(torch.div(weights, self.negative_times(keys)))
 
     def negative_times(self, keys: torch.Tensor) -> torch.Tensor:
         """-E [n, vocab], E exponential: log(1 - u) keeps its precision where u is small, which is where races are won.

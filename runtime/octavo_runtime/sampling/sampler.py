@@ -13,6 +13,7 @@ from octavo_kernels.draw_tokens import draw_tokens
 from octavo_runtime.protocol.sampling_params import GREEDY_BELOW, SamplingParams
 from octavo_runtime.protocol.step import NewRow, Sample
 from octavo_runtime.sampling.constraints import Constraints, apply_masks, has_constraints, revive
+from octavo_runtime.sampling.extremes import argmax
 from octavo_runtime.sampling.logprobs import token_logprobs
 from octavo_runtime.sampling.penalties import Penalties, has_penalties, penalize
 from octavo_runtime.sampling.race import Race, race_keys
@@ -147,13 +148,13 @@ class Sampler:
             return draw_tokens(scores, self._on_device(temperatures), self._on_device(keys), self.hashes)
         is_greedy = self._numbers[rows, 0] < GREEDY_BELOW
         if is_greedy.all():
-            return scores.argmax(dim=-1)
+            return argmax(scores)
         if not is_greedy.any():
             return self._draw(scores, draws, rows)
         greedy, random = np.flatnonzero(is_greedy), np.flatnonzero(~is_greedy)
         tokens = torch.empty(len(rows), dtype=torch.int64, device=scores.device)
         where = self._on_device(greedy)
-        tokens[where] = scores[where].argmax(dim=-1)
+        tokens[where] = argmax(scores[where])
         where = self._on_device(random)
         tokens[where] = self._draw(scores[where], [draws[index] for index in random], rows[random])
         return tokens

@@ -32,7 +32,7 @@ def test_products_are_those_of_the_weight(name: str, out: int, width: int) -> No
     exact, packed = dense(*groups), pack(*groups)
     assert (packed.format, packed.out_features, packed.in_features) == (FORMATS[name], out, width)
     torch.testing.assert_close(unpack(packed).double(), exact, rtol=1e-6, atol=1e-4)
-    for rows in (1, 2, 3, 7):
+    for rows in (1, 2, 3, 7, 16, 29):
         x = torch.randn(rows, width, generator=torch.Generator().manual_seed(rows))
         product = x.double() @ exact.T
         room = torch.full((rows, -(-out // TILE) * TILE + 5), torch.nan)
