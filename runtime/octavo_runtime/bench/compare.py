@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -171,7 +171,8 @@ def _transformers(files: ModelFiles, environment: Mapping[str, str]) -> Iterator
         stdin, stdout = process.stdin, process.stdout
 
         def answer(told: Mapping[str, object]) -> str:
-            print(json.dumps(told), file=stdin, flush=True)
+            with suppress(BrokenPipeError):  # it has ended, and says why where nothing is read
+                print(json.dumps(told), file=stdin, flush=True)
             line = stdout.readline()
             if not line:
                 errors.seek(0)

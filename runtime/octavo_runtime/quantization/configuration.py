@@ -112,7 +112,7 @@ def _compressed_tensors(config: Config) -> Scheme:
         raise _must_be("weights", "an object", weights)
     return replace(
         _compressed(layout, weights, tuple(kept)),
-        rounds_inputs=_rounds_inputs(weights, first.get("input_activations")),
+        rounds_inputs=all(_rounds_inputs(weights, group.get("input_activations")) for group in groups.values()),
     )
 
 

@@ -51,8 +51,10 @@ def _compute(config: EngineConfig, rank: int, host: str, port: int, line: Line) 
     try:
         _obey(executor, line, draws=mesh.draws(rank), tells=mesh.teller == rank)
     finally:
-        executor.close()
-        leave()
+        try:
+            executor.close()
+        finally:
+            leave()
 
 
 def _obey(executor: "ModelRunner", line: Line, *, draws: bool, tells: bool) -> None:

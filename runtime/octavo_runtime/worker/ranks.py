@@ -175,8 +175,10 @@ def start_ranks(config: EngineConfig, files: ModelFiles) -> RankedExecutor:
 
 
 def _part(first: ModelRunner, ranks: _Ranks) -> None:
-    first.close()
-    ranks.end()
+    try:
+        first.close()
+    finally:
+        ranks.end()
 
 
 def _follower_of(rank: int, config: EngineConfig) -> int:

@@ -23,7 +23,7 @@ def load_share(
     """What this rank of a team computes of a model, or the whole of it. Raises UnsupportedModel."""
     if team is None:
         return load_model(config, files, device, dtype)
-    if device.type == "cuda":
+    if device.type == "cuda" and dtype != torch.float32:
         team = _with_peers(team, config, spec_of(files))
     if team.mesh.stages == 1:
         return load_model(config, files, device, dtype, team.group)

@@ -92,7 +92,7 @@ def load_model(
     shapes = tensor_shapes(spec) | own
     checkpoint.check(shapes)
     words = EMBEDDING if spec.tie_embeddings else HEAD
-    text_head = read_text_head(modules, spec, checkpoint.read, words, device)
+    text_head = read_text_head(modules, spec, finite(checkpoint.read), words, device)
     on_gpu = device.type == "cuda"
     decoder = replace(
         built(spec, checkpoint.read if on_gpu else finite(checkpoint.read)), text_head=text_head, task=task

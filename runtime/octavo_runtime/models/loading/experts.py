@@ -91,11 +91,13 @@ def build_experts(
     def in_8_bits(stored: StoredTensor, part: ExpertPart) -> GroupedMatrix:
         """The rows of all experts of a part, one under another."""
         assert narrow is not None
-        whole = dense(stored).to(device)
-        if part.place is None:
-            each = [in_order(matrix.T, part.num_rows) for matrix in whole] if names.is_transposed else whole
-            whole = torch.cat(list(each))
-        return quantize_rows(whole, narrow)
+        whole = dense(stored)
+        matrices = [*(whole[None] if part.place is not None else whole)]
+        if part.place is None and names.is_transposed:
+            matrices = [in_order(matrix.T, part.num_rows) for matrix in matrices]
+        each = [quantize_rows(matrix.to(device), narrow) for matrix in matrices]
+        values, scales = (torch.cat(parts) for parts in zip(*((one.values, one.scales) for one in each), strict=True))
+        return replace(each[0], values=values, scales=scales)
 
     def weights(stored: tuple[str, ...], columns: int, *counts: int) -> Weights:
         if has.is_packed:

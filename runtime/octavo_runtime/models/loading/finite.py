@@ -9,6 +9,8 @@ from torch import Tensor
 from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor
 from octavo_runtime.models.spec import UnsupportedModel
 
+_PIECE = 2**24  # numbers of 8 bits that are looked at together: what that takes is no memory that the cache would miss
+
 
 def check_finite(name: str, stored: object) -> None:
     """Raises UnsupportedModel where a tensor, or what one in fewer bits is made of, holds NaN or infinity."""
@@ -29,7 +31,8 @@ def finite(read: ReadTensor) -> ReadTensor:
 
 def check_placed(model: object, read: ReadTensor, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """The same of a model whose weights are on a GPU, which looks through them in a moment. read, shapes: of its
-    checkpoint, to find the name of a tensor by where there is one to blame."""
+    checkpoint, to find the name of a tensor by where there is one to blame: not where a number became too large for
+    the type that is computed in."""
     if not all_finite(floating(model)):
         for name, shape in shapes.items():
             check_finite(name, read(name, shape))
@@ -37,15 +40,23 @@ def check_placed(model: object, read: ReadTensor, shapes: Mapping[str, tuple[int
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether no tensor holds NaN, which minimum and maximum become too, or infinity. Waits for a device once."""
-    found = [torch.stack(tensor.aminmax()).isfinite().all() for tensor in tensors if tensor.numel()]
+    found = [_is_finite(tensor) for tensor in tensors if tensor.numel()]
     return bool(torch.stack(found).all()) if found else True
 
 
+def _is_finite(tensor: Tensor) -> Tensor:
+    if tensor.dtype == torch.float8_e4m3fn:  # whose NaN are all bits but the sign, and which has no infinity
+        pieces = tensor.view(torch.uint8).reshape(-1).split(_PIECE)
+        return torch.stack([((piece & 0x7F) != 0x7F).all() for piece in pieces]).all()
+    return torch.stack(tensor.aminmax()).isfinite().all()
+
+
 def floating(part: object) -> Iterator[Tensor]:
-    """The tensors of 16 bits and more that a part of a model is made of."""
+    """The tensors that a part of a model is made of, and whose numbers may be none."""
     if isinstance(part, Tensor):
-        if part.is_floating_point() and part.itemsize > 1 and part.layout == torch.strided:
-            yield part.detach()
+        if part.is_floating_point() and (part.itemsize > 1 or part.dtype == torch.float8_e4m3fn):
+            sparse = part.coalesce() if part.layout == torch.sparse_coo else part
+            yield (sparse if sparse.layout == torch.strided else sparse.values()).detach()
     elif is_dataclass(part):
         for field in fields(part):
             yield from floating(getattr(part, field.name))

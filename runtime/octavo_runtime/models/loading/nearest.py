@@ -10,7 +10,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Words for the end of a refusal; none where no name is like it."""
     by_stem = {_stem(each): each for each in known}
     found = get_close_matches(_stem(name), by_stem, n=1, cutoff=_ALIKE)
-    return f"; the nearest that is served is {by_stem[found[0]]}" if found else ""
+    return f"; the nearest name that is served is {by_stem[found[0]]}" if found else ""
 
 
 def _stem(name: str) -> str:

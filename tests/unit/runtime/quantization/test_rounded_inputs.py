@@ -44,6 +44,12 @@ def test_inputs_are_rounded_where_the_format_says_so(config: dict[str, Any], rou
     assert scheme_of(config).rounds_inputs == rounds
 
 
+def test_inputs_are_rounded_where_all_groups_say_so() -> None:
+    config = compressed("int-quantized", INT8_GROUP, INT8_GROUP)
+    config["config_groups"]["group_1"] = {"targets": ["re:.*down.*"], "weights": INT8_GROUP, "input_activations": None}
+    assert not scheme_of(config).rounds_inputs
+
+
 def test_what_is_fused_rounds_inputs_where_all_parts_do() -> None:
     weight = torch.randn(8, 32)
     fp8, int8 = quantize_rows(weight, "fp8"), quantize_rows(weight, "integers")

@@ -234,8 +234,8 @@ def test_fields_that_change_nothing_are_passed_over():
     ("change", "words"),
     [
         ({"architectures": ["MambaForCausalLM"]}, r"must be one of .*, Llama, .* \(ForCausalLM\), .*, got MambaFor"),
-        ({"architectures": ["Qwen3NextForCausalLM"]}, "NextForCausalLM; the nearest that is served is Qwen3For"),
-        ({"architectures": ["Gemma3nForConditionalGeneration"]}, "the nearest that is served is Gemma3ForCausalLM$"),
+        ({"architectures": ["Qwen3NextForCausalLM"]}, "NextForCausalLM; the nearest name that is served is Qwen3For"),
+        ({"architectures": ["Gemma3nForConditionalGeneration"]}, "nearest name that is served is Gemma3ForCausalLM$"),
         ({"architectures": ["JambaForCausalLM"]}, "got JambaForCausalLM$"),
         ({"architectures": None}, "architecture must be one of .*, got unknown"),
         ({"architectures": [[1]]}, r"architecture must be one of .*, got \[1\]"),

@@ -134,7 +134,7 @@ def test_hub_downloads_safetensors_and_no_pickles(hub, tmp_path):
 def test_a_model_that_cannot_be_served_is_refused_before_its_weights_come(hub, tmp_path):
     refusal = _locate(hub, tmp_path, "hf://acme/next")["error"]
     assert "config.json: architecture must be one of " in refusal
-    assert refusal.endswith("got qwen3_next; the nearest that is served is Qwen3ForCausalLM")
+    assert refusal.endswith("got qwen3_next; the nearest name that is served is Qwen3ForCausalLM")
     assert {path.name for path in tmp_path.rglob("*") if path.is_symlink()} == {"config.json", "vocab.txt"}
 
 

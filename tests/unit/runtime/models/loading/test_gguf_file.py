@@ -301,7 +301,7 @@ def test_missing_metadata_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("architecture", "words"),
-    [("qwen3next", "got qwen3next; the nearest that is served is qwen3$"), ("rwkv6", "got rwkv6$")],
+    [("qwen3next", "got qwen3next; the nearest name that is served is qwen3$"), ("rwkv6", "got rwkv6$")],
 )
 def test_other_architectures_are_refused_beside_the_nearest_that_is_served(architecture, words, tmp_path):
     writer = gguf.GGUFWriter(tmp_path / "model.gguf", architecture)
