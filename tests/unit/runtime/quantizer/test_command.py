@@ -95,6 +95,16 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
 
 
+def options_of(name: str, out: Path, text: Path, device: str) -> list[object]:
+    method = "--method", name.partition(",")[0]
+    return [*method, "--out", out, "--calibration", text, *FAST, *METHODS[name], "--device", device]
+
+
+def divergence_of(told: str) -> float:
+    """The report's KL divergence of the next token."""
+    return float(next(line for line in told.splitlines() if line.startswith("KL")).split()[-1])
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", METHODS)
 def test_what_is_written_is_served_and_close_to_the_model(
@@ -107,14 +117,12 @@ def test_what_is_written_is_served_and_close_to_the_model(
     capsys: pytest.CaptureFixture,
 ) -> None:
     out = tmp_path / "out"
-    options = ["--method", name.partition(",")[0], "--out", out, "--calibration", text, *FAST, *METHODS[name]]
-    assert quantize(monkeypatch, model, *options, "--device", device) == 0
+    assert quantize(monkeypatch, model, *options_of(name, out, text, device)) == 0
     told = capsys.readouterr()
     assert "layer 3 of 3: error " in told.err
     assert "perplexity of" in told.out
     assert told.out.splitlines()[-1] == str(out)
-    divergence = float(next(line for line in told.out.splitlines() if line.startswith("KL")).split()[-1])
-    assert divergence < DIVERGENCE.get(name, 0.015)
+    assert divergence_of(told.out) < DIVERGENCE.get(name, 0.015)
     size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
     assert size < sum(path.stat().st_size for path in model.glob("*.safetensors"))
     assert {path.name for path in out.iterdir()} >= {"tokenizer.json", "tokenizer_config.json", "config.json"}
@@ -136,10 +144,9 @@ def test_experts_are_quantised_too(
     capsys: pytest.CaptureFixture,
 ) -> None:
     out = tmp_path / "out"
-    options = ["--method", name.partition(",")[0], "--out", out, "--calibration", text, *FAST, *METHODS[name]]
-    assert quantize(monkeypatch, mixture, *options, "--device", device) == 0
+    assert quantize(monkeypatch, mixture, *options_of(name, out, text, device)) == 0
     told = capsys.readouterr().out
-    assert float(next(line for line in told.splitlines() if line.startswith("KL")).split()[-1]) < 0.015
+    assert divergence_of(told) < 0.015
     tensors = load_file(out / "model-00001-of-00004.safetensors")
     at = "model.layers.0.mlp."
     assert tensors[f"{at}experts.3.down_proj.weight"].itemsize == 1
