@@ -1,4 +1,4 @@
-"""Keys and values in 8 bits, FP8 (e4m3) or int8, with a scale for each head, in torch."""
+"""Numbers in 8 bits, FP8 (e4m3) or int8, in torch: keys and values with a scale for each head, rows with one each."""
 
 import torch
 from torch import Tensor
@@ -22,3 +22,13 @@ def in_eight_bits(heads: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
 def from_eight_bits(stored: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     """The heads again, in `dtype`. Arguments as for in_eight_bits."""
     return (stored.float() * scale.unsqueeze(-1)).to(dtype)
+
+
+def round_rows(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Of x [rows, width]: [rows, width] in `dtype`, and the rows' scales, float32 [rows, 1]: what the largest number of
+    a row is over the largest in 8 bits."""
+    largest = x.float().abs().amax(dim=1, keepdim=True)
+    # A GPU would multiply by the inverse of a float.
+    scales = (largest / largest.new_tensor(LARGEST[dtype])).clamp(min=1e-12)
+    numbers = x.float() / scales
+    return (numbers.round() if dtype == torch.int8 else numbers).to(dtype), scales

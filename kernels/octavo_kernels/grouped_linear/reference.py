@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from octavo_kernels.eight_bits import LARGEST
+from octavo_kernels.eight_bits import round_rows
 from octavo_kernels.grouped_linear import GroupedWeights
 from octavo_kernels.quantized_linear.formats import SUPER
 
@@ -48,10 +48,6 @@ def dequantize(weight: GroupedWeights) -> Tensor:
 
 
 def rounded_rows(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """x [rows, width] rounded to FP8 (e4m3) or int8, in float32: each row over what its largest number is over that of
-    8 bits."""
-    largest = x.float().abs().amax(dim=1, keepdim=True)
-    # A GPU would multiply by the inverse of a float.
-    scales = (largest / largest.new_tensor(LARGEST[dtype])).clamp(min=1e-12)
-    numbers = x.float() / scales
-    return (numbers.round() if dtype == torch.int8 else numbers).to(dtype).float() * scales
+    """x [rows, width] rounded to FP8 (e4m3) or int8, in float32: see `eight_bits.round_rows`."""
+    stored, scales = round_rows(x, dtype)
+    return stored.float() * scales

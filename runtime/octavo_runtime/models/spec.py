@@ -9,7 +9,7 @@ from octavo_runtime.layers.rope_scaling import DividedRope, LongRope, RopeScalin
 from octavo_runtime.layers.routing import Routing
 from octavo_runtime.models.encoder_spec import EncoderSpec
 from octavo_runtime.models.tensor_names import LLAMA_NAMES, TensorNames, layer_prefix
-from octavo_runtime.quantization.scheme import Scheme
+from octavo_runtime.quantization.scheme import Scheme, Values
 
 
 class UnsupportedModel(ValueError):
@@ -126,6 +126,11 @@ class ModelSpec:
     layers_after: int = 0  # and behind it
     group_windows: tuple[int | None, ...] | None = None  # of a stage: of the whole model's groups, see layer_groups
     unread: tuple[str, ...] = ()  # how the names of tensors begin that a checkpoint holds for other ends
+
+    @property
+    def values_at_load(self) -> Values | None:
+        """Which numbers of 8 bits the weights of 16 become while they load; None where they stay as they are stored."""
+        return self.quantization.values if self.quantization is not None and self.quantization.at_load else None
 
     @property
     def expert_layers(self) -> frozenset[int]:

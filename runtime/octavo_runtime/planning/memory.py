@@ -115,7 +115,7 @@ def plan_memory(
         spec = as_served(spec, config)
     except UnsupportedModel as error:
         raise DoesNotFit(str(error)) from None
-    if spec.quantization is not None and spec.quantization.at_load:
+    if spec.values_at_load is not None:
         packed_bytes = cpu_packed_bytes(spec)
     if config.num_ranks > 1:
         packed_bytes = 0

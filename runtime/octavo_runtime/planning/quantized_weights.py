@@ -97,7 +97,7 @@ def _projections(spec: ModelSpec) -> Iterator[tuple[Projection, ...]]:
         if spec.latent is None:
             yield _of(at, names.qkv, hidden, q_rows, kv_rows, kv_rows)
             yield (Projection(at + names.output, hidden, q_rows, is_share),)
-        elif not _at_load(spec):
+        elif spec.values_at_load is None:
             # What latents are expanded by is in 16 bits.
             latent = latent_projections(spec).items()
             yield from (
@@ -112,7 +112,7 @@ def _projections(spec: ModelSpec) -> Iterator[tuple[Projection, ...]]:
 
 def _shared(spec: ModelSpec) -> Iterator[tuple[Projection, ...]]:
     """Of the experts that all tokens go through; those together that run as one."""
-    if spec.experts is None or not spec.experts.shared_size or _at_load(spec):
+    if spec.experts is None or not spec.experts.shared_size or spec.values_at_load is not None:
         return
     names, size, hidden = spec.tensors.experts[0], spec.experts.shared_size, spec.hidden_size
     for index in spec.expert_layers:
@@ -148,10 +148,6 @@ def _of(at: str, modules: tuple[str, ...], columns: int, *rows: int) -> tuple[Pr
 
 def _is_share(spec: ModelSpec) -> bool:
     return spec.head_size is not None
-
-
-def _at_load(spec: ModelSpec) -> bool:
-    return spec.quantization is not None and spec.quantization.at_load
 
 
 def _head(spec: ModelSpec) -> tuple[Projection, ...]:

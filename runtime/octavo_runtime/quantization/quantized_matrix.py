@@ -63,11 +63,11 @@ class QuantizedMatrix:
         if first % form.columns or count % form.columns:
             return None
 
-        def of(each: Tensor | None, size: int) -> Tensor | None:
-            return None if each is None else each[:, first // size : (first + count) // size]
-
         def some(each: Tensor, size: int) -> Tensor:
             return each[:, first // size : (first + count) // size]
+
+        def of(each: Tensor | None, size: int) -> Tensor | None:
+            return None if each is None else some(each, size)
 
         factors = None
         if self.factors is not None:

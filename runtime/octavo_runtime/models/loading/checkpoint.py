@@ -94,9 +94,8 @@ def load_model(
     words = EMBEDDING if spec.tie_embeddings else HEAD
     text_head = read_text_head(modules, spec, finite(checkpoint.read), words, device)
     on_gpu = device.type == "cuda"
-    decoder = replace(
-        built(spec, checkpoint.read if on_gpu else finite(checkpoint.read)), text_head=text_head, task=task
-    )
+    read = checkpoint.read if on_gpu else finite(checkpoint.read)
+    decoder = replace(built(spec, read), text_head=text_head, task=task)
     if on_gpu:
         check_placed(decoder, checkpoint.read, shapes)
     if cache_type is None:
@@ -118,8 +117,9 @@ def load_encoder(config: EngineConfig, files: ModelFiles, device: torch.device, 
         return build_encoder(spec, dummy_reader(spec, device, dtype, config.seed or 0), TextHead(), task, device, dtype)
     checkpoint = SafetensorsFolder(files.folder, spec.unread, ((spec.encoder.prefix, ""),))
     checkpoint.check(encoder_shapes(spec))
-    text_head = read_text_head(modules, spec, checkpoint.read, HEAD, device)
-    return build_encoder(spec, finite(checkpoint.read), text_head, task, device, dtype)
+    read = finite(checkpoint.read)
+    text_head = read_text_head(modules, spec, read, HEAD, device)
+    return build_encoder(spec, read, text_head, task, device, dtype)
 
 
 def spec_of(files: ModelFiles) -> ModelSpec:

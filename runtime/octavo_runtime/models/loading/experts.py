@@ -1,6 +1,6 @@
 """From named tensors to the experts of a layer: one tensor for all experts, whichever form a checkpoint has them in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -49,7 +49,7 @@ def build_experts(
     has, names = _of(spec)
     num_experts, hidden, inner = has.routing.num_experts, spec.hidden_size, has.intermediate_size
     first, held = has.here.start, len(has.here)
-    narrow = spec.quantization.values if spec.quantization is not None and spec.quantization.at_load else None
+    narrow = spec.values_at_load
 
     def place(name: str, *shape: int) -> Tensor:
         return dense(read(at + name, shape)).to(device=device, dtype=torch.float32)
@@ -92,9 +92,11 @@ def build_experts(
         """The rows of all experts of a part, one under another."""
         assert narrow is not None
         whole = dense(stored)
-        matrices = [*(whole[None] if part.place is not None else whole)]
-        if part.place is None and names.is_transposed:
-            matrices = [in_order(matrix.T, part.num_rows) for matrix in matrices]
+        if part.place is not None:
+            return quantize_rows(whole.to(device), narrow)
+        matrices: Iterable[Tensor] = whole
+        if names.is_transposed:
+            matrices = (in_order(matrix.T, part.num_rows) for matrix in whole)
         each = [quantize_rows(matrix.to(device), narrow) for matrix in matrices]
         values, scales = (torch.cat(parts) for parts in zip(*((one.values, one.scales) for one in each), strict=True))
         return replace(each[0], values=values, scales=scales)

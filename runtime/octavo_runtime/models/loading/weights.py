@@ -74,8 +74,7 @@ def build_decoder(
     names, hidden, words = spec.tensors, spec.hidden_size, spec.word_size
     stream_norms = _stream_norms(spec)
 
-    at_load = spec.quantization is not None and spec.quantization.at_load
-    narrow = spec.quantization.values if spec.quantization is not None and at_load else None
+    narrow = spec.values_at_load
 
     def place(name: str, *shape: int) -> torch.Tensor:
         return dense(read(name, shape)).to(device=device, dtype=dtype)
