@@ -1,6 +1,7 @@
 """The `octavo` command. Each sub-command imports what it needs when it runs."""
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -19,6 +20,8 @@ app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=Fa
 app.add_typer(bench, name="bench")
 debug = typer.Typer(no_args_is_help=True, help="Look into a running server.")
 app.add_typer(debug, name="debug")
+
+_WIDTH_OF_FILES = "160"  # of tables that no terminal shows, in characters
 
 
 @app.command()
@@ -215,6 +218,8 @@ def blocks(
 
 def main() -> None:
     """Runs a sub-command. What the user can mend ends as one line and exit code 2, never as a stack trace."""
+    if not sys.stdout.isatty():
+        os.environ.setdefault("COLUMNS", _WIDTH_OF_FILES)
     try:
         _add_commands(sys.argv[1:])
         arguments, notes = _arguments(sys.argv[1:])
