@@ -135,12 +135,15 @@ GGUF_FAULTS: dict[str, tuple[Callable[[dict[str, np.ndarray], str], Any], str]] 
 }
 
 
-@pytest.mark.parametrize("fault", GGUF_FAULTS)
-@pytest.mark.parametrize(
+GGUF_FAMILIES = pytest.mark.parametrize(
     "family",
     ["llama", "gemma 3", "phi 3", "falcon", "bloom", "gpt 2", "stablelm, 12b", "mixtral", "olmoe", "glm 4.5",
      "gpt-oss", "phi moe", "deepseek v2"],
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", GGUF_FAULTS)
+@GGUF_FAMILIES
 def test_a_tensor_of_a_gguf_file(family, fault, tmp_path, monkeypatch):
     change, words = GGUF_FAULTS[fault]
     tensors: dict[str, np.ndarray] = {}
@@ -161,6 +164,15 @@ def test_a_tensor_of_a_gguf_file(family, fault, tmp_path, monkeypatch):
     monkeypatch.setattr(gguf.GGUFWriter, "write_header_to_file", write_changed)
     write_converted(tmp_path / "model.gguf", random(FAMILIES[family]))
     assert words.format(spoilt[0]) in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 3, 20, 1000, -4000, -40])
+@GGUF_FAMILIES
+def test_a_gguf_file_that_is_broken_off(family, kept, tmp_path):
+    path = tmp_path / "model.gguf"
+    write_converted(path, random(FAMILIES[family]))
+    path.write_bytes(path.read_bytes()[:kept])
+    assert refusal(tmp_path).startswith(f"{path}: ")
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
