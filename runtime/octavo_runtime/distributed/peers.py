@@ -6,7 +6,9 @@ from itertools import count
 
 import torch
 import torch.distributed as torch_distributed
-from torch.distributed import _symmetric_memory as symmetric_memory
+
+# torch.distributed._symmetric_memory, which wraps it, takes two seconds of a start to import.
+from torch._C._distributed_c10d import _SymmetricMemory as SymmetricMemory
 
 from octavo_kernels.peer_sum import mailbox_shape, open_peers
 from octavo_runtime.distributed.group import Team
@@ -29,8 +31,9 @@ def with_peers(team: Team, hidden: int, gpus: list[int]) -> Team:
         return team
     shape = mailbox_shape(group.size, hidden)
     try:
-        mailbox = symmetric_memory.empty(*shape, dtype=torch.int64, device=torch.device("cuda", own))
-        addresses = symmetric_memory.rendezvous(mailbox, group.handle or everybody).buffer_ptrs
+        strides = torch.empty(shape, device="meta").stride()
+        mailbox = SymmetricMemory.empty_strided_p2p(shape, strides, torch.int64, torch.device("cuda", own))
+        addresses = SymmetricMemory.rendezvous(mailbox, (group.handle or everybody).group_name).buffer_ptrs
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(

@@ -18,6 +18,7 @@ import zmq
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.admission import QueueFull
 from octavo_runtime.engine_process.pulse import Pulse
+from octavo_runtime.models.loading.files import locate
 from octavo_runtime.protocol import logs
 from octavo_runtime.protocol.messages import (
     Abort,
@@ -34,6 +35,7 @@ from octavo_runtime.protocol.messages import (
 )
 from octavo_runtime.protocol.reason import as_text
 from octavo_runtime.protocol.sampling_params import InvalidParameter
+from octavo_runtime.worker.further import start_further
 
 if TYPE_CHECKING:
     from octavo_runtime.engine.engine import Engine
@@ -109,10 +111,13 @@ def serve(config: EngineConfig, mailbox: Mailbox, endpoint: str) -> None:
     """Loads the model and steps until the parent process is gone."""
     parent, loaded = os.getppid(), threading.Event()
     threading.Thread(target=_end_with, args=[parent, loaded], name="parent", daemon=True).start()
-    # Here, since it imports torch: the socket already listens.
+    files = locate(config.model)
+    further = start_further(config, files) if config.num_ranks > 1 else ()
+    # Here, since it imports torch: the socket already listens, and further ranks do the same.
     from octavo_runtime.engine.engine import Engine
+    from octavo_runtime.worker.executor import make_executor
 
-    engine = Engine(config)
+    engine = Engine(config, files, executor=make_executor(config, files, further))
     loaded.set()
     pulse = Pulse(endpoint, lambda: engine.patience)
     pulse.start()

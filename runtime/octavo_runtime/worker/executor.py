@@ -1,6 +1,6 @@
 """What runs the scheduler's plans on a device, and the one for this machine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -8,13 +8,14 @@ import torch
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.distributed.group import Team
-from octavo_runtime.models.loading.checkpoint import is_encoder
 from octavo_runtime.models.loading.files import ModelFiles
+from octavo_runtime.models.loading.specs import is_encoder
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.protocol.messages import Ready
 from octavo_runtime.protocol.step import Masks, StepPlan, StepResult
 
 if TYPE_CHECKING:
+    from octavo_runtime.worker.follower import Follower
     from octavo_runtime.worker.model_runner import ModelRunner
 
 
@@ -50,18 +51,17 @@ class Executor(Protocol):
         ...
 
 
-def make_executor(config: EngineConfig, files: ModelFiles) -> Executor:
-    """The executor that the configuration asks for. Raises ValueError: a model that cannot be served, a device that is
-    not there, or a configuration that does not fit."""
+def make_executor(config: EngineConfig, files: ModelFiles, further: "Sequence[Follower]" = ()) -> Executor:
+    """The executor that the configuration asks for. further: of several ranks, those of this node that are started
+    already, or none. Raises ValueError: a model that cannot be served, a device that is not there, or a configuration
+    that does not fit."""
     if config.node_rank != 0:
         raise ValueError(f"node_rank: must be 0 but for `octavo serve`, got {config.node_rank}")
-    if is_encoder(files):
-        return _encoder_executor(config, files)
-    if config.num_ranks == 1:
-        return device_executor(config, files)
-    from octavo_runtime.worker.ranks import start_ranks
+    if config.num_ranks > 1:
+        from octavo_runtime.worker.ranks import start_ranks
 
-    return start_ranks(config, files)
+        return start_ranks(config, files, further)
+    return _encoder_executor(config, files) if is_encoder(files) else device_executor(config, files)
 
 
 def device_executor(config: EngineConfig, files: ModelFiles, team: Team | None = None) -> "ModelRunner":
@@ -77,9 +77,6 @@ def device_executor(config: EngineConfig, files: ModelFiles, team: Team | None =
 
 
 def _encoder_executor(config: EngineConfig, files: ModelFiles) -> Executor:
-    for name in ("tensor_parallel_size", "pipeline_parallel_size"):
-        if getattr(config, name) != 1:
-            raise UnsupportedModel(f"{name}: must be 1 for an encoder, got {getattr(config, name)}")
     if device_of(config) == "cuda":
         from octavo_runtime.worker.device.cuda import cuda_encoder
 

@@ -100,11 +100,12 @@ class Follower:
         return f"{self._name} (process {self._process.pid}) ended with exit code {code}{told}"
 
 
-def start_rank(config: EngineConfig, rank: int, host: str, port: int) -> Follower:
-    """A further rank, in a process of its own on this machine; it meets the others at the store there."""
+def start_rank(config: EngineConfig, rank: int) -> Follower:
+    """A further rank, in a process of its own on this machine. It imports what it needs, and waits for the order to
+    join the others."""
     ours, theirs = socket.socketpair()
     with theirs:
-        words = [config.model_dump_json(), str(rank), host, str(port), str(theirs.fileno())]
+        words = [config.model_dump_json(), str(rank), str(theirs.fileno())]
         process = subprocess.Popen(
             [sys.executable, "-m", "octavo_runtime.worker.rank", *words],
             stdin=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.worker.follower import Follower, start_rank
 from octavo_runtime.worker.line import BEAT, FAILED, READY, RESULT, SILENT_SECONDS, UP, Line, Silent, line_of
 from octavo_runtime.worker.nodes import Welcome, hello
+from octavo_runtime.worker.orders import Join, encode
 
 _CALL_SECONDS = 5.0  # that one try may take
 _PAUSE_SECONDS = 1.0  # between two tries
@@ -53,9 +54,11 @@ class Node:
         first = self._config.node_rank * self._config.local_ranks
         ranks: list[Follower] = []
         try:
+            ranks += [start_rank(self._config, first + i) for i in range(self._config.local_ranks)]
             welcome = self._introduce(line)
             line.beat(lambda: None)
-            ranks += [start_rank(self._config, first + i, there, welcome.port) for i in range(self._config.local_ranks)]
+            for rank in ranks:
+                rank.tell(encode(Join(there, welcome.port)))
             self.unready = "loading"
             for rank in ranks:
                 threading.Thread(target=self._watch, args=[rank, line], name="watch", daemon=True).start()

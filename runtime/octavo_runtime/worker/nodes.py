@@ -5,7 +5,7 @@ import hashlib
 import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -92,7 +92,7 @@ def gather_nodes(config: EngineConfig, files: ModelFiles, address: str, port: in
         listener = listen(address, config.master_port)
     except OSError as error:
         raise RankFailed(f"cannot listen on {address} port {config.master_port}: {error.strerror}") from None
-    with listener, _ended_with_error(nodes):
+    with listener, ended_with_error(nodes.values()):
         listener.settimeout(_LOOK_SECONDS)
         while missing := [str(rank) for rank in range(1, config.nnodes) if rank not in nodes]:
             saying.say(f"waiting at {address} port {config.master_port} for node {', '.join(missing)}")
@@ -139,13 +139,13 @@ def _problem(said: Hello, expected: Hello, nnodes: int, nodes: dict[int, Followe
 
 
 @contextmanager
-def _ended_with_error(nodes: dict[int, Follower]) -> Iterator[None]:
-    """Lets those who have called know of an error that ends the waiting."""
+def ended_with_error(followers: Iterable[Follower]) -> Iterator[None]:
+    """Ends them where an error ends the block, and tells them of it."""
     try:
         yield
     except BaseException as error:
-        for node in nodes.values():
-            node.end(str(error) or type(error).__name__)
+        for follower in followers:
+            follower.end(str(error) or type(error).__name__)
         raise
 
 

@@ -7,6 +7,13 @@ import numpy as np
 from octavo_runtime.protocol.step import Masks, StepPlan, StepResult
 
 
+class Join(msgspec.Struct, tag="join", array_like=True, frozen=True):
+    """Meet the other ranks at the store there, and load. The first order of all."""
+
+    host: str
+    port: int
+
+
 class Launch(msgspec.Struct, tag="launch", array_like=True, frozen=True):
     """Start a step, and unless it leads or is masked, end it."""
 
@@ -25,7 +32,7 @@ class Prepare(msgspec.Struct, tag="prepare", array_like=True, frozen=True):
     """Do a part of what steps would else wait for."""
 
 
-Order = Launch | Draw | Prepare
+Order = Join | Launch | Draw | Prepare
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Order)

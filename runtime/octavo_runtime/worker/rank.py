@@ -1,7 +1,7 @@
 """A further rank of a model that several processes compute together: it does what the first rank does.
 
-Started by the first process of its node as `python -m octavo_runtime.worker.rank CONFIG_JSON RANK HOST PORT
-DESCRIPTOR`: where all ranks meet, and its end of a line to that process. Scores are the same in all ranks of
+Started by the first process of its node as `python -m octavo_runtime.worker.rank CONFIG_JSON RANK
+DESCRIPTOR`, its end of a line to that process. Scores are the same in all ranks of
 the last stage, and so is what is drawn from them: what a rank is told is the plans alone."""
 
 import os
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.protocol import logs
 from octavo_runtime.worker.line import FAILED, READY, RESULT, UP, Line
+from octavo_runtime.worker.orders import Draw, Join, Launch, Order, Prepare, decode, encode_result, masks_of
 
 if TYPE_CHECKING:
     from octavo_runtime.worker.model_runner import ModelRunner
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the API process decides
     logs.configure_child()
-    config, rank, host, port = EngineConfig.model_validate_json(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:5]
-    line = Line(Connection(int(sys.argv[5])))
+    config, rank = EngineConfig.model_validate_json(sys.argv[1]), int(sys.argv[2])
+    line = Line(Connection(int(sys.argv[3])))
     line.beat(lambda: os._exit(1))  # the main thread may wait for ranks that are gone, in a call that nothing else ends
     try:
-        _compute(config, rank, host, int(port), line)
+        _compute(config, rank, line)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return 0  # who started it is gone
     except Exception as error:  # the last line of defence: whatever ends a rank is told to the first one
@@ -38,15 +39,17 @@ def main() -> int:
     return 0
 
 
-def _compute(config: EngineConfig, rank: int, host: str, port: int, line: Line) -> None:
+def _compute(config: EngineConfig, rank: int, line: Line) -> None:
     from octavo_runtime.distributed.group import find_store, join, leave
     from octavo_runtime.distributed.mesh import mesh_of
     from octavo_runtime.models.loading.files import locate
     from octavo_runtime.worker.executor import device_executor, gpu_of
 
     files, gpu, mesh = locate(config.model), gpu_of(config, rank), mesh_of(config)
+    order = decode(line.hear())
+    assert isinstance(order, Join)
     line.say(UP)
-    executor = device_executor(config, files, join(mesh, rank, find_store(host, port), gpu))
+    executor = device_executor(config, files, join(mesh, rank, find_store(order.host, order.port), gpu))
     line.say(READY)
     try:
         _obey(executor, line, draws=mesh.draws(rank), tells=mesh.teller == rank)
@@ -59,8 +62,6 @@ def _compute(config: EngineConfig, rank: int, host: str, port: int, line: Line) 
 
 def _obey(executor: "ModelRunner", line: Line, *, draws: bool, tells: bool) -> None:
     """draws: whether this rank's stage is the last one. tells: whether the first rank must be told what was drawn."""
-    from octavo_runtime.worker.orders import Draw, Launch, Order, Prepare, decode, encode_result, masks_of
-
     early: deque[Order] = deque()  # what came while a masked step waited for its masks
 
     def next_draw() -> Draw:
@@ -80,6 +81,8 @@ def _obey(executor: "ModelRunner", line: Line, *, draws: bool, tells: bool) -> N
                 executor.prepare()
             case Draw():
                 assert not draws, "no masked step was started"
+            case Join():
+                raise AssertionError("it has joined")
 
 
 if __name__ == "__main__":

@@ -11,18 +11,17 @@ from typing import TypeVar
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.distributed.group import join, leave, open_store
-from octavo_runtime.distributed.interface import use_network_of
 from octavo_runtime.distributed.mesh import Mesh, mesh_of
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.protocol import last_words
 from octavo_runtime.protocol.step import Masks, StepPlan, StepResult
-from octavo_runtime.worker.executor import Launched, device_executor, device_of, gpu_of
-from octavo_runtime.worker.follower import Follower, RankFailed, start_rank
+from octavo_runtime.worker.executor import Launched, device_executor, gpu_of
+from octavo_runtime.worker.follower import Follower, RankFailed
+from octavo_runtime.worker.further import start_further
 from octavo_runtime.worker.line import READY, UP
 from octavo_runtime.worker.model_runner import ModelRunner
-from octavo_runtime.worker.nodes import address_of_first, gather_nodes
-from octavo_runtime.worker.orders import Launch, Order, Prepare, decode_result, draw, encode
-from octavo_runtime.worker.share import check_shares
+from octavo_runtime.worker.nodes import address_of_first, ended_with_error, gather_nodes
+from octavo_runtime.worker.orders import Join, Launch, Order, Prepare, decode_result, draw, encode
 
 _LOOK_SECONDS = 0.5  # how often it is seen to that all ranks are still there, while a step is waited for
 _GRACE_SECONDS = 1.0  # for the main thread to end by itself, once a rank is gone
@@ -149,16 +148,18 @@ class RankedExecutor:
         return not self._is_prepared
 
 
-def start_ranks(config: EngineConfig, files: ModelFiles) -> RankedExecutor:
-    """Waits for the other nodes where there are any, starts the other ranks of this one, and loads this rank's share
-    beside them. They end with what is returned, or with this process. Raises RankFailed, and ValueError as
-    make_executor."""
-    check_shares(config, files, device_of(config))  # before anybody waits for anybody
-    address, gpu = address_of_first(config), gpu_of(config, 0)
-    use_network_of(address)
-    store = open_store(address)
-    nodes = gather_nodes(config, files, address, store.port)
-    further = [start_rank(config, rank, address, store.port) for rank in range(1, config.local_ranks)]
+def start_ranks(config: EngineConfig, files: ModelFiles, further: Sequence[Follower] = ()) -> RankedExecutor:
+    """Waits for the other nodes where there are any, has the further ranks of this one join, which are started unless
+    they are given, and loads this rank's share beside them. They end with what is returned, or with this process.
+    Raises RankFailed, and ValueError as make_executor."""
+    further = further or start_further(config, files)
+    with ended_with_error(further):
+        address, gpu = address_of_first(config), gpu_of(config, 0)
+        store = open_store(address)
+        nodes = gather_nodes(config, files, address, store.port)
+        join_there = encode(Join(address, store.port))
+        for rank in further:
+            rank.tell(join_there)
     mesh = mesh_of(config)
     ranks = _Ranks([*further, *nodes], _follower_of(mesh.teller, config) if mesh.stages > 1 else None)
     try:

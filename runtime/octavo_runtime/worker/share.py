@@ -5,16 +5,11 @@ import torch
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.distributed.group import Team
 from octavo_runtime.models.decoder import Decoder
-from octavo_runtime.models.loading.checkpoint import load_model, spec_of
+from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.files import ModelFiles
-from octavo_runtime.models.served import as_served
+from octavo_runtime.models.loading.specs import spec_of
 from octavo_runtime.models.spec import ModelSpec
-from octavo_runtime.planning.memory import layers_of_stages, shares
-
-
-def check_shares(config: EngineConfig, files: ModelFiles, device: str) -> None:
-    """Raises ValueError where so many ranks, on devices of that type, cannot share a model."""
-    shares(as_served(spec_of(files), config), config, device)
+from octavo_runtime.planning.memory import layers_of_stages
 
 
 def load_share(

@@ -122,16 +122,6 @@ def load_encoder(config: EngineConfig, files: ModelFiles, device: torch.device, 
     return build_encoder(spec, read, text_head, task, device, dtype)
 
 
-def spec_of(files: ModelFiles) -> ModelSpec:
-    """What a model's files say of it, without its weights. Raises UnsupportedModel."""
-    return spec_from_folder(files.folder) if files.gguf is None else GGUFFile(files.gguf).spec
-
-
-def is_encoder(files: ModelFiles) -> bool:
-    """Whether a model's files hold an encoder. Raises UnsupportedModel."""
-    return files.gguf is None and spec_of(files).encoder is not None
-
-
 def _ends_of_tokenizer(tokenizer: str) -> tuple[int, ...]:
     """The tokens that end an answer as a tokenizer apart from the model has them, as in vLLM."""
     files = locate(tokenizer, only=TOKENIZER_PATTERNS)

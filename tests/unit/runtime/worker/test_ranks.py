@@ -24,7 +24,7 @@ from octavo_runtime.engine.engine import Engine
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.protocol.step import NewRow, Slice, StepPlan, TableUpdate
-from octavo_runtime.worker import ranks
+from octavo_runtime.worker import further
 from octavo_runtime.worker.executor import make_executor
 from octavo_runtime.worker.follower import RankFailed
 
@@ -223,7 +223,7 @@ def test_ranks_end_where_the_first_one_is_killed(folder: Path) -> None:
 
 
 def test_what_cannot_be_shared_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "start_rank", lambda *_: pytest.fail("no rank is started for it"))
+    monkeypatch.setattr(further, "start_rank", lambda *_: pytest.fail("no rank is started for it"))
     with pytest.raises(ValueError, match="tensor_parallel_size: must divide the 4 attention heads, got 3"):
         make_engine(folder, tensor_parallel_size=3)
     with pytest.raises(ValueError, match="pipeline_parallel_size: must be at most 2, the model's layers, got 3"):
