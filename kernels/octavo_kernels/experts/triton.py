@@ -2,7 +2,9 @@
 rows of one expert each, which two grouped products go through.
 
 Which rows a block has is worked out on the device. The grid has room for the most blocks that the pairs could fill;
-programs without a block end at once."""
+programs without a block end at once.
+
+A few tokens hardly share an expert: each pair is a row of its own then, which needs neither order nor matrix units."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
@@ -15,9 +17,36 @@ from torch import Tensor
 
 from octavo_kernels.dependent_launch import launch_options, wait_for_last
 from octavo_kernels.experts import Biases, PackedWeights, StackedGroups, Weights
-from octavo_kernels.grouped_linear.triton import Form, Stored, form, stored
+from octavo_kernels.grouped_linear.triton import Form, Stored, form, stored, unpacked, unpacked_halves
 from octavo_kernels.grouped_linear.triton import product as grouped_product
 
+_INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
+# Of four bytes at once: three bits of a half choose the bytes of 0, 0.5, 1, 1.5, 2, 3, 4 and 6 in bfloat16, of which
+# those of the low halves of two bytes make a register, and those of the high halves; then the signs.
+_MXFP4 = tl.constexpr("""{
+.reg .b32 chosen, upper, lower, signs, moved;
+and.b32 chosen, $4, 0x77777777;
+prmt.b32 upper, 0x3F3F3F00, 0x40404040, chosen;
+prmt.b32 lower, 0xC0800000, 0xC0804000, chosen;
+prmt.b32 $0, lower, upper, 0x6240;
+prmt.b32 $2, lower, upper, 0x7351;
+shr.u32 chosen, chosen, 16;
+prmt.b32 upper, 0x3F3F3F00, 0x40404040, chosen;
+prmt.b32 lower, 0xC0800000, 0xC0804000, chosen;
+prmt.b32 $1, lower, upper, 0x6240;
+prmt.b32 $3, lower, upper, 0x7351;
+shl.b32 signs, $4, 4;
+and.b32 signs, signs, 0x80808080;
+prmt.b32 moved, signs, 0, 0x1404;
+or.b32 $0, $0, moved;
+prmt.b32 moved, signs, 0, 0x3424;
+or.b32 $1, $1, moved;
+and.b32 signs, $4, 0x80808080;
+prmt.b32 moved, signs, 0, 0x1404;
+or.b32 $2, $2, moved;
+prmt.b32 moved, signs, 0, 0x3424;
+or.b32 $3, $3, moved;
+}""")
 CHUNK = 1024  # pairs that are looked at together
 PIECE = 1024  # elements of a row that one program sums
 
@@ -32,7 +61,22 @@ class Tile(NamedTuple):
     stages: int  # of the software pipeline
 
 
-FEW_ROWS = Tile(16, 64, 64, 4, 4)  # per expert, as in a decode step: what counts is how fast weights are read
+# Up to so many pairs, which are rows of their own then, matrix units bring nothing: on an H200 the experts of 1, 4 and
+# 8 tokens in Qwen3-30B-A3B's shape take 26, 74 and 124 microseconds so, and in blocks 34, 75 and 120; in 4 bits 25, 70
+# and 128, and 77, 93 and 138.
+FEW_PAIRS = 32
+
+
+class RowTile(NamedTuple):
+    """What one program works on at a time where it has one row."""
+
+    columns: int
+    depth: int
+    warps: int
+
+
+ROW = RowTile(8, 256, 4)
+FEW_ROWS = Tile(16, 64, 128, 4, 3)  # per expert, as in a decode step: what counts is how fast weights are read
 SOME_ROWS = Tile(32, 64, 64, 4, 4)
 MANY_ROWS = Tile(64, 64, 64, 4, 3)
 MOST_ROWS = Tile(128, 64, 64, 8, 3)  # 96 KB of shared memory, of the 99 of consumer GPUs
@@ -134,28 +178,100 @@ def product(
     else:
         # The low halves of the bytes are the even terms, the high halves the odd ones: one product for each.
         pair = first // 2 + tl.arange(0, DEPTH // 2)
-        inside = pair < WIDTH // 2
-        there = inside[:, None] & is_column[None, :]
-        rows = is_row[:, None] & inside[None, :]
+        rows = is_row[:, None] & (pair < WIDTH // 2)[None, :]
         even = tl.load(states[:, None] + 2 * pair[None, :], mask=rows, other=0.0)
         odd = tl.load(states[:, None] + 2 * pair[None, :] + 1, mask=rows, other=0.0)
-        packed = tl.load(stacked.weight + column[None, :] * (WIDTH // 2) + pair[:, None], mask=there, other=0)
-        groups = column[None, :] * (WIDTH // 32) + pair[:, None] // 16
-        exponent = tl.load(stacked.scales + groups, mask=there, other=127).to(tl.float32) - 127.0
-        scale = tl.exp2(exponent)
-        total = tl.dot(even, (number(packed & 15) * scale).to(even.dtype), total, input_precision="ieee")
-        total = tl.dot(odd, (number(packed >> 4) * scale).to(odd.dtype), total, input_precision="ieee")
+        low, high = mxfp4(stacked, column, is_column, first, WIDTH, DEPTH)
+        total = tl.dot(even, low.to(even.dtype), total, input_precision="ieee")
+        total = tl.dot(odd, high.to(odd.dtype), total, input_precision="ieee")
     return total
+
+
+@triton.jit
+def mxfp4(stacked, column, is_column, first, WIDTH: tl.constexpr, DEPTH: tl.constexpr):
+    """The even terms of a step of the sum, and the odd ones, [DEPTH / 2, COLUMNS] of the type of `numbers_of`.
+    Arguments: see `product`."""
+    GROUPS: tl.constexpr = DEPTH // 32
+    COLUMNS: tl.constexpr = column.shape[0]
+    group = first // 32 + tl.arange(0, GROUPS)
+    is_group = (group < WIDTH // 32)[:, None] & is_column[None, :]
+    exponent = tl.load(stacked.scales + column[None, :] * (WIDTH // 32) + group[:, None], mask=is_group, other=0)
+    byte = group[:, None] * 16 + tl.arange(0, 16)[None, :]
+    places = stacked.weight + column[None, None, :] * (WIDTH // 2) + byte[:, :, None]
+    low, high = numbers_of(tl.load(places, mask=is_group[:, None, :], other=0))
+    scale = (exponent.to(tl.int32) << 23).to(tl.float32, bitcast=True).to(low.dtype)[:, None, :]
+    return (low * scale).reshape(DEPTH // 2, COLUMNS), (high * scale).reshape(DEPTH // 2, COLUMNS)
+
+
+@triton.jit
+def numbers_of(packed):
+    """What the low halves of bytes stand for in MXFP4, and the high halves, in bfloat16; in Triton's interpreter, which
+    knows no PTX, in float32."""
+    if _INTERPRETED:
+        low, high = number(packed & 15), number(packed >> 4)
+    else:
+        low, high = tl.inline_asm_elementwise(
+            _MXFP4, "=&r,=&r,=&r,=&r,r", [packed], dtype=(tl.bfloat16, tl.bfloat16), is_pure=True, pack=4
+        )
+    return low, high
 
 
 @triton.jit
 def number(half):
     """What 4 bits stand for, in float32: a sign, two bits of exponent, one of mantissa; 0 and 0.5 without the leading
-    one."""
+    one. Moved to where float32 has these bits, they are the number over 2 ** 126, 0.5 too."""
     half = half.to(tl.int32)
-    exponent, mantissa = (half >> 1) & 3, half & 1
-    magnitude = tl.where(exponent == 0, mantissa * 0.5, ((2 + mantissa) << exponent) * 0.25)
-    return tl.where(half >= 8, -magnitude, magnitude)
+    bits = ((half & 8) << 28) | ((half & 7) << 22)
+    return bits.to(tl.float32, bitcast=True) * 8.507059173023462e37
+
+
+@triton.jit
+def row_product(
+    total,  # [HEIGHT, COLUMNS] float32, to which it is added; its sum over the first dimension is the product
+    state,  # pointer to the row of what is multiplied
+    stacked,  # as for `product`, with the rest
+    column,
+    is_column,
+    first,
+    WIDTH: tl.constexpr,
+    DEPTH: tl.constexpr,
+    FORM: tl.constexpr,
+    HEIGHT: tl.constexpr,  # DEPTH, or half of it where two terms share a byte
+):
+    """`DEPTH` terms of one row's sums, for one program of any grid."""
+    if DEPTH == HEIGHT:
+        depth = first + tl.arange(0, DEPTH)
+        inside = depth < WIDTH
+        there = inside[:, None] & is_column[None, :]
+        x = tl.load(state + depth, mask=inside, other=0.0).to(tl.float32)[:, None]
+        if FORM is None:
+            weight = tl.load(stacked.weight + column[None, :] * WIDTH + depth[:, None], mask=there, other=0.0)
+            total += x * weight.to(tl.float32)
+        else:
+            values = tl.load(stacked.weight.stored + column[None, :] * WIDTH + depth[:, None], mask=there, other=0)
+            numbers = unpacked(values, stacked.weight, depth, first, column, there, is_column, DEPTH, FORM)
+            total += x * numbers
+    else:
+        pair = first // 2 + tl.arange(0, HEIGHT)
+        inside = pair < WIDTH // 2
+        even = tl.load(state + 2 * pair, mask=inside, other=0.0).to(tl.float32)[:, None]
+        odd = tl.load(state + 2 * pair + 1, mask=inside, other=0.0).to(tl.float32)[:, None]
+        if FORM is None:
+            low, high = mxfp4(stacked, column, is_column, first, WIDTH, DEPTH)
+        else:
+            low, high = unpacked_halves(stacked.weight, column, is_column, first, WIDTH, DEPTH, FORM)
+        total += even * low + odd * high
+    return total
+
+
+@triton.jit
+def gated(gate, up, LIMIT: tl.constexpr):
+    """silu(gate) * up, or gpt-oss's form of it: see `octavo_kernels.experts`."""
+    if LIMIT != 0:
+        gate = tl.minimum(gate, LIMIT)
+        up = tl.minimum(tl.maximum(up, -LIMIT), LIMIT) + 1
+        return gate * tl.sigmoid(1.702 * gate) * up
+    return gate * tl.sigmoid(gate) * up
 
 
 @triton.jit
@@ -206,13 +322,7 @@ def gate_up_kernel(
     if stacked.biases is not None:
         gate += bias_of(stacked, gate_row, is_column)
         up += bias_of(stacked, gate_row + INNER, is_column)
-    if LIMIT != 0:
-        gate = tl.minimum(gate, LIMIT)
-        up = tl.minimum(tl.maximum(up, -LIMIT), LIMIT) + 1
-        gate = gate * tl.sigmoid(1.702 * gate)
-    else:
-        gate = gate * tl.sigmoid(gate)
-    found = (gate * up).to(activated.dtype.element_ty)
+    found = gated(gate, up, LIMIT).to(activated.dtype.element_ty)
     where = row[:, None].to(tl.int64) * INNER + column[None, :]
     tl.store(activated + where, found, mask=is_row[:, None] & is_column[None, :])
 
@@ -254,6 +364,85 @@ def down_kernel(
     pair = tl.load(order + row, mask=is_row, other=0).to(tl.int64)
     where = pair[:, None] * WIDTH + column[None, :]
     tl.store(found + where, total.to(found.dtype.element_ty), mask=is_row[:, None] & is_column[None, :])
+
+
+@triton.jit
+def gate_up_of_pair_kernel(
+    activated,
+    hidden,
+    stacked,
+    ids,
+    stride_hidden,
+    EXPERTS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    INNER: tl.constexpr,
+    TOP_K: tl.constexpr,
+    LIMIT: tl.constexpr,
+    FORM: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    """activated = silu(gate) * up of each pair's token by its expert, of those that are here. Grid: (pairs, ceil(INNER
+    / COLUMNS)).
+
+    activated: [pairs, INNER]; ids: [pairs] int64; HEIGHT: see `row_product`; the rest: see `gate_up_kernel`."""
+    wait_for_last(DEPENDENT)
+    pair = tl.program_id(0).to(tl.int64)
+    expert = tl.load(ids + pair)
+    if (expert < 0) | (expert >= EXPERTS):
+        return
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    is_column = column < INNER
+    state = hidden + pair // TOP_K * stride_hidden
+    gate_row = expert * 2 * INNER + column
+    gate = tl.zeros([HEIGHT, COLUMNS], tl.float32)
+    up = tl.zeros([HEIGHT, COLUMNS], tl.float32)
+    for first in range(0, WIDTH, DEPTH):
+        gate = row_product(gate, state, stacked, gate_row, is_column, first, WIDTH, DEPTH, FORM, HEIGHT)
+        up = row_product(up, state, stacked, gate_row + INNER, is_column, first, WIDTH, DEPTH, FORM, HEIGHT)
+    gate, up = tl.sum(gate, 0)[None, :], tl.sum(up, 0)[None, :]
+    if stacked.biases is not None:
+        gate += bias_of(stacked, gate_row, is_column)
+        up += bias_of(stacked, gate_row + INNER, is_column)
+    found = gated(gate, up, LIMIT).to(activated.dtype.element_ty)
+    tl.store(activated + pair * INNER + column[None, :], found, mask=is_column[None, :])
+
+
+@triton.jit
+def down_of_pair_kernel(
+    found,
+    activated,
+    stacked,
+    ids,
+    EXPERTS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    INNER: tl.constexpr,
+    FORM: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    """found = down(activated) of each pair whose expert is here. Grid: (pairs, ceil(WIDTH / COLUMNS)).
+
+    found: [pairs, WIDTH]; activated: [pairs, INNER]; the rest: see `gate_up_of_pair_kernel`."""
+    wait_for_last(DEPENDENT)
+    pair = tl.program_id(0).to(tl.int64)
+    expert = tl.load(ids + pair)
+    if (expert < 0) | (expert >= EXPERTS):
+        return
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    is_column = column < WIDTH
+    row = expert * WIDTH + column
+    total = tl.zeros([HEIGHT, COLUMNS], tl.float32)
+    for first in range(0, INNER, DEPTH):
+        total = row_product(total, activated + pair * INNER, stacked, row, is_column, first, INNER, DEPTH, FORM, HEIGHT)
+    result = tl.sum(total, 0)[None, :]
+    if stacked.biases is not None:
+        result += bias_of(stacked, row, is_column)
+    tl.store(found + pair * WIDTH + column[None, :], result.to(found.dtype.element_ty), mask=is_column[None, :])
 
 
 @triton.jit
@@ -305,14 +494,45 @@ def experts(
     pairs = tokens * top_k
     if pairs == 0:
         return out
-    tile, options = _tile(pairs, num_experts, hidden.dtype), launch_options(device)
-    fitting = {"num_warps": tile.warps, "num_stages": tile.stages, **options}
+    options = launch_options(device)
+    shape = {"WIDTH": width, "INNER": inner}
+    activated = torch.empty(pairs, inner, dtype=hidden.dtype, device=device)
+    found = torch.empty(pairs, width, dtype=hidden.dtype, device=device)
+    first, second = {"FORM": _form(gate_up), "TOP_K": top_k, "LIMIT": limit or 0.0}, {"FORM": _form(down)}
+    if pairs <= min(FEW_PAIRS, num_experts):  # of more than there are experts some share one
+        shape |= {"EXPERTS": num_experts, "COLUMNS": ROW.columns, "DEPTH": ROW.depth, "num_warps": ROW.warps}
+        gate_up_of_pair_kernel[(pairs, triton.cdiv(inner, ROW.columns))](
+            activated, hidden, to_inner, ids, hidden.stride(0), HEIGHT=_height(gate_up), **first, **shape, **options
+        )
+        down_of_pair_kernel[(pairs, triton.cdiv(width, ROW.columns))](
+            found, activated, to_width, ids, HEIGHT=_height(down), **second, **shape, **options
+        )
+    else:
+        tile = _tile(pairs, num_experts, hidden.dtype)
+        order, blocks, most = _in_order(ids, num_experts, tile.rows)
+        shape |= {"ROWS": tile.rows, "COLUMNS": tile.columns, "DEPTH": tile.depth}
+        shape |= {"num_warps": tile.warps, "num_stages": tile.stages}
+        gate_up_kernel[(most, triton.cdiv(inner, tile.columns))](
+            activated, hidden, to_inner, order, blocks, hidden.stride(0), **first, **shape, **options
+        )
+        down_kernel[(most, triton.cdiv(width, tile.columns))](
+            found, activated, to_width, order, blocks, **second, **shape, **options
+        )
+    sum_kernel[(tokens, triton.cdiv(width, PIECE))](
+        out, found, weights, ids, EXPERTS=num_experts, WIDTH=width, TOP_K=top_k, PIECE=PIECE, **options
+    )
+    return out
+
+
+def _in_order(ids: Tensor, num_experts: int, rows: int) -> tuple[Tensor, Blocks, int]:
+    """The pair of each row, the blocks of so many rows, and how many of these there are at most."""
+    pairs, device = ids.numel(), ids.device
     hit = min(num_experts, pairs)
-    most = hit + (pairs - hit) // tile.rows
+    most = hit + (pairs - hit) // rows
     counts, order, table, number = (
         torch.empty(size, dtype=torch.int32, device=device) for size in (num_experts, pairs, 3 * most, 1)
     )
-    blocks = Blocks(table, number)
+    blocks, options = Blocks(table, number), launch_options(device)
     count_kernel[(num_experts,)](counts, ids, pairs, CHUNK=CHUNK, **options)
     place_kernel[(num_experts,)](
         order,
@@ -322,33 +542,11 @@ def experts(
         pairs,
         EXPERTS=num_experts,
         PADDED_EXPERTS=triton.next_power_of_2(num_experts),
-        ROWS=tile.rows,
+        ROWS=rows,
         CHUNK=CHUNK,
         **options,
     )
-    shape = {"WIDTH": width, "INNER": inner, "ROWS": tile.rows, "COLUMNS": tile.columns, "DEPTH": tile.depth}
-    activated = torch.empty(pairs, inner, dtype=hidden.dtype, device=device)
-    gate_up_kernel[(most, triton.cdiv(inner, tile.columns))](
-        activated,
-        hidden,
-        to_inner,
-        order,
-        blocks,
-        hidden.stride(0),
-        TOP_K=top_k,
-        LIMIT=limit or 0.0,
-        FORM=_form(gate_up),
-        **shape,
-        **fitting,
-    )
-    found = torch.empty(pairs, width, dtype=hidden.dtype, device=device)
-    down_kernel[(most, triton.cdiv(width, tile.columns))](
-        found, activated, to_width, order, blocks, FORM=_form(down), **shape, **fitting
-    )
-    sum_kernel[(tokens, triton.cdiv(width, PIECE))](
-        out, found, weights, ids, EXPERTS=num_experts, WIDTH=width, TOP_K=top_k, PIECE=PIECE, **options
-    )
-    return out
+    return order, blocks, most
 
 
 def _tile(pairs: int, num_experts: int, dtype: torch.dtype) -> Tile:
@@ -357,6 +555,12 @@ def _tile(pairs: int, num_experts: int, dtype: torch.dtype) -> Tile:
         return FLOAT32_TILE
     rows = pairs / num_experts
     return FEW_ROWS if rows <= 16 else SOME_ROWS if rows <= 32 else MANY_ROWS if rows <= 128 else MOST_ROWS
+
+
+def _height(weights: Weights) -> int:
+    """Of what a program of one row sums: see `row_product`."""
+    halves = weights.weight.bits < 8 if isinstance(weights, StackedGroups) else isinstance(weights, PackedWeights)
+    return ROW.depth // 2 if halves else ROW.depth
 
 
 def _stacked(weights: Weights, biases: Tensor | None) -> Stacked:

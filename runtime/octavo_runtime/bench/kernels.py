@@ -10,12 +10,13 @@ from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache, partial
 from itertools import product
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from octavo_kernels.experts import StackedGroups, Weights, experts
+from octavo_kernels.experts import PackedWeights, StackedGroups, Weights, experts
 from octavo_kernels.latent_decode import latent_decode
 from octavo_kernels.paged_decode import paged_decode, plan_decode
 from octavo_kernels.paged_prefill import paged_prefill, plan_prefill
@@ -47,8 +48,9 @@ BLOCKS = {
 }
 PROMPT_ROWS = (128, 512, 2048, 8192)
 ROUNDED = {"fp8 by fp8": NARROW["fp8"], "int8 by int8": NARROW["int8"]}
-NARROW_EXPERTS: dict[str, Scheme | Format] = {
+NARROW_EXPERTS: dict[str, Scheme | Format | Literal["mxfp4"]] = {
     **NARROW,
+    "mxfp4": "mxfp4",
     "fp8 blocks": Scheme("fp8", 8, "fp8", group=(128, 128)),
     **BLOCKS,
 }
@@ -179,13 +181,19 @@ def _experts(spec: ModelSpec, read: float) -> Iterator[Row]:
     num_experts, top_k = spec.experts.routing.num_experts, spec.experts.routing.top_k
     generator = torch.Generator(device).manual_seed(0)
 
-    def weights(form: Scheme | Format | None, rows: int, columns: int) -> Weights:
+    def weights(form: Scheme | Format | Literal["mxfp4"] | None, rows: int, columns: int) -> Weights:
         if form is None:
             return _random(num_experts, rows, columns).mul_(0.02)
+        if form == "mxfp4":
+            blocks, scales = (
+                torch.randint(*bounds, (num_experts, rows, columns // each), dtype=torch.uint8, device=device)
+                for bounds, each in (((0, 256), 2), ((118, 124), 32))
+            )
+            return PackedWeights(blocks, scales)
         matrix = _drawn(form, num_experts * rows, columns, generator)
         return StackedGroups(grouped_weights(matrix, device), num_experts)
 
-    forms: dict[str, Scheme | Format | None] = {"experts": None}
+    forms: dict[str, Scheme | Format | Literal["mxfp4"] | None] = {"experts": None}
     forms |= {f"experts, {kind}": form for kind, form in NARROW_EXPERTS.items()}
     for name, form in forms.items():
         if isinstance(form, Format) and inner % form.columns:
