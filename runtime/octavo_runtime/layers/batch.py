@@ -2,7 +2,7 @@
 said for each group of layers, see `CachePlace`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,15 @@ class PrefillInputs:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """The tokens of a batch that draw, each the last one of its sequence."""
+
+    tokens: torch.Tensor  # [drawing] int64: where they are in the batch
+    places: npt.NDArray[np.int64]  # the same on the host, in ascending order
+    decode: DecodeInputs  # their sequences
+
+
+@dataclass(frozen=True)
 class Batch:
     """One step's tokens: first the sequences with a single new token, from long to short, then the others, then
     padding: tokens in front of everything, with the slot -1."""
@@ -41,3 +50,14 @@ class Batch:
     prefill: PrefillInputs | None
     first_tokens: npt.NDArray[np.int64]  # [slices]: where each slice of the plan, in its order, begins
     last_tokens: npt.NDArray[np.int64]  # [slices]: and its last token
+    drawing: Drawing | None = None  # where nobody wants the hidden states of other tokens
+
+    @property
+    def last_states(self) -> npt.NDArray[np.int64]:
+        """[slices]: where the hidden states of each slice's last token are among those that the decoder brings; means
+        nothing where they are not wanted."""
+        return self.last_tokens if self.drawing is None else np.searchsorted(self.drawing.places, self.last_tokens)
+
+    def drawing_alone(self, drawing: Drawing) -> "Batch":
+        """What attention is told of the tokens that draw alone: they are decodes."""
+        return replace(self, num_decodes=len(drawing.tokens), decode=drawing.decode, prefill=None)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -86,6 +86,14 @@ def _normed(hidden: Tensor, norm: Norm | None) -> Tensor:
     return hidden if norm is None else norm(hidden)
 
 
+class Ending(NamedTuple):
+    """What the last layer's attention is told where only some tokens' hidden states are wanted."""
+
+    tokens: Tensor  # [wanted] int64
+    batch: Batch  # of them alone
+    plans: AttentionPlans
+
+
 @dataclass(frozen=True)
 class Stack:
     """All layers, and the norm behind the last."""
@@ -102,15 +110,28 @@ class Stack:
         parts = kv_cache.unbind()
         return [parts[layer.attention.place.layer] for layer in self.layers]
 
-    def __call__(self, stream: Tensor, batch: Batch, plans: AttentionPlans, kv_cache: Tensor) -> Tensor:
-        """Hidden states of the residual stream [tokens, hidden], which is overwritten. kv_cache: see
-        Decoder.forward."""
+    def __call__(
+        self, stream: Tensor, batch: Batch, plans: AttentionPlans, kv_cache: Tensor, ending: Ending | None = None
+    ) -> Tensor:
+        """Hidden states of the residual stream [tokens, hidden], which is overwritten. kv_cache: see Decoder.forward.
+        ending: where not those of all tokens are wanted."""
         added, slots = None, batch.slots.unbind()
         for layer, layer_cache in zip(self.layers, self.caches(kv_cache), strict=True):
             q = layer.before_attention(stream, added, batch.positions, slots, layer_cache)
+            if ending is not None and layer is self.layers[-1]:
+                return self.end(q, stream, ending, layer_cache)
             attended = layer.attention.attend(q, batch, plans, layer_cache)
             added = layer.after_attention(attended, stream)
         return self.norm(stream, added)
+
+    def end(self, q: Tensor, stream: Tensor, ending: Ending, kv_cache: Tensor) -> Tensor:
+        """Hidden states [wanted, hidden] behind the queries [tokens, heads, head_dim] of the last layer, all of whose
+        keys and values are in the cache: no other token needs more of this layer. kv_cache: the layer's."""
+        layer, stream = self.layers[-1], stream[ending.tokens]
+        if len(stream) == 0:
+            return self.norm(stream)
+        attended = layer.attention.attend(q[ending.tokens], ending.batch, ending.plans, kv_cache)
+        return self.norm(stream, layer.after_attention(attended, stream))
 
 
 @dataclass(frozen=True)
@@ -145,8 +166,9 @@ class Decoder:
             rotary.reach(positions)
 
     def forward(self, batch: Batch, kv_cache: Tensor) -> Tensor:
-        """Hidden states [tokens, hidden] after the last norm, in the weights' dtype or float32. Where another stage has
-        that norm, it is sent the residual stream, which is returned.
+        """Hidden states [tokens, hidden] after the last norm, in the weights' dtype or float32, of the tokens that draw
+        alone where the batch says so. Where another stage has that norm, it is sent the residual stream, which is
+        returned.
 
         kv_cache: [layer of a group, 2, block, slot, kv_head, head_dim], or of latent attention [layer, 1, block, slot,
         1, rank + rope]; the keys and values, or the latents, of the batch's tokens are written to it."""
@@ -154,7 +176,14 @@ class Decoder:
         plans = self.plan_attention(batch, kv_cache)
         if self.few_rows is not None and batch.prefill is None and batch.num_decodes <= FEW_ROWS:
             return self._replay(self.few_rows, stream, batch, plans, kv_cache)
-        return self.stack(stream, batch, plans, kv_cache)
+        return self.stack(stream, batch, plans, kv_cache, self.plan_ending(batch, kv_cache))
+
+    def plan_ending(self, batch: Batch, kv_cache: Tensor) -> Ending | None:
+        """What the last layer computes of a batch of which only some tokens' hidden states are wanted."""
+        if batch.drawing is None:
+            return None
+        alone = batch.drawing_alone(batch.drawing)
+        return Ending(batch.drawing.tokens, alone, self.plan_attention(alone, kv_cache) if alone.num_decodes else ())
 
     def plan_attention(self, batch: Batch, kv_cache: Tensor) -> AttentionPlans:
         """What the layers' attention shares in a step. kv_cache: see `forward`."""

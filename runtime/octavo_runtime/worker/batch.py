@@ -7,9 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from octavo_runtime.layers.batch import Batch, DecodeInputs, PrefillInputs
+from octavo_runtime.layers.batch import Batch, DecodeInputs, Drawing, PrefillInputs
 from octavo_runtime.protocol.step import UNKNOWN, Slice
 from octavo_runtime.worker.sending import send
+
+# So many tokens that do not draw are worth more than a layer's kernels launched by themselves; up to about so many, a
+# GPU waits for the layer's weights, whatever it computes with them.
+_MANY = 256
 
 
 def build_batch(
@@ -19,10 +23,12 @@ def build_batch(
     device: torch.device,
     newest: torch.Tensor | None = None,
     size: int | None = None,
+    *,
+    draws_alone: bool = False,
 ) -> Batch:
     """Packs at least one slice. block_tables: [groups, rows, blocks], which already cover the slices' tokens. newest:
     [rows] int64 on the device, the token last drawn for each row, which stands for UNKNOWN. size: of tokens that the
-    batch is padded to."""
+    batch is padded to. draws_alone: whether the hidden states of tokens that draw are all that is wanted."""
     counts = np.array([len(item.token_ids) for item in slices])
     lengths = np.array([item.start for item in slices]) + counts
     # Decodes first, from long to short: the CPU's attention takes sequences of similar length together.
@@ -38,7 +44,12 @@ def build_batch(
     seq_lens = lengths[order].astype(np.int32)
     split = int((counts == 1).sum())
 
-    def tables(part: slice) -> npt.NDArray[np.int32]:
+    drawing = np.flatnonzero([draws_alone and bool(item.draws) for item in ordered])
+    narrows = draws_alone and ends[-1] - len(drawing) >= _MANY
+    if not narrows:
+        drawing = drawing[:0]
+
+    def tables(part: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         width = -(-int(seq_lens[part].max(initial=0)) // block_size)
         return block_tables[:, rows[part], :width]
 
@@ -60,6 +71,9 @@ def build_batch(
         chunk_starts,
         unknown_tokens,
         unknown_rows,
+        drawing_tokens,
+        drawing_tables,
+        drawing_lens,
     ) = send(
         device,
         padded[0],
@@ -72,6 +86,9 @@ def build_batch(
         query_start,
         unknown,
         rows[unknown],
+        ends[drawing] - 1,
+        tables(drawing),
+        seq_lens[drawing],
     )
     if newest is not None and len(unknown):
         tokens[unknown_tokens] = newest[unknown_rows]
@@ -92,4 +109,7 @@ def build_batch(
         prefill=prefill,
         first_tokens=(ends - counts)[back],
         last_tokens=(ends - 1)[back],
+        drawing=Drawing(drawing_tokens, ends[drawing] - 1, DecodeInputs(drawing_tables.unbind(), drawing_lens))
+        if narrows
+        else None,
     )

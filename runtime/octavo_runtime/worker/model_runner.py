@@ -121,7 +121,7 @@ class ModelRunner:
             hidden = drawn.hidden if order is None else drawn.hidden[torch.from_numpy(np.argsort(order))]
             return Launched(partial(self._draw_again, slices, hidden))
         newest = None if graphs is None else graphs.newest
-        batch, hidden = self._forward(slices, newest)
+        batch, hidden = self._forward(slices, newest, draws_alone=draws and scores_plainly)
         if not draws:
             return Launched(lambda _: StepResult([]))
         if leads and newest is not None:
@@ -140,11 +140,14 @@ class ModelRunner:
         Nothing is launched afterwards."""
         self._graphs = self._token_graphs = None
 
-    def _forward(self, slices: list[Slice], newest: torch.Tensor | None) -> tuple[Batch, torch.Tensor]:
-        """The slices packed, and the hidden states of their tokens."""
+    def _forward(
+        self, slices: list[Slice], newest: torch.Tensor | None, *, draws_alone: bool
+    ) -> tuple[Batch, torch.Tensor]:
+        """The slices packed, and the hidden states of their tokens, or of those that draw."""
         graphs, cache = self._token_graphs, self._kv_cache
         size = None if graphs is None else graphs.size_for(sum(len(item.token_ids) for item in slices))
-        batch = build_batch(slices, self._rows.block_tables, cache.block_size, cache.device.device, newest, size)
+        tables, device = self._rows.block_tables, cache.device.device
+        batch = build_batch(slices, tables, cache.block_size, device, newest, size, draws_alone=draws_alone)
         if graphs is None or size is None:
             return batch, self._decoder.forward(batch, cache.device)
         return batch, graphs.forward(batch)
@@ -182,7 +185,7 @@ class ModelRunner:
         if not drawing:
             return list
         rows = np.array([item.row for _, item in drawing])
-        last = batch.last_tokens[[index for index, _ in drawing]]
+        last = batch.last_states[[index for index, _ in drawing]]
         temperatures, keys = self._sampler.race(
             rows,
             [item.draws[0] for _, item in drawing],
@@ -210,7 +213,7 @@ class ModelRunner:
         ]
         if not draws:
             return [[] for _ in plan.slices]
-        last = [int(token) for item, token in zip(plan.slices, batch.last_tokens, strict=True) for _ in item.draws]
+        last = [int(place) for item, place in zip(plan.slices, batch.last_states, strict=True) for _ in item.draws]
         logits = self._decoder.logits(hidden[torch.tensor(last, device=hidden.device)])
         samples = iter(self._sampler.sample(logits, draws, _bits(masks, logits.device)))
         return [[next(samples) for _ in item.draws] for item in plan.slices]

@@ -90,14 +90,17 @@ class TokenGraphs:
         return size if size is not None and size <= max(2 * tokens, _NO_SLOWER) else None
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Hidden states [tokens, hidden] of a batch that is padded to a captured size, valid until the next step. See
-        `Decoder.forward`."""
+        """Hidden states [tokens, hidden] of a batch that is padded to a captured size, valid until the next step; see
+        `Decoder.forward`. The last layer of few tokens is launched kernel by kernel."""
         tensors, queries, (first, *others) = self._captured[len(batch.token_ids)]
         for ours, theirs in zip(tensors[:3], (batch.token_ids, batch.positions, batch.slots), strict=True):
             ours.copy_(theirs)
         first()
         plans = self._decoder.plan_attention(batch, self._kv_cache)
-        for layer, layer_cache, piece in zip(self._decoder.stack.layers, self._layer_caches, others, strict=True):
+        ending, stack = self._decoder.plan_ending(batch, self._kv_cache), self._decoder.stack
+        for layer, layer_cache, piece in zip(stack.layers, self._layer_caches, others, strict=True):
+            if ending is not None and layer is stack.layers[-1]:
+                return stack.end(queries, tensors.stream, ending, layer_cache)
             layer.attention.attend(queries, batch, plans, layer_cache, tensors.attended)
             piece()
         return tensors.hidden
