@@ -52,7 +52,6 @@ def skinny_kernel(
     DEPTH: gl.constexpr,
     SPLITS: gl.constexpr,
     STAGES: gl.constexpr,
-    LATE: gl.constexpr,
 ):
     """out = x @ weight.T + bias, summed in float32, or of such sums, GATE(first half) * second half. Grid:
     (ceil(columns / tile) * SPLITS,) for tiles of COLUMNS columns, or with a GATE of half as many.
@@ -61,8 +60,7 @@ def skinny_kernel(
     columns, width], in tiles of [tile, DEPTH]; both of one 16-bit type. bias: as many as the weight has rows, read if
     BIAS; out: [rows, columns]; both of that type, contiguous. GATE: an activation of gate_mul, or "".
     partials: [programs, COLUMNS, ROWS] float32; arrivals: [programs / SPLITS] int32, 0 before and after; used if SPLITS
-    > 1. steps: tiles of DEPTH columns that a program reads. ROWS: rows, up to 8, 16, 32 or 64. STAGES: of the ring.
-    LATE: the next kernel starts with this one's last load instead of its first."""
+    > 1. steps: tiles of DEPTH columns that a program reads. ROWS: rows, up to 8, 16, 32 or 64. STAGES: of the ring."""
     program = gl.program_id(0)
     tile = program // SPLITS
     GATED: gl.constexpr = GATE != ""
@@ -82,8 +80,7 @@ def skinny_kernel(
             mbarrier.expect(ready.index(stage), (COLUMNS + ROWS) * DEPTH * 2)
             depth = begin + stage * DEPTH
             _ask_for_weights(weight, first, columns, depth, ready.index(stage), weights.index(stage), COLUMNS, GATED)
-    if not LATE:
-        gdc_launch_dependents()
+    gdc_launch_dependents()
     gdc_wait()
     for stage in gl.static_range(STAGES):
         if stage < steps:
@@ -101,8 +98,6 @@ def skinny_kernel(
             mbarrier.expect(ready.index(place), (COLUMNS + ROWS) * DEPTH * 2)
             _ask_for_weights(weight, first, columns, depth, ready.index(place), weights.index(place), COLUMNS, GATED)
             tma.async_copy_global_to_shared(x, [0, depth], ready.index(place), inputs.index(place))
-        if LATE and step == gl.maximum(steps - STAGES, 0):
-            gdc_launch_dependents()
 
     sums, last = summed(sums, partials, arrivals, program, tile, COLUMNS, ROWS, SPLITS, layout)
     if last:
