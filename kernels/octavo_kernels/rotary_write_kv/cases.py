@@ -42,12 +42,15 @@ TINY_CASES = (
     Case("padding alone", 2, 4, 2, 16, padding=2),
     Case("fp8", 3, 6, 2, 32, rotated=24, stored=torch.float8_e4m3fn),
     Case("int8", 2, 2, 2, 48, stored=torch.int8),
+    Case("many tokens, part of a head", 66, 9, 3, 32, rotated=24, padding=2),
+    Case("many tokens, int8", 66, 6, 3, 48, stored=torch.int8),
 )
 CASES = (
     *TINY_CASES,
     Case("smollm2", 40, 9, 3, 64, padding=7),
     Case("8B shape", 17, 32, 8, 128, block_size=32),
     Case("8B shape, int8", 17, 32, 8, 128, stored=torch.int8),
+    Case("8B shape, many tokens", 130, 32, 8, 128, padding=3),
     Case("head of 80", 17, 8, 8, 80, block_size=8),
     Case("8B shape apart", 17, 32, 8, 128, fused=False),
     Case("no token", 0, 9, 3, 64),
