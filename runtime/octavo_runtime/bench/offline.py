@@ -13,6 +13,7 @@ from octavo_runtime.bench.profile import profiled
 from octavo_runtime.bench.rows import Peer, Row, find_peer, publish, save
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.worker.heap import keep_all
 
 SETTLE_SEED = 9
 
@@ -59,6 +60,7 @@ def settle(engine: Engine) -> None:
     longest = min(2048, engine.ready.max_model_len - 2)
     for turn in range(2):
         seconds(engine, fitted(engine, equal_lengths(1, longest, 2, SETTLE_SEED + turn)))
+    keep_all()  # as the engine's process does
 
 
 def seconds(engine: Engine, jobs: Sequence[Job]) -> float:

@@ -36,6 +36,7 @@ from octavo_runtime.protocol.messages import (
 from octavo_runtime.protocol.reason import as_text
 from octavo_runtime.protocol.sampling_params import InvalidParameter
 from octavo_runtime.worker.further import start_further
+from octavo_runtime.worker.heap import keep_all
 
 if TYPE_CHECKING:
     from octavo_runtime.engine.engine import Engine
@@ -118,6 +119,7 @@ def serve(config: EngineConfig, mailbox: Mailbox, endpoint: str) -> None:
     from octavo_runtime.worker.executor import make_executor
 
     engine = Engine(config, files, executor=make_executor(config, files, further))
+    keep_all()
     loaded.set()
     pulse = Pulse(endpoint, lambda: engine.patience)
     pulse.start()
@@ -138,8 +140,12 @@ def _loop(engine: "Engine", mailbox: Mailbox, pulse: Pulse, stats: Stats | None,
     owners: dict[str, ClientId] = {}
     greeted: set[ClientId] = set()
     next_load = 0.0
+    is_prepared = False
     while os.getppid() == parent:
         busy = engine.has_work or engine.check_some() or engine.prepare_some()
+        if not (busy or is_prepared):
+            keep_all()
+            is_prepared = True
         commands = mailbox.receive(0 if busy else LOAD_SECONDS)
         with pulse.turn():
             outputs = _obey(engine, mailbox, owners, commands)

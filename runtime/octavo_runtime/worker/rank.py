@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.protocol import logs
+from octavo_runtime.worker.heap import keep_all
 from octavo_runtime.worker.line import FAILED, READY, RESULT, UP, Line
 from octavo_runtime.worker.orders import Draw, Join, Launch, Order, Prepare, decode, encode_result, masks_of
 
@@ -78,7 +79,8 @@ def _obey(executor: "ModelRunner", line: Line, *, draws: bool, tells: bool) -> N
                     if tells:
                         line.say(RESULT + encode_result(result))
             case Prepare():
-                executor.prepare()
+                if not executor.prepare():
+                    keep_all()
             case Draw():
                 assert not draws, "no masked step was started"
             case Join():
