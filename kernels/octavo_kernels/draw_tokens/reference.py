@@ -3,13 +3,25 @@
 import torch
 from torch import Tensor
 
+from octavo_kernels.draw_tokens import Newest
+
 _MASK = 0x7FFFFFFF
 _UNIFORM = 2.0**-31 * (1.0 - 2.0**-24)  # keeps the largest uniform number below 1 after rounding
 
 
-def draw_tokens(scores: Tensor, temperatures: Tensor, keys: Tensor, hashes: Tensor) -> Tensor:
+def draw_tokens(
+    scores: Tensor,
+    temperatures: Tensor,
+    keys: Tensor,
+    hashes: Tensor,
+    out: Tensor | None = None,
+    newest: Newest | None = None,
+) -> Tensor:
     """See `octavo_kernels.draw_tokens`."""
-    return noised(scores, temperatures, keys, hashes).argmax(dim=-1)
+    drawn = noised(scores, temperatures, keys, hashes).argmax(dim=-1)
+    if newest is not None:
+        newest.tokens[newest.rows.long()] = drawn
+    return drawn if out is None else out.copy_(drawn)
 
 
 def noised(scores: Tensor, temperatures: Tensor, keys: Tensor, hashes: Tensor) -> Tensor:

@@ -7,7 +7,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-PARTS = 32
+from octavo_kernels.dependent_launch import launch_options, wait_for_last
+from octavo_kernels.draw_tokens import Newest
+
 PIECE = 1024  # tokens at a time
 
 
@@ -46,12 +48,14 @@ def part_kernel(
     vocab,
     PARTS: tl.constexpr,
     PIECE: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
     """The winner of each part of a draw's vocabulary. Grid: (draws, PARTS).
 
     part_value: [draws, PARTS] float32 and part_token: [draws, PARTS] int32 are written. scores: [draws, vocab], any
     float, stride of its rows in elements. temperatures: [draws] float32. keys: [draws] int32. hashes: [vocab] int32.
     PIECE: tokens that a program compares at a time."""
+    wait_for_last(DEPENDENT)
     draw = tl.program_id(0).to(tl.int64)
     part = tl.program_id(1)
     temperature = tl.load(temperatures + draw)
@@ -77,25 +81,40 @@ def part_kernel(
 
 
 @triton.jit
-def winner_kernel(drawn, part_value, part_token, PARTS: tl.constexpr):
+def winner_kernel(
+    drawn, newest, rows, part_value, part_token, PARTS: tl.constexpr, KEPT: tl.constexpr, DEPENDENT: tl.constexpr
+):
     """The token that wins over all parts of a draw. Grid: (draws,).
 
-    drawn: [draws] int64 is written. part_value: [draws, PARTS] float32. part_token: [draws, PARTS] int32."""
+    drawn: [draws] int64 is written, and, if KEPT, newest: [rows] int64 at rows: [draws], any integers. part_value:
+    [draws, PARTS] float32. part_token: [draws, PARTS] int32."""
+    wait_for_last(DEPENDENT)
     draw = tl.program_id(0).to(tl.int64)
     part = draw * PARTS + tl.arange(0, PARTS)
     _, token = first_of_best(tl.load(part_value + part), tl.load(part_token + part))
     tl.store(drawn + draw, token.to(tl.int64))
+    if KEPT:
+        tl.store(newest + tl.load(rows + draw), token.to(tl.int64))
 
 
-def draw_tokens(scores: Tensor, temperatures: Tensor, keys: Tensor, hashes: Tensor) -> Tensor:
+def draw_tokens(
+    scores: Tensor,
+    temperatures: Tensor,
+    keys: Tensor,
+    hashes: Tensor,
+    out: Tensor | None = None,
+    newest: Newest | None = None,
+) -> Tensor:
     """See `octavo_kernels.draw_tokens`."""
     draws, vocab = scores.shape
-    drawn = torch.empty(draws, dtype=torch.int64, device=scores.device)
+    drawn = torch.empty(draws, dtype=torch.int64, device=scores.device) if out is None else out
     if draws == 0:
         return drawn
-    part_value = torch.empty(draws, PARTS, dtype=torch.float32, device=scores.device)
-    part_token = torch.empty(draws, PARTS, dtype=torch.int32, device=scores.device)
-    part_kernel[(draws, PARTS)](
+    parts = 128 if draws <= 8 else 32  # enough programs to fill a GPU
+    part_value = torch.empty(draws, parts, dtype=torch.float32, device=scores.device)
+    part_token = torch.empty(draws, parts, dtype=torch.int32, device=scores.device)
+    launch = launch_options(scores.device)
+    part_kernel[(draws, parts)](
         part_value,
         part_token,
         scores,
@@ -104,9 +123,13 @@ def draw_tokens(scores: Tensor, temperatures: Tensor, keys: Tensor, hashes: Tens
         hashes,
         scores.stride(0),
         vocab,
-        PARTS=PARTS,
+        PARTS=parts,
         PIECE=PIECE,
         num_warps=4,
+        **launch,
     )
-    winner_kernel[(draws,)](drawn, part_value, part_token, PARTS=PARTS, num_warps=1)
+    tokens, rows = (drawn, drawn) if newest is None else newest
+    winner_kernel[(draws,)](
+        drawn, tokens, rows, part_value, part_token, PARTS=parts, KEPT=newest is not None, num_warps=1, **launch
+    )
     return drawn

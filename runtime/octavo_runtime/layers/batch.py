@@ -30,10 +30,11 @@ class PrefillInputs:
 
 @dataclass(frozen=True)
 class Drawing:
-    """The tokens of a batch that draw, each the last one of its sequence."""
+    """The tokens of a batch that draw, each the last one of its sequence; behind them padding: any token, of a sequence
+    of length 0."""
 
     tokens: torch.Tensor  # [drawing] int64: where they are in the batch
-    places: npt.NDArray[np.int64]  # the same on the host, in ascending order
+    places: npt.NDArray[np.int64]  # the same on the host without the padding, in ascending order
     decode: DecodeInputs  # their sequences
 
 

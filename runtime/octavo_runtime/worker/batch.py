@@ -1,6 +1,6 @@
 """The tensors of one step, packed from the plan's slices and the rows' state."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 import numpy as np
@@ -23,12 +23,12 @@ def build_batch(
     device: torch.device,
     newest: torch.Tensor | None = None,
     size: int | None = None,
-    *,
-    draws_alone: bool = False,
+    drawing_size: Callable[[int], int] | None = None,
 ) -> Batch:
     """Packs at least one slice. block_tables: [groups, rows, blocks], which already cover the slices' tokens. newest:
     [rows] int64 on the device, the token last drawn for each row, which stands for UNKNOWN. size: of tokens that the
-    batch is padded to. draws_alone: whether the hidden states of tokens that draw are all that is wanted."""
+    batch is padded to. drawing_size: where the hidden states of tokens that draw are all that is wanted,
+    the number that so many are padded to, for a GPU's kernels are there for some numbers."""
     counts = np.array([len(item.token_ids) for item in slices])
     lengths = np.array([item.start for item in slices]) + counts
     # Decodes first, from long to short: the CPU's attention takes sequences of similar length together.
@@ -44,10 +44,11 @@ def build_batch(
     seq_lens = lengths[order].astype(np.int32)
     split = int((counts == 1).sum())
 
-    drawing = np.flatnonzero([draws_alone and bool(item.draws) for item in ordered])
-    narrows = draws_alone and ends[-1] - len(drawing) >= _MANY
+    drawing = np.flatnonzero([drawing_size is not None and bool(item.draws) for item in ordered])
+    narrows = drawing_size is not None and ends[-1] - len(drawing) >= _MANY
     if not narrows:
         drawing = drawing[:0]
+    padding = (0, drawing_size(len(drawing)) - len(drawing) if drawing_size is not None and len(drawing) else 0)
 
     def tables(part: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         width = -(-int(seq_lens[part].max(initial=0)) // block_size)
@@ -86,9 +87,9 @@ def build_batch(
         query_start,
         unknown,
         rows[unknown],
-        ends[drawing] - 1,
-        tables(drawing),
-        seq_lens[drawing],
+        np.pad(ends[drawing] - 1, padding),
+        np.pad(tables(drawing), ((0, 0), padding, (0, 0))),
+        np.pad(seq_lens[drawing], padding),
     )
     if newest is not None and len(unknown):
         tokens[unknown_tokens] = newest[unknown_rows]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from octavo_kernels.decode_inputs import BLOCK, ROW, SEQ_LEN, TABLE_ENTRY, TOKEN, DecodeTensors, decode_inputs
-from octavo_kernels.draw_tokens import draw_tokens
+from octavo_kernels.draw_tokens import Newest, draw_tokens
 from octavo_runtime.layers.batch import Batch, DecodeInputs
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.layer_groups import group_windows
@@ -200,8 +200,8 @@ class DecodeGraphs:
             return hidden
         logits = self._decoder.scores(hidden)
         temperatures = step.packed[_TEMPERATURE].view(torch.float32)
-        step.drawn.tokens.copy_(draw_tokens(logits, temperatures, step.packed[_KEY], self._hashes))
-        self.newest[step.packed[ROW].long()] = step.drawn.tokens
+        newest = Newest(self.newest, step.packed[ROW])
+        draw_tokens(logits, temperatures, step.packed[_KEY], self._hashes, step.drawn.tokens, newest)
         return hidden
 
 

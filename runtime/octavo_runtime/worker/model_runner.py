@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from octavo_kernels.draw_tokens import draw_tokens
+from octavo_kernels.draw_tokens import Newest, draw_tokens
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.distributed.group import Team, agreed
 from octavo_runtime.layers.batch import Batch
@@ -147,10 +147,16 @@ class ModelRunner:
         graphs, cache = self._token_graphs, self._kv_cache
         size = None if graphs is None else graphs.size_for(sum(len(item.token_ids) for item in slices))
         tables, device = self._rows.block_tables, cache.device.device
-        batch = build_batch(slices, tables, cache.block_size, device, newest, size, draws_alone=draws_alone)
+        drawing_size = self._drawing_size if draws_alone else None
+        batch = build_batch(slices, tables, cache.block_size, device, newest, size, drawing_size)
         if graphs is None or size is None:
             return batch, self._decoder.forward(batch, cache.device)
         return batch, graphs.forward(batch)
+
+    def _drawing_size(self, count: int) -> int:
+        """The number of tokens that `count` are drawn with: one that decode steps are captured for."""
+        captured = 0 if self._graphs is None else self._graphs.most_sequences
+        return padded_size(count) if count <= captured else count
 
     def _scores_or_pools(self, slices: list[Slice]) -> bool:
         """Whether more is wanted of any slice than the tokens that it draws."""
@@ -191,11 +197,11 @@ class ModelRunner:
             [item.draws[0] for _, item in drawing],
             [item.start + len(item.token_ids) for _, item in drawing],
         )
+        last = np.pad(last, (0, self._drawing_size(len(last)) - len(last)))
         where, drawn_rows, temperatures_there, keys_there = send(hidden.device, last, rows, temperatures, keys)
-        scores = self._decoder.scores(hidden[where])
-        tokens = draw_tokens(scores, temperatures_there, keys_there, self._sampler.hashes)
-        newest[drawn_rows] = tokens
-        return fetch(tokens)
+        scores = self._decoder.scores(hidden[where])[: len(rows)]
+        kept = Newest(newest, drawn_rows)
+        return fetch(draw_tokens(scores, temperatures_there, keys_there, self._sampler.hashes, newest=kept))
 
     @torch.inference_mode()
     def _finish(self, plan: StepPlan, batch: Batch, hidden: torch.Tensor, masks: Masks | None) -> StepResult:
