@@ -38,10 +38,10 @@ class MLP:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """[tokens, hidden]."""
-        return self.down(self._inner(hidden))
+        return self.down(self.inner(hidden))
 
-    def _inner(self, hidden: Tensor) -> Tensor:
-        """[tokens, intermediate]."""
+    def inner(self, hidden: Tensor) -> Tensor:
+        """[tokens, intermediate], what `down` multiplies."""
         gate_up = self.gate_up
         if not self.is_gated:
             return _UNGATED[self.activation](gate_up(hidden))

@@ -16,7 +16,7 @@ from octavo_runtime.layers.latent_attention import LatentAttention
 from octavo_runtime.layers.linear import FEW_ROWS, DenseLinear, Linear
 from octavo_runtime.layers.lm_head import Head
 from octavo_runtime.layers.mlp import MLP
-from octavo_runtime.layers.norm import Norm
+from octavo_runtime.layers.norm import Norm, RMSNorm
 from octavo_runtime.layers.parallel import GatheredHead
 from octavo_runtime.layers.pipeline import Received
 from octavo_runtime.models.layer_groups import group_windows
@@ -68,13 +68,27 @@ class DecoderLayer:
         own = slots[self.attention.place.group]
         return self.attention.project(self.attention_norm(stream, added), positions, own, kv_cache, room)
 
-    def after_attention(self, attended: Tensor, stream: Tensor) -> Tensor:
-        """What the MLP adds to the stream [tokens, hidden], which is left to the next norm; what attention adds is
-        added. attended: [tokens, heads, attended_dim]."""
+    def after_attention(self, attended: Tensor, stream: Tensor) -> Tensor | None:
+        """What the MLP adds to the stream [tokens, hidden], which is left to the next norm, or None where it is added;
+        what attention adds is added. attended: [tokens, heads, attended_dim]."""
+        output, mlp = self.attention.output, self.mlp
+        if self._adds_plainly and isinstance(output, DenseLinear) and output.adds_to(stream) and isinstance(mlp, MLP):
+            output.add_to(stream, attended.flatten(1))
+            inner = mlp.inner(self.mlp_norm(stream))
+            if isinstance(mlp.down, DenseLinear) and mlp.down.adds_to(stream):
+                mlp.down.add_to(stream, inner)
+                return None
+            return mlp.down(inner)
         hidden = _normed(self.attention.output(attended.flatten(1)), self.attention_post_norm)
         if self.is_parallel:
             return hidden + _normed(self.mlp(self.mlp_norm(stream)), self.mlp_post_norm)
         return _normed(self.mlp(self.mlp_norm(stream, hidden)), self.mlp_post_norm)
+
+    @property
+    def _adds_plainly(self) -> bool:
+        """Whether what the halves bring is added to the stream just as it is, one behind the other."""
+        sums = isinstance(self.mlp_norm, RMSNorm) and self.mlp_norm.multiplier == 1.0 and not self.is_parallel
+        return sums and self.attention_post_norm is None and self.mlp_post_norm is None
 
 
 def _whole(tensor: Tensor) -> Tensor:

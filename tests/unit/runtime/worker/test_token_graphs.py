@@ -11,6 +11,7 @@ from small_models import SHAPES, cache_shape, in_groups, make_engine, random_pro
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.alibi import alibi_slopes
+from octavo_runtime.layers.linear import DenseLinear
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.families.gemma2 import SANDWICHED
 from octavo_runtime.models.families.olmo2 import BEHIND
@@ -72,6 +73,17 @@ SPECS = {
     ),
     "latents, direct queries": replace(PLAIN, num_kv_heads=6, rotary_dim=8, latent=LatentHeads(24, 32)),
     "multiplied": replace(PLAIN, embedding_multiplier=3.0, residual_multiplier=0.3, attention_scale=0.1),
+}
+# Of these, what a layer's halves bring is added to the stream just as it is.
+ADDING = {
+    "plain",
+    "normalised heads",
+    "unrotated layers",
+    "windows",
+    "windows and soft caps",
+    "parts of heads turned",
+    "latents",
+    "latents, direct queries",
 }
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
 BLOCK, BLOCKS = 16, 20  # of a row
@@ -180,6 +192,23 @@ def test_tokens_that_draw_alone_get_the_states_that_all_get(spec, drawing, devic
             close(found[alone.last_states[list(drawing)]], expected)
     for cache in caches[1:]:
         close(cache, caches[0])
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_products_that_add_to_the_stream_bring_the_same(spec, monkeypatch):
+    """As those of many rows do on a GPU."""
+    decoder, work = random_decoder(SPECS[spec], "cpu", torch.float32), BATCHES["a mix"]
+    tables = in_groups(decoder.spec, np.arange(len(work) * BLOCKS, dtype=np.int32).reshape(-1, BLOCKS), 120)
+    slices = [Slice(row, start, list(range(row, row + n))) for row, (start, n) in enumerate(work)]
+    batch = build_batch(slices, tables, BLOCK, torch.device("cpu"))
+    with torch.inference_mode():
+        expected = decoder.forward(batch, random_cache(decoder, len(work)))
+        added = []
+        add_to = DenseLinear.add_to
+        monkeypatch.setattr(DenseLinear, "adds_to", lambda self, _: self.bias is None)
+        monkeypatch.setattr(DenseLinear, "add_to", lambda self, *both: added.append(1) or add_to(self, *both))
+        torch.testing.assert_close(decoder.forward(batch, random_cache(decoder, len(work))), expected)
+    assert len(added) == (2 * decoder.spec.num_layers if spec in ADDING else 0)
 
 
 @pytest.mark.parametrize("device", DEVICES)
