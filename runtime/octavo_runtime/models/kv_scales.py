@@ -52,8 +52,8 @@ def with_scaled_cache(decoder: Decoder, stored: torch.Tensor | None, cache_type:
 def stored_scales(
     spec: ModelSpec, has: Callable[[str], bool], read: Callable[[str], torch.Tensor]
 ) -> torch.Tensor | None:
-    """[layers, 2, kv_heads] float32, as a checkpoint has them for FP8, of whole layers or of each head; None where it
-    has none. has, read: a tensor by its name. Raises UnsupportedModel."""
+    """[layers, 2, kv_heads] float32, as a checkpoint has them, of whole layers or of each head, for FP8 if they are for
+    int8; None where it has none. has, read: a tensor by its name. Raises UnsupportedModel."""
     layers = [layer_prefix(index) for index in range(spec.num_layers)]
     forms = ([at + name for at in layers for name in both] for both in _NAMES)
     names = next((form for form in forms if all(map(has, form))), None)
@@ -65,7 +65,9 @@ def stored_scales(
         if len(scale) not in (1, spec.num_kv_heads) or not bool((scale > 0).all()):
             raise UnsupportedModel(f"{name}: must be 1 or {spec.num_kv_heads} numbers above 0, got {len(scale)}")
         found.append(scale.expand(spec.num_kv_heads))
-    return torch.stack(found).view(spec.num_layers, 2, spec.num_kv_heads)
+    meant = CACHE_TYPES["fp8" if spec.quantization is None else spec.quantization.cache_type]
+    scales = torch.stack(found).view(spec.num_layers, 2, spec.num_kv_heads)
+    return scales * (LARGEST[meant] / LARGEST[torch.float8_e4m3fn])
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from octavo_runtime.quantization.scheme import Scheme, UnsupportedQuantization
+from octavo_runtime.quantization.scheme import CacheType, Scheme, UnsupportedQuantization
 
 Config = Mapping[str, Any]
 _HEAD = r"lm_head$"
@@ -113,7 +113,20 @@ def _compressed_tensors(config: Config) -> Scheme:
     return replace(
         _compressed(layout, weights, tuple(kept)),
         rounds_inputs=all(_rounds_inputs(weights, group.get("input_activations")) for group in groups.values()),
+        cache_type=_cache_type(config.get("kv_cache_scheme")),
     )
+
+
+def _cache_type(cache: object) -> CacheType:
+    """Of the scales of a KV cache that kv_cache_scheme says are there."""
+    if not cache:
+        return "fp8"
+    kinds: dict[object, CacheType] = {"float": "fp8", "int": "int8"}
+    if isinstance(cache, dict) and (cache.get("num_bits"), cache.get("symmetric", True)) == (8, True):
+        found = kinds.get(cache.get("type", "int"))
+        if found is not None:
+            return found
+    raise _must_be("kv_cache_scheme", "of 8 bits, float or int, symmetric", cache)
 
 
 def _rounds_inputs(weights: Config, inputs: object) -> bool:

@@ -1,5 +1,6 @@
 """A KV cache of 8 bits: what it does to scores, whose scales it has, and how many tokens it holds."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ from octavo_runtime.models.spec import UnsupportedModel
 from octavo_runtime.planning.known_models import find_spec
 from octavo_runtime.planning.memory import plan_memory
 from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.quantization.configuration import scheme_of
+from octavo_runtime.quantization.scheme import UnsupportedQuantization
+from octavo_runtime.quantizer import int8
+from octavo_runtime.quantizer.recipe import Recipe
 
 SHAPE = shape(heads=3, kv_heads=1, head_dim=64, tied=False)
 GREEDY = SamplingParams(temperature=0.0, max_tokens=8, ignore_eos=True, logprobs=1)
@@ -93,6 +98,28 @@ def test_a_checkpoints_own_scales_are_read(folder: Path, tmp_path: Path, kind: s
     )
     with pytest.raises(UnsupportedModel, match=r"0\.self_attn\.k_scale: must be 1 or 1 numbers above 0"):
         scales(kv_cache_dtype=kind)
+
+
+def test_scales_that_are_meant_for_int8_are_stretched_to_fp8(folder: Path, tmp_path: Path) -> None:
+    layers = {f"model.layers.{layer}." for layer in (0, 1)}
+    tensors = load_file(folder / "model.safetensors")
+    for name in [name for name in tensors if name.endswith("_proj.weight")]:
+        matrix = int8.quantize(tensors.pop(name))
+        tensors |= {name.removesuffix("weight") + part: tensor for part, tensor in int8.stored(matrix).items()}
+    tensors |= {f"{at}self_attn.{one}_scale": torch.tensor(0.5) for at in layers for one in "kv"}
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    of_cache = {"type": "int", "num_bits": 8, "symmetric": True, "dynamic": False}
+    quantized = Recipe("int8", 8).configuration() | {"kv_cache_scheme": of_cache}
+    config = json.loads((folder / "config.json").read_text()) | {"quantization_config": quantized}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for kind, scale in (("int8", 0.5), ("fp8", 0.5 * 127 / 448)):
+        asked = EngineConfig.model_validate({"model": str(tmp_path), "kv_cache_dtype": kind})
+        decoder = load_model(asked, locate(str(tmp_path)), torch.device("cpu"), torch.float32)
+        for layer in decoder.stack.layers:
+            assert layer.attention.kv_scales.flatten().tolist() == pytest.approx([scale] * 2)
+    quantized["kv_cache_scheme"]["num_bits"] = 4
+    with pytest.raises(UnsupportedQuantization, match=r"kv_cache_scheme must be of 8 bits, float or int, symmetric"):
+        scheme_of(quantized)
 
 
 def test_measured_scales_are_the_greatest_numbers_of_each_head(folder: Path) -> None:
