@@ -6,16 +6,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.selection import ModelNotFound
 from octavo_runtime.models.sources.download import NoRoom, download
 from octavo_runtime.models.sources.progress import Progress, answering
 from octavo_runtime.models.sources.snapshot import Interrupted
+from octavo_runtime.models.spec import UnsupportedModel
 
 _LONGEST_RESULT = 4096  # bytes; Kubernetes keeps no more of a termination message
 
 
 def run(model: str, root: Path, result: Path | None, progress_port: int | None) -> int:
-    """Prints the folder. Exit code 1 where the source does not answer. `result`: a file for what came of it, as JSON:
+    """Prints the folder. Exit code 1 where the source does not answer; UnsupportedModel, before the weights come, where
+    config.json says that the model cannot be served. `result`: a file for what came of it, as JSON:
     `revision`, `folder` below root, `size` in bytes and `description` (see planning.description); or `problem`, and
     `full` where the disk is. `progress_port`: see sources.progress."""
     logging.basicConfig(format="%(message)s")  # to stderr: stdout is the folder alone
@@ -25,10 +28,10 @@ def run(model: str, root: Path, result: Path | None, progress_port: int | None) 
     log.addHandler(progress)
     try:
         with answering(progress, progress_port):
-            done = download(model, root, progress)
-    except (Interrupted, ModelNotFound) as error:
+            done = download(model, root, progress, spec_from_folder)
+    except (Interrupted, ModelNotFound, UnsupportedModel) as error:
         _write(result, {"problem": str(error)} | ({"full": True} if isinstance(error, NoRoom) else {}))
-        if isinstance(error, ModelNotFound):
+        if not isinstance(error, Interrupted):
             raise
         print(f"octavo: {error}", file=sys.stderr)
         return 1

@@ -10,6 +10,16 @@ import pytest
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = bytes(range(256)) * 4096
+CONFIG = json.dumps(
+    {
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+).encode()
 
 
 class Hub(ThreadingHTTPServer):
@@ -19,7 +29,12 @@ class Hub(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.files = {"config.json": b"{}", "tokenizer.json": b"{ }", "model.safetensors": WEIGHTS, "a.bin": b"pickle"}
+        self.files = {
+            "config.json": CONFIG,
+            "tokenizer.json": b"{ }",
+            "model.safetensors": WEIGHTS,
+            "a.bin": b"pickle",
+        }
         self.answers: list[int] = []
         self.pause = 0.0
         self.claimed = hashlib.sha256(WEIGHTS).hexdigest()

@@ -1,5 +1,6 @@
 """`octavo download hf://...`, as a process, from a stand-in for the hub."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,10 +13,10 @@ from octavo_runtime.models.loading.files import locate
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
 
-def start(hub, root, model="hf://acme/tiny", **environment):
+def start(hub, root, model="hf://acme/tiny", *options, **environment):
     kept = {key: value for key, value in os.environ.items() if "proxy" not in key.lower() and key != "HF_TOKEN"}
     own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(root / "home"), **environment}
-    command = [sys.executable, "-m", "octavo_runtime", "download", model, "--to", str(root)]
+    command = [sys.executable, "-m", "octavo_runtime", "download", model, "--to", str(root), *options]
     return subprocess.Popen(command, env=kept | own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -101,6 +102,17 @@ def test_a_missing_token_is_told_in_one_line(hub, tmp_path):
     assert "no permission to read acme/tiny (HTTP 401)" in said
     assert "spec.model.tokenSecret" in said
     assert finished(start(hub, tmp_path, HF_TOKEN="secret"))[0] == 0
+
+
+def test_a_model_that_cannot_be_served_is_refused_before_its_weights_come(hub, tmp_path):
+    hub.files["config.json"] = b'{"architectures": ["NobodysModel"]}'
+    result = tmp_path / "result.json"
+    process = start(hub, tmp_path / "models", "hf://acme/tiny", "--result", str(result))
+    code, out, said = finished(process)
+    assert (code, out) == (2, "")
+    assert "architecture must be one of" in said
+    assert "got NobodysModel" in json.loads(result.read_text())["problem"]
+    assert "model.safetensors" not in [name for name, _ in hub.asked]
 
 
 def test_two_at_once_download_once(hub, tmp_path):
