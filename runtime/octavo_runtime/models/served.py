@@ -14,9 +14,10 @@ _AT_LOAD = {
 
 
 def as_served(spec: ModelSpec, config: EngineConfig) -> ModelSpec:
-    """The spec with the weights that config.quantization makes at load, and with LongRoPE's numbers for the longest
-    request that is asked for, by default the model's own limit. Raises UnsupportedModel where the checkpoint
-    has other weights of fewer bits, or where there are no keys and values that a cache could keep in 8."""
+    """The spec with the weights that config.quantization makes at load, with the products that config.dtype allows, and
+    with LongRoPE's numbers for the longest request that is asked for, by default the model's own limit. Raises
+    UnsupportedModel where the checkpoint has other weights of fewer bits, or where there are no keys and values that a
+    cache could keep in 8."""
     if config.kv_cache_dtype != "auto" and (spec.latent is not None or spec.encoder is not None):
         kept = "latents" if spec.encoder is None else "nothing"
         raise UnsupportedModel(
@@ -25,13 +26,18 @@ def as_served(spec: ModelSpec, config: EngineConfig) -> ModelSpec:
     if isinstance(spec.rope_scaling, LongRope):
         scaling = spec.rope_scaling.for_requests(config.max_model_len or spec.max_position)
         spec = replace(spec, rope_scaling=scaling)
-    scheme = _AT_LOAD.get(config.quantization)
-    if scheme is None:
-        return spec
-    stored = spec.quantization
-    if stored is not None and (stored.bits, stored.values) == (scheme.bits, scheme.values):
-        return spec  # the checkpoint brings what is asked for
-    if stored is not None:
-        what = "a GGUF file" if stored.format == "gguf" else f"a model stored as {stored.format}"
-        raise UnsupportedModel(f"quantization: must be auto for {what}, got {config.quantization}")
+    scheme = _scheme(spec.quantization, config)
+    if scheme is not None and scheme.values == "fp8" and config.dtype == "float16":
+        scheme = replace(scheme, rounds_inputs=False)  # products of FP8 by FP8 have results in bfloat16 alone
     return replace(spec, quantization=scheme)
+
+
+def _scheme(stored: Scheme | None, config: EngineConfig) -> Scheme | None:
+    """How weights are kept, given how a checkpoint stores them."""
+    asked = _AT_LOAD.get(config.quantization)
+    if asked is None or stored is None:
+        return asked or stored
+    if (stored.bits, stored.values) == (asked.bits, asked.values):
+        return stored  # the checkpoint brings what is asked for
+    what = "a GGUF file" if stored.format == "gguf" else f"a model stored as {stored.format}"
+    raise UnsupportedModel(f"quantization: must be auto for {what}, got {config.quantization}")

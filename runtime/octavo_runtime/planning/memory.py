@@ -136,7 +136,7 @@ def _plan_share(
     if not on_gpu and element_bytes == 2:
         weights += packed_bytes
     context = CUDA_CONTEXT_BYTES if on_gpu else CPU_PROCESS_BYTES
-    activations = activation_bytes(spec, tokens, config.max_num_seqs) if on_gpu else 0
+    activations = activation_bytes(spec, tokens, config.max_num_seqs, element_size(config)) if on_gpu else 0
     graphs = graph_bytes(spec, config) if on_gpu else 0
     budget = int(device_memory * config.gpu_memory_utilization) if on_gpu else device_memory
     needed = weights + context + activations + graphs
@@ -372,13 +372,13 @@ def cache_room(spec: ModelSpec, block_size: int, blocks: int, step_tokens: int) 
     return size * bisect_right(lengths, blocks, key=lambda one: sequence_blocks(windows, size, one, step_tokens))
 
 
-def activation_bytes(spec: ModelSpec, tokens: int, sequences: int) -> int:
+def activation_bytes(spec: ModelSpec, tokens: int, sequences: int, element_bytes: int) -> int:
     """Upper bound of the temporary tensors of a step of `tokens`, of which `sequences` draw a token: the MLP's inner
     state, the sampled rows' float32 scores and a weight that is unpacked for many rows live at once."""
     rows = min(tokens, max(sequences, _SAMPLED_ROWS))
     scores = 0 if spec.encoder is not None else 4 * 4 * spec.vocab_size * rows
     latents = 4 * (sequences * _absorbed_size(spec) + _expanded_elements(spec, tokens))
-    return tokens * inner_size(spec) * 4 + latents + scores + unpacked_bytes(spec) + _WORKSPACE_BYTES
+    return tokens * inner_size(spec) * 4 + latents + scores + unpacked_bytes(spec, element_bytes) + _WORKSPACE_BYTES
 
 
 def _absorbed_size(spec: ModelSpec) -> int:
@@ -422,19 +422,20 @@ def graph_bytes(spec: ModelSpec, config: EngineConfig) -> int:
         return 0
     tokens = min(token_budget(config, "cuda"), MOST_CAPTURED_TOKENS)
     crossing = tokens * (spec.qkv_size + spec.num_heads * spec.attended_dim + 2 * spec.hidden_size)
-    elements = arena_elements(spec, min(config.max_num_seqs, MOST_CAPTURED), tokens) + crossing
+    size = element_size(config)
+    elements = arena_elements(spec, min(config.max_num_seqs, MOST_CAPTURED), tokens, size) + crossing
     more_tables = (len(group_windows(spec)) - 1) * 2 * config.max_num_seqs * -(-spec.max_position // config.block_size)
     held = _GRAPH_BYTES + (spec.num_layers + 1) * _PIECES_BYTES + 4 * more_tables
     if config.tensor_parallel_size > 1:
         held += mailbox_bytes(spec.hidden_size)
-    return elements * element_size(config) + held
+    return elements * size + held
 
 
-def arena_elements(spec: ModelSpec, sequences: int, tokens: int) -> int:
+def arena_elements(spec: ModelSpec, sequences: int, tokens: int, element_bytes: int) -> int:
     """Elements of the temporary tensors of a captured decode step of `sequences`, or of pieces of `tokens`, which take
     turns; with a weight that is unpacked for many rows."""
     piece = 3 * spec.hidden_size + _mlp_size(spec)
-    unpacked = unpacked_bytes(spec) // 2
+    unpacked = unpacked_bytes(spec, element_bytes) // element_bytes
     return max(sequences * (spec.vocab_size + inner_size(spec) + _absorbed_size(spec)), tokens * piece) + unpacked
 
 
@@ -446,7 +447,8 @@ def mailbox_bytes(hidden: int) -> int:
 
 def reserve_bytes(spec: ModelSpec, config: EngineConfig) -> int:
     """What a GPU must keep free of weights and KV cache: a step's temporary tensors, and the captured graphs."""
-    return activation_bytes(spec, token_budget(config, "cuda"), config.max_num_seqs) + graph_bytes(spec, config)
+    tokens, size = token_budget(config, "cuda"), element_size(config)
+    return activation_bytes(spec, tokens, config.max_num_seqs, size) + graph_bytes(spec, config)
 
 
 def cpu_cache_bytes(free: int) -> int:

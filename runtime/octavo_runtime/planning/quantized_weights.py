@@ -33,19 +33,33 @@ def gpu_saving(spec: ModelSpec, element_bytes: int) -> int:
     return saved + expert_saving(spec)
 
 
-def unpacked_bytes(spec: ModelSpec) -> int:
-    """Bytes of the largest weight that a GPU unpacks into 16 bits, to multiply many rows by it (octavo_kernels.
-    grouped_linear): of those that run as one, and not of experts, which are unpacked on their way to the product."""
+def unpacked_bytes(spec: ModelSpec, element_bytes: int) -> int:
+    """Bytes of the largest weight that a GPU unpacks into elements of 16 bits, to multiply many rows by it
+    (octavo_kernels.grouped_linear): of those that run as one, and not of experts, which are unpacked on their way to
+    the product. In larger elements weights are unpacked at load."""
     scheme = spec.quantization
-    if scheme is None or not scheme.is_unpacked:
+    if scheme is None or element_bytes != 2 or not scheme.is_unpacked:
         return 0
-    groups = (*_projections(spec), *_shared(spec), *((part,) for part in _head(spec)))
-    sizes = (
-        2 * parts[0].columns * sum(part.rows for part in parts)
-        for parts in groups
-        if all(scheme.covers(part.module) for part in parts)
-    )
-    return max(sizes, default=0)
+    head = _head(spec)
+    of_head = _size(head) if all(scheme.covers(part.module) for part in head) else 0
+    return 2 * max(of_head, *_sizes_in_groups(spec, scheme))
+
+
+def rounded_parameters(spec: ModelSpec) -> int:
+    """Weights of all layers whose products with many rows are of 8 bits by 8 bits; experts' are not."""
+    scheme = spec.quantization
+    return 0 if scheme is None or scheme.is_unpacked else sum(_sizes_in_groups(spec, scheme))
+
+
+def _sizes_in_groups(spec: ModelSpec, scheme: Scheme) -> Iterator[int]:
+    """Weights of the projections that run as one and stay in few bits, in the layers, but for experts."""
+    for parts in (*_projections(spec), *_shared(spec)):
+        if all(scheme.covers(part.module) for part in parts):
+            yield _size(parts)
+
+
+def _size(parts: tuple[Projection, ...]) -> int:
+    return sum(part.rows * part.columns for part in parts)
 
 
 def expert_saving(spec: ModelSpec) -> int:

@@ -8,7 +8,7 @@ from typing import Literal
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.gpus import Gpu
 from octavo_runtime.planning.memory import expert_size, projected_parameters, weight_bytes
-from octavo_runtime.planning.quantized_weights import expert_saving
+from octavo_runtime.planning.quantized_weights import expert_saving, rounded_parameters
 from octavo_runtime.quantization.scheme import ROUNDED_ROWS
 
 
@@ -96,15 +96,13 @@ def _multiplied(spec: ModelSpec) -> int:
 
 
 def _rounded(spec: ModelSpec, gpu: Gpu, tokens: int) -> int:
-    """Those of them whose products with so many tokens are of 8 bits by 8 bits, which none of experts are."""
+    """Those of them whose products with so many tokens are of 8 bits by 8 bits."""
     scheme = spec.quantization
-    if scheme is None or scheme.is_unpacked or tokens <= ROUNDED_ROWS:
+    if scheme is None or tokens <= ROUNDED_ROWS:
         return 0
     if scheme.values == "fp8" and gpu.capability is not None and gpu.capability < (8, 9):
         return 0
-    has = spec.experts
-    chosen = 0 if has is None else len(has.layers) * has.routing.top_k * expert_size(spec)
-    return _multiplied(spec) - chosen
+    return rounded_parameters(spec)
 
 
 def _unchosen(spec: ModelSpec, tokens: int) -> float:

@@ -32,7 +32,7 @@ def reserve(spec: ModelSpec, like: torch.Tensor, sequences: int, tokens: int) ->
     torch.cuda.synchronize(like.device)
     with torch.cuda.stream(arena.stream):
         arena.holder.capture_begin(capture_error_mode=_CAPTURE_MODE)
-        like.new_empty(arena_elements(spec, sequences, tokens))[0].zero_()
+        like.new_empty(arena_elements(spec, sequences, tokens, like.itemsize))[0].zero_()
         arena.holder.capture_end()
     return arena
 

@@ -664,6 +664,17 @@ def test_prompts_in_8_bits_by_8_bits_take_half_of_the_arithmetic(gpu, values, ra
     assert few[0] == few[1]
 
 
+def test_prompts_meet_in_16_bits_what_is_kept_so():
+    spec, gpu = find_spec("Llama-3.1-8B"), GPUS["h100-80gb"]
+    scheme = Scheme("float-quantized", 8, "fp8", rounds_inputs=True)
+    kept = {"down_proj": 14336 * 4096, "q_proj": (4096 + 2 * 1024) * 4096}  # queries, keys and values run as one
+    whole = prefill_cost(replace(spec, quantization=scheme), gpu, 1024).compute_seconds
+    for name, size in kept.items():
+        narrow = replace(spec, quantization=replace(scheme, kept=(name,)))
+        more = prefill_cost(narrow, gpu, 1024).compute_seconds - whole
+        assert more * gpu.half_flops == pytest.approx(32 * size * 1024)
+
+
 @pytest.mark.parametrize("name", ["Llama-3.1-8B", "DeepSeek-V2-Lite"])
 def test_the_largest_weight_that_is_unpacked_is_kept_free(name):
     """Once beside the steps that are launched kernel by kernel, once in the graphs' memory."""
@@ -677,3 +688,22 @@ def test_the_largest_weight_that_is_unpacked_is_kept_free(name):
     assert plan.reserve_bytes(with_head, config()) - plan.reserve_bytes(spec, config()) == 2 * max(largest, head)
     rounded = replace(spec, quantization=Scheme("float-quantized", 8, "fp8", rounds_inputs=True))
     assert plan.reserve_bytes(rounded, config()) == plan.reserve_bytes(spec, config())
+    wide = config(dtype="float32")
+    assert plan.reserve_bytes(narrow, wide) == plan.reserve_bytes(spec, wide), "it was unpacked at load"
+
+
+def test_fp8_is_unpacked_for_results_in_float16():
+    """Its products with itself have results in bfloat16 alone."""
+    scheme = Scheme("float-quantized", 8, "fp8", kept=("lm_head$",), rounds_inputs=True)
+    spec = replace(find_spec("Llama-3.1-8B"), quantization=scheme)
+    plans = {dtype: plan.plan_memory(spec, config(dtype=dtype), 80 * 2**30) for dtype in ("bfloat16", "float16")}
+    largest = 2 * spec.hidden_size * 2 * spec.intermediate_size
+    assert plans["float16"].reserves - plans["bfloat16"].reserves == 2 * largest
+    costs = {
+        dtype: make_report(
+            EngineConfig(model="Llama-3.1-8B", quantization="fp8", dtype=dtype),
+            gpu="l4", gpu_memory="", lengths="4096", workload="", costs=True,
+        ).prefill_costs[0].compute_seconds
+        for dtype in plans
+    }  # fmt: skip
+    assert costs["float16"] > 1.5 * costs["bfloat16"]

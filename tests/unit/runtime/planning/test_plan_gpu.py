@@ -81,7 +81,7 @@ def test_the_largest_step_and_all_graphs_stay_within_what_is_planned(tmp_path, o
     run(engine, [list(range(1000, 9000))], SamplingParams(temperature=0.0, max_tokens=2, ignore_eos=True))
     at_once, kept = torch.cuda.max_memory_allocated() - held, torch.cuda.memory_reserved() - held
     spec = as_served(spec_from_config(described), config)
-    of_step, reserves = activation_bytes(spec, 8192, config.max_num_seqs), reserve_bytes(spec, config)
+    of_step, reserves = activation_bytes(spec, 8192, config.max_num_seqs, 2), reserve_bytes(spec, config)
     print(f"MiB: a step {at_once >> 20} of {of_step >> 20} planned, with graphs {kept >> 20} of {reserves >> 20}")
     assert at_once < of_step
     assert kept < reserves

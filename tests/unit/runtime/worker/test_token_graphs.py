@@ -271,7 +271,7 @@ def test_the_planner_counts_what_crosses_from_piece_to_piece():
     graphs = TokenGraphs(decoder, cache, None, 8192)
     held = sum(tensor.nbytes for tensor in graphs._tensors[3:])
     config = EngineConfig(model="m", dtype="float16", max_num_seqs=1)
-    arena = planning.arena_elements(spec, 1, planning.MOST_CAPTURED_TOKENS) * 2
+    arena = planning.arena_elements(spec, 1, planning.MOST_CAPTURED_TOKENS, 2) * 2
     assert held + arena < planning.graph_bytes(spec, config) < held + arena + 2**29
 
 

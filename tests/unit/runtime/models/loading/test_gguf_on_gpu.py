@@ -65,7 +65,7 @@ def test_a_gpu_holds_what_is_planned(kind: str, tmp_path: Path) -> None:
     spec = find_spec(str(path))
     assert (spec.quantization is None) == (kind == "F16")
     assert load(path, META, torch.bfloat16).num_bytes == pytest.approx(weight_bytes(spec, 2), rel=1e-3)
-    assert unpacked_bytes(spec) == (0 if kind == "F16" else 2 * 64 * 192)
+    assert unpacked_bytes(spec, 2) == (0 if kind == "F16" else 2 * 64 * 192)
 
 
 def test_the_models_own_file_takes_what_is_planned() -> None:
