@@ -2,7 +2,8 @@
 multiplied by, and so rounded more finely; the factor is folded into what brings the input, and the output stays the
 same. Then the greatest weights of a group are cut off where that loses less than it wins."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,24 +20,31 @@ _LEAST_SHRINK = 0.55
 _LEAST_SCALE = 6.2e-5  # normal in float16
 
 
-def best_scales(weights: Sequence[Tensor], inputs: Inputs, size: int, sharing: Tensor | None = None) -> Tensor:
-    """[columns]: what to multiply the columns of the weights [rows, columns] by that share these inputs, a power of the
-    inputs' sizes; all 1 where none is better. size: columns of a group. sharing: [columns] int64, the numbers of the
-    factors where several columns must have the same, as many for each."""
-    sizes = inputs.sizes.clamp(min=1e-8)
+class Readers(NamedTuple):
+    """Weights [rows, columns] that multiply the same inputs. share: of the tokens, those that come to them."""
+
+    weights: Sequence[Tensor]
+    inputs: Inputs
+    share: float = 1.0
+
+
+def best_scales(readers: Iterable[Readers], sizes: Tensor, size: int, sharing: Tensor | None = None) -> Tensor:
+    """[columns]: what to multiply the columns of the readers' weights by, a power of the inputs' sizes [columns]; all 1
+    where none is better. size: columns of a group. sharing: [columns] int64, the numbers of the factors where several
+    columns must have the same, as many for each."""
+    sizes = sizes.clamp(min=1e-8)
     if sharing is not None:
         groups = sharing.argsort(stable=True).view(int(sharing.max()) + 1, -1)
         sizes = sizes[groups].mean(dim=1)[sharing]
-    best, least = torch.ones_like(sizes), None
-    for step in range(_RATIOS):
-        scales = sizes.pow(step / _RATIOS).clamp(min=1e-4)
-        scales = scales / (scales.max() * scales.min()).sqrt()
-        error = torch.stack(
-            [output_error(rounded(weight * scales, size).dequantize() / scales - weight, inputs) for weight in weights]
-        ).sum()
-        if least is None or error < least:
-            best, least = scales, error
-    return best
+    tried = [sizes.pow(step / _RATIOS).clamp(min=1e-4) for step in range(_RATIOS)]
+    tried = [scales / (scales.max() * scales.min()).sqrt() for scales in tried]
+    errors = torch.zeros(_RATIOS, device=sizes.device)
+    for weights, inputs, share in readers:
+        for step, scales in enumerate(tried):
+            for weight in weights:
+                change = rounded(weight * scales, size).dequantize() / scales - weight
+                errors[step] += share * output_error(change, inputs)
+    return tried[int(errors.argmin())]
 
 
 def rounded(weight: Tensor, size: int) -> GroupedMatrix:

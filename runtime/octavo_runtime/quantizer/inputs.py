@@ -1,11 +1,12 @@
 """What a projection multiplies: the moments of its inputs over the calibration texts."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from octavo_runtime.layers.linear import Linear
+from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.quantizer.recipe import CannotQuantize
 
 
@@ -69,3 +70,8 @@ class WatchedLinear:
         """See Linear."""
         self.sum.add(x)
         return self.linear(x, out)
+
+
+def watched_mlp(mlp: MLP, gate_up: InputSum, down: InputSum) -> MLP:
+    """An MLP that adds what both of its projections multiply to their sums."""
+    return replace(mlp, gate_up=WatchedLinear(mlp.gate_up, gate_up), down=WatchedLinear(mlp.down, down))

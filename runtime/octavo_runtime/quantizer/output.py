@@ -18,6 +18,7 @@ from octavo_runtime.models.loading.safetensors_files import INDEX
 from octavo_runtime.quantizer.recipe import CannotQuantize
 
 _STATE = ".octavo-quantize.json"
+_COUNTS = ".octavo-quantize-counts.json"
 _UNFINISHED = ".partial"
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack", ".index.json")
 
@@ -31,7 +32,7 @@ class OutputFolder:
         self._shards = shards
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            others = [path for path in folder.iterdir() if path.name != _STATE]
+            others = [path for path in folder.iterdir() if path.name not in (_STATE, _COUNTS)]
             is_ours = (folder / _STATE).is_file()
             if others and not is_ours:
                 raise CannotQuantize(f"out: must be a new or an empty folder, got {folder}, which has {others[0].name}")
@@ -73,6 +74,16 @@ class OutputFolder:
             unfinished.unlink(missing_ok=True)
             raise CannotQuantize(f"out: {path} cannot be written: {error}") from None
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """What `count` was told, also by a run that was killed; by shard."""
+        path = self.folder / _COUNTS
+        return read_object(path, CannotQuantize) if path.is_file() else {}
+
+    def count(self, shard: int, number: int) -> None:
+        """Keeps a number beside a file, before it is written, for the report at the end of the work."""
+        self._write_json(_COUNTS, self.counts | {str(shard): number})
+
     def finish(self, model: Path, config: Mapping[str, Any]) -> int:
         """Writes the index, copies what lies beside the model's weights, and writes config.json. Bytes of the weights.
         Raises CannotQuantize. The work is unfinished until `close_work`."""
@@ -96,6 +107,7 @@ class OutputFolder:
 
     def close_work(self) -> None:
         """There is nothing left to resume."""
+        (self.folder / _COUNTS).unlink(missing_ok=True)
         (self.folder / _STATE).unlink()
 
     def _path(self, shard: int) -> Path:

@@ -9,6 +9,7 @@ Method = Literal["awq", "gptq", "fp8", "int8", "squeezellm"]
 METHODS: tuple[Method, ...] = ("awq", "gptq", "fp8", "int8", "squeezellm")
 
 FP8_BLOCK = 128  # rows and columns, as DeepSeek's checkpoints have them
+FEWEST_TOKENS = 256  # that an expert is calibrated by: where fewer chose it, others' join them
 DAMPING = 0.01  # of GPTQ's Hessian, a share of the mean of its diagonal
 
 
@@ -37,8 +38,13 @@ class Recipe:
         """Whether weights are chosen by what they multiply."""
         return self.method in ("awq", "gptq", "squeezellm")
 
+    @property
+    def takes_experts(self) -> bool:
+        """Whether the format has a layout of mixtures of experts: nobody published one in SqueezeLLM's."""
+        return self.method != "squeezellm"
+
     def configuration(self, kept: Sequence[str] = ()) -> dict[str, Any]:
-        """quantization_config of config.json. kept: how the names of modules end that stay as they are."""
+        """quantization_config of config.json. kept: the modules of the layers that stay as they are."""
         size = self.group_size or -1
         match self.method:
             case "awq":
@@ -48,7 +54,7 @@ class Recipe:
                     "group_size": size,
                     "zero_point": True,
                     "version": "gemm",
-                    "modules_to_not_convert": None,
+                    "modules_to_not_convert": list(kept) or None,
                 }
             case "gptq":
                 return {
@@ -62,7 +68,7 @@ class Recipe:
                     "true_sequential": False,
                     "static_groups": False,
                     "checkpoint_format": "gptq",
-                }
+                } | ({"dynamic": {rf"-:^{re.escape(name)}$": {} for name in kept}} if kept else {})
             case "squeezellm":
                 return {"quant_method": "squeezellm", "wbits": 4}
             case "int8":
@@ -132,7 +138,7 @@ def _compressed(layout: str, kind: str, kept: Sequence[str]) -> dict[str, Any]:
         "quantization_status": "compressed",
         "global_compression_ratio": None,
         "kv_cache_scheme": None,
-        "ignore": ["lm_head", *(rf"re:.*\.{re.escape(name)}$" for name in kept)],
+        "ignore": ["lm_head", *kept],
         "config_groups": {
             "group_0": {
                 "targets": ["Linear"],

@@ -19,16 +19,18 @@ from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
 from octavo_runtime.models.loading.weights import tensor_shapes
 from octavo_runtime.models.spec import ModelSpec
+from octavo_runtime.models.tensor_names import layer_prefix
 from octavo_runtime.planning.gpus import find_gpu
 from octavo_runtime.quantization.configuration import scheme_of
 from octavo_runtime.quantizer.calibration import read_texts
+from octavo_runtime.quantizer.feed_forward import beside_experts
+from octavo_runtime.quantizer.judging import judge
 from octavo_runtime.quantizer.layer import check_sizes, quantize_layer
 from octavo_runtime.quantizer.output import OutputFolder
 from octavo_runtime.quantizer.recipe import CannotQuantize, Recipe
 from octavo_runtime.quantizer.report import Judged, report
 from octavo_runtime.quantizer.source import Source, open_source
 from octavo_runtime.quantizer.streams import (
-    Stream,
     advance,
     build_ends,
     build_layer,
@@ -43,7 +45,7 @@ def run(model: str, out: Path, recipe: Recipe, calibration: Path | None, gpu: st
     """Writes the folder, and prints what came of it. Raises ValueError with one line for what cannot be done."""
     judge = find_gpu(gpu, "")
     place = _device(device)
-    source = open_source(model, takes_experts=not recipe.needs_inputs)
+    source = open_source(model, takes_experts=recipe.takes_experts)
     spec = source.spec
     check_sizes(spec, recipe)
     longest = spec.max_position
@@ -66,8 +68,9 @@ def run(model: str, out: Path, recipe: Recipe, calibration: Path | None, gpu: st
             folder.write(spec.num_layers, source.rest())
         size = folder.finish(source.folder, {**source.config, "quantization_config": recipe.configuration(_kept(spec))})
         _check(out)
+        few = sum(folder.counts.values())
         folder.close_work()
-    print(report(judged, (source.size, size), spec, recipe, judge))
+    print(report(judged, (source.size, size), spec, recipe, judge, few))
     print(out)
     return 0
 
@@ -96,53 +99,36 @@ def _walk(
         advance(decoder, before)
         if not folder.has(index):
             inputs = inputs_of_layer(decoder, learned) if learned else None
+            del decoder
             done = quantize_layer(tensors, inputs, spec, index, recipe)
             del inputs
             stored = {name: each.cpu().contiguous() for name, each in done.tensors.items()}
+            folder.count(index, done.few)
             folder.write(index, _renamed(stored, in_model, in_files))
             made += 1
             left = (time.monotonic() - began) / made * (spec.num_layers - index - 1)
             _say(f"layer {index + 1} of {spec.num_layers}: error {done.error:.2%}, about {left:.0f} s left")
             del done, stored
         else:
+            del decoder
             _say(f"layer {index + 1} of {spec.num_layers}: written already")
-        del decoder, tensors
+        del tensors
         written = {name: each.to(device) for name, each in _renamed(folder.read(index), in_files, in_model).items()}
         advance(build_layer(narrow, index, written, device), [*learned, *after])
-    return _judged(source, before, after, held_out, device)
+    ends = build_ends(spec, source.checkpoint.read, device)
+    both = ((scores(ends, old), scores(ends, new)) for old, new in zip(before, after, strict=True))
+    return judge(both, held_out)
 
 
-def _kept(spec: ModelSpec) -> tuple[str, ...]:
+def _kept(spec: ModelSpec) -> list[str]:
     """The modules beside experts that choose and weigh them."""
-    if spec.experts is None:
-        return ()
-    names = spec.tensors.experts[0]
-    router = names.router.removesuffix(".weight")
-    return (router, names.shared_gate) if spec.experts.gates_shared else (router,)
+    beside = [(index, name) for index in sorted(spec.expert_layers) for name in beside_experts(spec)]
+    return [f"{layer_prefix(index)}{name}".removesuffix(".weight") for index, name in beside]
 
 
 def _renamed(tensors: Mapping[str, torch.Tensor], old: str, new: str) -> dict[str, torch.Tensor]:
     """With another beginning of their names."""
     return {new + name.removeprefix(old): tensor for name, tensor in tensors.items()}
-
-
-def _judged(
-    source: Source,
-    before: Sequence[Stream],
-    after: Sequence[Stream],
-    texts: Sequence[Sequence[int]],
-    device: torch.device,
-) -> Judged:
-    ends = build_ends(source.spec, source.checkpoint.read, device)
-    found = Judged()
-    for old, new, text in zip(before, after, texts, strict=True):
-        following = torch.tensor(text[1:], device=device).unsqueeze(1)
-        one, two = scores(ends, old)[:-1], scores(ends, new)[:-1]
-        found.before -= float(one.gather(1, following).sum())
-        found.after -= float(two.gather(1, following).sum())
-        found.divergence += float((one.exp() * (one - two)).sum())
-        found.tokens += len(following)
-    return found
 
 
 def _check(folder: Path) -> None:

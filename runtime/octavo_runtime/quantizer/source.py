@@ -57,7 +57,7 @@ class Source:
         return [name for name in tensor_shapes(self.spec) if name.startswith("model.layers.")]
 
 
-def open_source(model: str, *, takes_experts: bool = False) -> Source:
+def open_source(model: str, *, takes_experts: bool = True) -> Source:
     """Raises CannotQuantize, UnsupportedModel and ModelNotFound, each with one line, where a model cannot be had or is
     none of those that can be quantised. takes_experts: mixtures whose experts are stored one by one can be."""
     files = locate(model)
@@ -86,7 +86,8 @@ def _check_kind(folder: Path, spec: ModelSpec, config: Mapping[str, Any], *, tak
         method = spec.quantization.format if spec.quantization is not None else "another format"
         problem = f"in 16 or 32 bits, got one that is quantised already ({method})"
     elif spec.experts is not None and not takes_experts:
-        problem = f"dense for any method but fp8 and int8, got a mixture of {spec.experts.routing.num_experts} experts"
+        number = spec.experts.routing.num_experts
+        problem = f"dense for squeezellm, which has no layout of mixtures, got one of {number} experts"
     elif spec.experts is not None and "{}" not in spec.tensors.experts[0].down:
         problem = "dense, or one whose experts are stored one by one, got all of a layer in one tensor"
     elif spec.latent is not None:

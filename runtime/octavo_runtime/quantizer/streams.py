@@ -10,15 +10,18 @@ from torch import Tensor
 from octavo_runtime.layers.attention import Attention
 from octavo_runtime.layers.batch import Batch, PrefillInputs
 from octavo_runtime.layers.mlp import MLP
+from octavo_runtime.layers.norm import Norm
 from octavo_runtime.models.decoder import Decoder, DecoderLayer, Stack
+from octavo_runtime.models.layer_groups import group_windows, layers_of_a_block
 from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor
-from octavo_runtime.models.loading.weights import EMBEDDING, build_decoder, layer_projections
+from octavo_runtime.models.loading.weights import EMBEDDING, build_decoder
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.tensor_names import layer_prefix
 from octavo_runtime.quantization.formats import stored_form
 from octavo_runtime.quantization.scheme import Scheme
 from octavo_runtime.quantization.stored_parts import Weight
-from octavo_runtime.quantizer.inputs import Inputs, WatchedLinear, input_sum
+from octavo_runtime.quantizer.feed_forward import LayerInputs, Routed, attention_projections, feed_forwards
+from octavo_runtime.quantizer.inputs import WatchedLinear, input_sum, watched_mlp
 
 _BLOCK = 16  # tokens of a block of the KV cache
 
@@ -81,33 +84,58 @@ def advance(decoder: Decoder, streams: Sequence[Stream]) -> None:
     planes, heads, width = decoder.spec.cached_token
     cache = torch.zeros(1, planes, -(-longest // _BLOCK), _BLOCK, heads, width, device=device)
     for stream in streams:
-        batch = _alone(len(stream.hidden), device)
+        batch = _alone(torch.arange(len(stream.hidden), device=device))
         plans = decoder.plan_attention(batch, cache)
         q = layer.before_attention(stream.hidden, stream.added, batch.positions, batch.slots.unbind(), cache[0])
         attended = layer.attention.attend(q, batch, plans, cache[0])
         stream.added = layer.after_attention(attended, stream.hidden)
 
 
-def inputs_of_layer(decoder: Decoder, streams: Sequence[Stream]) -> list[Inputs]:
-    """What the streams bring each of the layer_projections of a decoder's one layer; the streams stay."""
-    [layer] = decoder.stack.layers
+@dataclass(frozen=True)
+class WatchedNorm:
+    """A norm that keeps what it brings."""
+
+    norm: Norm
+    brought: list[Tensor]
+
+    @property
+    def num_bytes(self) -> int:
+        return self.norm.num_bytes
+
+    def __call__(self, stream: Tensor, added: Tensor | None = None) -> Tensor:
+        """See Norm."""
+        hidden = self.norm(stream, added)
+        self.brought.append(hidden.clone())
+        return hidden
+
+
+def inputs_of_layer(decoder: Decoder, streams: Sequence[Stream]) -> LayerInputs:
+    """What the streams bring the projections of a decoder's one layer; the streams stay."""
+    [layer], spec, device = decoder.stack.layers, decoder.spec, streams[0].hidden.device
     attention, mlp = layer.attention, layer.mlp
     assert isinstance(attention, Attention)
-    assert isinstance(mlp, MLP)
-    device = streams[0].hidden.device
-    sums = [input_sum(part.columns, device) for part in layer_projections(decoder.spec, 0)]
-    qkv, output, gate_up, down = sums
-    watched: DecoderLayer = replace(
-        layer,
-        attention=replace(
-            attention, qkv=WatchedLinear(attention.qkv, qkv), output=WatchedLinear(attention.output, output)
-        ),
-        mlp=replace(mlp, gate_up=WatchedLinear(mlp.gate_up, gate_up), down=WatchedLinear(mlp.down, down)),
-    )
+    qkv, output = (input_sum(part.columns, device) for part in attention_projections(spec, 0))
+    own = replace(attention, qkv=WatchedLinear(attention.qkv, qkv), output=WatchedLinear(attention.output, output))
+    watched: DecoderLayer = replace(layer, attention=own)
+    first, brought = feed_forwards(spec, 0)[0], list[Tensor]()
+    always = input_sum(first.gate_up.columns, device), input_sum(first.down.columns, device)
+    if isinstance(mlp, MLP):
+        watched = replace(watched, mlp=watched_mlp(mlp, *always))
+    else:
+        shared = None if mlp.shared is None else watched_mlp(mlp.shared, *always)
+        watched = replace(watched, mlp=replace(mlp, shared=shared), mlp_norm=WatchedNorm(layer.mlp_norm, brought))
     seen = replace(decoder, stack=Stack([watched], decoder.stack.norm))
     for stream in streams:
         advance(seen, [stream.copy()])
-    return [each.means() for each in sums]
+    routed = None
+    if not isinstance(mlp, MLP):
+        hidden = torch.cat(brought)
+        routed = Routed(hidden, torch.cat([mlp.router(each)[0] for each in brought]))
+    return LayerInputs(
+        (qkv.means(), output.means()),
+        (always[0].means(), always[1].means()) if first.expert is None else None,
+        routed,
+    )
 
 
 def scores(ends: Decoder, stream: Stream) -> Tensor:
@@ -116,18 +144,33 @@ def scores(ends: Decoder, stream: Stream) -> Tensor:
     return ends.logits(ends.stack.norm(behind.hidden, behind.added)).log_softmax(-1)
 
 
-def _alone(tokens: int, device: torch.device) -> Batch:
-    """A step that computes all tokens of one sequence."""
+def scores_of_text(decoder: Decoder, text: Sequence[int]) -> Tensor:
+    """The same of a text that goes through a whole decoder."""
+    spec, device = decoder.spec, decoder.embedding.weight.device
+    decoder.reach(len(text))
+    (planes, heads, width), groups = spec.cached_token, len(group_windows(spec))
+    blocks = groups * -(-len(text) // _BLOCK)
+    cache = torch.zeros(layers_of_a_block(spec), planes, blocks, _BLOCK, heads, width, device=device)
+    hidden = decoder.forward(_alone(torch.tensor(text, device=device), groups), cache)
+    return decoder.logits(hidden).log_softmax(-1)
+
+
+def _alone(ids: Tensor, groups: int = 1) -> Batch:
+    """A step that computes all tokens [tokens] of one sequence. groups: of layers, each with blocks of its own."""
+    tokens, device = len(ids), ids.device
+    blocks = -(-tokens // _BLOCK)
     places = torch.arange(tokens, device=device)
-    blocks = torch.arange(-(-tokens // _BLOCK), dtype=torch.int32, device=device)
+    firsts = torch.arange(groups, device=device).unsqueeze(1) * blocks
+    tables = (firsts + torch.arange(blocks, device=device)).int().unsqueeze(1)
     prefill = PrefillInputs(
-        [blocks.unsqueeze(0)],
+        tables.unbind(),
         torch.tensor([tokens], dtype=torch.int32, device=device),
         torch.tensor([0, tokens], dtype=torch.int32, device=device),
         tokens,
         np.array([[tokens, tokens]]),
     )
-    return Batch(places, places, places.unsqueeze(0), 0, None, prefill, np.array([0]), np.array([tokens - 1]))
+    slots = firsts * _BLOCK + places
+    return Batch(ids, places, slots, 0, None, prefill, np.array([0]), np.array([tokens - 1]))
 
 
 def _read(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], scheme: Scheme | None) -> StoredTensor:

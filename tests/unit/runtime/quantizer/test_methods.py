@@ -112,13 +112,22 @@ def test_gptq_with_fewer_texts_than_inputs(weight, x):
 
 def test_awq_finds_scales_and_bounds_that_lose_less(weight, inputs):
     plain = error(awq.rounded(weight, 32), weight, inputs)
-    scales = awq.best_scales([weight], inputs, 32)
+    scales = awq.best_scales([awq.Readers([weight], inputs)], inputs.sizes, 32)
     scaled = awq.rounded(weight * scales, 32).dequantize() / scales
     with_scales = float(output_error(scaled - weight, inputs))
     cut = awq.quantize(weight * scales, inputs.scaled(scales), 32)
     with_both = float(output_error(cut.dequantize() / scales - weight, inputs))
     assert with_both < with_scales < 0.8 * plain
     assert scales[::11].mean() > 1.2 * scales.mean()
+
+
+def test_awq_scales_are_of_the_readers_that_most_tokens_come_to(weight, inputs):
+    """The others' inputs have other sizes: what is best for them alone is not what is best for both."""
+    others = awq.Readers([weight], Inputs(inputs.gram.flip(0, 1), inputs.sizes.flip(0)), 1e-6)
+    one = awq.best_scales([awq.Readers([weight], inputs)], inputs.sizes, 32)
+    both = awq.best_scales([awq.Readers([weight], inputs), others], inputs.sizes, 32)
+    assert both.equal(one)
+    assert not awq.best_scales([others], inputs.sizes, 32).equal(one)
 
 
 def test_awq_is_stored_as_it_is_read(weight, inputs):
@@ -128,7 +137,7 @@ def test_awq_is_stored_as_it_is_read(weight, inputs):
 
 def test_awq_scales_that_several_columns_share(weight, inputs):
     sharing = torch.arange(COLUMNS // 2).repeat_interleave(2)
-    scales = awq.best_scales([weight], inputs, 32, sharing)
+    scales = awq.best_scales([awq.Readers([weight], inputs)], inputs.sizes, 32, sharing)
     assert scales[::2].equal(scales[1::2])
     assert len(scales.unique()) > 10
 
