@@ -51,9 +51,9 @@ def paged_decode(
         from octavo_kernels.paged_decode import hopper, triton
 
         is_plain = window is None and softcap is None and sinks is None and slopes is None
-        if is_plain and hopper.fits(q.shape[1], k_cache):
+        if is_plain and q.itemsize == 2 and hopper.fits(q.shape[1], k_cache):
             assert plan is None or isinstance(plan, hopper.HopperPlan)
-            return hopper.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, out, plan)
+            return hopper.paged_decode(q, k_cache, v_cache, block_tables, seq_lens, scale, out, plan, scales)
         return triton.paged_decode(
             q, k_cache, v_cache, block_tables, seq_lens, scale, out, window, softcap, sinks, slopes, scales
         )
@@ -76,7 +76,7 @@ def plan_decode(
     slopes: Tensor | None = None,
 ) -> "DecodePlan | HopperPlan | None":
     """What a step's layers share. None on a GPU where the form for Hopper does not serve, which has no window,
-    softcap, sinks or slopes: the other computes it as it goes. Arguments as for paged_decode; k_cache, sinks and slopes
+    softcap, sinks or slopes: the other computes it as it goes, and for queries that have not 16 bits. Arguments as for paged_decode; k_cache, sinks and slopes
     of any layer."""
     if k_cache.device.type == "cuda":
         from octavo_kernels.paged_decode import hopper

@@ -41,6 +41,12 @@ class Case:
         named = {"window": self.window, "softcap": self.softcap, "sinks": sinks, "slopes": slopes, "scales": scales}
         return {name: value for name, value in named.items() if value is not None}
 
+    @property
+    def suits_hopper(self) -> bool:
+        """Whether the form for Hopper takes it, with queries of 16 bits."""
+        fits = self.q_heads // self.kv_heads <= 16 and self.head_dim <= 128
+        return fits and not self.options.keys() - {"scales"} and (self.stored is None or self.head_dim >= 32)
+
 
 # Small enough for Triton's interpreter. With a head of 16 a tile has 128 positions: 300 tokens are split.
 TINY_CASES = (
@@ -56,7 +62,7 @@ TINY_CASES = (
     Case("window and sinks", (5, 150), 4, 2, 16, block_size=8, window=33, has_sinks=True),
     Case("ALiBi", (1, 17, 300), 6, 2, 16, has_slopes=True),
     Case("all at once", (5, 150), 6, 2, 16, window=33, softcap=0.7, has_sinks=True, has_slopes=True),
-    Case("fp8", (1, 17, 300), 6, 2, 16, stored=torch.float8_e4m3fn),
+    Case("fp8", (1, 17, 300), 6, 2, 32, stored=torch.float8_e4m3fn),
     Case("int8, padded head", (33, 8), 2, 2, 48, block_size=8, stored=torch.int8),
 )
 CASES = (
@@ -76,6 +82,9 @@ CASES = (
     Case("8B shape, sinks", (513, 64, 1000), 64, 8, 64, has_sinks=True),
     Case("BLOOM shape", (513, 64, 2000), 16, 16, 64, has_slopes=True),
     Case("8B shape, fp8", (513, 64, 1000), 32, 8, 128, stored=torch.float8_e4m3fn),
+    Case("8B shape, int8", (513, 64, 1000), 32, 8, 128, stored=torch.int8),
+    Case("head of 80, fp8", (77, 300), 8, 8, 80, stored=torch.float8_e4m3fn),
+    Case("many sequences, int8", tuple(range(1, 1280, 80)), 9, 3, 64, stored=torch.int8),
     Case("8B shape, int8, window", (513, 64, 1000), 32, 8, 128, window=100, stored=torch.int8),
     Case("Gemma 2 shape", (1, 100, 333), 8, 4, 256, window=128, softcap=50.0),
 )
@@ -83,6 +92,7 @@ CASES = (
 PADDED_CASES = (
     Case("padding", (40, 1, 129, 0, 0), 6, 2, 32),
     Case("many with padding", (1, 70, 300, 16, 64, 65, 2, 3, 130, 17, 5, 0, 0), 8, 2, 16, block_size=32),
+    Case("padding, fp8", (40, 1, 129, 0, 0), 6, 2, 32, stored=torch.float8_e4m3fn),
 )
 # Sequences that follow each other begin with the same blocks.
 COMMON_CASES = (
@@ -91,6 +101,7 @@ COMMON_CASES = (
     Case("nothing of their own", (128, 128, 128), 4, 1, 16, common=(0, 8, 8)),
     Case("two prefixes", (300, 200, 299, 40, 300, 290, 41, 42, 90), 4, 1, 32, common=(0, 12, 12, 2, 2, 18, 0, 2, 2)),
     Case("a pack of five", (290, 300, 280, 270, 5, 2, 64, 64), 3, 1, 16, common=(0, 16, 16, 15, 0, 0, 0, 2)),
+    Case("in common, fp8", (300, 290, 310, 5), 8, 2, 32, common=(0, 17, 17, 0), stored=torch.float8_e4m3fn),
     Case("a pack of 16", (290,) * 11 + (300, 0), 2, 2, 32, common=(0,) + (17,) * 11 + (0,)),
 )
 # More than 2**31 elements lie in front of the blocks in use: 4.3 GB of keys in bfloat16.

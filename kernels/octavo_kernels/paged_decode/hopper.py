@@ -22,6 +22,7 @@ import torch
 import triton
 from torch import Tensor
 
+from octavo_kernels.eight_bits_kernels import PLAIN, as_pairs, kind_of
 from octavo_kernels.gpu import capability, gpu
 from octavo_kernels.online_softmax import LOG2_E
 from octavo_kernels.paged_decode.hopper_kernels import (
@@ -40,7 +41,7 @@ PART_ROWS = 16  # rows of parts that a warp adds up at once: 64 registers a thre
 
 
 class Configuration(NamedTuple):
-    """How the work is cut. Tuned for 32 query and 8 KV heads of 128, blocks of 16: FEW on an H200, MANY on an H100."""
+    """How the work is cut. Tuned for 32 query and 8 KV heads of 128, blocks of 16, on an H200."""
 
     tile: int  # positions
     warps: int
@@ -52,6 +53,10 @@ class Configuration(NamedTuple):
 FEW_SEQUENCES = 8
 FEW = Configuration(tile=128, warps=4, stages=3, workers_per_processor=1, fused=False)
 MANY = Configuration(tile=32, warps=1, stages=2, workers_per_processor=8, fused=True)
+# Of a cache of 8 bits.
+FEW_NARROW = Configuration(tile=128, warps=4, stages=4, workers_per_processor=1, fused=False)
+MANY_NARROW = Configuration(tile=64, warps=1, stages=2, workers_per_processor=8, fused=True)
+LEAST_DIM = 32  # of a head of 8 bits: the matrix units take 16 even columns, and as many odd ones
 
 
 @dataclass(frozen=True)
@@ -70,17 +75,19 @@ class HopperPlan:
 
 def fits(q_heads: int, k_cache: Tensor) -> bool:
     """Whether this form is the one for the device and the shapes: the queries of a KV head fill no more than a tile of
-    rows, and tiles of its keys fit into shared memory."""
+    rows, and tiles of its keys fit into shared memory. Queries must have 16 bits."""
     _, _, kv_heads, head_dim = k_cache.shape
-    fitting = q_heads // kv_heads <= ROWS.value and head_dim <= 128 and k_cache.itemsize == 2
-    return fitting and (not k_cache.is_cuda or capability(k_cache.device) == (9, 0))
+    fitting = q_heads // kv_heads <= ROWS.value and head_dim <= 128
+    narrow = kind_of(k_cache) != PLAIN and head_dim >= LEAST_DIM and head_dim % 2 == 0
+    return fitting and (k_cache.itemsize == 2 or narrow) and (not k_cache.is_cuda or capability(k_cache.device) == (9, 0))
 
 
 def plan(block_tables: Tensor, seq_lens: Tensor, k_cache: Tensor, q_heads: int, dependent: bool = True) -> HopperPlan:
     """See `octavo_kernels.paged_decode.plan_decode`; dependent: see `paged_decode`."""
     batch, (_, block_size, kv_heads, head_dim) = len(seq_lens), k_cache.shape
     group, device = q_heads // kv_heads, seq_lens.device
-    configuration = FEW if batch <= FEW_SEQUENCES else MANY
+    few, many = (FEW, MANY) if kind_of(k_cache) == PLAIN else (FEW_NARROW, MANY_NARROW)
+    configuration = few if batch <= FEW_SEQUENCES else many
     workers = gpu(device).processors * configuration.workers_per_processor
     pack = 1 if batch == 1 else ROWS.value // group
     packs = triton.cdiv(batch, pack)
@@ -133,6 +140,7 @@ def paged_decode(
     scale: float,
     out: Tensor | None = None,
     plan_of_step: HopperPlan | None = None,
+    scales: Tensor | None = None,
     dependent: bool = True,
 ) -> Tensor:
     """See `octavo_kernels.paged_decode`. dependent: launched with programmatic dependent launch, which Triton's
@@ -142,7 +150,8 @@ def paged_decode(
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device) if out is None else out
     made = plan(block_tables, seq_lens, k_cache, q_heads, dependent) if plan_of_step is None else plan_of_step
     tile, warps, stages, _, fused = made.configuration
-    group, padded_dim = q_heads // kv_heads, triton.next_power_of_2(head_dim)
+    group, padded_dim, kind = q_heads // kv_heads, triton.next_power_of_2(head_dim), kind_of(k_cache)
+    words = layer_cache(k_cache, v_cache) if kind == PLAIN else layer_cache(as_pairs(k_cache), as_pairs(v_cache))
     group_rows = max(4, triton.next_power_of_2(group))
     shape = {"GROUP": group, "HEAD_DIM": head_dim, "PADDED_DIM": padded_dim}
     shape |= {"PACK": made.pack, "TILE": tile}
@@ -150,7 +159,7 @@ def paged_decode(
     decode_kernel[(made.workers,)](
         heads(out),
         heads(q),
-        layer_cache(k_cache, v_cache),
+        words,
         block_tables,
         block_tables.stride(0),
         seq_lens,
@@ -161,12 +170,14 @@ def paged_decode(
         made.arrived,
         batch,
         scale * LOG2_E,
+        scales,
         KV_HEADS=kv_heads,
         BLOCK_SIZE=block_size,
         STAGES=stages,
         FUSED=fused,
         GROUP_ROWS=group_rows,
         AT_ONCE=max(1, PART_ROWS * warps // group_rows),
+        KIND=kind,
         num_warps=warps,
         **shape,
         **launch,

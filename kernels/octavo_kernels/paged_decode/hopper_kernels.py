@@ -6,8 +6,11 @@ import triton
 import triton.language as tl
 
 from octavo_kernels.dependent_launch import wait_for_last
+from octavo_kernels.eight_bits_kernels import PLAIN as STORED_PLAIN
+from octavo_kernels.eight_bits_kernels import in_float16, widened_pairs
 from octavo_kernels.online_softmax import HIDDEN
 
+PLAIN = tl.constexpr(STORED_PLAIN)
 ROWS = tl.constexpr(16)  # query heads of a pack and a KV head; the least that tl.dot takes
 HEADER = tl.constexpr(4)  # ints before the workers' records: a worker's units at least, and how many have one more
 # Ints a worker: pack, KV head, stretch and its tile, units, tile of the pair, tiles in common, length of the sequence.
@@ -217,6 +220,76 @@ def add_parts(
     return weighted / tl.where(in_group, total, 1.0)[:, None]
 
 
+@triton.jit
+def load_query(rows, row_mask, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr, KIND: tl.constexpr):
+    """The queries at pointers `rows` [ROWS], 0 where row_mask is false and beyond HEAD_DIM: ([ROWS, PADDED_DIM],) in
+    their own type, or for a cache of 8 bits the even columns and the odd ones, both [ROWS, PADDED_DIM / 2] float16;
+    what that does not reach to is its largest number."""
+    if KIND == PLAIN:
+        dim = tl.arange(0, PADDED_DIM)
+        mask = row_mask[:, None] & (dim < HEAD_DIM)[None, :]
+        query = (tl.load(rows[:, None] + dim[None, :], mask=mask, other=0.0),)
+    else:
+        even = 2 * tl.arange(0, PADDED_DIM // 2)
+        mask = row_mask[:, None] & (even < HEAD_DIM)[None, :]
+        query = (
+            in_float16(tl.load(rows[:, None] + even[None, :], mask=mask, other=0.0)),
+            in_float16(tl.load(rows[:, None] + even[None, :] + 1, mask=mask, other=0.0)),
+        )
+    return query
+
+
+@triton.jit
+def scored(query, key, KIND: tl.constexpr, NATIVE: tl.constexpr):
+    """[ROWS, TILE] float32: the products of queries, of `load_query`, and keys, [TILE, words] of the cache's. NATIVE:
+    see `widened_pairs`."""
+    if KIND == PLAIN:
+        scores = tl.dot(query[0], tl.trans(key), input_precision="ieee")
+    else:
+        even, odd = widened_pairs(tl.trans(key), KIND, NATIVE)
+        scores = tl.dot(query[1], odd, tl.dot(query[0], even))
+    return scores
+
+
+@triton.jit
+def nothing_weighted(PADDED_DIM: tl.constexpr, KIND: tl.constexpr):
+    """For `with_values` at first."""
+    if KIND == PLAIN:
+        weighted = (tl.zeros([ROWS, PADDED_DIM], tl.float32),)
+    else:
+        half = tl.zeros([ROWS, PADDED_DIM // 2], tl.float32)
+        weighted = (half, half)
+    return weighted
+
+
+@triton.jit
+def with_values(weighted, correction, weights, value, KIND: tl.constexpr, NATIVE: tl.constexpr):
+    """The weighted values so far, times correction [ROWS], and those with weights [ROWS, TILE] float32: ([ROWS,
+    PADDED_DIM],) float32, or of a cache of 8 bits the even columns and the odd ones. value: [TILE, words] of the
+    cache's. NATIVE: see `widened_pairs`."""
+    if KIND == PLAIN:
+        added = (
+            tl.dot(weights.to(value.dtype), value, weighted[0] * correction[:, None], input_precision="ieee"),
+        )
+    else:
+        halves = weights.to(tl.float16)
+        even, odd = widened_pairs(value, KIND, NATIVE)
+        added = (
+            tl.dot(halves, even, weighted[0] * correction[:, None]),
+            tl.dot(halves, odd, weighted[1] * correction[:, None]),
+        )
+    return added
+
+
+@triton.jit
+def in_order(weighted, KIND: tl.constexpr):
+    """[ROWS, PADDED_DIM] float32, of what `with_values` returns."""
+    columns = weighted[0]
+    if KIND != PLAIN:
+        columns = tl.join(weighted[0], weighted[1]).reshape([ROWS, 2 * weighted[0].shape[1]])
+    return columns
+
+
 @triton.jit(do_not_specialize=["stride_table", "batch"])
 def decode_kernel(
     out,
@@ -232,6 +305,7 @@ def decode_kernel(
     arrived,
     batch,
     scale_log2,
+    scales,
     KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     GROUP_ROWS: tl.constexpr,
@@ -243,12 +317,14 @@ def decode_kernel(
     STAGES: tl.constexpr,
     FUSED: tl.constexpr,
     AT_ONCE: tl.constexpr,
+    KIND: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
     """Attends with the query heads of one pack and KV head after another to the units of one worker. Grid: (workers,).
 
     out, q: `Heads` [batch, KV_HEADS * GROUP, HEAD_DIM]; cache: `LayerCache` [blocks, BLOCK_SIZE, KV_HEADS, HEAD_DIM];
-    all of one 16-bit float type. block_tables: [batch, width] int32; seq_lens: [batch] int32; common: of
+    all of one 16-bit float type, or the cache int16 words of two numbers of 8 bits of a KIND, see `widened_pairs`, with
+    scales: [2, KV_HEADS] float32. block_tables: [batch, width] int32; seq_lens: [batch] int32; common: of
     `common_kernel`, records: of `plan_kernel`, with the same TILE. Of sequences that it shares with other workers it
     writes partial_out: [2 * workers, PACK * GROUP, HEAD_DIM] float32, the weighted values, and partial_stats: [2 *
     workers, 2, PACK * GROUP] float32, the greatest score in units of log2 and the sum; of the others, and if FUSED of
@@ -274,9 +350,12 @@ def decode_kernel(
     dim = tl.arange(0, PADDED_DIM)
     lane = tl.arange(0, TILE)
     in_head = dim < HEAD_DIM
+    NUMBERS: tl.constexpr = 1 if KIND == PLAIN else 2  # in a word of the cache
+    word = tl.arange(0, PADDED_DIM // NUMBERS)
+    in_words = word < HEAD_DIM // NUMBERS
     row_max = tl.full([ROWS], HIDDEN, tl.float32)
     row_sum = tl.zeros([ROWS], tl.float32)
-    weighted = tl.zeros([ROWS, PADDED_DIM], tl.float32)
+    weighted = nothing_weighted(PADDED_DIM, KIND)
     done = tl.zeros([ROWS], tl.int32)  # tiles that each row has seen here of this pair
     row_sequence = pack * PACK + row // GROUP
     in_pack = (row < PACKED) & (row_sequence < batch)
@@ -292,33 +371,35 @@ def decode_kernel(
         table = block_tables + sequence.to(tl.int64) * stride_table
         key_head = cache.k + kv_head * cache.stride_head
         value_head = cache.v + kv_head * cache.stride_head
+        score_scale = scale_log2
+        if KIND != PLAIN:
+            score_scale *= tl.load(scales + kv_head)
         # Block ids are loaded one iteration ahead and carried: see online_softmax.attend.
         position = (before + tile) * TILE + lane
         block = tl.load(table + position // BLOCK_SIZE, mask=position < seq_len, other=0)
-        row_mask = in_pack[:, None] & in_head[None, :]
         q_rows = row_sequence.to(tl.int64) * q.stride_token + head * q.stride_head
-        query = tl.load(q.pointer + q_rows[:, None] + dim[None, :], mask=row_mask, other=0.0)
+        query = load_query(q.pointer + q_rows, in_pack, HEAD_DIM, PADDED_DIM, KIND)
         for index in tl.range(before + tile, before + tile + count, num_stages=STAGES):
             position = index * TILE + lane
             offsets = block.to(tl.int64) * cache.stride_block + (position % BLOCK_SIZE) * cache.stride_slot
             seen = position < seq_len
             # Slots beyond the sequence may hold anything: their weight is 0, and 0 * NaN would be NaN.
             if PADDED_DIM != HEAD_DIM:
-                key = tl.load(key_head + offsets[:, None] + dim[None, :], mask=in_head[None, :], other=0.0)
-                value_mask = seen[:, None] & in_head[None, :]
+                key = tl.load(key_head + offsets[:, None] + word[None, :], mask=in_words[None, :], other=0)
+                value_mask = seen[:, None] & in_words[None, :]
             else:
-                key = tl.load(key_head + offsets[:, None] + dim[None, :])
+                key = tl.load(key_head + offsets[:, None] + word[None, :])
                 value_mask = seen[:, None]
-            value = tl.load(value_head + offsets[:, None] + dim[None, :], mask=value_mask, other=0.0)
+            value = tl.load(value_head + offsets[:, None] + word[None, :], mask=value_mask, other=0)
             following = position + TILE
             block = tl.load(table + following // BLOCK_SIZE, mask=following < seq_len, other=0)
-            scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale_log2
+            scores = scored(query, key, KIND, DEPENDENT) * score_scale
             scores = tl.where(seen[None, :], scores, HIDDEN)
             new_max = tl.where(sees, tl.maximum(row_max, tl.max(scores, 1)), row_max)
             weights = tl.where(sees[:, None], tl.exp2(scores - new_max[:, None]), 0.0)
             correction = tl.exp2(row_max - new_max)
             row_sum = row_sum * correction + tl.sum(weights, 1)
-            weighted = tl.dot(weights.to(value.dtype), value, weighted * correction[:, None], input_precision="ieee")
+            weighted = with_values(weighted, correction, weights, value, KIND, DEPENDENT)
             row_max = new_max
         done += tl.where(sees, count, 0)
         left -= count
@@ -327,16 +408,19 @@ def decode_kernel(
         if (left == 0) | (stretch > PACK):
             own = tl.maximum(tl.cdiv(lengths, TILE) - shared, 0)
             needed = shared + own
+            ended = in_order(weighted, KIND)
+            if KIND != PLAIN:
+                ended *= tl.load(scales + KV_HEADS + kv_head)
             is_part = in_pack & (done > 0) & (done < needed)
             out_rows = row_sequence.to(tl.int64) * out.stride_token + head * out.stride_head
             tl.store(
                 out.pointer + out_rows[:, None] + dim[None, :],
-                (weighted / row_sum[:, None]).to(out.pointer.dtype.element_ty),
+                (ended / row_sum[:, None]).to(out.pointer.dtype.element_ty),
                 mask=(in_pack & (done == needed))[:, None] & in_head[None, :],
             )
             slot = 2 * worker + (pair_unit > start).to(tl.int32)
             part = partial_out + (slot * PACKED + row[:, None]) * HEAD_DIM + dim[None, :]
-            tl.store(part, weighted, mask=is_part[:, None] & in_head[None, :])
+            tl.store(part, ended, mask=is_part[:, None] & in_head[None, :])
             tl.store(partial_stats + slot * (2 * PACKED) + row, row_max, mask=is_part)
             tl.store(partial_stats + slot * (2 * PACKED) + PACKED + row, row_sum, mask=is_part)
             leads = row % GROUP == 0  # one row of each member
@@ -374,7 +458,7 @@ def decode_kernel(
                         )
             row_max = tl.full([ROWS], HIDDEN, tl.float32)
             row_sum = tl.zeros([ROWS], tl.float32)
-            weighted = tl.zeros([ROWS, PADDED_DIM], tl.float32)
+            weighted = nothing_weighted(PADDED_DIM, KIND)
             done = tl.zeros([ROWS], tl.int32)
             pair_unit += shared + tl.sum(tl.where(leads, own, 0), 0)
             kv_head += 1

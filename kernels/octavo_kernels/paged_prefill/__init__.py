@@ -49,12 +49,14 @@ def paged_prefill(
         [tokens, q_heads, head_dim], in q's dtype.
     """
     if q.device.type == "cuda":
-        if plan is not None:
+        if plan is not None and q.itemsize == 2:
             from octavo_kernels.paged_prefill import hopper
 
             assert causal
             assert isinstance(plan, hopper.HopperPrefillPlan)
-            return hopper.paged_prefill(q, k_cache, v_cache, block_tables, seq_lens, query_start, scale, plan, out)
+            return hopper.paged_prefill(
+                q, k_cache, v_cache, block_tables, seq_lens, query_start, scale, plan, out, scales
+            )
         from octavo_kernels.paged_prefill import triton
 
         return triton.paged_prefill(
@@ -113,7 +115,7 @@ def plan_prefill(
     """What a step's layers share: on a CPU which slots paged_prefill reads, and its masks; on a Hopper GPU, for long
     enough causal queries without window, softcap, sinks or slopes, its tiles; None where it computes that as it goes.
     Arguments as for paged_prefill; k_cache, sinks and slopes of any layer. lengths: [batch, 2], queries and all tokens
-    of each sequence, on the host."""
+    of each sequence, on the host. On a GPU a plan serves queries of 16 bits, and is ignored for others."""
     if k_cache.device.type == "cuda":
         from octavo_kernels.paged_prefill import hopper
 

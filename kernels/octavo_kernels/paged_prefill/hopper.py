@@ -1,5 +1,5 @@
 """paged_prefill for Hopper, in Gluon: warp-specialised attention in the manner of FlashAttention-3 (Shah et al., 2024),
-for heads of 128 in 16 bits.
+for heads of 128.
 
 A tile is 128 queries of one head. A program is two warpgroups that compute, with 64 queries each, and a warp that has
 the keys and values copied into shared memory, by the tensor memory accelerator, block of the cache by block; they meet
@@ -9,6 +9,9 @@ added. As many programs as the GPU has processors take the tiles in turns, the h
 Keys are stored as two halves of 64 columns: 64 numbers of 16 bits are the 128 bytes that the shared memory's swizzle
 spans, so a block of any multiple of 8 rows can land in the middle of a run, and both halves together are what the
 matrix units read as one run of 128 columns.
+
+Of a cache of 8 bits bytes are copied, 128 of a row, and another warpgroup widens them to float16, which holds every
+such number; their scales are multiplied into the scores' and into what comes out.
 """
 
 from dataclasses import dataclass
@@ -21,15 +24,20 @@ from torch import Tensor
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
+from octavo_kernels.eight_bits_kernels import PLAIN, kind_of
 from octavo_kernels.gpu import capability, gpu
 from octavo_kernels.online_softmax import LOG2_E
 from octavo_kernels.paged_prefill.hopper_kernel import prefill_kernel
 
 ROWS = 128  # of queries in a tile, and of keys in a run
 HEAD_DIM = 128
+ELEMENTS = {torch.bfloat16: gl.bfloat16, torch.float16: gl.float16, torch.uint8: gl.uint8}
+SWIZZLED_BYTES = 128
 STAGES = 2  # runs of keys, and of values, in shared memory
-COMPUTE_REGISTERS, COPY_REGISTERS = 240, 24
-REGISTERS = 168  # on the average of the 12 warps
+STORED_STAGES = 1  # of those of 8 bits that are to be widened
+# Of a thread, in each warpgroup, and on the average of all 12 warps; of a cache of 8 bits, of all 16.
+COMPUTE_REGISTERS, COPY_REGISTERS, REGISTERS = 240, 24, 168
+NARROW_COMPUTE_REGISTERS, WIDEN_REGISTERS, NARROW_REGISTERS = 224, 40, 128
 # Tiles that are mostly padding are better computed by the form that packs a group's heads into one tile.
 LEAST_FILLED = 0.75
 # A launch describes three tensors to the accelerator anew, which takes the host longer than a shorter step can hide.
@@ -44,9 +52,10 @@ class HopperPrefillPlan:
 
 
 def fits(q_heads: int, k_cache: Tensor) -> bool:
-    """Whether this form can be used on the device and with the cache's shape, for queries in the cache's type."""
+    """Whether this form can be used on the device and with the cache's shape, for queries of 16 bits."""
     _, block_size, kv_heads, head_dim = k_cache.shape
-    fitting = head_dim == HEAD_DIM and k_cache.itemsize == 2 and q_heads % kv_heads == 0
+    stored = k_cache.itemsize == 2 or kind_of(k_cache) != PLAIN
+    fitting = head_dim == HEAD_DIM and stored and q_heads % kv_heads == 0
     whole = block_size % 8 == 0 and ROWS % block_size == 0 and k_cache.is_contiguous()
     return fitting and whole and (not k_cache.is_cuda or capability(k_cache.device) == (9, 0))
 
@@ -76,6 +85,7 @@ def paged_prefill(
     scale: float,
     plan_of_step: HopperPrefillPlan,
     out: Tensor | None = None,
+    scales: Tensor | None = None,
 ) -> Tensor:
     """See `octavo_kernels.paged_prefill`. Slots of the sequences' blocks behind their last token must hold finite
     numbers: they are multiplied by 0."""
@@ -84,12 +94,15 @@ def paged_prefill(
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device) if out is None else out
     count = len(plan_of_step.tiles)
     programs = min(gpu(q.device).processors, count * q_heads)
-    element = gl.bfloat16 if q.dtype == torch.bfloat16 else gl.float16
-    layout = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=element.primitive_bitwidth, rank=2)
+    kind = kind_of(k_cache)
+    if kind != PLAIN:
+        k_cache, v_cache = k_cache.view(torch.uint8), v_cache.view(torch.uint8)
 
     def rows(tensor: Tensor, count: int, heads: int, at_once: int) -> TensorDescriptor:
-        """`count` rows of the heads of a token, read `at_once` rows and half a head at a time."""
-        return TensorDescriptor(tensor, [count, heads * head_dim], [tensor.stride(-3), 1], [at_once, 64], layout)
+        """`count` rows of the heads of a token, read `at_once` rows and 128 bytes at a time."""
+        element, columns = ELEMENTS[tensor.dtype], SWIZZLED_BYTES // tensor.itemsize
+        layout = gl.NVMMASharedLayout(SWIZZLED_BYTES, element.primitive_bitwidth, rank=2)
+        return TensorDescriptor(tensor, [count, heads * head_dim], [tensor.stride(-3), 1], [at_once, columns], layout)
 
     prefill_kernel[(programs,)](
         rows(q, len(q), q_heads, 64),
@@ -105,13 +118,17 @@ def paged_prefill(
         query_start,
         seq_lens,
         scale * LOG2_E,
+        out if scales is None else scales,  # not touched
         HEADS=q_heads,
         GROUP=q_heads // kv_heads,
         BLOCK_SIZE=block_size,
         STAGES=STAGES,
-        COMPUTE_REGISTERS=COMPUTE_REGISTERS,
+        STORED_STAGES=STORED_STAGES,
+        KIND=kind,
+        COMPUTE_REGISTERS=COMPUTE_REGISTERS if kind == PLAIN else NARROW_COMPUTE_REGISTERS,
         COPY_REGISTERS=COPY_REGISTERS,
+        WIDEN_REGISTERS=WIDEN_REGISTERS,
         num_warps=4,
-        maxnreg=REGISTERS,
+        maxnreg=REGISTERS if kind == PLAIN else NARROW_REGISTERS,
     )
     return out

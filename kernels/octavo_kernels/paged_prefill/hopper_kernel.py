@@ -12,52 +12,32 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
+from octavo_kernels.eight_bits_kernels import PLAIN as STORED_PLAIN
 from octavo_kernels.paged_prefill.hopper_attend import attend_run
+from octavo_kernels.paged_prefill.hopper_tile import tile_of
+from octavo_kernels.paged_prefill.hopper_widen import in_float16, widen_all
 
+PLAIN = gl.constexpr(STORED_PLAIN)
 FIRST, SECOND = gl.constexpr(0), gl.constexpr(1)  # the halves of a tile's queries
-
-
-@gluon.jit
-def tile_of(turn, tiles, count, query_start, seq_lens, HEADS: gl.constexpr):
-    """The tile that a program takes in its turn: head, sequence, first query within the sequence, the sequence's first
-    query, its queries, its length, and runs of keys: 0 where there is no tile. Every second turn goes backwards over
-    the programs, so that their loads even out; a tile's heads lie side by side, since they share keys."""
-    programs = gl.num_programs(0)
-    place = gl.program_id(0)
-    if turn % 2 == 1:
-        place = programs - 1 - place
-    index = turn * programs + place
-    there = index < count * HEADS
-    tile = tiles + gl.minimum(index // HEADS, count - 1) * 2
-    sequence = gl.load(tile)
-    first = gl.load(tile + 1) * 128
-    start = gl.load(query_start + sequence)
-    queries = gl.load(query_start + sequence + 1) - start
-    length = gl.load(seq_lens + sequence)
-    runs = (gl.minimum(length, length - queries + first + 128) + 127) // 128
-    return index % HEADS, sequence, first, start, queries, length, gl.where(there, runs, 0)
 
 
 @gluon.jit
 def copy_run(cache, table, run, last, column, ready, target, stage, BLOCK_SIZE: gl.constexpr):
     """Has a run of 128 keys or values of one head copied, from `column` of the cache [slots, KV heads * 128] on, into
-    halves 2 * stage and 2 * stage + 1 of target [2 * STAGES, 128, 64]; `ready` is told of it. table: points to the
-    sequence's blocks, int32. Blocks past its last one are that one again."""
-    mbarrier.expect(ready, 128 * 128 * 2)
+    stage `stage` of target: of 16 bits as two halves [2 * STAGES, 128, 64], of 8 bits [STAGES, 128, 128]; `ready` is
+    told of it. table: points to the sequence's blocks, int32. Blocks past its last one are that one again."""
+    PARTS: gl.constexpr = 128 // target.shape[2]
+    mbarrier.expect(ready, 128 * 128 * target.dtype.primitive_bitwidth // 8)
     for part in gl.static_range(128 // BLOCK_SIZE):
         row = gl.load(table + gl.minimum(run * (128 // BLOCK_SIZE) + part, last)) * BLOCK_SIZE
-        for half in gl.static_range(2):
-            into = target.index(2 * stage + half).slice(part * BLOCK_SIZE, BLOCK_SIZE, dim=0)
+        for half in gl.static_range(PARTS):
+            into = target.index(PARTS * stage + half).slice(part * BLOCK_SIZE, BLOCK_SIZE, dim=0)
             tma.async_copy_global_to_shared(cache, [row, column + half * 64], ready, into)
 
 
 @gluon.jit
 def copy_all(
-    q,
-    k_cache,
-    v_cache,
-    block_tables,
-    stride_table,
+    sources,
     work,
     shared,
     barriers,
@@ -69,9 +49,10 @@ def copy_all(
     """The copying warp, for one program of `prefill_kernel`, whose arguments it takes. It runs ahead into the next tile
     while the others end theirs.
 
-    shared: q [4, 64, 64], the two halves of the head for the tile's first 64 queries, then for its last; k, v [2 *
-    STAGES, 128, 64], likewise for a run; of q's type. barriers, ready and free of q, of k and of v: [1] of the queries,
-    [STAGES, 1] of keys and values; ready when they are copied, free when both computing warpgroups have read them."""
+    shared: q [4, 64, 64], the two halves of the head for the tile's first 64 queries, then for its last; k, v: see
+    `copy_run`. barriers, ready and free of q, of k and of v: [1] of the queries,
+    [STAGES, 1] of keys and values; ready when they are copied, free when all who read them have done so."""
+    q, k_cache, v_cache, block_tables, stride_table = sources
     tiles, count, turns, query_start, seq_lens = work
     q_shared, k_shared, v_shared = shared
     q_ready, q_free, k_ready, k_free, v_ready, v_free = barriers
@@ -110,21 +91,24 @@ def copy_all(
 @gluon.jit
 def compute(
     HALF: gl.constexpr,
-    out,
-    stride_out,
+    results,
     work,
-    scale_log2,
+    factors,
     shared,
     barriers,
     HEADS: gl.constexpr,
+    GROUP: gl.constexpr,
     STAGES: gl.constexpr,
+    KIND: gl.constexpr,
 ):
     """A computing warpgroup, for one program of `prefill_kernel`, whose arguments it takes: queries 64 * HALF to
-    64 * HALF + 63 of each tile. shared, barriers: see `copy_all`."""
+    64 * HALF + 63 of each tile. shared: see `copy_all`, keys and values of 16 bits; barriers, likewise of these."""
+    out, stride_out = results
     tiles, count, turns, query_start, seq_lens = work
+    scale_log2, scales = factors
     q_shared, k_shared, v_shared = shared
     q_ready, q_free, k_ready, k_free, v_ready, v_free = barriers
-    dtype: gl.constexpr = q_shared.dtype
+    dtype: gl.constexpr = k_shared.dtype
     product: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, 128, 16])
     operand: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=product, k_width=2)
     swizzled: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
@@ -145,6 +129,14 @@ def compute(
             # The first run, at the diagonal: there is nothing yet to overlap it with.
             stage = runs_before % STAGES
             mbarrier.wait(q_ready, tiles_before & 1)
+            score_scale = scale_log2
+            if KIND != PLAIN:
+                score_scale *= gl.load(scales + head // GROUP)
+                if q_shared.dtype != dtype:
+                    given = q_shared._reinterpret(q_shared.dtype, [2, 64, 128], swizzled).index(HALF)
+                    query.store(in_float16(given.load(stored)))
+                    fence_async_shared()
+                    gl.thread_barrier()
             mbarrier.wait(k_ready.index(stage), (runs_before // STAGES) & 1)
             nothing = gl.zeros([64, 128], gl.float32, layout=product)
             scores_token = warpgroup_mma(
@@ -155,7 +147,7 @@ def compute(
             key = (runs - 1) * 128 + gl.arange(0, 128, layout=gl.SliceLayout(0, product))
             scores = gl.where(key[None, :] <= position[:, None], scores, -1.0e30)
             row_max = gl.max(scores, 1)
-            exponentials = gl.exp2(scores * scale_log2 - (row_max * scale_log2)[:, None])
+            exponentials = gl.exp2(scores * score_scale - (row_max * score_scale)[:, None])
             row_sum = gl.sum(exponentials, 1)
             weights = gl.convert_layout(exponentials.to(dtype), operand)
             weighted = gl.zeros([64, 128], gl.float32, layout=product)
@@ -170,7 +162,7 @@ def compute(
                     weights,
                     row_max,
                     row_sum,
-                    scale_log2,
+                    score_scale,
                     position,
                     runs - 1 - step,
                     True,
@@ -189,7 +181,7 @@ def compute(
                     weights,
                     row_max,
                     row_sum,
-                    scale_log2,
+                    score_scale,
                     position,
                     runs - 1 - step,
                     False,
@@ -204,8 +196,11 @@ def compute(
             weighted_token = warpgroup_mma(weights, values.index(stage), weighted, is_async=True)
             weighted, weights = warpgroup_mma_wait(0, deps=[weighted_token, weights])
             mbarrier.arrive(v_free.index(stage), count=1)
+            attended = weighted / row_sum[:, None]
+            if KIND != PLAIN:
+                attended *= gl.load(scales + HEADS // GROUP + head // GROUP)
             # Stores of 16 bytes: the products' own layout has 4.
-            attended = gl.convert_layout((weighted / row_sum[:, None]).to(dtype), stored)
+            attended = gl.convert_layout(attended.to(q_shared.dtype), stored)
             row = first_row + gl.arange(0, 64, layout=gl.SliceLayout(1, stored))
             dim = gl.arange(0, 128, layout=gl.SliceLayout(0, stored))
             pointers = out + (start + row)[:, None].to(gl.int64) * stride_out + head * 128 + dim[None, :]
@@ -229,24 +224,31 @@ def prefill_kernel(
     query_start,
     seq_lens,
     scale_log2,
+    scales,
     HEADS: gl.constexpr,
     GROUP: gl.constexpr,
     BLOCK_SIZE: gl.constexpr,
     STAGES: gl.constexpr,
+    STORED_STAGES: gl.constexpr,
+    KIND: gl.constexpr,
     COMPUTE_REGISTERS: gl.constexpr,
     COPY_REGISTERS: gl.constexpr,
+    WIDEN_REGISTERS: gl.constexpr,
 ):
     """Causal attention of tiles of 128 queries of one head. Grid: (programs,), each of which takes `turns` tiles; three
-    warp partitions: two warpgroups that compute and a warp that copies.
+    warp partitions: two warpgroups that compute and a warp that copies; and of a cache of 8 bits a fourth, a warpgroup
+    that widens what was copied.
 
     q: descriptor of [tokens, HEADS * 128], read 64 rows and 64 columns at a time; k_cache, v_cache: descriptors of
     [slots, HEADS / GROUP * 128], read BLOCK_SIZE rows and 64 columns at a time; out: points to [tokens, HEADS, 128],
-    contiguous but for stride_out, of its tokens; all of one 16-bit float type. block_tables: [batch, width] int32;
+    contiguous but for stride_out, of its tokens; all of one 16-bit float type, or the caches bytes of a KIND, read 128
+    columns at a time, with scales: [2, HEADS / GROUP] float32. block_tables: [batch, width] int32;
     tiles: [count, 2] int32, see `HopperPrefillPlan`; query_start: [batch + 1] int32; seq_lens: [batch] int32.
-    scale_log2: the scores' scale * LOG2_E. COMPUTE_REGISTERS, COPY_REGISTERS: of a thread in each partition."""
+    scale_log2: the scores' scale * LOG2_E. COMPUTE_REGISTERS, COPY_REGISTERS, WIDEN_REGISTERS: of a thread in each
+    partition."""
     swizzled: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
-    dtype: gl.constexpr = q.dtype
-    q_shared = gl.allocate_shared_memory(dtype, [4, 64, 64], swizzled)
+    dtype: gl.constexpr = q.dtype if KIND == PLAIN else gl.float16
+    q_shared = gl.allocate_shared_memory(q.dtype, [4, 64, 64], swizzled)
     k_shared = gl.allocate_shared_memory(dtype, [2 * STAGES, 128, 64], swizzled)
     v_shared = gl.allocate_shared_memory(dtype, [2 * STAGES, 128, 64], swizzled)
     barrier: gl.constexpr = mbarrier.MBarrierLayout()
@@ -263,58 +265,45 @@ def prefill_kernel(
         mbarrier.init(v_ready.index(stage), count=1)
         mbarrier.init(k_free.index(stage), count=2)
         mbarrier.init(v_free.index(stage), count=2)
-    fence_async_shared()
-    work = (tiles, count, turns, query_start, seq_lens)
     shared = (q_shared, k_shared, v_shared)
     barriers = (q_ready, q_free, k_ready, k_free, v_ready, v_free)
-    gl.warp_specialize(
-        [
-            (
-                compute,
-                (
-                    FIRST,
-                    out,
-                    stride_out,
-                    work,
-                    scale_log2,
-                    shared,
-                    barriers,
-                    HEADS,
-                    STAGES,
-                ),
-            ),
-            (
-                compute,
-                (
-                    SECOND,
-                    out,
-                    stride_out,
-                    work,
-                    scale_log2,
-                    shared,
-                    barriers,
-                    HEADS,
-                    STAGES,
-                ),
-            ),
-            (
-                copy_all,
-                (
-                    q,
-                    k_cache,
-                    v_cache,
-                    block_tables,
-                    stride_table,
-                    work,
-                    shared,
-                    barriers,
-                    HEADS,
-                    GROUP,
-                    BLOCK_SIZE,
-                    STAGES,
-                ),
-            ),
-        ],
-        [4, 1],
-        [COMPUTE_REGISTERS, COPY_REGISTERS],
-    )
+    work = (tiles, count, turns, query_start, seq_lens)
+    results = (out, stride_out)
+    factors = (scale_log2, scales)
+    sources = (q, k_cache, v_cache, block_tables, stride_table)
+    if KIND == PLAIN:
+        fence_async_shared()
+        gl.warp_specialize(
+            [
+                (compute, (FIRST, results, work, factors, shared, barriers, HEADS, GROUP, STAGES, KIND)),
+                (compute, (SECOND, results, work, factors, shared, barriers, HEADS, GROUP, STAGES, KIND)),
+                (copy_all, (sources, work, shared, barriers, HEADS, GROUP, BLOCK_SIZE, STAGES)),
+            ],
+            [4, 1],
+            [COMPUTE_REGISTERS, COPY_REGISTERS],
+        )
+    else:
+        k_stored = gl.allocate_shared_memory(k_cache.dtype, [STORED_STAGES, 128, 128], k_cache.layout)
+        v_stored = gl.allocate_shared_memory(k_cache.dtype, [STORED_STAGES, 128, 128], k_cache.layout)
+        k_copied = gl.allocate_shared_memory(gl.int64, [STORED_STAGES, 1], barrier)
+        k_taken = gl.allocate_shared_memory(gl.int64, [STORED_STAGES, 1], barrier)
+        v_copied = gl.allocate_shared_memory(gl.int64, [STORED_STAGES, 1], barrier)
+        v_taken = gl.allocate_shared_memory(gl.int64, [STORED_STAGES, 1], barrier)
+        for stage in gl.static_range(STORED_STAGES):
+            mbarrier.init(k_copied.index(stage), count=1)
+            mbarrier.init(v_copied.index(stage), count=1)
+            mbarrier.init(k_taken.index(stage), count=1)
+            mbarrier.init(v_taken.index(stage), count=1)
+        fence_async_shared()
+        copied = (q_ready, q_free, k_copied, k_taken, v_copied, v_taken)
+        stored = (q_shared, k_stored, v_stored)
+        gl.warp_specialize(
+            [
+                (compute, (FIRST, results, work, factors, shared, barriers, HEADS, GROUP, STAGES, KIND)),
+                (compute, (SECOND, results, work, factors, shared, barriers, HEADS, GROUP, STAGES, KIND)),
+                (widen_all, (work, stored, copied, shared, barriers, HEADS, STORED_STAGES, STAGES, KIND)),
+                (copy_all, (sources, work, stored, copied, HEADS, GROUP, BLOCK_SIZE, STORED_STAGES)),
+            ],
+            [4, 4, 1],
+            [COMPUTE_REGISTERS, WIDEN_REGISTERS, COPY_REGISTERS],
+        )

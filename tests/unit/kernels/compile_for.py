@@ -56,11 +56,13 @@ def planned_prefill(
     _: int,
     scale: float,
     out: Tensor,
-    **options: Any,
+    causal: bool,
+    scales: Tensor | None = None,
+    **others: Any,
 ) -> None:
-    if not options and hopper_prefill.fits(q.shape[1], k_cache):
+    if causal and not others and q.itemsize == 2 and hopper_prefill.fits(q.shape[1], k_cache):
         plan = hopper_prefill.HopperPrefillPlan(torch.zeros(len(seq_lens), 2, dtype=torch.int32))
-        hopper_prefill.paged_prefill(q, k_cache, v_cache, block_tables, seq_lens, query_start, scale, plan, out)
+        hopper_prefill.paged_prefill(q, k_cache, v_cache, block_tables, seq_lens, query_start, scale, plan, out, scales)
 
 
 def grouped_where_it_fits(x: Tensor, weight: GroupedWeights, bias: Tensor | None, out: Tensor) -> None:
@@ -98,7 +100,7 @@ def main(capability: int, selections: list[str]) -> None:
                 if name not in case.name:
                     continue
                 for form in forms(op, capability):
-                    if form is hopper.paged_decode and (dtype == "float32" or case.options):
+                    if form is hopper.paged_decode and (dtype == "float32" or not case.suits_hopper):
                         continue
                     cases.error(form, case, getattr(torch, dtype), "cpu")
                     tell(op, case.name, dtype)

@@ -86,18 +86,14 @@ def test_triton_interpreted(case: Case, dtype: torch.dtype, interpreted_errors: 
 
 @pytest.mark.parametrize(
     "case",
-    [case for case in (*TINY_CASES, *PADDED_CASES, *COMMON_CASES) if not case.options],
+    [case for case in (*TINY_CASES, *PADDED_CASES, *COMMON_CASES) if case.suits_hopper],
     ids=lambda case: case.name,
 )
 def test_hopper_interpreted(case: Case, interpreted_errors: dict[str, float]) -> None:
     assert interpreted_errors[f"paged_decode/hopper/{case.name}"] <= TOLERANCES[torch.float16]
 
 
-HOPPER_CASES = [
-    case
-    for case in (*CASES, *PADDED_CASES, *COMMON_CASES)
-    if case.q_heads // case.kv_heads <= 16 and case.head_dim <= 128 and not case.options
-]
+HOPPER_CASES = [case for case in (*CASES, *PADDED_CASES, *COMMON_CASES, *LARGE_CASES) if case.suits_hopper]
 
 
 @pytest.mark.gpu

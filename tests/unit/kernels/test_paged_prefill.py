@@ -89,7 +89,9 @@ def test_hopper_leaves_short_queries_to_the_other_form() -> None:
     assert hopper.plan(np.array([[2047, 2112]]), torch.device("cpu")) is None
 
 
-HOPPER_CASES = [case for case in (*CASES, *LARGE_CASES) if case.batch.head_dim == 128 and not case.batch.options]
+HOPPER_CASES = [
+    case for case in (*CASES, *LARGE_CASES) if case.batch.head_dim == 128 and case.causal and case.batch.suits_hopper
+]
 
 
 @pytest.mark.gpu
@@ -114,13 +116,17 @@ def test_hopper(case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch)
         scale: float,
         out: Tensor,
         causal: bool,
+        scales: Tensor | None = None,
     ) -> Tensor:
         assert causal
         assert hopper.fits(q.shape[1], k_cache)
         lengths = torch.stack([query_start.diff(), seq_lens], 1).cpu().numpy()
         plan = hopper.plan(lengths, q.device)
         # Slots without a token hold numbers that would show.
-        k_cache, v_cache = k_cache.nan_to_num(1e4), v_cache.nan_to_num(1e4)
-        return hopper.paged_prefill(q, k_cache, v_cache, tables, seq_lens, query_start, scale, plan, out)
+        k_cache, v_cache = (
+            cache.nan_to_num(1e4) if scales is None else cache.float().nan_to_num(400.0).to(cache.dtype)
+            for cache in (k_cache, v_cache)
+        )
+        return hopper.paged_prefill(q, k_cache, v_cache, tables, seq_lens, query_start, scale, plan, out, scales)
 
     assert error(planned, case, dtype, "cuda") <= TOLERANCES[dtype]
