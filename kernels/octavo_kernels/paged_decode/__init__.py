@@ -76,8 +76,8 @@ def plan_decode(
     slopes: Tensor | None = None,
 ) -> "DecodePlan | HopperPlan | None":
     """What a step's layers share. None on a GPU where the form for Hopper does not serve, which has no window,
-    softcap, sinks or slopes: the other computes it as it goes, and for queries that have not 16 bits. Arguments as for paged_decode; k_cache, sinks and slopes
-    of any layer."""
+    softcap, sinks or slopes: the other computes it as it goes, also for queries of more than 16 bits. Arguments as for
+    paged_decode; k_cache, sinks and slopes of any layer."""
     if k_cache.device.type == "cuda":
         from octavo_kernels.paged_decode import hopper
 

@@ -54,8 +54,8 @@ FEW_SEQUENCES = 8
 FEW = Configuration(tile=128, warps=4, stages=3, workers_per_processor=1, fused=False)
 MANY = Configuration(tile=32, warps=1, stages=2, workers_per_processor=8, fused=True)
 # Of a cache of 8 bits.
-FEW_NARROW = Configuration(tile=128, warps=4, stages=4, workers_per_processor=1, fused=False)
-MANY_NARROW = Configuration(tile=64, warps=1, stages=2, workers_per_processor=8, fused=True)
+FEW_NARROW = Configuration(tile=128, warps=4, stages=3, workers_per_processor=2, fused=False)
+MANY_NARROW = Configuration(tile=32, warps=1, stages=2, workers_per_processor=8, fused=True)
 LEAST_DIM = 32  # of a head of 8 bits: the matrix units take 16 even columns, and as many odd ones
 
 
@@ -79,7 +79,8 @@ def fits(q_heads: int, k_cache: Tensor) -> bool:
     _, _, kv_heads, head_dim = k_cache.shape
     fitting = q_heads // kv_heads <= ROWS.value and head_dim <= 128
     narrow = kind_of(k_cache) != PLAIN and head_dim >= LEAST_DIM and head_dim % 2 == 0
-    return fitting and (k_cache.itemsize == 2 or narrow) and (not k_cache.is_cuda or capability(k_cache.device) == (9, 0))
+    fitting &= k_cache.itemsize == 2 or narrow
+    return fitting and (not k_cache.is_cuda or capability(k_cache.device) == (9, 0))
 
 
 def plan(block_tables: Tensor, seq_lens: Tensor, k_cache: Tensor, q_heads: int, dependent: bool = True) -> HopperPlan:

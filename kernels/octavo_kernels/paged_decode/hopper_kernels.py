@@ -268,9 +268,7 @@ def with_values(weighted, correction, weights, value, KIND: tl.constexpr, NATIVE
     PADDED_DIM],) float32, or of a cache of 8 bits the even columns and the odd ones. value: [TILE, words] of the
     cache's. NATIVE: see `widened_pairs`."""
     if KIND == PLAIN:
-        added = (
-            tl.dot(weights.to(value.dtype), value, weighted[0] * correction[:, None], input_precision="ieee"),
-        )
+        added = (tl.dot(weights.to(value.dtype), value, weighted[0] * correction[:, None], input_precision="ieee"),)
     else:
         halves = weights.to(tl.float16)
         even, odd = widened_pairs(value, KIND, NATIVE)

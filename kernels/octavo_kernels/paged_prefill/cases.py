@@ -68,9 +68,7 @@ CASES = (
     Case(Batch("BERT shape", (512, 64, 333), 12, 12, 64, block_size=1), (512, 64, 333), causal=False),
     Case(Batch("ModernBERT shape", (700, 64), 12, 12, 64, block_size=1, window=65), (700, 64), causal=False),
     Case(Batch("8B shape, fp8", (513, 64), 32, 8, 128, stored=torch.float8_e4m3fn), (513, 5)),
-    Case(
-        Batch("8B shape, ragged, fp8", (1, 300, 999, 2048), 32, 8, 128, stored=torch.float8_e4m3fn), (1, 5, 200, 64)
-    ),
+    Case(Batch("8B shape, ragged, fp8", (1, 300, 999, 2048), 32, 8, 128, stored=torch.float8_e4m3fn), (1, 5, 200, 64)),
     Case(Batch("8B shape, blocks of 64, int8", (700, 129), 8, 2, 128, 64, stored=torch.int8), (700, 129)),
     Case(Batch("Gemma 2 shape", (200, 333), 8, 4, 256, window=128, softcap=50.0), (200, 33)),
 )

@@ -13,7 +13,6 @@ def attend_run(
     query,
     keys,
     values,
-    barriers,
     weighted,
     weights,
     row_max,
@@ -28,19 +27,21 @@ def attend_run(
 ):
     """Multiplies the scores of a run while the values of the one before it are added, whose `weights` are given.
 
-    index: of the run among all that the program takes; run: within its tile. query: [64, 128], keys, values: [STAGES,
-    128, 128], all in shared memory. weighted: [64, 128] float32; weights: [64, 128], in the query's type; row_max,
-    row_sum: [64] float32; barriers: see `copy_all`; position: [64] int32, of the queries, looked at only if MASKED.
+    index: of the run among all that the program takes; run: within its tile. query: [64, 128] in shared memory; keys,
+    values: [STAGES, 128, 128] there, and their barriers, see `copy_all`. weighted: [64, 128] float32; weights: [64,
+    128], in the query's type; row_max, row_sum: [64] float32; position: [64] int32, of the queries, looked at only if
+    MASKED.
     Returns (weighted, weights, row_max, row_sum)."""
-    _, _, k_ready, k_free, v_ready, v_free = barriers
+    k_shared, k_ready, k_free = keys
+    v_shared, v_ready, v_free = values
     stage = index % STAGES
     before = index - 1
     stage_before = before % STAGES
     mbarrier.wait(k_ready.index(stage), (index // STAGES) & 1)
     nothing = gl.zeros([64, 128], gl.float32, layout=product)
-    scores_token = warpgroup_mma(query, keys.index(stage).permute((1, 0)), nothing, use_acc=False, is_async=True)
+    scores_token = warpgroup_mma(query, k_shared.index(stage).permute((1, 0)), nothing, use_acc=False, is_async=True)
     mbarrier.wait(v_ready.index(stage_before), (before // STAGES) & 1)
-    weighted_token = warpgroup_mma(weights, values.index(stage_before), weighted, is_async=True)
+    weighted_token = warpgroup_mma(weights, v_shared.index(stage_before), weighted, is_async=True)
     scores = warpgroup_mma_wait(1, deps=[scores_token])
     mbarrier.arrive(k_free.index(stage), count=1)
     if MASKED:

@@ -39,23 +39,26 @@ def copy_run(cache, table, run, last, column, ready, target, stage, BLOCK_SIZE: 
 def copy_all(
     sources,
     work,
-    shared,
-    barriers,
+    queries,
+    keys,
+    values,
     HEADS: gl.constexpr,
     GROUP: gl.constexpr,
     BLOCK_SIZE: gl.constexpr,
-    STAGES: gl.constexpr,
 ):
     """The copying warp, for one program of `prefill_kernel`, whose arguments it takes. It runs ahead into the next tile
     while the others end theirs.
 
-    shared: q [4, 64, 64], the two halves of the head for the tile's first 64 queries, then for its last; k, v: see
-    `copy_run`. barriers, ready and free of q, of k and of v: [1] of the queries,
-    [STAGES, 1] of keys and values; ready when they are copied, free when all who read them have done so."""
+    queries, keys, values: what is copied to, and its barriers, ready when it is copied, free when all who read it have
+    done so. Queries [4, 64, 64], the two halves of the head for the tile's first 64, then for its last; keys and
+    values: see `copy_run`, with as many barriers as stages."""
     q, k_cache, v_cache, block_tables, stride_table = sources
     tiles, count, turns, query_start, seq_lens = work
-    q_shared, k_shared, v_shared = shared
-    q_ready, q_free, k_ready, k_free, v_ready, v_free = barriers
+    q_shared, q_ready, q_free = queries
+    k_shared, k_ready, k_free = keys
+    v_shared, v_ready, v_free = values
+    K_STAGES: gl.constexpr = k_ready.shape[0]
+    V_STAGES: gl.constexpr = v_ready.shape[0]
     runs_before = 0
     tiles_before = 0
     for turn in range(turns):
@@ -72,15 +75,15 @@ def copy_all(
             for step in range(runs + 1):
                 if step < runs:
                     index = runs_before + step
-                    stage = index % STAGES
-                    mbarrier.wait(k_free.index(stage), ((index // STAGES) & 1) ^ 1)
+                    stage = index % K_STAGES
+                    mbarrier.wait(k_free.index(stage), ((index // K_STAGES) & 1) ^ 1)
                     copy_run(
                         k_cache, table, runs - 1 - step, last, column, k_ready.index(stage), k_shared, stage, BLOCK_SIZE
                     )
                 if step > 0:
                     index = runs_before + step - 1
-                    stage = index % STAGES
-                    mbarrier.wait(v_free.index(stage), ((index // STAGES) & 1) ^ 1)
+                    stage = index % V_STAGES
+                    mbarrier.wait(v_free.index(stage), ((index // V_STAGES) & 1) ^ 1)
                     copy_run(
                         v_cache, table, runs - step, last, column, v_ready.index(stage), v_shared, stage, BLOCK_SIZE
                     )
@@ -94,53 +97,57 @@ def compute(
     results,
     work,
     factors,
-    shared,
-    barriers,
+    queries,
+    keys,
+    values,
     HEADS: gl.constexpr,
     GROUP: gl.constexpr,
     STAGES: gl.constexpr,
     KIND: gl.constexpr,
 ):
     """A computing warpgroup, for one program of `prefill_kernel`, whose arguments it takes: queries 64 * HALF to
-    64 * HALF + 63 of each tile. shared: see `copy_all`, keys and values of 16 bits; barriers, likewise of these."""
+    64 * HALF + 63 of each tile. queries, keys, values: see `copy_all`, all of 16 bits."""
     out, stride_out = results
     tiles, count, turns, query_start, seq_lens = work
     scale_log2, scales = factors
-    q_shared, k_shared, v_shared = shared
-    q_ready, q_free, k_ready, k_free, v_ready, v_free = barriers
+    q_shared, q_ready, q_free = queries
+    k_shared, k_ready, k_free = keys
+    v_shared, v_ready, v_free = values
     dtype: gl.constexpr = k_shared.dtype
     product: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, 128, 16])
     operand: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=product, k_width=2)
     swizzled: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
     stored: gl.constexpr = gl.BlockedLayout([1, 8], [2, 16], [4, 1], [1, 0])
     query = q_shared._reinterpret(dtype, [2, 64, 128], swizzled).index(HALF)
-    keys = k_shared._reinterpret(dtype, [STAGES, 128, 128], swizzled)
-    values = v_shared._reinterpret(dtype, [STAGES, 128, 128], swizzled)
+    k_shared = k_shared._reinterpret(dtype, [STAGES, 128, 128], swizzled)
+    v_shared = v_shared._reinterpret(dtype, [STAGES, 128, 128], swizzled)
     runs_before = 0
     tiles_before = 0
     for turn in range(turns):
-        head, _, first, start, queries, length, runs = tile_of(turn, tiles, count, query_start, seq_lens, HEADS)
+        head, _, first, start, rows, length, runs = tile_of(turn, tiles, count, query_start, seq_lens, HEADS)
         if runs > 0:
             first_row = first + HALF * 64
-            context = length - queries
+            context = length - rows
+            score_scale, value_scale = scale_log2, 1.0
+            if KIND != PLAIN:
+                kv_head = head // GROUP
+                score_scale *= gl.load(scales + kv_head)
+                value_scale = gl.load(scales + HEADS // GROUP + kv_head)
             position = context + first_row + gl.arange(0, 64, layout=gl.SliceLayout(1, product))
             # Runs that every query of this half sees whole.
             unmasked = gl.minimum((context + first_row + 1) // 128, runs - 1)
             # The first run, at the diagonal: there is nothing yet to overlap it with.
             stage = runs_before % STAGES
             mbarrier.wait(q_ready, tiles_before & 1)
-            score_scale = scale_log2
-            if KIND != PLAIN:
-                score_scale *= gl.load(scales + head // GROUP)
-                if q_shared.dtype != dtype:
-                    given = q_shared._reinterpret(q_shared.dtype, [2, 64, 128], swizzled).index(HALF)
-                    query.store(in_float16(given.load(stored)))
-                    fence_async_shared()
-                    gl.thread_barrier()
+            if q_shared.dtype != dtype:
+                given = q_shared._reinterpret(q_shared.dtype, [2, 64, 128], swizzled).index(HALF)
+                query.store(in_float16(given.load(stored)))
+                fence_async_shared()
+                gl.thread_barrier()  # all threads have written before any has it read
             mbarrier.wait(k_ready.index(stage), (runs_before // STAGES) & 1)
             nothing = gl.zeros([64, 128], gl.float32, layout=product)
             scores_token = warpgroup_mma(
-                query, keys.index(stage).permute((1, 0)), nothing, use_acc=False, is_async=True
+                query, k_shared.index(stage).permute((1, 0)), nothing, use_acc=False, is_async=True
             )
             scores = warpgroup_mma_wait(0, deps=[scores_token])
             mbarrier.arrive(k_free.index(stage), count=1)
@@ -155,9 +162,8 @@ def compute(
                 weighted, weights, row_max, row_sum = attend_run(
                     runs_before + step,
                     query,
-                    keys,
-                    values,
-                    barriers,
+                    (k_shared, k_ready, k_free),
+                    (v_shared, v_ready, v_free),
                     weighted,
                     weights,
                     row_max,
@@ -174,9 +180,8 @@ def compute(
                 weighted, weights, row_max, row_sum = attend_run(
                     runs_before + step,
                     query,
-                    keys,
-                    values,
-                    barriers,
+                    (k_shared, k_ready, k_free),
+                    (v_shared, v_ready, v_free),
                     weighted,
                     weights,
                     row_max,
@@ -193,18 +198,18 @@ def compute(
             final = runs_before + runs - 1
             stage = final % STAGES
             mbarrier.wait(v_ready.index(stage), (final // STAGES) & 1)
-            weighted_token = warpgroup_mma(weights, values.index(stage), weighted, is_async=True)
+            weighted_token = warpgroup_mma(weights, v_shared.index(stage), weighted, is_async=True)
             weighted, weights = warpgroup_mma_wait(0, deps=[weighted_token, weights])
             mbarrier.arrive(v_free.index(stage), count=1)
             attended = weighted / row_sum[:, None]
             if KIND != PLAIN:
-                attended *= gl.load(scales + HEADS // GROUP + head // GROUP)
+                attended *= value_scale
             # Stores of 16 bytes: the products' own layout has 4.
             attended = gl.convert_layout(attended.to(q_shared.dtype), stored)
             row = first_row + gl.arange(0, 64, layout=gl.SliceLayout(1, stored))
             dim = gl.arange(0, 128, layout=gl.SliceLayout(0, stored))
             pointers = out + (start + row)[:, None].to(gl.int64) * stride_out + head * 128 + dim[None, :]
-            gl.store(pointers, attended, mask=(row < queries)[:, None])
+            gl.store(pointers, attended, mask=(row < rows)[:, None])
             runs_before += runs
             tiles_before += 1
 
@@ -229,7 +234,8 @@ def prefill_kernel(
     GROUP: gl.constexpr,
     BLOCK_SIZE: gl.constexpr,
     STAGES: gl.constexpr,
-    STORED_STAGES: gl.constexpr,
+    K_NARROW: gl.constexpr,
+    V_NARROW: gl.constexpr,
     KIND: gl.constexpr,
     COMPUTE_REGISTERS: gl.constexpr,
     COPY_REGISTERS: gl.constexpr,
@@ -265,44 +271,46 @@ def prefill_kernel(
         mbarrier.init(v_ready.index(stage), count=1)
         mbarrier.init(k_free.index(stage), count=2)
         mbarrier.init(v_free.index(stage), count=2)
-    shared = (q_shared, k_shared, v_shared)
-    barriers = (q_ready, q_free, k_ready, k_free, v_ready, v_free)
+    sources = (q, k_cache, v_cache, block_tables, stride_table)
     work = (tiles, count, turns, query_start, seq_lens)
     results = (out, stride_out)
     factors = (scale_log2, scales)
-    sources = (q, k_cache, v_cache, block_tables, stride_table)
+    queries = (q_shared, q_ready, q_free)
+    keys = (k_shared, k_ready, k_free)
+    values = (v_shared, v_ready, v_free)
     if KIND == PLAIN:
         fence_async_shared()
         gl.warp_specialize(
             [
-                (compute, (FIRST, results, work, factors, shared, barriers, HEADS, GROUP, STAGES, KIND)),
-                (compute, (SECOND, results, work, factors, shared, barriers, HEADS, GROUP, STAGES, KIND)),
-                (copy_all, (sources, work, shared, barriers, HEADS, GROUP, BLOCK_SIZE, STAGES)),
+                (compute, (FIRST, results, work, factors, queries, keys, values, HEADS, GROUP, STAGES, KIND)),
+                (compute, (SECOND, results, work, factors, queries, keys, values, HEADS, GROUP, STAGES, KIND)),
+                (copy_all, (sources, work, queries, keys, values, HEADS, GROUP, BLOCK_SIZE)),
             ],
             [4, 1],
             [COMPUTE_REGISTERS, COPY_REGISTERS],
         )
     else:
-        k_stored = gl.allocate_shared_memory(k_cache.dtype, [STORED_STAGES, 128, 128], k_cache.layout)
-        v_stored = gl.allocate_shared_memory(k_cache.dtype, [STORED_STAGES, 128, 128], k_cache.layout)
-        k_copied = gl.allocate_shared_memory(gl.int64, [STORED_STAGES, 1], barrier)
-        k_taken = gl.allocate_shared_memory(gl.int64, [STORED_STAGES, 1], barrier)
-        v_copied = gl.allocate_shared_memory(gl.int64, [STORED_STAGES, 1], barrier)
-        v_taken = gl.allocate_shared_memory(gl.int64, [STORED_STAGES, 1], barrier)
-        for stage in gl.static_range(STORED_STAGES):
+        k_bytes = gl.allocate_shared_memory(k_cache.dtype, [K_NARROW, 128, 128], k_cache.layout)
+        v_bytes = gl.allocate_shared_memory(v_cache.dtype, [V_NARROW, 128, 128], v_cache.layout)
+        k_copied = gl.allocate_shared_memory(gl.int64, [K_NARROW, 1], barrier)
+        k_taken = gl.allocate_shared_memory(gl.int64, [K_NARROW, 1], barrier)
+        v_copied = gl.allocate_shared_memory(gl.int64, [V_NARROW, 1], barrier)
+        v_taken = gl.allocate_shared_memory(gl.int64, [V_NARROW, 1], barrier)
+        for stage in gl.static_range(K_NARROW):
             mbarrier.init(k_copied.index(stage), count=1)
-            mbarrier.init(v_copied.index(stage), count=1)
             mbarrier.init(k_taken.index(stage), count=1)
+        for stage in gl.static_range(V_NARROW):
+            mbarrier.init(v_copied.index(stage), count=1)
             mbarrier.init(v_taken.index(stage), count=1)
         fence_async_shared()
-        copied = (q_ready, q_free, k_copied, k_taken, v_copied, v_taken)
-        stored = (q_shared, k_stored, v_stored)
+        narrow_keys = (k_bytes, k_copied, k_taken)
+        narrow_values = (v_bytes, v_copied, v_taken)
         gl.warp_specialize(
             [
-                (compute, (FIRST, results, work, factors, shared, barriers, HEADS, GROUP, STAGES, KIND)),
-                (compute, (SECOND, results, work, factors, shared, barriers, HEADS, GROUP, STAGES, KIND)),
-                (widen_all, (work, stored, copied, shared, barriers, HEADS, STORED_STAGES, STAGES, KIND)),
-                (copy_all, (sources, work, stored, copied, HEADS, GROUP, BLOCK_SIZE, STORED_STAGES)),
+                (compute, (FIRST, results, work, factors, queries, keys, values, HEADS, GROUP, STAGES, KIND)),
+                (compute, (SECOND, results, work, factors, queries, keys, values, HEADS, GROUP, STAGES, KIND)),
+                (widen_all, (work, narrow_keys, narrow_values, keys, values, HEADS, STAGES, KIND)),
+                (copy_all, (sources, work, queries, narrow_keys, narrow_values, HEADS, GROUP, BLOCK_SIZE)),
             ],
             [4, 4, 1],
             [COMPUTE_REGISTERS, WIDEN_REGISTERS, COPY_REGISTERS],

@@ -3,6 +3,7 @@ does."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
+import triton.language as tl
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, mbarrier
@@ -11,6 +12,7 @@ from octavo_kernels.eight_bits_kernels import FP8 as STORED_FP8
 from octavo_kernels.paged_prefill.hopper_tile import tile_of
 
 FP8 = gl.constexpr(STORED_FP8)
+KEEP_NAN = gl.constexpr(tl.PropagateNan.ALL)
 ROWS = gl.constexpr(32)  # widened at a time: 8 registers of a thread, which become 16
 
 # Four numbers at a time.
@@ -35,32 +37,22 @@ sub.f16x2 $1, back, base;
 @gluon.jit
 def in_float16(number):
     """Of any float; what float16 does not reach to becomes its largest number."""
-    number = number.to(gl.float32)
-    bounded = gl.where(number > 65504.0, 65504.0, gl.where(number < -65504.0, -65504.0, number))
-    return bounded.to(gl.float16)
+    bounded = gl.maximum(number.to(gl.float32), -65504.0, propagate_nan=KEEP_NAN)
+    return gl.minimum(bounded, 65504.0, propagate_nan=KEEP_NAN).to(gl.float16)
 
 
 @gluon.jit
-def widen_run(
-    index,
-    stored,
-    copied,
-    taken,
-    target,
-    ready,
-    free,
-    STORED_STAGES: gl.constexpr,
-    STAGES: gl.constexpr,
-    KIND: gl.constexpr,
-):
-    """Widens a run of 128 keys or values of one head, from its stage of stored [STORED_STAGES, 128, 128], bytes of a
-    KIND, to that of target [STAGES, 128, 128] float16. index: of the run among all that the program takes. Barriers of
-    the stages: copied and taken, when one of `stored` is filled and when it was read; ready and free, likewise of
-    `target`."""
+def widen_run(index, source, target, STAGES: gl.constexpr, KIND: gl.constexpr):
+    """Widens a run of 128 keys or values of one head. index: of the run among all that the program takes. source:
+    bytes [stages, 128, 128] of a KIND, and the barriers of their stages, copied and taken: when one is filled,
+    and when it has been read; target: float16 [STAGES, 128, 128], and likewise ready and free."""
     layout: gl.constexpr = gl.BlockedLayout([1, 8], [2, 16], [4, 1], [1, 0])
-    place = index % STORED_STAGES
+    stored, copied, taken = source
+    widened, ready, free = target
+    NARROW: gl.constexpr = stored.shape[0]
+    place = index % NARROW
     stage = index % STAGES
-    mbarrier.wait(copied.index(place), (index // STORED_STAGES) & 1)
+    mbarrier.wait(copied.index(place), (index // NARROW) & 1)
     mbarrier.wait(free.index(stage), ((index // STAGES) & 1) ^ 1)
     for part in gl.static_range(128 // ROWS):
         numbers = gl.inline_asm_elementwise(
@@ -71,7 +63,7 @@ def widen_run(
             is_pure=True,
             pack=4,
         )
-        target.index(stage).slice(part * ROWS, ROWS, dim=0).store(numbers)
+        widened.index(stage).slice(part * ROWS, ROWS, dim=0).store(numbers)
     fence_async_shared()
     gl.thread_barrier()  # all threads have read and written before it is told
     mbarrier.arrive(taken.index(place), count=1)
@@ -79,24 +71,31 @@ def widen_run(
 
 
 @gluon.jit
-def widen_all(work, stored, copied, shared, barriers, HEADS: gl.constexpr, STORED_STAGES: gl.constexpr, STAGES: gl.constexpr, KIND: gl.constexpr):
+def widen_all(
+    work,
+    narrow_keys,
+    narrow_values,
+    keys,
+    values,
+    HEADS: gl.constexpr,
+    STAGES: gl.constexpr,
+    KIND: gl.constexpr,
+):
     """The widening warpgroup, for one program of `prefill_kernel`, whose arguments it takes, in the order in which
-    `copy_all` copies. stored, copied: shared memory and barriers of `copy_all`; shared, barriers: of `compute`."""
+    `copy_all` copies. narrow_keys, narrow_values: what that fills; keys, values: what `compute` reads."""
     tiles, count, turns, query_start, seq_lens = work
-    _, k_stored, v_stored = stored
-    _, k_shared, v_shared = shared
-    _, _, k_copied, k_taken, v_copied, v_taken = copied
-    _, _, k_ready, k_free, v_ready, v_free = barriers
+    k_shared, k_ready, k_free = keys
+    v_shared, v_ready, v_free = values
     swizzled: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
-    keys = k_shared._reinterpret(gl.float16, [STAGES, 128, 128], swizzled)
-    values = v_shared._reinterpret(gl.float16, [STAGES, 128, 128], swizzled)
+    k_shared = k_shared._reinterpret(gl.float16, [STAGES, 128, 128], swizzled)
+    v_shared = v_shared._reinterpret(gl.float16, [STAGES, 128, 128], swizzled)
     runs_before = 0
     for turn in range(turns):
         runs = tile_of(turn, tiles, count, query_start, seq_lens, HEADS)[6]
         for step in range(runs + 1):
+            index = runs_before + step
             if step < runs:
-                widen_run(runs_before + step, k_stored, k_copied, k_taken, keys, k_ready, k_free, STORED_STAGES, STAGES, KIND)
+                widen_run(index, narrow_keys, (k_shared, k_ready, k_free), STAGES, KIND)
             if step > 0:
-                index = runs_before + step - 1
-                widen_run(index, v_stored, v_copied, v_taken, values, v_ready, v_free, STORED_STAGES, STAGES, KIND)
+                widen_run(index - 1, narrow_values, (v_shared, v_ready, v_free), STAGES, KIND)
         runs_before += runs

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from octavo_kernels.eight_bits import in_eight_bits
 from octavo_kernels.experts import PackedWeights, StackedGroups, Weights, experts
 from octavo_kernels.latent_decode import latent_decode
 from octavo_kernels.paged_decode import paged_decode, plan_decode
@@ -79,6 +80,9 @@ PREFILLS = (
     (8, 4, 4096),
 )
 """Sequences, their new tokens, and all of their tokens."""
+
+CACHES = {"": torch.bfloat16, "fp8_": torch.float8_e4m3fn, "int8_": torch.int8}
+"""How keys and values are stored, by what the names of the figures begin with."""
 
 _BLOCK_SIZE = 16
 _CACHE_BYTES = 2**28  # several times what a GPU's cache holds
@@ -260,46 +264,61 @@ def _latent_decodes(spec: ModelSpec, rank: int, read: float) -> Iterator[Row]:
 
 
 def _decodes(spec: ModelSpec, read: float) -> Iterator[Row]:
+    """Over a cache of 16 bits, and of 8: fp8_us, int8_us and the like."""
     if spec.latent is not None:
         yield from _latent_decodes(spec, spec.latent.rank, read)
         return
     for batch, context in DECODES:
-        size = 4 * batch * context * spec.num_kv_heads * spec.head_dim
-        caches, tables = _paged(spec, batch, context, _copies(size))
-        lengths = torch.full((batch,), context, dtype=torch.int32, device="cuda")
-        q = _random(batch, spec.num_heads, spec.head_dim)
-        plan = plan_decode(tables, lengths, caches[0][0], spec.num_heads)
-        scale, out = spec.head_dim**-0.5, torch.empty_like(q)
-        calls = [partial(paged_decode, q, *cache, tables, lengths, scale, out, plan) for cache in caches]
-        seconds = _seconds(calls)
-        figures = {"us": seconds * 1e6, "gb_s": size / seconds / 1e9, "of_read": size / seconds / read}
+        figures: dict[str, float] = {}
+        for prefix, stored in CACHES.items():
+            size = 2 * stored.itemsize * batch * context * spec.num_kv_heads * spec.head_dim
+            caches, tables, scales = _paged(spec, batch, context, _copies(size), stored)
+            lengths = torch.full((batch,), context, dtype=torch.int32, device="cuda")
+            q = _random(batch, spec.num_heads, spec.head_dim)
+            plan = plan_decode(tables, lengths, caches[0][0], spec.num_heads)
+            arguments = tables, lengths, spec.head_dim**-0.5, torch.empty_like(q), plan
+            seconds = _seconds([partial(paged_decode, q, *cache, *arguments, scales=scales) for cache in caches])
+            speed = size / seconds
+            figures |= {f"{prefix}us": seconds * 1e6, f"{prefix}gb_s": speed / 1e9, f"{prefix}of_read": speed / read}
         yield Row(f"decode {batch} x {context}", figures)
 
 
 def _prefills(spec: ModelSpec) -> Iterator[Row]:
-    """Of latent attention what is attended to once it is expanded."""
+    """Of latent attention what is attended to once it is expanded, which is never in 8 bits."""
+    stored_as = CACHES if spec.latent is None else {"": torch.bfloat16}
     for batch, new, context in PREFILLS:
-        caches, tables = _paged(spec, batch, context, _copies(4 * batch * context * spec.num_kv_heads * spec.head_dim))
+        # Each query attends to itself and what is in front of it: two products of head_dim for each pair.
+        flops = 4 * batch * new * (context - (new - 1) / 2) * spec.num_heads * spec.head_dim
         lengths = torch.full((batch,), context, dtype=torch.int32, device="cuda")
         start = torch.arange(0, batch * new + 1, new, dtype=torch.int32, device="cuda")
-        q = _random(batch * new, spec.num_heads, spec.head_dim)
         known = np.tile(np.array([[new, context]]), (batch, 1))
-        plan = plan_prefill(tables, lengths, start, caches[0][0], spec.num_heads, known)
-        scale, out = spec.head_dim**-0.5, torch.empty_like(q)
-        calls = [partial(paged_prefill, q, *cache, tables, lengths, start, new, scale, out, plan) for cache in caches]
-        seconds = _seconds(calls)
-        # Each query attends to itself and what is in front of it: two products of head_dim for each pair.
-        pairs = batch * new * (context - (new - 1) / 2)
-        flops = 4 * pairs * spec.num_heads * spec.head_dim
-        yield Row(f"prefill {batch} x {new} of {context}", {"us": seconds * 1e6, "tflop_s": flops / seconds / 1e12})
+        figures: dict[str, float] = {}
+        for prefix, stored in stored_as.items():
+            size = 2 * stored.itemsize * batch * context * spec.num_kv_heads * spec.head_dim
+            caches, tables, scales = _paged(spec, batch, context, _copies(size), stored)
+            q = _random(batch * new, spec.num_heads, spec.head_dim)
+            plan = plan_prefill(tables, lengths, start, caches[0][0], spec.num_heads, known)
+            arguments = tables, lengths, start, new, spec.head_dim**-0.5, torch.empty_like(q), plan
+            seconds = _seconds([partial(paged_prefill, q, *cache, *arguments, scales=scales) for cache in caches])
+            figures |= {f"{prefix}us": seconds * 1e6, f"{prefix}tflop_s": flops / seconds / 1e12}
+        yield Row(f"prefill {batch} x {new} of {context}", figures)
 
 
-def _paged(spec: ModelSpec, batch: int, context: int, copies: int) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-    """Keys and values of one layer, several times, and block tables that scatter the sequences over them."""
+def _paged(
+    spec: ModelSpec, batch: int, context: int, copies: int, stored: torch.dtype
+) -> tuple[list[tuple[Tensor, Tensor]], Tensor, Tensor | None]:
+    """Keys and values of one layer, several times, block tables that scatter the sequences over them, and the scales of
+    those in 8 bits."""
     blocks = batch * context // _BLOCK_SIZE
     shape = blocks, _BLOCK_SIZE, spec.num_kv_heads, spec.head_dim
-    caches = [(_random(*shape), _random(*shape)) for _ in range(copies)]
-    return caches, _scattered(blocks, batch)
+    if stored.itemsize == 2:
+        return [(_random(*shape), _random(*shape)) for _ in range(copies)], _scattered(blocks, batch), None
+    scales = torch.full((2, spec.num_kv_heads), 2.0**-5, device="cuda")
+    caches = [
+        (in_eight_bits(_random(*shape), scales[0], stored), in_eight_bits(_random(*shape), scales[1], stored))
+        for _ in range(copies)
+    ]
+    return caches, _scattered(blocks, batch), scales
 
 
 def _scattered(blocks: int, batch: int) -> Tensor:
