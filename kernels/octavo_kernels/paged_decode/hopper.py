@@ -25,10 +25,10 @@ from torch import Tensor
 from octavo_kernels.eight_bits_kernels import PLAIN, as_pairs, kind_of
 from octavo_kernels.gpu import capability, gpu
 from octavo_kernels.online_softmax import LOG2_E
+from octavo_kernels.paged_decode.hopper_attend import ROWS
 from octavo_kernels.paged_decode.hopper_kernels import (
     HEADER,
     RECORD,
-    ROWS,
     TABLE_PIECE,
     combine_kernel,
     common_kernel,

@@ -6,12 +6,17 @@ import triton
 import triton.language as tl
 
 from octavo_kernels.dependent_launch import wait_for_last
-from octavo_kernels.eight_bits_kernels import PLAIN as STORED_PLAIN
-from octavo_kernels.eight_bits_kernels import in_float16, widened_pairs
 from octavo_kernels.online_softmax import HIDDEN
+from octavo_kernels.paged_decode.hopper_attend import (
+    PLAIN,
+    ROWS,
+    in_order,
+    load_query,
+    nothing_weighted,
+    scored,
+    with_values,
+)
 
-PLAIN = tl.constexpr(STORED_PLAIN)
-ROWS = tl.constexpr(16)  # query heads of a pack and a KV head; the least that tl.dot takes
 HEADER = tl.constexpr(4)  # ints before the workers' records: a worker's units at least, and how many have one more
 # Ints a worker: pack, KV head, stretch and its tile, units, tile of the pair, tiles in common, length of the sequence.
 RECORD = tl.constexpr(8)
@@ -218,74 +223,6 @@ def add_parts(
         weighted = weighted * correction[:, None] + tl.sum(values * weight[:, :, None], 0)
         peak = new_peak
     return weighted / tl.where(in_group, total, 1.0)[:, None]
-
-
-@triton.jit
-def load_query(rows, row_mask, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr, KIND: tl.constexpr):
-    """The queries at pointers `rows` [ROWS], 0 where row_mask is false and beyond HEAD_DIM: ([ROWS, PADDED_DIM],) in
-    their own type, or for a cache of 8 bits the even columns and the odd ones, both [ROWS, PADDED_DIM / 2] float16;
-    what that does not reach to is its largest number."""
-    if KIND == PLAIN:
-        dim = tl.arange(0, PADDED_DIM)
-        mask = row_mask[:, None] & (dim < HEAD_DIM)[None, :]
-        query = (tl.load(rows[:, None] + dim[None, :], mask=mask, other=0.0),)
-    else:
-        even = 2 * tl.arange(0, PADDED_DIM // 2)
-        mask = row_mask[:, None] & (even < HEAD_DIM)[None, :]
-        query = (
-            in_float16(tl.load(rows[:, None] + even[None, :], mask=mask, other=0.0)),
-            in_float16(tl.load(rows[:, None] + even[None, :] + 1, mask=mask, other=0.0)),
-        )
-    return query
-
-
-@triton.jit
-def scored(query, key, KIND: tl.constexpr, NATIVE: tl.constexpr):
-    """[ROWS, TILE] float32: the products of queries, of `load_query`, and keys, [TILE, words] of the cache's. NATIVE:
-    see `widened_pairs`."""
-    if KIND == PLAIN:
-        scores = tl.dot(query[0], tl.trans(key), input_precision="ieee")
-    else:
-        even, odd = widened_pairs(tl.trans(key), KIND, NATIVE)
-        scores = tl.dot(query[1], odd, tl.dot(query[0], even))
-    return scores
-
-
-@triton.jit
-def nothing_weighted(PADDED_DIM: tl.constexpr, KIND: tl.constexpr):
-    """For `with_values` at first."""
-    if KIND == PLAIN:
-        weighted = (tl.zeros([ROWS, PADDED_DIM], tl.float32),)
-    else:
-        half = tl.zeros([ROWS, PADDED_DIM // 2], tl.float32)
-        weighted = (half, half)
-    return weighted
-
-
-@triton.jit
-def with_values(weighted, correction, weights, value, KIND: tl.constexpr, NATIVE: tl.constexpr):
-    """The weighted values so far, times correction [ROWS], and those with weights [ROWS, TILE] float32: ([ROWS,
-    PADDED_DIM],) float32, or of a cache of 8 bits the even columns and the odd ones. value: [TILE, words] of the
-    cache's. NATIVE: see `widened_pairs`."""
-    if KIND == PLAIN:
-        added = (tl.dot(weights.to(value.dtype), value, weighted[0] * correction[:, None], input_precision="ieee"),)
-    else:
-        halves = weights.to(tl.float16)
-        even, odd = widened_pairs(value, KIND, NATIVE)
-        added = (
-            tl.dot(halves, even, weighted[0] * correction[:, None]),
-            tl.dot(halves, odd, weighted[1] * correction[:, None]),
-        )
-    return added
-
-
-@triton.jit
-def in_order(weighted, KIND: tl.constexpr):
-    """[ROWS, PADDED_DIM] float32, of what `with_values` returns."""
-    columns = weighted[0]
-    if KIND != PLAIN:
-        columns = tl.join(weighted[0], weighted[1]).reshape([ROWS, 2 * weighted[0].shape[1]])
-    return columns
 
 
 @triton.jit(do_not_specialize=["stride_table", "batch"])

@@ -276,8 +276,10 @@ def _decodes(spec: ModelSpec, read: float) -> Iterator[Row]:
             lengths = torch.full((batch,), context, dtype=torch.int32, device="cuda")
             q = _random(batch, spec.num_heads, spec.head_dim)
             plan = plan_decode(tables, lengths, caches[0][0], spec.num_heads)
-            arguments = tables, lengths, spec.head_dim**-0.5, torch.empty_like(q), plan
-            seconds = _seconds([partial(paged_decode, q, *cache, *arguments, scales=scales) for cache in caches])
+            scale, out = spec.head_dim**-0.5, torch.empty_like(q)
+            seconds = _seconds(
+                [partial(paged_decode, q, *cache, tables, lengths, scale, out, plan, scales=scales) for cache in caches]
+            )
             speed = size / seconds
             figures |= {f"{prefix}us": seconds * 1e6, f"{prefix}gb_s": speed / 1e9, f"{prefix}of_read": speed / read}
         yield Row(f"decode {batch} x {context}", figures)
@@ -298,8 +300,13 @@ def _prefills(spec: ModelSpec) -> Iterator[Row]:
             caches, tables, scales = _paged(spec, batch, context, _copies(size), stored)
             q = _random(batch * new, spec.num_heads, spec.head_dim)
             plan = plan_prefill(tables, lengths, start, caches[0][0], spec.num_heads, known)
-            arguments = tables, lengths, start, new, spec.head_dim**-0.5, torch.empty_like(q), plan
-            seconds = _seconds([partial(paged_prefill, q, *cache, *arguments, scales=scales) for cache in caches])
+            scale, out = spec.head_dim**-0.5, torch.empty_like(q)
+            seconds = _seconds(
+                [
+                    partial(paged_prefill, q, *cache, tables, lengths, start, new, scale, out, plan, scales=scales)
+                    for cache in caches
+                ]
+            )
             figures |= {f"{prefix}us": seconds * 1e6, f"{prefix}tflop_s": flops / seconds / 1e12}
         yield Row(f"prefill {batch} x {new} of {context}", figures)
 
