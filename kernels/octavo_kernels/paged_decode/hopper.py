@@ -15,6 +15,7 @@ weighted values, maximum and sum. The parts are added up by the last worker to a
 sequences: few are cut), or by `combine_kernel` (few sequences: many parts of each).
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,12 +51,16 @@ class Configuration(NamedTuple):
     fused: bool  # whether workers add up the parts themselves
 
 
-FEW_SEQUENCES = 8
-FEW = Configuration(tile=128, warps=4, stages=3, workers_per_processor=1, fused=False)
-MANY = Configuration(tile=32, warps=1, stages=2, workers_per_processor=8, fused=True)
-# Of a cache of 8 bits.
-FEW_NARROW = Configuration(tile=128, warps=4, stages=3, workers_per_processor=2, fused=False)
-MANY_NARROW = Configuration(tile=32, warps=1, stages=2, workers_per_processor=8, fused=True)
+# By the most sequences that each is for, and last for more; of caches of 16 bits, and of 8.
+WIDE = (
+    (1, Configuration(tile=128, warps=4, stages=3, workers_per_processor=1, fused=False)),
+    (8, Configuration(tile=64, warps=4, stages=4, workers_per_processor=2, fused=False)),
+    (math.inf, Configuration(tile=32, warps=1, stages=2, workers_per_processor=8, fused=True)),
+)
+NARROW = (
+    (8, Configuration(tile=128, warps=4, stages=3, workers_per_processor=2, fused=False)),
+    (math.inf, Configuration(tile=32, warps=1, stages=2, workers_per_processor=8, fused=True)),
+)
 LEAST_DIM = 32  # of a head of 8 bits: the matrix units take 16 even columns, and as many odd ones
 
 
@@ -87,8 +92,8 @@ def plan(block_tables: Tensor, seq_lens: Tensor, k_cache: Tensor, q_heads: int, 
     """See `octavo_kernels.paged_decode.plan_decode`; dependent: see `paged_decode`."""
     batch, (_, block_size, kv_heads, head_dim) = len(seq_lens), k_cache.shape
     group, device = q_heads // kv_heads, seq_lens.device
-    few, many = (FEW, MANY) if kind_of(k_cache) == PLAIN else (FEW_NARROW, MANY_NARROW)
-    configuration = few if batch <= FEW_SEQUENCES else many
+    configurations = WIDE if kind_of(k_cache) == PLAIN else NARROW
+    configuration = next(found for most, found in configurations if batch <= most)
     workers = gpu(device).processors * configuration.workers_per_processor
     pack = 1 if batch == 1 else ROWS.value // group
     packs = triton.cdiv(batch, pack)

@@ -32,7 +32,7 @@ def load_query(rows, row_mask, HEAD_DIM: tl.constexpr, PADDED_DIM: tl.constexpr,
 
 @triton.jit
 def numbers_of(words, KIND: tl.constexpr, NATIVE: tl.constexpr):
-    """A tile of the cache's words as the matrix units take it: (words,), or (even, odd). NATIVE: see `widened_pairs`."""
+    """A tile of the cache's words as the matrix units take it: (words,) or (even, odd). NATIVE: see `widened_pairs`."""
     return (words,) if KIND == PLAIN else widened_pairs(words, KIND, NATIVE)
 
 

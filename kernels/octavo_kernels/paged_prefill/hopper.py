@@ -34,7 +34,7 @@ HEAD_DIM = 128
 ELEMENTS = {torch.bfloat16: gl.bfloat16, torch.float16: gl.float16, torch.uint8: gl.uint8}
 SWIZZLED_BYTES = 128
 STAGES = 2  # runs of keys, and of values, in shared memory
-K_NARROW, V_NARROW = 2, 1  # of those of 8 bits that are to be widened
+NARROW_STAGES = 1  # of those of 8 bits that are to be widened
 # Of a thread, in each warpgroup, and on the average of all 12 warps; of a cache of 8 bits, of all 16.
 COMPUTE_REGISTERS, COPY_REGISTERS, REGISTERS = 240, 24, 168
 NARROW_COMPUTE_REGISTERS, WIDEN_REGISTERS, NARROW_REGISTERS = 224, 40, 128
@@ -123,8 +123,7 @@ def paged_prefill(
         GROUP=q_heads // kv_heads,
         BLOCK_SIZE=block_size,
         STAGES=STAGES,
-        K_NARROW=K_NARROW,
-        V_NARROW=V_NARROW,
+        NARROW_STAGES=NARROW_STAGES,
         KIND=kind,
         COMPUTE_REGISTERS=COMPUTE_REGISTERS if kind == PLAIN else NARROW_COMPUTE_REGISTERS,
         COPY_REGISTERS=COPY_REGISTERS,

@@ -57,8 +57,7 @@ def copy_all(
     q_shared, q_ready, q_free = queries
     k_shared, k_ready, k_free = keys
     v_shared, v_ready, v_free = values
-    K_STAGES: gl.constexpr = k_ready.shape[0]
-    V_STAGES: gl.constexpr = v_ready.shape[0]
+    STAGES: gl.constexpr = k_ready.shape[0]
     runs_before = 0
     tiles_before = 0
     for turn in range(turns):
@@ -75,15 +74,15 @@ def copy_all(
             for step in range(runs + 1):
                 if step < runs:
                     index = runs_before + step
-                    stage = index % K_STAGES
-                    mbarrier.wait(k_free.index(stage), ((index // K_STAGES) & 1) ^ 1)
+                    stage = index % STAGES
+                    mbarrier.wait(k_free.index(stage), ((index // STAGES) & 1) ^ 1)
                     copy_run(
                         k_cache, table, runs - 1 - step, last, column, k_ready.index(stage), k_shared, stage, BLOCK_SIZE
                     )
                 if step > 0:
                     index = runs_before + step - 1
-                    stage = index % V_STAGES
-                    mbarrier.wait(v_free.index(stage), ((index // V_STAGES) & 1) ^ 1)
+                    stage = index % STAGES
+                    mbarrier.wait(v_free.index(stage), ((index // STAGES) & 1) ^ 1)
                     copy_run(
                         v_cache, table, runs - step, last, column, v_ready.index(stage), v_shared, stage, BLOCK_SIZE
                     )
@@ -118,7 +117,7 @@ def compute(
     operand: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=product, k_width=2)
     swizzled: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
     stored: gl.constexpr = gl.BlockedLayout([1, 8], [2, 16], [4, 1], [1, 0])
-    query = q_shared._reinterpret(dtype, [2, 64, 128], swizzled).index(HALF)
+    query_rows = q_shared._reinterpret(q_shared.dtype, [2, 64, 128], swizzled).index(HALF)
     k_shared = k_shared._reinterpret(dtype, [STAGES, 128, 128], swizzled)
     v_shared = v_shared._reinterpret(dtype, [STAGES, 128, 128], swizzled)
     runs_before = 0
@@ -139,11 +138,10 @@ def compute(
             # The first run, at the diagonal: there is nothing yet to overlap it with.
             stage = runs_before % STAGES
             mbarrier.wait(q_ready, tiles_before & 1)
-            if q_shared.dtype != dtype:
-                given = q_shared._reinterpret(q_shared.dtype, [2, 64, 128], swizzled).index(HALF)
-                query.store(in_float16(given.load(stored)))
-                fence_async_shared()
-                gl.thread_barrier()  # all threads have written before any has it read
+            query = query_rows
+            if KIND != PLAIN:
+                # From registers, since the widened keys and values keep the shared memory busy.
+                query = in_float16(query_rows.load(operand))
             mbarrier.wait(k_ready.index(stage), (runs_before // STAGES) & 1)
             nothing = gl.zeros([64, 128], gl.float32, layout=product)
             scores_token = warpgroup_mma(
@@ -234,8 +232,7 @@ def prefill_kernel(
     GROUP: gl.constexpr,
     BLOCK_SIZE: gl.constexpr,
     STAGES: gl.constexpr,
-    K_NARROW: gl.constexpr,
-    V_NARROW: gl.constexpr,
+    NARROW_STAGES: gl.constexpr,
     KIND: gl.constexpr,
     COMPUTE_REGISTERS: gl.constexpr,
     COPY_REGISTERS: gl.constexpr,
@@ -290,16 +287,15 @@ def prefill_kernel(
             [COMPUTE_REGISTERS, COPY_REGISTERS],
         )
     else:
-        k_bytes = gl.allocate_shared_memory(k_cache.dtype, [K_NARROW, 128, 128], k_cache.layout)
-        v_bytes = gl.allocate_shared_memory(v_cache.dtype, [V_NARROW, 128, 128], v_cache.layout)
-        k_copied = gl.allocate_shared_memory(gl.int64, [K_NARROW, 1], barrier)
-        k_taken = gl.allocate_shared_memory(gl.int64, [K_NARROW, 1], barrier)
-        v_copied = gl.allocate_shared_memory(gl.int64, [V_NARROW, 1], barrier)
-        v_taken = gl.allocate_shared_memory(gl.int64, [V_NARROW, 1], barrier)
-        for stage in gl.static_range(K_NARROW):
+        k_bytes = gl.allocate_shared_memory(k_cache.dtype, [NARROW_STAGES, 128, 128], k_cache.layout)
+        v_bytes = gl.allocate_shared_memory(v_cache.dtype, [NARROW_STAGES, 128, 128], v_cache.layout)
+        k_copied = gl.allocate_shared_memory(gl.int64, [NARROW_STAGES, 1], barrier)
+        k_taken = gl.allocate_shared_memory(gl.int64, [NARROW_STAGES, 1], barrier)
+        v_copied = gl.allocate_shared_memory(gl.int64, [NARROW_STAGES, 1], barrier)
+        v_taken = gl.allocate_shared_memory(gl.int64, [NARROW_STAGES, 1], barrier)
+        for stage in gl.static_range(NARROW_STAGES):
             mbarrier.init(k_copied.index(stage), count=1)
             mbarrier.init(k_taken.index(stage), count=1)
-        for stage in gl.static_range(V_NARROW):
             mbarrier.init(v_copied.index(stage), count=1)
             mbarrier.init(v_taken.index(stage), count=1)
         fence_async_shared()

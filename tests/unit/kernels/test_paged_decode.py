@@ -36,23 +36,31 @@ def test_cpu_with_float32_queries(case: Case, dtype: torch.dtype) -> None:
     assert error(cpu.paged_decode, case, dtype, "cpu", computed=torch.float32) <= TOLERANCES[torch.float32]
 
 
+def planned(
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    tables: Tensor,
+    seq_lens: Tensor,
+    scale: float,
+    out: Tensor,
+    **options: Any,
+) -> Tensor:
+    of_plan = {name: value for name, value in options.items() if name != "scales"}
+    plan = plan_decode(tables, seq_lens, k_cache, q.shape[1], **of_plan)
+    return paged_decode(q, k_cache, v_cache, tables, seq_lens, scale, out, plan, **options)
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_plan_made_beforehand_changes_nothing(case: Case) -> None:
-    def planned(
-        q: Tensor,
-        k_cache: Tensor,
-        v_cache: Tensor,
-        tables: Tensor,
-        seq_lens: Tensor,
-        scale: float,
-        out: Tensor,
-        **options: Any,
-    ) -> Tensor:
-        of_plan = {name: value for name, value in options.items() if name != "scales"}
-        plan = plan_decode(tables, seq_lens, k_cache, q.shape[1], **of_plan)
-        return paged_decode(q, k_cache, v_cache, tables, seq_lens, scale, out, plan, **options)
-
     assert error(planned, case, torch.float32, "cpu") <= TOLERANCES[torch.float32]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", [case for case in CASES if case.stored is not None], ids=lambda case: case.name)
+@DTYPES
+def test_a_gpu_plans_for_queries_of_any_type(case: Case, dtype: torch.dtype) -> None:
+    assert error(planned, case, dtype, "cuda") <= TOLERANCES[dtype]
 
 
 @settings(deadline=None, max_examples=50)

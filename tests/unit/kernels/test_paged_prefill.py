@@ -90,14 +90,18 @@ def test_hopper_leaves_short_queries_to_the_other_form() -> None:
 
 
 HOPPER_CASES = [
-    case for case in (*CASES, *LARGE_CASES) if case.batch.head_dim == 128 and case.causal and case.batch.suits_hopper
+    pytest.param(case, dtype, id=f"{case.name}, {dtype}")
+    for case in (*CASES, *LARGE_CASES)
+    for dtype in TOLERANCES
+    if case.batch.head_dim == 128 and case.causal and case.batch.suits_hopper
+    if dtype.itemsize == 2 or case.batch.stored is not None
 ]
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("case", HOPPER_CASES, ids=lambda case: case.name)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("case", "dtype"), HOPPER_CASES)
 def test_hopper(case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queries of more than 16 bits are left to the other form."""
     from octavo_kernels.paged_prefill import hopper
 
     if torch.cuda.get_device_capability() != (9, 0):
@@ -115,18 +119,18 @@ def test_hopper(case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch)
         max_query_len: int,
         scale: float,
         out: Tensor,
-        causal: bool,
-        scales: Tensor | None = None,
+        **options: Any,
     ) -> Tensor:
-        assert causal
-        assert hopper.fits(q.shape[1], k_cache)
         lengths = torch.stack([query_start.diff(), seq_lens], 1).cpu().numpy()
-        plan = hopper.plan(lengths, q.device)
+        plan = plan_prefill(tables, seq_lens, query_start, k_cache, q.shape[1], lengths)
+        assert isinstance(plan, hopper.HopperPrefillPlan)
         # Slots without a token hold numbers that would show.
         k_cache, v_cache = (
-            cache.nan_to_num(1e4) if scales is None else cache.float().nan_to_num(400.0).to(cache.dtype)
+            cache.nan_to_num(1e4) if cache.itemsize == 2 else cache.float().nan_to_num(400.0).to(cache.dtype)
             for cache in (k_cache, v_cache)
         )
-        return hopper.paged_prefill(q, k_cache, v_cache, tables, seq_lens, query_start, scale, plan, out, scales)
+        return paged_prefill(
+            q, k_cache, v_cache, tables, seq_lens, query_start, max_query_len, scale, out, plan, **options
+        )
 
     assert error(planned, case, dtype, "cuda") <= TOLERANCES[dtype]
