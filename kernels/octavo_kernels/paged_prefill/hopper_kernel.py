@@ -212,6 +212,17 @@ def compute(
             tiles_before += 1
 
 
+@gluon.jit
+def barriers(STAGES: gl.constexpr, READERS: gl.constexpr):
+    """(ready, free), both [STAGES, 1]: told when a stage is filled, and when its READERS have read it."""
+    ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    for stage in gl.static_range(STAGES):
+        mbarrier.init(ready.index(stage), count=1)
+        mbarrier.init(free.index(stage), count=READERS)
+    return ready, free
+
+
 @gluon.jit(do_not_specialize=["stride_table", "count", "turns"])
 def prefill_kernel(
     q,
@@ -245,34 +256,23 @@ def prefill_kernel(
     q: descriptor of [tokens, HEADS * 128], read 64 rows and 64 columns at a time; k_cache, v_cache: descriptors of
     [slots, HEADS / GROUP * 128], read BLOCK_SIZE rows and 64 columns at a time; out: points to [tokens, HEADS, 128],
     contiguous but for stride_out, of its tokens; all of one 16-bit float type, or the caches bytes of a KIND, read 128
-    columns at a time, with scales: [2, HEADS / GROUP] float32. block_tables: [batch, width] int32;
-    tiles: [count, 2] int32, see `HopperPrefillPlan`; query_start: [batch + 1] int32; seq_lens: [batch] int32.
-    scale_log2: the scores' scale * LOG2_E. COMPUTE_REGISTERS, COPY_REGISTERS, WIDEN_REGISTERS: of a thread in each
-    partition."""
+    columns at a time, with scales: [2, HEADS / GROUP] float32. block_tables: [batch, width] int32; tiles: [count, 2]
+    int32, see `HopperPrefillPlan`; query_start: [batch + 1] int32; seq_lens: [batch] int32. scale_log2: the scores'
+    scale * LOG2_E. STAGES, NARROW_STAGES: runs of keys, and of values, in shared memory, of 16 bits and of 8.
+    COMPUTE_REGISTERS, COPY_REGISTERS, WIDEN_REGISTERS: of a thread in each partition."""
     swizzled: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
     dtype: gl.constexpr = q.dtype if KIND == PLAIN else gl.float16
     q_shared = gl.allocate_shared_memory(q.dtype, [4, 64, 64], swizzled)
     k_shared = gl.allocate_shared_memory(dtype, [2 * STAGES, 128, 64], swizzled)
     v_shared = gl.allocate_shared_memory(dtype, [2 * STAGES, 128, 64], swizzled)
-    barrier: gl.constexpr = mbarrier.MBarrierLayout()
-    q_ready = gl.allocate_shared_memory(gl.int64, [1], barrier)
-    q_free = gl.allocate_shared_memory(gl.int64, [1], barrier)
-    k_ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], barrier)
-    k_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], barrier)
-    v_ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], barrier)
-    v_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], barrier)
-    mbarrier.init(q_ready, count=1)
-    mbarrier.init(q_free, count=2)
-    for stage in gl.static_range(STAGES):
-        mbarrier.init(k_ready.index(stage), count=1)
-        mbarrier.init(v_ready.index(stage), count=1)
-        mbarrier.init(k_free.index(stage), count=2)
-        mbarrier.init(v_free.index(stage), count=2)
+    q_ready, q_free = barriers(1, 2)
+    k_ready, k_free = barriers(STAGES, 2)
+    v_ready, v_free = barriers(STAGES, 2)
     sources = (q, k_cache, v_cache, block_tables, stride_table)
     work = (tiles, count, turns, query_start, seq_lens)
     results = (out, stride_out)
     factors = (scale_log2, scales)
-    queries = (q_shared, q_ready, q_free)
+    queries = (q_shared, q_ready.index(0), q_free.index(0))
     keys = (k_shared, k_ready, k_free)
     values = (v_shared, v_ready, v_free)
     if KIND == PLAIN:
@@ -289,15 +289,8 @@ def prefill_kernel(
     else:
         k_bytes = gl.allocate_shared_memory(k_cache.dtype, [NARROW_STAGES, 128, 128], k_cache.layout)
         v_bytes = gl.allocate_shared_memory(v_cache.dtype, [NARROW_STAGES, 128, 128], v_cache.layout)
-        k_copied = gl.allocate_shared_memory(gl.int64, [NARROW_STAGES, 1], barrier)
-        k_taken = gl.allocate_shared_memory(gl.int64, [NARROW_STAGES, 1], barrier)
-        v_copied = gl.allocate_shared_memory(gl.int64, [NARROW_STAGES, 1], barrier)
-        v_taken = gl.allocate_shared_memory(gl.int64, [NARROW_STAGES, 1], barrier)
-        for stage in gl.static_range(NARROW_STAGES):
-            mbarrier.init(k_copied.index(stage), count=1)
-            mbarrier.init(k_taken.index(stage), count=1)
-            mbarrier.init(v_copied.index(stage), count=1)
-            mbarrier.init(v_taken.index(stage), count=1)
+        k_copied, k_taken = barriers(NARROW_STAGES, 1)
+        v_copied, v_taken = barriers(NARROW_STAGES, 1)
         fence_async_shared()
         narrow_keys = (k_bytes, k_copied, k_taken)
         narrow_values = (v_bytes, v_copied, v_taken)
