@@ -15,7 +15,7 @@ from octavo_runtime.engine import request
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.engine.kv_cache.block_pool import IntegrityError
 from octavo_runtime.engine.offline import answer_all
-from octavo_runtime.engine_process.process import _loop
+from octavo_runtime.engine_process import process
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.planning.known_models import find_spec
 from octavo_runtime.protocol.messages import Add, Step
@@ -149,10 +149,12 @@ def test_a_proof_by_slices_finds_what_the_whole_one_finds():
         all(iter(engine.check_some, False))
 
 
-def test_the_engine_answers_before_it_proves_its_books():
-    """One request through the loop of the engine's process: nothing is proved between its arrival and its answer."""
+def test_the_engine_answers_before_it_proves_its_books(monkeypatch):
+    """One request through the loop of the engine's process: nothing is proved between its arrival and its answer. Once
+    there is nothing to do, all that lasts is kept from searches for garbage."""
     engine = make_engine()
     happened: list[str] = []
+    monkeypatch.setattr(process, "keep_all", lambda: happened.append("kept"))
 
     class Mailbox:
         def __init__(self) -> None:
@@ -177,8 +179,10 @@ def test_the_engine_answers_before_it_proves_its_books():
     engine.check_integrity = lambda: happened.append("whole proof")
     pulse = SimpleNamespace(turn=nullcontext)
     with pytest.raises(KeyboardInterrupt):
-        _loop(engine, Mailbox(), pulse, None, os.getppid())
+        process._loop(engine, Mailbox(), pulse, None, os.getppid())
     answered = happened.index("answer")
     assert happened[answered - 1] == "step"
     assert "proof" in happened[answered:]
+    assert happened[-1] == "kept"
+    assert happened.count("kept") == 1
     assert "whole proof" not in happened
