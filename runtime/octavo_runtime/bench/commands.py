@@ -4,6 +4,7 @@ import importlib.util
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -389,6 +390,24 @@ def kernels(
     from octavo_runtime.bench.kernels import run
 
     run(model, peers, save, as_json=as_json)
+    return 0
+
+
+@bench.command()
+def quantizers(
+    original: Annotated[str, typer.Argument(help="Folder of the model in 16 or 32 bits.")],
+    quantized: Annotated[list[str], typer.Argument(help="Folders of it in fewer bits, whoever made them.")],
+    text: Annotated[
+        Path | None, typer.Option(help="Text file to judge by; else Python's own help texts, as octavo quantize.")
+    ] = None,
+    pieces: Annotated[int, _number("Pieces of it, of the last ninth.", 1, 1024)] = 16,
+    tokens: Annotated[int, _number("Tokens of each.", 16, 32_768)] = 512,
+    as_json: Json = False,
+) -> int:
+    """Perplexity, and KL divergence of the next token to the original's, of checkpoints in fewer bits."""
+    from octavo_runtime.bench.quantizers import run
+
+    run(original, quantized, text, pieces, tokens, as_json=as_json)
     return 0
 
 

@@ -345,3 +345,19 @@ def test_a_model_that_is_quantised_or_a_file_is_refused(
     assert "model: must be in 16 or 32 bits, got one that is quantised already" in capsys.readouterr().err
     assert quantize(monkeypatch, "builtin://smollm2", *options, "--out", tmp_path / "file") == 2
     assert "got the GGUF file" in capsys.readouterr().err
+
+
+def test_checkpoints_in_fewer_bits_are_compared_whoever_made_them(
+    model: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("int8", "gptq"):
+        assert quantize(monkeypatch, model, *options_of(name, tmp_path / name, text, "cpu")) == 0
+    capsys.readouterr()
+    folders = [model, tmp_path / "int8", tmp_path / "gptq"]
+    asked = ["--text", text, "--pieces", 2, "--tokens", 48]
+    assert octavo(monkeypatch, "bench", "quantizers", *folders, *asked, "--json") == 0
+    whole, eight, four = json.loads(capsys.readouterr().out)["rows"]
+    assert [each["name"].partition(" ")[2] for each in (eight, four)] == ["(int-quantized, 8 bits)", "(gptq, 4 bits)"]
+    assert whole["kl_mnat"] == 0 < eight["kl_mnat"] < four["kl_mnat"]
+    assert whole["mb"] > eight["mb"] > four["mb"]
+    assert eight["perplexity"] == pytest.approx(whole["perplexity"], rel=0.01)
