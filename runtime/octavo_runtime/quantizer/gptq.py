@@ -16,18 +16,17 @@ _LEAST_SHRINK = 0.6
 _LEAST_SCALE = 6.2e-5  # normal in float16
 
 
-def column_order(inputs: Inputs, recipe: Recipe) -> Tensor | None:
-    """[columns] int64: the columns in the order in which they are rounded; None: as they stand."""
-    if not recipe.act_order:
-        return None
+def column_order(inputs: Inputs) -> Tensor:
+    """[columns] int64: the columns in the order in which they are rounded, the largest inputs first: what these lose,
+    most others can still make up for."""
     order: Tensor = inputs.gram.diagonal().argsort(descending=True, stable=True)
     return order
 
 
-def inverse_factor(inputs: Inputs, order: Tensor | None) -> Tensor:
-    """Upper Cholesky factor of the inverse of the damped Hessian [columns, columns], which is the same for all weights
-    of the same inputs."""
-    hessian = inputs.gram.clone() if order is None else inputs.gram[order][:, order]
+def inverse_factor(inputs: Inputs, order: Tensor) -> Tensor:
+    """Upper Cholesky factor of the inverse of the damped Hessian [columns, columns], its columns in the order, which is
+    the same for all weights of the same inputs."""
+    hessian = inputs.gram[order][:, order]
     diagonal = hessian.diagonal()
     mean = diagonal.mean().clamp(min=1e-12)
     diagonal[diagonal == 0] = mean  # of inputs that are never there
@@ -44,33 +43,43 @@ def inverse_factor(inputs: Inputs, order: Tensor | None) -> Tensor:
         damping *= 10
 
 
-def quantize(weight: Tensor, inputs: Inputs, factor: Tensor, order: Tensor | None, recipe: Recipe) -> GroupedMatrix:
-    """A weight [rows, columns] float32. factor: see inverse_factor."""
-    weight = weight.clone() if order is None else weight[:, order]
-    importance = inputs.gram.diagonal() if order is None else inputs.gram.diagonal()[order]
+def quantize(weight: Tensor, factor: Tensor, order: Tensor, recipe: Recipe) -> GroupedMatrix:
+    """A weight [rows, columns] float32. factor: see inverse_factor. Groups are of columns as they stand, and have their
+    scales before any is rounded; with act_order they are of columns in the order, and have them when it is their
+    turn."""
     rows, columns = weight.shape
     bits, size = recipe.bits, recipe.group_size or columns
     middle = 2 ** (bits - 1)
+    importance = factor.diagonal() ** -2  # of an error, once the columns behind it made up for what they can
+    scales = weight.new_empty(rows, -(-columns // size))
+    groups = ((torch.arange(columns) if recipe.act_order else order) // size).tolist()
+    if not recipe.act_order:
+        standing = torch.empty_like(importance).index_copy_(0, order, importance)
+        for first in range(0, columns, size):
+            of_group = slice(first, first + size)
+            scales[:, first // size] = best_scales(weight[:, of_group], standing[of_group], bits)
+    weight = weight[:, order]
     block = _BLOCK if size % _BLOCK == 0 or size == columns else size
     numbers = torch.empty_like(weight)
-    scales = weight.new_empty(rows, -(-columns // size))
     for first in range(0, columns, block):
         last = min(first + block, columns)
         part, losses = weight[:, first:last], torch.empty_like(weight[:, first:last])
         for index in range(last - first):
             at = first + index
-            if at % size == 0:  # blocks end where groups do, so that what the group has now is up to date
+            if recipe.act_order and at % size == 0:  # blocks end where groups do: what the group has now is up to date
                 scales[:, at // size] = best_scales(weight[:, at : at + size], importance[at : at + size], bits)
-            scale, column = scales[:, at // size], part[:, index]
+            scale, column = scales[:, groups[at]], part[:, index]
             number = (column / scale).round().clamp(-middle, middle - 1)
             numbers[:, at] = number
             loss = (column - number * scale) / factor[at, at]
             part[:, index:] -= torch.outer(loss, factor[at, at:last])
             losses[:, index] = loss
         weight[:, last:] -= losses @ factor[first:last, last:]
+    if not recipe.act_order:
+        numbers = torch.empty_like(numbers).index_copy_(1, order, numbers)
     values = (numbers + middle).to(torch.uint8)
-    zeros = torch.full_like(scales, middle)
-    return GroupedMatrix(centred(values, bits), scales, (1, size), centred_zeros(zeros, bits), order=order)
+    zeros = centred_zeros(torch.full_like(scales, middle), bits)
+    return GroupedMatrix(centred(values, bits), scales, (1, size), zeros, order=order if recipe.act_order else None)
 
 
 def best_scales(weight: Tensor, importance: Tensor, bits: int) -> Tensor:

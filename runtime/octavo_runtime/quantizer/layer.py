@@ -99,9 +99,9 @@ def _quantized(weights: Mapping[str, Tensor], inputs: Inputs | None, recipe: Rec
                 for name, weight in weights.items()
             }
         case "gptq", Inputs():
-            order = gptq.column_order(inputs, recipe)
+            order = gptq.column_order(inputs)
             factor = gptq.inverse_factor(inputs, order)
-            return {name: gptq.quantize(weight, inputs, factor, order, recipe) for name, weight in weights.items()}
+            return {name: gptq.quantize(weight, factor, order, recipe) for name, weight in weights.items()}
         case "squeezellm", Inputs():
             return {name: squeezellm.quantize(weight, inputs, recipe) for name, weight in weights.items()}
         case "int8", _:

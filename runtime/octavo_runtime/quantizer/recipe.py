@@ -19,7 +19,7 @@ class CannotQuantize(ValueError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """bits: of a weight. group_size: inputs that share a scale, 0 for all; of AWQ and GPTQ. act_order: GPTQ takes the
+    """bits: of a weight. group_size: inputs that share a scale, 0 for all; of AWQ and GPTQ. act_order: GPTQ groups the
     inputs in the order of their size, the largest first. blocks: FP8 has a scale for each block, else for each output.
     outliers: share of the weights that SqueezeLLM keeps apart as they are. samples: calibration texts, of sample_tokens
     tokens each."""
@@ -66,7 +66,7 @@ class Recipe:
                     "lm_head": False,
                     "damp_percent": DAMPING,
                     "true_sequential": False,
-                    "static_groups": False,
+                    "static_groups": not self.act_order,
                     "checkpoint_format": "gptq",
                 } | ({"dynamic": {rf"-:^{re.escape(name)}$": {} for name in kept}} if kept else {})
             case "squeezellm":

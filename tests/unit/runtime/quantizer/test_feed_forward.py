@@ -63,6 +63,7 @@ def test_its_own_tokens_make_an_expert_better_than_all_do() -> None:
     errors = []
     for routed in (own, everyones):
         seen, _ = inputs_of(routed).of(EXPERT, tensors, "at.")
-        found = gptq.quantize(weight, seen, gptq.inverse_factor(seen, None), None, recipe)
+        order = gptq.column_order(seen)
+        found = gptq.quantize(weight, gptq.inverse_factor(seen, order), order, recipe)
         errors.append(float(output_error(found.dequantize() - weight, meant)))
     assert errors[0] < 0.9 * errors[1]
