@@ -92,6 +92,15 @@ def test_gptq_loses_less_than_rounding(weight, inputs, bits, size, act_order):
     assert stored["g_idx"].bincount().tolist() == [size or COLUMNS] * (COLUMNS // (size or COLUMNS))
 
 
+@pytest.mark.parametrize("size", [32, 0])
+def test_gptq_loses_less_where_the_largest_inputs_come_first(weight, inputs, size):
+    errors = []
+    for order in (gptq.column_order(inputs), torch.arange(COLUMNS)):
+        found = gptq.quantize(weight, gptq.inverse_factor(inputs, order), order, Recipe("gptq", 4, size))
+        errors.append(error(found, weight, inputs))
+    assert errors[0] < 0.95 * errors[1]
+
+
 def test_gptq_with_inputs_that_are_never_there(weight, inputs):
     """Their rows and columns of the Hessian are 0, and it has no Cholesky factor."""
     gram = inputs.gram.clone()
