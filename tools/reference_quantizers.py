@@ -1,6 +1,6 @@
 """Quantises a model with llm-compressor, in each format that `octavo quantize` has a method for, to compare with by
 `octavo bench quantizers`. Runs where octavo and llmcompressor are installed together, beside this repository's own
-environment: docs/quantization.md says how, and what came of it.
+environment: docs/quantization.md says what came of it.
 
     reference_quantizers.py ORIGINAL OUT [--group-size 64] [--samples 32] [--sample-tokens 256] [NAME ...]
 
