@@ -30,7 +30,7 @@ REPLICAS_MANAGER = "octavo-autoscaling"
 Object = dict[str, Any]
 
 _PAGE = 200  # nodes of an answer
-_NODES_HOLD = 5.0  # seconds that what was seen of nodes holds: all services ask for the same
+NODES_HOLD = 5.0  # seconds that what was seen of nodes holds: all services ask for the same
 
 
 class Refused(RuntimeError):
@@ -135,9 +135,9 @@ class Connection:
     async def nodes(self, selector: str) -> list[Object]:
         """The nodes whose labels `selector` picks, as of the last five seconds; of each its labels and taints alone,
         since the rest of a node is long."""
-        since, found = self._nodes.get(selector, (-_NODES_HOLD, []))
+        since, found = self._nodes.get(selector, (-NODES_HOLD, []))
         now = time.monotonic()
-        if now - since < _NODES_HOLD:
+        if now - since < NODES_HOLD:
             return found
         found, after = [], ""
         while True:

@@ -47,6 +47,6 @@ async def test_nodes_come_in_pages_without_what_nobody_needs_and_are_asked_for_n
         assert connection.asked == 3
         assert await connection.nodes("gpu") == found
         assert connection.asked == 3, "all services ask for the same"
-        monkeypatch.setattr(cluster, "_NODES_HOLD", 0.0)
+        monkeypatch.setattr(cluster, "NODES_HOLD", 0.0)
         await connection.nodes("gpu")
         assert connection.asked == 6

@@ -1,6 +1,7 @@
 """Whether a model fits, asked of a real API server: the Job that reads it, and nodes that tell their GPUs."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from live import Kubernetes, Operator
 from patience import eventually
 
+from octavo_operator.cluster import NODES_HOLD
 from octavo_runtime.planning.builtin_models import BUILTIN_DESCRIPTIONS
 
 pytestmark = pytest.mark.cluster
@@ -79,6 +81,7 @@ def gpu_node(kubernetes: Kubernetes) -> Iterator[dict[str, str]]:
     labels = {"nvidia.com/gpu.product": "NVIDIA-L4", "nvidia.com/gpu.memory": "23034"}
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu", "labels": labels}}
     kubernetes.kubectl("apply", "-f", "-", document=json.dumps(node))
+    time.sleep(NODES_HOLD)  # the operator may still know the node of the test before
     yield labels
     kubernetes.kubectl("delete", "node", "gpu")
 
