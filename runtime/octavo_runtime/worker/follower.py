@@ -6,12 +6,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.worker.line import BEAT, FAILED, READY, RESULT, SILENT_SECONDS, UP, Line, Silent, line_of
 
 _LOADING_SECONDS = 120.0  # a rank's silence while it loads: imports hold up its thread that beats
 _END_SECONDS = 5.0
+_BROKEN = "gloo/transport"  # in what gloo says of a connection that broke
 
 
 class RankFailed(OSError):
@@ -47,18 +49,25 @@ class Follower:
             return False
         return True
 
-    def end(self, why: str = "") -> None:
-        """Ends a rank, and waits for it; lets a node know that the engine ends, and why where it is no good end."""
+    def let_go(self, why: str = "") -> None:
+        """Has a rank end; lets a node know that the engine ends, and why where it is no good end."""
         self._ends = True
+        self._line.cut(FAILED + why.encode() if why and self._process is None else b"")
+
+    def wait(self) -> None:
+        """Until a rank that was let go has ended."""
         if self._process is None:
-            self._line.cut(FAILED + why.encode() if why else b"")
             return
-        self._line.cut()
         try:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    @property
+    def lost_another(self) -> bool:
+        """Whether it failed because the connection to another rank broke, which has failed first."""
+        return _BROKEN in self._last_words
 
     @property
     def _patience(self) -> float:
@@ -100,9 +109,28 @@ class Follower:
         return f"{self._name} (process {self._process.pid}) ended with exit code {code}{told}"
 
 
-def start_rank(config: EngineConfig, rank: int) -> Follower:
-    """A further rank, in a process of its own on this machine. It imports what it needs, and waits for the order to
-    join the others."""
+def end_all(followers: Sequence[Follower], why: str = "") -> None:
+    """Ends them, and waits for those of this node. why: one line, where it is no good end."""
+    for follower in followers:
+        follower.let_go(why)
+    for follower in followers:
+        follower.wait()
+
+
+def start_ranks_of(config: EngineConfig, ranks: Sequence[int]) -> list[Follower]:
+    """Further ranks, each in a process of its own on this machine. They import what they need, and wait for the order
+    to join the others. Raises RankFailed, when none is left."""
+    started: list[Follower] = []
+    try:
+        for rank in ranks:
+            started.append(_start(config, rank))
+    except OSError as error:
+        end_all(started)
+        raise RankFailed(f"rank {rank} of {config.num_ranks} cannot be started: {error.strerror}") from None
+    return started
+
+
+def _start(config: EngineConfig, rank: int) -> Follower:
     ours, theirs = socket.socketpair()
     with theirs:
         words = [config.model_dump_json(), str(rank), str(theirs.fileno())]

@@ -8,7 +8,7 @@ from octavo_runtime.models.loading.specs import spec_of
 from octavo_runtime.models.served import as_served
 from octavo_runtime.models.spec import UnsupportedModel
 from octavo_runtime.planning.memory import shares
-from octavo_runtime.worker.follower import Follower, start_rank
+from octavo_runtime.worker.follower import Follower, start_ranks_of
 from octavo_runtime.worker.nodes import address_of_first
 
 
@@ -17,7 +17,7 @@ def start_further(config: EngineConfig, files: ModelFiles) -> list[Follower]:
     where so many ranks cannot share the model, and RankFailed."""
     _check_shares(config, files)
     use_network_of(address_of_first(config))
-    return [start_rank(config, rank) for rank in range(1, config.local_ranks)]
+    return start_ranks_of(config, range(1, config.local_ranks))
 
 
 def _check_shares(config: EngineConfig, files: ModelFiles) -> None:

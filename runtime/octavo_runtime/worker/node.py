@@ -4,6 +4,7 @@ which sends each order once to each node. Free of torch."""
 import logging
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -13,7 +14,7 @@ from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.distributed.interface import use_network_of
 from octavo_runtime.distributed.mesh import mesh_of
 from octavo_runtime.models.loading.files import ModelFiles
-from octavo_runtime.worker.follower import Follower, start_rank
+from octavo_runtime.worker.follower import Follower, RankFailed, end_all, start_ranks_of
 from octavo_runtime.worker.line import BEAT, FAILED, READY, RESULT, SILENT_SECONDS, UP, Line, Silent, line_of
 from octavo_runtime.worker.nodes import Welcome, hello
 from octavo_runtime.worker.orders import Join, encode
@@ -21,6 +22,7 @@ from octavo_runtime.worker.orders import Join, encode
 _CALL_SECONDS = 5.0  # that one try may take
 _PAUSE_SECONDS = 1.0  # between two tries
 _WELCOME_SECONDS = 30.0
+_TOLD_SECONDS = 2.0  # in which node 0 tells which rank failed first, where one here failed because of it
 
 _log = logging.getLogger(__name__)
 
@@ -54,9 +56,9 @@ class Node:
         first = self._config.node_rank * self._config.local_ranks
         ranks: list[Follower] = []
         try:
-            ranks += [start_rank(self._config, first + i) for i in range(self._config.local_ranks)]
             welcome = self._introduce(line)
             line.beat(lambda: None)
+            ranks += start_ranks_of(self._config, range(first, first + self._config.local_ranks))
             for rank in ranks:
                 rank.tell(encode(Join(there, welcome.port)))
             self.unready = "loading"
@@ -68,16 +70,18 @@ class Node:
                 threading.Thread(target=_tell_results, args=[ranks[teller], line], name="results", daemon=True).start()
             self._hand_on(line, ranks)
             raise AssertionError("it hands on until the line ends")
+        except RankFailed as failed:
+            reason = str(failed)
+            line.cut(FAILED + reason.encode())
         except Silent:
             reason = f"{self._name} said nothing for {SILENT_SECONDS:g} s"
         except (EOFError, OSError):
             reason = f"{self._name} is gone"
         except _Told as told:
-            reason = f"{self._name}: {told}"
+            reason = self._failure = f"{self._name}: {told}"
         finally:
             line.cut()
-            for rank in ranks:
-                rank.end()
+            end_all(ranks)
         return self._failure or ("stopped" if self._stopped.is_set() else reason)
 
     def stop(self) -> None:
@@ -126,6 +130,8 @@ class Node:
 
     def _watch(self, rank: Follower, line: Line) -> None:
         rank.gone.wait()
+        if rank.lost_another:
+            time.sleep(_TOLD_SECONDS)
         if rank.failure is not None and self._failure is None:
             self._failure = rank.failure
             line.cut(FAILED + rank.failure.encode())

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -14,7 +14,7 @@ from octavo_runtime import __version__
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.distributed.interface import is_own, listen
 from octavo_runtime.models.loading.files import ModelFiles
-from octavo_runtime.worker.follower import Follower, RankFailed
+from octavo_runtime.worker.follower import Follower, RankFailed, end_all
 from octavo_runtime.worker.line import FAILED, Silent, line_of
 
 _LOOK_SECONDS = 0.5  # how often it is seen to that those who have called are still there
@@ -82,9 +82,12 @@ def address_of_first(config: EngineConfig) -> str:
         time.sleep(_LOOK_SECONDS)
 
 
-def gather_nodes(config: EngineConfig, files: ModelFiles, address: str, port: int) -> list[Follower]:
+def gather_nodes(
+    config: EngineConfig, files: ModelFiles, address: str, port: int, further: Sequence[Follower] = ()
+) -> list[Follower]:
     """All nodes but this one, which is the first, in order, once they have called at `address`; none where there are no
-    others. port: of the store. Raises RankFailed where one that had called is gone, or nobody can listen there."""
+    others. port: of the store; further: this node's own ranks, which wait beside it. Raises RankFailed where one of
+    these or of those that had called is gone, or nobody can listen there."""
     if config.nnodes == 1:
         return []
     expected, nodes, saying = hello(config, files), dict[int, Follower](), _Saying()
@@ -96,9 +99,9 @@ def gather_nodes(config: EngineConfig, files: ModelFiles, address: str, port: in
         listener.settimeout(_LOOK_SECONDS)
         while missing := [str(rank) for rank in range(1, config.nnodes) if rank not in nodes]:
             saying.say(f"waiting at {address} port {config.master_port} for node {', '.join(missing)}")
-            for node in nodes.values():
-                if node.failure is not None:
-                    raise RankFailed(node.failure)
+            for follower in (*further, *nodes.values()):
+                if follower.failure is not None:
+                    raise RankFailed(follower.failure)
             try:
                 end, caller = listener.accept()
             except TimeoutError:
@@ -144,8 +147,7 @@ def ended_with_error(followers: Iterable[Follower]) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        for follower in followers:
-            follower.end(str(error) or type(error).__name__)
+        end_all([*followers], str(error) or type(error).__name__)
         raise
 
 

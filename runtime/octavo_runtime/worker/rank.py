@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections import deque
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,8 @@ def main() -> int:
     except Exception as error:  # the last line of defence: whatever ends a rank is told to the first one
         if not isinstance(error, ValueError | OSError):
             traceback.print_exc()
-        line.say(FAILED + f"{type(error).__name__}: {error}".encode())
+        with suppress(OSError):  # who started it may be gone
+            line.say(FAILED + f"{type(error).__name__}: {error}".encode())
         return 1
     return 0
 

@@ -16,7 +16,7 @@ from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.protocol import last_words
 from octavo_runtime.protocol.step import Masks, StepPlan, StepResult
 from octavo_runtime.worker.executor import Launched, device_executor, gpu_of
-from octavo_runtime.worker.follower import Follower, RankFailed
+from octavo_runtime.worker.follower import Follower, RankFailed, end_all
 from octavo_runtime.worker.further import start_further
 from octavo_runtime.worker.line import READY, UP
 from octavo_runtime.worker.model_runner import ModelRunner
@@ -59,7 +59,7 @@ class _Ranks:
         """Raises RankFailed where one of them is gone; then all are ended. Who fails later does so because of it."""
         failed = [follower for follower in self.followers if follower.failure is not None]
         if failed:
-            first = min(failed, key=lambda follower: follower.failed_at).failure
+            first = min(failed, key=lambda follower: (follower.lost_another, follower.failed_at)).failure
             assert first is not None
             self.end(first)
             raise RankFailed(first)
@@ -90,8 +90,7 @@ class _Ranks:
         if self._is_ended:
             return
         self._is_ended = True
-        for follower in self.followers:
-            follower.end(why)
+        end_all(self.followers, why)
         leave(others_are_gone=bool(why))
 
     def _find_the_gone(self) -> None:
@@ -156,7 +155,7 @@ def start_ranks(config: EngineConfig, files: ModelFiles, further: Sequence[Follo
     with ended_with_error(further):
         address, gpu = address_of_first(config), gpu_of(config, 0)
         store = open_store(address)
-        nodes = gather_nodes(config, files, address, store.port)
+        nodes = gather_nodes(config, files, address, store.port, further)
         join_there = encode(Join(address, store.port))
         for rank in further:
             rank.tell(join_there)

@@ -2,6 +2,7 @@
 is named and ends all."""
 
 import asyncio
+import errno
 import signal
 import socket
 import subprocess
@@ -30,7 +31,8 @@ from octavo_runtime.models.loading.files import locate
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.worker import nodes
 from octavo_runtime.worker.executor import make_executor
-from octavo_runtime.worker.follower import RankFailed
+from octavo_runtime.worker.follower import RankFailed, start_ranks_of
+from octavo_runtime.worker.further import start_further
 from octavo_runtime.worker.line import line_of
 from octavo_runtime.worker.nodes import Hello, Welcome, address_of_first, fingerprint, gather_nodes
 
@@ -243,7 +245,7 @@ def test_a_node_ends_with_the_first_one(folder: Path) -> None:
         assert node.health("ready") == 503
         [first] = gather_nodes(config_of(folder, master_port=port), locate(str(folder)), "127.0.0.1", 1)
         [rank] = eventually(lambda: node.ranks, "its rank starts")
-        first.end("the engine was stopped")
+        first.let_go("the engine was stopped")
         code, said = node.end()
         assert code == 1
         assert f"node 0 (127.0.0.1 port {port}): the engine was stopped" in said
@@ -274,6 +276,30 @@ def test_a_signal_ends_a_node_that_waits(folder: Path) -> None:
 def test_other_nodes_are_served_alone(folder: Path) -> None:
     with pytest.raises(ValueError, match="node_rank: must be 0 but for `octavo serve`, got 1"):
         make_executor(config_of(folder, node_rank=1), locate(str(folder)))
+
+
+def test_a_rank_that_is_gone_while_nodes_are_awaited_is_named(folder: Path) -> None:
+    config = config_of(folder, tensor_parallel_size=4, master_port=free_port())
+    further = start_further(config, locate(str(folder)))
+    [lost] = children("octavo_runtime.worker.rank")
+    lost.kill()
+    with pytest.raises(RankFailed, match=rf"rank 1 of 4 \(process {lost.pid}\) ended with exit code -9"):
+        make_executor(config, locate(str(folder)), further)
+
+
+def test_where_a_rank_cannot_be_started_none_is_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = subprocess.Popen, list[Any]()
+
+    def refuse_the_second(*words: Any, **options: Any) -> Any:
+        if started:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        started.append(start(*words, **options))
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", refuse_the_second)
+    with pytest.raises(RankFailed, match="rank 2 of 4 cannot be started: Resource temporarily unavailable"):
+        start_ranks_of(config_of(folder, tensor_parallel_size=4), range(1, 4))
+    assert started[0].returncode is not None
 
 
 def test_the_first_nodes_address_must_be_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,7 +223,7 @@ def test_ranks_end_where_the_first_one_is_killed(folder: Path) -> None:
 
 
 def test_what_cannot_be_shared_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(further, "start_rank", lambda *_: pytest.fail("no rank is started for it"))
+    monkeypatch.setattr(further, "start_ranks_of", lambda *_: pytest.fail("no rank is started for it"))
     with pytest.raises(ValueError, match="tensor_parallel_size: must divide the 4 attention heads, got 3"):
         make_engine(folder, tensor_parallel_size=3)
     with pytest.raises(ValueError, match="pipeline_parallel_size: must be at most 2, the model's layers, got 3"):
