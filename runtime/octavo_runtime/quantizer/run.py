@@ -43,7 +43,7 @@ from octavo_runtime.text.tokenizer import load_tokenizer
 
 def run(model: str, out: Path, recipe: Recipe, calibration: Path | None, gpu: str, device: str) -> int:
     """Writes the folder, and prints what came of it. Raises ValueError with one line for what cannot be done."""
-    judge = find_gpu(gpu, "")
+    serving = find_gpu(gpu, "")
     place = _device(device)
     source = open_source(model, takes_experts=recipe.takes_experts)
     spec = source.spec
@@ -70,7 +70,7 @@ def run(model: str, out: Path, recipe: Recipe, calibration: Path | None, gpu: st
         _check(out)
         few = sum(folder.counts.values())
         folder.close_work()
-    print(report(judged, (source.size, size), spec, recipe, judge, few))
+    print(report(judged, (source.size, size), spec, recipe, serving, few))
     print(out)
     return 0
 
