@@ -42,7 +42,7 @@ def unpacked_bytes(spec: ModelSpec, element_bytes: int) -> int:
         return 0
     head = _head(spec)
     of_head = _size(head) if all(scheme.covers(part.module) for part in head) else 0
-    return 2 * max(of_head, *_sizes_in_groups(spec, scheme))
+    return 2 * max((of_head, *_sizes_in_groups(spec, scheme)))
 
 
 def rounded_parameters(spec: ModelSpec) -> int:

@@ -594,6 +594,23 @@ def test_the_plan_counts_packed_experts_in_their_4_bits():
     assert result.return_value == 0
 
 
+def test_a_checkpoint_may_have_its_experts_alone_in_few_bits(tmp_path):
+    weights = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", "group_size": 32}
+    quantization = {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
+        "ignore": ["lm_head", "re:.*self_attn.*", "re:.*gate$"],
+    }
+    experts = {"moe_intermediate_size": 64, "num_experts": 4, "num_experts_per_tok": 2, "head_dim": 16}
+    fields = TINY | experts | {"architectures": ["Qwen3MoeForCausalLM"], "num_key_value_heads": 2}
+    (tmp_path / "config.json").write_text(json.dumps(fields | {"quantization_config": quantization}))
+    spec = find_spec(str(tmp_path))
+    assert plan.reserve_bytes(spec, config()) == plan.reserve_bytes(replace(spec, quantization=None), config())
+    arguments = ["plan", str(tmp_path), "--gpu-memory", "80GB"]
+    assert typer.testing.CliRunner().invoke(app, arguments, standalone_mode=False).return_value == 0
+
+
 def test_report_as_data():
     fields = {"gpu": "l4", "gpu_memory": "", "lengths": "1024", "workload": "latency", "costs": True}
     report = make_report(EngineConfig(model="Llama-3.1-8B"), **fields)
