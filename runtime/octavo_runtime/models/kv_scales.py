@@ -59,13 +59,19 @@ def stored_scales(
     names = next((form for form in forms if all(map(has, form))), None)
     if names is None:
         return None
+    said = "fp8" if spec.quantization is None else spec.quantization.cache_type
+    meant = CACHE_TYPES.get(said)
+    if meant is None:
+        raise UnsupportedModel(
+            "quantization_config.kv_cache_scheme must be of 8 bits, float or int, symmetric, where kv_cache_dtype is "
+            f"fp8 or int8, got {said}"
+        )
     found = []
     for name in names:
         scale = read(name).float().flatten()
         if len(scale) not in (1, spec.num_kv_heads) or not bool((scale > 0).all()):
             raise UnsupportedModel(f"{name}: must be 1 or {spec.num_kv_heads} numbers above 0, got {len(scale)}")
         found.append(scale.expand(spec.num_kv_heads))
-    meant = CACHE_TYPES["fp8" if spec.quantization is None else spec.quantization.cache_type]
     scales = torch.stack(found).view(spec.num_layers, 2, spec.num_kv_heads)
     return scales * (LARGEST[meant] / LARGEST[torch.float8_e4m3fn])
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from octavo_runtime.quantization.scheme import CacheType, Scheme, UnsupportedQuantization
+from octavo_runtime.quantization.scheme import Scheme, UnsupportedQuantization
 
 Config = Mapping[str, Any]
 _HEAD = r"lm_head$"
@@ -117,16 +117,17 @@ def _compressed_tensors(config: Config) -> Scheme:
     )
 
 
-def _cache_type(cache: object) -> CacheType:
-    """Of the scales of a KV cache that kv_cache_scheme says are there."""
+def _cache_type(cache: object) -> str:
+    """Scheme.cache_type. Nothing is refused: who asks for no cache of 8 bits reads no such scales."""
     if not cache:
         return "fp8"
-    kinds: dict[object, CacheType] = {"float": "fp8", "int": "int8"}
     if isinstance(cache, dict) and (cache.get("num_bits"), cache.get("symmetric", True)) == (8, True):
-        found = kinds.get(cache.get("type", "int"))
-        if found is not None:
-            return found
-    raise _must_be("kv_cache_scheme", "of 8 bits, float or int, symmetric", cache)
+        match cache.get("type", "int"):
+            case "float":
+                return "fp8"
+            case "int":
+                return "int8"
+    return f"{cache!r:.100}"
 
 
 def _rounds_inputs(weights: Config, inputs: object) -> bool:

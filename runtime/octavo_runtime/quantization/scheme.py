@@ -19,7 +19,6 @@ Format = Literal[
     "gguf",
 ]
 Values = Literal["integers", "fp8", "codes", "blocks"]
-CacheType = Literal["fp8", "int8"]
 
 ROUNDED_ROWS = 64
 """Up to so many rows a GPU waits for weights of 8 bits, whatever it multiplies them by: only more are rounded to such
@@ -42,7 +41,8 @@ class Scheme:
     own. kept: patterns of the modules that are stored as they are. at_load: they are made of weights of 16 bits.
     rounds_inputs: what is multiplied by stored numbers of 8 bits is meant to be rounded to such ones too. density:
     of a GGUF file, whose blocks are of several types, bytes of DENSITY weights on average. cache_type: of the KV cache
-    that the checkpoint's scales of keys and values, if it has some, are meant for."""
+    that the checkpoint's scales of keys and values, if it has some, are meant for: fp8, int8, or in its own words what
+    is neither."""
 
     format: Format
     bits: int
@@ -54,7 +54,7 @@ class Scheme:
     at_load: bool = False
     rounds_inputs: bool = False
     density: int = 0
-    cache_type: CacheType = "fp8"
+    cache_type: str = "fp8"
 
     def covers(self, module: str) -> bool:
         """Whether a module such as model.layers.0.self_attn.q_proj is stored in fewer bits."""

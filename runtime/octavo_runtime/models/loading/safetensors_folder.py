@@ -25,7 +25,7 @@ _JOINED_STATES = "eh_proj"
 # Tensors that a checkpoint may hold without being read; transformers drops the same.
 _UNREAD = (
     r"(.*\.)?rotary_emb\.inv_freq",  # a table that older versions saved; it follows from the configuration
-    r".*\.self_attn\.([qv]_scale|kv?_scale|[kv]_proj\.([kv]|output)_scale)",  # of a KV cache of 8 bits
+    r".*\.self_attn\.([qv]_scale|kv?_scale|[qkv]_zero_point|[kv]_proj\.([kv]|output)_scale)",  # of a KV cache
     r"(.*\.)?(attn|attention)\.(masked_)?bias",  # the mask of what comes later, of the oldest models
 )
 # The text of a model that sees pictures, in the names of older and newer checkpoints; and the rest of it.

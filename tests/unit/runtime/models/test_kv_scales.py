@@ -10,6 +10,7 @@ from small_models import make_engine, random_prompts, run, save, shape, tokens_o
 
 from octavo_kernels.eight_bits import LARGEST
 from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.kv_scales import CACHE_TYPES, measured_scales
 from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.files import locate
@@ -17,8 +18,6 @@ from octavo_runtime.models.spec import UnsupportedModel
 from octavo_runtime.planning.known_models import find_spec
 from octavo_runtime.planning.memory import plan_memory
 from octavo_runtime.protocol.sampling_params import SamplingParams
-from octavo_runtime.quantization.configuration import scheme_of
-from octavo_runtime.quantization.scheme import UnsupportedQuantization
 from octavo_runtime.quantizer import int8
 from octavo_runtime.quantizer.recipe import Recipe
 
@@ -100,26 +99,47 @@ def test_a_checkpoints_own_scales_are_read(folder: Path, tmp_path: Path, kind: s
         scales(kv_cache_dtype=kind)
 
 
-def test_scales_that_are_meant_for_int8_are_stretched_to_fp8(folder: Path, tmp_path: Path) -> None:
+def write_with_scales(folder: Path, out: Path, of_cache: dict[str, object]) -> None:
+    """The model with weights in int8, and scales of 0.5 for a KV cache of the kind that its configuration names."""
     layers = {f"model.layers.{layer}." for layer in (0, 1)}
     tensors = load_file(folder / "model.safetensors")
     for name in [name for name in tensors if name.endswith("_proj.weight")]:
         matrix = int8.quantize(tensors.pop(name))
         tensors |= {name.removesuffix("weight") + part: tensor for part, tensor in int8.stored(matrix).items()}
     tensors |= {f"{at}self_attn.{one}_scale": torch.tensor(0.5) for at in layers for one in "kv"}
-    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    of_cache = {"type": "int", "num_bits": 8, "symmetric": True, "dynamic": False}
+    if not of_cache["symmetric"]:
+        zeros = [f"{at}self_attn.{one}_zero_point" for at in layers for one in "kv"]
+        tensors |= {name: torch.tensor(3, dtype=torch.int8) for name in zeros}
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
     quantized = Recipe("int8", 8).configuration() | {"kv_cache_scheme": of_cache}
     config = json.loads((folder / "config.json").read_text()) | {"quantization_config": quantized}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (out / "config.json").write_text(json.dumps(config))
+
+
+def test_scales_that_are_meant_for_int8_are_stretched_to_fp8(folder: Path, tmp_path: Path) -> None:
+    write_with_scales(folder, tmp_path, {"type": "int", "num_bits": 8, "symmetric": True, "dynamic": False})
     for kind, scale in (("int8", 0.5), ("fp8", 0.5 * 127 / 448)):
         asked = EngineConfig.model_validate({"model": str(tmp_path), "kv_cache_dtype": kind})
         decoder = load_model(asked, locate(str(tmp_path)), torch.device("cpu"), torch.float32)
         for layer in decoder.stack.layers:
             assert layer.attention.kv_scales.flatten().tolist() == pytest.approx([scale] * 2)
-    quantized["kv_cache_scheme"]["num_bits"] = 4
-    with pytest.raises(UnsupportedQuantization, match=r"kv_cache_scheme must be of 8 bits, float or int, symmetric"):
-        scheme_of(quantized)
+
+
+@pytest.mark.parametrize("of_cache", [{"num_bits": 4, "symmetric": True}, {"num_bits": 8, "symmetric": False}], ids=str)
+def test_scales_of_another_kind_are_refused_where_they_would_be_read(
+    folder: Path, tmp_path: Path, of_cache: dict[str, object]
+) -> None:
+    write_with_scales(folder, tmp_path, {"type": "int", **of_cache})
+
+    def loaded(kind: str) -> Decoder:
+        asked = EngineConfig.model_validate({"model": str(tmp_path), "kv_cache_dtype": kind})
+        return load_model(asked, locate(str(tmp_path)), torch.device("cpu"), torch.float32)
+
+    assert loaded("auto").stack.layers[0].attention.kv_scales is None
+    words = rf"kv_cache_scheme must be of 8 bits, float or int, symmetric, .*, got .*{of_cache['num_bits']}"
+    for kind in ("fp8", "int8"):
+        with pytest.raises(UnsupportedModel, match=words):
+            loaded(kind)
 
 
 def test_measured_scales_are_the_greatest_numbers_of_each_head(folder: Path) -> None:
