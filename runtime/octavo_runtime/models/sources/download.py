@@ -45,7 +45,8 @@ def download(
     model: str, root: Path, progress: Progress | None = None, check: Callable[[Path], object] = lambda _: None
 ) -> Downloaded:
     """Bring a model of hf://, s3:// or oci:// below `root`. check: of a folder with the files beside the weights,
-    config.json among them, before the weights come; not of archives. Raises ModelNotFound for what a person must mend,
+    config.json among them, before the weights come; not of archives, nor of GGUF files, which say themselves what model
+    they are. Raises ModelNotFound for what a person must mend,
     Interrupted where the source does not answer, and what `check` raises."""
     found = patiently(lambda: _snapshot(model))
     source = root / _key(model)
@@ -121,11 +122,12 @@ def _fill(model: str, found: Snapshot, folder: Path, progress: Progress, check: 
     pool = ThreadPoolExecutor(_AT_ONCE)
     first = {} if found.archives else {name: wanted[name] for name in beside_weights(wanted)}
     rest = [file for name, file in wanted.items() if name not in first]
+    is_told_beside = "config.json" in first and not any(name.endswith(".gguf") for name in wanted)
     try:
         for files in (list(first.values()), rest):
             for done in [pool.submit(fetch, file, partial, progress.moved) for file in files]:
                 done.result()
-            if files is not rest and (partial / "config.json").is_file():
+            if files is not rest and is_told_beside:
                 check(partial)
         archives = [partial / file.name for file in found.archives]
         kept = unpack(model, archives, partial) if archives else [kept_as(name) for name in wanted]

@@ -115,6 +115,15 @@ def test_a_model_that_cannot_be_served_is_refused_before_its_weights_come(hub, t
     assert "model.safetensors" not in [name for name, _ in hub.asked]
 
 
+@pytest.mark.parametrize("model", ["hf://acme/tiny", "hf://acme/tiny/tiny.gguf"])
+def test_a_gguf_file_is_what_it_says_itself(hub, tmp_path, model):
+    """Whatever config.json beside it says."""
+    hub.files = {"config.json": b'{"architectures": ["NobodysModel"]}', "tiny.gguf": b"GGUF"}
+    assert finished(start(hub, tmp_path, model))[0] == 0
+    (folder,) = folders(tmp_path) or [path for path in tmp_path.glob("hf-*/*/*") if path.is_dir()]
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "tiny.gguf"]
+
+
 def test_two_at_once_download_once(hub, tmp_path):
     hub.pause = 0.05
     both = [start(hub, tmp_path), start(hub, tmp_path)]

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from stores import running
 
+from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.files import default_name, locate
 from octavo_runtime.models.loading.selection import ModelNotFound
 from octavo_runtime.models.sources import oci
@@ -99,6 +100,15 @@ def test_a_layer_a_file_as_oras_and_modelpack_push_them(registry, tmp_path):
     assert download(f"oci://registry.example/a/tiny@{pushed['digest']}", tmp_path).revision == done.revision
     ahead = locate(model, cache=tmp_path / "ahead", only=["config.json"])
     assert [path.name for path in ahead.folder.iterdir()] == ["config.json"]
+
+
+def test_a_gguf_file_is_what_it_says_itself(registry, tmp_path):
+    """Whatever config.json beside it says."""
+    files = {"config.json": b'{"architectures": ["NobodysModel"]}', "one.gguf": b"GGUF"}
+    layers = [registry.blob("g/one", files[name], "application/octet-stream", **{TITLE: name}) for name in files]
+    registry.push("g/one", "v1", layers)
+    done = download("oci://registry.example/g/one:v1", tmp_path, check=spec_from_folder)
+    assert content(done.folder) == files
 
 
 @pytest.mark.parametrize(("prefix", "mode"), [("models/", "w:gz"), ("./models/", "w"), ("", "w")])

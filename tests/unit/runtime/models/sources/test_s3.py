@@ -8,6 +8,7 @@ import pytest
 from minio import Minio
 from stores import running
 
+from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.files import default_name, locate
 from octavo_runtime.models.loading.selection import ModelNotFound
 from octavo_runtime.models.sources import s3, transfer
@@ -89,6 +90,14 @@ def test_a_file_of_gguf_can_be_named(bucket, tmp_path):
     found = locate("s3://models/g/one.gguf", cache=tmp_path)
     assert (found.name, found.gguf and found.gguf.read_bytes()) == ("one", b"GGUF")
     assert default_name("s3://models/a/tiny") == "tiny"
+
+
+def test_a_gguf_file_is_what_it_says_itself(bucket, tmp_path):
+    """Whatever config.json beside it says."""
+    for name, content in {"config.json": b'{"architectures": ["NobodysModel"]}', "two.gguf": b"GGUF"}.items():
+        bucket.put_object("models", f"both/{name}", io.BytesIO(content), len(content))
+    done = download("s3://models/both/two.gguf", tmp_path, check=spec_from_folder)
+    assert sorted(path.name for path in done.folder.iterdir()) == ["config.json", "two.gguf"]
 
 
 def test_a_model_that_cannot_be_served_is_refused_before_its_weights_come(bucket, tmp_path):
