@@ -107,8 +107,8 @@ class OutputFolder:
 
     def close_work(self) -> None:
         """There is nothing left to resume."""
+        (self.folder / _STATE).unlink()  # first: work that is resumed has its counts
         (self.folder / _COUNTS).unlink(missing_ok=True)
-        (self.folder / _STATE).unlink()
 
     def _path(self, shard: int) -> Path:
         return self.folder / f"model-{shard + 1:05}-of-{self._shards:05}.safetensors"
@@ -126,6 +126,7 @@ class OutputFolder:
         state = self.folder / _STATE
         wanted = json.loads(json.dumps(identity))
         if state.stat().st_size == 0:
+            (self.folder / _COUNTS).unlink(missing_ok=True)  # of work that was done
             self._lock.write(json.dumps(wanted))
             self._lock.flush()
             return

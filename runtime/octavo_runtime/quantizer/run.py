@@ -40,6 +40,9 @@ from octavo_runtime.quantizer.streams import (
 )
 from octavo_runtime.text.tokenizer import load_tokenizer
 
+VERSION = 2
+"""Of what a recipe brings: it is raised with every change of that, so that no run goes on with another's layers."""
+
 
 def run(model: str, out: Path, recipe: Recipe, calibration: Path | None, gpu: str, device: str) -> int:
     """Writes the folder, and prints what came of it. Raises ValueError with one line for what cannot be done."""
@@ -59,7 +62,7 @@ def run(model: str, out: Path, recipe: Recipe, calibration: Path | None, gpu: st
         raise CannotQuantize(f"out: must be a folder outside the model's, got {out}")
     tokenizer = load_tokenizer(ModelFiles(source.folder.name, source.folder, None))
     texts = read_texts(calibration, tokenizer, spec.vocab_size, recipe)
-    identity = {"model": source.digest, **asdict(recipe), "texts": texts.digest}
+    identity = {"quantizer version": VERSION, "model": source.digest, **asdict(recipe), "texts": texts.digest}
     with OutputFolder(out, identity, spec.num_layers + 1) as folder, torch.inference_mode():
         read = f"{len(texts.calibration)} texts for calibration, {len(texts.held_out)} held out"
         _say(f"{read}, of {recipe.sample_tokens} tokens each")

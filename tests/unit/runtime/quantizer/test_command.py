@@ -239,6 +239,10 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
     assert not (tmp_path / "cut" / "config.json").exists(), "no model yet"
     assert quantize(monkeypatch, model, *options, "--samples", 7, "--out", tmp_path / "cut") == 2
     assert "has unfinished work with samples 6, asked for is 7" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "VERSION", 1)
+        assert quantize(monkeypatch, model, *options, "--out", tmp_path / "cut") == 2
+    assert f"with quantizer version {running.VERSION}, asked for is 1" in capsys.readouterr().err
     layer = tmp_path / "cut" / "model-00002-of-00004.safetensors"
     whole = layer.read_bytes()
     layer.write_bytes(whole[:500])

@@ -1,0 +1,37 @@
+"""The folder of a quantisation that is killed, at its very end too."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from octavo_runtime.quantizer.output import OutputFolder
+from octavo_runtime.quantizer.recipe import CannotQuantize
+
+IDENTITY = {"model": "a"}
+
+
+def test_work_that_can_be_resumed_has_its_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unlink = Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok)
+        raise KeyboardInterrupt
+
+    with OutputFolder(tmp_path, IDENTITY, 1) as folder:
+        folder.count(0, 7)
+        folder.write(0, {"a": torch.zeros(1)})
+    with OutputFolder(tmp_path, IDENTITY, 1) as folder, monkeypatch.context() as patch:
+        assert folder.counts == {"0": 7}
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            folder.close_work()
+    with pytest.raises(CannotQuantize, match="must be a new or an empty folder"):
+        OutputFolder(tmp_path, IDENTITY, 1)
+
+
+def test_counts_of_other_work_are_dropped(tmp_path: Path) -> None:
+    (tmp_path / ".octavo-quantize-counts.json").write_text(json.dumps({"0": 7}))
+    with OutputFolder(tmp_path, IDENTITY, 1) as folder:
+        assert folder.counts == {}
