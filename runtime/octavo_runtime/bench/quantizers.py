@@ -15,27 +15,23 @@ from octavo_runtime.config.options import BadOption
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.files import locate
-from octavo_runtime.quantizer.calibration import read_texts
+from octavo_runtime.quantizer.calibration import check_length, held_out
 from octavo_runtime.quantizer.judging import judge
-from octavo_runtime.quantizer.recipe import Recipe
 from octavo_runtime.quantizer.report import Judged
 from octavo_runtime.quantizer.streams import scores_of_text
 from octavo_runtime.text.tokenizer import load_tokenizer
-
-_HELD_OUT = 8  # of so many pieces for calibration, one that is not
 
 
 def run(original: str, quantized: Sequence[str], text: Path | None, pieces: int, tokens: int, *, as_json: bool) -> None:
     """A row for the original, and one for each of the others. Raises ValueError with one line for what cannot be read
     or compared."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    before = _load(original, device)
+    before = _load(original, device, tokens)
     tokenizer = load_tokenizer(locate(original))
-    asked = Recipe("gptq", 4, samples=_HELD_OUT * pieces, sample_tokens=tokens)
-    texts = read_texts(text, tokenizer, before.spec.vocab_size, asked).held_out
+    texts = held_out(text, tokenizer, before.spec.vocab_size, pieces, tokens, "text")
     rows = [_row(original, before, compare(before, before, texts))]
     for folder in quantized:
-        after = _load(folder, device)
+        after = _load(folder, device, tokens)
         if after.spec.vocab_size != before.spec.vocab_size:
             raise BadOption(
                 f"quantized: must have {before.spec.vocab_size} words as the original, got {after.spec.vocab_size}: "
@@ -60,8 +56,12 @@ def compare(before: Decoder, after: Decoder, texts: Sequence[Sequence[int]]) -> 
     return judge(scores(), texts)
 
 
-def _load(model: str, device: torch.device) -> Decoder:
-    return load_model(EngineConfig(model=model, dtype="float32"), locate(model), device, torch.float32)
+def _load(model: str, device: torch.device, tokens: int) -> Decoder:
+    """tokens: that it is to read at once."""
+    config = EngineConfig(model=model, dtype="float32", max_model_len=tokens)
+    decoder = load_model(config, locate(model), device, torch.float32)
+    check_length(decoder.spec, tokens, "tokens")
+    return decoder
 
 
 def _row(folder: str, decoder: Decoder, judged: Judged) -> Row:

@@ -5,11 +5,13 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from typing import NamedTuple
 
+from octavo_runtime.layers.rope_scaling import LongRope
+from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.quantizer.recipe import CannotQuantize, Recipe
 from octavo_runtime.text.tokenizer import Tokenizer
 
-_HELD_OUT = 8  # of so many texts for calibration there is one that is held out
-_MOST_CHARACTERS = 40  # read for a token that is asked for
+_PARTS = 9  # of a text, of which the last one is held out
+_MOST_CHARACTERS = 2**23  # of a file, about as many as 4,096 samples of 512 tokens have
 
 
 class Texts(NamedTuple):
@@ -21,34 +23,62 @@ class Texts(NamedTuple):
 
 
 def read_texts(file: Path | None, tokenizer: Tokenizer, vocab_size: int, recipe: Recipe) -> Texts:
-    """Pieces of a text file, in even distances, of which the last ones are held out. Without a file of what Python says
-    of itself (`help("topics")`), prose and code that every installation has. Raises CannotQuantize."""
-    most = recipe.samples * recipe.sample_tokens * _MOST_CHARACTERS
-    text = "\n".join(topics[name] for name in sorted(topics)) if file is None else _read(file, most)
-    tokens = tokenizer.encode(text[:most], add_special_tokens=False, allow_special=False)
-    begin = _beginning(tokenizer)
-    size = recipe.sample_tokens - len(begin)
-    pieces = len(tokens) // size
-    if pieces < 2:
-        raise CannotQuantize(f"calibration: must hold at least {2 * size} tokens, two samples, got {len(tokens)}")
-    if max(tokens) >= vocab_size:
-        raise CannotQuantize(f"model: tokens must be below vocab_size ({vocab_size}), the tokenizer has {max(tokens)}")
-    wanted = min(recipe.samples + max(recipe.samples // _HELD_OUT, 1), pieces)
-    starts = [piece * pieces // wanted * size for piece in range(wanted)]
-    samples = [begin + tokens[start : start + size] for start in starts]
-    held_out = max(wanted // (_HELD_OUT + 1), 1)
-    digest = hashlib.sha256(repr(samples).encode()).hexdigest()
-    return Texts(samples[:-held_out], samples[-held_out:], digest)
+    """What a recipe is calibrated by, and an eighth as many pieces that are held out. Raises CannotQuantize."""
+    text, size = _text(file, "calibration"), recipe.sample_tokens
+    learned = _pieces(text[: _cut(text)], tokenizer, vocab_size, recipe.samples, size, "calibration")
+    apart = held_out(file, tokenizer, vocab_size, max(recipe.samples // (_PARTS - 1), 1), size, "calibration")
+    return Texts(learned, apart, hashlib.sha256(repr([*learned, *apart]).encode()).hexdigest())
 
 
-def _read(file: Path, most: int) -> str:
+def held_out(
+    file: Path | None, tokenizer: Tokenizer, vocab_size: int, count: int, size: int, field: str
+) -> list[list[int]]:
+    """Pieces of size tokens of a text's last ninth, which no recipe is calibrated by. Without a file the text is what
+    Python says of itself (`help("topics")`), prose and code that every installation has. field: what asks for the file.
+    Raises CannotQuantize."""
+    text = _text(file, field)
+    return _pieces(text[_cut(text) :], tokenizer, vocab_size, count, size, field)
+
+
+def check_length(spec: ModelSpec, tokens: int, field: str) -> None:
+    """Raises CannotQuantize for pieces that are longer than a model reads."""
+    longest = spec.max_position
+    if isinstance(spec.rope_scaling, LongRope):  # a spec that nobody asks to serve longer requests turns as for these
+        longest = min(longest, spec.rope_scaling.original_max_position)
+    if tokens > longest:
+        raise CannotQuantize(f"{field}: must be at most {longest}, the model's context, got {tokens}")
+
+
+def _text(file: Path | None, field: str) -> str:
+    if file is None:
+        return "\n".join(topics[name] for name in sorted(topics))
     try:
         with file.open(encoding="utf-8") as opened:
-            return opened.read(most)
+            return opened.read(_MOST_CHARACTERS)
     except OSError as error:
-        raise CannotQuantize(f"calibration: {file} cannot be read: {error.strerror}") from None
+        raise CannotQuantize(f"{field}: {file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise CannotQuantize(f"calibration: {file} must be text in UTF-8") from None
+        raise CannotQuantize(f"{field}: {file} must be text in UTF-8") from None
+
+
+def _cut(text: str) -> int:
+    """Where the held-out part begins: in the text itself, whatever is asked of either part."""
+    return len(text) - len(text) // _PARTS
+
+
+def _pieces(text: str, tokenizer: Tokenizer, vocab_size: int, count: int, size: int, field: str) -> list[list[int]]:
+    """In even distances, fewer than count where the text is short."""
+    tokens = tokenizer.encode(text, add_special_tokens=False, allow_special=False)
+    begin = _beginning(tokenizer)
+    own = size - len(begin)
+    there = len(tokens) // own
+    if there < 1:
+        raise CannotQuantize(f"{field}: each ninth must hold at least {own} tokens, a piece, got {len(tokens)} in one")
+    if max(tokens) >= vocab_size:
+        raise CannotQuantize(f"model: tokens must be below vocab_size ({vocab_size}), the tokenizer has {max(tokens)}")
+    wanted = min(count, there)
+    starts = [piece * there // wanted * own for piece in range(wanted)]
+    return [begin + tokens[start : start + own] for start in starts]
 
 
 def _beginning(tokenizer: Tokenizer) -> list[int]:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from octavo_runtime.layers.rope_scaling import LongRope
 from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.experts import in_stored_form
 from octavo_runtime.models.loading.files import ModelFiles
@@ -22,7 +21,7 @@ from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.tensor_names import layer_prefix
 from octavo_runtime.planning.gpus import find_gpu
 from octavo_runtime.quantization.configuration import scheme_of
-from octavo_runtime.quantizer.calibration import read_texts
+from octavo_runtime.quantizer.calibration import check_length, read_texts
 from octavo_runtime.quantizer.feed_forward import beside_experts
 from octavo_runtime.quantizer.judging import judge
 from octavo_runtime.quantizer.layer import check_sizes, quantize_layer
@@ -51,13 +50,7 @@ def run(model: str, out: Path, recipe: Recipe, calibration: Path | None, gpu: st
     source = open_source(model, takes_experts=recipe.takes_experts)
     spec = source.spec
     check_sizes(spec, recipe)
-    longest = spec.max_position
-    if isinstance(spec.rope_scaling, LongRope):  # a spec that nobody asks to serve longer requests turns as for these
-        longest = min(longest, spec.rope_scaling.original_max_position)
-    if recipe.sample_tokens > longest:
-        raise CannotQuantize(
-            f"sample-tokens: must be at most {longest}, the model's context, got {recipe.sample_tokens}"
-        )
+    check_length(spec, recipe.sample_tokens, "sample-tokens")
     if out.resolve().is_relative_to(source.folder.resolve()):
         raise CannotQuantize(f"out: must be a folder outside the model's, got {out}")
     tokenizer = load_tokenizer(ModelFiles(source.folder.name, source.folder, None))

@@ -298,7 +298,10 @@ def test_the_layouts_are_those_of_published_checkpoints(
         (["--method", "squeezellm", "--outliers", "0.5"], "outliers: must be from 0 to 0.05 of the weights, got 0.5"),
         (["--method", "int8", "--sample-tokens", "512"], "sample-tokens: must be at most 256, the model's context"),
         (["--method", "int8", "--calibration", "/no/such"], "calibration: /no/such cannot be read: No such file"),
-        (["--method", "int8", "--calibration", "SHORT"], "calibration: must hold at least 96 tokens, two samples"),
+        (
+            ["--method", "int8", "--calibration", "SHORT"],
+            "calibration: each ninth must hold at least 48 tokens, a piece",
+        ),
         (["--method", "int8", "--gpu", "h1"], "got 'h1'"),
         (["--method", "int8", "--out", "MODEL"], "out: must be a folder outside the model's"),
         (["--method", "int8", "--out", "FULL"], "out: must be a new or an empty folder, got"),
@@ -365,3 +368,28 @@ def test_checkpoints_in_fewer_bits_are_compared_whoever_made_them(
     assert whole["kl_mnat"] == 0 < eight["kl_mnat"] < four["kl_mnat"]
     assert whole["mb"] > eight["mb"] > four["mb"]
     assert eight["perplexity"] == pytest.approx(whole["perplexity"], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--tokens", 257], "tokens: must be at most 256, the model's context, got 257"),
+        (["--text", "/no/such"], "text: /no/such cannot be read: No such file"),
+        (["--text", "SHORT", "--tokens", 48], "text: each ninth must hold at least 48 tokens, a piece, got 1 in one"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(
+    options: list[object],
+    words: str,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    (tmp_path / "short").write_text("too short")
+    given = [tmp_path / "short" if each == "SHORT" else each for each in options]
+    tokens = [] if "--tokens" in options else ["--tokens", 48]
+    assert octavo(monkeypatch, "bench", "quantizers", model, model, *tokens, *given) == 2
+    told = capsys.readouterr()
+    assert words in told.err
+    assert told.err.count("\n") == 1
