@@ -1,12 +1,15 @@
 """Which parts of a text a model is calibrated by, and which it is judged by."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from octavo_runtime.quantizer.calibration import held_out, read_texts
-from octavo_runtime.quantizer.recipe import Recipe
+from octavo_runtime.layers.rope_scaling import LongRope
+from octavo_runtime.planning.known_models import find_spec
+from octavo_runtime.quantizer.calibration import check_length, held_out, read_texts
+from octavo_runtime.quantizer.recipe import CannotQuantize, Recipe
 from octavo_runtime.text.tokenizer import Tokenizer
 
 WORDS = 2**17
@@ -41,3 +44,11 @@ def test_nothing_that_a_model_is_judged_by_is_calibrated_by(recipe: Recipe, judg
     for apart in (read_texts(text, TOKENIZER, 2**31, judged).held_out, of_bench):
         assert apart
         assert max(map(max, learned)) < min(map(min, apart))
+
+
+@pytest.mark.parametrize(("scaling", "longest"), [(None, 256), (LongRope((1.0,), 1.0, 64, (2.0,), 1.0), 64)], ids=str)
+def test_pieces_are_no_longer_than_a_model_reads_without_being_asked(scaling: LongRope | None, longest: int) -> None:
+    spec = replace(find_spec("SmolLM2-135M"), max_position=256, rope_scaling=scaling)
+    check_length(spec, longest, "tokens")
+    with pytest.raises(CannotQuantize, match=rf"^tokens: must be at most {longest}, the model's context, got"):
+        check_length(spec, longest + 1, "tokens")
