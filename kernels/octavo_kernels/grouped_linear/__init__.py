@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.gpu import capability
 from octavo_kernels.int8_linear import int8_linear, multiplies_int8
+
+MOST_ROWS = 64  # of one kernel of the forms for Hopper
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class GroupedWeights:
     float. codebook: [16] or [out, 16], any float. minimums: [out, groups of columns], any float, or nested: uint8.
     factors: what nested scales, and then nested minimums, are multiplied by: [out, 1 or 2, in / SUPER], any float.
     upper: [out, in * (bits - 4) / 8] uint8, the bits above the lower 4, the first number's lowest. Of groups of one row
-    are those with zeros, minimums or nested scales."""
+    are those with zeros, minimums or nested scales. interleaved: the numbers of a row lie in the order of
+    `interleaving`; values and upper are of the same shape all the same."""
 
     values: Tensor
     scales: Tensor
@@ -35,6 +39,7 @@ class GroupedWeights:
     factors: Tensor | None = None
     upper: Tensor | None = None
     offset: int = 0
+    interleaved: bool = False
 
     @property
     def bits(self) -> int:
@@ -57,7 +62,7 @@ class GroupedWeights:
         return replace(self, **parts)
 
     def rows(self, first: int, count: int) -> "GroupedWeights":
-        """So many rows, which share this one's memory: `first` is the first of a group."""
+        """So many rows of a weight that is not interleaved, which share its memory: `first` is the first of a group."""
         end, high = first + count, self.group[0]
         of_rows = "values", "zeros", "minimums", "factors", "upper"
         parts: dict[str, Any] = {name: part[first:end] for name in of_rows if (part := getattr(self, name)) is not None}
@@ -66,21 +71,45 @@ class GroupedWeights:
         return replace(self, scales=self.scales[first // high : -(-end // high)], **parts)
 
 
-def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+def placed(weight: GroupedWeights) -> GroupedWeights:
+    """The weight in the order in which its device multiplies few rows by it fastest, in as much memory."""
+    if weight.values.device.type != "cuda" or capability(weight.values.device) != (9, 0):
+        return weight
+    from octavo_kernels.grouped_linear import hopper, interleaved
+    from octavo_kernels.grouped_linear.interleaving import interleave
+
+    return interleave(weight) if interleaved.takes(weight) and not hopper.takes(weight) else weight
+
+
+def gates(x: Tensor, weight: GroupedWeights) -> bool:
+    """Whether grouped_linear computes a gate with its product of x [rows, in]."""
+    return weight.interleaved and 0 < len(x) <= MOST_ROWS
+
+
+def grouped_linear(
+    x: Tensor,
+    weight: GroupedWeights,
+    bias: Tensor | None = None,
+    out: Tensor | None = None,
+    gate: GatedActivation | None = None,
+) -> Tensor:
     """x @ weight.T + bias, summed in float32; the same inputs bring the same bits, and nothing waits for the device.
 
     Args:
         x: [rows, in], contiguous.
-        weight: [out, in].
-        bias: [out], of x's dtype.
+        weight: [out, in], `placed` or not; with a gate [2 * out, in].
+        bias: a number for each of the weight's rows, of x's dtype.
         out: [rows, out], contiguous, where to write; allocated if None.
+        gate: what gate_mul makes of the product is computed with it, and not rounded in between, where `gates` says so.
 
     Returns:
         [rows, out], in x's dtype.
     """
     if x.device.type == "cuda":
-        from octavo_kernels.grouped_linear import hopper, triton
+        from octavo_kernels.grouped_linear import hopper, interleaved, triton
 
+        if interleaved.fits(x, weight):
+            return interleaved.grouped_linear(x, weight, bias, out, gate)
         if capability(x.device) == (9, 0) and hopper.fits(x, weight):
             return hopper.grouped_linear(x, weight, bias, out)
         return triton.grouped_linear(x, weight, bias, out)

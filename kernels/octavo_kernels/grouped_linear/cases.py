@@ -1,7 +1,7 @@
 """The cases that every form of grouped_linear is checked on, and random weights in groups."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from octavo_kernels.comparison import largest_error
 from octavo_kernels.grouped_linear import GroupedWeights, pack_halves, pack_upper, reference
+from octavo_kernels.grouped_linear.interleaving import interleave
 from octavo_kernels.quantized_linear.formats import SUPER, Format
 
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
@@ -27,7 +28,7 @@ BLOCKS = {
 
 @dataclass(frozen=True)
 class Case:
-    """group: rows and columns that share a scale; 0: all columns."""
+    """group: rows and columns that share a scale; 0: all columns. interleaved: as Hopper GPUs have GGUF's types."""
 
     name: str
     kind: Kind
@@ -36,6 +37,7 @@ class Case:
     columns: int
     group: tuple[int, int] = (1, 32)
     bias: bool = False
+    interleaved: bool = False
 
 
 TINY_CASES = (
@@ -61,6 +63,10 @@ TINY_CASES = (
     Case("q6_k", "q6_k", 3, 512, 40, bias=True),
     Case("q4_k, many rows", "q4_k", 130, 256, 40),
     Case("q6_k, many rows", "q6_k", 130, 256, 40),
+    Case("int4, interleaved, a bias", "int4", 3, 384, 40, (1, 64), bias=True, interleaved=True),
+    Case("q8_0, interleaved", "int8", 3, 384, 40, interleaved=True),
+    Case("q5_1, interleaved", "q5_1", 3, 256, 40, interleaved=True),
+    Case("q6_k, interleaved", "q6_k", 3, 512, 40, interleaved=True),
 )
 # What the form for Hopper computes: up to 128 rows, in groups of half a stage.
 HOPPER_CASES = (
@@ -75,6 +81,23 @@ HOPPER_CASES = (
     Case("odd columns, a width that splits unevenly", "int4", 5, 1120, 1001, (1, 0)),
     Case("odd columns, ragged groups", "int4", 9, 1376, 333, (1, 128)),
     Case("less than a tile", "int8", 2, 96, 24, (1, 0), bias=True),
+)
+# What the form for interleaved weights computes: up to 64 rows.
+INTERLEAVED_CASES = tuple(
+    replace(case, interleaved=True)
+    for case in (
+        Case("down of 8B, q4_k, one row", "q4_k", 1, 14336, 4096),
+        Case("8B shape, keys, q4_k, 50 rows, a bias", "q4_k", 50, 4096, 1024, bias=True),
+        Case("8B shape, keys, q5_k, 9 rows", "q5_k", 9, 4096, 1024),
+        Case("8B shape, output, q6_k, 3 rows", "q6_k", 3, 4096, 4096),
+        Case("down of 8B, q6_k, 64 rows", "q6_k", 64, 14336, 4096),
+        Case("8B shape, gate and up, q8_0, 2 rows", "int8", 2, 4096, 28672),
+        Case("odd columns, int4 in groups of 64", "int4", 9, 1408, 333, (1, 64)),
+        Case("less than a tile, q8_0", "int8", 2, 128, 24, bias=True),
+        Case("q4_0, 20 rows", "q4_0", 20, 1408, 200),
+        Case("q4_1, one row", "q4_1", 1, 1408, 200, bias=True),
+        Case("q5_1, 40 rows", "q5_1", 40, 1280, 200),
+    )
 )
 CASES = (
     *TINY_CASES,
@@ -95,16 +118,20 @@ CASES = (
     Case("8B shape, q6_k, 200 rows", "q6_k", 200, 4096, 1024),
     Case("head of 80", "int4", 7, 1280, 2560),
     *HOPPER_CASES,
+    *INTERLEAVED_CASES,
 )
 
 
 def random_weights(case: Case, generator: torch.Generator) -> GroupedWeights:
     """On the CPU, with numbers of about width ** -0.5."""
+    weight = _in_blocks(case, generator) if case.kind in BLOCKS else _in_groups(case, generator)
+    return interleave(weight) if case.interleaved else weight
+
+
+def _in_groups(case: Case, generator: torch.Generator) -> GroupedWeights:
     high, wide = case.group[0], case.group[1] or case.width
     groups = -(-case.columns // high), -(-case.width // wide)
     shape = case.columns, case.width
-    if case.kind in BLOCKS:
-        return _in_blocks(case, generator)
     spread = {"int4": 4.6, "int8": 74.0, "int8 with zeros": 74.0, "fp8": 1.0}.get(case.kind, 0.6)
     scales = (torch.rand(groups, generator=generator) + 0.5) / spread * case.width**-0.5
     zeros = codebook = None

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from octavo_kernels.grouped_linear import GroupedWeights
+from octavo_kernels.grouped_linear.interleaving import natural
 from octavo_kernels.grouped_linear.reference import dequantize
 
 # At least; whole groups.
@@ -22,6 +23,7 @@ def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None
 
 
 def _parts(weight: GroupedWeights) -> list[GroupedWeights]:
+    weight = natural(weight)
     high = weight.group[0]
     step = -(-UNPACKED_ROWS // high) * high
     return [weight.rows(first, step) for first in range(0, len(weight.values), step)]

@@ -13,13 +13,12 @@ import triton
 from torch import Tensor
 
 from octavo_kernels.gpu import gpu
-from octavo_kernels.grouped_linear import GroupedWeights
+from octavo_kernels.grouped_linear import MOST_ROWS, GroupedWeights
 from octavo_kernels.grouped_linear.hopper_kernel import grouped_kernel
 from octavo_kernels.hopper_products import tiles
 
 DEPTH = 256  # numbers of a row in a stage
 COLUMNS = 64  # of the product in a tile
-MOST_ROWS = 64  # of one kernel
 _MOST_CALLS = 2  # of more rows the weights are read once for each MOST_ROWS; above, others are faster
 _GROUP = DEPTH // 2  # numbers of a row that share a scale, or a multiple of it
 _MOST_TILES = 4096
@@ -48,9 +47,14 @@ _TILINGS = {
 
 
 def fits(x: Tensor, weight: GroupedWeights) -> bool:
-    """Whether this form computes x [rows, in] by the weight: groups of half a stage, and neither a codebook nor what
-    GGUF's types have."""
-    if x.dtype == torch.float32 or not 0 < len(x) <= MOST_ROWS * _MOST_CALLS:
+    """Whether this form computes x [rows, in] by the weight."""
+    return x.dtype != torch.float32 and 0 < len(x) <= MOST_ROWS * _MOST_CALLS and takes(weight)
+
+
+def takes(weight: GroupedWeights) -> bool:
+    """Whether this form multiplies by a weight: groups of half a stage, and neither a codebook nor what GGUF's types
+    have."""
+    if weight.interleaved:
         return False
     if weight.codebook is not None or weight.minimums is not None or weight.factors is not None or weight.offset:
         return False

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from octavo_kernels.eight_bits import round_rows
 from octavo_kernels.grouped_linear import GroupedWeights
+from octavo_kernels.grouped_linear.interleaving import lower_of, natural, upper_of
 from octavo_kernels.quantized_linear.formats import SUPER
 
 
@@ -18,15 +19,14 @@ def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None
 
 def dequantize(weight: GroupedWeights) -> Tensor:
     """[out, in] float32."""
+    weight = natural(weight)
     rows, columns = weight.shape
     high, wide = weight.group
     values = weight.values
     if weight.bits < 8:
-        values = torch.stack((values & 15, values >> 4), dim=-1).flatten(1)
+        values = lower_of(values)
     if weight.upper is not None:
-        step = weight.bits - 4
-        places = torch.arange(0, 8, step, dtype=torch.uint8, device=values.device)
-        values = values | ((weight.upper.unsqueeze(-1) >> places & (1 << step) - 1) << 4).flatten(1)
+        values = values | upper_of(weight.upper, weight.bits - 4) << 4
     if weight.codebook is None:
         numbers = values.float() - weight.offset
     else:

@@ -16,7 +16,7 @@ from torch import Tensor
 from octavo_kernels.dependent_launch import launch_options, wait_for_last
 from octavo_kernels.eight_bits_kernels import from_fp8
 from octavo_kernels.gpu import gpu
-from octavo_kernels.grouped_linear import GroupedWeights
+from octavo_kernels.grouped_linear import GroupedWeights, interleaved_dequantize
 from octavo_kernels.quantized_linear import formats
 
 PROGRAMS_PER_PROCESSOR = 4
@@ -327,7 +327,7 @@ def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None
     out = torch.empty(rows, columns, dtype=x.dtype, device=x.device) if out is None else out
     if rows == 0:
         return out
-    if rows >= (MANY_ROWS if weight.factors is None else MANY_NESTED_ROWS):
+    if weight.interleaved or rows >= (MANY_ROWS if weight.factors is None else MANY_NESTED_ROWS):
         unpacked_weight = dequantize(weight, x.dtype)
         if bias is None:
             return torch.mm(x, unpacked_weight.t(), out=out)
@@ -364,6 +364,8 @@ def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None
 
 def dequantize(weight: GroupedWeights, dtype: torch.dtype) -> Tensor:
     """[out, in] of that type."""
+    if weight.interleaved:
+        return interleaved_dequantize.dequantize(weight, dtype)
     columns, width = weight.shape
     out = torch.empty(columns, width, dtype=dtype, device=weight.values.device)
     high, deep = 32, 128

@@ -9,8 +9,10 @@ from torch.nn.functional import linear, pad
 
 from octavo_kernels.grouped_linear import (
     GroupedWeights,
+    gates,
     grouped_linear,
     multiplies_rounded,
+    placed,
     rounded_linear,
 )
 from octavo_kernels.quantized_linear import PackedGroups, pack, side_by_side
@@ -135,6 +137,10 @@ class GroupedLinear:
         beside = 0 if self.outliers is None else _bytes(self.outliers.values()) * 2  # with as many indices of 32 bits
         return self.weight.nbytes + _bytes(self.bias) + _bytes(self.order) + beside
 
+    def gates_for(self, x: Tensor) -> bool:
+        """Whether grouped_linear computes a gate with its product of x [tokens, in] and the weight."""
+        return self.order is None and self.outliers is None and gates(x, self.weight)
+
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         if self.rounds_inputs and len(x) > ROUNDED_ROWS:
             return rounded_linear(x.contiguous(), self.weight, self.bias, out)
@@ -198,7 +204,7 @@ def grouped(
         biases = [None] * len(weight.parts) if bias is None else bias.split([part.shape[0] for part in weight.parts])
         parts = (grouped(*each, device, dtype) for each in zip(weight.parts, biases, strict=True))
         return StackedLinear(tuple(parts))
-    packed = grouped_weights(weight, device)
+    packed = placed(grouped_weights(weight, device))
     if isinstance(weight, QuantizedMatrix):
         return GroupedLinear(packed, bias)
     order = None if weight.order is None else weight.order.to(device)

@@ -10,9 +10,10 @@ from torch.nn.functional import gelu, relu, silu
 
 from octavo_kernels import gate_mul
 from octavo_kernels.gate_mul import GatedActivation
+from octavo_kernels.grouped_linear import grouped_linear
 from octavo_kernels.skinny_linear import skinny_linear
 from octavo_runtime.layers.activation import Activation
-from octavo_runtime.layers.linear import DenseLinear, Linear
+from octavo_runtime.layers.linear import DenseLinear, GroupedLinear, Linear
 
 _UNGATED: Mapping[Activation, Callable[[Tensor], Tensor]] = {
     "silu": silu,
@@ -48,4 +49,6 @@ class MLP:
         activation = cast("GatedActivation", self.activation)
         if isinstance(gate_up, DenseLinear) and gate_up.streams_for(hidden):
             return skinny_linear(hidden, gate_up.weight, gate_up.bias, gate=activation)
+        if isinstance(gate_up, GroupedLinear) and gate_up.gates_for(hidden):
+            return grouped_linear(hidden.contiguous(), gate_up.weight, gate_up.bias, gate=activation)
         return gate_mul(gate_up(hidden), activation)

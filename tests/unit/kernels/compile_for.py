@@ -21,6 +21,7 @@ import octavo_kernels
 from octavo_kernels import gpu
 from octavo_kernels.grouped_linear import GroupedWeights
 from octavo_kernels.grouped_linear import hopper as hopper_grouped
+from octavo_kernels.grouped_linear import interleaved as interleaved_grouped
 from octavo_kernels.paged_decode import hopper
 from octavo_kernels.paged_prefill import hopper as hopper_prefill
 from octavo_kernels.peer_sum import cases as peer_sum_cases
@@ -68,6 +69,8 @@ def planned_prefill(
 def grouped_where_it_fits(x: Tensor, weight: GroupedWeights, bias: Tensor | None, out: Tensor) -> None:
     if hopper_grouped.fits(x, weight):
         hopper_grouped.grouped_linear(x, weight, bias, out)
+    if interleaved_grouped.fits(x, weight):
+        interleaved_grouped.grouped_linear(x, weight, bias, out)
 
 
 def main(capability: int, selections: list[str]) -> None:

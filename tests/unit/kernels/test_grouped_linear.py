@@ -4,10 +4,19 @@ import pytest
 import torch
 
 from octavo_kernels.comparison import largest_error
-from octavo_kernels.grouped_linear import cpu, multiplies_rounded, reference, rounded_linear
+from octavo_kernels.grouped_linear import (
+    cpu,
+    gates,
+    grouped_linear,
+    multiplies_rounded,
+    placed,
+    reference,
+    rounded_linear,
+)
 from octavo_kernels.grouped_linear.cases import (
     CASES,
     HOPPER_CASES,
+    INTERLEAVED_CASES,
     TINY_CASES,
     TOLERANCES,
     Case,
@@ -15,6 +24,7 @@ from octavo_kernels.grouped_linear.cases import (
     error,
     random_weights,
 )
+from octavo_kernels.grouped_linear.interleaving import interleave, interleaves, natural
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 
@@ -54,6 +64,76 @@ def test_hopper(case: Case, dtype: torch.dtype) -> None:
         pytest.skip("needs a Hopper GPU")
     for _ in range(2):  # what programs leave for each other is as it was
         assert error(hopper.grouped_linear, case, dtype, "cuda") <= TOLERANCES[dtype]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", INTERLEAVED_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_interleaved(case: Case, dtype: torch.dtype) -> None:
+    from octavo_kernels.grouped_linear import interleaved
+
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
+    for _ in range(2):  # what programs leave for each other is as it was
+        assert error(interleaved.grouped_linear, case, dtype, "cuda") <= TOLERANCES[dtype]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rows", [1, 20, 64])
+@pytest.mark.parametrize("kind", ["int4", "q4_k"])
+def test_a_gate_is_computed_with_the_product(rows: int, kind: Kind) -> None:
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
+    generator = torch.Generator().manual_seed(0)
+    weight = random_weights(Case("gated", kind, rows, 4096, 2 * 1032, interleaved=True), generator).to("cuda")
+    x = torch.randn(rows, 4096, generator=generator).to("cuda", torch.bfloat16)
+    bias = torch.randn(2 * 1032, generator=generator).to("cuda", torch.bfloat16)
+    assert gates(x, weight)
+    out = torch.full((rows, 1032), torch.nan, dtype=torch.bfloat16, device="cuda")
+    grouped_linear(x, weight, bias, out, "silu")
+    gate, up = reference.grouped_linear(x.float(), weight, bias.float()).chunk(2, dim=1)
+    assert largest_error(out, (torch.nn.functional.silu(gate) * up).bfloat16()) <= TOLERANCES[torch.bfloat16]
+
+
+@pytest.mark.parametrize("rows", [1, 8, 16, 32, 64])
+@pytest.mark.parametrize("columns", [1, 576, 4096, 6144, 28672, 128_256])
+@pytest.mark.parametrize("width", [128, 4096, 14336])
+@pytest.mark.parametrize("bits", [4, 5, 6, 8])
+def test_an_interleaved_product_is_cut_to_what_a_processor_holds(
+    rows: int, columns: int, width: int, bits: int
+) -> None:
+    from octavo_kernels.grouped_linear import interleaved
+
+    cut = interleaved.tiling(rows, columns, width, bits, processors=132)
+    stage = cut.columns * interleaved.DEPTH * bits // 8 + rows * interleaved.DEPTH * 2
+    assert cut.stages * stage < (227 << 10) - 1024
+    assert (cut.splits - 1) * interleaved.DEPTH < width
+
+
+@pytest.mark.parametrize("kind", ["int4", "int8", "q4_k", "q5_1", "q5_k", "q6_k"])
+def test_an_interleaved_weight_is_the_same_in_another_order(kind: Kind) -> None:
+    weight = random_weights(Case(kind, kind, 1, 512, 24), torch.Generator().manual_seed(0))
+    assert interleaves(weight)
+    interleaved = interleave(weight)
+    assert not interleaves(interleaved)
+    assert interleaved.shape == weight.shape
+    assert interleaved.nbytes == weight.nbytes
+    assert not interleaved.values.equal(weight.values)
+    assert reference.dequantize(interleaved).equal(reference.dequantize(weight))
+    back = natural(interleaved)
+    for name, part in vars(weight).items():
+        assert getattr(back, name).equal(part) if isinstance(part, torch.Tensor) else getattr(back, name) == part
+
+
+@pytest.mark.parametrize(("kind", "width"), [("int4", 192), ("int8", 96), ("q5_1", 384)])
+def test_part_of_a_block_is_not_interleaved(kind: Kind, width: int) -> None:
+    assert not interleaves(random_weights(Case(kind, kind, 1, width, 8), torch.Generator()))
+
+
+def test_a_weight_is_placed_as_it_is_where_there_is_no_hopper_gpu() -> None:
+    weight = random_weights(Case("q4_k", "q4_k", 1, 256, 8), torch.Generator())
+    assert placed(weight) is weight
+    assert not gates(torch.zeros(1, 256), weight)
 
 
 @pytest.mark.parametrize("rows", [8, 16, 32, 64])
