@@ -7,7 +7,7 @@ from typing import Literal
 
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.gpus import Gpu
-from octavo_runtime.planning.memory import expert_size, projected_parameters, weight_bytes
+from octavo_runtime.planning.parameters import expert_size, projected_parameters, weight_bytes
 from octavo_runtime.planning.quantized_weights import expert_saving, rounded_parameters
 from octavo_runtime.quantization.scheme import ROUNDED_ROWS
 

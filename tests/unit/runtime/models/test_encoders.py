@@ -16,7 +16,8 @@ from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.sentence_modules import read_modules
 from octavo_runtime.models.loading.text_task import text_task
 from octavo_runtime.models.spec import UnsupportedModel
-from octavo_runtime.planning.memory import parameter_count, plan_memory, weight_bytes
+from octavo_runtime.planning.memory import plan_memory
+from octavo_runtime.planning.parameters import parameter_count, weight_bytes
 from octavo_runtime.protocol.pooling_params import PoolingParams
 from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams
 

@@ -44,7 +44,7 @@ from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
 from octavo_runtime.models.loading.weights import build_decoder, tensor_shapes
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
-from octavo_runtime.planning.memory import weight_bytes
+from octavo_runtime.planning.parameters import weight_bytes
 from octavo_runtime.protocol.step import Slice
 from octavo_runtime.worker.batch import build_batch
 

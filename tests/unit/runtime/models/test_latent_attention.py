@@ -27,7 +27,8 @@ from octavo_runtime.models.loading.config_json import spec_from_config, spec_fro
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
 from octavo_runtime.models.loading.weights import build_decoder, tensor_shapes
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
-from octavo_runtime.planning.memory import kv_bytes_per_block, weight_bytes
+from octavo_runtime.planning.memory import kv_bytes_per_block
+from octavo_runtime.planning.parameters import weight_bytes
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.protocol.step import Slice
 from octavo_runtime.worker.batch import build_batch

@@ -15,7 +15,7 @@ from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.weights import build_decoder, tensor_shapes
 from octavo_runtime.models.shards import shard
 from octavo_runtime.models.spec import UnsupportedModel
-from octavo_runtime.planning.memory import parameter_count
+from octavo_runtime.planning.parameters import parameter_count
 
 CPU = torch.device("cpu")
 FAMILY_CONFIGS = (BloomConfig(), FalconConfig(), GPT2Config(), GPTNeoXConfig(), NemotronConfig(), OPTConfig())

@@ -8,7 +8,8 @@ from small_models import load_decoder, random_prompts
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.planning.known_models import find_spec
-from octavo_runtime.planning.memory import parameter_count, plan_memory, weight_bytes
+from octavo_runtime.planning.memory import plan_memory
+from octavo_runtime.planning.parameters import parameter_count, weight_bytes
 from octavo_runtime.protocol.sampling_params import SamplingParams
 
 

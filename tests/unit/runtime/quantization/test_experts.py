@@ -29,7 +29,7 @@ from octavo_runtime.models.loading.weights import build_decoder
 from octavo_runtime.models.shards import shard
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.known_models import find_model
-from octavo_runtime.planning.memory import expert_size, parameter_count, weight_bytes
+from octavo_runtime.planning.parameters import expert_size, parameter_count, weight_bytes
 from octavo_runtime.planning.quantized_weights import expert_saving
 from octavo_runtime.protocol.step import Slice
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix

@@ -18,7 +18,7 @@ from octavo_runtime.layers.grouped_weights import grouped_weights
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.files import locate
-from octavo_runtime.planning.memory import weight_bytes
+from octavo_runtime.planning.parameters import weight_bytes
 from octavo_runtime.protocol.step import Slice
 from octavo_runtime.quantization.gguf_blocks import PACKED, quantized_matrix
 from octavo_runtime.worker.batch import build_batch

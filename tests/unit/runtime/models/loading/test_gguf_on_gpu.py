@@ -23,7 +23,7 @@ from octavo_runtime.models.loading.sharding import sharded
 from octavo_runtime.models.loading.weights import build_decoder
 from octavo_runtime.models.shards import shard
 from octavo_runtime.planning.known_models import find_spec
-from octavo_runtime.planning.memory import weight_bytes
+from octavo_runtime.planning.parameters import weight_bytes
 from octavo_runtime.planning.quantized_weights import unpacked_bytes
 from octavo_runtime.quantization.gguf_blocks import quantized_matrix
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix, QuantizedRows, concatenate
