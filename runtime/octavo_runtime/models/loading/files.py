@@ -107,9 +107,9 @@ def _on_disk(path: Path, model: str) -> ModelFiles:
         return ModelFiles(name, path.parent, _first_part(path, model))
     if not path.is_dir():
         raise ModelNotFound(f"model: {model} does not exist")
-    ggufs = first_parts(sorted(file.name for file in path.glob("*.gguf")))
-    if (path / "config.json").is_file() and (not ggufs or any(path.glob("*.safetensors"))):
+    if (path / "config.json").is_file():
         return ModelFiles(name, path, None)
+    ggufs = first_parts(sorted(file.name for file in path.glob("*.gguf")))
     if len(ggufs) == 1:
         return ModelFiles(name, path, _first_part(path / ggufs[0], model))
     if ggufs:

@@ -240,16 +240,6 @@ def test_bad_names_are_one_line(model, words, tmp_path, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_a_gguf_file_is_the_model_where_a_folder_has_no_other_weights(tmp_path):
-    """As repositories of GGUF files are, that have a config.json for those who look for one."""
-    (tmp_path / "config.json").touch()
-    assert locate(str(tmp_path)).gguf is None
-    (tmp_path / "a.gguf").touch()
-    assert locate(str(tmp_path)).gguf == tmp_path / "a.gguf"
-    (tmp_path / "model.safetensors").touch()
-    assert locate(str(tmp_path)).gguf is None
-
-
 def test_folders_without_a_model(tmp_path):
     with pytest.raises(ModelNotFound, match=r"neither a config\.json nor a \.gguf file"):
         locate(str(tmp_path))
