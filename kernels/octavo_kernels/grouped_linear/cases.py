@@ -94,6 +94,7 @@ INTERLEAVED_CASES = tuple(
         Case("8B shape, gate and up, q8_0, 2 rows", "int8", 2, 4096, 28672),
         Case("odd columns, int4 in groups of 64", "int4", 9, 1408, 333, (1, 64)),
         Case("less than a tile, q8_0", "int8", 2, 128, 24, bias=True),
+        Case("int8 with zeros in groups of 64", "int8 with zeros", 9, 1408, 200, (1, 64)),
         Case("q4_0, 20 rows", "q4_0", 20, 1408, 200),
         Case("q4_1, one row", "q4_1", 1, 1408, 200, bias=True),
         Case("q5_1, 40 rows", "q5_1", 40, 1280, 200),

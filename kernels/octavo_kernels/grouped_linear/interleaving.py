@@ -19,7 +19,7 @@ from octavo_kernels.grouped_linear import GroupedWeights, pack_halves
 from octavo_kernels.quantized_linear.formats import SUPER
 
 BLOCK = 128  # columns
-_MOVED_ROWS = 4096  # at a time, since each of their numbers takes a byte then
+_MOVED_ROWS = 512  # at a time, since each of their numbers takes a byte then
 
 
 def interleaves(weight: GroupedWeights) -> bool:

@@ -73,7 +73,8 @@ def _pieces(text: str, tokenizer: Tokenizer, vocab_size: int, count: int, size: 
     own = size - len(begin)
     there = len(tokens) // own
     if there < 1:
-        raise CannotQuantize(f"{field}: each ninth must hold at least {own} tokens, a piece, got {len(tokens)} in one")
+        parts = "both before and in its last ninth"
+        raise CannotQuantize(f"{field}: must hold at least {own} tokens, a piece, {parts}, got {len(tokens)}")
     if max(tokens) >= vocab_size:
         raise CannotQuantize(f"model: tokens must be below vocab_size ({vocab_size}), the tokenizer has {max(tokens)}")
     wanted = min(count, there)

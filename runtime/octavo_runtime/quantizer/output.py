@@ -133,8 +133,9 @@ class OutputFolder:
         found = read_object(state, CannotQuantize)
         for name, value in wanted.items():
             if found.get(name) != value:
+                had = found.get(name, "of before")
                 raise CannotQuantize(
-                    f"out: {self.folder} has unfinished work with {name} {found.get(name)}, asked for is {value}; "
+                    f"out: {self.folder} has unfinished work with {name} {had}, asked for is {value}; "
                     "ask for the same, or name another folder"
                 )
         for path in self.folder.glob(f"*{_UNFINISHED}"):

@@ -13,7 +13,8 @@ from octavo_runtime.worker.line import BEAT, FAILED, READY, RESULT, SILENT_SECON
 
 _LOADING_SECONDS = 120.0  # a rank's silence while it loads: imports hold up its thread that beats
 _END_SECONDS = 5.0
-_BROKEN = "gloo/transport"  # in what gloo says of a connection that broke
+# In what gloo, NCCL and the store say of a connection that broke.
+_BROKEN = ("gloo/transport", "remote process exited", "TCPStore")
 
 
 class RankFailed(OSError):
@@ -67,7 +68,7 @@ class Follower:
     @property
     def lost_another(self) -> bool:
         """Whether it failed because the connection to another rank broke, which has failed first."""
-        return _BROKEN in self._last_words
+        return any(words in self._last_words for words in _BROKEN)
 
     @property
     def _patience(self) -> float:
@@ -124,9 +125,10 @@ def start_ranks_of(config: EngineConfig, ranks: Sequence[int]) -> list[Follower]
     try:
         for rank in ranks:
             started.append(_start(config, rank))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # no process, or no thread to hear it
         end_all(started)
-        raise RankFailed(f"rank {rank} of {config.num_ranks} cannot be started: {error.strerror}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise RankFailed(f"rank {rank} of {config.num_ranks} cannot be started: {reason}") from None
     return started
 
 
@@ -139,4 +141,9 @@ def _start(config: EngineConfig, rank: int) -> Follower:
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
         )
-    return Follower(f"rank {rank} of {config.num_ranks}", line_of(ours), process)
+    try:
+        return Follower(f"rank {rank} of {config.num_ranks}", line_of(ours), process)
+    except RuntimeError:
+        process.kill()
+        process.wait()
+        raise

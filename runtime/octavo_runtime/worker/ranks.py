@@ -57,8 +57,10 @@ class _Ranks:
 
     def check(self) -> None:
         """Raises RankFailed where one of them is gone; then all are ended. Who fails later does so because of it."""
-        failed = [follower for follower in self.followers if follower.failure is not None]
-        if failed:
+        if failed := self._failed():
+            if all(follower.lost_another for follower in failed):
+                self._await_the_gone()  # that other is about to be known
+                failed = self._failed()
             first = min(failed, key=lambda follower: (follower.lost_another, follower.failed_at)).failure
             assert first is not None
             self.end(first)
@@ -93,11 +95,17 @@ class _Ranks:
         end_all(self.followers, why)
         leave(others_are_gone=bool(why))
 
+    def _failed(self) -> list[Follower]:
+        return [follower for follower in self.followers if follower.failure is not None]
+
     def _find_the_gone(self) -> None:
         """Waits until it is known which rank is gone. Raises RankFailed."""
+        self._await_the_gone()
+        self.check()
+
+    def _await_the_gone(self) -> None:
         for follower in self.followers:
             follower.gone.wait(_GRACE_SECONDS)
-        self.check()
 
     def _watch(self, follower: Follower) -> None:
         """Ends this process where its main thread waits for a rank that is gone in a call that nothing else ends, as

@@ -300,7 +300,7 @@ def test_the_layouts_are_those_of_published_checkpoints(
         (["--method", "int8", "--calibration", "/no/such"], "calibration: /no/such cannot be read: No such file"),
         (
             ["--method", "int8", "--calibration", "SHORT"],
-            "calibration: each ninth must hold at least 48 tokens, a piece",
+            "calibration: must hold at least 48 tokens, a piece, both before and in its last ninth, got ",
         ),
         (["--method", "int8", "--gpu", "h1"], "got 'h1'"),
         (["--method", "int8", "--out", "MODEL"], "out: must be a folder outside the model's"),
@@ -375,7 +375,10 @@ def test_checkpoints_in_fewer_bits_are_compared_whoever_made_them(
     [
         (["--tokens", 257], "tokens: must be at most 256, the model's context, got 257"),
         (["--text", "/no/such"], "text: /no/such cannot be read: No such file"),
-        (["--text", "SHORT", "--tokens", 48], "text: each ninth must hold at least 48 tokens, a piece, got 1 in one"),
+        (
+            ["--text", "SHORT", "--tokens", 48],
+            "text: must hold at least 48 tokens, a piece, both before and in",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(
