@@ -119,7 +119,6 @@ def serve(config: EngineConfig, mailbox: Mailbox, endpoint: str) -> None:
     from octavo_runtime.worker.executor import make_executor
 
     engine = Engine(config, files, executor=make_executor(config, files, further))
-    keep_all()
     loaded.set()
     pulse = Pulse(endpoint, lambda: engine.patience)
     pulse.start()

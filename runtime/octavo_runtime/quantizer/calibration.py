@@ -25,8 +25,9 @@ class Texts(NamedTuple):
 def read_texts(file: Path | None, tokenizer: Tokenizer, vocab_size: int, recipe: Recipe) -> Texts:
     """What a recipe is calibrated by, and an eighth as many pieces that are held out. Raises CannotQuantize."""
     text, size = _text(file, "calibration"), recipe.sample_tokens
-    learned = _pieces(text[: _cut(text)], tokenizer, vocab_size, recipe.samples, size, "calibration")
-    apart = held_out(file, tokenizer, vocab_size, max(recipe.samples // (_PARTS - 1), 1), size, "calibration")
+    cut, few = _cut(text), max(recipe.samples // (_PARTS - 1), 1)
+    learned = _pieces(text[:cut], tokenizer, vocab_size, recipe.samples, size, "calibration")
+    apart = _pieces(text[cut:], tokenizer, vocab_size, few, size, "calibration")
     return Texts(learned, apart, hashlib.sha256(repr([*learned, *apart]).encode()).hexdigest())
 
 

@@ -1,8 +1,8 @@
 """A further rank of a model that several processes compute together: it does what the first rank does.
 
-Started by the first process of its node as `python -m octavo_runtime.worker.rank CONFIG_JSON RANK
-DESCRIPTOR`, its end of a line to that process. Scores are the same in all ranks of
-the last stage, and so is what is drawn from them: what a rank is told is the plans alone."""
+Started by the first process of its node as `python -m octavo_runtime.worker.rank CONFIG_JSON RANK DESCRIPTOR`, its end
+of a line to that process. Scores are the same in all ranks of the last stage, and so is what is drawn from them: what a
+rank is told is the plans alone."""
 
 import os
 import signal

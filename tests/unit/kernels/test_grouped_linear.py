@@ -55,27 +55,16 @@ def test_triton(case: Case, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("case", HOPPER_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*HOPPER_CASES, *INTERLEAVED_CASES], ids=lambda case: case.name)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_hopper(case: Case, dtype: torch.dtype) -> None:
-    from octavo_kernels.grouped_linear import hopper
+def test_forms_for_hopper(case: Case, dtype: torch.dtype) -> None:
+    from octavo_kernels.grouped_linear import hopper, interleaved
 
     if torch.cuda.get_device_capability() != (9, 0):
         pytest.skip("needs a Hopper GPU")
+    form = interleaved.grouped_linear if case.interleaved else hopper.grouped_linear
     for _ in range(2):  # what programs leave for each other is as it was
-        assert error(hopper.grouped_linear, case, dtype, "cuda") <= TOLERANCES[dtype]
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("case", INTERLEAVED_CASES, ids=lambda case: case.name)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_interleaved(case: Case, dtype: torch.dtype) -> None:
-    from octavo_kernels.grouped_linear import interleaved
-
-    if torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("needs a Hopper GPU")
-    for _ in range(2):  # what programs leave for each other is as it was
-        assert error(interleaved.grouped_linear, case, dtype, "cuda") <= TOLERANCES[dtype]
+        assert error(form, case, dtype, "cuda") <= TOLERANCES[dtype]
 
 
 @pytest.mark.gpu

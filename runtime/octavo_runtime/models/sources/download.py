@@ -46,8 +46,8 @@ def download(
 ) -> Downloaded:
     """Bring a model of hf://, s3:// or oci:// below `root`. check: of a folder with the files beside the weights,
     config.json among them, before the weights come; not of archives, nor of GGUF files, which say themselves what model
-    they are. Raises ModelNotFound for what a person must mend,
-    Interrupted where the source does not answer, and what `check` raises."""
+    they are. Raises ModelNotFound for what a person must mend, Interrupted where the source does not answer, and what
+    `check` raises."""
     found = patiently(lambda: _snapshot(model))
     source = root / _key(model)
     folder = source / found.revision / default_name(model)
