@@ -35,10 +35,23 @@ class Server:
 
     def wait_ready(self) -> None:
         def ready() -> bool:
-            assert self.process.poll() is None, "the server ended before it was ready"
-            return httpx.get(f"{self.url}/health/ready", trust_env=False, timeout=PATIENCE).status_code == 200
+            assert self.process.poll() is None, f"the server ended before it was ready; {self.last_words()}"
+            try:
+                return httpx.get(f"{self.url}/health/ready", trust_env=False, timeout=PATIENCE).status_code == 200
+            except httpx.TransportError as error:
+                raise AssertionError(f"{error!r} before the server was ready; {self.last_words()}") from error
 
         eventually(ready, "the server is ready")
+
+    def last_words(self) -> str:
+        """What a server that is about to end says of it; one that goes on is ended."""
+        try:
+            code: object = self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            code = "none: it went on"
+            self.process.kill()
+        assert self.process.stderr
+        return f"exit code {code}, standard error {self.process.stderr.read()!r}, log {self.log}"
 
     def metric(self, name: str, **labels: str) -> float:
         text = httpx.get(f"{self.url}/metrics", trust_env=False, timeout=PATIENCE).text
