@@ -28,6 +28,8 @@ MAX_MODEL_LEN = 8192
 _STEPS_AHEAD = 4  # messages that may wait to be read
 _BEAT_SECONDS = 0.5
 
+_COMMANDS = msgspec.msgpack.Decoder(Command)
+
 
 @dataclass
 class _Request:
@@ -49,7 +51,7 @@ def serve(endpoint: str, model: str, rate: float, record: Path | None) -> None:
     socket.bind(endpoint)
     pulse = Pulse(endpoint, lambda: math.inf)
     pulse.start()
-    encoder, decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Command)
+    encoder = msgspec.msgpack.Encoder()
     tokenizer = load_tokenizer(locate(model))
     [token] = tokenizer.encode(WORD, add_special_tokens=False)
     ready = Ready(
@@ -71,7 +73,7 @@ def serve(endpoint: str, model: str, rate: float, record: Path | None) -> None:
         wait = next_step - time.monotonic() if requests else _BEAT_SECONDS
         while socket.poll(max(int(wait * 1000), 0)):
             client, payload = socket.recv_multipart()
-            match decoder.decode(payload):
+            match _COMMANDS.decode(payload):
                 case Hello():
                     clients.add(client)
                     socket.send_multipart([client, encoder.encode(ready)])

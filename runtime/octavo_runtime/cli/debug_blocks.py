@@ -15,6 +15,7 @@ from octavo_runtime.protocol.messages import BlockMap
 _ROW = 64
 _TIMEOUT_SECONDS = 10
 _SEQUENCES = 8
+_BLOCK_MAPS = msgspec.json.Decoder(BlockMap)
 _FILLED = " ▁▂▃▄▅▆▇█"
 _FREE, _CACHED, _HELD, _SHARED = "bright_black", "blue", "green", "bold magenta"
 
@@ -35,7 +36,7 @@ def fetch(url: str, api_key: str = "") -> BlockMap:
     request = urllib.request.Request(address, headers=headers)  # noqa: S310 - the scheme is checked
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - the scheme is checked
-            return msgspec.json.decode(answer.read(), type=BlockMap)
+            return _BLOCK_MAPS.decode(answer.read())
     except urllib.error.HTTPError as error:
         raise ValueError(f"url: {address} answered {error.code}: {error.read(500).decode(errors='replace')}") from None
     except (OSError, ValueError) as error:

@@ -45,6 +45,7 @@ SILENT_SECONDS = 8.0
 # After so many messages in a row the readers get their turn. What they find waiting then is joined, so that they cost
 # less the further they are behind.
 _EVENTS_AT_ONCE = 4
+_EVENTS, _BEATS = msgspec.msgpack.Decoder(Event), msgspec.msgpack.Decoder(Beat)
 
 # How glibc manages the memory of an engine on a CPU, whose speed is that of reading weights and KV cache: from one
 # heap in huge pages, which take fewer look-ups (docs/adr/0006), and without returning to the system what the next step
@@ -254,11 +255,10 @@ class EngineClient:
         await self._socket.send(self._encoder.encode(command))
 
     async def _receive(self) -> None:
-        decoder = msgspec.msgpack.Decoder(Event)
         for count in itertools.count(1):
             if count % _EVENTS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # receiving alone does not wait while messages do
-            event = decoder.decode(await self._socket.recv())
+            event = _EVENTS.decode(await self._socket.recv())
             match event:
                 case Step(outputs=outputs, load=load):
                     self.load = load
@@ -277,9 +277,8 @@ class EngineClient:
                     self._fail(message)
 
     async def _listen(self) -> None:
-        decoder = msgspec.msgpack.Decoder(Beat)
         while True:
-            self._beat = decoder.decode(await self._pulse.recv())
+            self._beat = _BEATS.decode(await self._pulse.recv())
             self._beat_heard = time.monotonic()
             if self._beat.failure:
                 self._fail(self._beat.failure)

@@ -45,6 +45,8 @@ LOAD_SECONDS = 0.5  # clients hear of the load at least so often
 STATS_SECONDS = 10.0
 _PARENT_SECONDS = 0.5
 
+_COMMANDS = msgspec.msgpack.Decoder(Command)
+
 _log = logging.getLogger("octavo_runtime.engine_process.process")  # this module's own name is __main__
 
 ClientId = bytes
@@ -61,7 +63,6 @@ class Mailbox:
         # A ROUTER drops what goes beyond this number, 1,000 if nothing is said: tokens, where a client stands still.
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.bind(endpoint)
-        self._decoder = msgspec.msgpack.Decoder(Command)
         self._encoder = msgspec.msgpack.Encoder()
 
     def receive(self, timeout_seconds: float) -> list[tuple[ClientId, Add | Embed | Abort | Inspect]]:
@@ -71,7 +72,7 @@ class Mailbox:
         while self._socket.poll(wait):
             wait = 0
             client, payload = self._socket.recv_multipart()
-            command = self._decoder.decode(payload)
+            command = _COMMANDS.decode(payload)
             if isinstance(command, Hello):
                 self.clients.add(client)
             else:

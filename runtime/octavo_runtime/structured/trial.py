@@ -30,6 +30,10 @@ class Verdict(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+_VERDICTS, _VOCABULARIES = msgspec.json.Decoder(Verdict), msgspec.json.Decoder(Vocabulary)
+_SOURCES = msgspec.json.Decoder(StructuredOutput)
+
+
 class GrammarTrial:
     """One trial process, started by its first use and again after a death. For one thread at a time."""
 
@@ -56,7 +60,7 @@ class GrammarTrial:
             room = f"{int(memory) >> 20} MiB of memory and {MAX_STACK >> 20} MiB of stack"
             bound = f"{cpu_seconds} s" if process.returncode == -signal.SIGXCPU else room
             raise refusal(structured, f"is too complex: must compile in {bound}")
-        verdict = msgspec.json.decode(answer, type=Verdict)
+        verdict = _VERDICTS.decode(answer)
         if verdict.field:
             raise InvalidParameter(verdict.field, verdict.reason)
         return verdict.grammar
@@ -85,12 +89,12 @@ def main(cpu_seconds: int, memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_STACK, (MAX_STACK, MAX_STACK))
-    tokenizer = build_tokenizer(msgspec.json.decode(sys.stdin.buffer.readline(), type=Vocabulary))
+    tokenizer = build_tokenizer(_VOCABULARIES.decode(sys.stdin.buffer.readline()))
     for line in sys.stdin.buffer:
         used = resource.getrusage(resource.RUSAGE_SELF)
         limit = math.ceil(used.ru_utime + used.ru_stime) + cpu_seconds
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-        _send(sys.stdout.buffer, _try(tokenizer, msgspec.json.decode(line, type=StructuredOutput)))
+        _send(sys.stdout.buffer, _try(tokenizer, _SOURCES.decode(line)))
 
 
 def _try(tokenizer: LLTokenizer, structured: StructuredOutput) -> Verdict:

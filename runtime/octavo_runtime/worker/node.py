@@ -16,7 +16,7 @@ from octavo_runtime.distributed.mesh import mesh_of
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.worker.follower import Follower, RankFailed, end_all, start_ranks_of
 from octavo_runtime.worker.line import BEAT, FAILED, READY, RESULT, SILENT_SECONDS, UP, Line, Silent, line_of
-from octavo_runtime.worker.nodes import Welcome, hello
+from octavo_runtime.worker.nodes import WELCOMES, Welcome, hello
 from octavo_runtime.worker.orders import Join, encode
 
 _CALL_SECONDS = 5.0  # that one try may take
@@ -105,7 +105,7 @@ class Node:
         if answer.startswith(FAILED):
             raise NodeRefused(answer.removeprefix(FAILED).decode())
         _log.info("joined %s", self._name)
-        return msgspec.msgpack.decode(answer, type=Welcome)
+        return WELCOMES.decode(answer)
 
     def _hand_on(self, line: Line, ranks: Sequence[Follower]) -> None:
         while True:

@@ -44,6 +44,9 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
     port: int
 
 
+_HELLOS, WELCOMES = msgspec.msgpack.Decoder(Hello), msgspec.msgpack.Decoder(Welcome)
+
+
 def hello(config: EngineConfig, files: ModelFiles) -> Hello:
     """What the node of this configuration says."""
     return Hello(config.node_rank, __version__, config.model_dump_json(exclude=_OWN), fingerprint(files))
@@ -108,7 +111,7 @@ def gather_nodes(
                 continue
             line = line_of(end)
             try:
-                said = msgspec.msgpack.decode(line.hear(_HELLO_SECONDS, _HELLO_BYTES), type=Hello)
+                said = _HELLOS.decode(line.hear(_HELLO_SECONDS, _HELLO_BYTES))
             except (Silent, OSError, EOFError, msgspec.DecodeError):
                 _log.warning("%s called and is no node of a model", caller[0])
                 line.cut()

@@ -55,6 +55,9 @@ class _Definition(msgspec.Struct):
     added_tokens: list[_AddedToken] = []
 
 
+_DEFINITIONS = msgspec.json.Decoder(_Definition)
+
+
 def folder_end_tokens(folder: Path) -> tuple[int, ...]:
     """Those that generation_config.json names, else config.json, and the tokenizer's own eos_token, as in vLLM. Raises
     UnsupportedModel."""
@@ -101,7 +104,7 @@ def tokenizer_end(folder: Path) -> int | None:
         if isinstance(entry, dict) and entry.get("content") == text and token.isdecimal():
             return int(token)
     try:
-        definition = msgspec.json.decode((folder / "tokenizer.json").read_bytes(), type=_Definition)
+        definition = _DEFINITIONS.decode((folder / "tokenizer.json").read_bytes())
     except (OSError, msgspec.DecodeError):  # the tokenizer's own loading says what is wrong with it
         return None
     return next((token.id for token in definition.added_tokens if token.content == text), None)
