@@ -59,6 +59,7 @@ async def _run(settings: Settings) -> int:
     another does. The webhook asks for no leader."""
     stop = asyncio.Event()
     take_signals(stop)
+    asyncio.get_running_loop().set_exception_handler(handlers.hear_of_watches_once)
     async with connect() as cluster, _kept(*_webhook(cluster, settings)):
         if settings.leader_lease is None:
             await _serve(cluster, settings, stop)

@@ -44,6 +44,14 @@ async def watch(workers: Workers, namespace: str | None, stop: asyncio.Event, wa
             raise error
 
 
+def hear_of_watches_once(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An exception handler of a loop. The API server may refuse all watches at once, as while it starts; the first of
+    them ends `watch`, and kopf asks the others' tasks no more, of each of which asyncio would print a traceback."""
+    task = context.get("future")
+    if not (isinstance(task, asyncio.Task) and task.get_name().startswith("watcher for ")):
+        loop.default_exception_handler(context)
+
+
 def _registry(workers: Workers) -> kopf.OperatorRegistry:
     handlers = kopf.OperatorRegistry()
     kopf.on.login(registry=handlers)(kopf.login_via_client)
