@@ -9,14 +9,18 @@ Found = TypeVar("Found")
 
 # Seconds. Nothing is measured by it: who waits in vain for so long is told what was missed.
 PATIENCE = 600.0
+# Seconds between two looks: as long as one took, which may start a kubectl, so that what is waited for has processors.
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
 
 
 def eventually(look: Callable[[], Found], what: str | Callable[[], object] = "") -> Found:
     """The first true answer of `look()`; fails after PATIENCE, with `what` was missed and what was seen last."""
-    end = time.monotonic() + PATIENCE
+    began = time.monotonic()
+    end = began + PATIENCE
     while not (found := look()):
         _in_vain_after(end, what, found)
-        time.sleep(0.02)
+        time.sleep(min(max(_SHORTEST_PAUSE, time.monotonic() - began), _LONGEST_PAUSE))
+        began = time.monotonic()
     return found
 
 
@@ -25,7 +29,7 @@ async def eventually_async(look: Callable[[], Found], what: str | Callable[[], o
     end = time.monotonic() + PATIENCE
     while not (found := look()):
         _in_vain_after(end, what, found)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(_SHORTEST_PAUSE)
     return found
 
 

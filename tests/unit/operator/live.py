@@ -113,7 +113,7 @@ class Kubernetes:
 
         def rests() -> bool:
             counts.append(self.writes())
-            return len(counts) > 10 and len(set(counts[-10:])) == 1
+            return len(counts) > 6 and len(set(counts[-6:])) == 1
 
         eventually(rests, what="nothing is written")
         return counts[-1]
