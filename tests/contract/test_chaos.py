@@ -209,8 +209,8 @@ def the_engine_hangs(server) -> tuple[str, ...]:
     assert time.monotonic() - began < 60, "seconds, however busy the machine is"
     assert health(server, "ready") == 503
     engine.resume()
-    eventually(lambda: health(server, "live") == health(server, "ready") == 200)
-    assert ask(server) == "HTTP 200"
+    # On a busy machine it may be silent for so long again, and a request then sees what it saw before.
+    eventually(lambda: health(server, "live") == health(server, "ready") == 200 and ask(server) == "HTTP 200")
     then = f"liveness is red within 10 s; should the engine come back, all is well and {all_blocks_are_free(server)}"
     return "the engine process hangs (SIGSTOP)", *seen, then
 
