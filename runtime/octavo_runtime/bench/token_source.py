@@ -17,7 +17,7 @@ import zmq
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine_process.pulse import Pulse
 from octavo_runtime.models.loading.files import locate
-from octavo_runtime.protocol.messages import Abort, Add, Command, FinishReason, Hello, Load, Output, Ready, Step
+from octavo_runtime.protocol.messages import COMMANDS, Abort, Add, FinishReason, Hello, Load, Output, Ready, Step
 from octavo_runtime.text.tokenizer import load_tokenizer
 
 RATE = "OCTAVO_BENCH_TOKEN_RATE"
@@ -27,8 +27,6 @@ WORD = " a"  # one token, and so many characters of every event
 MAX_MODEL_LEN = 8192
 _STEPS_AHEAD = 4  # messages that may wait to be read
 _BEAT_SECONDS = 0.5
-
-_COMMANDS = msgspec.msgpack.Decoder(Command)
 
 
 @dataclass
@@ -73,7 +71,7 @@ def serve(endpoint: str, model: str, rate: float, record: Path | None) -> None:
         wait = next_step - time.monotonic() if requests else _BEAT_SECONDS
         while socket.poll(max(int(wait * 1000), 0)):
             client, payload = socket.recv_multipart()
-            match _COMMANDS.decode(payload):
+            match COMMANDS.decode(payload):
                 case Hello():
                     clients.add(client)
                     socket.send_multipart([client, encoder.encode(ready)])

@@ -15,9 +15,10 @@ from octavo_runtime.protocol.messages import BlockMap
 _ROW = 64
 _TIMEOUT_SECONDS = 10
 _SEQUENCES = 8
-_BLOCK_MAPS = msgspec.json.Decoder(BlockMap)
 _FILLED = " ▁▂▃▄▅▆▇█"
 _FREE, _CACHED, _HELD, _SHARED = "bright_black", "blue", "green", "bold magenta"
+
+_BLOCK_MAPS = msgspec.json.Decoder(BlockMap)
 
 
 def run(url: str, api_key: str) -> int:

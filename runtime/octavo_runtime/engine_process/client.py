@@ -21,13 +21,14 @@ import zmq.asyncio
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine_process.pulse import pulse_endpoint
 from octavo_runtime.protocol.messages import (
+    BEATS,
+    EVENTS,
     Abort,
     Add,
     Beat,
     BlockMap,
     Command,
     Embed,
-    Event,
     Failed,
     Hello,
     Inspect,
@@ -45,7 +46,6 @@ SILENT_SECONDS = 8.0
 # After so many messages in a row the readers get their turn. What they find waiting then is joined, so that they cost
 # less the further they are behind.
 _EVENTS_AT_ONCE = 4
-_EVENTS, _BEATS = msgspec.msgpack.Decoder(Event), msgspec.msgpack.Decoder(Beat)
 
 # How glibc manages the memory of an engine on a CPU, whose speed is that of reading weights and KV cache: from one
 # heap in huge pages, which take fewer look-ups (docs/adr/0006), and without returning to the system what the next step
@@ -258,7 +258,7 @@ class EngineClient:
         for count in itertools.count(1):
             if count % _EVENTS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # receiving alone does not wait while messages do
-            event = _EVENTS.decode(await self._socket.recv())
+            event = EVENTS.decode(await self._socket.recv())
             match event:
                 case Step(outputs=outputs, load=load):
                     self.load = load
@@ -278,7 +278,7 @@ class EngineClient:
 
     async def _listen(self) -> None:
         while True:
-            self._beat = _BEATS.decode(await self._pulse.recv())
+            self._beat = BEATS.decode(await self._pulse.recv())
             self._beat_heard = time.monotonic()
             if self._beat.failure:
                 self._fail(self._beat.failure)

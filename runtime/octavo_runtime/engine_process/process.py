@@ -21,9 +21,9 @@ from octavo_runtime.engine_process.pulse import Pulse
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.protocol import logs
 from octavo_runtime.protocol.messages import (
+    COMMANDS,
     Abort,
     Add,
-    Command,
     Embed,
     Failed,
     Hello,
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 LOAD_SECONDS = 0.5  # clients hear of the load at least so often
 STATS_SECONDS = 10.0
 _PARENT_SECONDS = 0.5
-
-_COMMANDS = msgspec.msgpack.Decoder(Command)
 
 _log = logging.getLogger("octavo_runtime.engine_process.process")  # this module's own name is __main__
 
@@ -72,7 +70,7 @@ class Mailbox:
         while self._socket.poll(wait):
             wait = 0
             client, payload = self._socket.recv_multipart()
-            command = _COMMANDS.decode(payload)
+            command = COMMANDS.decode(payload)
             if isinstance(command, Hello):
                 self.clients.add(client)
             else:

@@ -174,3 +174,8 @@ class Failed(msgspec.Struct, tag="failed", frozen=True):
 
 
 Event = Ready | Step | BlockMap | Failed
+
+# Made at import, not with the first message: msgspec describes a struct at its first use, and two threads that are both
+# the first end the process.
+COMMANDS, EVENTS = msgspec.msgpack.Decoder(Command), msgspec.msgpack.Decoder(Event)
+BEATS = msgspec.msgpack.Decoder(Beat)
