@@ -12,6 +12,9 @@ SERVICES_CHAIN = "OCTAVO-SERVICES"
 CLUSTER_CHAIN = re.compile(rf"^KUBE-|^{SERVICES_CHAIN}$")
 # The CNI plugins write the network's name into the comment of each rule that leads to a chain of one pod.
 POD_RULE = re.compile(rf'--comment "(?:dnat )?name: \\"{POD_NETWORK}\\" .*-j (CNI-\S+)')
+# A pod's chain is made before the rule that leads to it, and outlives it: a plugin that is ended in between leaves the
+# chain without rules, and without a name.
+POD_CHAIN = re.compile(r"^CNI-[0-9a-f]+$")
 # Shared by every CNI network on the machine: removed when no pod's chain is left in the first of them.
 PORT_CHAINS = ("CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-SETMARK", "CNI-HOSTPORT-MASQ")
 
@@ -46,6 +49,9 @@ def removal(saved: str) -> str:
     for table, chains, rules in _tables(saved):
         ours = {chain for chain in chains if CLUSTER_CHAIN.match(chain)}
         ours |= {found[1] for rule in rules if (found := POD_RULE.search(rule))}
+        ours |= {chain for chain in chains if POD_CHAIN.match(chain)} - {
+            chain for rule in rules for chain in (_chain(rule), _target(rule))
+        }
         others = [rule for rule in rules if _chain(rule) == PORT_CHAINS[0] and _target(rule) not in ours]
         if not others:
             ours |= set(PORT_CHAINS)

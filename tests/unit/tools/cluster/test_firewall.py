@@ -49,6 +49,13 @@ def test_every_chain_and_rule_of_the_cluster_is_removed() -> None:
     assert sum(line.startswith("-D ") for line in address_translation) == 3
 
 
+def test_a_chain_that_a_plugin_left_half_made_or_half_removed_is_removed() -> None:
+    saved = OTHER.replace(":CNI-aaaa", ":CNI-33ee8bc0a4b078edf8ae1671 - [0:0]\n:CNI-aaaa")
+    assert firewall.removal(saved).splitlines() == [
+        "*nat", "-F CNI-33ee8bc0a4b078edf8ae1671", "-X CNI-33ee8bc0a4b078edf8ae1671", "COMMIT",
+    ]  # fmt: skip
+
+
 def test_our_own_chain_is_removed() -> None:
     saved = """*mangle
 :POSTROUTING ACCEPT [0:0]
