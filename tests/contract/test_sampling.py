@@ -7,7 +7,7 @@ from patience import PATIENCE
 
 pytestmark = pytest.mark.slow
 
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION = [{"role": "user", "content": "Name the capital of France."}]
 STORY = "Once upon a time"
 PARIS = 7042  # " Paris"
 

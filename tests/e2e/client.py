@@ -34,7 +34,7 @@ class Client:
         self.kube.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": POD}, "spec": spec})
         self.kube.kubectl("wait", "--for=condition=Ready", f"pod/{POD}", "--timeout=300s")
 
-    def ask(self, url: str, model: str, question: str = "What is the capital of France?") -> str:
+    def ask(self, url: str, model: str, question: str = "Name the capital of France.") -> str:
         """The answer, streamed through the openai client (demo/ask.py)."""
         return self.kube.kubectl("exec", POD, "--", "python", "-c", ASK, url, model, question)
 
