@@ -23,7 +23,8 @@ from octavo_operator.resources import workload
 from octavo_operator.resources.leader_worker_set import leads
 from octavo_operator.settings import Settings
 from octavo_operator.status import conditions, diagnosis, routes
-from octavo_operator.status.conditions import PASSING, REFUSED, TROUBLE, Metrics, Obstacle, Rollout, Sized
+from octavo_operator.status.conditions import PASSING, REFUSED, TROUBLE, Metrics, Obstacle, Sized
+from octavo_operator.status.rollout import Rollout
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from octavo_operator.control.provenance import Provenance, Way, held, marked, wa
 from octavo_operator.control.turns import Key, Turns
 from octavo_operator.kinds import SERVICE_LABEL
 from octavo_operator.settings import Settings
-from octavo_operator.status.conditions import Rollout
+from octavo_operator.status.rollout import Rollout
 
 Object = dict[str, Any]
 

@@ -10,7 +10,7 @@ from octavo_operator.api import LLMService
 from octavo_operator.api.accelerator import GPU
 from octavo_operator.resources.leader_worker_set import REVISION
 from octavo_operator.status import diagnosis
-from octavo_operator.status.conditions import Rollout
+from octavo_operator.status.rollout import Rollout
 
 Object = dict[str, Any]
 

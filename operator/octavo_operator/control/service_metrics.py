@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 from octavo_operator.api import LLMService, slo
 from octavo_operator.resources.pod_template import CONTAINER
 from octavo_operator.status import conditions
-from octavo_operator.status.conditions import Rollout
+from octavo_operator.status.rollout import Rollout
 from octavo_runtime.protocol import metrics
 from octavo_runtime.protocol.metrics import Metric
 
