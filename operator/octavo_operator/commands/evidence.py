@@ -11,12 +11,12 @@ from octavo_operator.api.accelerator import GPU
 from octavo_operator.resources import workload
 from octavo_operator.resources.leader_worker_set import leads
 from octavo_operator.resources.pod_template import CONTAINER
-from octavo_operator.status import conditions
+from octavo_operator.status import autoscaling
+from octavo_operator.status.condition import condition_of, is_true
 from octavo_runtime.top.sample import Sample
 
 Object = dict[str, Any]
 
-_AUTOSCALER_SETTLES = 120  # seconds
 NO_LOGS, NO_METRICS = "logs", "metrics"
 DASHBOARDS = "dashboards"  # of the lists: ConfigMaps that a Grafana reads
 
@@ -74,17 +74,17 @@ class Evidence:
 
     def condition(self, type_: str) -> Object:
         """A condition of the LLMService; empty where it has none of that type."""
-        return conditions.of(self.body.get("status", {}), type_) or {}
+        return condition_of(self.body.get("status", {}), type_) or {}
 
     @property
     def blind_autoscaler(self) -> Object:
         """The condition that says why autoscaling does not work, and has not for a while; else empty. New pods have no
         figures at first."""
         told = self.condition("ScalingActive")
-        if told.get("status") != "False" or told["reason"] == conditions.STARTING:
+        if told.get("status") != "False" or told["reason"] == autoscaling.STARTING:
             return {}
         since = datetime.fromisoformat(told["lastTransitionTime"])
-        return told if (self.now - since).total_seconds() >= _AUTOSCALER_SETTLES else {}
+        return told if (self.now - since).total_seconds() >= autoscaling.SETTLES else {}
 
     def pod_events(self, pod: Object) -> Sequence[Object]:
         return self.events.get(("Pod", pod["metadata"]["name"]), ())
@@ -132,8 +132,7 @@ class Evidence:
 
 def is_ready(pod: Object) -> bool:
     """Whether a pod answers."""
-    told = conditions.of(pod.get("status", {}), "Ready")
-    return told is not None and told["status"] == "True"
+    return is_true(pod.get("status", {}), "Ready")
 
 
 def container(pod: Object) -> Object:

@@ -13,7 +13,8 @@ from octavo_operator.resources import model_reading
 from octavo_operator.resources.model_download import CACHE_LABEL
 from octavo_operator.settings import Settings
 from octavo_operator.sizing import Verdict
-from octavo_operator.status import conditions, diagnosis
+from octavo_operator.status import diagnosis
+from octavo_operator.status.condition import condition_of
 from octavo_runtime.planning.builtin_models import BUILTIN_DESCRIPTIONS
 from octavo_runtime.planning.description import FoundModel, UnsupportedModel, read_description
 
@@ -148,7 +149,7 @@ def has_ended(job: Object) -> bool:
 
 
 def _condition(job: Object, type_: str) -> Object | None:
-    found = conditions.of(job.get("status", {}), type_)
+    found = condition_of(job.get("status", {}), type_)
     return found if found is not None and found["status"] == "True" else None
 
 

@@ -22,8 +22,10 @@ from octavo_operator.metrics_api.server import MetricsApi
 from octavo_operator.resources import workload
 from octavo_operator.resources.leader_worker_set import leads
 from octavo_operator.settings import Settings
-from octavo_operator.status import conditions, diagnosis, routes
-from octavo_operator.status.conditions import PASSING, REFUSED, TROUBLE, Metrics, Obstacle, Sized
+from octavo_operator.status import autoscaling, conditions, diagnosis, routes
+from octavo_operator.status.autoscaling import Metrics
+from octavo_operator.status.condition import condition_of
+from octavo_operator.status.conditions import PASSING, REFUSED, TROUBLE, Obstacle, Sized
 from octavo_operator.status.rollout import Rollout
 
 logger = logging.getLogger(__name__)
@@ -394,7 +396,7 @@ def _outcome(seen: _Round, obstacle: Obstacle | None) -> Outcome:
     # A ScaledObject is not watched, nor, by an operator for some namespaces that is older than its kind, a route or a
     # LeaderWorkerSet.
     scaled, route = seen.own("ScaledObject", seen.name), seen.own("HTTPRoute", seen.name)
-    waiting = _anyone_on_the_way(seen.pods) or (scaled is not None and not conditions.is_ready(scaled))
+    waiting = _anyone_on_the_way(seen.pods) or (scaled is not None and not autoscaling.is_ready(scaled))
     waiting = waiting or (route is not None and not routes.is_accepted(route))
     running = seen.own("LeaderWorkerSet", seen.name)
     waiting = waiting or (running is not None and not Rollout.of(running, seen.pods).is_complete)
@@ -407,7 +409,7 @@ def _anyone_on_the_way(pods: Sequence[Object]) -> bool:
 
 def _turn(former: Object, status: Object) -> list[Event]:
     """An event where Ready took another turn."""
-    before, after = conditions.of(former, "Ready"), conditions.of(status, "Ready")
+    before, after = condition_of(former, "Ready"), condition_of(status, "Ready")
     assert after is not None
     if before is not None and (before["status"], before["reason"]) == (after["status"], after["reason"]):
         return []

@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from octavo_operator.api import LLMService, slo
 from octavo_operator.resources.pod_template import CONTAINER
-from octavo_operator.status import conditions
+from octavo_operator.status.condition import is_true
 from octavo_operator.status.rollout import Rollout
 from octavo_runtime.protocol import metrics
 from octavo_runtime.protocol.metrics import Metric
@@ -38,9 +38,9 @@ class ServiceMetrics(Collector):
         self, key: Key, service: LLMService | None, status: Object, running: Object | None, pods: list[Object]
     ) -> None:
         """How a service stands. `service`: None where its spec is invalid, and promises nothing."""
-        rollout, ready = Rollout.of(running, pods), conditions.of(status, "Ready")
+        rollout = Rollout.of(running, pods)
         self._told[key] = _Told(
-            ready=ready is not None and ready["status"] == "True",
+            ready=is_true(status, "Ready"),
             wanted=rollout.wanted,
             ready_replicas=rollout.ready,
             restarts={pod["metadata"]["name"]: _restarts(pod) for pod in pods},

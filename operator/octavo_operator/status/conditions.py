@@ -13,17 +13,17 @@ Stalled      only while it holds: nothing goes on before a person changes someth
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from octavo_operator.api import LLMService
 from octavo_operator.resources.metadata import selector
 from octavo_operator.sizing import DOES_NOT_FIT, READING_MODEL, UNSUPPORTED, Verdict
-from octavo_operator.status import diagnosis, routes
+from octavo_operator.status import autoscaling, diagnosis, routes
+from octavo_operator.status.autoscaling import Metrics
+from octavo_operator.status.condition import Holding, condition_of
 from octavo_operator.status.rollout import Rollout
 
 Object = dict[str, Any]
-Holding = tuple[bool | None, str, str]  # whether it holds, None where that is not known; reason, message
 
 ACCEPTED = "Accepted"
 INVALID_SPEC = "InvalidSpec"
@@ -40,16 +40,12 @@ STARTING = "Starting"
 PODS_REFUSED = "PodsRefused"
 NO_POD_READY = "NoPodReady"
 POD_READY = "PodReady"
-AUTOSCALING_FAILED = "AutoscalingFailed"
 QUEUED = "Queued"
 SURGES = "Surges"
 DRAINS_FIRST = "DrainsFirst"
 WAITS_FOR_GPU = "WaitsForGPU"
 SCALED_BY_ANOTHER = "ScaledByAnother"
 CONTENDED = "Contended"
-METRICS_FOUND = "MetricsFound"
-METRICS_API_UNAVAILABLE = "MetricsApiUnavailable"
-NO_METRIC = "NoMetric"
 DOWNLOADING = "DownloadingModel"
 DOWNLOAD_FAILED = "ModelDownloadFailed"
 CACHE_FULL = "CacheFull"
@@ -72,8 +68,6 @@ PASSING = {
 _OF_CACHE = (DOWNLOADING, DOWNLOAD_FAILED, CACHE_FULL, NO_CACHE)
 _HELD = (REFUSED, NAME_CONFLICT, READING_MODEL, DOES_NOT_FIT, UNSUPPORTED, *_OF_CACHE)
 
-_HPA_SETTLES = 120  # seconds; before that an autoscaler has no figures of new pods
-
 
 @dataclass(frozen=True)
 class Obstacle:
@@ -90,15 +84,6 @@ class Obstacle:
     valid: bool = False
     stalls: bool = True
     carried_out: bool = False
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """What builtin autoscaling knows of the engine's metrics. `trouble`: why none of them gets to the autoscaler;
-    `silent`: the metrics that no pod says, and why, in words."""
-
-    trouble: str | None
-    silent: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -140,7 +125,7 @@ def status(
     is_suspended = service is not None and service.spec.suspend
     routed = routes.held(service, standing_routes or {}) if service is not None else None
     ready = _ready(obstacle, rollout, pods, events or {}, body["metadata"]["name"], running, is_suspended)
-    scaling = _scaling(autoscaler, metrics)
+    scaling = autoscaling.held(autoscaler, metrics)
     if ready[0] and obstacle is None:
         ready = _with_scaling(ready, service, autoscaler, rival, scaling, now)
         if routed is not None and routed[0] is False and ready[1] == SERVING:
@@ -196,15 +181,10 @@ def status(
     return result | {key: value for key, value in more.items() if value}
 
 
-def of(status_: Object, type_: str) -> Object | None:
-    """One condition of a status, None if it has none of that type."""
-    return next((item for item in status_.get("conditions", []) if item["type"] == type_), None)
-
-
 def is_carried_out(body: Object) -> bool:
     """Whether the status says that the present generation was accepted, and nothing stood in its way."""
     status_ = body.get("status", {})
-    valid, ready = of(status_, "Valid"), of(status_, "Ready")
+    valid, ready = condition_of(status_, "Valid"), condition_of(status_, "Ready")
     return (
         status_.get("observedGeneration") == body["metadata"]["generation"]
         and valid is not None
@@ -225,7 +205,7 @@ def _fits(body: Object, sized: Sized | None) -> Holding | None:
     """As it stands, or else as it was said of this very spec."""
     if sized is not None:
         return sized.verdict.fits, sized.verdict.reason, sized.verdict.message
-    former = of(body.get("status", {}), "Fits")
+    former = condition_of(body.get("status", {}), "Fits")
     if former is None or former["observedGeneration"] != body["metadata"]["generation"]:
         return None
     return {"True": True, "False": False}.get(former["status"]), former["reason"], former["message"]
@@ -326,24 +306,6 @@ def _problem(rollout: Rollout, pods: list[Object], events: Mapping[str, Sequence
     return problem
 
 
-def _scaling(autoscaler: Object | None, metrics: Metrics | None) -> Holding:
-    """Whether the autoscaler has what it decides by."""
-    if metrics is not None and metrics.trouble is not None:
-        return False, METRICS_API_UNAVAILABLE, metrics.trouble
-    if metrics is not None and metrics.silent:
-        return False, NO_METRIC, "; ".join(f"no {metric}: {why}" for metric, why in metrics.silent.items())
-    if autoscaler is None:
-        return False, STARTING, "there is no autoscaler yet"
-    told = {item["type"]: item for item in autoscaler.get("status", {}).get("conditions", [])}
-    needed = ("Ready",) if autoscaler["kind"] == "ScaledObject" else ("AbleToScale", "ScalingActive")
-    for type_ in needed:
-        if told.get(type_, {}).get("status") == "False":
-            return False, AUTOSCALING_FAILED, _words(told[type_])
-    if not all(told.get(type_, {}).get("status") == "True" for type_ in needed):
-        return False, STARTING, f"{autoscaler['kind']} {autoscaler['metadata']['name']} has not looked yet"
-    return True, METRICS_FOUND, "every target has a value"
-
-
 def _with_scaling(
     ready: Holding, service: LLMService | None, autoscaler: Object | None, rival: str | None, scaling: Holding, now: str
 ) -> Holding:
@@ -355,27 +317,6 @@ def _with_scaling(
         remedy = "remove spec.replicas, or that autoscaler"
         said = f"{rival} scales the Deployment, and spec.replicas says {service.spec.replicas}; {remedy}"
         return True, SCALED_BY_ANOTHER, f"{message}; {said}"
-    if autoscaler is not None and not scaling[0] and _has_failed_for_long(autoscaler, now):
-        return True, AUTOSCALING_FAILED, f"{message}; autoscaling does not work: {scaling[2]}"
+    if autoscaler is not None and not scaling[0] and autoscaling.has_failed_for_long(autoscaler, now):
+        return True, autoscaling.FAILED, f"{message}; autoscaling does not work: {scaling[2]}"
     return ready
-
-
-def _has_failed_for_long(autoscaler: Object, now: str) -> bool:
-    """Whether an autoscaler says that it cannot work, and has said so for a while."""
-    for condition in autoscaler.get("status", {}).get("conditions", []):
-        if condition["type"] not in ("AbleToScale", "ScalingActive", "Ready") or condition["status"] != "False":
-            continue
-        since = datetime.fromisoformat(condition.get("lastTransitionTime", now))
-        if (datetime.fromisoformat(now) - since).total_seconds() >= _HPA_SETTLES:
-            return True
-    return False
-
-
-def is_ready(scaled_object: Object) -> bool:
-    """Whether KEDA says that a ScaledObject works."""
-    ready = of(scaled_object.get("status", {}), "Ready")
-    return ready is not None and ready["status"] == "True"
-
-
-def _words(condition: Object) -> str:
-    return " ".join(str(condition.get("message", condition.get("reason", ""))).split())

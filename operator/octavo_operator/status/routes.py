@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from octavo_operator.api import LLMService
+from octavo_operator.status.condition import Holding
 
 Object = dict[str, Any]
-Holding = tuple[bool | None, str, str]  # as of a condition
 
 ACCEPTED = "RouteAccepted"
 PENDING = "RoutePending"

@@ -18,7 +18,7 @@ from octavo_operator.metrics_api.readings import Readings
 from octavo_operator.metrics_api.server import MetricsApi
 from octavo_operator.resources.workload import KINDS
 from octavo_operator.settings import Settings
-from octavo_operator.status import conditions
+from octavo_operator.status.condition import condition_of
 
 SETTINGS = Settings(runtime_image="octavo/runtime:1")
 Object = dict[str, Any]
@@ -185,6 +185,6 @@ def settle(cluster: FakeCluster, settings: Settings = SETTINGS) -> None:
 
 
 def condition(cluster: FakeCluster, type_: str) -> Object:
-    found = conditions.of(cluster.objects["LLMService", "chat"]["status"], type_)
+    found = condition_of(cluster.objects["LLMService", "chat"]["status"], type_)
     assert found is not None
     return found

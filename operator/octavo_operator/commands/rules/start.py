@@ -11,7 +11,7 @@ from octavo_operator.commands.evidence import Evidence, Object, is_ready, last_e
 from octavo_operator.commands.finding import Finding
 from octavo_operator.commands.load import Load
 from octavo_operator.commands.rules.memory import OOM_KILLED, gpu_line
-from octavo_operator.status import conditions, diagnosis
+from octavo_operator.status import autoscaling, conditions, diagnosis
 from octavo_operator.status.diagnosis import Problem, diagnose, last_line
 
 LOOKED_AT_WITHIN = 60  # seconds; an operator that runs takes one or two
@@ -131,7 +131,7 @@ def not_carried_out(evidence: Evidence, _load: Load | None) -> Iterator[Finding]
             )
         return
     ready = evidence.condition("Ready")
-    explained = {problem.reason for _, problem in problems(evidence)} | {OOM_KILLED, conditions.AUTOSCALING_FAILED}
+    explained = {problem.reason for _, problem in problems(evidence)} | {OOM_KILLED, autoscaling.FAILED}
     if not ready or ready["reason"] in conditions.PASSING or ready["reason"] in explained:
         return
     yield Finding(

@@ -7,6 +7,7 @@ import pytest
 from octavo_operator import api
 from octavo_operator.resources.leader_worker_set import TEMPLATE, WORKER_INDEX
 from octavo_operator.status import conditions
+from octavo_operator.status.condition import condition_of
 
 BODY = {
     "metadata": {"namespace": "default", "name": "chat", "uid": "u1", "generation": 3},
@@ -89,10 +90,10 @@ CASES = [
 )
 def test_ready(live: Any, pods: list[dict[str, Any]], ready: str, reason: str, available: str) -> None:
     result = status(live, pods)
-    found = conditions.of(result, "Ready")
+    found = condition_of(result, "Ready")
     assert found is not None
     assert (found["status"], found["reason"]) == (ready, reason)
-    assert conditions.of(result, "Available")["status"] == available  # type: ignore[index]
+    assert condition_of(result, "Available")["status"] == available  # type: ignore[index]
     assert all(item["observedGeneration"] == 3 for item in result["conditions"])
 
 
@@ -160,7 +161,7 @@ def test_whether_somebody_serves_the_routes(
 
 
 def test_a_service_without_routes_says_nothing_of_them() -> None:
-    assert conditions.of(status(deployment(1, 1, 1, 1)), "Routed") is None
+    assert condition_of(status(deployment(1, 1, 1, 1)), "Routed") is None
 
 
 def test_status_holds_to_its_own_schema() -> None:
@@ -183,7 +184,7 @@ def test_times_change_with_the_status_alone() -> None:
 
 
 def ready(result: dict[str, Any]) -> tuple[str, str, str]:
-    found = conditions.of(result, "Ready")
+    found = condition_of(result, "Ready")
     assert found is not None
     return found["status"], found["reason"], found["message"]
 
@@ -219,7 +220,7 @@ def test_a_rollout_without_a_spare_device_is_shown_the_way_where_it_helps(missin
 def test_how_pods_are_replaced_is_told(surge: int, words: str) -> None:
     live = deployment(2, 3, 1, 2)
     live["spec"]["strategy"] = {"rollingUpdate": {"maxSurge": surge}}
-    progressing = conditions.of(status(live), "Progressing")
+    progressing = condition_of(status(live), "Progressing")
     assert progressing is not None
     assert words in progressing["message"]
     assert "rollout.strategy auto, 2 replicas" in progressing["message"]
@@ -256,13 +257,13 @@ def test_who_else_scales_is_named() -> None:
 def test_the_generation_stands_where_tools_look_for_it() -> None:
     assert status(None)["observedGeneration"] == 3
     stalled = conditions.status(BODY, None, conditions.Obstacle("InvalidSpec", "no"), None, [], "2026-01-01T00:00:00Z")
-    assert conditions.of(stalled, "Stalled")["status"] == "True"  # type: ignore[index]
-    assert conditions.of(status(deployment(1, 1, 1, 0)), "Stalled") is None
+    assert condition_of(stalled, "Stalled")["status"] == "True"  # type: ignore[index]
+    assert condition_of(status(deployment(1, 1, 1, 0)), "Stalled") is None
 
 
 def test_nothing_is_said_to_start_where_something_stands_in_the_way() -> None:
     obstacle = conditions.Obstacle("NameConflict", "Deployment chat exists", valid=True)
     result = conditions.status(BODY, api.parse(BODY), obstacle, None, [], "2026-01-01T00:00:00Z")
-    progressing = conditions.of(result, "Progressing")
+    progressing = condition_of(result, "Progressing")
     assert progressing is not None
     assert (progressing["status"], progressing["reason"]) == ("False", "NameConflict")
