@@ -12,7 +12,8 @@ from octavo_operator.resources import workload
 from octavo_operator.resources.leader_worker_set import leads
 from octavo_operator.resources.pod_template import CONTAINER
 from octavo_operator.status import autoscaling
-from octavo_operator.status.condition import condition_of, is_true
+from octavo_operator.status.condition import condition_of
+from octavo_operator.status.diagnosis import is_ready
 from octavo_runtime.top.sample import Sample
 
 Object = dict[str, Any]
@@ -128,11 +129,6 @@ class Evidence:
     @property
     def on_gpu(self) -> bool:
         return bool(self.body["spec"].get("accelerator", {}).get("type") == "nvidia")
-
-
-def is_ready(pod: Object) -> bool:
-    """Whether a pod answers."""
-    return is_true(pod.get("status", {}), "Ready")
 
 
 def container(pod: Object) -> Object:

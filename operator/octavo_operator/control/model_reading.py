@@ -14,7 +14,7 @@ from octavo_operator.resources.model_download import CACHE_LABEL
 from octavo_operator.settings import Settings
 from octavo_operator.sizing import Verdict
 from octavo_operator.status import diagnosis
-from octavo_operator.status.condition import condition_of
+from octavo_operator.status.condition import condition_of, is_true
 from octavo_runtime.planning.builtin_models import BUILTIN_DESCRIPTIONS
 from octavo_runtime.planning.description import FoundModel, UnsupportedModel, read_description
 
@@ -145,12 +145,8 @@ def _described(line: str | None) -> FoundModel | Verdict:
 
 def has_ended(job: Object) -> bool:
     """Whether a Job has come to its end, of either kind."""
-    return _condition(job, "Complete") is not None or _condition(job, "Failed") is not None
-
-
-def _condition(job: Object, type_: str) -> Object | None:
-    found = condition_of(job.get("status", {}), type_)
-    return found if found is not None and found["status"] == "True" else None
+    status = job.get("status", {})
+    return is_true(status, "Complete") or is_true(status, "Failed")
 
 
 def _answer(job: Object, pods: Sequence[Object]) -> Object:
@@ -172,7 +168,7 @@ def _answer(job: Object, pods: Sequence[Object]) -> Object:
                 return {"problem": _short(line.removeprefix("octavo: "))}
         if problem := diagnosis.diagnose(pod):
             return {"problem": _short(problem.message)}
-    failure = _condition(job, "Failed") or {}
+    failure = condition_of(job.get("status", {}), "Failed") or {}
     why = failure.get("message") or "its pod is gone"
     return {"problem": _short(f"Job {job['metadata']['name']} read nothing: {why}")}
 

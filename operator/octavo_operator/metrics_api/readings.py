@@ -10,6 +10,7 @@ from typing import Any
 from octavo_operator.api.targets import TARGETS, Target
 from octavo_operator.metrics_api import histogram
 from octavo_operator.metrics_api.exposition import Exposition
+from octavo_operator.status.condition import is_true
 from octavo_runtime.protocol import metrics
 
 INTERVAL = 15.0  # seconds from one scrape of a pod to the next
@@ -180,8 +181,7 @@ def _missing(target: Target) -> str:
 def address(pod: Mapping[str, Any]) -> str | None:
     """Where a pod's annotations say that its metrics are; None while it is not ready."""
     address = pod.get("status", {}).get("podIP")
-    conditions = pod.get("status", {}).get("conditions", [])
-    if not address or not any(item["type"] == "Ready" and item["status"] == "True" for item in conditions):
+    if not address or not is_true(pod["status"], "Ready"):
         return None
     said = {key.removeprefix("prometheus.io/"): value for key, value in pod["metadata"].get("annotations", {}).items()}
     host = f"[{address}]" if ":" in address else address

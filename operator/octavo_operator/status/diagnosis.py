@@ -9,6 +9,7 @@ from typing import Any
 
 from octavo_operator.api.accelerator import GPU
 from octavo_operator.resources.pod_template import CONTAINER
+from octavo_operator.status.condition import condition_of, is_true
 from octavo_operator.status.pod_events import Cause, killed_by_probe, obstacle_to_start
 
 Pod = dict[str, Any]
@@ -84,24 +85,24 @@ def _present(pods: Iterable[Pod]) -> list[Pod]:
 
 def finds_no_gpu(pod: Pod) -> bool:
     """Whether the scheduler says that no node has a GPU to spare for a pod."""
-    scheduled = _conditions(pod).get("PodScheduled", {})
+    scheduled = _scheduled(pod)
     return scheduled.get("status") == "False" and f"Insufficient {GPU}" in scheduled.get("message", "")
 
 
 def wants_events(pod: Pod) -> bool:
     """Whether the events of a pod may say what its status does not: it has a node, and does not answer."""
-    return "nodeName" in pod.get("spec", {}) and not _ready(pod) and "deletionTimestamp" not in pod["metadata"]
+    return "nodeName" in pod.get("spec", {}) and not is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
 
 
 def diagnose(pod: Pod, events: Sequence[Event] = ()) -> Problem | None:
     """What is wrong with a pod; None if it answers, is on its way, or is being deleted."""
     status = pod.get("status", {})
     name = pod["metadata"]["name"]
-    if "deletionTimestamp" in pod["metadata"] or _ready(pod):
+    if "deletionTimestamp" in pod["metadata"] or is_ready(pod):
         return None
     if status.get("phase") == "Failed" and status.get("reason"):
         return Problem(status["reason"], f"pod {name} failed: {_short(status.get('message', status['reason']))}")
-    scheduled = _conditions(pod).get("PodScheduled", {})
+    scheduled = _scheduled(pod)
     if scheduled.get("status") == "False":
         return _not_scheduled(pod, scheduled)
     for container in status.get("initContainerStatuses", []):
@@ -116,12 +117,14 @@ def diagnose(pod: Pod, events: Sequence[Event] = ()) -> Problem | None:
     return None
 
 
-def _conditions(pod: Pod) -> dict[str, Any]:
-    return {condition["type"]: condition for condition in pod.get("status", {}).get("conditions", [])}
+def is_ready(pod: Pod) -> bool:
+    """Whether a pod answers."""
+    return is_true(pod.get("status", {}), "Ready")
 
 
-def _ready(pod: Pod) -> bool:
-    return bool(_conditions(pod).get("Ready", {}).get("status") == "True")
+def _scheduled(pod: Pod) -> dict[str, Any]:
+    """What the scheduler says of a pod; empty before it says anything."""
+    return condition_of(pod.get("status", {}), "PodScheduled") or {}
 
 
 def _told(cause: Cause, what: str) -> Problem:
@@ -242,7 +245,7 @@ def _message(line: str) -> str:
 def starting(pods: Iterable[Pod]) -> str | None:
     """What a healthy pod that does not answer yet is doing; None if there is no such pod."""
     for pod in sorted(_present(pods), key=lambda pod: str(pod["metadata"]["name"])):
-        if _ready(pod) or "deletionTimestamp" in pod["metadata"]:
+        if is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
             continue
         engine: Container = next(
             (item for item in pod.get("status", {}).get("containerStatuses", []) if item["name"] == CONTAINER), {}

@@ -7,12 +7,12 @@ from datetime import datetime
 
 from octavo_operator.api.accelerator import GPU
 from octavo_operator.commands import levers
-from octavo_operator.commands.evidence import Evidence, Object, is_ready, last_end, state
+from octavo_operator.commands.evidence import Evidence, Object, last_end, state
 from octavo_operator.commands.finding import Finding
 from octavo_operator.commands.load import Load
 from octavo_operator.commands.rules.memory import OOM_KILLED, gpu_line
 from octavo_operator.status import autoscaling, conditions, diagnosis
-from octavo_operator.status.diagnosis import Problem, diagnose, last_line
+from octavo_operator.status.diagnosis import Problem, diagnose, is_ready, last_line
 
 LOOKED_AT_WITHIN = 60  # seconds; an operator that runs takes one or two
 LONG_START = 600
