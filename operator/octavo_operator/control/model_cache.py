@@ -125,8 +125,7 @@ def _known(service: LLMService, body: Object, template: Object) -> Object | None
 
 def _said(pods: Sequence[Object]) -> Object | None:
     """What the newest end of the Job's container came to."""
-    newest_first = sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True)
-    for pod in newest_first:
+    for pod in diagnosis.newest_first(pods):
         for container in pod.get("status", {}).get("containerStatuses", []):
             ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated")
             if ended:

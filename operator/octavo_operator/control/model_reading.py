@@ -151,8 +151,7 @@ def has_ended(job: Object) -> bool:
 
 def _answer(job: Object, pods: Sequence[Object]) -> Object:
     """What an ended Job's newest pod said: a description, or a problem."""
-    newest_first = sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True)
-    for pod in newest_first:
+    for pod in diagnosis.newest_first(pods):
         for container in pod.get("status", {}).get("containerStatuses", []):
             ended = container.get("state", {}).get("terminated", {})
             said = ended.get("message", "")

@@ -334,8 +334,8 @@ async def _repair(cluster: Cluster, seen: _Round, key: tuple[str, str], live: Ob
 
 async def _ask_for_events(cluster: Cluster, seen: _Round) -> None:
     """Events of the newest pods that do not answer. A chart of an earlier version gives no right to list them."""
-    newest_first = sorted(seen.pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
-    for pod in [pod for pod in newest_first if diagnosis.wants_events(pod)][:_PODS_ASKED_FOR]:
+    silent = [pod for pod in diagnosis.newest_first(seen.pods) if diagnosis.wants_events(pod)]
+    for pod in silent[:_PODS_ASKED_FOR]:
         try:
             seen.pod_events[pod["metadata"]["name"]] = await cluster.pod_events(
                 pod["metadata"]["namespace"], pod["metadata"]["name"]

@@ -66,11 +66,15 @@ _KILLED = re.compile(r"exit(ed with)? (code|status) (-9|137)\b")
 def root_cause(pods: Iterable[Pod], events: Mapping[str, Sequence[Event]] | None = None) -> Problem | None:
     """What is wrong with the first pod in trouble, newest pods first: they run what was asked for last. `events`: of
     pods, by their names."""
-    newest_first = sorted(_present(pods), key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
-    for pod in newest_first:
+    for pod in newest_first(_present(pods)):
         if problem := diagnose(pod, (events or {}).get(pod["metadata"]["name"], ())):
             return problem
     return None
+
+
+def newest_first(pods: Iterable[Pod]) -> list[Pod]:
+    """Pods by when they were made."""
+    return sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True)
 
 
 def _present(pods: Iterable[Pod]) -> list[Pod]:
