@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from octavo_operator.api import LLMService
-from octavo_operator.control import model_reading, ownership
+from octavo_operator.control import model_jobs, ownership
 from octavo_operator.control.drift import holds
+from octavo_operator.control.model_jobs import short
 from octavo_operator.metrics_api.downloads import Downloads, Progress
 from octavo_operator.resources import cache_claim, model_download
 from octavo_operator.settings import Settings
@@ -18,12 +19,11 @@ from octavo_operator.status.conditions import Obstacle
 
 Object = dict[str, Any]
 
-_MOST_WORDS = 1000
 _SETTLES = 15.0  # seconds that a volume and an image may take before it is told what a pod lacks
 _KEPT = ("description", "revision", "folder", "size")  # of what the Job says
 
 
-class Cluster(model_reading.Cluster, Protocol):
+class Cluster(model_jobs.Cluster, Protocol):
     """What it asks of the API server."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None: ...
@@ -74,7 +74,7 @@ async def look(
         downloads.forget(key)
         return Cached(known, make=make)
     name = model_download.name(service, template)
-    own = await model_reading.jobs(cluster, service) or []
+    own = await model_jobs.of(cluster, service) or []
     if not wanted:
         downloads.forget(key)
         return Cached(make=make, done=own)
@@ -91,11 +91,11 @@ async def look(
         downloads.forget(key)
         kept = {field: said[field] for field in _KEPT if field in said}
         return Cached(source | {"claim": claim["metadata"]["uid"]} | kept, make=make, done=others)
-    if said is None and model_reading.has_ended(job):
+    if said is None and model_jobs.has_ended(job):
         # Whoever took its pods away took its answer along. What it downloaded is found again.
         return Cached(source, _downloading(service, name, None), make, [*others, job])
     progress = next((found for pod in pods if (found := downloads.progress(key, pod))), None)
-    obstacle = _failure(service, name, pods, said, progress, age=model_reading.age(job, now))
+    obstacle = _failure(service, name, pods, said, progress, age=model_jobs.age(job, now))
     obstacle = obstacle or _downloading(service, name, progress)
     return Cached(source | _under_way(progress), obstacle, make, others)
 
@@ -176,7 +176,7 @@ def _failure(
         claim = f"PersistentVolumeClaim {cache_claim.name(service)}"
         remedy = f"; give {claim} more room, or delete what is not served any more" if said.get("full") else ""
         words = f"{service.spec.model.uri} was not downloaded: {said['problem']}{remedy}; it is tried again"
-        return Obstacle(reason, _short(words), valid=True, stalls=False)
+        return Obstacle(reason, short(words), valid=True, stalls=False)
     if not runs and age > _SETTLES and (problem := diagnosis.root_cause(pods)) is not None:
         return Obstacle(conditions.DOWNLOAD_FAILED, f"Job {name}: {problem.message}", valid=True, stalls=False)
     return None
@@ -197,14 +197,10 @@ def _far(progress: Progress | None) -> str:
             said += f", {progress.bytes_per_second / 1e6:.1f} MB/s"
         if progress.seconds_left is not None:
             said += f", about {_span(progress.seconds_left)} left"
-    return said + (f"; {_short(progress.waits)}" if progress.waits else "")
+    return said + (f"; {short(progress.waits)}" if progress.waits else "")
 
 
 def _span(seconds: int) -> str:
     if seconds < 60:
         return f"{seconds} s"
     return f"{seconds // 60} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _short(text: str) -> str:
-    return " ".join(text.split())[:_MOST_WORDS]

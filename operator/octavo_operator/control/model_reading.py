@@ -1,34 +1,26 @@
 """What a service's model is: from the table of builtin ones, or from a Job that reads it once and whose answer is kept
 in the status."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from octavo_operator import sizing
 from octavo_operator.api import LLMService
-from octavo_operator.cluster import Forbidden
+from octavo_operator.control import model_jobs
+from octavo_operator.control.model_jobs import Cluster, short
 from octavo_operator.resources import model_reading
-from octavo_operator.resources.model_download import CACHE_LABEL
 from octavo_operator.settings import Settings
 from octavo_operator.sizing import Verdict
 from octavo_operator.status import diagnosis
-from octavo_operator.status.condition import condition_of, is_true
+from octavo_operator.status.condition import condition_of
 from octavo_runtime.planning.builtin_models import BUILTIN_DESCRIPTIONS
 from octavo_runtime.planning.description import FoundModel, UnsupportedModel, read_description
 
 Object = dict[str, Any]
 
 PATIENCE = 120.0  # seconds; then pods start whether or not it is known what the model is
-_MOST_WORDS = 1000
-
-
-class Cluster(Protocol):
-    """What reading a model asks of the API server."""
-
-    async def jobs(self, namespace: str, service_name: str) -> list[Object]: ...
-    async def job_pods(self, namespace: str, job: str) -> list[Object]: ...
 
 
 @dataclass(frozen=True)
@@ -50,11 +42,6 @@ class Reading:
     done: list[Object] = field(default_factory=list)
 
 
-def described(model: Object) -> FoundModel | Verdict:
-    """What the status says of a model that is in a cache."""
-    return _described(model.get("description"))
-
-
 async def builtin(cluster: Cluster, service: LLMService, body: Object) -> Reading:
     """Of a model that no Job reads."""
     name = service.spec.model.uri.removeprefix("builtin://")
@@ -63,7 +50,7 @@ async def builtin(cluster: Cluster, service: LLMService, body: Object) -> Readin
 
 async def unread(cluster: Cluster, service: LLMService, body: Object, found: FoundModel | Verdict) -> Reading:
     """Where nothing is to be read; what was read of a former source goes."""
-    done = await jobs(cluster, service) if "model" in body.get("status", {}) else []
+    done = await model_jobs.of(cluster, service) if "model" in body.get("status", {}) else []
     return Reading(found, done=done or [])
 
 
@@ -82,20 +69,20 @@ async def read(
     source = model_reading.source(service, settings, template)
     known = body.get("status", {}).get("model", {})
     model: Object | None = known if known.get("source") == source else None
-    good = model is not None and isinstance(_of(model), FoundModel)  # all else is looked at again
-    there = await jobs(cluster, service)
+    good = model is not None and isinstance(described(model), FoundModel)  # all else is looked at again
+    there = await model_jobs.of(cluster, service)
     if there is None:
         forbidden = unreadable("the operator may not see Jobs: upgrade its chart")
-        return Reading(_of(model) if model else forbidden, model)
+        return Reading(described(model) if model else forbidden, model)
     live = next((each for each in there if each["metadata"]["name"] == job["metadata"]["name"]), None)
     done = [each for each in there if each is not live or good or not wanted]
-    if live is not None and not good and has_ended(live):
+    if live is not None and not good and model_jobs.has_ended(live):
         pods = await cluster.job_pods(service.namespace, live["metadata"]["name"])
         if pods or model is None:
             model = {"source": source} | _answer(live, pods)
     to_make = job if wanted and live is None and not good else None
     if model is not None:
-        return Reading(_of(model), model, job=to_make, done=done)
+        return Reading(described(model), model, job=to_make, done=done)
     if not wanted:
         said = "what the model is, is read once pods are wanted"
         return Reading(Verdict(None, sizing.NO_POD_WANTED, said), done=done)
@@ -113,23 +100,9 @@ def unreadable(why: str) -> Verdict:
     return Verdict(None, sizing.MODEL_UNREADABLE, said)
 
 
-def _of(model: Object) -> FoundModel | Verdict:
+def described(model: Object) -> FoundModel | Verdict:
     """What the status's words about a model come to."""
     return unreadable(model["problem"]) if "problem" in model else _described(model.get("description"))
-
-
-async def jobs(cluster: Cluster, service: LLMService) -> list[Object] | None:
-    """Those that read or download a service's model; None where a chart of an earlier version gives no right to see
-    any."""
-    try:
-        found = await cluster.jobs(service.namespace, service.name)
-    except Forbidden:
-        return None
-    return [job for job in found if _is_of_model(job["metadata"].get("labels", {}))]
-
-
-def _is_of_model(labels: Mapping[str, str]) -> bool:
-    return model_reading.LABEL.items() <= labels.items() or CACHE_LABEL in labels
 
 
 def _described(line: str | None) -> FoundModel | Verdict:
@@ -141,12 +114,6 @@ def _described(line: str | None) -> FoundModel | Verdict:
         return Verdict(False, sizing.UNSUPPORTED, str(error))
     except ValueError as error:
         return unreadable(str(error))
-
-
-def has_ended(job: Object) -> bool:
-    """Whether a Job has come to its end, of either kind."""
-    status = job.get("status", {})
-    return is_true(status, "Complete") or is_true(status, "Failed")
 
 
 def _answer(job: Object, pods: Sequence[Object]) -> Object:
@@ -161,19 +128,15 @@ def _answer(job: Object, pods: Sequence[Object]) -> Object:
                 except UnsupportedModel:
                     pass
                 except ValueError as error:
-                    return {"problem": _short(str(error))}
+                    return {"problem": short(str(error))}
                 return {"description": said}
             if line := diagnosis.last_line(said):
-                return {"problem": _short(line.removeprefix("octavo: "))}
+                return {"problem": short(line.removeprefix("octavo: "))}
         if problem := diagnosis.diagnose(pod):
-            return {"problem": _short(problem.message)}
+            return {"problem": short(problem.message)}
     failure = condition_of(job.get("status", {}), "Failed") or {}
     why = failure.get("message") or "its pod is gone"
-    return {"problem": _short(f"Job {job['metadata']['name']} read nothing: {why}")}
-
-
-def _short(text: str) -> str:
-    return " ".join(text.split())[:_MOST_WORDS]
+    return {"problem": short(f"Job {job['metadata']['name']} read nothing: {why}")}
 
 
 async def _delay(cluster: Cluster, job: Object, now: datetime) -> str | None:
@@ -183,7 +146,7 @@ async def _delay(cluster: Cluster, job: Object, now: datetime) -> str | None:
     problem = diagnosis.root_cause([pod for pod in pods if not _has_run(pod)])
     if problem is not None:
         return problem.message
-    return f"{PATIENCE:g} s have passed" if age(job, now) > PATIENCE else None
+    return f"{PATIENCE:g} s have passed" if model_jobs.age(job, now) > PATIENCE else None
 
 
 def _has_run(pod: Object) -> bool:
@@ -191,9 +154,3 @@ def _has_run(pod: Object) -> bool:
     status = pod.get("status", {})
     ended = any("terminated" in each.get("state", {}) for each in status.get("containerStatuses", []))
     return ended or status.get("phase") in diagnosis.ENDED
-
-
-def age(job: Object, now: datetime) -> float:
-    """Seconds since a Job was made."""
-    made = job["metadata"].get("creationTimestamp")
-    return 0.0 if made is None else (now - datetime.fromisoformat(made)).total_seconds()
