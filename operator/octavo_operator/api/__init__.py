@@ -7,7 +7,7 @@ that a spec stored under an older schema is refused by the operator in the same 
 from octavo_operator.api.autoscaling import AutoscalingSpec
 from octavo_operator.api.definition import API_VERSION, GROUP, KIND, MAX_NAME, NAME_PATTERN, PLURAL, VERSION
 from octavo_operator.api.model import WORD_PATTERN
-from octavo_operator.api.service import InvalidSpec, LLMService, parse
+from octavo_operator.api.service import InvalidSpec, Key, LLMService, parse
 from octavo_operator.api.spec import LLMServiceSpec
 from octavo_operator.api.status import LLMServiceStatus
 
@@ -22,6 +22,7 @@ __all__ = [
     "WORD_PATTERN",
     "AutoscalingSpec",
     "InvalidSpec",
+    "Key",
     "LLMService",
     "LLMServiceSpec",
     "LLMServiceStatus",

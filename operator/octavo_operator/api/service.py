@@ -14,6 +14,8 @@ from octavo_operator.api.pod_template import PodTemplate
 from octavo_operator.api.spec import LLMServiceSpec
 from octavo_runtime.config.explain import explain
 
+Key = tuple[str, str]  # namespace and name of a service
+
 
 class InvalidSpec(ValueError):
     """One line that names the field, its bound and its value."""
@@ -32,6 +34,10 @@ class LLMService:
     annotations: Mapping[str, str] = field(default_factory=dict)
     replicas_said: bool = True  # whether somebody asked for spec.replicas, or the schema filled it in
     cached: str | None = None  # folder of the model in its cache, once it is there
+
+    @property
+    def key(self) -> Key:
+        return self.namespace, self.name
 
     @property
     def url(self) -> str:

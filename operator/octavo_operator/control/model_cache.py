@@ -63,7 +63,6 @@ async def look(
     now: datetime,
 ) -> Cached:
     """Reads; writes nothing. `template`: of the service's pods; `wanted`: whether there are to be any."""
-    key = service.namespace, service.name
     claim = await cluster.get("PersistentVolumeClaim", service.namespace, cache_claim.name(service))
     made = cache_claim.build(service, settings)
     if obstacle := _of_claim(service, claim, made):
@@ -71,12 +70,12 @@ async def look(
     make = [made] if made is not None and not (claim is not None and holds(claim, made)) else []
     known = _known(service, body, template)
     if known is not None and claim is not None and known.get("claim") == claim["metadata"]["uid"]:
-        downloads.forget(key)
+        downloads.forget(service.key)
         return Cached(known, make=make)
     name = model_download.name(service, template)
     own = await model_jobs.of(cluster, service) or []
     if not wanted:
-        downloads.forget(key)
+        downloads.forget(service.key)
         return Cached(make=make, done=own)
     others = [each for each in own if each["metadata"]["name"] != name]
     job = await cluster.get("Job", service.namespace, name)  # another service may have made it
@@ -88,13 +87,13 @@ async def look(
     pods = await cluster.job_pods(service.namespace, name)
     said = _said(pods)
     if said is not None and "folder" in said and claim is not None:
-        downloads.forget(key)
+        downloads.forget(service.key)
         kept = {field: said[field] for field in _KEPT if field in said}
         return Cached(source | {"claim": claim["metadata"]["uid"]} | kept, make=make, done=others)
     if said is None and model_jobs.has_ended(job):
         # Whoever took its pods away took its answer along. What it downloaded is found again.
         return Cached(source, _downloading(service, name, None), make, [*others, job])
-    progress = next((found for pod in pods if (found := downloads.progress(key, pod))), None)
+    progress = next((found for pod in pods if (found := downloads.progress(service.key, pod))), None)
     obstacle = _failure(service, name, pods, said, progress, age=model_jobs.age(job, now))
     obstacle = obstacle or _downloading(service, name, progress)
     return Cached(source | _under_way(progress), obstacle, make, others)

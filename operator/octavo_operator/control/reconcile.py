@@ -249,7 +249,7 @@ def _rival(seen: _Round, autoscalers: Sequence[Object]) -> str | None:
 def _ask_for_metrics(metrics_api: MetricsApi, seen: _Round) -> None:
     """Have the pods asked for what the autoscaler will ask for; see what they said so far."""
     assert seen.service is not None
-    key = (seen.service.namespace, seen.name)
+    key = seen.service.key
     autoscaling = None if seen.service.spec.suspend else seen.service.spec.autoscaling
     wanted = targets.of_engine(autoscaling.targets) if autoscaling is not None else []
     if autoscaling is None or autoscaling.provider != "builtin" or not wanted:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from octavo_operator.api import LLMService
+from octavo_operator.api import Key, LLMService
 from octavo_operator.cluster import Refused
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.provenance import Provenance, Way, held, marked, way
-from octavo_operator.control.turns import Key, Turns
+from octavo_operator.control.turns import Turns
 from octavo_operator.kinds import SERVICE_LABEL
 from octavo_operator.settings import Settings
 from octavo_operator.status.rollout import Rollout
@@ -27,7 +27,7 @@ async def arranged(
 ) -> tuple[Object, str | None]:
     """The workload as it is to be written now, and what its pod template waits for, in words. `workload`: as it is
     to be in the end; `live`: the service's own."""
-    key = service.namespace, service.name
+    key = service.key
     wanted = Provenance.of(service, settings, workload)
     if live is None:
         turns.leave(key)

@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from pydantic.alias_generators import to_camel
 
-from octavo_operator.api import LLMService, slo
+from octavo_operator.api import Key, LLMService, slo
 from octavo_operator.resources.pod_template import CONTAINER
 from octavo_operator.status.condition import is_true
 from octavo_operator.status.rollout import Rollout
@@ -16,7 +16,6 @@ from octavo_runtime.protocol import metrics
 from octavo_runtime.protocol.metrics import Metric
 
 Object = dict[str, Any]
-Key = tuple[str, str]  # namespace, name
 
 
 @dataclass(frozen=True)

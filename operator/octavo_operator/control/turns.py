@@ -6,9 +6,9 @@ Whose turn it is stands on the workloads (see provenance), and is read from ther
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 
-logger = logging.getLogger(__name__)
+from octavo_operator.api import Key
 
-Key = tuple[str, str]  # namespace, name
+logger = logging.getLogger(__name__)
 
 
 class Turns:

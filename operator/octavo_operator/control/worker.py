@@ -11,13 +11,12 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 
+from octavo_operator.api import Key
 from octavo_operator.cluster import Stale
 from octavo_operator.control import metrics_endpoint
 from octavo_operator.control.reconcile import Outcome, one_line
 
 logger = logging.getLogger(__name__)
-
-Key = tuple[str, str]  # namespace, name
 
 # Seconds to the next look, unless something wakes it, after the first such outcome; twice that after the second, and so
 # on. None: the round failed.

@@ -11,8 +11,8 @@ from aiohttp import ClientError, ClientSession
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from octavo_operator.api import Key
 from octavo_operator.metrics_api import scrape
-from octavo_operator.metrics_api.readings import Key
 from octavo_operator.resources.model_download import PROGRESS_PORT
 
 _AT_ONCE = 16

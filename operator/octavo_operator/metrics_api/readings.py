@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from octavo_operator.api import Key
 from octavo_operator.api.targets import TARGETS, Target
 from octavo_operator.metrics_api import histogram
 from octavo_operator.metrics_api.exposition import Exposition
@@ -16,8 +17,6 @@ from octavo_runtime.protocol import metrics
 INTERVAL = 15.0  # seconds from one scrape of a pod to the next
 WINDOW = 60.0  # seconds that a quantile looks back
 STALE = 2.5 * INTERVAL  # what was said so long ago is said no more
-
-Key = tuple[str, str]  # namespace, name of a service
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from octavo_operator.api import Key
 from octavo_operator.cluster import Applied, Event
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.reconcile import Outcome, reconcile
-from octavo_operator.control.turns import Key, Turns
+from octavo_operator.control.turns import Turns
 from octavo_operator.metrics_api.downloads import Downloads
 from octavo_operator.metrics_api.measurements import Measurements
 from octavo_operator.metrics_api.readings import Readings

@@ -6,7 +6,7 @@ from fake_cluster import turns
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo_operator.control.turns import Key
+from octavo_operator.api import Key
 
 
 def key(number: int) -> Key:
