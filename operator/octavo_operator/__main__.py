@@ -16,6 +16,7 @@ from octavo_operator.cluster import Connection, connect
 from octavo_operator.control import handlers, health, metrics_endpoint, rollout
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.leadership import Leadership
+from octavo_operator.control.operator import Operator
 from octavo_operator.control.places import Places, take_signals
 from octavo_operator.control.reconcile import reconcile
 from octavo_operator.control.turns import Turns
@@ -106,25 +107,23 @@ def _now() -> datetime.datetime:
 
 async def _serve(cluster: Connection, settings: Settings, stop: asyncio.Event) -> None:
     claims = Claims(cluster, settings.installation, _now)
-    readings, measurements, downloads = Readings(), Measurements(), Downloads()
+    readings = Readings()
 
     def changed(namespace: str, name: str) -> None:
         workers.wake(namespace, name)
 
     def lost(namespace: str | None) -> None:
         workers.forget(namespace)
-        turns.forget(namespace)
+        operator.turns.forget(namespace)
         readings.forget_namespace(namespace)
-        measurements.forget_namespace(namespace)
+        operator.measurements.forget_namespace(namespace)
         metrics_endpoint.services.forget_namespace(namespace)
 
     metrics_api = MetricsApi(cluster, readings, settings.metrics_api, settings.metrics_api_port, changed)
     under_way = partial(rollout.under_way, cluster, claims, settings.namespaces)
     turns = Turns(settings.rollouts_at_once, under_way, changed)
-    workers = Workers(
-        partial(reconcile, cluster, claims, turns, metrics_api, measurements, downloads, settings),
-        parse_duration(settings.resync),
-    )
+    operator = Operator(cluster, settings, claims, turns, metrics_api, Measurements(), Downloads())
+    workers = Workers(partial(reconcile, operator), parse_duration(settings.resync))
     places = Places(settings.namespaces, partial(handlers.watch, workers), lost, stop)
     try:
         async with (
@@ -132,8 +131,8 @@ async def _serve(cluster: Connection, settings: Settings, stop: asyncio.Event) -
             _kept(
                 claims.keep(workers.namespaces, workers.wake_all),
                 scrape.keep(readings, changed),
-                measurements.keep(changed),
-                downloads.keep(changed),
+                operator.measurements.keep(changed),
+                operator.downloads.keep(changed),
                 metrics_api.keep(),
             ),
         ):

@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from octavo_operator.api import LLMService
-from octavo_operator.control import model_jobs, ownership
+from octavo_operator.control import model_jobs
 from octavo_operator.control.drift import holds
 from octavo_operator.control.model_jobs import short
 from octavo_operator.metrics_api.downloads import Downloads, Progress
-from octavo_operator.resources import cache_claim, model_download
+from octavo_operator.resources import cache_claim, metadata, model_download
 from octavo_operator.settings import Settings
 from octavo_operator.status import conditions, diagnosis
 from octavo_operator.status.conditions import Obstacle
@@ -108,7 +108,7 @@ def _of_claim(service: LLMService, claim: Object | None, made: Object | None) ->
     if claim is not None and "deletionTimestamp" in claim["metadata"]:
         said = f"PersistentVolumeClaim {name} is being removed, and its pods mount it"
         return Obstacle(conditions.NO_CACHE, said, valid=True, stalls=False)
-    if claim is not None and made is not None and not ownership.owns(service.uid, claim):
+    if claim is not None and made is not None and not metadata.owns(service.uid, claim):
         said = f"PersistentVolumeClaim {name} exists and is not this service's"
         advice = "to use it, name it in spec.model.cache.claimName and leave size out"
         return Obstacle(conditions.NAME_CONFLICT, f"{said}; {advice}", valid=True)

@@ -5,17 +5,13 @@ from typing import Any
 
 from octavo_operator.api import GROUP, KIND
 from octavo_operator.kinds import SERVICE_LABEL
+from octavo_operator.resources.metadata import owns
 from octavo_operator.status.conditions import NAME_CONFLICT, Obstacle
 
 Object = dict[str, Any]
 
 # On an LLMService, "true": take over objects that bear its name and labels and belong to nobody.
 ADOPT = f"{GROUP}/adopt"
-
-
-def owns(uid: str, live: Object) -> bool:
-    """Whether an object belongs to the LLMService of this uid."""
-    return any(owner["uid"] == uid for owner in live["metadata"].get("ownerReferences", []))
 
 
 def conflict(body: Object, standing: Mapping[tuple[str, str], Object | None]) -> Obstacle | None:

@@ -22,7 +22,8 @@ from octavo_operator.resources.replicas import Replicas
 from octavo_operator.settings import Settings
 from octavo_operator.sizing import Verdict
 from octavo_operator.status import conditions
-from octavo_operator.status.conditions import Obstacle, Sized
+from octavo_operator.status.conditions import Obstacle
+from octavo_operator.status.observation import Sized
 from octavo_runtime.config.explain import explain
 from octavo_runtime.planning.description import FoundModel
 from octavo_runtime.planning.memory import MemoryPlan

@@ -11,16 +11,14 @@ NoSpareGPU   only on GPUs under rollout.strategy auto: a rollout found no GPU fo
 Stalled      only while it holds: nothing goes on before a person changes something
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from octavo_operator.api import LLMService
 from octavo_operator.resources.metadata import selector
-from octavo_operator.sizing import DOES_NOT_FIT, READING_MODEL, UNSUPPORTED, Verdict
+from octavo_operator.sizing import DOES_NOT_FIT, READING_MODEL, UNSUPPORTED
 from octavo_operator.status import autoscaling, diagnosis, routes
-from octavo_operator.status.autoscaling import Metrics
 from octavo_operator.status.condition import Holding, condition_of
+from octavo_operator.status.observation import Observation
 from octavo_operator.status.rollout import Rollout
 
 Object = dict[str, Any]
@@ -86,99 +84,73 @@ class Obstacle:
     carried_out: bool = False
 
 
-@dataclass(frozen=True)
-class Sized:
-    """What is known of the model and of the memory that it takes: the condition Fits, and the parts of the status."""
-
-    verdict: Verdict
-    model: Object | None = None
-    memory: Object | None = None
-    chosen: Object | None = None
-
-
-def status(
-    body: Object,
-    service: LLMService | None,
-    obstacle: Obstacle | None,
-    running: Object | None,
-    pods: list[Object],
-    now: str,
-    *,
-    events: Mapping[str, Sequence[Object]] | None = None,
-    autoscaler: Object | None = None,
-    rival: str | None = None,
-    contention: str | None = None,
-    metrics: Metrics | None = None,
-    sized: Sized | None = None,
-    lacks_gpu: bool | None = None,
-    queued: str | None = None,
-    standing_routes: Mapping[str, Object | None] | None = None,
-) -> Object:
-    """The whole status. `body` is the stored LLMService, `service` its parsed form (None if the spec is invalid),
-    `now` an RFC 3339 time; a condition whose status did not change keeps its time. `running`:
-    the service's Deployment or LeaderWorkerSet; `events`: of pods, by name; `autoscaler`: the service's own; `rival`:
-    what else scales it, against spec.replicas; `contention`: that
-    two operators would serve the namespace, in words; `metrics`: None where the operator brings none; `lacks_gpu`: see
-    control.room; `queued`: what a pod template that the operator brings waits for, in words; `sized`: None where the
-    round did not come to it, and what was known before stays; `standing_routes`: the service's own, by kind."""
-    rollout = Rollout.of(running, pods)
-    is_suspended = service is not None and service.spec.suspend
-    routed = routes.held(service, standing_routes or {}) if service is not None else None
-    ready = _ready(obstacle, rollout, pods, events or {}, body["metadata"]["name"], running, is_suspended)
-    scaling = autoscaling.held(autoscaler, metrics)
-    if ready[0] and obstacle is None:
-        ready = _with_scaling(ready, service, autoscaler, rival, scaling, now)
-        if routed is not None and routed[0] is False and ready[1] == SERVING:
-            ready = True, routed[1], f"{ready[2]}; {routed[2]}"
-        if contention is not None:
-            ready = True, CONTENDED, f"{ready[2]}; {contention}"
-    holds = {
-        "Valid": _valid(obstacle),
-        "Available": _available(rollout),
-        "Progressing": _progressing(rollout, running, service, obstacle, queued),
-        "Ready": ready,
-    }
-    if service is not None and service.spec.autoscaling is not None and not is_suspended:
-        holds["ScalingActive"] = scaling
-    if routed is not None:
-        holds["Routed"] = routed
-    if lacks_gpu is not None and running is not None and not is_suspended:
-        holds["NoSpareGPU"] = _no_spare_gpu(rollout, lacks_gpu=lacks_gpu)
-    if obstacle is not None and obstacle.stalls:
-        holds["Stalled"] = (True, obstacle.reason, obstacle.message)
-    former = body.get("status", {})
-    fits = _fits(body, sized)
-    if fits is not None:
-        holds["Fits"] = fits
-    times = {(item["type"], item["status"]): item["lastTransitionTime"] for item in former.get("conditions", [])}
-    conditions = []
-    for type_, (holding, reason, message) in holds.items():
-        word = {True: "True", False: "False", None: "Unknown"}[holding]
-        conditions.append(
-            {
-                "type": type_,
-                "status": word,
-                "reason": reason,
-                "message": message,
-                "lastTransitionTime": times.get((type_, word), now),
-                "observedGeneration": body["metadata"]["generation"],
-            }
-        )
-    labels = selector(body["metadata"]["name"])
+def status(seen: Observation, obstacle: Obstacle | None, now: str) -> Object:
+    """The whole status. `now`: an RFC 3339 time; a condition whose status did not change keeps its time."""
+    former, rollout, held = seen.body.get("status", {}), seen.rollout, _held(seen, obstacle, now)
     result = {
-        "observedGeneration": body["metadata"]["generation"],
-        "conditions": conditions,
+        "observedGeneration": seen.body["metadata"]["generation"],
+        "conditions": [_written(type_, holding, seen.body, now) for type_, holding in held.items()],
         "replicas": rollout.existing,
         "readyReplicas": rollout.ready,
         "readiness": f"{rollout.ready}/{rollout.wanted}",
-        "selector": ",".join(f"{key}={value}" for key, value in labels.items()),
+        "selector": ",".join(f"{key}={value}" for key, value in selector(seen.name).items()),
     }
     urls = {key: former.get(key) for key in ("url", "clusterUrl")}
-    if service is not None:
-        urls = {"url": service.url, "clusterUrl": service.cluster_url}
+    if seen.service is not None:
+        urls = {"url": seen.service.url, "clusterUrl": seen.service.cluster_url}
+    sized = seen.sized
     known = {"model": sized.model, "memory": sized.memory, "chosen": sized.chosen} if sized else former
     more = urls | {key: known.get(key) for key in ("model", "memory", "chosen")}
     return result | {key: value for key, value in more.items() if value}
+
+
+def _written(type_: str, holding: Holding, body: Object, now: str) -> Object:
+    """A condition as it is stored."""
+    holds, reason, message = holding
+    status_ = {True: "True", False: "False", None: "Unknown"}[holds]
+    before = condition_of(body.get("status", {}), type_)
+    return {
+        "type": type_,
+        "status": status_,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": before["lastTransitionTime"] if before and before["status"] == status_ else now,
+        "observedGeneration": body["metadata"]["generation"],
+    }
+
+
+def _held(seen: Observation, obstacle: Obstacle | None, now: str) -> dict[str, Holding]:
+    """Each condition that there is to be."""
+    service, rollout = seen.service, seen.rollout
+    is_suspended = service is not None and service.spec.suspend
+    scaling = autoscaling.held(seen.autoscaler, seen.metrics)
+    routed = None
+    if service is not None:
+        routed = routes.held(service, {kind: seen.own(kind) for kind in routes.KINDS})
+    ready = _ready(seen, rollout, obstacle)
+    if ready[0] and obstacle is None:
+        ready = _with_scaling(ready, seen, scaling, now)
+        if routed is not None and routed[0] is False and ready[1] == SERVING:
+            ready = True, routed[1], f"{ready[2]}; {routed[2]}"
+        if seen.contention is not None:
+            ready = True, CONTENDED, f"{ready[2]}; {seen.contention}"
+    held = {
+        "Valid": _valid(obstacle),
+        "Available": _available(rollout),
+        "Progressing": _progressing(seen, rollout, obstacle),
+        "Ready": ready,
+    }
+    if service is not None and service.spec.autoscaling is not None and not is_suspended:
+        held["ScalingActive"] = scaling
+    if routed is not None:
+        held["Routed"] = routed
+    if seen.lacks_gpu is not None and seen.running is not None and not is_suspended:
+        held["NoSpareGPU"] = _no_spare_gpu(rollout, lacks_gpu=seen.lacks_gpu)
+    if obstacle is not None and obstacle.stalls:
+        held["Stalled"] = (True, obstacle.reason, obstacle.message)
+    if (fits := _fits(seen)) is not None:
+        held["Fits"] = fits
+    return held
 
 
 def is_carried_out(body: Object) -> bool:
@@ -201,12 +173,13 @@ def _valid(obstacle: Obstacle | None) -> Holding:
     return True, ACCEPTED, "the spec can be carried out"
 
 
-def _fits(body: Object, sized: Sized | None) -> Holding | None:
+def _fits(seen: Observation) -> Holding | None:
     """As it stands, or else as it was said of this very spec."""
-    if sized is not None:
-        return sized.verdict.fits, sized.verdict.reason, sized.verdict.message
-    former = condition_of(body.get("status", {}), "Fits")
-    if former is None or former["observedGeneration"] != body["metadata"]["generation"]:
+    if seen.sized is not None:
+        verdict = seen.sized.verdict
+        return verdict.fits, verdict.reason, verdict.message
+    former = condition_of(seen.body.get("status", {}), "Fits")
+    if former is None or former["observedGeneration"] != seen.body["metadata"]["generation"]:
         return None
     return {"True": True, "False": False}.get(former["status"]), former["reason"], former["message"]
 
@@ -217,14 +190,9 @@ def _available(rollout: Rollout) -> Holding:
     return False, NO_POD_READY, f"0 of {rollout.wanted} replicas answer"
 
 
-def _progressing(
-    rollout: Rollout,
-    running: Object | None,
-    service: LLMService | None,
-    obstacle: Obstacle | None,
-    queued: str | None,
-) -> Holding:
-    if running is None:
+def _progressing(seen: Observation, rollout: Rollout, obstacle: Obstacle | None) -> Holding:
+    service = seen.service
+    if seen.running is None:
         if obstacle is not None:
             return False, obstacle.reason, "nothing is made before Ready is"
         return False, STARTING, "nothing runs its pods yet"
@@ -243,8 +211,8 @@ def _progressing(
         return False, obstacle.reason, "nothing is changed before Ready is"
     if service is not None and service.spec.suspend:
         return False, SUSPENDED, "no pod is left"
-    if queued is not None:
-        return False, QUEUED, f"what the operator brings is rolled out to one service after another: {queued}"
+    if seen.queued is not None:
+        return False, QUEUED, f"what the operator brings is rolled out to one service after another: {seen.queued}"
     return False, SERVING if rollout.wanted else SCALED_TO_ZERO, "every replica runs the present spec"
 
 
@@ -264,29 +232,21 @@ def _no_spare_gpu(rollout: Rollout, *, lacks_gpu: bool) -> Holding:
     )
 
 
-def _ready(
-    obstacle: Obstacle | None,
-    rollout: Rollout,
-    pods: list[Object],
-    events: Mapping[str, Sequence[Object]],
-    name: str,
-    running: Object | None,
-    is_suspended: bool,
-) -> Holding:
+def _ready(seen: Observation, rollout: Rollout, obstacle: Obstacle | None) -> Holding:
     answers = rollout.ready > 0 and rollout.settled
     if obstacle is not None:
         return obstacle.carried_out and answers, obstacle.reason, obstacle.message
-    if running is not None and rollout.wanted == 0 and rollout.existing == 0:
-        if is_suspended:
+    if seen.running is not None and rollout.wanted == 0 and rollout.existing == 0:
+        if seen.service is not None and seen.service.spec.suspend:
             return True, SUSPENDED, "spec.suspend is true, so no pod runs; all else is kept"
-        return True, SCALED_TO_ZERO, f"replicas is 0, as asked for; kubectl scale llmservice {name} --replicas=1"
+        return True, SCALED_TO_ZERO, f"replicas is 0, as asked for; kubectl scale llmservice {seen.name} --replicas=1"
     counted = f"{rollout.ready} of {rollout.wanted} replicas answer"
     if rollout.ready and not rollout.settled:
         counted += ", some of them by the former spec"
-    problem = _problem(rollout, pods, events)
+    problem = _problem(seen, rollout)
     if problem is not None and (rollout.ready < max(rollout.wanted, rollout.existing) or not rollout.settled):
         return answers, problem.reason, f"{counted}; {problem.message}"
-    doing = diagnosis.starting(pods)
+    doing = diagnosis.starting(seen.pods)
     if answers:
         return True, SERVING, counted if doing is None else f"{counted}; {doing}"
     if rollout.ready:
@@ -294,9 +254,9 @@ def _ready(
     return False, STARTING, f"{counted}; {doing or 'pods are being created'}"
 
 
-def _problem(rollout: Rollout, pods: list[Object], events: Mapping[str, Sequence[Object]]) -> diagnosis.Problem | None:
+def _problem(seen: Observation, rollout: Rollout) -> diagnosis.Problem | None:
     """What keeps pods from answering, or a rollout from going on."""
-    problem = diagnosis.root_cause(pods, events)
+    problem = diagnosis.root_cause(seen.pods, seen.pod_events)
     if problem is None and rollout.refusal:
         return diagnosis.Problem(PODS_REFUSED, f"the API server refuses pods: {rollout.refusal}")
     stands = rollout.ready > 0 and not rollout.settled and not rollout.makes_room
@@ -306,16 +266,15 @@ def _problem(rollout: Rollout, pods: list[Object], events: Mapping[str, Sequence
     return problem
 
 
-def _with_scaling(
-    ready: Holding, service: LLMService | None, autoscaler: Object | None, rival: str | None, scaling: Holding, now: str
-) -> Holding:
+def _with_scaling(ready: Holding, seen: Observation, scaling: Holding, now: str) -> Holding:
     """Ready, and what is wrong with the number of pods where nothing else is."""
     _, reason, message = ready
+    service, autoscaler = seen.service, seen.autoscaler
     if reason not in (SERVING, SCALED_TO_ZERO) or service is None:
         return ready
-    if rival is not None:
+    if seen.rival is not None and service.replicas_said:
         remedy = "remove spec.replicas, or that autoscaler"
-        said = f"{rival} scales the Deployment, and spec.replicas says {service.spec.replicas}; {remedy}"
+        said = f"{seen.rival} scales the Deployment, and spec.replicas says {service.spec.replicas}; {remedy}"
         return True, SCALED_BY_ANOTHER, f"{message}; {said}"
     if autoscaler is not None and not scaling[0] and autoscaling.has_failed_for_long(autoscaler, now):
         return True, autoscaling.FAILED, f"{message}; autoscaling does not work: {scaling[2]}"

@@ -9,6 +9,8 @@ from octavo_operator.status.condition import Holding
 
 Object = dict[str, Any]
 
+KINDS = ("Ingress", "HTTPRoute")
+
 ACCEPTED = "RouteAccepted"
 PENDING = "RoutePending"
 REFUSED = "RouteRefused"

@@ -11,6 +11,7 @@ from typing import Any
 from octavo_operator.api import Key
 from octavo_operator.cluster import Applied, Event
 from octavo_operator.control.claims import Claims
+from octavo_operator.control.operator import Operator
 from octavo_operator.control.reconcile import Outcome, reconcile
 from octavo_operator.control.turns import Turns
 from octavo_operator.metrics_api.downloads import Downloads
@@ -162,18 +163,16 @@ def change(cluster: FakeCluster, **spec: Any) -> None:
 
 def run(cluster: FakeCluster, settings: Settings = SETTINGS) -> Outcome:
     cluster.writes.clear()
-    round_ = reconcile(
+    operator = Operator(
         cluster,
+        settings,
         cluster.claims,
         cluster.turns,
         cluster.metrics_api,
         cluster.measurements,
         cluster.downloads,
-        settings,
-        "default",
-        "chat",
     )
-    return asyncio.run(round_)
+    return asyncio.run(reconcile(operator, "default", "chat"))
 
 
 def settle(cluster: FakeCluster, settings: Settings = SETTINGS) -> None:

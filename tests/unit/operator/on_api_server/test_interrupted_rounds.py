@@ -22,6 +22,7 @@ from octavo_operator.cluster import Connection, Stale
 from octavo_operator.control import reconcile as rounds
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.drift import DIGEST
+from octavo_operator.control.operator import Operator
 from octavo_operator.control.reconcile import Outcome
 from octavo_operator.metrics_api.downloads import Downloads
 from octavo_operator.metrics_api.measurements import Measurements
@@ -82,19 +83,16 @@ class Place:
         self.run(self._claims.of(PLACE))
 
     def round(self, name: str, wire: Wire | None = None) -> Outcome:
-        outcome: Outcome = self.run(
-            rounds.reconcile(
-                wire or self.wire,
-                self._claims,
-                turns([], at_once=100),
-                self._metrics_api,
-                self._measurements,
-                Downloads(),
-                SETTINGS,
-                PLACE,
-                name,
-            )
+        operator = Operator(
+            wire or self.wire,
+            SETTINGS,
+            self._claims,
+            turns([], at_once=100),
+            self._metrics_api,
+            self._measurements,
+            Downloads(),
         )
+        outcome: Outcome = self.run(rounds.reconcile(operator, PLACE, name))
         return outcome
 
     def settle(self, name: str) -> None:

@@ -18,6 +18,7 @@ from random_templates import templates
 
 from octavo_operator.cluster import Applied, Connection, Event, Refused
 from octavo_operator.control.claims import Claims
+from octavo_operator.control.operator import Operator
 from octavo_operator.control.reconcile import reconcile
 from octavo_operator.metrics_api.downloads import Downloads
 from octavo_operator.metrics_api.measurements import Measurements
@@ -81,17 +82,8 @@ class DryRun(Connection):
         }
         claims = Claims(self, SETTINGS.installation, lambda: datetime.datetime.now(datetime.UTC))
         metrics_api = MetricsApi(self, Readings(), None, 0, lambda *_: None)
-        await reconcile(
-            self,
-            claims,
-            turns([]),
-            metrics_api,
-            Measurements(),
-            Downloads(),
-            SETTINGS,
-            METADATA["namespace"],
-            METADATA["name"],
-        )
+        operator = Operator(self, SETTINGS, claims, turns([]), metrics_api, Measurements(), Downloads())
+        await reconcile(operator, METADATA["namespace"], METADATA["name"])
         return self.status
 
 

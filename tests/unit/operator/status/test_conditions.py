@@ -8,6 +8,7 @@ from octavo_operator import api
 from octavo_operator.resources.leader_worker_set import TEMPLATE, WORKER_INDEX
 from octavo_operator.status import conditions
 from octavo_operator.status.condition import condition_of
+from octavo_operator.status.observation import Observation
 
 BODY = {
     "metadata": {"namespace": "default", "name": "chat", "uid": "u1", "generation": 3},
@@ -25,8 +26,18 @@ def deployment(wanted: int, existing: int, updated: int, ready: int, seen: int =
     }
 
 
+def seen(body: dict[str, Any], *objects: dict[str, Any] | None, **more: Any) -> Observation:
+    """A service and what there is of its own."""
+    found: dict[tuple[str, str], dict[str, Any] | None] = {}
+    for live in objects:
+        if live is not None:
+            owned = live["metadata"] | {"name": "chat", "ownerReferences": [{"uid": "u1"}]}
+            found[live["kind"], "chat"] = live | {"metadata": owned}
+    return Observation(body, api.parse(body), found, **more)
+
+
 def status(live: dict[str, Any] | None, pods: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    return conditions.status(BODY, api.parse(BODY), None, live, pods or [], "2026-01-01T00:00:00Z")
+    return conditions.status(seen(BODY, live, pods=pods or []), None, "2026-01-01T00:00:00Z")
 
 
 def groups(wanted: int, existing: int, updated: int, ready: int) -> dict[str, Any]:
@@ -110,7 +121,7 @@ def test_a_suspended_service_is_settled_once_no_pod_is_left(
     live: dict[str, Any], ready: tuple[str, str], progressing: tuple[str, str]
 ) -> None:
     body = BODY | {"spec": {"model": {"uri": "builtin://smollm2"}, "suspend": True, "autoscaling": {"maxReplicas": 3}}}
-    result = conditions.status(body, api.parse(body), None, live, [], "2026-01-01T00:00:00Z")
+    result = conditions.status(seen(body, live), None, "2026-01-01T00:00:00Z")
     told = {item["type"]: (item["status"], item["reason"]) for item in result["conditions"]}
     assert (told["Ready"], told["Progressing"]) == (ready, progressing)
     assert "Stalled" not in told
@@ -119,10 +130,11 @@ def test_a_suspended_service_is_settled_once_no_pod_is_left(
 def route(type_: str, status: str, **more: Any) -> dict[str, Any]:
     """What a Gateway's controller says of an HTTPRoute."""
     said = {"type": type_, "status": status, "reason": "NotAllowedByListeners", "message": "not from here"} | more
-    return {"metadata": {"generation": 2}, "status": {"parents": [{"conditions": [said]}]}}
+    return UNSEEN | {"status": {"parents": [{"conditions": [said]}]}}
 
 
-INGRESS = {"status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.7"}]}}}
+INGRESS = {"kind": "Ingress", "metadata": {}, "status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.7"}]}}}
+UNSEEN = {"kind": "HTTPRoute", "metadata": {"generation": 2}}
 ACCEPTED = route("Accepted", "True", observedGeneration=2)
 OUTDATED = route("Accepted", "True", observedGeneration=1)
 
@@ -130,30 +142,23 @@ OUTDATED = route("Accepted", "True", observedGeneration=1)
 @pytest.mark.parametrize(
     ("endpoint", "standing", "routed", "ready"),
     [
-        (["ingress"], {}, ("Unknown", "RoutePending"), "Serving"),
-        (["ingress"], {"Ingress": INGRESS}, ("True", "RouteAccepted"), "Serving"),
-        (["gateway"], {"HTTPRoute": {"metadata": {"generation": 2}}}, ("Unknown", "RoutePending"), "Serving"),
-        (["gateway"], {"HTTPRoute": ACCEPTED}, ("True", "RouteAccepted"), "Serving"),
-        (
-            ["gateway"],
-            {"HTTPRoute": route("Accepted", "True", observedGeneration=1)},
-            ("Unknown", "RoutePending"),
-            "Serving",
-        ),
-        (["gateway"], {"HTTPRoute": route("Accepted", "False")}, ("False", "RouteRefused"), "RouteRefused"),
-        (["gateway"], {"HTTPRoute": route("ResolvedRefs", "False")}, ("False", "RouteRefused"), "RouteRefused"),
-        (["gateway", "ingress"], {"HTTPRoute": ACCEPTED}, ("Unknown", "RoutePending"), "Serving"),
-        (["gateway", "ingress"], {"HTTPRoute": ACCEPTED, "Ingress": INGRESS}, ("True", "RouteAccepted"), "Serving"),
+        (["ingress"], [], ("Unknown", "RoutePending"), "Serving"),
+        (["ingress"], [INGRESS], ("True", "RouteAccepted"), "Serving"),
+        (["gateway"], [UNSEEN], ("Unknown", "RoutePending"), "Serving"),
+        (["gateway"], [ACCEPTED], ("True", "RouteAccepted"), "Serving"),
+        (["gateway"], [OUTDATED], ("Unknown", "RoutePending"), "Serving"),
+        (["gateway"], [route("Accepted", "False")], ("False", "RouteRefused"), "RouteRefused"),
+        (["gateway"], [route("ResolvedRefs", "False")], ("False", "RouteRefused"), "RouteRefused"),
+        (["gateway", "ingress"], [ACCEPTED], ("Unknown", "RoutePending"), "Serving"),
+        (["gateway", "ingress"], [ACCEPTED, INGRESS], ("True", "RouteAccepted"), "Serving"),
     ],
 )
 def test_whether_somebody_serves_the_routes(
-    endpoint: list[str], standing: dict[str, Any], routed: tuple[str, str], ready: str
+    endpoint: list[str], standing: list[dict[str, Any]], routed: tuple[str, str], ready: str
 ) -> None:
     ways = {"ingress": {"host": "a.example.com"}, "gateway": {"name": "public", "hostname": "b.example.com"}}
     body = BODY | {"spec": BODY["spec"] | {"endpoint": {way: ways[way] for way in endpoint}}}
-    result = conditions.status(
-        body, api.parse(body), None, deployment(1, 1, 1, 1), [], "2026-01-01T00:00:00Z", standing_routes=standing
-    )
+    result = conditions.status(seen(body, deployment(1, 1, 1, 1), *standing), None, "2026-01-01T00:00:00Z")
     told = {item["type"]: item for item in result["conditions"]}
     assert (told["Routed"]["status"], told["Routed"]["reason"]) == routed
     assert (told["Ready"]["status"], told["Ready"]["reason"]) == ("True", ready)
@@ -171,9 +176,8 @@ def test_status_holds_to_its_own_schema() -> None:
 
 def test_times_change_with_the_status_alone() -> None:
     first = status(deployment(1, 1, 1, 0))
-    second = conditions.status(
-        BODY | {"status": first}, api.parse(BODY), None, deployment(1, 1, 1, 1), [], "2026-01-02T00:00:00Z"
-    )
+    later = seen(BODY | {"status": first}, deployment(1, 1, 1, 1))
+    second = conditions.status(later, None, "2026-01-02T00:00:00Z")
     times = {item["type"]: item["lastTransitionTime"][:10] for item in second["conditions"]}
     assert times == {
         "Valid": "2026-01-01",
@@ -187,10 +191,6 @@ def ready(result: dict[str, Any]) -> tuple[str, str, str]:
     found = condition_of(result, "Ready")
     assert found is not None
     return found["status"], found["reason"], found["message"]
-
-
-def told(live: dict[str, Any] | None, pods: list[dict[str, Any]] | None = None, **seen: Any) -> dict[str, Any]:
-    return conditions.status(BODY, api.parse(BODY), None, live, pods or [], "2026-01-01T00:10:00Z", **seen)
 
 
 def test_why_a_rollout_stands_still_is_told_while_the_old_pod_answers() -> None:
@@ -243,27 +243,30 @@ def hpa(since: str, **condition: Any) -> dict[str, Any]:
     ],
 )
 def test_an_autoscaler_that_cannot_work_is_told_once_it_has_had_its_time(autoscaler: Any, reason: str) -> None:
-    status_, found, message = ready(told(deployment(1, 1, 1, 1), autoscaler=autoscaler))
+    looked = seen(BODY, deployment(1, 1, 1, 1), autoscaler)
+    status_, found, message = ready(conditions.status(looked, None, "2026-01-01T00:10:00Z"))
     assert (status_, found) == ("True", reason)
     assert ("missing request for cpu" in message) == (reason == "AutoscalingFailed")
 
 
 def test_who_else_scales_is_named() -> None:
-    status_, reason, message = ready(told(deployment(3, 3, 3, 3), rival="ScaledObject queue"))
+    body = BODY | {"spec": BODY["spec"] | {"replicas": 1}}
+    looked = seen(body, deployment(3, 3, 3, 3), rival="ScaledObject queue")
+    status_, reason, message = ready(conditions.status(looked, None, "2026-01-01T00:10:00Z"))
     assert (status_, reason) == ("True", "ScaledByAnother")
     assert "ScaledObject queue scales the Deployment, and spec.replicas says 1" in message
 
 
 def test_the_generation_stands_where_tools_look_for_it() -> None:
     assert status(None)["observedGeneration"] == 3
-    stalled = conditions.status(BODY, None, conditions.Obstacle("InvalidSpec", "no"), None, [], "2026-01-01T00:00:00Z")
+    stalled = conditions.status(Observation(BODY), conditions.Obstacle("InvalidSpec", "no"), "2026-01-01T00:00:00Z")
     assert condition_of(stalled, "Stalled")["status"] == "True"  # type: ignore[index]
     assert condition_of(status(deployment(1, 1, 1, 0)), "Stalled") is None
 
 
 def test_nothing_is_said_to_start_where_something_stands_in_the_way() -> None:
     obstacle = conditions.Obstacle("NameConflict", "Deployment chat exists", valid=True)
-    result = conditions.status(BODY, api.parse(BODY), obstacle, None, [], "2026-01-01T00:00:00Z")
+    result = conditions.status(seen(BODY), obstacle, "2026-01-01T00:00:00Z")
     progressing = condition_of(result, "Progressing")
     assert progressing is not None
     assert (progressing["status"], progressing["reason"]) == ("False", "NameConflict")
