@@ -113,11 +113,9 @@ async def _serve(cluster: Connection, settings: Settings, stop: asyncio.Event) -
         workers.wake(namespace, name)
 
     def lost(namespace: str | None) -> None:
-        workers.forget(namespace)
+        for service in workers.forget(namespace):
+            operator.forget(service)
         operator.turns.forget(namespace)
-        readings.forget_namespace(namespace)
-        operator.measurements.forget_namespace(namespace)
-        metrics_endpoint.services.forget_namespace(namespace)
 
     metrics_api = MetricsApi(cluster, readings, settings.metrics_api, settings.metrics_api_port, changed)
     under_way = partial(rollout.under_way, cluster, claims, settings.namespaces)

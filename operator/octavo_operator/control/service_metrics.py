@@ -50,12 +50,6 @@ class ServiceMetrics(Collector):
         """The service is gone, or another's."""
         self._told.pop(key, None)
 
-    def forget_namespace(self, namespace: str | None) -> None:
-        """The namespace is not served any more, or none is."""
-        for key in list(self._told):
-            if namespace in (None, key[0]):
-                self.forget(key)
-
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         """The families as they are now."""
         told = dict(self._told)

@@ -69,11 +69,12 @@ class Workers:
             if key[0] == namespace:
                 self.wake(*key)
 
-    def forget(self, namespace: str | None) -> None:
-        """The namespace is not served any more, or none is: end the tasks of its services."""
-        for key, task in self._tasks.items():
-            if namespace in (None, key[0]):
-                task.cancel()
+    def forget(self, namespace: str | None) -> list[Key]:
+        """The namespace is not served any more, or none is: end the tasks of its services; which these are."""
+        services = [key for key in self._tasks if namespace in (None, key[0])]
+        for key in services:
+            self._tasks[key].cancel()
+        return services
 
     async def stop(self) -> None:
         """End every task; a round that is cut short is made good by the next start."""

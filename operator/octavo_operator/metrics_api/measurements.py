@@ -54,12 +54,6 @@ class Measurements:
         self._asked.pop(key, None)
         self._wanted.pop(key, None)
 
-    def forget_namespace(self, namespace: str | None) -> None:
-        """The namespace is not served any more, or none is."""
-        for key in self._asked.keys() | self._wanted.keys():
-            if namespace in (None, key[0]):
-                self.forget(key)
-
     async def keep(self, changed: Callable[[str, str], None]) -> None:
         """Ask, for ever. `changed` is called with each service (namespace, name) whose pod has answered."""
         slots = asyncio.Semaphore(_AT_ONCE)

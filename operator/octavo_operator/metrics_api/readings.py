@@ -105,12 +105,6 @@ class Readings:
         if not self._targets:
             self._wanted.clear()
 
-    def forget_namespace(self, namespace: str | None) -> None:
-        """The services of a namespace, or all, are not looked at any more."""
-        for key in list(self._targets):
-            if namespace in (None, key[0]):
-                self.forget(key)
-
     def services(self) -> list[Key]:
         """Those whose pods are asked."""
         return list(self._targets)

@@ -15,9 +15,9 @@ CHAT = {"namespace": "default", "llmservice": "chat"}
 
 @pytest.fixture(autouse=True)
 def nothing_told_before() -> Iterator[None]:
-    metrics_endpoint.services.forget_namespace(None)
+    metrics_endpoint.services.forget(("default", "chat"))
     yield
-    metrics_endpoint.services.forget_namespace(None)
+    metrics_endpoint.services.forget(("default", "chat"))
 
 
 def told(metric: metrics.Metric, **labels: str) -> float | None:
@@ -62,14 +62,12 @@ def test_a_promise_is_told_with_the_bound_as_the_histogram_spells_it() -> None:
     assert told(metrics.LLMSERVICE_SLO_RATIO, slo="ttftP99", le="1.0") is None
 
 
-@pytest.mark.parametrize("how", ["deleted", "elsewhere", "namespace"])
+@pytest.mark.parametrize("how", ["deleted", "elsewhere"])
 def test_a_service_that_is_not_served_any_more_is_not_told_of(how: str) -> None:
     cluster = settled()
     run(cluster)
     assert told(metrics.LLMSERVICE_REPLICAS) == 2
-    if how == "namespace":
-        metrics_endpoint.services.forget_namespace("default")
-    elif how == "deleted":
+    if how == "deleted":
         del cluster.objects["LLMService", "chat"]
         run(cluster)
     else:

@@ -79,13 +79,3 @@ async def test_the_newest_ready_pod_is_asked_once() -> None:
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
         await runner.cleanup()
-
-
-def test_a_namespace_that_is_not_served_any_more_is_forgotten() -> None:
-    measurements = Measurements()
-    for namespace in ("default", "other"):
-        measurements.tokens((namespace, "chat"), [pod("one", 1)])
-    measurements.forget_namespace("default")
-    assert [*measurements._wanted] == [("other", "chat")]
-    measurements.forget_namespace(None)
-    assert not measurements._wanted
