@@ -21,11 +21,11 @@ from octavo_operator.control.places import Places, take_signals
 from octavo_operator.control.reconcile import reconcile
 from octavo_operator.control.turns import Turns
 from octavo_operator.control.worker import Workers
-from octavo_operator.metrics_api import scrape
-from octavo_operator.metrics_api.downloads import Downloads
-from octavo_operator.metrics_api.measurements import Measurements
-from octavo_operator.metrics_api.readings import Readings
 from octavo_operator.metrics_api.server import MetricsApi
+from octavo_operator.scraping import scrape
+from octavo_operator.scraping.downloads import Downloads
+from octavo_operator.scraping.measurements import Measurements
+from octavo_operator.scraping.readings import Readings
 from octavo_operator.settings import Settings
 from octavo_runtime.config.explain import explain
 from octavo_runtime.config.units import parse_duration

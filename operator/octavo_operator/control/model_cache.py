@@ -11,8 +11,8 @@ from octavo_operator.api import LLMService
 from octavo_operator.control import model_jobs
 from octavo_operator.control.drift import holds
 from octavo_operator.control.model_jobs import short
-from octavo_operator.metrics_api.downloads import Downloads, Progress
 from octavo_operator.resources import cache_claim, metadata, model_download
+from octavo_operator.scraping.downloads import Downloads, Progress
 from octavo_operator.settings import Settings
 from octavo_operator.status import conditions, diagnosis
 from octavo_operator.status.conditions import Obstacle

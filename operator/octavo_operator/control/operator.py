@@ -8,9 +8,9 @@ from octavo_operator.cluster import Event
 from octavo_operator.control import apply, metrics_endpoint, sizing
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.turns import Turns
-from octavo_operator.metrics_api.downloads import Downloads
-from octavo_operator.metrics_api.measurements import Measurements
 from octavo_operator.metrics_api.server import MetricsApi
+from octavo_operator.scraping.downloads import Downloads
+from octavo_operator.scraping.measurements import Measurements
 from octavo_operator.settings import Settings
 
 Object = dict[str, Any]

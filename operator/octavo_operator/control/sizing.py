@@ -16,9 +16,9 @@ from octavo_operator.cluster import Forbidden
 from octavo_operator.control import model_cache, model_reading
 from octavo_operator.control.model_cache import Cached
 from octavo_operator.control.model_reading import Reading
-from octavo_operator.metrics_api.downloads import Downloads
 from octavo_operator.resources import pod_template
 from octavo_operator.resources.replicas import Replicas
+from octavo_operator.scraping.downloads import Downloads
 from octavo_operator.settings import Settings
 from octavo_operator.sizing import Verdict
 from octavo_operator.status import conditions

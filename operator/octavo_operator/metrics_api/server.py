@@ -14,8 +14,8 @@ from octavo_operator.cluster import Stale
 from octavo_operator.metrics_api import front_proxy, registration
 from octavo_operator.metrics_api.api import application
 from octavo_operator.metrics_api.front_proxy import FrontProxy
-from octavo_operator.metrics_api.readings import Readings
 from octavo_operator.metrics_api.registration import Cluster
+from octavo_operator.scraping.readings import Readings
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from fake_cluster import SETTINGS, FakeCluster, change, cluster_with, condition,
 from octavo_operator.api.targets import TARGETS
 from octavo_operator.cluster import Forbidden, Refused
 from octavo_operator.control.reconcile import Outcome
-from octavo_operator.metrics_api.exposition import read
 from octavo_operator.metrics_api.server import OFF
+from octavo_operator.scraping.exposition import read
 
 KEY = ("default", "chat")
 ON_QUEUE = {"maxReplicas": 3, "targets": {"queueDepth": 4}}

@@ -8,7 +8,7 @@ from fake_cluster import SETTINGS, FakeCluster, Object, change, cluster_with, co
 
 from octavo_operator.cluster import Forbidden
 from octavo_operator.control.reconcile import Outcome
-from octavo_operator.metrics_api.downloads import Progress
+from octavo_operator.scraping.downloads import Progress
 from octavo_runtime.planning.description import FoundModel, described
 from octavo_runtime.planning.known_models import find_spec
 

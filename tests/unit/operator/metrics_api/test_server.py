@@ -18,9 +18,9 @@ from patience import eventually_async
 from octavo_operator.api.targets import TARGETS
 from octavo_operator.certificates import certificate
 from octavo_operator.metrics_api import server
-from octavo_operator.metrics_api.exposition import read
-from octavo_operator.metrics_api.readings import Readings
 from octavo_operator.metrics_api.server import OFF, MetricsApi
+from octavo_operator.scraping.exposition import read
+from octavo_operator.scraping.readings import Readings
 
 Object = dict[str, Any]
 API = "/apis/custom.metrics.k8s.io/v1beta2"

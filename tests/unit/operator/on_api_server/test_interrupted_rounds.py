@@ -24,10 +24,10 @@ from octavo_operator.control.claims import Claims
 from octavo_operator.control.drift import DIGEST
 from octavo_operator.control.operator import Operator
 from octavo_operator.control.reconcile import Outcome
-from octavo_operator.metrics_api.downloads import Downloads
-from octavo_operator.metrics_api.measurements import Measurements
-from octavo_operator.metrics_api.readings import Readings
 from octavo_operator.metrics_api.server import MetricsApi
+from octavo_operator.scraping.downloads import Downloads
+from octavo_operator.scraping.measurements import Measurements
+from octavo_operator.scraping.readings import Readings
 from octavo_operator.settings import Settings
 
 pytestmark = pytest.mark.cluster

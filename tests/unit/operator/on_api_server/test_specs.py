@@ -20,10 +20,10 @@ from octavo_operator.cluster import Applied, Connection, Event, Refused
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.operator import Operator
 from octavo_operator.control.reconcile import reconcile
-from octavo_operator.metrics_api.downloads import Downloads
-from octavo_operator.metrics_api.measurements import Measurements
-from octavo_operator.metrics_api.readings import Readings
 from octavo_operator.metrics_api.server import MetricsApi
+from octavo_operator.scraping.downloads import Downloads
+from octavo_operator.scraping.measurements import Measurements
+from octavo_operator.scraping.readings import Readings
 from octavo_operator.settings import Settings
 from octavo_operator.status.conditions import TROUBLE
 

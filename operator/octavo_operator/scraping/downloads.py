@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from octavo_operator.api import Key
-from octavo_operator.metrics_api import scrape
 from octavo_operator.resources.model_download import PROGRESS_PORT
+from octavo_operator.scraping import scrape
 
 _AT_ONCE = 16
 _AGAIN = 5.0  # seconds from one answer to the next

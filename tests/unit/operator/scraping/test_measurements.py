@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from octavo_operator.metrics_api.measurements import Measurements, read
+from octavo_operator.scraping.measurements import Measurements, read
 
 KEY = ("default", "chat")
 SAID = "# TYPE octavo_cache_config_info gauge\nother 1\n"

@@ -8,8 +8,8 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
 from octavo_operator.api import Key
 from octavo_operator.api.targets import Target
-from octavo_operator.metrics_api import exposition
-from octavo_operator.metrics_api.readings import Readings, Source
+from octavo_operator.scraping import exposition
+from octavo_operator.scraping.readings import Readings, Source
 
 _SECONDS = 5.0
 _MAX_BYTES = 2 * 2**20

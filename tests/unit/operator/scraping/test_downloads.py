@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 from patience import PATIENCE
 
-from octavo_operator.metrics_api import downloads
-from octavo_operator.metrics_api.downloads import Downloads, Progress
+from octavo_operator.scraping import downloads
+from octavo_operator.scraping.downloads import Downloads, Progress
 
 KEY = ("default", "chat")
 POD = {"status": {"phase": "Running", "podIP": "127.0.0.1"}}

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from octavo_operator.metrics_api.histogram import increase, quantile
+from octavo_operator.scraping.histogram import increase, quantile
 
 INF = math.inf
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from octavo_operator.api import Key
 from octavo_operator.api.targets import TARGETS, Target
-from octavo_operator.metrics_api import histogram
-from octavo_operator.metrics_api.exposition import Exposition
+from octavo_operator.scraping import histogram
+from octavo_operator.scraping.exposition import Exposition
 from octavo_operator.status.condition import is_true
 from octavo_runtime.protocol import metrics
 

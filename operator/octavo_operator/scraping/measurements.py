@@ -10,8 +10,8 @@ from aiohttp import ClientError, ClientSession
 from prometheus_client.parser import text_string_to_metric_families
 
 from octavo_operator.api import Key
-from octavo_operator.metrics_api import scrape
-from octavo_operator.metrics_api.readings import address
+from octavo_operator.scraping import scrape
+from octavo_operator.scraping.readings import address
 from octavo_runtime.protocol.metrics import CACHE_CONFIG_INFO
 
 _AT_ONCE = 16

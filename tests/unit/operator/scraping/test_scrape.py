@@ -14,8 +14,8 @@ from live import free_port
 from patience import eventually_async
 
 from octavo_operator.api.targets import TARGETS
-from octavo_operator.metrics_api import scrape
-from octavo_operator.metrics_api.readings import Readings
+from octavo_operator.scraping import scrape
+from octavo_operator.scraping.readings import Readings
 
 KEY = ("default", "chat")
 QUEUE = next(target for target in TARGETS if target.field == "queue_depth")

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 
 from octavo_operator.api.targets import TARGETS
-from octavo_operator.metrics_api.exposition import read
+from octavo_operator.scraping.exposition import read
 from octavo_runtime.protocol import metrics
 
 

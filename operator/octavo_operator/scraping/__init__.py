@@ -1,0 +1,1 @@
+"""What pods say of themselves over HTTP: they are asked by address, bounded in time and in size."""
