@@ -122,6 +122,11 @@ TARGETS = (
 )
 
 
+def named(name: str) -> Target | None:
+    """The target whose metric has this name."""
+    return next((target for target in TARGETS if target.name == name), None)
+
+
 def of_engine(targets: TargetsSpec) -> list[tuple[Target, Decimal]]:
     """The targets on the engine's own metrics, with what is asked for."""
     amounts = [(target, target.amount(targets)) for target in TARGETS]

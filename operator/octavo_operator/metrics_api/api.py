@@ -7,10 +7,10 @@ from typing import Any
 from aiohttp import web
 
 from octavo_operator.api.quantities import milli
-from octavo_operator.api.targets import TARGETS
+from octavo_operator.api.targets import TARGETS, named
 from octavo_operator.metrics_api import front_proxy, label_selector
 from octavo_operator.metrics_api.front_proxy import FrontProxy
-from octavo_operator.scraping.readings import Reading, Readings, named, why
+from octavo_operator.scraping.readings import Reading, Readings, why
 
 GROUP, VERSION = "custom.metrics.k8s.io", "v1beta2"
 GROUP_VERSION = f"{GROUP}/{VERSION}"

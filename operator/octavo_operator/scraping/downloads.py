@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 
 from octavo_operator.api import Key
 from octavo_operator.resources.model_download import PROGRESS_PORT
-from octavo_operator.scraping import scrape
+from octavo_operator.scraping import asking
 
 _AT_ONCE = 16
 _AGAIN = 5.0  # seconds from one answer to the next
@@ -50,10 +50,10 @@ class Downloads:
 
     def progress(self, key: Key, pod: Mapping[str, Any]) -> Progress | None:
         """What the pod that downloads for a service last said; None where it is yet to be asked."""
-        address = pod.get("status", {}).get("podIP")
-        if not address or pod.get("status", {}).get("phase") != "Running":
+        host = asking.host(pod)
+        if host is None or pod["status"].get("phase") != "Running":
             return None
-        url = f"http://{f'[{address}]' if ':' in address else address}:{PROGRESS_PORT}/progress"
+        url = f"http://{host}:{PROGRESS_PORT}/progress"
         source = self._sources.get(key)
         if source is None or source.url != url:
             source = self._sources[key] = _Source(url, self._clock())
@@ -68,7 +68,7 @@ class Downloads:
     async def keep(self, changed: Callable[[str, str], None]) -> None:
         """Ask, for ever. `changed` is called with each service (namespace, name) whose download has come further."""
         slots = asyncio.Semaphore(_AT_ONCE)
-        async with scrape.asking() as session:
+        async with asking.session() as session:
             while True:
                 await self._any.wait()
                 now = self._clock()
@@ -89,6 +89,6 @@ async def _ask(session: ClientSession, slots: asyncio.Semaphore, source: _Source
     source.asked = now
     async with slots:
         try:
-            source.said = Progress.model_validate_json(await scrape.fetch(session, source.url))
-        except (scrape.Unreadable, TimeoutError, ClientError, OSError, ValidationError):
+            source.said = Progress.model_validate_json(await asking.fetch(session, source.url))
+        except (asking.Unreadable, TimeoutError, ClientError, OSError, ValidationError):
             return

@@ -10,8 +10,8 @@ from aiohttp import ClientError, ClientSession
 from prometheus_client.parser import text_string_to_metric_families
 
 from octavo_operator.api import Key
-from octavo_operator.scraping import scrape
-from octavo_operator.scraping.readings import address
+from octavo_operator.scraping import asking
+from octavo_operator.scraping.asking import metrics_url
 from octavo_runtime.protocol.metrics import CACHE_CONFIG_INFO
 
 _AT_ONCE = 16
@@ -38,7 +38,7 @@ class Measurements:
 
     def tokens(self, key: Key, pods: Iterable[Mapping[str, Any]]) -> int | None:
         """What the newest ready pod of a service said; None where there is none, or it is yet to be asked."""
-        ready = [(pod, url) for pod in pods if "deletionTimestamp" not in pod["metadata"] and (url := address(pod))]
+        ready = [(pod, url) for pod in pods if "deletionTimestamp" not in pod["metadata"] and (url := metrics_url(pod))]
         if not ready:
             return None
         pod, url = max(ready, key=lambda each: str(each[0]["metadata"].get("creationTimestamp", "")))
@@ -57,7 +57,7 @@ class Measurements:
     async def keep(self, changed: Callable[[str, str], None]) -> None:
         """Ask, for ever. `changed` is called with each service (namespace, name) whose pod has answered."""
         slots = asyncio.Semaphore(_AT_ONCE)
-        async with scrape.asking() as session, asyncio.TaskGroup() as tasks:
+        async with asking.session() as session, asyncio.TaskGroup() as tasks:
             while True:
                 await self._any.wait()
                 self._any.clear()
@@ -77,8 +77,8 @@ class Measurements:
     ) -> None:
         async with slots:
             try:
-                tokens = read(await scrape.fetch(session, url))
-            except (scrape.Unreadable, TimeoutError, ClientError, OSError, ValueError):
+                tokens = read(await asking.fetch(session, url))
+            except (asking.Unreadable, TimeoutError, ClientError, OSError, ValueError):
                 return
         asked = self._asked.get(key)
         if tokens is not None and asked is not None and asked.pod == pod:  # else it was forgotten meanwhile

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from octavo_operator.api import Key
-from octavo_operator.api.targets import TARGETS, Target
+from octavo_operator.api.targets import Target
 from octavo_operator.scraping import histogram
+from octavo_operator.scraping.asking import metrics_url
 from octavo_operator.scraping.exposition import Exposition
-from octavo_operator.status.condition import is_true
 from octavo_runtime.protocol import metrics
 
 INTERVAL = 15.0  # seconds from one scrape of a pod to the next
@@ -91,7 +91,7 @@ class Readings:
         for pod in pods:
             if "deletionTimestamp" in pod["metadata"]:
                 continue
-            name, url = pod["metadata"]["name"], address(pod)
+            name, url = pod["metadata"]["name"], metrics_url(pod)
             source = former.get(name)
             if source is None or source.url != url or source.targets != targets:
                 source = Source(key, name, pod["metadata"].get("labels", {}), url, targets)
@@ -160,23 +160,7 @@ def why(readings: Sequence[Reading]) -> str:
     return f"pod {told.pod} {told.why}{others}"
 
 
-def named(name: str) -> Target | None:
-    """The target whose metric has this name."""
-    return next((target for target in TARGETS if target.name == name), None)
-
-
 def _missing(target: Target) -> str:
     if target.metric is metrics.GPU_UTILIZATION_RATIO:
         return "has no GPU, or one that does not tell its use"
     return f"says nothing of {target.metric.name} in its /metrics"
-
-
-def address(pod: Mapping[str, Any]) -> str | None:
-    """Where a pod's annotations say that its metrics are; None while it is not ready."""
-    address = pod.get("status", {}).get("podIP")
-    if not address or not is_true(pod["status"], "Ready"):
-        return None
-    said = {key.removeprefix("prometheus.io/"): value for key, value in pod["metadata"].get("annotations", {}).items()}
-    host = f"[{address}]" if ":" in address else address
-    path = "/" + said.get("path", "metrics").removeprefix("/")
-    return f"{said.get('scheme', 'http')}://{host}:{said.get('port', '8000')}{path}"

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from octavo_operator.api.targets import TARGETS, Target
+from octavo_operator.api.targets import TARGETS, Target, named
 from octavo_operator.scraping.exposition import Exposition, read
-from octavo_operator.scraping.readings import INTERVAL, STALE, Readings, Source, named
+from octavo_operator.scraping.readings import INTERVAL, STALE, Readings, Source
 
 KEY = ("default", "chat")
 BY_FIELD = {target.field: target for target in TARGETS}

@@ -14,7 +14,7 @@ from live import free_port
 from patience import eventually_async
 
 from octavo_operator.api.targets import TARGETS
-from octavo_operator.scraping import scrape
+from octavo_operator.scraping import asking, scrape
 from octavo_operator.scraping.readings import Readings
 
 KEY = ("default", "chat")
@@ -88,7 +88,7 @@ async def test_a_pod_with_a_certificate_is_asked_as_the_kubelet_asks_it(tmp_path
         (web.Response(status=401), "asks for an API key"),
         (web.Response(status=500), "HTTP status 500"),
         (web.Response(status=302, headers={"Location": "http://127.0.0.1:1/"}), "HTTP status 302"),
-        (web.Response(body=b"x" * (scrape._MAX_BYTES + 1)), "more than 2097152 bytes"),
+        (web.Response(body=b"x" * (asking._MAX_BYTES + 1)), "more than 2097152 bytes"),
         (web.Response(text="octavo_requests_waiting{ what\n"), "what are no metrics"),
         (web.Response(text=""), "says nothing of octavo_requests_waiting"),
     ],
