@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from octavo_operator.api import LLMService
+from octavo_operator.api import LLMService, engine
 from octavo_operator.api.accelerator import GPU, MOST_DEVICES
 from octavo_operator.api.label_selector import carries, holds
 from octavo_operator.api.placement import may_stand
-from octavo_operator.api.quantities import in_runtime_notation, parse_memory
+from octavo_operator.api.quantities import parse_memory
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.planning.advice import Advice, cpu_remedies, fill_open, fits_with, remedies
 from octavo_runtime.planning.description import FoundModel
@@ -50,9 +50,7 @@ class Verdict:
 
 def engine_config(service: LLMService) -> EngineConfig:
     """The configuration that the engine will have. ValueError where it would refuse it."""
-    said = service.spec.engine.model_dump(by_alias=True, exclude_defaults=True, exclude={"extra_args"})
-    if "kvCacheMemory" in said:
-        said["kvCacheMemory"] = in_runtime_notation(said["kvCacheMemory"])
+    said = engine.said(service.spec.engine)
     accelerator = service.spec.accelerator
     if accelerator.count is not None or accelerator.nodes > 1:
         said["tensorParallelSize"] = service.spec.tensor_parallel_size

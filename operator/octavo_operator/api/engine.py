@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, create_model
 
 from octavo_operator.api.extra_arguments import ExtraArguments
-from octavo_operator.api.quantities import Memory
+from octavo_operator.api.quantities import Memory, in_runtime_notation
 from octavo_operator.api.rules import cel, strict
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.presets import PRESET_FIELDS
@@ -53,3 +53,11 @@ else:
             ),
         ),
     )
+
+
+def said(engine: EngineSpec) -> dict[str, Any]:
+    """What a spec says of the engine, by the names of EngineConfig in camelCase and in its notation."""
+    found = engine.model_dump(by_alias=True, exclude_defaults=True, exclude={"extra_args"})
+    if "kvCacheMemory" in found:
+        found["kvCacheMemory"] = in_runtime_notation(found["kvCacheMemory"])
+    return found

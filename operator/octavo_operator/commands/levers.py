@@ -4,8 +4,8 @@ is what to merge into the spec; it is empty where the bound of the field is reac
 import math
 from typing import Any
 
-from octavo_operator.api import LLMService
-from octavo_operator.api.quantities import in_runtime_notation, parse_cpu, parse_memory
+from octavo_operator.api import LLMService, engine
+from octavo_operator.api.quantities import parse_cpu, parse_memory
 from octavo_operator.api.spec import CACHE_MARGIN
 from octavo_runtime.config.engine import EngineConfig
 
@@ -19,10 +19,7 @@ _USUAL_TOKENS = {"nvidia": 8192, "cpu": 512}
 
 def settings(service: LLMService) -> EngineConfig:
     """The engine's settings in effect: the preset's and the defaults filled in."""
-    said = service.spec.engine.model_dump(by_alias=True, exclude_defaults=True, exclude={"extra_args"})
-    if "kvCacheMemory" in said:
-        said["kvCacheMemory"] = in_runtime_notation(said["kvCacheMemory"])
-    return EngineConfig.model_validate({"model": "builtin://any", **said})
+    return EngineConfig.model_validate({"model": "builtin://any"} | engine.said(service.spec.engine))
 
 
 def tokens_a_step(service: LLMService) -> int:

@@ -3,9 +3,8 @@
 import math
 from typing import Any
 
-from octavo_operator.api import InvalidSpec, LLMService
+from octavo_operator.api import InvalidSpec, LLMService, engine
 from octavo_operator.api.accelerator import GPU
-from octavo_operator.api.quantities import in_runtime_notation
 from octavo_operator.resources import cache_claim, metadata, pod_security
 from octavo_operator.resources.overlay import merge
 from octavo_operator.settings import Settings
@@ -237,11 +236,8 @@ def _arguments(service: LLMService) -> list[str]:
         arguments += ["--tls-cert", f"{TLS}/tls.crt", "--tls-key", f"{TLS}/tls.key"]
     for name, limit in spec.endpoint.rate_limit.model_dump(exclude_none=True).items():
         arguments += [flag(name), str(limit)]
-    engine = spec.engine.model_dump(by_alias=True, exclude_defaults=True, exclude={"extra_args"})
-    if "kvCacheMemory" in engine:
-        engine["kvCacheMemory"] = in_runtime_notation(engine["kvCacheMemory"])
     # Kubernetes reads $(NAME) in arguments, and $$ as $.
-    arguments += [word.replace("$", "$$") for word in engine_flags(engine)]
+    arguments += [word.replace("$", "$$") for word in engine_flags(engine.said(spec.engine))]
     return arguments + spec.engine.extra_args
 
 
