@@ -13,10 +13,11 @@ from typing import Any
 from aiohttp import ClientError
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, ApiException
-from kubernetes.aio.dynamic import DynamicClient, Resource
+from kubernetes.aio.dynamic import DynamicClient
 
+from octavo_operator import kinds
 from octavo_operator.api import KIND
-from octavo_operator.kinds import ALL_KINDS, SERVICE_LABEL
+from octavo_operator.kinds import SERVICE_LABEL
 
 FIELD_MANAGER = "octavo"
 # Where Kubernetes tells a pod its namespace.
@@ -81,55 +82,42 @@ class Connection:
     """To the API server: reads and writes, each one request; objects are plain dicts as the API server writes them."""
 
     def __init__(self, api: ApiClient) -> None:
-        # The kinds are known, so the client needs no discovery (and no cache of it on disk).
+        # Where each kind is, is known, so the client needs no discovery (and no cache of it on disk).
         self._client = DynamicClient(api)
-        self._resources = {
-            kind.name: Resource(
-                prefix="apis" if kind.group else "api",
-                group=kind.group,
-                api_version=kind.version,
-                kind=kind.name,
-                name=kind.plural,
-                namespaced=True,
-                client=self._client,
-            )
-            for kind in ALL_KINDS
-        }
         self._nodes: dict[str, tuple[float, list[Object]]] = {}
-        self._products = {kind.name: kind.product for kind in ALL_KINDS if kind.product}
 
     async def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
         """The object, or None if there is none. `namespace`: None for what is of the cluster."""
-        return await self._request("get", self._path(kind, namespace, name))
+        return await self._request("get", kinds.path(kind, namespace, name))
 
     async def services(self, namespace: str | None) -> list[Object] | None:
         """Every LLMService of a namespace, or of all; None if the API server does not know the kind."""
-        found = await self._request("get", self._path(KIND, namespace))
+        found = await self._request("get", kinds.path(KIND, namespace))
         return None if found is None else list(found["items"])
 
     async def pods(self, namespace: str, service_name: str) -> list[Object]:
         """The pods of a service."""
         selector = f"{SERVICE_LABEL}={service_name}"
-        found = await self._request("get", self._path("Pod", namespace), label_selector=selector)
+        found = await self._request("get", kinds.path("Pod", namespace), label_selector=selector)
         return list(found["items"]) if found else []
 
     async def pod_events(self, namespace: str, pod: str) -> list[Object]:
         """The events of a pod, oldest first."""
         selector = f"involvedObject.kind=Pod,involvedObject.name={pod}"
-        found = await self._request("get", self._path("Event", namespace), field_selector=selector, limit=50)
+        found = await self._request("get", kinds.path("Event", namespace), field_selector=selector, limit=50)
         events = list(found["items"]) if found else []
         return sorted(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
     async def jobs(self, namespace: str, service_name: str) -> list[Object]:
         """The Jobs of a service."""
         selector = f"{SERVICE_LABEL}={service_name}"
-        found = await self._request("get", self._path("Job", namespace), label_selector=selector)
+        found = await self._request("get", kinds.path("Job", namespace), label_selector=selector)
         return [{"apiVersion": "batch/v1", "kind": "Job"} | item for item in found["items"]] if found else []
 
     async def job_pods(self, namespace: str, job: str) -> list[Object]:
         """The pods of a Job."""
         selector = f"batch.kubernetes.io/job-name={job}"
-        found = await self._request("get", self._path("Pod", namespace), label_selector=selector)
+        found = await self._request("get", kinds.path("Pod", namespace), label_selector=selector)
         return list(found["items"]) if found else []
 
     async def nodes(self, selector: str) -> list[Object]:
@@ -142,7 +130,7 @@ class Connection:
         found, after = [], ""
         while True:
             page = await self._request(
-                "get", self._path("Node", None), label_selector=selector, limit=_PAGE, _continue=after
+                "get", kinds.path("Node", None), label_selector=selector, limit=_PAGE, _continue=after
             )
             found += [_placement(node) for node in (page or {}).get("items", [])]
             after = (page or {}).get("metadata", {}).get("continue", "")
@@ -152,7 +140,7 @@ class Connection:
 
     async def autoscalers(self, namespace: str) -> list[Object]:
         """Every HorizontalPodAutoscaler of a namespace, whoever made it."""
-        found = await self._request("get", self._path("HorizontalPodAutoscaler", namespace))
+        found = await self._request("get", kinds.path("HorizontalPodAutoscaler", namespace))
         return list(found["items"]) if found else []
 
     async def workloads(self, namespace: str | None) -> list[Object]:
@@ -161,7 +149,7 @@ class Connection:
         found = []
         for kind in ("Deployment", "LeaderWorkerSet"):
             try:
-                listed = await self._request("get", self._path(kind, namespace), label_selector=SERVICE_LABEL)
+                listed = await self._request("get", kinds.path(kind, namespace), label_selector=SERVICE_LABEL)
             except Forbidden:
                 if kind == "Deployment":
                     raise
@@ -225,7 +213,7 @@ class Connection:
         replaced = [{"op": "replace", "path": f"/{key}", "value": value} for key, value in content.items()]
         await self._request(
             "patch",
-            self._path(live["kind"], metadata["namespace"], metadata["name"]),
+            kinds.path(live["kind"], metadata["namespace"], metadata["name"]),
             body=[lock, *replaced],
             content_type="application/json-patch+json",
             field_manager=REPAIR_MANAGER,
@@ -239,13 +227,13 @@ class Connection:
             metadata["uid"] = live["metadata"]["uid"]
         after = await self._request(
             "patch",
-            self._path(desired["kind"], metadata["namespace"], metadata["name"]),
+            kinds.path(desired["kind"], metadata["namespace"], metadata["name"]),
             body=desired | {"metadata": metadata},
             content_type="application/apply-patch+yaml",
             field_manager=FIELD_MANAGER,
             force_conflicts=live is not None,
         )
-        if after is None and live is None and (product := self._products.get(desired["kind"])):
+        if after is None and live is None and (product := kinds.product(desired["kind"])):
             raise Refused(f"the API server does not know {desired['apiVersion']}: install {product}")
         if after is None:
             raise Stale(f"{desired['kind']} {metadata['name']} is gone")
@@ -260,7 +248,7 @@ class Connection:
         metadata = workload["metadata"]
         await self._request(
             "patch",
-            self._path(workload["kind"], metadata["namespace"], metadata["name"]),
+            kinds.path(workload["kind"], metadata["namespace"], metadata["name"]),
             body={
                 "apiVersion": workload["apiVersion"],
                 "kind": workload["kind"],
@@ -274,7 +262,7 @@ class Connection:
 
     async def create(self, content: Object) -> None:
         """Make an object that is not there; Stale if it is by now."""
-        path = self._path(content["kind"], content["metadata"].get("namespace"))
+        path = kinds.path(content["kind"], content["metadata"].get("namespace"))
         await self._request("post", path, body=content, field_manager=FIELD_MANAGER)
 
     async def merge(self, live: Object, content: Object) -> None:
@@ -283,7 +271,7 @@ class Connection:
         version = {key: metadata[key] for key in ("uid", "resourceVersion")}
         done = await self._request(
             "patch",
-            self._path(live["kind"], metadata.get("namespace"), metadata["name"]),
+            kinds.path(live["kind"], metadata.get("namespace"), metadata["name"]),
             body=content | {"metadata": content.get("metadata", {}) | version},
             content_type="application/merge-patch+json",
             field_manager=FIELD_MANAGER,
@@ -297,7 +285,7 @@ class Connection:
         metadata = live["metadata"]
         await self._request(
             "delete",
-            self._path(live["kind"], metadata["namespace"], metadata["name"]),
+            kinds.path(live["kind"], metadata["namespace"], metadata["name"]),
             body={"preconditions": {"uid": metadata["uid"]}, "propagationPolicy": "Background"},
         )
 
@@ -308,7 +296,7 @@ class Connection:
         metadata = service["metadata"]
         await self._request(
             "patch",
-            self._path(KIND, metadata["namespace"], metadata["name"]) + "/status",
+            kinds.path(KIND, metadata["namespace"], metadata["name"]) + "/status",
             body={
                 "metadata": {"uid": metadata["uid"]},
                 "status": _replacing(former, status),
@@ -322,12 +310,12 @@ class Connection:
         metadata = service["metadata"]
         digest = hashlib.sha256(f"{metadata['uid']}/{event.reason}/{event.message}".encode()).hexdigest()[:16]
         name = f"{metadata['name']}.{digest}"
-        path = self._path("Event", metadata["namespace"], name)
+        path = kinds.path("Event", metadata["namespace"], name)
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         try:  # most are new
             await self._request(
                 "post",
-                self._path("Event", metadata["namespace"]),
+                kinds.path("Event", metadata["namespace"]),
                 body={
                     "apiVersion": "v1",
                     "kind": "Event",
@@ -353,10 +341,6 @@ class Connection:
             known = await self._request("get", path)
             again = {"count": (known or {}).get("count", 1) + 1, "lastTimestamp": now}
             await self._request("patch", path, body=again, content_type="application/merge-patch+json")
-
-    def _path(self, kind: str, namespace: str | None, name: str | None = None) -> str:
-        path: str = self._resources[kind].path(name=name, namespace=namespace)
-        return path
 
     async def _request(self, method: str, path: str, **parameters: Any) -> Object | None:
         """The answer's object, None for 404; Stale for 409, Refused for what asking again will not mend, Trouble for

@@ -141,6 +141,23 @@ LEADER_KINDS = (
 ALL_KINDS = (*KINDS, *CLUSTER_KINDS, *METRICS_API_CLUSTER_KINDS, *METRICS_API_KINDS, *WEBHOOK_CLUSTER_KINDS)
 
 
+_BY_NAME = {kind.name: kind for kind in ALL_KINDS}
+
+
+def product(kind: str) -> str | None:
+    """What must be installed for the API server to know a kind."""
+    return _BY_NAME[kind].product
+
+
+def path(kind: str, namespace: str | None, name: str | None = None) -> str:
+    """Where the API server has an object, or all of its kind. `namespace`: None for what is of the cluster, and for all
+    namespaces."""
+    found = _BY_NAME[kind]
+    group = f"/apis/{found.group}" if found.group else "/api"
+    where = f"/namespaces/{namespace}" if namespace else ""
+    return f"{group}/{found.version}{where}/{found.plural}" + (f"/{name}" if name else "")
+
+
 def watched() -> list[Kind]:
     """The kinds of what belongs to a service, and wakes it by an event."""
     return [kind for kind in KINDS if kind.is_watched and kind is not LLM_SERVICE]

@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
+from octavo_operator import kinds
 from octavo_operator.cluster import Connection, Forbidden, Refused, Trouble
 from octavo_operator.commands import report
 from octavo_operator.commands.evidence import DASHBOARDS, NO_METRICS, Evidence, Object
-from octavo_operator.commands.gather import missing_right, place, through_pod
+from octavo_operator.commands.gather import missing_right, through_pod
 from octavo_operator.commands.load import load
 from octavo_operator.commands.redaction import redact, scrub
 from octavo_operator.commands.rules import findings
@@ -49,7 +50,7 @@ async def _operator(cluster: Connection, unread: dict[str, str]) -> dict[str, An
             found[f"deployment-{deployment['metadata']['namespace']}.yaml"] = deployment
         for pod in (pods or {"items": []})["items"]:
             metadata = pod["metadata"]
-            path = f"{place('Pod', metadata['namespace'], metadata['name'])}/log"
+            path = f"{kinds.path('Pod', metadata['namespace'], metadata['name'])}/log"
             found[f"{metadata['name']}.log"] = await cluster.text(path, tailLines=str(LOG_LINES)) or ""
     except Forbidden as error:
         unread["operator"] = missing_right(error)

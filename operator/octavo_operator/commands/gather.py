@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from octavo_operator.api import API_VERSION, GROUP, KIND, PLURAL, VERSION, InvalidSpec, LLMService, parse
+from octavo_operator import kinds
+from octavo_operator.api import API_VERSION, KIND, InvalidSpec, LLMService, parse
 from octavo_operator.cluster import Connection, Forbidden, Refused, Reply, Trouble
 from octavo_operator.commands.evidence import DASHBOARDS, NO_LOGS, NO_METRICS, Evidence, Log, Object, state
 from octavo_operator.kinds import SERVICE_LABEL
@@ -17,35 +18,6 @@ from octavo_runtime.protocol import metrics
 from octavo_runtime.top.sample import Sample
 from octavo_runtime.top.sample import parse as parse_metrics
 
-# Where the API server keeps each kind of a namespace.
-_PLACES = {
-    KIND: f"/apis/{GROUP}/{VERSION}/namespaces/{{}}/{PLURAL}",
-    "Pod": "/api/v1/namespaces/{}/pods",
-    "Event": "/api/v1/namespaces/{}/events",
-    "Secret": "/api/v1/namespaces/{}/secrets",
-    "ConfigMap": "/api/v1/namespaces/{}/configmaps",
-    "Service": "/api/v1/namespaces/{}/services",
-    "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
-    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
-    "LeaderWorkerSet": "/apis/leaderworkerset.x-k8s.io/v1/namespaces/{}/leaderworkersets",
-    "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
-    "HorizontalPodAutoscaler": "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers",
-    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
-    "ScaledObject": "/apis/keda.sh/v1alpha1/namespaces/{}/scaledobjects",
-    "Ingress": "/apis/networking.k8s.io/v1/namespaces/{}/ingresses",
-}
-_OWNED = {
-    "Deployment": "",
-    "LeaderWorkerSet": "",
-    "Service": "",
-    "ServiceAccount": "",
-    "PodDisruptionBudget": "",
-    "HorizontalPodAutoscaler": "",
-    "ScaledObject": "",
-    "NetworkPolicy": "",
-    "Ingress": "",
-    "ConfigMap": "-dashboard",
-}
 # What watches a service may stand in any namespace, such as the chart's: path, and what to look for.
 _WATCHING: dict[str, tuple[str, dict[str, str]]] = {
     "PodMonitor": ("/apis/monitoring.coreos.com/v1/podmonitors", {}),
@@ -64,11 +36,6 @@ class NoService(RuntimeError):
     """There is no such LLMService, or it cannot be read; one line."""
 
 
-def place(kind: str, namespace: str, name: str = "") -> str:
-    """The path of an object in the API, or of all of its kind."""
-    return _PLACES[kind].format(namespace) + (f"/{name}" if name else "")
-
-
 async def gather(
     cluster: Connection,
     namespace: str,
@@ -83,7 +50,7 @@ async def gather(
     and Trouble where the API server does not answer."""
     now = datetime.now(UTC)
     try:
-        body = await cluster.read(place(KIND, namespace, name))
+        body = await cluster.read(kinds.path(KIND, namespace, name))
     except Forbidden as error:
         raise NoService(f"llmservice {name}: {missing_right(error)}") from None
     if body is None:
@@ -130,7 +97,7 @@ def through_pod(pod: Object, path: str) -> str:
     told = pod["metadata"].get("annotations") or {}
     scheme, port = told.get("prometheus.io/scheme", "http"), told.get("prometheus.io/port", PORT)
     target = f"{'https:' if scheme == 'https' else ''}{pod['metadata']['name']}:{port}"
-    return f"{place('Pod', pod['metadata']['namespace'], target)}/proxy{path}"
+    return f"{kinds.path('Pod', pod['metadata']['namespace'], target)}/proxy{path}"
 
 
 async def _or_unread(unread: dict[str, str], what: str, reading: Awaitable[Found]) -> Found | None:
@@ -145,16 +112,15 @@ async def _or_unread(unread: dict[str, str], what: str, reading: Awaitable[Found
 
 
 async def _items(cluster: Connection, kind: str, namespace: str, **query: str) -> list[Object] | None:
-    found = await cluster.read(place(kind, namespace), **query)
+    found = await cluster.read(kinds.path(kind, namespace), **query)
     return None if found is None else list(found["items"])
 
 
-async def _owned(cluster: Connection, unread: dict[str, str], namespace: str, name: str) -> dict[str, Object]:
-    async def read(kind: str, suffix: str) -> Object | None:
-        return await _or_unread(unread, kind, cluster.read(place(kind, namespace, name + suffix)))
-
-    found = await asyncio.gather(*(read(kind, suffix) for kind, suffix in _OWNED.items()))
-    return {kind: each for kind, each in zip(_OWNED, found, strict=True) if each is not None}
+async def _owned(cluster: Connection, unread: dict[str, str], namespace: str, service: str) -> dict[str, Object]:
+    owned = kinds.owned(service)
+    readings = (_or_unread(unread, kind, cluster.read(kinds.path(kind, namespace, name))) for kind, name in owned)
+    found = await asyncio.gather(*readings)
+    return {kind: each for (kind, _), each in zip(owned, found, strict=True) if each is not None}
 
 
 async def _surroundings(cluster: Connection, unread: dict[str, str], namespace: str, body: Object) -> dict[str, Any]:
@@ -191,7 +157,7 @@ async def _secrets(cluster: Connection, unread: dict[str, str], namespace: str, 
     names = sorted({secret["name"] for secret in named if secret})
 
     async def exists(name: str) -> bool:
-        return await cluster.metadata(place("Secret", namespace, name)) is not None
+        return await cluster.metadata(kinds.path("Secret", namespace, name)) is not None
 
     found = await asyncio.gather(*(_or_unread(unread, "Secret", exists(name)) for name in names))
     return {name: there for name, there in zip(names, found, strict=True) if there is not None}
@@ -200,7 +166,7 @@ async def _secrets(cluster: Connection, unread: dict[str, str], namespace: str, 
 async def _logs(cluster: Connection, unread: dict[str, str], pods: list[Object], lines: int) -> dict[str, Log]:
     async def read(pod: Object) -> Log:
         metadata = pod["metadata"]
-        path = f"{place('Pod', metadata['namespace'], metadata['name'])}/log"
+        path = f"{kinds.path('Pod', metadata['namespace'], metadata['name'])}/log"
         texts = []
         for previous in ("false", "true"):
             try:

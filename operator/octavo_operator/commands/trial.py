@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from octavo_operator import kinds
 from octavo_operator.cluster import Connection, Forbidden, Reply, Trouble
-from octavo_operator.commands.gather import missing_right, place
+from octavo_operator.commands.gather import missing_right
 
 MODELS, COMPLETION, CHAT, STREAM, READING = "models", "completion", "chat", "stream", "reading"
 UNKNOWN_MODEL, INVALID, KEYLESS, REFERENCE = "unknown model", "invalid", "keyless", "reference"
@@ -46,7 +47,7 @@ async def hold(cluster: Connection, namespace: str, name: str, *, https: bool, a
     little."""
     replies: dict[str, Reply] = {}
     troubles: dict[str, str] = {}
-    base = place("Service", namespace, f"{'https:' if https else ''}{name}:http") + "/proxy"
+    base = kinds.path("Service", namespace, f"{'https:' if https else ''}{name}:http") + "/proxy"
     key = {"x-api-key": api_key} if api_key else {}
 
     async def ask(what: str, path: str, body: dict[str, Any] | None = None, headers: Mapping[str, str] = key) -> None:

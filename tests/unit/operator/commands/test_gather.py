@@ -7,9 +7,10 @@ import pytest
 from fake_api import FakeApi
 from known import healthy
 
+from octavo_operator import kinds
 from octavo_operator.cluster import Reply, Trouble
 from octavo_operator.commands.evidence import Evidence
-from octavo_operator.commands.gather import NoService, gather, place
+from octavo_operator.commands.gather import NoService, gather
 from octavo_operator.commands.rules import findings
 from octavo_runtime.protocol import metrics
 
@@ -32,11 +33,11 @@ def api(*forbidden: str, **spec: Any) -> FakeApi:
         )
     ]
     objects = {
-        place("LLMService", "default", "chat"): known.body,
-        place("Deployment", "default", "chat"): known.owned["Deployment"],
-        place("Pod", "default"): {"items": [pod]},
-        place("Event", "default"): {"items": events},
-        place("NetworkPolicy", "default"): {"items": []},
+        kinds.path("LLMService", "default", "chat"): known.body,
+        kinds.path("Deployment", "default", "chat"): known.owned["Deployment"],
+        kinds.path("Pod", "default"): {"items": [pod]},
+        kinds.path("Event", "default"): {"items": events},
+        kinds.path("NetworkPolicy", "default"): {"items": []},
         "/api/v1/namespaces/default": {"metadata": {"labels": {"team": "a"}}},
     }
     fake = FakeApi(objects, *forbidden)
@@ -66,6 +67,15 @@ def test_all_that_is_known_is_gathered() -> None:
     assert evidence.service is not None
 
 
+def test_all_that_a_service_may_own_is_gathered() -> None:
+    fake = api()
+    owned = kinds.owned("chat")
+    fake.objects |= {
+        kinds.path(kind, "default", name): {"kind": kind, "metadata": {}, "spec": {}} for kind, name in owned
+    }
+    assert gathered(fake).owned.keys() == {kind for kind, _ in owned}
+
+
 def test_a_missing_right_is_named_and_the_rest_is_read() -> None:
     evidence = gathered(api("/log$", "/proxy/", "/secrets/", **KEYS))
     assert evidence.unread == {
@@ -86,7 +96,7 @@ def test_surroundings_are_asked_for_by_those_who_want_them() -> None:
 def test_a_secret_is_there_or_not() -> None:
     spec = {"endpoint": {"apiKeysSecret": {"name": "keys"}, "tlsSecret": {"name": "tls"}}}
     fake = api(**spec)
-    fake.objects[place("Secret", "default", "keys")] = {"metadata": {"name": "keys"}}
+    fake.objects[kinds.path("Secret", "default", "keys")] = {"metadata": {"name": "keys"}}
     assert gathered(fake).secrets == {"keys": True, "tls": False}
 
 
@@ -117,7 +127,7 @@ def test_metrics_that_cannot_be_read_are_named(reply: Reply, words: str) -> None
 
 def test_without_the_service_there_is_one_line() -> None:
     fake = api()
-    del fake.objects[place("LLMService", "default", "chat")]
+    del fake.objects[kinds.path("LLMService", "default", "chat")]
     with pytest.raises(NoService, match="no LLMService 'chat' in namespace 'default'"):
         gathered(fake)
     with pytest.raises(NoService, match="llmservice chat: missing right: get llmservices"):

@@ -110,7 +110,7 @@ class Place:
 
     def want(self, name: str, spec: Object) -> None:
         """Make the service, or have it replaced."""
-        path = self.wire._path("LLMService", PLACE, name)
+        path = kinds.path("LLMService", PLACE, name)
         body = {"apiVersion": "serving.octavo.dev/v1alpha1", "kind": "LLMService", "metadata": {"name": name}}
         self.run(
             self.wire._request(
@@ -127,7 +127,7 @@ class Place:
         object once, or this fails."""
         found: dict[str, Object] = {}
         for kind in (kind for kind in kinds.KINDS if kind.suffix is not None):
-            path, selector = self.wire._path(kind.name, PLACE), f"{kinds.SERVICE_LABEL}={name}"
+            path, selector = kinds.path(kind.name, PLACE), f"{kinds.SERVICE_LABEL}={name}"
             listed = self.run(self.wire._request("get", path, label_selector=selector))
             for item in (listed or {"items": []})["items"]:
                 assert kind.name not in found, f"two of {kind.name}"
@@ -291,7 +291,7 @@ def test_a_child_that_is_edited_a_hundred_times_is_as_before(place: Place) -> No
     place.want("edited", FIXED)
     place.settle("edited")
     expected = place.objects("edited")
-    path = place.wire._path("Deployment", PLACE, "edited")
+    path = kinds.path("Deployment", PLACE, "edited")
 
     def edit(number: int) -> None:
         image = {"name": "engine", "image": f"elsewhere:{number}"}
@@ -325,6 +325,6 @@ def test_a_child_that_is_edited_a_hundred_times_is_as_before(place: Place) -> No
     managers = [entry["manager"] for entry in live["metadata"]["managedFields"]]
     assert len(managers) < 10, managers
     assert live["metadata"]["annotations"][DIGEST]
-    events = place.run(place.wire._request("get", place.wire._path("Event", PLACE), limit=500))
+    events = place.run(place.wire._request("get", kinds.path("Event", PLACE), limit=500))
     own = [item for item in events["items"] if item["involvedObject"]["name"] == "edited"]
     assert len(own) < 30, "the same event again counts up the one that is there"

@@ -16,6 +16,7 @@ from live import SMALLEST, Kubernetes
 from random_specs import specs
 from random_templates import templates
 
+from octavo_operator import kinds
 from octavo_operator.cluster import Applied, Connection, Event, Refused
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.operator import Operator
@@ -64,7 +65,7 @@ class DryRun(Connection):
         name = {"namespace": METADATA["namespace"], "name": METADATA["name"]}
         body = {"apiVersion": "serving.octavo.dev/v1alpha1", "kind": "LLMService", "metadata": name, "spec": spec}
         try:
-            stored = await self._request("post", self._path("LLMService", METADATA["namespace"]), body=body)
+            stored = await self._request("post", kinds.path("LLMService", METADATA["namespace"]), body=body)
         except Refused:
             return None
         assert stored is not None
