@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from kubernetes.aio.client import ApiClient
 
-from octavo_operator import cluster
 from octavo_operator.cluster import Connection
 
 NODES = [
@@ -37,7 +36,7 @@ class Paged(Connection):
 async def test_nodes_come_in_pages_without_what_nobody_needs_and_are_asked_for_now_and_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cluster, "_PAGE", 2)
+    monkeypatch.setattr("octavo_operator.cluster.connection._PAGE", 2)
     async with ApiClient() as api:
         connection = Paged(api)
         found = await connection.nodes("gpu")
@@ -47,6 +46,6 @@ async def test_nodes_come_in_pages_without_what_nobody_needs_and_are_asked_for_n
         assert connection.asked == 3
         assert await connection.nodes("gpu") == found
         assert connection.asked == 3, "all services ask for the same"
-        monkeypatch.setattr(cluster, "NODES_HOLD", 0.0)
+        monkeypatch.setattr("octavo_operator.cluster.connection.NODES_HOLD", 0.0)
         await connection.nodes("gpu")
         assert connection.asked == 6
