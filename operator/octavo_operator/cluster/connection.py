@@ -1,53 +1,36 @@
-"""What the operator asks of the API server. The only module that imports the Kubernetes client."""
+"""The connection to the API server."""
 
 import datetime
 import hashlib
-import json
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientError
-from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, ApiException
 from kubernetes.aio.dynamic import DynamicClient
 
 from octavo_operator import kinds
 from octavo_operator.api import KIND
+from octavo_operator.cluster.managers import FIELD_MANAGER, REPAIR_MANAGER, REPLICAS_MANAGER
+from octavo_operator.cluster.refusals import (
+    Forbidden,
+    Missing,
+    Refused,
+    Stale,
+    Trouble,
+    is_status,
+    message,
+    refusal,
+    unanswered,
+)
 from octavo_operator.kinds import SERVICE_LABEL
-
-FIELD_MANAGER = "octavo"
-# Where Kubernetes tells a pod its namespace.
-_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-# Takes away what others wrote into owned objects. Not FIELD_MANAGER: what it writes there for a moment is to be told
-# from what is wanted, and goes as all else that is another's.
-REPAIR_MANAGER = "octavo-repair"
-# Holds spec.replicas of an autoscaled Deployment between the operator, which lets go of it, and the autoscaler.
-REPLICAS_MANAGER = "octavo-autoscaling"
 
 Object = dict[str, Any]
 
 _PAGE = 200  # nodes of an answer
 NODES_HOLD = 5.0  # seconds that what was seen of nodes holds: all services ask for the same
-
-
-class Refused(RuntimeError):
-    """The API server will not take an object as it is; one line that says why."""
-
-
-class Forbidden(Refused):
-    """A quota, a policy or a missing right forbids it: the object itself may be sound."""
-
-
-class Trouble(RuntimeError):
-    """The API server did not do as asked, or gave no answer; one line that says why."""
-
-
-class Stale(RuntimeError):
-    """The world changed between reading and writing; look again."""
 
 
 @dataclass(frozen=True)
@@ -171,10 +154,10 @@ class Connection:
         try:
             answer = await self._answer("get", path, query_params=list(query.items()), header_params={"Accept": "*/*"})
             found: str = await answer.text(errors="replace")
-        except _Missing:
+        except Missing:
             return None
         except (OSError, TimeoutError, ClientError) as error:
-            raise _unanswered(error) from None
+            raise unanswered(error) from None
         return found
 
     async def ask(
@@ -194,14 +177,14 @@ class Connection:
                 first = first or time.monotonic()
                 parts.append(part)
         except ApiException as error:
-            if not _is_status(error.body):
+            if not is_status(error.body):
                 passed = time.monotonic() - start
                 return Reply(int(error.status), _decoded(error.body), passed, passed)
             if error.status == 403:
-                raise Forbidden(_message(error)) from None
-            raise Trouble(_message(error)) from None
+                raise Forbidden(message(error)) from None
+            raise Trouble(message(error)) from None
         except (OSError, TimeoutError, ClientError) as error:
-            raise _unanswered(error) from None
+            raise unanswered(error) from None
         end = time.monotonic()
         text = b"".join(parts).decode("utf-8", errors="replace")
         return Reply(answer.status, text, (first or end) - start, end - start)
@@ -343,15 +326,14 @@ class Connection:
             await self._request("patch", path, body=again, content_type="application/merge-patch+json")
 
     async def _request(self, method: str, path: str, **parameters: Any) -> Object | None:
-        """The answer's object, None for 404; Stale for 409, Refused for what asking again will not mend, Trouble for
-        all else."""
+        """The answer's object, None for 404; raises what `refusals` makes of others."""
         try:
             answer = await self._answer(method, path, **parameters)
             found: Object = await answer.json()
-        except _Missing:
+        except Missing:
             return None
         except (OSError, TimeoutError, ClientError) as error:
-            raise _unanswered(error) from None
+            raise unanswered(error) from None
         return found
 
     async def _answer(self, method: str, path: str, **parameters: Any) -> Any:
@@ -359,29 +341,13 @@ class Connection:
             return await self._client.request(method, path, serialize=False, _request_timeout=30, **parameters)
         except ApiException as error:
             if error.status == 404 and method != "post":
-                raise _Missing from None
-            message = _message(error)
-            if error.status == 409:
-                raise Stale(message) from None
-            if error.status == 403:
-                raise Forbidden(message) from None
-            # What does not fit the kind's types comes back from server-side apply as a 500.
-            if error.status in (400, 422) or any(sign in message for sign in _UNTYPED):
-                raise Refused(message) from None
-            raise Trouble(message) from None
-
-
-class _Missing(LookupError):
-    """404."""
+                raise Missing from None
+            raise refusal(error) from None
 
 
 def _placement(node: Object) -> Object:
     labels = node["metadata"].get("labels", {})
     return {"metadata": {"labels": labels}, "spec": {"taints": node["spec"].get("taints", [])}}
-
-
-def _unanswered(error: Exception) -> Trouble:
-    return Trouble(f"no answer from the API server: {type(error).__name__}: {error}")
 
 
 def _replacing(former: Object, wanted: Object) -> Object:
@@ -391,62 +357,5 @@ def _replacing(former: Object, wanted: Object) -> Object:
     return patch | {key: _replacing(former[key], wanted[key]) for key in nested}
 
 
-# How server-side apply words what does not fit a kind's types.
-_UNTYPED = (
-    "failed to create typed patch object",
-    "failed to convert new object",
-    "field not declared in schema",
-    "expected string, got",
-)
-
-
-def _is_status(body: object) -> bool:
-    """Whether it is the API server itself that speaks, and not whom it asked."""
-    try:
-        said = json.loads(body)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return False
-    return isinstance(said, dict) and said.get("kind") == "Status" and said.get("apiVersion") == "v1"
-
-
 def _decoded(body: object) -> str:
     return body.decode("utf-8", errors="replace") if isinstance(body, bytes) else str(body or "")
-
-
-def _message(error: ApiException) -> str:
-    """The API server's own words, on one line."""
-    try:
-        message = json.loads(error.body)["message"]
-    except (TypeError, ValueError, KeyError):
-        message = f"{error.status} {error.reason}"
-    return " ".join(str(message).split())
-
-
-@asynccontextmanager
-async def connect() -> AsyncIterator[Connection]:
-    """A connection with the pod's own service account, or with KUBECONFIG outside of a cluster."""
-    try:
-        config.load_incluster_config()
-    except config.ConfigException:
-        await config.load_kube_config()
-    async with ApiClient() as api:
-        yield Connection(api)
-
-
-@asynccontextmanager
-async def connect_as_user(context: str | None) -> AsyncIterator[tuple[Connection, str]]:
-    """A connection as kubectl makes it, by KUBECONFIG or ~/.kube/config, else with a pod's service account; and the
-    namespace that the context names. `context`: another than the current one. Trouble where there is no way in."""
-    try:
-        loaded = await config.load_kube_config(context=context, persist_config=False)
-        namespace = loaded.current_context["context"].get("namespace", "default")
-    except (config.ConfigException, OSError, TypeError, KeyError, ValueError) as error:
-        if context is not None:
-            raise Trouble(f"--context: kubeconfig has no usable {context!r}: {' '.join(str(error).split())}") from None
-        try:
-            config.load_incluster_config()
-        except config.ConfigException:
-            raise Trouble(f"no cluster: kubeconfig cannot be used: {' '.join(str(error).split())}") from None
-        namespace = _OWN_NAMESPACE.read_text().strip() if _OWN_NAMESPACE.exists() else "default"
-    async with ApiClient() as api:
-        yield Connection(api), namespace
