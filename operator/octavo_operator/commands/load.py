@@ -1,5 +1,6 @@
 """The load of a service between two looks at its pods' metrics, in figures. Pure."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -96,6 +97,15 @@ def load(samples: Mapping[str, tuple[Sample, Sample]]) -> Load | None:
         / seconds,
         gpu=_average(after, metrics.GPU_UTILIZATION_RATIO),
     )
+
+
+def duration(value: float | None) -> str:
+    """A latency in words."""
+    if value is None:
+        return "-"
+    if math.isinf(value):
+        return "longer than its histogram tells"
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
 
 
 def _together(looks: list[Sample]) -> Sample:

@@ -12,8 +12,7 @@ from rich.text import Text
 from octavo_operator.commands.checklist import Item
 from octavo_operator.commands.evidence import Evidence
 from octavo_operator.commands.finding import Finding
-from octavo_operator.commands.load import Load
-from octavo_operator.commands.rules.latency import seconds
+from octavo_operator.commands.load import Load, duration
 
 _STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "unknown": "magenta"}
 _SEVERITIES = {"critical": "bold red", "warning": "yellow"}
@@ -51,8 +50,8 @@ def figures(evidence: Evidence, load: Load | None) -> list[str]:
     if load.whole_answer.p99 is not None:
         first, whole = load.first_token, load.whole_answer
         lines.append(
-            f"first token p50 {seconds(first.p50)}, p99 {seconds(first.p99)}; "
-            f"whole answer p50 {seconds(whole.p50)}, p99 {seconds(whole.p99)}"
+            f"first token p50 {duration(first.p50)}, p99 {duration(first.p99)}; "
+            f"whole answer p50 {duration(whole.p50)}, p99 {duration(whole.p99)}"
         )
     return lines
 

@@ -3,8 +3,7 @@
 from octavo_operator.commands.checklist.outcome import Check, Outcome, failed, not_parsed, passed, unknown, warned
 from octavo_operator.commands.checklist.statement import stated
 from octavo_operator.commands.evidence import Evidence, container
-from octavo_operator.commands.load import Load
-from octavo_operator.commands.rules.latency import seconds
+from octavo_operator.commands.load import Load, duration
 from octavo_operator.commands.trial import Trial
 from octavo_operator.resources import workload
 from octavo_runtime.config.units import parse_duration
@@ -87,7 +86,7 @@ def _drain(evidence: Evidence, load: Load | None, _trial: Trial) -> Outcome:
     told = f"rollout.drain {drain}"
     if longest is None:
         return passed(told)
-    told += f", 99 of 100 answers take up to {seconds(longest)}"
+    told += f", 99 of 100 answers take up to {duration(longest)}"
     if parse_duration(drain) < longest:
         return warned(told, "a longer rollout.drain: answers are cut when pods are replaced")
     return passed(told)

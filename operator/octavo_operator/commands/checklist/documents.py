@@ -2,8 +2,7 @@
 
 import json
 
-from octavo_operator.commands.checklist.outcome import Check, Outcome, failed, passed
-from octavo_operator.commands.checklist.performance import no_answer
+from octavo_operator.commands.checklist.outcome import Check, Outcome, failed, no_answer, passed
 from octavo_operator.commands.checklist.statement import stated
 from octavo_operator.commands.evidence import Evidence
 from octavo_operator.commands.load import Load

@@ -43,3 +43,17 @@ def unknown(evidence: str, fix: str = "") -> Outcome:
 def not_parsed(evidence: Evidence) -> Outcome:
     """Of what the spec says, where it is invalid."""
     return failed(f"the spec is invalid: {evidence.condition('Valid').get('message', '')}", "correct the spec")
+
+
+def no_answer(trial: Trial, what: str) -> Outcome:
+    """Of a request that brought no answer: it may not be sent, it asks for a key, or the service failed."""
+    if what in trial.troubles:
+        trouble = trial.troubles[what]
+        if trouble.startswith("missing right"):
+            return unknown(trouble, "ask who grants rights for it: the cluster's role edit has it")
+        return failed(trouble, "`octavo why` says what keeps it from answering")
+    reply = trial.replies[what]
+    if reply.status == 401:
+        return unknown("the service asks for a key", "--api-key, or OPENAI_API_KEY")
+    said = " ".join(reply.text.split())[:200]
+    return failed(f"HTTP {reply.status}: {said}", "`octavo why` says what keeps it from answering")

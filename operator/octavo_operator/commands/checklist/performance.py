@@ -1,10 +1,19 @@
 """Does it answer fast, and are the engine's settings those of the load?"""
 
 from octavo_operator.commands import levers
-from octavo_operator.commands.checklist.outcome import Check, Outcome, failed, not_parsed, passed, unknown, warned
+from octavo_operator.commands.checklist.outcome import (
+    Check,
+    Outcome,
+    failed,
+    no_answer,
+    not_parsed,
+    passed,
+    unknown,
+    warned,
+)
 from octavo_operator.commands.evidence import NO_METRICS, Evidence, gpus
-from octavo_operator.commands.load import Load
-from octavo_operator.commands.rules.latency import FULL, SLOW_FIRST_TOKEN, has_few_sequences, seconds
+from octavo_operator.commands.load import Load, duration
+from octavo_operator.commands.rules.latency import FULL, SLOW_FIRST_TOKEN, has_few_sequences
 from octavo_operator.commands.trial import GENERATE, READING, STREAM, Trial
 
 _USUAL_SHARE = (0.85, 0.95)  # of a GPU's memory
@@ -18,7 +27,7 @@ def _speed(_evidence: Evidence, _load: Load | None, trial: Trial) -> Outcome:
     speed = trial.speed()
     if speed is None:
         return no_answer(trial, STREAM)
-    told = f"first token after {seconds(speed[0])}, then {speed[1]:.1f} tokens/s, asked through the API server"
+    told = f"first token after {duration(speed[0])}, then {speed[1]:.1f} tokens/s, asked through the API server"
     if speed[0] > SLOW_FIRST_TOKEN:
         return warned(told, "`octavo why` says what holds requests up")
     return passed(told)
@@ -28,24 +37,10 @@ def _reading_speed(trial: Trial) -> Outcome:
     reply = trial.replies.get(READING)
     if reply is None or reply.status != 200:
         return no_answer(trial, READING)
-    told = f"a short text is read in {seconds(reply.seconds)}, asked through the API server"
+    told = f"a short text is read in {duration(reply.seconds)}, asked through the API server"
     return (
         warned(told, "`octavo why` says what holds requests up") if reply.seconds > SLOW_FIRST_TOKEN else passed(told)
     )
-
-
-def no_answer(trial: Trial, what: str) -> Outcome:
-    """Of a request that brought no answer: it may not be sent, it asks for a key, or the service failed."""
-    if what in trial.troubles:
-        trouble = trial.troubles[what]
-        if trouble.startswith("missing right"):
-            return unknown(trouble, "ask who grants rights for it: the cluster's role edit has it")
-        return failed(trouble, "`octavo why` says what keeps it from answering")
-    reply = trial.replies[what]
-    if reply.status == 401:
-        return unknown("the service asks for a key", "--api-key, or OPENAI_API_KEY")
-    said = " ".join(reply.text.split())[:200]
-    return failed(f"HTTP {reply.status}: {said}", "`octavo why` says what keeps it from answering")
 
 
 def _memory_share(evidence: Evidence, _load: Load | None, _trial: Trial) -> Outcome:

@@ -3,8 +3,16 @@
 import re
 
 from octavo_operator.api.label_selector import selects
-from octavo_operator.commands.checklist.outcome import Check, Outcome, failed, not_parsed, passed, unknown, warned
-from octavo_operator.commands.checklist.performance import no_answer
+from octavo_operator.commands.checklist.outcome import (
+    Check,
+    Outcome,
+    failed,
+    no_answer,
+    not_parsed,
+    passed,
+    unknown,
+    warned,
+)
 from octavo_operator.commands.evidence import Evidence, Object, container
 from octavo_operator.commands.load import Load
 from octavo_operator.commands.trial import INVALID, KEYLESS, Trial

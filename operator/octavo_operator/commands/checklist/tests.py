@@ -4,8 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from octavo_operator.commands.checklist.outcome import Check, Outcome, failed, passed, warned
-from octavo_operator.commands.checklist.performance import no_answer
+from octavo_operator.commands.checklist.outcome import Check, Outcome, failed, no_answer, passed, warned
 from octavo_operator.commands.checklist.statement import stated
 from octavo_operator.commands.evidence import Evidence
 from octavo_operator.commands.load import Load

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from octavo_operator.commands import levers
 from octavo_operator.commands.evidence import Evidence
 from octavo_operator.commands.finding import Finding
-from octavo_operator.commands.load import Load
+from octavo_operator.commands.load import Load, duration
 from octavo_runtime.top.figures import Latency
 
 LONG_QUEUE = 1.0  # seconds that 99 of 100 requests wait at most in a service that keeps up
@@ -25,7 +25,7 @@ def queue_grows(evidence: Evidence, load: Load | None) -> Iterator[Finding]:
     if not is_queue(load):
         return
     told = [f"{load.waiting} requests wait ({load.waiting_before} {load.seconds:.0f} s before), {load.running} run"]
-    told += [f"99 of 100 waited {seconds(load.queue.p99)} at most"] if load.queue.p99 is not None else []
+    told += [f"99 of 100 waited {duration(load.queue.p99)} at most"] if load.queue.p99 is not None else []
     told.append(f"KV cache {load.kv_usage:.0%} full, {load.pods} pods answer")
     told += [f"GPUs {load.gpu:.0%} at work"] if load.gpu is not None else []
     advice, change = "more replicas share the load", levers.more_replicas(service, evidence.wanted)
@@ -112,9 +112,9 @@ def slow_first_token(evidence: Evidence, load: Load | None) -> Iterator[Finding]
     yield Finding(
         "SlowFirstToken",
         "warning",
-        f"99 of 100 requests wait up to {seconds(load.first_token.p99)} for their first token",
+        f"99 of 100 requests wait up to {duration(load.first_token.p99)} for their first token",
         [
-            f"of that in the queue {seconds(load.queue.p99)}",
+            f"of that in the queue {duration(load.queue.p99)}",
             f"prompts: {_length(load.prompt_length)}; {load.prompt_tokens:.0f} tokens a second are read",
             f"prefix cache finds {_percent(load.hit_rate_ever)} of prompt tokens; maxNumBatchedTokens {budget}",
         ],
@@ -133,7 +133,7 @@ def steps_held_up(evidence: Evidence, load: Load | None) -> Iterator[Finding]:
     yield Finding(
         "StepsHeldUp",
         "warning",
-        f"tokens come up to {seconds(load.between_tokens.p99)} apart, mostly {seconds(load.between_tokens.p50)}",
+        f"tokens come up to {duration(load.between_tokens.p99)} apart, mostly {duration(load.between_tokens.p50)}",
         [
             f"{load.prompt_tokens:.0f} prompt tokens a second are computed beside the answers",
             f"prompts: {_length(load.prompt_length)}; maxNumBatchedTokens {levers.tokens_a_step(evidence.service)}",
@@ -159,20 +159,11 @@ def stragglers(_evidence: Evidence, load: Load | None) -> Iterator[Finding]:
     yield Finding(
         "Stragglers",
         "warning",
-        f"half of the answers take {seconds(load.whole_answer.p50)}, the slowest of a hundred {seconds(slow)}",
-        [f"prompts: {_length(load.prompt_length)}", f"in the queue {seconds(load.queue.p99)} at most"],
+        f"half of the answers take {duration(load.whole_answer.p50)}, the slowest of a hundred {duration(slow)}",
+        [f"prompts: {_length(load.prompt_length)}", f"in the queue {duration(load.queue.p99)} at most"],
         "ask for fewer tokens (max_tokens) in the long requests, or bound both by engine.maxModelLen",
         section=SECTION,
     )
-
-
-def seconds(value: float | None) -> str:
-    """A latency in words."""
-    if value is None:
-        return "-"
-    if math.isinf(value):
-        return "longer than its histogram tells"
-    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
 
 
 def _length(latency: Latency) -> str:
