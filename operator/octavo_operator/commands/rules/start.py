@@ -1,12 +1,9 @@
 """Pods that do not come up: the model, the image, the node or the spec keeps them from it."""
 
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime
 
-from octavo_operator.api.accelerator import GPU
-from octavo_operator.commands import levers
+from octavo_operator.commands import causes
 from octavo_operator.commands.evidence import Evidence, Object, last_end, state
 from octavo_operator.commands.finding import Finding
 from octavo_operator.commands.load import Load
@@ -19,98 +16,6 @@ LONG_START = 600
 MANY_RESTARTS = 3
 OF_LATE = 3600  # seconds
 SECTION = "load-failure"
-
-Change = Callable[[Evidence], levers.Change]
-
-
-def _nothing(_evidence: Evidence) -> levers.Change:
-    return {}
-
-
-def _token(evidence: Evidence) -> levers.Change:
-    service = evidence.service
-    if service is None or not service.spec.model.uri.startswith("hf://") or service.spec.model.token_secret is not None:
-        return {}
-    return {"model": {"tokenSecret": {"name": "hub", "key": "token"}}}
-
-
-def _larger_disk(_evidence: Evidence) -> levers.Change:
-    """A volume of its own for what is downloaded, in the place of the node's disk."""
-    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "100Gi"}}}
-    volume = {"name": "cache", "emptyDir": None, "ephemeral": {"volumeClaimTemplate": {"spec": claim}}}
-    return {"podTemplate": {"spec": {"volumes": [volume]}}}
-
-
-def _more_memory(evidence: Evidence) -> levers.Change:
-    if evidence.service is None:
-        return {}
-    return levers.more_cache(evidence.service) if evidence.on_gpu else levers.more_memory(evidence.service)
-
-
-def _make_room(evidence: Evidence) -> levers.Change:
-    """Where old pods still answer, one of them makes room."""
-    return {"rollout": {"strategy": "recreate"}} if evidence.ready else {}
-
-
-@dataclass(frozen=True)
-class Cause:
-    """What a pod's words tell: `sign` is looked for in the diagnosis and in the last line of the log."""
-
-    rule: str
-    sign: re.Pattern[str]
-    advice: str
-    change: Change = _nothing
-
-
-_CAUSES = (
-    Cause(
-        "DiskFull",
-        re.compile(r"No space left|[Ee]phemeral[- ]storage|DiskPressure|exceeds the total limit"),
-        "free the node's disk, or give downloads a volume of their own; a model on a claim (pvc://) is loaded in place",
-        _larger_disk,
-    ),
-    Cause(
-        "NoAccessToModel",
-        re.compile(r"no permission to read|no repository \S+ on the hub|the hub answered HTTP 40[13]"),
-        "accept the model's terms on the hub, and name a Secret with a token: "
-        "kubectl create secret generic hub --from-literal=token=...",
-        _token,
-    ),
-    Cause(
-        "HubUnreachable",
-        re.compile(r"cannot reach the hub|download of .* failed|the hub answered HTTP"),
-        "let the pods reach the hub (HTTPS_PROXY in spec.env, HF_ENDPOINT for a mirror), or put the model on a claim",
-    ),
-    Cause(
-        "UnsupportedModel",
-        re.compile(r"architecture must be one of|UnsupportedModel|unsupported"),
-        "docs/models.md lists the families that are served; `octavo plan MODEL` says it without a download",
-    ),
-    Cause(
-        "ModelDamaged",
-        re.compile(r"SafetensorError|[Hh]eader|truncated|not a GGUF|shorter than"),
-        "files of the model are incomplete: download them again",
-    ),
-    Cause(
-        "ModelNotFound",
-        re.compile(
-            r"does not exist|has no revision|holds neither|some are missing|no builtin model|that it does not have"
-        ),
-        "correct spec.model.uri",
-    ),
-    Cause(
-        "GpuDriver",
-        re.compile(r"CUDA driver version|NVIDIA driver|no kernel image|no CUDA|not compiled with CUDA"),
-        "the node's GPU driver does not suit the image: update it, or choose nodes by nodeSelector in podTemplate",
-    ),
-    Cause(
-        "ModelDoesNotFit",
-        re.compile(r"memory: must|kv_cache_memory|swap_space"),
-        "give the pod more memory, or take a smaller or quantized model; `octavo plan MODEL` says what fits",
-        _more_memory,
-    ),
-    Cause("NoGpu", re.compile(rf"Insufficient {re.escape(GPU)}"), "free a GPU, or add a node with one", _make_room),
-)
 
 
 def not_carried_out(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:
@@ -168,7 +73,7 @@ def pod_in_trouble(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:
     for reason, troubled in by_reason.items():
         pod, problem = troubled[-1]
         words = f"{problem.message}\n{_last_words(evidence, pod)}"
-        cause = next((cause for cause in _CAUSES if cause.sign.search(words)), None)
+        cause = causes.told_by(words)
         told = [problem.message]
         if (line := _last_words(evidence, pod)) and line not in problem.message:
             told.append(f"last line of the log: {line}")
