@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from octavo_operator.api import GROUP, LLMService
-from octavo_operator.resources import cache_claim, metadata, model_reading, pod_template
+from octavo_operator.resources import cache_claim, metadata, model_job, pod_template
 from octavo_operator.resources.overlay import merge
 from octavo_operator.settings import Settings
 
@@ -19,8 +19,6 @@ PROGRESS_PORT = 8001
 _KEPT = 300  # seconds, for services that come meanwhile; what it downloaded is found in the cache after that
 # Kubelet restarts what fails, with pauses of up to five minutes: what a person mends goes on by itself.
 _TRIES = 2**31 - 1
-_OUTPUT = "/dev/termination-log"
-_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 
 
 def name(service: LLMService, template: Object) -> str:
@@ -30,26 +28,16 @@ def name(service: LLMService, template: Object) -> str:
 
 def build(service: LLMService, settings: Settings, template: Object) -> Object:
     """`template`: of the service's pods; the Job's pod runs where, as whom and with what they do."""
-    pod, container = model_reading.reader(template)
+    pod, container = model_job.pod_and_container(template)
     uri = service.spec.model.uri
     container |= {
         "args": [
-            "download", uri, "--to", pod_template.MODELS, "--result", _OUTPUT, "--progress-port", str(PROGRESS_PORT)
+            "download", uri, "--to", pod_template.MODELS, "--result", model_job.OUTPUT,
+            "--progress-port", str(PROGRESS_PORT),
         ],
-        "resources": _RESOURCES,
-        "terminationMessagePath": _OUTPUT,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [_writable(mount) for mount in container["volumeMounts"]],
     }  # fmt: skip
-    pod |= {
-        "containers": [container],
-        "restartPolicy": "OnFailure",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-    }
-    # Nobody's selector is to take its pods for a service's.
-    labels = (template.get("metadata") or {}).get("labels") or {}
-    labels = {key: value for key, value in labels.items() if key not in metadata.labels(service)}
+    pod |= {"containers": [container], "restartPolicy": "OnFailure"}
     owned = metadata.owned(service, name(service, template))
     mark = {CACHE_LABEL: source(service, template)}
     return {
@@ -59,14 +47,14 @@ def build(service: LLMService, settings: Settings, template: Object) -> Object:
         "spec": {
             "backoffLimit": _TRIES,
             "ttlSecondsAfterFinished": _KEPT,
-            "template": {"metadata": {"labels": labels | mark}, "spec": pod},
+            "template": {"metadata": {"labels": model_job.labels(service, template) | mark}, "spec": pod},
         },
     }
 
 
 def source(service: LLMService, template: Object) -> str:
     """A digest of all that decides what is downloaded, and to where."""
-    _, container = model_reading.reader(template)
+    _, container = model_job.pod_and_container(template)
     model = service.spec.model.model_dump(
         mode="json", include={"uri", "token_secret", "credentials_secret", "endpoint", "region"}
     )

@@ -1,0 +1,48 @@
+"""The pod of a Job that reads or downloads a model: it runs where, as whom and with what the service's pods do, and
+says what came of it in its termination message."""
+
+from typing import Any
+
+from octavo_operator.api import LLMService
+from octavo_operator.resources import metadata, pod_template
+
+Object = dict[str, Any]
+
+OUTPUT = "/dev/termination-log"
+
+# What decides where a pod may run, as whom, and what it can reach.
+_OF_POD = (
+    "affinity", "dnsConfig", "dnsPolicy", "hostAliases", "hostNetwork", "imagePullSecrets", "nodeSelector",
+    "priorityClassName", "runtimeClassName", "schedulerName", "securityContext", "serviceAccountName", "tolerations",
+    "volumes",
+)  # fmt: skip
+_OF_CONTAINER = ("name", "image", "imagePullPolicy", "env", "envFrom", "volumeMounts", "securityContext")
+_SERVERS_OWN = ("api-keys", "tls")  # volumes
+_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+
+
+def pod_and_container(template: Object) -> tuple[Object, Object]:
+    """Its spec and its one container, which lacks arguments and is not in the spec. `template`: of the service's
+    pods."""
+    engine = pod_template.engine_of(template)
+    assert engine is not None, "the template has an engine"
+    pod = {key: value for key, value in template["spec"].items() if key in _OF_POD}
+    pod["volumes"] = [volume for volume in pod.get("volumes", []) if volume["name"] not in _SERVERS_OWN]
+    container = {key: value for key, value in engine.items() if key in _OF_CONTAINER}
+    mounts = container.get("volumeMounts", [])
+    container["volumeMounts"] = [mount for mount in mounts if mount.get("name") not in _SERVERS_OWN]
+    return (
+        pod | {"automountServiceAccountToken": False, "enableServiceLinks": False},
+        container
+        | {
+            "resources": _RESOURCES,
+            "terminationMessagePath": OUTPUT,
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+        },
+    )
+
+
+def labels(service: LLMService, template: Object) -> dict[str, str]:
+    """Its labels: those of the service's pods, but for what a selector may take it for one of them by."""
+    found = (template.get("metadata") or {}).get("labels") or {}
+    return {key: value for key, value in found.items() if key not in metadata.labels(service)}
