@@ -11,11 +11,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from octavo_operator.api import GROUP
 from octavo_operator.cluster import Refused, Stale
-from octavo_operator.control.lease import Sightings, stamp
+from octavo_operator.control.lease import Leases, Sightings, stamp
 from octavo_operator.kinds import LEASE
 
 logger = logging.getLogger(__name__)
@@ -29,14 +29,6 @@ _SPEC = "spec"  # of the Lease: what its holder wrote
 
 LENGTH = 60  # seconds
 RENEWAL = 15.0  # seconds from one renewal to the next
-
-
-class Leases(Protocol):
-    """What claiming needs of a connection to the API server."""
-
-    async def get(self, kind: str, namespace: str, name: str) -> Object | None: ...
-    async def create(self, content: Object) -> None: ...
-    async def merge(self, live: Object, content: Object) -> None: ...
 
 
 @dataclass(frozen=True)

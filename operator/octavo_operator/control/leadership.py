@@ -10,11 +10,11 @@ import datetime
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from octavo_operator.api import GROUP
 from octavo_operator.cluster import Refused, Stale, Trouble
-from octavo_operator.control.lease import Sightings, stamp
+from octavo_operator.control.lease import Leases, Sightings, stamp
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +25,6 @@ LENGTH = 15  # seconds without a renewal after which another takes over
 RENEWAL = 3.0  # seconds from one renewal, or one look, to the next
 _STOPS_AFTER = 10.0  # seconds without a renewal after which the leader stops
 _IN_THE_WAY = (Refused, Stale, Trouble, TimeoutError)
-
-
-class Leases(Protocol):
-    """What this needs of a connection to the API server."""
-
-    async def get(self, kind: str, namespace: str, name: str) -> Object | None: ...
-    async def create(self, content: Object) -> None: ...
-    async def merge(self, live: Object, content: Object) -> None: ...
 
 
 class Leadership:

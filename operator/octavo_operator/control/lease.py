@@ -1,7 +1,18 @@
-"""What stands on Leases: times for people, and how long it has stood, by a clock that nobody sets."""
+"""Leases, and what stands on them: times for people, and how long it has stood, by a clock that nobody sets."""
 
 import datetime
 from collections.abc import Callable, Hashable
+from typing import Any, Protocol
+
+Object = dict[str, Any]
+
+
+class Leases(Protocol):
+    """What is needed of a connection to the API server."""
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object | None: ...
+    async def create(self, content: Object) -> None: ...
+    async def merge(self, live: Object, content: Object) -> None: ...
 
 
 def stamp(now: datetime.datetime) -> str:
