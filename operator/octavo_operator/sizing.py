@@ -14,10 +14,12 @@ from octavo_operator.api.label_selector import carries, holds
 from octavo_operator.api.placement import may_stand
 from octavo_operator.api.quantities import parse_memory
 from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.config.units import gigabytes
 from octavo_runtime.planning.advice import Advice, cpu_remedies, fill_open, fits_with, remedies
 from octavo_runtime.planning.description import FoundModel
 from octavo_runtime.planning.gpus import Gpu, gpu_of_product, too_old
-from octavo_runtime.planning.memory import DoesNotFit, MemoryPlan, gigabytes, plan_memory
+from octavo_runtime.planning.limits import DoesNotFit
+from octavo_runtime.planning.memory import MemoryPlan, plan_memory
 
 FITS = "Fits"
 FITS_SOME = "FitsSomeGpus"

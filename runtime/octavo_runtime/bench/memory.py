@@ -19,7 +19,7 @@ from octavo_runtime.config.options import BadOption
 from octavo_runtime.models.layer_groups import group_windows
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.specs import spec_of
-from octavo_runtime.planning.memory import kv_bytes_per_block, kv_element_size
+from octavo_runtime.planning.kv_cache import kv_bytes_per_block, kv_element_size
 from octavo_runtime.protocol.messages import Ready
 
 _BLOCK_SIZE = 16

@@ -28,6 +28,11 @@ def parse_quantity(text: str) -> int:
     return int(match[1]) * _QUANTITY_UNITS[match[2] or ""]
 
 
+def gigabytes(size: float) -> str:
+    """In words, to two digits."""
+    return f"{size / 1e9:.2f} GB"
+
+
 def _checked(parse: Any) -> AfterValidator:
     def check(text: str) -> str:
         parse(text)

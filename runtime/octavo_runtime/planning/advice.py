@@ -8,7 +8,8 @@ from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.presets import PRESETS
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.gpus import GPUS, Gpu
-from octavo_runtime.planning.memory import MIN_TOKENS, DoesNotFit, MemoryPlan, plan_memory, token_budget
+from octavo_runtime.planning.limits import MIN_TOKENS, DoesNotFit, token_budget
+from octavo_runtime.planning.memory import MemoryPlan, plan_memory
 
 Workload = Literal["throughput", "latency"]
 WORKLOADS: tuple[Workload, ...] = ("throughput", "latency")

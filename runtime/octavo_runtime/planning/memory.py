@@ -1,50 +1,37 @@
-"""The engine's memory arithmetic, free of torch: what the weights, a step and the KV cache cost, how many blocks that
-leaves, and how long a request may be. The engine, `octavo plan` and the operator reckon with these same functions."""
+"""Where a device's memory goes, free of torch: weights, reserves, and what that leaves to the KV cache. The engine,
+`octavo plan` and the operator reckon with these same functions."""
 
-import math
-from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.config.units import parse_quantity
-from octavo_runtime.layers.expansion_bounds import expanded_size, most_elements, tokens_together
-from octavo_runtime.models.layer_groups import group_windows, layers_of_a_block, most_entries
+from octavo_runtime.config.units import gigabytes, parse_quantity
+from octavo_runtime.models.layer_groups import group_windows
 from octavo_runtime.models.served import as_served
 from octavo_runtime.models.shards import shard
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.models.stages import cut, stage_of
-from octavo_runtime.planning.parameters import active_parameter_count, parameter_count, weight_bytes
-from octavo_runtime.planning.quantized_weights import cpu_packed_bytes, unpacked_bytes
-
-CUDA_CONTEXT_BYTES = 2**30
-"""What the driver and the CUDA context take of a GPU's memory, as nvidia-smi counts it, before the first tensor."""
-
-CPU_PROCESS_BYTES = 3 * 2**27
-"""What the server's two processes take at least beside the model, on a CPU."""
-
-MOST_CAPTURED = 1024
-"""Sequences of the largest decode step that is captured as a CUDA graph."""
-
-MOST_CAPTURED_TOKENS = 2048
-"""Tokens of the largest step with prompts that is captured, in pieces. Above, the GPU computes for longer than the host
-needs to launch it kernel by kernel."""
-
-MIN_TOKENS = 16
-"""The least that a KV cache must hold."""
-
-_GRAPH_BYTES = 2**27  # of the decode steps' graphs themselves, and the block tables of one group of layers
-_PIECES_BYTES = 3 * 2**20  # of the graphs of one piece in all sizes
-_WORKSPACE_BYTES = 2**28  # cuBLAS's and the kernels' own buffers
-_SAMPLED_ROWS = 256
-_TOKEN_BUDGETS = {"cuda": 8192, "cpu": 512}
-_ELEMENT_BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "float32": 4}
-_CPU_CACHE_LIMIT = 2**30
-_GPU_SWAP_LIMIT = 2**32
-
-
-class DoesNotFit(ValueError):
-    """The configuration asks for more than the memory holds; one line with the field, the bound and the value."""
+from octavo_runtime.planning.kv_cache import (
+    GPU_SWAP_LIMIT,
+    cache_problem,
+    cache_room,
+    cpu_cache_bytes,
+    kv_bytes_per_block,
+    kv_bytes_per_token,
+    kv_element_size,
+    num_blocks,
+    sequence_blocks,
+    swap_bytes,
+)
+from octavo_runtime.planning.limits import (
+    DoesNotFit,
+    check_model_limit,
+    encoder_max_model_len,
+    settle_max_model_len,
+    token_budget,
+)
+from octavo_runtime.planning.parameters import active_parameter_count, element_size, parameter_count, weight_bytes
+from octavo_runtime.planning.quantized_weights import cpu_packed_bytes
+from octavo_runtime.planning.reserves import CPU_PROCESS_BYTES, CUDA_CONTEXT_BYTES, activation_bytes, graph_bytes
 
 
 @dataclass(frozen=True)
@@ -160,7 +147,7 @@ def _plan_share(
     elif problem is None:
         # Of a GPU's host nothing is known here: what is asked for is there.
         asked = parse_quantity(config.swap_space or "0")
-        free = asked + 8 * _GPU_SWAP_LIMIT if on_gpu else device_memory - needed - cache
+        free = asked + 8 * GPU_SWAP_LIMIT if on_gpu else device_memory - needed - cache
         try:
             swap = swap_bytes(config, device, cache, free)
             longest = settle_max_model_len(config, spec.max_position, room)
@@ -206,209 +193,3 @@ def layers_of_stages(spec: ModelSpec, config: EngineConfig, device: str) -> list
     layers = [stage_of(spec, range(layer, layer + 1)) for layer in range(spec.num_layers)]
     sizes = [weight_bytes(layer, element_size(config), device) for layer in layers]
     return cut(sizes, config.pipeline_parallel_size)
-
-
-def element_size(config: EngineConfig) -> int:
-    """Bytes of one weight or activation."""
-    return _ELEMENT_BYTES[config.dtype]
-
-
-def kv_element_size(config: EngineConfig) -> int:
-    """Bytes of one number of the KV cache."""
-    return element_size(config) if config.kv_cache_dtype == "auto" else 1
-
-
-def kv_bytes_per_token(spec: ModelSpec, element_bytes: int) -> int:
-    """Bytes of one token over all layers: a key and a value per layer, KV head and dimension, or a latent per layer; 0
-    of an encoder, which keeps none."""
-    if spec.encoder is not None:
-        return 0
-    return spec.num_layers * math.prod(spec.cached_token) * element_bytes
-
-
-def kv_bytes_per_block(spec: ModelSpec, block_size: int, element_bytes: int) -> int:
-    """Bytes of one block, which holds some tokens in one group of layers."""
-    return block_size * layers_of_a_block(spec) * math.prod(spec.cached_token) * element_bytes
-
-
-def num_blocks(spec: ModelSpec, config: EngineConfig, cache_bytes: int) -> int:
-    """Whole blocks in `cache_bytes`; 0 where that is negative, or where nothing is kept."""
-    if spec.encoder is not None:
-        return 0
-    return max(cache_bytes, 0) // kv_bytes_per_block(spec, config.block_size, kv_element_size(config))
-
-
-def sequence_blocks(windows: Sequence[int | None], block_size: int, length: int, new_tokens: int = 1) -> int:
-    """The most blocks that a sequence of `length` tokens holds in groups of layers with those windows, while a step
-    computes `new_tokens` of them."""
-    return sum(most_entries(window, block_size, length, new_tokens) for window in windows)
-
-
-def cache_room(spec: ModelSpec, block_size: int, blocks: int, step_tokens: int) -> int:
-    """Tokens of the longest sequence that a KV cache of so many blocks holds, in whole blocks, where a step computes up
-    to step_tokens of it. Of a model whose layers all have a window it is at most the model's own limit, or as many as
-    there are blocks."""
-    windows, size = group_windows(spec), block_size
-    lengths = range(size, max(blocks, -(-spec.max_position // size)) * size + 1, size)
-    return size * bisect_right(lengths, blocks, key=lambda one: sequence_blocks(windows, size, one, step_tokens))
-
-
-def activation_bytes(spec: ModelSpec, tokens: int, sequences: int, element_bytes: int) -> int:
-    """Upper bound of the temporary tensors of a step of `tokens`, of which `sequences` draw a token: the MLP's inner
-    state, the sampled rows' float32 scores and a weight that is unpacked for many rows live at once."""
-    rows = min(tokens, max(sequences, _SAMPLED_ROWS))
-    scores = 0 if spec.encoder is not None else 4 * 4 * spec.vocab_size * rows
-    latents = 4 * (sequences * _absorbed_size(spec) + _expanded_elements(spec, tokens))
-    return tokens * inner_size(spec) * 4 + latents + scores + unpacked_bytes(spec, element_bytes) + _WORKSPACE_BYTES
-
-
-def _absorbed_size(spec: ModelSpec) -> int:
-    """Elements of the queries and the sums of latents of a sequence with one new token."""
-    return spec.num_heads * (2 * spec.latent.rank + spec.rotated) if spec.latent is not None else 0
-
-
-def _expanded_elements(spec: ModelSpec, tokens: int) -> int:
-    """Upper bound of the elements of what latent attention expands at once, of the latents themselves, and of what a
-    step of `tokens` finds with it."""
-    if spec.latent is None:
-        return 0
-    size = expanded_size(spec.head_dim, spec.rotated, spec.latent.value_dim)
-    together = max(spec.max_position, tokens_together(size))
-    attended = tokens * spec.num_heads * spec.head_dim
-    return most_elements(spec.max_position, size) + together * spec.cached_token.width + attended
-
-
-def inner_size(spec: ModelSpec) -> int:
-    """Upper bound of the elements of a step's temporary tensors, a token, the scores left out."""
-    latent = spec.latent
-    latents = 0 if latent is None else 2 * (latent.rank + (latent.query_rank or 0)) + spec.rotated
-    return 4 * spec.hidden_size + spec.qkv_size + latents + _mlp_size(spec)
-
-
-def _mlp_size(spec: ModelSpec) -> int:
-    """The same of the feed-forward block."""
-    dense = 3 * spec.intermediate_size
-    if spec.experts is None:
-        return dense
-    has, routing = spec.experts, spec.experts.routing
-    routed = routing.top_k * (has.intermediate_size + spec.hidden_size) + 8 * routing.num_experts
-    sparse = routed + 3 * spec.hidden_size + 3 * has.shared_size
-    return sparse if len(has.layers) == spec.num_layers else max(dense, sparse)
-
-
-def graph_bytes(spec: ModelSpec, config: EngineConfig) -> int:
-    """What captured steps hold: temporary tensors, what crosses from piece to piece, the graphs, and where the GPUs of
-    several ranks leave each other messages."""
-    if spec.encoder is not None:
-        return 0
-    tokens = min(token_budget(config, "cuda"), MOST_CAPTURED_TOKENS)
-    crossing = tokens * (spec.qkv_size + spec.num_heads * spec.attended_dim + 2 * spec.hidden_size)
-    size = element_size(config)
-    elements = arena_elements(spec, min(config.max_num_seqs, MOST_CAPTURED), tokens, size) + crossing
-    more_tables = (len(group_windows(spec)) - 1) * 2 * config.max_num_seqs * -(-spec.max_position // config.block_size)
-    held = _GRAPH_BYTES + (spec.num_layers + 1) * _PIECES_BYTES + 4 * more_tables
-    if config.tensor_parallel_size > 1:
-        held += mailbox_bytes(spec.hidden_size)
-    return elements * size + held
-
-
-def arena_elements(spec: ModelSpec, sequences: int, tokens: int, element_bytes: int) -> int:
-    """Elements of the temporary tensors of a captured decode step of `sequences`, or of pieces of `tokens`, which take
-    turns; with a weight that is unpacked for many rows."""
-    piece = 3 * spec.hidden_size + _mlp_size(spec)
-    unpacked = unpacked_bytes(spec, element_bytes) // element_bytes
-    return max(sequences * (spec.vocab_size + inner_size(spec) + _absorbed_size(spec)), tokens * piece) + unpacked
-
-
-def mailbox_bytes(hidden: int) -> int:
-    """What others write to a GPU's memory, see octavo_kernels.peer_sum: of two turns 1,024 rows, shared out among the
-    senders, in which two numbers take 64 bits."""
-    return 2 * 1024 * hidden // 2 * 8
-
-
-def reserve_bytes(spec: ModelSpec, config: EngineConfig) -> int:
-    """What a GPU must keep free of weights and KV cache: a step's temporary tensors, and the captured graphs."""
-    tokens, size = token_budget(config, "cuda"), element_size(config)
-    return activation_bytes(spec, tokens, config.max_num_seqs, size) + graph_bytes(spec, config)
-
-
-def cpu_cache_bytes(free: int) -> int:
-    """Default size of the KV cache on a CPU, with `free` bytes left beside the weights: 1 GiB, or a quarter of them
-    where that is less."""
-    return min(_CPU_CACHE_LIMIT, max(free, 0) // 4)
-
-
-def cache_problem(config: EngineConfig, left: int, memory: int) -> str | None:
-    """Why the KV cache that is asked for does not fit, where weights and reserves leave `left` bytes of `memory`."""
-    if config.kv_cache_memory is None or parse_quantity(config.kv_cache_memory) <= left:
-        return None
-    most = f"{gigabytes(max(left, 0))}, which weights and reserves leave of {gigabytes(memory)}"
-    return f"kv_cache_memory: must be at most {most}, got {config.kv_cache_memory}"
-
-
-def asked_cache_bytes(config: EngineConfig, left: int, memory: int) -> int | None:
-    """Size of the KV cache that is asked for, if one is; arguments as in cache_problem. Raises DoesNotFit."""
-    if (problem := cache_problem(config, left, memory)) is not None:
-        raise DoesNotFit(problem)
-    return None if config.kv_cache_memory is None else parse_quantity(config.kv_cache_memory)
-
-
-def swap_bytes(config: EngineConfig, device: str, cache_bytes: int, free: int) -> int:
-    """Host memory for swapped blocks, with `free` bytes of it left and a KV cache of `cache_bytes`. Raises DoesNotFit
-    where more is asked for than is free."""
-    if config.preemption_mode == "recompute":
-        return 0
-    if config.swap_space is not None:
-        asked = parse_quantity(config.swap_space)
-        if asked > free:
-            left = gigabytes(max(free, 0))
-            raise DoesNotFit(f"swap_space: must be at most {left}, the host memory left, got {config.swap_space}")
-        return asked
-    return min(max(free, 0) // 8, _GPU_SWAP_LIMIT if device == "cuda" else cache_bytes // 2)
-
-
-def token_budget(config: EngineConfig, device: str) -> int:
-    """Most tokens of one step on a device of that type, and at least one for each row."""
-    budget = config.max_num_batched_tokens or max(_TOKEN_BUDGETS[device], config.max_num_seqs)
-    if budget < config.max_num_seqs:
-        raise DoesNotFit(f"max_num_batched_tokens: must be at least max_num_seqs ({config.max_num_seqs}), got {budget}")
-    return budget
-
-
-def check_model_limit(config: EngineConfig, max_position: int) -> None:
-    """Raises DoesNotFit where longer requests are asked for than the model was made for."""
-    asked = config.max_model_len
-    if asked is not None and asked > max_position:
-        raise DoesNotFit(f"max_model_len: must be at most {max_position}, the model's own limit, got {asked}")
-
-
-def settle_max_model_len(config: EngineConfig, max_position: int, room: int, usual: int | None = None) -> int:
-    """The longest request that the engine takes: what was asked for, checked against the model's limit and the room of
-    the KV cache (see cache_room), or as much as fits. usual: the most where nothing is asked for, if there is such a
-    bound."""
-    if room < MIN_TOKENS:
-        raise DoesNotFit(
-            f"kv_cache_memory: must hold at least {MIN_TOKENS} tokens, got room for {max(room, 0)}; "
-            "give the KV cache more, or use a smaller model"
-        )
-    check_model_limit(config, max_position)
-    asked = config.max_model_len
-    if asked is None:
-        return min(max_position, usual or max_position, room)
-    if asked > room:
-        raise DoesNotFit(
-            f"max_model_len: must be at most {room}, the tokens that the KV cache holds, got {asked}; "
-            "raise kv_cache_memory"
-        )
-    return asked
-
-
-def encoder_max_model_len(config: EngineConfig, max_position: int, usual: int | None) -> int:
-    """The same of a model without a KV cache."""
-    check_model_limit(config, max_position)
-    return config.max_model_len or min(max_position, usual or max_position)
-
-
-def gigabytes(size: float) -> str:
-    """In words, to two digits."""
-    return f"{size / 1e9:.2f} GB"

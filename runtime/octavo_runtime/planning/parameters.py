@@ -1,7 +1,10 @@
 """How many parameters a model has, and the bytes of its weights. Free of torch."""
 
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.quantized_weights import gpu_saving
+
+_ELEMENT_BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "float32": 4}
 
 
 def parameter_count(spec: ModelSpec) -> int:
@@ -108,6 +111,11 @@ def _packed_parameters(spec: ModelSpec) -> int:
         return 0
     has = spec.experts
     return len(has.layers) * len(has.here) * 3 * spec.hidden_size * has.intermediate_size
+
+
+def element_size(config: EngineConfig) -> int:
+    """Bytes of one weight or activation."""
+    return _ELEMENT_BYTES[config.dtype]
 
 
 def weight_bytes(spec: ModelSpec, element_bytes: int, device: str = "cuda") -> int:

@@ -14,7 +14,8 @@ from octavo_runtime.planning.advice import WORKLOADS, Advice, Workload, cpu_reme
 from octavo_runtime.planning.description import FoundModel
 from octavo_runtime.planning.gpus import Gpu, find_gpu, too_old
 from octavo_runtime.planning.known_models import find_model, serving_name
-from octavo_runtime.planning.memory import MemoryPlan, kv_element_size, plan_memory
+from octavo_runtime.planning.kv_cache import kv_element_size
+from octavo_runtime.planning.memory import MemoryPlan, plan_memory
 from octavo_runtime.planning.roofline import Cost, decode_cost, prefill_cost
 from octavo_runtime.planning.ways import Way, ways
 

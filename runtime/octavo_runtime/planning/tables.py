@@ -9,7 +9,9 @@ from rich.table import Table
 
 from octavo_runtime.config.flags import engine_flags
 from octavo_runtime.planning.advice import USUAL_LENGTH, Advice
-from octavo_runtime.planning.memory import MemoryPlan, element_size, token_budget
+from octavo_runtime.planning.limits import token_budget
+from octavo_runtime.planning.memory import MemoryPlan
+from octavo_runtime.planning.parameters import element_size
 from octavo_runtime.planning.report import Report
 from octavo_runtime.planning.roofline import Cost
 from octavo_runtime.planning.ways import FOUR_BITS, Way, cheapest

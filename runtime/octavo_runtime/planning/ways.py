@@ -9,7 +9,9 @@ from octavo_runtime.models.served import as_served
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.advice import USUAL_LENGTH
 from octavo_runtime.planning.gpus import Gpu
-from octavo_runtime.planning.memory import DoesNotFit, MemoryPlan, kv_element_size, plan_memory
+from octavo_runtime.planning.kv_cache import kv_element_size
+from octavo_runtime.planning.limits import DoesNotFit
+from octavo_runtime.planning.memory import MemoryPlan, plan_memory
 from octavo_runtime.planning.roofline import decode_cost
 from octavo_runtime.quantization.scheme import Scheme
 

@@ -15,7 +15,7 @@ from octavo_kernels.draw_tokens import Newest, draw_tokens
 from octavo_runtime.layers.batch import Batch, DecodeInputs
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.layer_groups import group_windows
-from octavo_runtime.planning.memory import MOST_CAPTURED
+from octavo_runtime.planning.reserves import MOST_CAPTURED
 from octavo_runtime.protocol.step import Slice, TableUpdate
 from octavo_runtime.worker.graph_arena import Arena, capture
 from octavo_runtime.worker.sending import send

@@ -10,7 +10,7 @@ import torch
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.batch import Batch, PrefillInputs
 from octavo_runtime.models.encoder import Encoder, Texts
-from octavo_runtime.planning.memory import encoder_max_model_len, token_budget
+from octavo_runtime.planning.limits import encoder_max_model_len, token_budget
 from octavo_runtime.protocol.messages import Ready
 from octavo_runtime.protocol.step import Masks, NewRow, Slice, StepPlan, StepResult
 from octavo_runtime.worker.executor import Launched

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 import torch
 
 from octavo_runtime.models.spec import ModelSpec
-from octavo_runtime.planning.memory import arena_elements
+from octavo_runtime.planning.reserves import arena_elements
 
 Result = TypeVar("Result")
 

@@ -15,14 +15,9 @@ from octavo_runtime.layers.batch import Batch
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.kv_scales import CACHE_TYPES
 from octavo_runtime.models.layer_groups import group_windows
-from octavo_runtime.planning.memory import (
-    MOST_CAPTURED,
-    MOST_CAPTURED_TOKENS,
-    cache_room,
-    num_blocks,
-    settle_max_model_len,
-    token_budget,
-)
+from octavo_runtime.planning.kv_cache import cache_room, num_blocks
+from octavo_runtime.planning.limits import settle_max_model_len, token_budget
+from octavo_runtime.planning.reserves import MOST_CAPTURED, MOST_CAPTURED_TOKENS
 from octavo_runtime.protocol.messages import Ready
 from octavo_runtime.protocol.step import Masks, Sample, Slice, StepPlan, StepResult, TokenLogprobs
 from octavo_runtime.sampling.logprobs import prompt_logprobs

@@ -12,7 +12,7 @@ from octavo_runtime.layers.batch import Batch
 from octavo_runtime.layers.embedding import stream_type
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.layer_groups import group_windows
-from octavo_runtime.planning.memory import MOST_CAPTURED_TOKENS
+from octavo_runtime.planning.reserves import MOST_CAPTURED_TOKENS
 from octavo_runtime.worker.graph_arena import Arena, capture
 
 SIZES: tuple[int, ...] = (

@@ -8,7 +8,7 @@ from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.distributed.group import Team
 from octavo_runtime.models.loading.checkpoint import DTYPES, load_encoder
 from octavo_runtime.models.loading.files import ModelFiles
-from octavo_runtime.planning.memory import asked_cache_bytes, cpu_cache_bytes, swap_bytes
+from octavo_runtime.planning.kv_cache import asked_cache_bytes, cpu_cache_bytes, swap_bytes
 from octavo_runtime.worker.encoder_runner import EncoderRunner
 from octavo_runtime.worker.memory import free_host_memory
 from octavo_runtime.worker.model_runner import ModelRunner, make_runner

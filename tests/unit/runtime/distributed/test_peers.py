@@ -7,7 +7,7 @@ import torch
 
 from octavo_kernels.peer_sum import mailbox_shape
 from octavo_runtime.distributed import peers
-from octavo_runtime.planning.memory import mailbox_bytes
+from octavo_runtime.planning.reserves import mailbox_bytes
 
 
 @pytest.fixture(autouse=True)

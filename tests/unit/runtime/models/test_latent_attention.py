@@ -27,7 +27,7 @@ from octavo_runtime.models.loading.config_json import spec_from_config, spec_fro
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
 from octavo_runtime.models.loading.weights import build_decoder, tensor_shapes
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
-from octavo_runtime.planning.memory import kv_bytes_per_block
+from octavo_runtime.planning.kv_cache import kv_bytes_per_block
 from octavo_runtime.planning.parameters import weight_bytes
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.protocol.step import Slice

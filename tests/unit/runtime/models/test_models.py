@@ -16,7 +16,7 @@ from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
 from octavo_runtime.models.loading.weights import build_decoder, tensor_shapes
 from octavo_runtime.models.spec import UnsupportedModel
-from octavo_runtime.planning.memory import kv_bytes_per_block, sequence_blocks
+from octavo_runtime.planning.kv_cache import kv_bytes_per_block, sequence_blocks
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.protocol.step import Slice
 from octavo_runtime.worker.batch import build_batch

@@ -20,7 +20,8 @@ from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.spec import UnsupportedModel
 from octavo_runtime.planning.known_models import find_spec
-from octavo_runtime.planning.memory import DoesNotFit, plan_memory
+from octavo_runtime.planning.limits import DoesNotFit
+from octavo_runtime.planning.memory import plan_memory
 from octavo_runtime.planning.parameters import expert_size
 from octavo_runtime.planning.quantized_weights import expert_saving
 

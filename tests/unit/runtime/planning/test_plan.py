@@ -26,12 +26,15 @@ from octavo_runtime.models.shards import shard
 from octavo_runtime.models.spec import ExpertLayers
 from octavo_runtime.models.stages import stage_of
 from octavo_runtime.models.tensor_names import TensorNames
-from octavo_runtime.planning import memory as plan
 from octavo_runtime.planning.advice import recommend, remedies, tuned_config
 from octavo_runtime.planning.gpus import GPUS, UnknownGpu, find_gpu, parse_memory
 from octavo_runtime.planning.known_models import KNOWN_MODELS, find_model, find_spec, serving_name
-from octavo_runtime.planning.memory import DoesNotFit, plan_memory
+from octavo_runtime.planning.kv_cache import kv_bytes_per_block, kv_bytes_per_token, num_blocks, swap_bytes
+from octavo_runtime.planning.limits import DoesNotFit
+from octavo_runtime.planning.memory import layers_of_stages, plan_memory, shares
+from octavo_runtime.planning.parameters import active_parameter_count, parameter_count, weight_bytes
 from octavo_runtime.planning.report import as_data, make_report
+from octavo_runtime.planning.reserves import CPU_PROCESS_BYTES, reserve_bytes
 from octavo_runtime.planning.roofline import decode_cost, prefill_cost
 from octavo_runtime.quantization.scheme import Scheme
 from octavo_runtime.worker.device.cpu import cpu_executor
@@ -126,7 +129,7 @@ def config(**fields):
     ],
 )
 def test_parameters_are_those_that_the_models_are_published_with(model, parameters):
-    assert plan.parameter_count(find_spec(model)) == parameters
+    assert parameter_count(find_spec(model)) == parameters
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -168,7 +171,7 @@ def test_weight_bytes_of_experts_are_those_that_loading_makes(shared, gated):
         experts=ExpertLayers(frozenset({0, 2}), Routing(5, 2, has_correction=gated), 8, shared, gated),
     )
     check_weight_bytes(small)
-    held, active = plan.parameter_count(small), plan.active_parameter_count(small)
+    held, active = parameter_count(small), active_parameter_count(small)
     assert held - active == 2 * (5 - 2) * 3 * 8 * 24
 
 
@@ -177,9 +180,9 @@ def check_weight_bytes(spec, group=None, link=None):
         read = lambda _, shape: torch.zeros(shape)  # noqa: E731
         return build_decoder(spec, read, torch.device(device), dtype, group, link).num_bytes
 
-    assert loaded("meta", torch.bfloat16) == plan.weight_bytes(spec, 2), "as on a GPU"
-    assert loaded("cpu", torch.float32) == plan.weight_bytes(spec, 4, "cpu")
-    assert loaded("cpu", torch.bfloat16) in (plan.weight_bytes(spec, 2, "cpu"), plan.weight_bytes(spec, 2))
+    assert loaded("meta", torch.bfloat16) == weight_bytes(spec, 2), "as on a GPU"
+    assert loaded("cpu", torch.float32) == weight_bytes(spec, 4, "cpu")
+    assert loaded("cpu", torch.bfloat16) in (weight_bytes(spec, 2, "cpu"), weight_bytes(spec, 2))
 
 
 @pytest.mark.parametrize(("tied", "rank", "whole_experts"), [(True, 3, False), (False, 3, False), (False, 0, True)])
@@ -206,13 +209,13 @@ def test_a_pipeline_is_planned_by_its_stage_with_the_least_room():
     two = plan_memory(spec, config(pipeline_parallel_size=2), 80 * GIB)
     four = plan_memory(spec, config(pipeline_parallel_size=2, tensor_parallel_size=2), 80 * GIB)
     assert two.problem is four.problem is None
-    first, last = plan.layers_of_stages(spec, config(pipeline_parallel_size=2), "cuda")
+    first, last = layers_of_stages(spec, config(pipeline_parallel_size=2), "cuda")
     assert abs(len(first) - len(last)) <= 2
-    whole = plan.weight_bytes(spec, 2)
+    whole = weight_bytes(spec, 2)
     assert 0.49 * whole < two.weight_bytes < 0.55 * whole
     assert four.weight_bytes < 0.55 * two.weight_bytes
     assert two.kv_bytes_per_token in [len(each) * 8 * 64 * 2 * 2 for each in (first, last)]
-    assert two.parameters == plan.parameter_count(spec)
+    assert two.parameters == parameter_count(spec)
 
 
 def test_more_stages_than_layers_are_refused_by_name():
@@ -233,8 +236,8 @@ def test_all_memory_is_accounted_for():
     result = plan_memory(LLAMA_13B, config(), 80 * GIB)
     parts = result.weight_bytes + result.context_bytes + result.activation_bytes + result.graph_bytes
     assert parts + result.kv_cache_bytes == result.budget == int(80 * GIB * 0.9)
-    assert result.activation_bytes + result.graph_bytes == plan.reserve_bytes(LLAMA_13B, config())
-    assert result.num_blocks == result.kv_cache_bytes // plan.kv_bytes_per_block(LLAMA_13B, 16, 2)
+    assert result.activation_bytes + result.graph_bytes == reserve_bytes(LLAMA_13B, config())
+    assert result.num_blocks == result.kv_cache_bytes // kv_bytes_per_block(LLAMA_13B, 16, 2)
 
 
 @given(memory=st.integers(GIB, 200 * GIB), length=st.integers(1, 4096), block_size=st.sampled_from([8, 16, 64]))
@@ -250,7 +253,7 @@ def test_what_is_promised_fits(memory, length, block_size):
 def test_cpu_cache_is_a_gibibyte_or_a_quarter_of_what_is_left():
     small = find_spec("SmolLM2-135M")
     assert plan_memory(small, config(), 16 * GIB, "cpu").kv_cache_bytes == GIB
-    left = 2 * GIB - plan.CPU_PROCESS_BYTES - plan.weight_bytes(small, 2, "cpu")
+    left = 2 * GIB - CPU_PROCESS_BYTES - weight_bytes(small, 2, "cpu")
     assert plan_memory(small, config(), 2 * GIB, "cpu").kv_cache_bytes == left // 4
     assert plan_memory(small, config(kv_cache_memory="100Mi"), 2 * GIB, "cpu").num_blocks == 100 * 2**20 // 368_640
 
@@ -268,10 +271,10 @@ def test_engine_settles_on_what_is_planned(tmp_path, fields, windows):
     (tmp_path / "config.json").write_text(json.dumps(WINDOWED if windows else TINY))
     asked = EngineConfig(model=str(tmp_path), device="cpu", load_format="dummy", **fields)
     ready = cpu_executor(asked, locate(str(tmp_path))).ready
-    planned = plan_memory(find_spec(str(tmp_path)), asked, 64 * 2**20 + plan.CPU_PROCESS_BYTES, "cpu")
+    planned = plan_memory(find_spec(str(tmp_path)), asked, 64 * 2**20 + CPU_PROCESS_BYTES, "cpu")
     assert (ready.num_blocks, ready.max_model_len) == (planned.num_blocks, planned.max_model_len)
-    swap = plan.swap_bytes(asked, "cpu", planned.kv_cache_bytes, 64 * GIB)
-    assert ready.num_host_blocks == plan.num_blocks(find_spec(str(tmp_path)), asked, swap)
+    swap = swap_bytes(asked, "cpu", planned.kv_cache_bytes, 64 * GIB)
+    assert ready.num_host_blocks == num_blocks(find_spec(str(tmp_path)), asked, swap)
     if asked.swap_space is not None:
         assert ready.num_host_blocks == planned.num_host_blocks
 
@@ -300,13 +303,13 @@ def test_the_engine_refuses_a_cache_beyond_what_is_free_as_planned(tmp_path, mon
     free = 100_000_000
     monkeypatch.setattr("octavo_runtime.worker.device.cpu.free_host_memory", lambda: free)
     asked = EngineConfig(model=str(tmp_path), device="cpu", load_format="dummy", kv_cache_memory="512Mi")
-    with pytest.raises(plan.DoesNotFit) as refused:
+    with pytest.raises(DoesNotFit) as refused:
         cpu_executor(asked, locate(str(tmp_path)))
     assert str(refused.value).startswith(
         "kv_cache_memory: must be at most 0.10 GB, which weights and reserves leave of"
     )
     swap = asked.model_copy(update={"kv_cache_memory": "1Mi", "swap_space": "512Mi"})
-    with pytest.raises(plan.DoesNotFit, match=r"^swap_space: must be at most 0\.10 GB, the host memory left"):
+    with pytest.raises(DoesNotFit, match=r"^swap_space: must be at most 0\.10 GB, the host memory left"):
         cpu_executor(swap, locate(str(tmp_path)))
 
 
@@ -322,7 +325,7 @@ def test_the_engine_refuses_a_cache_beyond_what_is_free_as_planned(tmp_path, mon
     ],
 )
 def test_swap_space(fields, device, cache, free, expected):
-    assert plan.swap_bytes(config(**fields), device, cache, free) == expected
+    assert swap_bytes(config(**fields), device, cache, free) == expected
 
 
 @pytest.mark.parametrize(
@@ -383,13 +386,13 @@ def test_a_cpu_holds_packed_weights_too():
     found = find_model("builtin://smollm2")
     small, bf16, float32 = found.spec, config(), config(dtype="float32")
     held = plan_memory(small, bf16, 16 * GIB, "cpu", found.packed_bytes)
-    assert held.weight_bytes == plan.weight_bytes(small, 2, "cpu") + found.packed_bytes
+    assert held.weight_bytes == weight_bytes(small, 2, "cpu") + found.packed_bytes
     # 5 bits a weight in the layers, scales and minimums included, and 8.5 in the head, which is the embedding.
     head = small.vocab_size * small.hidden_size
-    layers = plan.parameter_count(small) - head - (2 * small.num_layers + 1) * small.hidden_size
+    layers = parameter_count(small) - head - (2 * small.num_layers + 1) * small.hidden_size
     assert found.packed_bytes == layers * 5 // 8 + head * 17 // 16
-    assert plan_memory(small, float32, 16 * GIB, "cpu", found.packed_bytes).weight_bytes == plan.weight_bytes(small, 4)
-    assert plan_memory(small, bf16, 16 * GIB, "cuda", found.packed_bytes).weight_bytes == plan.weight_bytes(small, 2)
+    assert plan_memory(small, float32, 16 * GIB, "cpu", found.packed_bytes).weight_bytes == weight_bytes(small, 4)
+    assert plan_memory(small, bf16, 16 * GIB, "cuda", found.packed_bytes).weight_bytes == weight_bytes(small, 2)
 
 
 @pytest.mark.slow
@@ -499,11 +502,11 @@ def test_decode_is_bound_by_memory_and_a_long_prompt_by_arithmetic():
     head = spec.vocab_size * spec.hidden_size
     assert one.bound == "memory"
     assert one.memory_seconds * gpu.bandwidth == pytest.approx(
-        2 * (plan.parameter_count(spec) - head) + 129 * plan.kv_bytes_per_token(spec, 2)
+        2 * (parameter_count(spec) - head) + 129 * kv_bytes_per_token(spec, 2)
     )
     prompt = prefill_cost(spec, gpu, 4096)
     assert prompt.bound == "compute"
-    inner = plan.parameter_count(spec) - 2 * head - (2 * spec.num_layers + 1) * spec.hidden_size  # without norms
+    inner = parameter_count(spec) - 2 * head - (2 * spec.num_layers + 1) * spec.hidden_size  # without norms
     pairs = 4096 * 4097 // 2
     expected = 2 * (4096 * inner + head) + 4 * pairs * spec.num_layers * spec.hidden_size
     assert prompt.compute_seconds * gpu.half_flops == pytest.approx(expected)
@@ -543,38 +546,36 @@ def test_costs_are_those_of_the_weights_and_the_cache_as_they_are_served():
         return one.memory_seconds * report.gpu.bandwidth
 
     spec = find_spec("Llama-3.1-8B")
-    cached = 4097 * plan.kv_bytes_per_token(spec, 1)
+    cached = 4097 * kv_bytes_per_token(spec, 1)
     assert costs() - costs(kv_cache_dtype="fp8") == pytest.approx(cached)
     served = as_served(spec, config(quantization="fp8"))
-    assert costs() - costs(quantization="fp8") == pytest.approx(
-        plan.weight_bytes(spec, 2) - plan.weight_bytes(served, 2)
-    )
+    assert costs() - costs(quantization="fp8") == pytest.approx(weight_bytes(spec, 2) - weight_bytes(served, 2))
 
 
 def test_a_token_computes_with_the_experts_that_it_chooses_and_few_tokens_read_few():
     spec, gpu = find_spec("Mixtral-8x7B-v0.1"), GPUS["h200-141gb"]
     head = spec.vocab_size * spec.hidden_size
     norms = (2 * spec.num_layers + 1) * spec.hidden_size
-    inner = plan.active_parameter_count(spec) - 2 * head - norms
+    inner = active_parameter_count(spec) - 2 * head - norms
     one, many = decode_cost(spec, gpu, 1, 0), decode_cost(spec, gpu, 256, 0)
     pairs = spec.num_layers * spec.num_heads * spec.head_dim
     assert one.compute_seconds * gpu.half_flops == pytest.approx(2 * (inner + head) + 4 * pairs)
     routers = spec.num_layers * 8 * spec.hidden_size * 2  # in float32
-    kv = plan.kv_bytes_per_token(spec, 2)
-    read = 2 * (plan.active_parameter_count(spec) - head) + routers + kv
+    kv = kv_bytes_per_token(spec, 2)
+    read = 2 * (active_parameter_count(spec) - head) + routers + kv
     assert one.memory_seconds * gpu.bandwidth == pytest.approx(read)
-    assert many.memory_seconds * gpu.bandwidth == pytest.approx(plan.weight_bytes(spec, 2) - 2 * head + 256 * kv)
+    assert many.memory_seconds * gpu.bandwidth == pytest.approx(weight_bytes(spec, 2) - 2 * head + 256 * kv)
 
 
 def test_experts_of_a_checkpoint_in_fp8_take_and_read_a_byte_a_number():
     spec, gpu = find_spec("DeepSeek-R1"), GPUS["h200-141gb"]
-    assert plan.parameter_count(spec) < plan.weight_bytes(spec, 2) < 1.01 * plan.parameter_count(spec)
-    in_16_bits = plan.weight_bytes(replace(spec, quantization=None), 2)
-    assert in_16_bits == pytest.approx(2 * plan.parameter_count(spec), rel=0.01)
+    assert parameter_count(spec) < weight_bytes(spec, 2) < 1.01 * parameter_count(spec)
+    in_16_bits = weight_bytes(replace(spec, quantization=None), 2)
+    assert in_16_bits == pytest.approx(2 * parameter_count(spec), rel=0.01)
     read = decode_cost(spec, gpu, 1, 0).memory_seconds * gpu.bandwidth
-    assert read == pytest.approx(plan.active_parameter_count(spec), rel=0.05)
-    [share] = plan.shares(spec, config(tensor_parallel_size=8, enable_expert_parallel=True), "cuda")
-    assert plan.weight_bytes(share, 2) < 0.15 * plan.weight_bytes(spec, 2)
+    assert read == pytest.approx(active_parameter_count(spec), rel=0.05)
+    [share] = shares(spec, config(tensor_parallel_size=8, enable_expert_parallel=True), "cuda")
+    assert weight_bytes(share, 2) < 0.15 * weight_bytes(spec, 2)
 
 
 def test_the_plan_says_how_many_parameters_a_token_meets():
@@ -606,7 +607,7 @@ def test_a_checkpoint_may_have_its_experts_alone_in_few_bits(tmp_path):
     fields = TINY | experts | {"architectures": ["Qwen3MoeForCausalLM"], "num_key_value_heads": 2}
     (tmp_path / "config.json").write_text(json.dumps(fields | {"quantization_config": quantization}))
     spec = find_spec(str(tmp_path))
-    assert plan.reserve_bytes(spec, config()) == plan.reserve_bytes(replace(spec, quantization=None), config())
+    assert reserve_bytes(spec, config()) == reserve_bytes(replace(spec, quantization=None), config())
     arguments = ["plan", str(tmp_path), "--gpu-memory", "80GB"]
     assert typer.testing.CliRunner().invoke(app, arguments, standalone_mode=False).return_value == 0
 
@@ -666,7 +667,7 @@ def test_rope_table_fits_in_the_reserve():
     rotary = RotaryEmbedding(spec.head_dim, spec.rope_theta, None, torch.device("cpu"))
     rotary.reach(1024)
     bytes_per_position = rotary.table.nbytes // 1024
-    assert bytes_per_position * spec.max_position < plan.reserve_bytes(spec, config()) // 4
+    assert bytes_per_position * spec.max_position < reserve_bytes(spec, config()) // 4
 
 
 @pytest.mark.parametrize(
@@ -699,21 +700,21 @@ def test_the_largest_weight_that_is_unpacked_is_kept_free(name):
     scheme = Scheme("awq", 4, group=(1, 128), has_zeros=True, kept=("lm_head$",))
     largest = 2 * spec.hidden_size * 2 * spec.intermediate_size
     narrow = replace(spec, quantization=scheme)
-    assert plan.reserve_bytes(narrow, config()) - plan.reserve_bytes(spec, config()) == 2 * largest
+    assert reserve_bytes(narrow, config()) - reserve_bytes(spec, config()) == 2 * largest
     with_head = replace(spec, quantization=replace(scheme, kept=()))
     head = 2 * spec.hidden_size * spec.vocab_size
-    assert plan.reserve_bytes(with_head, config()) - plan.reserve_bytes(spec, config()) == 2 * max(largest, head)
+    assert reserve_bytes(with_head, config()) - reserve_bytes(spec, config()) == 2 * max(largest, head)
     rounded = replace(spec, quantization=Scheme("float-quantized", 8, "fp8", rounds_inputs=True))
-    assert plan.reserve_bytes(rounded, config()) == plan.reserve_bytes(spec, config())
+    assert reserve_bytes(rounded, config()) == reserve_bytes(spec, config())
     wide = config(dtype="float32")
-    assert plan.reserve_bytes(narrow, wide) == plan.reserve_bytes(spec, wide), "it was unpacked at load"
+    assert reserve_bytes(narrow, wide) == reserve_bytes(spec, wide), "it was unpacked at load"
 
 
 def test_fp8_is_unpacked_for_results_in_float16():
     """Its products with itself have results in bfloat16 alone."""
     scheme = Scheme("float-quantized", 8, "fp8", kept=("lm_head$",), rounds_inputs=True)
     spec = replace(find_spec("Llama-3.1-8B"), quantization=scheme)
-    plans = {dtype: plan.plan_memory(spec, config(dtype=dtype), 80 * 2**30) for dtype in ("bfloat16", "float16")}
+    plans = {dtype: plan_memory(spec, config(dtype=dtype), 80 * 2**30) for dtype in ("bfloat16", "float16")}
     largest = 2 * spec.hidden_size * 2 * spec.intermediate_size
     assert plans["float16"].reserves - plans["bfloat16"].reserves == 2 * largest
     costs = {

@@ -13,7 +13,8 @@ from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.models.loading.config_json import spec_from_config
 from octavo_runtime.models.served import as_served
-from octavo_runtime.planning.memory import activation_bytes, plan_memory, reserve_bytes
+from octavo_runtime.planning.memory import plan_memory
+from octavo_runtime.planning.reserves import activation_bytes, reserve_bytes
 from octavo_runtime.protocol.sampling_params import SamplingParams
 
 LLAMA_8B = {

@@ -16,8 +16,8 @@ from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
 from octavo_runtime.models.spec import UnsupportedModel
-from octavo_runtime.planning import memory as plan
 from octavo_runtime.planning.known_models import find_model
+from octavo_runtime.planning.parameters import weight_bytes
 from octavo_runtime.protocol.step import Slice
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
 from octavo_runtime.worker.batch import build_batch
@@ -77,14 +77,14 @@ def test_a_cpu_holds_what_is_planned(name: str, tmp_path: Path) -> None:
     found = find_model(str(tmp_path))
     decoder = load_decoder(tmp_path, torch.bfloat16)
     assert (decoder.few_rows is not None) == (found.packed_bytes > 0) == ("order" not in name)
-    planned = plan.weight_bytes(found.spec, 2, "cpu") + found.packed_bytes
+    planned = weight_bytes(found.spec, 2, "cpu") + found.packed_bytes
     if decoder.few_rows is not None and not prepacks(torch.bfloat16):  # the CPU needs the packed weights alone
         assert found.packed_bytes < decoder.num_bytes < planned
         return
     held = sum(layer.attention.qkv.num_bytes + layer.mlp.down.num_bytes for layer in decoder.stack.layers)
     assert held == 2 * 2 * (192 * 64 + 64 * 128)
     norms = decoder.few_rows.num_bytes if decoder.few_rows is not None else 0
-    assert decoder.num_bytes - norms == plan.weight_bytes(found.spec, 2, "cpu")
+    assert decoder.num_bytes - norms == weight_bytes(found.spec, 2, "cpu")
     assert abs(decoder.num_bytes - planned) <= 0.02 * planned
 
 

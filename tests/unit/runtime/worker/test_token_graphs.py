@@ -18,8 +18,8 @@ from octavo_runtime.models.families.olmo2 import BEHIND
 from octavo_runtime.models.loading.weights import build_decoder
 from octavo_runtime.models.spec import LatentHeads
 from octavo_runtime.models.tensor_names import TensorNames
-from octavo_runtime.planning import memory as planning
 from octavo_runtime.planning.known_models import find_spec
+from octavo_runtime.planning.reserves import MOST_CAPTURED_TOKENS, arena_elements, graph_bytes
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.protocol.step import UNKNOWN, Slice
 from octavo_runtime.worker.batch import build_batch
@@ -272,8 +272,8 @@ def test_the_planner_counts_what_crosses_from_piece_to_piece():
     graphs = TokenGraphs(decoder, cache, None, 8192)
     held = sum(tensor.nbytes for tensor in graphs._tensors[3:])
     config = EngineConfig(model="m", dtype="float16", max_num_seqs=1)
-    arena = planning.arena_elements(spec, 1, planning.MOST_CAPTURED_TOKENS, 2) * 2
-    assert held + arena < planning.graph_bytes(spec, config) < held + arena + 2**29
+    arena = arena_elements(spec, 1, MOST_CAPTURED_TOKENS, 2) * 2
+    assert held + arena < graph_bytes(spec, config) < held + arena + 2**29
 
 
 PARAMS = {
