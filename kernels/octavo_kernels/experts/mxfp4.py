@@ -37,7 +37,7 @@ or.b32 $3, $3, moved;
 @triton.jit
 def mxfp4(stacked, column, is_column, first, WIDTH: tl.constexpr, DEPTH: tl.constexpr):
     """The even terms of a step of the sum, and the odd ones, [DEPTH / 2, COLUMNS] of the type of `numbers_of`.
-    Arguments: see `triton.product`."""
+    Arguments: see `products.product`."""
     GROUPS: tl.constexpr = DEPTH // 32
     COLUMNS: tl.constexpr = column.shape[0]
     group = first // 32 + tl.arange(0, GROUPS)
