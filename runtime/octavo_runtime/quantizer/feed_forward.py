@@ -13,7 +13,7 @@ from torch import Tensor
 from octavo_runtime.layers.linear import DenseLinear
 from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.models.loading.stored_tensors import rows_of
-from octavo_runtime.models.loading.weights import Fused, layer_projections
+from octavo_runtime.models.loading.tensor_shapes import Fused, layer_projections
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.quantizer.inputs import Inputs, input_sum, watched_mlp
 from octavo_runtime.quantizer.recipe import FEWEST_TOKENS

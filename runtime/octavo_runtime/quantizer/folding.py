@@ -6,7 +6,8 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from octavo_runtime.models.loading.weights import Fused, by_parts
+from octavo_runtime.models.loading.tensor_shapes import Fused
+from octavo_runtime.models.loading.weights import by_parts
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.tensor_names import layer_prefix
 from octavo_runtime.quantizer.awq import Readers, best_scales

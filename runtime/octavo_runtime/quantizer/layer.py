@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from octavo_runtime.models.loading.weights import Fused
+from octavo_runtime.models.loading.tensor_shapes import Fused
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.tensor_names import layer_prefix
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix

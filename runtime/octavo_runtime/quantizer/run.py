@@ -16,7 +16,7 @@ from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.experts import in_stored_form
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
-from octavo_runtime.models.loading.weights import tensor_shapes
+from octavo_runtime.models.loading.tensor_shapes import tensor_shapes
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.tensor_names import layer_prefix
 from octavo_runtime.planning.gpus import find_gpu

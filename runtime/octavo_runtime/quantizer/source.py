@@ -16,7 +16,7 @@ from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.json_file import read_object
 from octavo_runtime.models.loading.safetensors_files import safetensors_files
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
-from octavo_runtime.models.loading.weights import tensor_shapes
+from octavo_runtime.models.loading.tensor_shapes import tensor_shapes
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.tensor_names import layer_prefix
 from octavo_runtime.quantizer.recipe import CannotQuantize

@@ -14,7 +14,8 @@ from octavo_runtime.layers.norm import Norm
 from octavo_runtime.models.decoder import Decoder, DecoderLayer, Stack
 from octavo_runtime.models.layer_groups import group_windows, layers_of_a_block
 from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor
-from octavo_runtime.models.loading.weights import EMBEDDING, build_decoder
+from octavo_runtime.models.loading.tensor_shapes import EMBEDDING
+from octavo_runtime.models.loading.weights import build_decoder
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.tensor_names import layer_prefix
 from octavo_runtime.quantization.formats import stored_form

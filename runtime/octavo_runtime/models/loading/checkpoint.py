@@ -24,10 +24,11 @@ from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
 from octavo_runtime.models.loading.selection import TOKENIZER_PATTERNS
 from octavo_runtime.models.loading.sharding import places_of_heads, sharded
 from octavo_runtime.models.loading.stored_tensors import ReadTensor
+from octavo_runtime.models.loading.tensor_shapes import EMBEDDING, HEAD, tensor_shapes
 from octavo_runtime.models.loading.text_heads import SCORE, read_text_head
 from octavo_runtime.models.loading.text_modules import text_modules
 from octavo_runtime.models.loading.text_task import text_task
-from octavo_runtime.models.loading.weights import EMBEDDING, HEAD, build_decoder, tensor_shapes
+from octavo_runtime.models.loading.weights import build_decoder
 from octavo_runtime.models.served import as_served
 from octavo_runtime.models.shards import shard
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel

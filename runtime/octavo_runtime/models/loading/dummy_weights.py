@@ -9,7 +9,7 @@ from octavo_kernels.quantized_linear.formats import SUPER, Format
 from octavo_runtime.models.latent_projections import latent_projections
 from octavo_runtime.models.loading.experts import expert_weights
 from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor
-from octavo_runtime.models.loading.weights import layer_projections
+from octavo_runtime.models.loading.tensor_shapes import layer_projections
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix

@@ -5,7 +5,7 @@ import re
 import torch
 
 from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor, dense
-from octavo_runtime.models.loading.weights import tensor_shapes
+from octavo_runtime.models.loading.tensor_shapes import tensor_shapes
 from octavo_runtime.models.shards import fused_rows, is_added_once, stacks_experts
 from octavo_runtime.models.spec import HeldExperts, ModelSpec
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix

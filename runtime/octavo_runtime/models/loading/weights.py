@@ -21,26 +21,26 @@ from octavo_runtime.layers.pipeline import PassedOn, Received
 from octavo_runtime.layers.rotary import RotaryEmbedding
 from octavo_runtime.models.decoder import Decoder, DecoderLayer, Stack
 from octavo_runtime.models.layer_groups import cache_places
-from octavo_runtime.models.loading.experts import build_experts, expert_shapes
-from octavo_runtime.models.loading.latent_attention import build_latent_attention, latent_shapes
+from octavo_runtime.models.loading.experts import build_experts
+from octavo_runtime.models.loading.latent_attention import build_latent_attention
 from octavo_runtime.models.loading.placing import placed_rows
-from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor, dense, fuse_rows, rows_of
+from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor, dense, fuse_rows
+from octavo_runtime.models.loading.tensor_shapes import (
+    EMBEDDING,
+    EMBEDDING_NORM,
+    HEAD,
+    HEAD_BIAS,
+    POSITIONS,
+    PROJECT_IN,
+    PROJECT_OUT,
+    Fused,
+    attention_projections,
+    head_norm_shapes,
+    layer_projections,
+    stream_norms,
+)
 from octavo_runtime.models.spec import ModelSpec
-from octavo_runtime.models.tensor_names import layer_prefix
 from octavo_runtime.quantization.grouped_matrix import quantize_rows
-
-_POSITIONS = "model.embed_positions.weight"
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-_NORM, _EMBEDDING_NORM, _HEAD_BIAS = "model.norm", "model.embed_norm", "lm_head.bias"
-_PROJECT_IN, _PROJECT_OUT = "model.project_in.weight", "model.project_out.weight"
-
-
-class Fused(NamedTuple):
-    """Projections of one input that run as one, their outputs side by side."""
-
-    columns: int
-    rows: dict[str, int]  # by the projection's name
-    has_bias: bool
 
 
 class _Norms(NamedTuple):
@@ -72,7 +72,7 @@ def build_decoder(
     """Reads every tensor by its Hugging Face name, fuses and places it. group: the ranks that share its layers; link:
     the way to the stages before and behind, of a pipeline. `spec` and `read` are of this rank's share."""
     names, hidden, words = spec.tensors, spec.hidden_size, spec.word_size
-    stream_norms = _stream_norms(spec)
+    read_by = stream_norms(spec)
 
     narrow = spec.values_at_load
 
@@ -90,7 +90,7 @@ def build_decoder(
         return LayerNorm(weight, bias, spec.rms_norm_eps, becomes_stream=spec.is_post_norm)
 
     def stream_norm(at: int) -> Norm:
-        name = stream_norms[at]
+        name = read_by[at]
         return Unnormed(dtype) if name is None else norm(name)
 
     def behind(post_norm: str | None, reader: Norm) -> Norm:
@@ -106,7 +106,7 @@ def build_decoder(
         return build_linear(place(name, rows, columns), None, device, dtype)
 
     def head_norm(name: str, shape: tuple[int, ...]) -> HeadNorm:
-        weight = torch.cat([place(part, *own) for part, own in _head_norm_shapes(name, shape).items()])
+        weight = torch.cat([place(part, *own) for part, own in head_norm_shapes(name, shape).items()])
         if spec.interleaved_rope:
             weight = weight.view(-1, spec.head_dim)[:, _halves(spec)]
         weight = weight.view(shape)
@@ -114,7 +114,7 @@ def build_decoder(
 
     def norms(index: int) -> _Norms:
         at, attention = spec.prefix_of(index), behind(names.mlp_post_norm, stream_norm(2 * index))
-        shared = spec.is_parallel and stream_norms[2 * index + 1] is None
+        shared = spec.is_parallel and read_by[2 * index + 1] is None
         mlp = attention if shared else behind(names.attention_post_norm, stream_norm(2 * index + 1))
         q_shape, k_shape = spec.qk_norm_shapes
         return _Norms(
@@ -189,7 +189,7 @@ def build_decoder(
         )
 
     def layer(index: int, projections: Sequence[Linear], norms: _Norms) -> DecoderLayer:
-        attending = len(_attention_projections(spec))
+        attending = len(attention_projections(spec))
         return DecoderLayer(
             norms.attention,
             attention(index, projections[:attending], norms),
@@ -223,9 +223,9 @@ def build_decoder(
         if spec.rounds_embedding_multiplier:
             multiplier = torch.tensor(multiplier, dtype=dtype).item()
         placed = placed_rows([dense(embedded)], device, dtype).to(device=device, dtype=dtype)
-        learned = place(_POSITIONS, spec.learned_positions, hidden) if spec.learned_positions else None
-        embedding_norm = norm(_EMBEDDING_NORM) if spec.normalises_embedding else None
-        into = project(_PROJECT_IN, hidden, words) if spec.projected_words else None
+        learned = place(POSITIONS, spec.learned_positions, hidden) if spec.learned_positions else None
+        embedding_norm = norm(EMBEDDING_NORM) if spec.normalises_embedding else None
+        into = project(PROJECT_IN, hidden, words) if spec.projected_words else None
         embedding = Embedding(placed, multiplier, learned, spec.position_offset or 0, embedding_norm, into)
     else:
         assert link is not None
@@ -234,7 +234,7 @@ def build_decoder(
         assert link is not None
         end = behind(names.mlp_post_norm, PassedOn(link, spec.residual_multiplier))
         return Decoder(spec, embedding, Stack(layers, end), None)
-    head_bias = place(_HEAD_BIAS, spec.vocab_size) if spec.head_bias else None
+    head_bias = place(HEAD_BIAS, spec.vocab_size) if spec.head_bias else None
     head: Head
     is_embedding, name = spec.tie_embeddings and spec.begins, EMBEDDING if spec.tie_embeddings else HEAD
     if group is not None and spec.head_size is not None:
@@ -250,7 +250,7 @@ def build_decoder(
         head = build_lm_head(fuse_rows([read(name, shape)], device, dtype), None, device, dtype, head_bias)
     last = stream_norm(-1)
     if spec.projected_words:
-        last = ProjectedNorm(last, project(_PROJECT_OUT, words, hidden))
+        last = ProjectedNorm(last, project(PROJECT_OUT, words, hidden))
     return Decoder(
         spec=spec,
         embedding=embedding,
@@ -258,94 +258,6 @@ def build_decoder(
         head=head,
         few_rows=Stack(packed_layers, _widened(last)) if len(packed_layers) == spec.num_layers else None,
     )
-
-
-def tensor_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all tensors that build_decoder reads."""
-    hidden, words, names = spec.hidden_size, spec.word_size, spec.tensors
-    shapes: dict[str, tuple[int, ...]] = {}
-    norms = [name for name in _stream_norms(spec) if name is not None]
-    if spec.begins:
-        shapes[EMBEDDING] = spec.vocab_size, words
-        if spec.projected_words:
-            shapes[_PROJECT_IN] = hidden, words
-        if spec.learned_positions:
-            shapes[_POSITIONS] = spec.learned_positions, hidden
-        if spec.normalises_embedding:
-            norms.append(_EMBEDDING_NORM)
-    if spec.ends:
-        shapes[EMBEDDING if spec.tie_embeddings else HEAD] = spec.vocab_size, words
-        if spec.projected_words:
-            shapes[_PROJECT_OUT] = words, hidden
-        if spec.head_bias:
-            shapes[_HEAD_BIAS] = (spec.vocab_size,)
-    for index in range(spec.num_layers):
-        at = spec.prefix_of(index)
-        norms += [at + name for name in (names.attention_post_norm, names.mlp_post_norm) if name is not None]
-        if spec.qk_norm:
-            for name, shape in zip((names.q_norm, names.k_norm), spec.qk_norm_shapes, strict=True):
-                shapes |= _head_norm_shapes(at + name, shape)
-        if spec.has_sinks:
-            shapes[at + names.sinks] = (spec.num_heads,)
-        for part in layer_projections(spec, index):
-            for name, count in part.rows.items():
-                shape = count, part.columns
-                shapes[f"{at}{name}.weight"] = shape[::-1] if names.is_transposed else shape
-                if part.has_bias:
-                    shapes[f"{at}{name}.bias"] = (count,)
-        if spec.latent is not None:
-            shapes |= latent_shapes(spec, at)
-        if index in spec.expert_layers:
-            shapes |= expert_shapes(spec, at)
-    for name in norms:
-        shapes |= {f"{name}.{kind}": (hidden,) for kind in ("weight", "bias")[: 1 + spec.norm_bias]}
-    return shapes
-
-
-def _stream_norms(spec: ModelSpec) -> list[str | None]:
-    """The norms that read the residual stream, by name: in front of each layer's attention and of its MLP, and behind
-    the last layer, where no other stage has that. None: the stream is read as it is. Of norms that stand behind what
-    they read, a stage begins with the last of the stage before."""
-    names, first, end = spec.tensors, spec.layers_before, spec.layers_before + spec.num_layers
-    of_layers = [
-        None if name is None else layer_prefix(index) + name
-        for index in range(end)
-        for name in (names.attention_norm, names.mlp_norm)
-    ]
-    every = [None, *of_layers] if spec.is_post_norm else [*of_layers, _NORM]
-    return every[2 * first : 2 * end + spec.ends]
-
-
-def layer_projections(spec: ModelSpec, index: int) -> tuple[Fused, ...]:
-    """What a layer multiplies by, in its order, but for experts and latent attention."""
-    names, hidden, inner = spec.tensors, spec.hidden_size, spec.intermediate_size
-    attention = _attention_projections(spec)
-    if index in spec.expert_layers:
-        return attention
-    return (
-        *attention,
-        Fused(hidden, rows_of(names.gate_up, *[inner] * (spec.gate_up_size // inner)), spec.mlp_bias),
-        Fused(inner, {names.down: hidden}, spec.mlp_bias),
-    )
-
-
-def _attention_projections(spec: ModelSpec) -> tuple[Fused, ...]:
-    """None of latent attention."""
-    if spec.latent is not None:
-        return ()
-    names, hidden = spec.tensors, spec.hidden_size
-    q_rows, kv_rows = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
-    return (
-        Fused(hidden, rows_of(names.qkv, q_rows, kv_rows, kv_rows), spec.qkv_bias),
-        Fused(q_rows, {names.output: hidden}, spec.output_bias),
-    )
-
-
-def _head_norm_shapes(name: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors that a norm of queries or keys is stored in: one, or one for each head."""
-    if "{}" not in name:
-        return {f"{name}.weight": shape}
-    return {f"{name.format(head)}.weight": shape[1:] for head in range(shape[0])}
 
 
 def _words(rows: torch.Tensor, first: int, count: int) -> torch.Tensor:

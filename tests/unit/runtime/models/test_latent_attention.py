@@ -25,7 +25,8 @@ from octavo_runtime.layers.rope_scaling import YarnRope
 from octavo_runtime.layers.router import Router
 from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
-from octavo_runtime.models.loading.weights import build_decoder, tensor_shapes
+from octavo_runtime.models.loading.tensor_shapes import tensor_shapes
+from octavo_runtime.models.loading.weights import build_decoder
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.planning.kv_cache import kv_bytes_per_block
 from octavo_runtime.planning.parameters import weight_bytes

@@ -14,7 +14,8 @@ from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
-from octavo_runtime.models.loading.weights import build_decoder, tensor_shapes
+from octavo_runtime.models.loading.tensor_shapes import tensor_shapes
+from octavo_runtime.models.loading.weights import build_decoder
 from octavo_runtime.models.spec import UnsupportedModel
 from octavo_runtime.planning.kv_cache import kv_bytes_per_block, sequence_blocks
 from octavo_runtime.protocol.sampling_params import SamplingParams

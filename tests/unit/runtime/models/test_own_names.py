@@ -12,7 +12,8 @@ from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.models.loading.checkpoint import load_model
 from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
 from octavo_runtime.models.loading.files import locate
-from octavo_runtime.models.loading.weights import build_decoder, tensor_shapes
+from octavo_runtime.models.loading.tensor_shapes import tensor_shapes
+from octavo_runtime.models.loading.weights import build_decoder
 from octavo_runtime.models.shards import shard
 from octavo_runtime.models.spec import UnsupportedModel
 from octavo_runtime.planning.parameters import parameter_count

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo_runtime.models.loading.weights import Fused
+from octavo_runtime.models.loading.tensor_shapes import Fused
 from octavo_runtime.quantizer import gptq
 from octavo_runtime.quantizer.feed_forward import FeedForward, LayerInputs, Routed
 from octavo_runtime.quantizer.inputs import Inputs, output_error
