@@ -25,29 +25,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import audit_log
 import binaries
 import nodeless
+from audit_log import OPERATOR, calls, delays, of_operator, taken
 from nodeless import ApiServer
 from steps import say, step
 
 ROOT = Path(__file__).parents[2]
-OPERATOR = "octavo-operator"  # the user, as the audit log names it
 NAMESPACES, NODES = 10, 10
 CHANGES, CHANGES_A_SECOND = 100, 2
 SERVICES_PATH = "/apis/serving.octavo.dev/v1alpha1"
 PATIENCE = 1800.0  # seconds
 Object = dict[str, Any]
-
-AUDIT = {
-    "apiVersion": "audit.k8s.io/v1",
-    "kind": "Policy",
-    "omitStages": ["RequestReceived"],
-    "rules": [
-        {"level": "Metadata", "users": [OPERATOR]},
-        {"level": "Metadata", "users": ["admin"], "resources": [{"group": "serving.octavo.dev"}]},
-        {"level": "None"},
-    ],
-}
 
 
 def stage(name: str, kind: str, expressions: list[Object], then: Object) -> Object:
@@ -170,46 +160,6 @@ def wait_until_all_serve(server: ApiServer, count: int) -> None:
         time.sleep(1 + count / 250)  # a look costs the API server something too
 
 
-def audited(server: ApiServer) -> list[Object]:
-    """What the operator and the administrator asked so far."""
-    lines = (server.folder / "audit.log").read_text().splitlines()
-    return [json.loads(line) for line in lines if line.endswith("}")]
-
-
-def at(event: Object, key: str) -> float:
-    return datetime.datetime.fromisoformat(event[key]).timestamp()
-
-
-def of_operator(events: list[Object]) -> list[Object]:
-    """Its requests that have come to an end; a watch lasts as long as it lasts."""
-    return [
-        event
-        for event in events
-        if event["user"]["username"] == OPERATOR and event["verb"] != "watch" and "objectRef" in event
-    ]
-
-
-def calls(events: list[Object]) -> dict[str, int]:
-    counted = Counter(f"{event['verb']} {event['objectRef'].get('resource', '?')}" for event in of_operator(events))
-    return dict(counted.most_common())
-
-
-def delays(events: list[Object], changed: dict[str, float]) -> list[float]:
-    """Seconds from each change of a spec, once the API server has taken it, to the Deployment that the operator then
-    applied, in ascending order. `changed`: the times by the services' names."""
-    applied: dict[str, float] = {}
-    for event in of_operator(events):
-        reference = event["objectRef"]
-        if event["verb"] == "patch" and reference.get("resource") == "deployments":
-            name, when = reference["name"], at(event, "stageTimestamp")
-            if name in changed and name not in applied and when > changed[name]:
-                applied[name] = when
-    missing = changed.keys() - applied.keys()
-    if missing:
-        raise SystemExit(f"{len(missing)} of {len(changed)} changes were not applied, such as {min(missing)}'s")
-    return sorted(applied[name] - changed[name] for name in changed)
-
-
 def quantile(values: list[float], share: float) -> float:
     """Of values in ascending order."""
     return values[min(len(values) - 1, int(share * len(values)))]
@@ -237,9 +187,9 @@ def rounds(port: int) -> float:
 def rest(server: ApiServer, process: int, port: int, seconds: float) -> Object:
     """What the operator does while nothing changes; after the last write of its has settled."""
     time.sleep(20)
-    first, used, made = len(audited(server)), cpu(process), rounds(port)
+    first, used, made = len(audit_log.read(server)), cpu(process), rounds(port)
     time.sleep(seconds)
-    events = of_operator(audited(server)[first:])
+    events = of_operator(audit_log.read(server)[first:])
     writes = [event for event in events if event["verb"] not in ("get", "list")]
     return {
         "cpu_at_rest_percent": 100 * (cpu(process) - used) / seconds,
@@ -258,15 +208,6 @@ def change(server: ApiServer, numbers: range) -> None:
         time.sleep(1 / CHANGES_A_SECOND)
 
 
-def taken(events: list[Object], verb: str) -> dict[str, float]:
-    """When the API server had taken what the administrator did to each service."""
-    return {
-        event["objectRef"]["name"]: at(event, "stageTimestamp")
-        for event in events
-        if event["user"]["username"] == "admin" and event["verb"] == verb and event.get("responseStatus")
-    }
-
-
 def measure(server: ApiServer, operator: "Operator", count: int) -> Object:
     """The figures."""
     figures: Object = {"services": count, "memory_mib_idle": memory(operator.process, "VmRSS")}
@@ -278,7 +219,7 @@ def measure(server: ApiServer, operator: "Operator", count: int) -> Object:
         wait_until_all_serve(server, count)
     figures["seconds_to_converge"] = time.monotonic() - start
     figures["cpu_seconds_to_converge"] = cpu(operator.process) - used
-    events, made = audited(server), rounds(operator.port)
+    events, made = audit_log.read(server), rounds(operator.port)
     waits = delays(events, taken(events, "create"))
     figures["creation_to_deployment_p50_s"], figures["creation_to_deployment_p99_s"] = (
         quantile(waits, share) for share in (0.5, 0.99)
@@ -295,7 +236,7 @@ def measure(server: ApiServer, operator: "Operator", count: int) -> Object:
     with step(f"change {len(changed)} of them, {CHANGES_A_SECOND} a second"):
         change(server, changed)
         wait_until_all_serve(server, count)
-    events = audited(server)
+    events = audit_log.read(server)
     waits = delays(events, taken(events, "patch"))
     figures["change_to_deployment_p50_s"], figures["change_to_deployment_p99_s"] = (
         quantile(waits, share) for share in (0.5, 0.99)
@@ -351,7 +292,7 @@ class Operator:
 @contextmanager
 def place(folder: Path, count: int, profile: Path | None) -> Iterator[tuple[ApiServer, Operator]]:
     """The API server with its nodes and the operator, nothing in it yet."""
-    (folder / "audit.json").write_text(json.dumps(AUDIT))
+    (folder / "audit.json").write_text(json.dumps(audit_log.POLICY))
     (folder / "stages.yaml").write_text("\n---\n".join(json.dumps(each) for each in STAGES))
     token = secrets.token_hex(16)
     further = {
