@@ -9,8 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import zmq.asyncio
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine_process.pulse import pulse_endpoint
+from octavo_runtime.engine_process.stream import Stream
 from octavo_runtime.protocol.messages import (
     BEATS,
     EVENTS,
@@ -61,34 +61,6 @@ class EngineRefused(EngineFailure, ValueError):
     """The engine cannot start with this configuration."""
 
 
-@dataclass
-class _Stream:
-    """The outputs of one request on their way; None after them: the engine is gone. `ended`: its answers that grow no
-    more. `joins`: whether what several steps brought to one answer may be handed out as one output."""
-
-    num_answers: int
-    joins: bool
-    ended: set[int] = field(default_factory=set)
-    _waiting: list[Output | None] = field(default_factory=list)
-    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def finished(self) -> bool:
-        return len(self.ended) == self.num_answers
-
-    def put(self, output: Output | None) -> None:
-        self._waiting.append(output)
-        self._arrived.set()
-
-    async def take(self) -> Sequence[Output | None]:
-        """All that waits, at least one. A reader that falls behind finds more tokens in each output, not more
-        outputs, and so catches up."""
-        await self._arrived.wait()
-        self._arrived.clear()
-        taken, self._waiting = self._waiting, []
-        return _joined(taken) if self.joins and len(taken) > 1 else taken
-
-
 class EngineClient:
     """One engine process and the requests that wait for its tokens. Lives in one asyncio loop.
 
@@ -98,7 +70,7 @@ class EngineClient:
         self._program = program
         self.ready: Ready | None = None
         self.load = Load()
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, Stream] = {}
         self._block_maps: list[asyncio.Future[BlockMap]] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -161,7 +133,7 @@ class EngineClient:
         messages.Add). Closing the generator early aborts the request."""
         command = Add(request_id, prompt, params, priority, cache_salt, timeout)
         # Tokens behind a stop string do not count, so each step's are looked at alone.
-        return self._outputs(command, _Stream(params.num_answers, joins=not params.stop))
+        return self._outputs(command, Stream(params.num_answers, joins=not params.stop))
 
     async def embed(
         self,
@@ -176,10 +148,10 @@ class EngineClient:
         """The output that holds a prompt's embedding, or an error (arguments: see messages.Embed). Cancelling it aborts
         the request."""
         command = Embed(request_id, prompt, params, priority, cache_salt, timeout)
-        async with contextlib.aclosing(self._outputs(command, _Stream(1, joins=False))) as outputs:
+        async with contextlib.aclosing(self._outputs(command, Stream(1, joins=False))) as outputs:
             return await anext(outputs)
 
-    async def _outputs(self, command: Add | Embed, stream: _Stream) -> AsyncGenerator[Output, None]:
+    async def _outputs(self, command: Add | Embed, stream: Stream) -> AsyncGenerator[Output, None]:
         request_id = command.request_id
         self._streams[request_id] = stream
         failed = False
@@ -297,29 +269,6 @@ class EngineClient:
     def _raise_if_failed(self) -> None:
         if self._failure.done():
             raise EngineFailure(self._failure.result())
-
-
-def _joined(outputs: Sequence[Output | None]) -> list[Output | None]:
-    """The same tokens in one output for each answer; errors and the engine's end stay where they are."""
-    joined: list[Output | None] = []
-    places: dict[int, int] = {}
-    for output in outputs:
-        place = None if output is None or output.error is not None else places.get(output.index)
-        if output is None or place is None:
-            if output is not None and output.error is None:
-                places[output.index] = len(joined)
-            joined.append(output)
-            continue
-        earlier = joined[place]
-        assert earlier is not None
-        joined[place] = msgspec.structs.replace(
-            earlier,
-            token_ids=earlier.token_ids + output.token_ids,
-            logprobs=None if earlier.logprobs is None else earlier.logprobs + (output.logprobs or []),
-            finish_reason=output.finish_reason,
-            score=output.score,
-        )
-    return joined
 
 
 def _environment(config: EngineConfig) -> dict[str, str]:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from patience import eventually_async
 
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.engine_process.client import EngineClient, EngineFailure, EngineRefused, _joined
+from octavo_runtime.engine_process.client import EngineClient, EngineFailure, EngineRefused
+from octavo_runtime.engine_process.stream import joined
 from octavo_runtime.protocol.messages import Output, RequestError
 from octavo_runtime.protocol.sampling_params import SamplingParams
 
@@ -84,11 +85,11 @@ def test_joining_outputs_loses_and_reorders_no_token(outputs: list[Output | None
             for index in range(3)
         }
 
-    joined = _joined(outputs)
-    assert tokens(joined) == tokens(outputs)
-    assert joined.count(None) == outputs.count(None)
-    assert [one for one in joined if one and one.error] == [one for one in outputs if one and one.error]
-    answers = [one.index for one in joined if one and not one.error]
+    found = joined(outputs)
+    assert tokens(found) == tokens(outputs)
+    assert found.count(None) == outputs.count(None)
+    assert [one for one in found if one and one.error] == [one for one in outputs if one and one.error]
+    answers = [one.index for one in found if one and not one.error]
     assert len(answers) == len(set(answers))
 
 
