@@ -3,7 +3,8 @@ and a rotary embedding of their own for the layers in a window."""
 
 from dataclasses import replace
 
-from octavo_runtime.models.config_fields import ConfigFields, plain_rope_of_kind, windowed, with_rope_of_kind
+from octavo_runtime.models.config_fields import ConfigFields, windowed
+from octavo_runtime.models.config_rope import plain_rope_of_kind, with_rope_of_kind
 from octavo_runtime.models.families import gemma2
 from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec

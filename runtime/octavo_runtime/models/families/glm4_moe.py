@@ -4,7 +4,8 @@ for the choice; the first layers have one MLP."""
 from dataclasses import replace
 
 from octavo_runtime.layers.routing import Routing
-from octavo_runtime.models.config_fields import ConfigFields, partial_rotary
+from octavo_runtime.models.config_fields import ConfigFields
+from octavo_runtime.models.config_rope import partial_rotary
 from octavo_runtime.models.families import llama, qwen3_moe
 from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec

@@ -1,6 +1,7 @@
 """Llama 2 and 3: transformers' LlamaConfig."""
 
-from octavo_runtime.models.config_fields import ConfigFields, rope
+from octavo_runtime.models.config_fields import ConfigFields
+from octavo_runtime.models.config_rope import rope
 from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 

@@ -4,7 +4,8 @@ a router whose sigmoids are corrected for the choice."""
 from dataclasses import replace
 
 from octavo_runtime.layers.routing import Routing
-from octavo_runtime.models.config_fields import ConfigFields, partial_rotary
+from octavo_runtime.models.config_fields import ConfigFields
+from octavo_runtime.models.config_rope import partial_rotary
 from octavo_runtime.models.families import llama, mixtral
 from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec

@@ -2,14 +2,8 @@
 sides in two of three layers, gated feed-forward blocks, and its norms in front."""
 
 from octavo_runtime.layers.activation import Transfer
-from octavo_runtime.models.config_fields import (
-    ConfigFields,
-    plain_rope_of_kind,
-    rope,
-    shown,
-    windowed,
-    with_rope_of_kind,
-)
+from octavo_runtime.models.config_fields import ConfigFields, shown, windowed
+from octavo_runtime.models.config_rope import plain_rope_of_kind, rope, with_rope_of_kind
 from octavo_runtime.models.encoder_spec import Classifier, EncoderSpec
 from octavo_runtime.models.families.bert import ACTIVATIONS
 from octavo_runtime.models.family import Family

@@ -3,7 +3,8 @@ ReLU."""
 
 from dataclasses import replace
 
-from octavo_runtime.models.config_fields import ConfigFields, partial_rotary
+from octavo_runtime.models.config_fields import ConfigFields
+from octavo_runtime.models.config_rope import partial_rotary
 from octavo_runtime.models.families import llama
 from octavo_runtime.models.families.gpt_neox import activation
 from octavo_runtime.models.family import Family, GGUFForm

@@ -3,7 +3,8 @@ turned in part."""
 
 from dataclasses import replace
 
-from octavo_runtime.models.config_fields import ConfigFields, partial_rotary
+from octavo_runtime.models.config_fields import ConfigFields
+from octavo_runtime.models.config_rope import partial_rotary
 from octavo_runtime.models.families import mistral
 from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from octavo_runtime.models.config_fields import ConfigFields, partial_rotary
+from octavo_runtime.models.config_fields import ConfigFields
+from octavo_runtime.models.config_rope import partial_rotary
 from octavo_runtime.models.families import llama
 from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.spec import ModelSpec
