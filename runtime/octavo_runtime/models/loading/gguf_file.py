@@ -14,7 +14,8 @@ from octavo_runtime.models.loading.finite import check_finite
 from octavo_runtime.models.loading.gguf_experts import JOINED, PACKED_KINDS, packed_experts, stored_shape
 from octavo_runtime.models.loading.gguf_latents import expansion_sources
 from octavo_runtime.models.loading.gguf_parts import open_parts
-from octavo_runtime.models.loading.gguf_spec import LONG_ROPE, ROPE_DIVISORS, gguf_family, gguf_spec
+from octavo_runtime.models.loading.gguf_rope import LONG_ROPE, ROPE_DIVISORS
+from octavo_runtime.models.loading.gguf_spec import gguf_family, gguf_spec
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.quantization.gguf_blocks import PACKED, PLAIN, quantized_matrix
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix

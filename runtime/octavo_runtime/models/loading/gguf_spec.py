@@ -1,33 +1,30 @@
 """The model that a GGUF file describes in its metadata (format: github.com/ggml-org/ggml, docs/gguf.md). Free of torch.
 
 The metadata become the fields of a config.json of the same family, and these its ModelSpec. Every key of the
-architecture's own (`llama.*`) is either read here, or by the family, or in the list of those that change nothing;
-others are refused."""
+architecture's own (`llama.*`) is either read in `gguf_keys`, or by the family, or in the list there of those that
+change nothing; others are refused."""
 
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
 import gguf
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from octavo_runtime.config.explain import explain
-from octavo_runtime.layers.rope_scaling import DividedRope, LinearRope, LongRope, RopeScaling, YarnRope
 from octavo_runtime.models.config_fields import ConfigFields
 from octavo_runtime.models.families import FAMILIES
 from octavo_runtime.models.family import Family, GGUFForm
 from octavo_runtime.models.loading.end_tokens import gguf_end_tokens
+from octavo_runtime.models.loading.gguf_keys import Metadata, own_keys, read_keys, validated
 from octavo_runtime.models.loading.gguf_latents import LATENT_KEYS, LatentMetadata, latent_fields, with_log_multiplier
 from octavo_runtime.models.loading.gguf_parts import metadata, spellings
+from octavo_runtime.models.loading.gguf_rope import Tensors, with_rope
 from octavo_runtime.models.loading.gguf_scheme import block_scheme
 from octavo_runtime.models.loading.nearest import nearest
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel, check_shape
 from octavo_runtime.models.tensor_names import ExpertNames
-
-ROPE_DIVISORS = "rope_freqs.weight"
-LONG_ROPE = "rope_factors_short.weight", "rope_factors_long.weight"
 
 # The experts of all families, below `blk.N.`; each projection's are one tensor.
 EXPERTS = ExpertNames(
@@ -45,54 +42,6 @@ PACKED_EXPERTS = replace(EXPERTS, gate_up=("ffn_gate_up_exps.weight",))
 SINKS = "attn_sinks.weight"
 _FUSED_QKV = "blk.0.attn_qkv.weight"
 
-# Keys that change nothing in the arithmetic, with the values for which that is so (none named: for all).
-_HARMLESS: dict[str, tuple[object, ...]] = {
-    "attention.causal": (True,),  # there is no other attention
-    "expert_count": (0,),  # some converters write it for models without experts
-    "expert_used_count": (0,),
-    "rope.scaling.finetuned": (),  # says how the model was trained
-    "rope.scaling.yarn_ext_factor": (1.0,),
-    "rope.scaling.yarn_attn_factor": (1.0,),
-    "tensor_data_layout": (),  # whence the order of rows; llama.cpp has one order for all llama files
-    "use_parallel_residual": (False,),
-    "vocab_size": (),  # the embedding says it too, in every file
-}
-
-_Model = TypeVar("_Model", bound=BaseModel)
-_Size = Annotated[int, Field(ge=1, le=2**24)]
-_Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
-
-
-class _Metadata(BaseModel):
-    """The keys that are read for all architectures."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    context_length: int = Field(alias="context_length", ge=1, lt=2**31)
-    embedding_length: _Size = Field(alias="embedding_length")
-    feed_forward_length: _Size = Field(alias="feed_forward_length")
-    block_count: int = Field(alias="block_count", ge=1, le=4096)
-    head_count: _Size = Field(alias="attention.head_count")
-    head_count_kv: _Size | None = Field(None, alias="attention.head_count_kv")
-    key_length: _Size | None = Field(None, alias="attention.key_length")
-    value_length: _Size | None = Field(None, alias="attention.value_length")
-    sliding_window: int = Field(0, alias="attention.sliding_window", ge=0)
-    sliding_window_pattern: list[bool] | _Size | None = Field(None, alias="attention.sliding_window_pattern")
-    rms_epsilon: _Positive | None = Field(None, alias="attention.layer_norm_rms_epsilon")
-    epsilon: _Positive | None = Field(None, alias="attention.layer_norm_epsilon")
-    rope_dimensions: _Size | None = Field(None, alias="rope.dimension_count")
-    rope_base: _Positive = Field(10000.0, alias="rope.freq_base")
-    rope_scaling_type: str = Field("linear", alias="rope.scaling.type")  # llama.cpp's default
-    rope_scaling_factor: float = Field(0.0, alias="rope.scaling.factor", ge=0, allow_inf_nan=False)
-    rope_scale_linear: float = Field(0.0, alias="rope.scale_linear", ge=0, allow_inf_nan=False)  # its old name
-    original_context: _Size | None = Field(None, alias="rope.scaling.original_context_length")
-    rope_amplitude: _Positive = Field(1.0, alias="rope.scaling.attn_factor")
-    beta_fast: _Positive = Field(32.0, alias="rope.scaling.yarn_beta_fast")
-    beta_slow: _Positive = Field(1.0, alias="rope.scaling.yarn_beta_slow")
-
-
-Tensors = Mapping[str, gguf.ReaderTensor]
-
 
 def gguf_spec(parts: Sequence[gguf.GGUFReader]) -> ModelSpec:
     """ModelSpec of the opened parts of a GGUF file; UnsupportedModel where the decoder cannot compute it."""
@@ -105,19 +54,19 @@ def gguf_spec(parts: Sequence[gguf.GGUFReader]) -> ModelSpec:
     if "token_embd.weight" not in tensors:
         raise UnsupportedModel("the GGUF file has no tensor token_embd.weight")
     own = f"{architecture}."
-    values = _own_keys(first, own)
+    values = own_keys(first, own)
     of_family = {name: values.pop(name) for name in form.keys if name in values}
     of_latents = {name: values.pop(name) for name in LATENT_KEYS if form.is_latent and name in values}
-    fields = _read(values, form, own)
+    fields = read_keys(values, form, own)
     implied = _implied(fields, form, tensors)
-    latents = _validated(LatentMetadata, of_latents, own) if form.is_latent else None
+    latents = validated(LatentMetadata, of_latents, own) if form.is_latent else None
     if latents is not None:
         implied |= latent_fields(latents, implied["head_dim"], fields.value_length, fields.rope_dimensions or 0)
     given = {form.keys[name]: value for name, value in of_family.items()}
     implied["num_hidden_layers"] -= given.get("num_nextn_predict_layers") or 0  # they stand behind the others
     config = _config({**family.defaults, **implied, **form.implied, **given}, form, own)
     spec = _with_tensors(family.spec(config, end_tokens(first)), tensors, form)
-    spec = _with_rope(spec, fields, form, tensors, own)
+    spec = with_rope(spec, fields, form, tensors, own)
     if latents is not None:
         spec = with_log_multiplier(spec, latents.log_multiplier)
     if fields.sliding_window and form.is_windowed is None:
@@ -147,15 +96,10 @@ def gguf_family(parts: Sequence[gguf.GGUFReader]) -> tuple[Family, GGUFForm]:
             f"general.architecture must be one of {', '.join(names)}, got {architecture}"
             + nearest(str(architecture), names)
         )
-    keys = _own_keys(first, f"{architecture}.")
+    keys = own_keys(first, f"{architecture}.")
     tensors = {tensor.name for part in parts for tensor in part.tensors}
     marked = [each for each in found if each[1].is_marked is not None and each[1].is_marked(keys, tensors)]
     return (marked or [each for each in found if each[1].is_marked is None])[0]
-
-
-def _own_keys(reader: gguf.GGUFReader, own: str) -> dict[str, Any]:
-    """The metadata below the architecture's name."""
-    return {name.removeprefix(own): field.contents() for name, field in reader.fields.items() if name.startswith(own)}
 
 
 def end_tokens(reader: gguf.GGUFReader) -> tuple[int, ...]:
@@ -164,25 +108,7 @@ def end_tokens(reader: gguf.GGUFReader) -> tuple[int, ...]:
     return gguf_end_tokens(ids, spellings(reader))
 
 
-def _read(values: Mapping[str, Any], form: GGUFForm, own: str) -> _Metadata:
-    """The keys that are no family's own."""
-    rest = dict(values)
-    allowed = {**_HARMLESS, **{name: (value,) for name, value in form.must.items()}}
-    for name, neutral in allowed.items():
-        value = rest.pop(name, None)
-        if neutral and value is not None and value not in neutral:
-            raise UnsupportedModel(f"{own}{name} must be {' or '.join(map(str, neutral))}, got {value}")
-    return _validated(_Metadata, rest, own)
-
-
-def _validated(model: type[_Model], values: Mapping[str, Any], own: str) -> _Model:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise UnsupportedModel(textwrap.shorten(explain(error, own), 300, placeholder=" ...")) from None
-
-
-def _implied(fields: _Metadata, form: GGUFForm, tensors: Tensors) -> dict[str, Any]:
+def _implied(fields: Metadata, form: GGUFForm, tensors: Tensors) -> dict[str, Any]:
     """The fields of a config.json that all architectures fill."""
     epsilon = fields.rms_epsilon or fields.epsilon
     if epsilon is None:
@@ -223,7 +149,7 @@ def _implied(fields: _Metadata, form: GGUFForm, tensors: Tensors) -> dict[str, A
     }
 
 
-def _layer_types(fields: _Metadata, form: GGUFForm) -> list[str] | None:
+def _layer_types(fields: Metadata, form: GGUFForm) -> list[str] | None:
     pattern = fields.sliding_window_pattern
     if pattern is None or not fields.sliding_window:
         return None
@@ -284,58 +210,3 @@ def _with_tensors(spec: ModelSpec, tensors: Tensors, form: GGUFForm) -> ModelSpe
 def _biases(tensors: Tensors) -> set[str]:
     """The layers' tensors that have one."""
     return {name.split(".")[-2] for name in tensors if name.startswith("blk.") and name.endswith(".bias")}
-
-
-def _with_rope(spec: ModelSpec, fields: _Metadata, form: GGUFForm, tensors: Tensors, own: str) -> ModelSpec:
-    turned = fields.rope_dimensions or spec.head_dim
-    if not form.turns_part and turned != spec.head_dim:
-        raise UnsupportedModel(
-            f"{own}rope.dimension_count must be {spec.head_dim}, the size of a head, got {fields.rope_dimensions}"
-        )
-    scaling = _rope_scaling(fields, tensors, form, own)
-    return replace(spec, rotary_dim=turned if form.turns_part else None, rope_scaling=scaling)
-
-
-def _rope_scaling(fields: _Metadata, tensors: Tensors, form: GGUFForm, own: str) -> RopeScaling | None:
-    """As in llama.cpp: a factor of 0 or 1 is none, and the old key counts where the new one is missing."""
-    kind = fields.rope_scaling_type
-    if kind not in ("none", "linear", "yarn", "longrope"):
-        raise UnsupportedModel(f"{own}rope.scaling.type must be none, linear, yarn or longrope, got {kind}")
-    factor = 1.0
-    if kind != "none":
-        factor = fields.rope_scaling_factor or (fields.rope_scale_linear if kind == "linear" else 0.0) or 1.0
-    short, long = LONG_ROPE
-    if short in tensors or long in tensors:
-        for name, other in ((short, long), (long, short)):
-            if name not in tensors:
-                raise UnsupportedModel(f"{name} must be given beside {other}, got none")
-        original, scale = fields.original_context or fields.context_length, fields.rope_amplitude
-        return LongRope(_divisors(tensors, short), scale, original, _divisors(tensors, long), scale)
-    if fields.rope_amplitude != 1.0:
-        raise UnsupportedModel(f"{own}rope.scaling.attn_factor must be 1.0, got {fields.rope_amplitude}")
-    if ROPE_DIVISORS in tensors:
-        if factor != 1.0:
-            raise UnsupportedModel(f"{own}rope.scaling.factor must be 1 beside {ROPE_DIVISORS}, got {factor}")
-        return DividedRope(_divisors(tensors, ROPE_DIVISORS))
-    if factor == 1.0:
-        return None
-    if kind == "yarn":
-        return YarnRope(
-            factor=factor,
-            original_max_position=fields.original_context or fields.context_length,
-            beta_fast=fields.beta_fast,
-            beta_slow=fields.beta_slow,
-            attention_factor=0.1 * math.log(factor) + 1 if factor > 1 else 1.0,
-            truncate=form.truncates,
-        )
-    return LinearRope(factor)
-
-
-def _divisors(tensors: Tensors, name: str) -> tuple[float, ...]:
-    tensor = tensors[name]
-    if tensor.tensor_type != gguf.GGMLQuantizationType.F32:
-        raise UnsupportedModel(f"{name}: type must be F32, got {tensor.tensor_type.name}")
-    values = tuple(tensor.data.ravel().tolist())
-    if not all(0 < value < float("inf") for value in values):
-        raise UnsupportedModel(f"{name} must hold positive numbers, got {min(values)}")
-    return values

@@ -18,7 +18,7 @@ from octavo_runtime.engine.engine import Engine
 from octavo_runtime.layers.rope_scaling import LongRope
 from octavo_runtime.models.loading.config_json import spec_from_config
 from octavo_runtime.models.loading.gguf_file import GGUFFile
-from octavo_runtime.models.loading.gguf_spec import LONG_ROPE
+from octavo_runtime.models.loading.gguf_rope import LONG_ROPE
 from octavo_runtime.models.spec import UnsupportedModel
 from octavo_runtime.protocol.sampling_params import SamplingParams
 
