@@ -4,16 +4,15 @@ kept in the status."""
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Protocol
 
 from octavo_operator.api import LLMService
 from octavo_operator.control import model_jobs
 from octavo_operator.control.drift import holds
 from octavo_operator.control.model_jobs import short
+from octavo_operator.control.subject import Subject
 from octavo_operator.resources import cache_claim, metadata, model_download
 from octavo_operator.scraping.downloads import Downloads, Progress
-from octavo_operator.settings import Settings
 from octavo_operator.status import conditions, diagnosis
 from octavo_operator.status.conditions import Obstacle
 
@@ -51,30 +50,21 @@ class Cached:
         return None if self.model is None else self.model.get("folder")
 
 
-async def look(
-    cluster: Cluster,
-    downloads: Downloads,
-    settings: Settings,
-    service: LLMService,
-    body: Object,
-    template: Object,
-    *,
-    wanted: bool,
-    now: datetime,
-) -> Cached:
-    """Reads; writes nothing. `template`: of the service's pods; `wanted`: whether there are to be any."""
+async def look(cluster: Cluster, downloads: Downloads, subject: Subject) -> Cached:
+    """Reads; writes nothing."""
+    service, settings, template = subject.service, subject.settings, subject.template
     claim = await cluster.get("PersistentVolumeClaim", service.namespace, cache_claim.name(service))
     made = cache_claim.build(service, settings)
+    known = _known(subject)
     if obstacle := _of_claim(service, claim, made):
-        return Cached(_known(service, body, template), obstacle)
+        return Cached(known, obstacle)
     make = [made] if made is not None and not (claim is not None and holds(claim, made)) else []
-    known = _known(service, body, template)
     if known is not None and claim is not None and known.get("claim") == claim["metadata"]["uid"]:
         downloads.forget(service.key)
         return Cached(known, make=make)
     name = model_download.name(service, template)
     own = await model_jobs.of(cluster, service) or []
-    if not wanted:
+    if not subject.wanted:
         downloads.forget(service.key)
         return Cached(make=make, done=own)
     others = [each for each in own if each["metadata"]["name"] != name]
@@ -94,7 +84,7 @@ async def look(
         # Whoever took its pods away took its answer along. What it downloaded is found again.
         return Cached(source, _downloading(service, name, None), make, [*others, job])
     progress = next((found for pod in pods if (found := downloads.progress(service.key, pod))), None)
-    obstacle = _failure(service, name, pods, said, progress, age=model_jobs.age(job, now))
+    obstacle = _failure(service, name, pods, said, progress, age=model_jobs.age(job, subject.now))
     obstacle = obstacle or _downloading(service, name, progress)
     return Cached(source | _under_way(progress), obstacle, make, others)
 
@@ -115,10 +105,10 @@ def _of_claim(service: LLMService, claim: Object | None, made: Object | None) ->
     return None
 
 
-def _known(service: LLMService, body: Object, template: Object) -> Object | None:
+def _known(subject: Subject) -> Object | None:
     """What the status says of the model that was downloaded, if that is of this source."""
-    known: Object = body.get("status", {}).get("model", {})
-    is_of_source = known.get("source") == model_download.source(service, template)
+    known = subject.known
+    is_of_source = known.get("source") == model_download.source(subject.service, subject.template)
     return known if is_of_source and "folder" in known else None
 
 

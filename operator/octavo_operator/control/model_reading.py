@@ -7,11 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from octavo_operator import sizing
-from octavo_operator.api import LLMService
 from octavo_operator.control import model_jobs
 from octavo_operator.control.model_jobs import Cluster, short
+from octavo_operator.control.subject import Subject
 from octavo_operator.resources import model_reading
-from octavo_operator.settings import Settings
 from octavo_operator.sizing import Verdict
 from octavo_operator.status import diagnosis
 from octavo_operator.status.condition import condition_of
@@ -42,33 +41,24 @@ class Reading:
     done: list[Object] = field(default_factory=list)
 
 
-async def builtin(cluster: Cluster, service: LLMService, body: Object) -> Reading:
+async def builtin(cluster: Cluster, subject: Subject) -> Reading:
     """Of a model that no Job reads."""
-    name = service.spec.model.uri.removeprefix("builtin://")
-    return await unread(cluster, service, body, _described(BUILTIN_DESCRIPTIONS.get(name)))
+    name = subject.service.spec.model.uri.removeprefix("builtin://")
+    return await unread(cluster, subject, _described(BUILTIN_DESCRIPTIONS.get(name)))
 
 
-async def unread(cluster: Cluster, service: LLMService, body: Object, found: FoundModel | Verdict) -> Reading:
+async def unread(cluster: Cluster, subject: Subject, found: FoundModel | Verdict) -> Reading:
     """Where nothing is to be read; what was read of a former source goes."""
-    done = await model_jobs.of(cluster, service) if "model" in body.get("status", {}) else []
+    done = await model_jobs.of(cluster, subject.service) if subject.known else []
     return Reading(found, done=done or [])
 
 
-async def read(
-    cluster: Cluster,
-    settings: Settings,
-    service: LLMService,
-    body: Object,
-    template: Object,
-    *,
-    wanted: bool,
-    now: datetime,
-) -> Reading:
-    """`template`: of the service's pods; `wanted`: whether there are to be any."""
-    job = model_reading.build(service, settings, template)
-    source = model_reading.source(service, settings, template)
-    known = body.get("status", {}).get("model", {})
-    model: Object | None = known if known.get("source") == source else None
+async def read(cluster: Cluster, subject: Subject) -> Reading:
+    """Of one that a Job reads."""
+    service, wanted = subject.service, subject.wanted
+    job = model_reading.build(service, subject.settings, subject.template)
+    source = model_reading.source(service, subject.settings, subject.template)
+    model: Object | None = subject.known if subject.known.get("source") == source else None
     good = model is not None and isinstance(described(model), FoundModel)  # all else is looked at again
     there = await model_jobs.of(cluster, service)
     if there is None:
@@ -87,7 +77,7 @@ async def read(
         said = "what the model is, is read once pods are wanted"
         return Reading(Verdict(None, sizing.NO_POD_WANTED, said), done=done)
     name = job["metadata"]["name"]
-    if live is not None and (why := await _delay(cluster, live, now)) is not None:
+    if live is not None and (why := await _delay(cluster, live, subject.now)) is not None:
         said = f"Job {name} has not said yet what the model is: {why}; pods start all the same"
         return Reading(Verdict(None, sizing.READING_MODEL, said), done=done)
     said = f"Job {name} reads what the model is, before pods start"

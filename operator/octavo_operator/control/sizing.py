@@ -16,6 +16,7 @@ from octavo_operator.cluster import Forbidden
 from octavo_operator.control import model_cache, model_reading
 from octavo_operator.control.model_cache import Cached
 from octavo_operator.control.model_reading import Reading
+from octavo_operator.control.subject import Subject
 from octavo_operator.resources import pod_template
 from octavo_operator.resources.replicas import Replicas
 from octavo_operator.scraping.downloads import Downloads
@@ -69,35 +70,18 @@ async def look(
 ) -> Sizing:
     """Where it stands; writes nothing. `body`: the service as it is stored; `replicas`: of its workload."""
     template = pod_template.build(service, settings)
-    engine = pod_template.engine_of(template)
-    wanted = _are_pods_wanted(service, replicas)
-    former = _chosen_before(body)
+    subject = Subject(service, body, settings, template, _are_pods_wanted(service, replicas), now)
     cached: Cached | None = None
     if service.spec.model.cache is not None:
-        cached = await model_cache.look(cluster, downloads, settings, service, body, template, wanted=wanted, now=now)
-    if engine is None or not pod_template.runs_as_asked(service, engine):
-        said = "spec.podTemplate sets command or args of the engine: what it runs by them is not known"
-        unplanned = Verdict(None, sizing.NOT_PLANNED, said)
-        reading = await model_reading.unread(cluster, service, body, unplanned)
-    elif cached is not None:
-        reading = _of_cache(cached)
-    elif service.spec.model.uri.startswith("builtin://"):
-        reading = await model_reading.builtin(cluster, service, body)
-    else:
-        reading = await model_reading.read(cluster, settings, service, body, template, wanted=wanted, now=now)
+        cached = await model_cache.look(cluster, downloads, subject)
+    reading = await _reading(cluster, subject, cached)
+    former = _chosen_before(body)
     verdict = reading.found
     if not isinstance(verdict, Verdict):
-        planned = await _planned(cluster, settings, service, template, verdict, former)
+        planned = await _planned(cluster, subject, verdict, former)
         verdict = sizing.of_nodes(planned, service.spec.accelerator.nodes)
     chosen = former if verdict.fits is None else verdict.chosen
-    holds: Obstacle | None = None
-    if wanted and cached is not None and cached.obstacle is not None:
-        holds = cached.obstacle
-    elif wanted and not conditions.is_carried_out(body):
-        if reading.waits:
-            holds = Obstacle(verdict.reason, verdict.message, valid=True, stalls=False)
-        elif verdict.fits is False:
-            holds = Obstacle(verdict.reason, verdict.message, valid=True)
+    holds = _holds(subject, cached, reading, verdict)
     make = [reading.job] if reading.job is not None else []
     if cached is not None:
         service = replace(service, cached=cached.folder)
@@ -106,6 +90,34 @@ async def look(
     told = ChosenStatus.model_validate(chosen).model_dump(by_alias=True, exclude_none=True)
     sized = Sized(verdict, reading.model, _memory(verdict.plan), told)
     return Sizing(_with(service, chosen), sized, holds, make, reading.done)
+
+
+async def _reading(cluster: Cluster, subject: Subject, cached: Cached | None) -> Reading:
+    """What the model is, from wherever that is known."""
+    engine = pod_template.engine_of(subject.template)
+    if engine is None or not pod_template.runs_as_asked(subject.service, engine):
+        said = "spec.podTemplate sets command or args of the engine: what it runs by them is not known"
+        return await model_reading.unread(cluster, subject, Verdict(None, sizing.NOT_PLANNED, said))
+    if cached is not None:
+        return _of_cache(cached)
+    if subject.service.spec.model.uri.startswith("builtin://"):
+        return await model_reading.builtin(cluster, subject)
+    return await model_reading.read(cluster, subject)
+
+
+def _holds(subject: Subject, cached: Cached | None, reading: Reading, verdict: Verdict) -> Obstacle | None:
+    """What keeps pods from being started or replaced. Those of a spec that is carried out stay as they are."""
+    if not subject.wanted:
+        return None
+    if cached is not None and cached.obstacle is not None:
+        return cached.obstacle
+    if conditions.is_carried_out(subject.body):
+        return None
+    if reading.waits:
+        return Obstacle(verdict.reason, verdict.message, valid=True, stalls=False)
+    if verdict.fits is False:
+        return Obstacle(verdict.reason, verdict.message, valid=True)
+    return None
 
 
 def _chosen_before(body: Object) -> dict[str, Any]:
@@ -156,14 +168,8 @@ def _are_pods_wanted(service: LLMService, replicas: Replicas) -> bool:
     return next(count for count in said if count is not None) > 0
 
 
-async def _planned(
-    cluster: Cluster,
-    settings: Settings,
-    service: LLMService,
-    template: Object,
-    found: FoundModel,
-    former: Mapping[str, Any],
-) -> Verdict:
+async def _planned(cluster: Cluster, subject: Subject, found: FoundModel, former: Mapping[str, Any]) -> Verdict:
+    service, template = subject.service, subject.template
     try:
         config = sizing.engine_config(service)
     except ValidationError as error:
@@ -177,7 +183,7 @@ async def _planned(
     said_gpu = sizing.said_gpu(service)
     if said_gpu is not None:
         return sizing.on_gpus(found, config, said_gpu, former)
-    nodes = await _nodes(cluster, settings)
+    nodes = await _nodes(cluster, subject.settings)
     gpus = sizing.gpus_of(nodes, template["spec"], service.spec.accelerator.product)
     return sizing.on_gpus(found, config, gpus, former)
 
