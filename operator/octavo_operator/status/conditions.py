@@ -64,7 +64,7 @@ PASSING = {
 
 # Reasons of Ready by which the present spec is not carried out.
 _OF_CACHE = (DOWNLOADING, DOWNLOAD_FAILED, CACHE_FULL, NO_CACHE)
-_HELD = (REFUSED, NAME_CONFLICT, READING_MODEL, DOES_NOT_FIT, UNSUPPORTED, *_OF_CACHE)
+_NOT_CARRIED_OUT = (REFUSED, NAME_CONFLICT, READING_MODEL, DOES_NOT_FIT, UNSUPPORTED, *_OF_CACHE)
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def is_carried_out(body: Object) -> bool:
         and valid is not None
         and valid["status"] == "True"
         and ready is not None
-        and ready["reason"] not in _HELD
+        and ready["reason"] not in _NOT_CARRIED_OUT
         and (ready["reason"] != TROUBLE or ready["status"] == "True")
     )
 
