@@ -10,6 +10,7 @@ from aiohttp import web
 
 from octavo_operator.admission import review
 from octavo_operator.certificates import certificate, secret
+from octavo_operator.certificates.listening import listen
 from octavo_operator.certificates.secret import Cluster
 from octavo_operator.settings import Settings
 
@@ -42,7 +43,8 @@ async def keep(cluster: Cluster, settings: Settings, name: str) -> None:
                     if files != served:
                         if runner is not None:
                             await runner.cleanup()
-                        runner, served = await _listen(settings, files), files
+                        runner = await listen(application(settings), settings.webhook_port, _tls(files))
+                        served = files
             except Exception as error:
                 # Whatever it is, it may be gone at the next look.
                 trouble = " ".join(str(error).split())[:300] or type(error).__name__
@@ -68,18 +70,11 @@ async def _register(cluster: Cluster, name: str, authority: bytes) -> str | None
     return None
 
 
-async def _listen(settings: Settings, files: Mapping[str, bytes]) -> web.AppRunner:
+def _tls(files: Mapping[str, bytes]) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     secret.load(context, files)
-    runner = web.AppRunner(application(settings), access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host=None, port=settings.webhook_port, ssl_context=context).start()
-    except BaseException:
-        await runner.cleanup()
-        raise
-    return runner
+    return context
 
 
 def application(settings: Settings) -> web.Application:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from octavo_operator.certificates import certificate, secret
+from octavo_operator.certificates.listening import listen
 from octavo_operator.cluster import Stale
 from octavo_operator.metrics_api import front_proxy, registration
 from octavo_operator.metrics_api.api import application
@@ -21,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 _LOOK = 60.0  # seconds from one look at certificates and registration to the next
 _SOON = 2.0  # after what was in the way
-_END = 1.0  # seconds that answers under way get
 OFF = (
     "this installation does not serve custom.metrics.k8s.io (metricsApi.enabled in the chart's values; the API is the "
     "whole cluster's, and an installation for some namespaces takes it on request alone): set it to true, or "
@@ -108,15 +108,7 @@ class MetricsApi:
         )
 
     async def _listen(self, credentials: _Credentials) -> web.AppRunner:
-        served = application(self.readings, credentials.trusted)
-        runner = web.AppRunner(served, access_log=None, shutdown_timeout=_END)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, host=None, port=self._port, ssl_context=tls(credentials)).start()
-        except BaseException:
-            await runner.cleanup()
-            raise
-        return runner
+        return await listen(application(self.readings, credentials.trusted), self._port, tls(credentials))
 
 
 def tls(credentials: _Credentials) -> ssl.SSLContext:
