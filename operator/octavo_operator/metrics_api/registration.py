@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from octavo_operator.kinds import API_SERVICE, OLDER_API_SERVICE
 from octavo_operator.metrics_api.api import GROUP, VERSION
+from octavo_operator.status.condition import condition_of, words
 
 Object = dict[str, Any]
 
@@ -88,10 +89,9 @@ def _owner(live: Object) -> str:
 
 def _unavailable(live: Object) -> str | None:
     """Why the aggregator does not reach the Service, in its own words."""
-    for condition in live.get("status", {}).get("conditions", []):
-        if condition["type"] == "Available":
-            if condition["status"] == "True":
-                return None
-            said = " ".join(str(condition.get("message", condition.get("reason", ""))).split())
-            return f"the API server does not reach the operator's metrics API: {said}"
-    return "the API server has not reached the operator's metrics API yet"
+    available = condition_of(live.get("status", {}), "Available")
+    if available is None:
+        return "the API server has not reached the operator's metrics API yet"
+    if available["status"] == "True":
+        return None
+    return f"the API server does not reach the operator's metrics API: {words(available)}"

@@ -55,10 +55,3 @@ def owned(service: LLMService, name: str) -> dict[str, Any]:
 def owns(uid: str, live: Mapping[str, Any]) -> bool:
     """Whether an object belongs to the LLMService of this uid."""
     return any(owner["uid"] == uid for owner in live["metadata"].get("ownerReferences", []))
-
-
-def in_prometheus(service: LLMService) -> str:
-    """The PromQL selector of a service's pods that answer. A pod's name is the Deployment's and two hashes without
-    dashes, and a leader's that of its set and a number: `chat` does not take the pods of `chat-large`."""
-    rest = "[^-]+-[^-]+" if service.spec.accelerator.nodes == 1 else "[0-9]+"
-    return f'{{namespace="{service.namespace}",pod=~"{service.name}-{rest}"}}'

@@ -20,7 +20,7 @@ def build(service: LLMService, autoscaling: AutoscalingSpec, prometheus: str | N
     """`prometheus`: the URL of a Prometheus that scrapes the pods, and labels them with namespace and pod; may be None
     where none of the targets is of the engine."""
     triggers = [
-        _on_prometheus(target, amount, prometheus, metadata.in_prometheus(service))
+        _on_prometheus(target, amount, prometheus, _pods(service))
         for target, amount in targets.of_engine(autoscaling.targets)
     ]
     if (percent := targets.of_cpu(autoscaling.targets)) is not None:
@@ -52,6 +52,13 @@ def _on_prometheus(target: Target, amount: Decimal, prometheus: str | None, pods
             "threshold": f"{amount.normalize():f}",
         },
     }
+
+
+def _pods(service: LLMService) -> str:
+    """The PromQL selector of a service's pods that answer. A pod's name is the Deployment's and two hashes without
+    dashes, and a leader's that of its set and a number: `chat` does not take the pods of `chat-large`."""
+    rest = "[^-]+-[^-]+" if service.spec.accelerator.nodes == 1 else "[0-9]+"
+    return f'{{namespace="{service.namespace}",pod=~"{service.name}-{rest}"}}'
 
 
 def _query(target: Target, pods: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from octavo_operator.status.condition import Holding, is_true
+from octavo_operator.status.condition import Holding, is_true, words
 
 Object = dict[str, Any]
 
@@ -40,7 +40,7 @@ def held(autoscaler: Object | None, metrics: Metrics | None) -> Holding:
     needed = ("Ready",) if autoscaler["kind"] == "ScaledObject" else ("AbleToScale", "ScalingActive")
     for type_ in needed:
         if told.get(type_, {}).get("status") == "False":
-            return False, FAILED, _words(told[type_])
+            return False, FAILED, words(told[type_])
     if not all(told.get(type_, {}).get("status") == "True" for type_ in needed):
         return False, STARTING, f"{autoscaler['kind']} {autoscaler['metadata']['name']} has not looked yet"
     return True, METRICS_FOUND, "every target has a value"
@@ -60,7 +60,3 @@ def has_failed_for_long(autoscaler: Object, now: str) -> bool:
 def is_ready(scaled_object: Object) -> bool:
     """Whether KEDA says that a ScaledObject works."""
     return is_true(scaled_object.get("status", {}), "Ready")
-
-
-def _words(condition: Object) -> str:
-    return " ".join(str(condition.get("message", condition.get("reason", ""))).split())

@@ -15,3 +15,8 @@ def is_true(status: Object, type_: str) -> bool:
     """Whether a status has this condition, and it holds."""
     found = condition_of(status, type_)
     return found is not None and found["status"] == "True"
+
+
+def words(condition: Object) -> str:
+    """What a condition says, on one line."""
+    return " ".join(str(condition.get("message", condition.get("reason", ""))).split())
