@@ -73,7 +73,9 @@ class Workers:
         """The namespace is not served any more, or none is: end the tasks of its services; which these are."""
         services = [key for key in self._tasks if namespace in (None, key[0])]
         for key in services:
-            self._tasks[key].cancel()
+            # At once: a task that is ended before it began never takes itself off, and its service would stay unserved.
+            self._tasks.pop(key).cancel()
+            del self._awake[key]
         return services
 
     async def stop(self) -> None:
@@ -105,8 +107,8 @@ class Workers:
                 pause = min(first * 2 ** (tries - 1), _LAST_RETRY) if first else self._resync
                 pause = min(pause * random.uniform(0.8, 1.2), self._resync)
         finally:
-            self._tasks.pop(key, None)
-            self._awake.pop(key, None)
+            if self._awake.get(key) is awake:  # else another task serves it by now
+                del self._tasks[key], self._awake[key]
 
     async def _round(self, key: Key) -> Outcome | None:
         """The outcome of one round, None if it failed."""

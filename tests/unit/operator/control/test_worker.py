@@ -104,6 +104,20 @@ async def test_worker_of_a_deleted_service_ends_and_a_new_one_starts() -> None:
     await workers.stop()
 
 
+async def test_a_namespace_that_is_lost_is_served_again_whenever_it_was_lost() -> None:
+    rounds = Rounds(lambda _: Outcome.SETTLED)
+    workers = Workers(rounds, resync=60)
+    for namespace in ("lost", "kept"):
+        workers.wake(namespace, "chat")
+    assert workers.forget("lost") == [("lost", "chat")], "it had not begun"
+    assert workers.namespaces() == {"kept"}
+    workers.wake("lost", "chat")
+    await eventually_async(lambda: rounds.count == 2)
+    assert workers.namespaces() == {"kept", "lost"}, "it is served again"
+    assert workers.forget(None) == [("kept", "chat"), ("lost", "chat")]
+    await workers.stop()
+
+
 async def test_services_do_not_wait_for_each_other() -> None:
     rounds = Rounds(lambda _: Outcome.SETTLED)
     workers = Workers(rounds, resync=60)
