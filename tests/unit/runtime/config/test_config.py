@@ -135,6 +135,18 @@ def test_durations_and_quantities():
         ServerConfig(drain="soon")
 
 
+@pytest.mark.parametrize("digits", ["8761", "9" * 400, "9" * 5000])
+def test_durations_and_quantities_beyond_all_use_are_refused(digits):
+    """Timers and the arithmetic of memory overflow somewhere."""
+    with pytest.raises(ValueError, match="must be at most 8760h, got '"):
+        parse_duration(f"{digits}h")
+    with pytest.raises(ValueError, match="must be at most 1048576Ti, got '"):
+        parse_quantity(f"{digits}000Ti")
+    with pytest.raises(ValidationError, match="at most 8760h"):
+        EngineConfig(model="m", queue_timeout=f"{digits}h")
+    assert (parse_duration("8760h"), parse_quantity("1048576Ti")) == (8760 * 3600, 2**60)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
