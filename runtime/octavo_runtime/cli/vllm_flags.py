@@ -34,11 +34,14 @@ def _words(**words: str) -> Spell:
     return lambda value: (words.get(value.replace("-", "_"), value),)
 
 
+_DECIMAL = r"[0-9]{1,15}(?:\.[0-9]+)?"  # longer ones stay as they are, for their flag's bounds to refuse
+
+
 def _number(value: str) -> tuple[str, ...]:
     """16k is 16,000 and 16K 16,384; auto and -1 are the default."""
     if value in ("auto", "-1"):
         return ()
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kmgKMG])", value)
+    match = re.fullmatch(rf"({_DECIMAL})([kmgKMG])", value)
     if match is None:
         return (value,)
     power = "kmg".index(match[2].lower()) + 1
@@ -47,7 +50,7 @@ def _number(value: str) -> tuple[str, ...]:
 
 
 def _gibibytes(value: str) -> tuple[str, ...]:
-    return (f"{int(float(value) * 1024)}Mi",) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) else (value,)
+    return (f"{int(float(value) * 1024)}Mi",) if re.fullmatch(_DECIMAL, value) else (value,)
 
 
 def _json_list(value: str) -> tuple[str, ...]:

@@ -35,6 +35,8 @@ OVERRIDES = (
         ("m --max_num_seqs 8 --max_model_len=16k", "m --max-num-seqs 8 --max-model-len 16000"),
         ("m --max-model-len 1.5K --max-num-batched-tokens 2k", "m --max-model-len 1536 --max-num-batched-tokens 2000"),
         ("m --max-model-len auto", "m"),
+        (f"m --max-model-len {'9' * 400}k", f"m --max-model-len {'9' * 400}k"),
+        (f"m --swap-space {'9' * 400}", f"m --swap-space {'9' * 400}"),
         ("m --max-model-len -1", "m"),
         ("m --swap-space 4", "m --swap-space 4096Mi"),
         ("m --swap-space 4Gi", "m --swap-space 4Gi"),
