@@ -92,7 +92,10 @@ def _bitsandbytes(config: Config) -> Scheme:
 
 
 def _compressed_tensors(config: Config) -> Scheme:
-    if (sparsity := config.get("sparsity_config")) and sparsity.get("format", "dense") != "dense":
+    sparsity = config.get("sparsity_config") or {}
+    if not isinstance(sparsity, dict):
+        raise _must_be("sparsity_config", "an object", sparsity)
+    if sparsity.get("format", "dense") != "dense":
         raise _must_be("sparsity_config.format", "dense", sparsity.get("format"))
     if config.get("transform_config"):
         raise _must_be("transform_config", "unset", config["transform_config"])
@@ -102,10 +105,10 @@ def _compressed_tensors(config: Config) -> Scheme:
     first, *others = groups.values()
     if any(other.get("weights") != first.get("weights") for other in others):
         raise _must_be("config_groups", "of one kind of weights", ", ".join(groups))
-    targets = [target for group in groups.values() for target in group.get("targets") or ()]
-    kept = [_module_pattern(name) for name in config.get("ignore") or ()]
-    if "Linear" not in targets:
-        kept.append(rf"^(?!{'|'.join(map(_module_pattern, targets))})")
+    targets = [target for group in groups.values() for target in _module_patterns(group, "targets")]
+    kept = _module_patterns(config, "ignore")
+    if _module_pattern("Linear", "targets") not in targets:
+        kept.append(rf"^(?!{'|'.join(targets)})")
     layout = first.get("format") or config.get("format")
     weights = first.get("weights")
     if not isinstance(weights, dict):
@@ -207,12 +210,20 @@ def _parts(config: Config, name: str) -> tuple[str, ...]:
     return tuple(rf"(^|\.){re.escape(word)}(\.|$)" for word in words)
 
 
-def _module_pattern(name: object) -> str:
+def _module_patterns(config: Config, field: str) -> list[str]:
+    """Patterns of the modules in one of compressed-tensors' lists."""
+    names = config.get(field) or []
+    if not isinstance(names, list):
+        raise _must_be(field, "a list of modules", names)
+    return [_module_pattern(name, field) for name in names]
+
+
+def _module_pattern(name: object, field: str) -> str:
     """Of compressed-tensors' names: modules, or regular expressions behind re:."""
     if not isinstance(name, str):
-        raise _must_be("ignore", "a list of modules", name)
+        raise _must_be(field, "a list of modules", name)
     if name.startswith("re:"):
-        return f"^(?:{_pattern(name[3:], 'ignore')})"
+        return f"^(?:{_pattern(name[3:], field)})"
     return f"^{re.escape(name)}$"
 
 

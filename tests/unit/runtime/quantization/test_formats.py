@@ -112,6 +112,13 @@ _TENSORS = {"quant_method": "compressed-tensors", "format": "pack-quantized", "c
         ({**_TENSORS, "config_groups": {}}, "config_groups must be an object of groups"),
         ({**_TENSORS, "format": "marlin-24"}, r"format must be one of .*, got 'marlin-24 \(int 4\)'"),
         ({**_TENSORS, "ignore": ["re:("]}, "ignore must be of regular expressions"),
+        ({**_TENSORS, "ignore": 7}, "ignore must be a list of modules, got 7"),
+        ({**_TENSORS, "ignore": [7]}, "ignore must be a list of modules, got 7"),
+        (
+            {**_TENSORS, "config_groups": {"a": {**_GROUP, "targets": True}}},
+            "targets must be a list of modules, got True",
+        ),
+        ({**_TENSORS, "sparsity_config": "dense"}, "sparsity_config must be an object, got 'dense'"),
         ({**_TENSORS, "transform_config": {"a": 1}}, "transform_config must be unset"),
         ({**_TENSORS, "sparsity_config": {"format": "sparse-24-bitmask"}}, "sparsity_config.format must be dense"),
         ({"quant_method": "fp8", "fmt": "e5m2"}, "fmt must be e4m3 or float8_e4m3fn, got 'e5m2'"),
