@@ -93,7 +93,7 @@ def read_prompts(folder: Path) -> tuple[dict[str, str], str | None]:
     prompts, default = config.get("prompts") or {}, config.get("default_prompt_name")
     if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
         raise UnsupportedModel(f"{path}: prompts must be texts by name, got {shown(prompts)}")
-    if default is not None and default not in prompts:
+    if default is not None and (not isinstance(default, str) or default not in prompts):
         raise UnsupportedModel(f"{path}: default_prompt_name must be one of the prompts, got {shown(default)}")
     return prompts, default
 
@@ -118,7 +118,7 @@ def _kind(module: Mapping[str, Any], listing: Path) -> str:
     kind, path = module.get("type"), module.get("path", "")
     if not isinstance(kind, str) or not kind.startswith("sentence_transformers."):
         raise UnsupportedModel(f"{listing}: types must be of sentence_transformers, got {shown(kind)}")
-    if not isinstance(path, str) or Path(path).name != path:
+    if not isinstance(path, str) or Path(path).name != path or path == "..":
         raise UnsupportedModel(f"{listing}: paths must name folders beside it, got {shown(path)}")
     return kind.rpartition(".")[2]
 
@@ -127,7 +127,7 @@ def _pooling(path: Path) -> Pooling:
     config = read_object(path)
     asked = config.get("pooling_mode") or [name for old, name in _OLD_NAMES.items() if config.get(old)] or "mean"
     modes = asked if isinstance(asked, list) else [asked]
-    if len(modes) != 1 or modes[0] not in _POOLINGS:
+    if len(modes) != 1 or not isinstance(modes[0], str) or modes[0] not in _POOLINGS:
         raise UnsupportedModel(f"{path}: pooling_mode must be one of {', '.join(_POOLINGS)}, got {shown(asked)}")
     if config.get("include_prompt", True) is not True:
         raise UnsupportedModel(f"{path}: include_prompt must be true, got {shown(config['include_prompt'])}")

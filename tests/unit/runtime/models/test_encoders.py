@@ -13,7 +13,7 @@ from octavo_runtime.engine.engine import Engine
 from octavo_runtime.models.loading.checkpoint import load_encoder
 from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
 from octavo_runtime.models.loading.files import locate
-from octavo_runtime.models.loading.sentence_modules import read_modules
+from octavo_runtime.models.loading.sentence_modules import read_modules, read_prompts
 from octavo_runtime.models.loading.text_task import text_task
 from octavo_runtime.models.spec import UnsupportedModel
 from octavo_runtime.planning.memory import plan_memory
@@ -182,6 +182,8 @@ def modules(folder, *kinds: str) -> None:
     [
         ({"pooling_mode_weightedmean_tokens": True}, "pooling_mode must be one of mean, cls, max, lasttoken"),
         ({"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}, "pooling_mode must be one of"),
+        ({"pooling_mode": ["mean", "cls"]}, "pooling_mode must be one of"),
+        ({"pooling_mode": [["mean"]]}, "pooling_mode must be one of"),
         ({"include_prompt": False}, "include_prompt must be true"),
     ],
 )
@@ -189,6 +191,26 @@ def test_pooling_that_is_not_understood_is_refused(pooling, said, tmp_path):
     modules(tmp_path, "Transformer", "Pooling")
     write_json(tmp_path / "1_Pooling" / "config.json", pooling)
     with pytest.raises(UnsupportedModel, match=said):
+        read_modules(tmp_path)
+
+
+@pytest.mark.parametrize("default", ["answer", ["query"], {"query": 1}])
+def test_a_default_prompt_that_is_none_is_refused(default, tmp_path):
+    write_json(
+        tmp_path / "config_sentence_transformers.json", {"prompts": {"query": "q"}, "default_prompt_name": default}
+    )
+    with pytest.raises(UnsupportedModel, match="default_prompt_name must be one of the prompts"):
+        read_prompts(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["../other", "/other", "..", 7])
+def test_modules_of_other_folders_are_refused(path, tmp_path):
+    types = [
+        {"path": at, "type": f"sentence_transformers.models.{kind}"}
+        for at, kind in (("", "Transformer"), (path, "Pooling"))
+    ]
+    write_json(tmp_path / "modules.json", types)
+    with pytest.raises(UnsupportedModel, match="paths must name folders beside it, got"):
         read_modules(tmp_path)
 
 
