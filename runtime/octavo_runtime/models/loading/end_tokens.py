@@ -78,7 +78,7 @@ def gguf_end_tokens(metadata: Mapping[str, Any], spellings: Iterable[bytes]) -> 
     """Those that the metadata of a GGUF file names, and those that are spelled like one, as in llama.cpp. `spellings`:
     the vocabulary, in the order of the ids."""
     spelled = [token for token, spelling in enumerate(spellings) if spelling in _ENDS]
-    named = [metadata[name] for name in _NAMED if isinstance(metadata.get(name), int)]
+    named = [metadata[name] for name in _NAMED if isinstance(metadata.get(name), int) and metadata[name] >= 0]
     return tuple(dict.fromkeys([*named, *spelled]))
 
 
@@ -105,6 +105,6 @@ def tokenizer_end(folder: Path) -> int | None:
             return int(token)
     try:
         definition = _DEFINITIONS.decode((folder / "tokenizer.json").read_bytes())
-    except (OSError, msgspec.DecodeError):  # the tokenizer's own loading says what is wrong with it
+    except (OSError, msgspec.DecodeError, RecursionError):  # the tokenizer's own loading says what is wrong with it
         return None
     return next((token.id for token in definition.added_tokens if token.content == text), None)

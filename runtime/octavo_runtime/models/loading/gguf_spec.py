@@ -53,6 +53,8 @@ def gguf_spec(parts: Sequence[gguf.GGUFReader]) -> ModelSpec:
     tensors = {tensor.name: tensor for part in parts for tensor in part.tensors}
     if "token_embd.weight" not in tensors:
         raise UnsupportedModel("the GGUF file has no tensor token_embd.weight")
+    if len(shape := tensors["token_embd.weight"].shape) != 2:
+        raise UnsupportedModel(f"token_embd.weight: must be a matrix, got {len(shape)} dimensions")
     own = f"{architecture}."
     values = own_keys(first, own)
     of_family = {name: values.pop(name) for name in form.keys if name in values}

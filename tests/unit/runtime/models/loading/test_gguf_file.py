@@ -299,6 +299,17 @@ def test_missing_metadata_is_named(tmp_path):
         GGUFFile(tmp_path / "model.gguf")
 
 
+def test_an_embedding_that_is_no_matrix_is_named(tmp_path):
+    write(
+        tmp_path / "model.gguf",
+        random_model(),
+        leave_out=["model.embed_tokens.weight"],
+        tensors={"token_embd.weight": np.ones(64, np.float32)},
+    )
+    with pytest.raises(UnsupportedModel, match=r"token_embd\.weight: must be a matrix, got 1 dimensions"):
+        GGUFFile(tmp_path / "model.gguf")
+
+
 @pytest.mark.parametrize(
     ("architecture", "words"),
     [("qwen3next", "got qwen3next; the nearest name that is served is qwen3$"), ("rwkv6", "got rwkv6$")],
@@ -337,6 +348,7 @@ def test_answers_end_at_the_tokens_at_which_llama_cpp_ends_them(tmp_path):
         writer.add_token_list(words)
         writer.add_eot_token_id(5)
         writer.add_uint32("tokenizer.ggml.eom_token_id", 6)
+        writer.add_int32("tokenizer.ggml.fim_pad_token_id", -1)  # llama.cpp's own sign for none
 
     write(tmp_path / "model.gguf", random_model(), metadata=say)
     assert set(GGUFFile(tmp_path / "model.gguf").spec.eos_token_ids) == {3, 5, 6, 100, 101}
