@@ -50,11 +50,7 @@ class Tokenizer:
         longest_first = sorted(added, key=len, reverse=True)
         self._any_added = re.compile("|".join(map(re.escape, longest_first))) if added else None
         self._guarded = re.compile(f"{_GUARD}([0-9]+){_GUARD}")
-        try:
-            self._tokenizer = tokenizers.Tokenizer.from_str(msgspec.json.encode(_seal(definition, special)).decode())
-            self._tokenizer.encode_batch_fast([_ANY_TEXT])
-        except Exception as error:  # the library raises no narrower class
-            raise TokenizerUnavailable(f"tokenizer.json: {error}") from None
+        self._tokenizer = _tried(definition, special)
         self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
         self.longest_token = max(map(len, [*self._tokenizer.get_vocab(with_added_tokens=False), *added]))
         decoder = _decoder(definition)
@@ -190,6 +186,18 @@ def load_tokenizer(files: ModelFiles) -> Tokenizer:
         raise TokenizerUnavailable(str(error)) from None
     except (KeyError, TypeError, AttributeError) as error:
         raise TokenizerUnavailable(f"{path}: not a tokenizer.json: {error}") from None
+
+
+def _tried(definition: dict[str, Any], special: dict[str, int]) -> tokenizers.Tokenizer:
+    """The library's own tokenizer, which reads any text. Raises TokenizerUnavailable."""
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(msgspec.json.encode(_seal(definition, special)).decode())
+        tokenizer.encode_batch_fast([_ANY_TEXT])
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises no narrower class, and where it panics not even an Exception
+        raise TokenizerUnavailable(f"tokenizer.json: {error}") from None
+    return tokenizer
 
 
 def _ids(text: str | None, added: dict[str, int]) -> tuple[int, ...]:

@@ -43,9 +43,12 @@ def read_definition(folder: Path) -> dict[str, Any]:
                 number = vocabulary.get(token["content"], following)
                 following = max(following, number + 1)
                 added.append(token | {"id": number})
-    except (KeyError, TypeError, AttributeError) as error:
+        added.sort(key=lambda token: int(token["id"]))
+    except TokenizerUnavailable:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise TokenizerUnavailable(f"{path}: not a tokenizer.json: {_reason(error)}") from None
-    return definition | {"added_tokens": sorted(added, key=lambda token: int(token["id"]))}
+    return definition | {"added_tokens": added}
 
 
 def read_chat_templates(folder: Path) -> dict[str, str]:

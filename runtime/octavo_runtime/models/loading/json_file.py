@@ -40,4 +40,6 @@ def _decode(content: bytes) -> Any:
     try:
         return msgspec.json.decode(content)
     except msgspec.DecodeError:  # perhaps for NaN or Infinity, which Python writes and JSON does not have
-        return json.loads(content)
+        value = json.loads(content)
+        json.dumps(value, ensure_ascii=False).encode()  # Python reads halves of characters too, which no text holds
+        return value

@@ -168,12 +168,27 @@ def test_end_of_sequence_from_generation_config(tmp_path: Path):
     assert load_tokenizer(ModelFiles("m", tmp_path, None)).eos_token_ids == (0, 2)
 
 
+_PANICS = (  # the library's template of special tokens, for one that it does not name
+    '{"added_tokens": [], "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "b"}, '
+    '"post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "", "type_id": 0}}], '
+    '"pair": [], "special_tokens": {"b": {"id": "b", "ids": [1], "tokens": ["b"]}}}}'
+)
 _NOTHING_FOR_UNKNOWN = '{"added_tokens": [], "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "b"}}'
 
 
 @pytest.mark.parametrize(
     "content",
-    [None, "{", "{}", '{"added_tokens": [], "model": {"vocab": {}}, "decoder": null}', _NOTHING_FOR_UNKNOWN],
+    [
+        None,
+        "{",
+        "{}",
+        '{"added_tokens": [], "model": {"vocab": {}}, "decoder": null}',
+        '{"added_tokens": [], "model": {"vocab": "x"}}',
+        '{"added_tokens": [{"id": NaN, "content": "a", "special": true}], "model": {"vocab": {}}}',
+        '{"added_tokens": [{"id": 0, "content": "\\ud800", "special": true}], "model": {"vocab": {}}}',
+        _NOTHING_FOR_UNKNOWN,
+        _PANICS,
+    ],
 )
 def test_bad_tokenizer_is_one_line(tmp_path: Path, content):
     if content is not None:
