@@ -111,7 +111,7 @@ class ConfigFields(BaseModel):
     moe_layer_start_index: _Count = 0
     moe_layer_end_index: Annotated[int, Field(ge=-1, le=4096)] = -1
     moe_layer_interval: _Layers = 1
-    num_nextn_predict_layers: _Count | None = None
+    num_nextn_predict_layers: Annotated[int, Field(ge=0, le=4096)] | None = None
     swiglu_limit: Positive = 7.0
     # Of latent attention.
     kv_lora_rank: Size = 512

@@ -243,6 +243,7 @@ def test_fields_that_change_nothing_are_passed_over():
         ({"num_hidden_layers": 0}, "num_hidden_layers: .*greater than or equal to 1, got 0"),
         ({"num_hidden_layers": -5}, "num_hidden_layers: .*greater than or equal to 1, got -5"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers: .*less than or equal to 4096, got 1000000000"),
+        ({"num_nextn_predict_layers": 10**7}, "num_nextn_predict_layers: .*less than or equal to 4096, got 10000000"),
         ({"max_position_embeddings": 0}, "max_position_embeddings: .*greater than or equal to 1, got 0"),
         ({"vocab_size": [1]}, r"vocab_size: .*valid integer, got \[1\]"),
         ({"vocab_size": 0}, "vocab_size: .*greater than or equal to 1, got 0"),
@@ -301,6 +302,7 @@ def test_infinity_as_python_writes_it_is_read(tmp_path):
         ("[" * 100_000, "must be nested less deep"),
         ('{"vocab_size": ' + "9" * 5000 + "}", "is not JSON"),
         ("\xff", "is not JSON"),
+        ('{"model_type": "\\ud800"}', "is not JSON"),
         (json.dumps({**LLAMA, "eos_token_id": "</s>"}), "eos_token_id must be token ids, got '</s>'"),
         (json.dumps({**LLAMA, "eos_token_id": [1, -1]}), r"eos_token_id must be token ids, got \[1, -1\]"),
     ],
@@ -338,6 +340,14 @@ def test_end_tokens_are_those_of_the_configuration_and_the_tokenizers_own(
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     (tmp_path / "tokenizer.json").write_text(json.dumps(TOKENS))
     assert spec_from_folder(tmp_path).eos_token_ids == ends
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"a":' * 100_000])
+def test_a_broken_tokenizer_names_no_end_token(text, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "eos_token_id": 5}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>"}))
+    (tmp_path / "tokenizer.json").write_text(text)
+    assert spec_from_folder(tmp_path).eos_token_ids == (5,)
 
 
 @pytest.mark.parametrize(
