@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+from octavo_runtime.config.user_path import user_path
 
 
 @contextmanager
@@ -14,7 +15,7 @@ def profiled(folder: str | None, name: str) -> Iterator[None]:
         return
     from torch.profiler import ProfilerActivity, profile
 
-    into = Path(folder).expanduser()
+    into = user_path(folder)
     into.mkdir(parents=True, exist_ok=True)
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
         yield

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from octavo_runtime.config.options import BadOption
+from octavo_runtime.config.user_path import user_path
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Report:
 def picture_path(out: str, name: str) -> Path:
     """The PNG file that `--out` means: itself, or octavo-bench-NAME.png in the folder that it names. Makes missing
     folders; BadOption where that is not possible."""
-    path = Path(out).expanduser()
+    path = user_path(out)
     if path.is_dir() or path.suffix == "":
         path = path / f"octavo-bench-{name}.png"
     elif path.suffix != ".png":

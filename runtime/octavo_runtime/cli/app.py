@@ -13,7 +13,7 @@ import typer
 from octavo_runtime.bench.commands import bench
 from octavo_runtime.cli.vllm_arguments import spelled
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.config.options import with_model_first, with_options
+from octavo_runtime.config.options import BadOption, with_model_first, with_options
 from octavo_runtime.config.server import ServerConfig
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -73,8 +73,11 @@ def describe(
     line = run(model)
     if output is None:
         print(line)
-    else:
+        return 0
+    try:
         output.write_text(line)
+    except OSError as error:
+        raise BadOption(f"output: {output} cannot be written: {error.strerror}") from None
     return 0
 
 
@@ -231,9 +234,11 @@ def main() -> None:
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own errors: unknown option, missing argument
             message = error.format_message()
-            code = _refuse(message) if message else 2  # help, shown in the place of an error, says all
+            code = _show_help(message) if type(error).__name__ == "NoArgsIsHelpError" else _refuse(message)
         elif isinstance(error, ValueError):
             code = _refuse(str(error))
+        elif isinstance(error, OSError) and error.strerror:  # a file's or the system's, such as a full disk
+            code = _refuse(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
         else:
             raise
     sys.exit(code if isinstance(code, int) else 0)
@@ -259,6 +264,12 @@ def _arguments(given: Sequence[str]) -> tuple[list[str], list[str]]:
     if command == ["plan"]:
         return [*command, *with_model_first(rest)], []
     return list(given), []
+
+
+def _show_help(text: str) -> int:
+    """Of a command that was named without the one that it needs behind it."""
+    print(text, file=sys.stderr)
+    return 2
 
 
 def _refuse(message: str) -> int:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from octavo_runtime.config.options import BadOption
 from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.selection import ModelNotFound
 from octavo_runtime.models.sources.download import NoRoom, download
@@ -18,12 +19,17 @@ _LONGEST_RESULT = 4096  # bytes; Kubernetes keeps no more of a termination messa
 
 def run(model: str, root: Path, result: Path | None, progress_port: int | None) -> int:
     """Prints the folder. Exit code 1 where the source does not answer; UnsupportedModel, before the weights come, where
-    config.json says that the model cannot be served. `result`: a file for what came of it, as JSON:
-    `revision`, `folder` below root, `size` in bytes and `description` (see planning.description); or `problem`, and
-    `full` where the disk is. `progress_port`: see sources.progress."""
+    config.json says that the model cannot be served; BadOption where `result` cannot be written. `result`: a file for
+    what came of it, as JSON: `revision`, `folder` below root, `size` in bytes and `description` (see
+    planning.description); or `problem`, and `full` where the disk is. `progress_port`: see sources.progress."""
     logging.basicConfig(format="%(message)s")  # to stderr: stdout is the folder alone
     log = logging.getLogger("octavo_runtime")
     log.setLevel(logging.INFO)
+    if result is not None:
+        try:
+            result.open("a").close()  # before what may take hours
+        except OSError as error:
+            raise BadOption(f"result: {result} cannot be written: {error.strerror}") from None
     progress = Progress()
     log.addHandler(progress)
     try:

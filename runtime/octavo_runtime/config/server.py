@@ -37,6 +37,7 @@ class ServerConfig(BaseModel):
 
     host: str = Field(
         "127.0.0.1",
+        min_length=1,
         description="Address to listen on; :: is every one of this machine, of IPv6 and of IPv4. Default 127.0.0.1.",
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one. Default 8000.")
@@ -46,7 +47,7 @@ class ServerConfig(BaseModel):
         le=65535,
         description="Port that serves /metrics, and nothing else; --port then does not. Default: --port does.",
     )
-    served_name: list[str] = Field(
+    served_name: list[Annotated[str, Field(min_length=1)]] = Field(
         default_factory=list, description="Names that clients call the model by. Default: the model's own name."
     )
     api_workers: int = Field(

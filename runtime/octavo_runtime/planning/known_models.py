@@ -1,8 +1,8 @@
 """Shapes of well-known public models, to plan for one that is not on this machine."""
 
-from pathlib import Path
 from typing import Any
 
+from octavo_runtime.config.user_path import user_path
 from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
 from octavo_runtime.models.loading.files import BUILTIN_MODELS, DOWNLOADED, ModelFiles, locate
 from octavo_runtime.models.loading.selection import ModelNotFound
@@ -245,7 +245,10 @@ def serving_name(model: str) -> str:
 
 
 def _is_here(model: str) -> bool:
-    return model.startswith(("builtin://", "file://")) or Path(model).expanduser().exists()
+    try:
+        return model.startswith(("builtin://", "file://")) or user_path(model).exists()
+    except OSError:  # a folder that may not be looked into, or a name too long: `locate` says so
+        return True
 
 
 def _hub_name(model: str) -> str | None:

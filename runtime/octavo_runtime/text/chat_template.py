@@ -5,11 +5,11 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from octavo_runtime.config.user_path import user_path
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.protocol.sampling_params import InvalidParameter
 from octavo_runtime.text import template_sandbox
@@ -164,7 +164,7 @@ def _given_template(given: str) -> str:
     if any(sign in given for sign in "{}\n"):
         return given
     try:
-        return Path(given).expanduser().read_text(encoding="utf-8")
+        return user_path(given).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise TokenizerUnavailable(f"chat_template: {given}: not UTF-8 text: {error}") from None
     except OSError as error:

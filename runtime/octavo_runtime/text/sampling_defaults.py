@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.config.user_path import user_path
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams
 from octavo_runtime.text.tokenizer_files import read_if_there
@@ -50,7 +51,7 @@ def _path(chosen: str, files: ModelFiles) -> Path | None:
         return None
     if chosen == "auto":
         return files.folder / _FILE
-    path = Path(chosen).expanduser() / _FILE
+    path = user_path(chosen) / _FILE
     if not path.is_file():
         raise ValueError(f"generation_config: must be auto, vllm, none or a folder with a {_FILE}, got {chosen!r}")
     return path

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from octavo_runtime.config.user_path import user_path
 from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.safetensors_files import INDEX
 from octavo_runtime.models.loading.selection import (
@@ -54,7 +55,7 @@ def locate(model: str, *, token: str | None = None, cache: Path | None = None, o
     config.json says that it cannot be served."""
     scheme, separator, rest = model.partition("://")
     if not separator:
-        return _on_disk(Path(model).expanduser(), model)
+        return _on_disk(user_path(model), model)
     if scheme == "builtin":
         return _builtin(rest)
     if scheme == "file":
@@ -73,7 +74,7 @@ def default_name(model: str) -> str:
     """The name that a model is served by when no other is given: `smollm2` for builtin://smollm2."""
     if match := _HF_NAME.match(model) or _OCI_NAME.match(model):
         return match[1]
-    path = Path(model.partition("://")[2] or model).expanduser().absolute()
+    path = user_path(model.partition("://")[2] or model).absolute()
     if part := PART.fullmatch(path.name):
         return part["stem"]
     return path.stem if path.suffix == ".gguf" else path.name
@@ -99,6 +100,13 @@ def _builtin(name: str) -> ModelFiles:
 
 
 def _on_disk(path: Path, model: str) -> ModelFiles:
+    try:
+        return _found(path, model)
+    except OSError as error:  # no permission, or a name too long
+        raise ModelNotFound(f"model: {model} cannot be read: {error.strerror}") from None
+
+
+def _found(path: Path, model: str) -> ModelFiles:
     name = default_name(model)
     path = path.absolute()
     if path.is_file():

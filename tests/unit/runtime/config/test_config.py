@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -162,7 +163,17 @@ def test_durations_and_quantities_beyond_all_use_are_refused(digits):
         (["serve", "builtin://nothing"], "builtin"),
         (["prepare", "/nowhere"], "/nowhere"),
         (["chat"], "model"),
+        (["serve", "m", "--drain", "9" * 400 + "h"], "drain: must be at most 8760h, got '999"),
+        (["serve", "m", "--max-model-len", "9" * 400 + "k"], "max_model_len: input should be a valid integer"),
+        (["serve", "m", "--host", ""], "host: string should have at least 1 character, got ''"),
+        (["serve", "m", "--served-name", ""], "served_name.0: string should have at least 1 character, got ''"),
+        (["serve", "~nobody-has-this-name/m", "--port", "0"], "~nobody-has-this-name/m does not exist"),
+        (["plan", "~nobody-has-this-name/m", "--gpu", "l4"], "got '~nobody-has-this-name/m'"),
+        (["describe", "a" * 300], "cannot be read: File name too long"),
+        (["describe", "builtin://smollm2", "--output", "/"], "output: / cannot be written: Is a directory"),
+        (["download", "hf://a/b", "--to", "/tmp", "--result", "/"], "result: / cannot be written: Is a directory"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_bad_command_lines_end_with_one_line_and_exit_code_2(arguments, words):
     result = subprocess.run(
@@ -175,6 +186,13 @@ def test_bad_command_lines_end_with_one_line_and_exit_code_2(arguments, words):
     assert result.returncode == 2, result.stderr
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_full_disk_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "octavo_runtime", "models"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stderr) == (2, "octavo: No space left on device\n")
 
 
 def test_importing_the_package_imports_no_torch():
