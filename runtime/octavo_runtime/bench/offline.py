@@ -81,9 +81,9 @@ def tell(
     ready = engine.ready
     device = machine(ready.device)
     setting = f"{model}, {ready.dtype}, KV cache of {ready.num_whole_blocks * ready.block_size:,} tokens"
+    publish(bench, device, setting, rows, peer, as_json=as_json)
     if saved is not None:
         save(saved, Peer("Octavo", device, f"{datetime.now():%Y-%m-%d}", {row.name: row.figures for row in rows}))
-    publish(bench, device, setting, rows, peer, as_json=as_json)
 
 
 def _row(name: str, jobs: Sequence[Job], took: float) -> Row:

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from octavo_runtime.config.options import BadOption
+from octavo_runtime.config.user_path import user_path
 
 # Figures, and whether more of it is better. The first of these that a row has is the one it is judged by.
 _MORE_IS_BETTER = {
@@ -53,7 +53,7 @@ def find_peer(wanted: str, device: str, kind: str = "engine") -> Peer | None:
         saved = (_read(entry.read_text(), entry.name) for entry in _saved(kind))
         return next((peer for peer in saved if peer.device == device), None)
     try:
-        return _read(Path(wanted).expanduser().read_text(), wanted)
+        return _read(user_path(wanted).read_text(), wanted)
     except OSError as error:
         raise BadOption(f"peers: must be auto, none or a file, got {wanted!r} ({error.strerror})") from None
 
@@ -62,7 +62,7 @@ def save(path: str, peer: Peer) -> None:
     """Writes a table that find_peer reads. Raises BadOption."""
     told = {"engine": peer.engine, "device": peer.device, "date": peer.date, "rows": peer.rows}
     try:
-        Path(path).expanduser().write_text(json.dumps(told, indent=1) + "\n")
+        user_path(path).write_text(json.dumps(told, indent=1) + "\n")
     except OSError as error:
         raise BadOption(f"save: must be a file that can be written, got {path!r} ({error.strerror})") from None
 
@@ -106,7 +106,7 @@ def _table(rows: list[Row], peer: Peer | None) -> Table:
 def _beside(row: Row, peer: Peer | None) -> dict[str, Any]:
     """The peer's figure for a row, by which figure it is judged, and how many times as fast the row is."""
     theirs = peer.rows.get(row.name, {}) if peer is not None else {}
-    judged = next((name for name in _MORE_IS_BETTER if name in theirs and row.figures.get(name)), None)
+    judged = next((name for name in _MORE_IS_BETTER if theirs.get(name) and row.figures.get(name)), None)
     if judged is None:
         return {}
     ratio = row.figures[judged] / theirs[judged]

@@ -58,9 +58,9 @@ def run(
                 for rate, per_second in arrivals.items():
                     streams = _stream(url, jobs, vocabulary, per_second)
                     rows.append(_row(f"{name}@{rate}/s" if per_second else name, jobs, streams))
+    publish("serve", device, f"{model}, {server.dtype}, over HTTP", rows, peer, as_json=as_json)
     if saved is not None:
         save(saved, Peer("Octavo", device, f"{datetime.now():%Y-%m-%d}", {row.name: row.figures for row in rows}))
-    publish("serve", device, f"{model}, {server.dtype}, over HTTP", rows, peer, as_json=as_json)
     return rows
 
 

@@ -119,6 +119,23 @@ def test_a_run_stands_beside_one_that_was_saved(tmp_path, bench):
 
 
 @pytest.mark.slow
+def test_figures_that_cannot_be_saved_are_shown_beside_a_peer_that_has_none(tmp_path, capsys, monkeypatch):
+    save(SHAPES["3 heads of 64, tied"], tmp_path / "model")
+    table, options = tmp_path / "peer.json", ["--model", str(tmp_path / "model"), "--max-model-len", "256", "--json"]
+    rows = {"8x4:3": {"out_tok_s": 0.0}}
+    table.write_text(json.dumps({"engine": "E", "device": "a CPU", "date": "2026-01-01", "rows": rows}))
+    options += ["--kv-cache-memory", "16Mi", "--max-num-seqs", "8", "--peers", str(table), "--save", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["octavo", "bench", "offline", "--workloads", "8x4:3", *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr()
+    assert ended.value.code == 2
+    assert "octavo: save: must be a file that can be written, got " in shown.err
+    [row] = json.loads(shown.out)["rows"]
+    assert (row["name"], "ratio" in row) == ("8x4:3", False)
+
+
+@pytest.mark.slow
 def test_the_same_requests_over_http(bench):
     options = ["--model", "HuggingFaceTB/SmolLM2-135M", "--max-model-len", "64", "--kv-cache-memory", "100Mi"]
     at_once, spread = bench("serve", "--workloads", "16x4:3", "--rates", "0,50", *options, "--json")
