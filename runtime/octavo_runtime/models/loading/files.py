@@ -9,7 +9,7 @@ from pathlib import Path
 
 from octavo_runtime.config.user_path import user_path
 from octavo_runtime.models.loading.config_json import spec_from_folder
-from octavo_runtime.models.loading.safetensors_files import INDEX
+from octavo_runtime.models.loading.safetensors_files import INDEX, SINGLE
 from octavo_runtime.models.loading.selection import (
     PART,
     ModelNotFound,
@@ -55,13 +55,13 @@ def locate(model: str, *, token: str | None = None, cache: Path | None = None, o
     config.json says that it cannot be served."""
     scheme, separator, rest = model.partition("://")
     if not separator:
-        return _on_disk(user_path(model), model)
+        return _on_disk(user_path(model), model, only)
     if scheme == "builtin":
         return _builtin(rest)
     if scheme == "file":
         if not rest.startswith("/"):
             raise ModelNotFound(f"model: file:// needs an absolute path such as file:///models/llama, got {model!r}")
-        return _on_disk(Path(rest), model)
+        return _on_disk(Path(rest), model, only)
     if scheme == "hf":
         return _from_hub(model, token, cache, only)
     if scheme in ("s3", "oci"):
@@ -99,14 +99,14 @@ def _builtin(name: str) -> ModelFiles:
     )
 
 
-def _on_disk(path: Path, model: str) -> ModelFiles:
+def _on_disk(path: Path, model: str, only: Sequence[str]) -> ModelFiles:
     try:
-        return _found(path, model)
+        return _found(path, model, only)
     except OSError as error:  # no permission, or a name too long
         raise ModelNotFound(f"model: {model} cannot be read: {error.strerror}") from None
 
 
-def _found(path: Path, model: str) -> ModelFiles:
+def _found(path: Path, model: str, only: Sequence[str]) -> ModelFiles:
     name = default_name(model)
     path = path.absolute()
     if path.is_file():
@@ -115,9 +115,10 @@ def _found(path: Path, model: str) -> ModelFiles:
         return ModelFiles(name, path.parent, _first_part(path, model))
     if not path.is_dir():
         raise ModelNotFound(f"model: {model} does not exist")
-    if (path / "config.json").is_file():
-        return ModelFiles(name, path, None)
     ggufs = first_parts(sorted(file.name for file in path.glob("*.gguf")))
+    has_others = (path / INDEX).is_file() or (path / SINGLE).is_file() or _is_of_tokenizer(only)
+    if (path / "config.json").is_file() and (has_others or not ggufs):
+        return ModelFiles(name, path, None)
     if len(ggufs) == 1:
         return ModelFiles(name, path, _first_part(path / ggufs[0], model))
     if ggufs:
@@ -166,7 +167,7 @@ def _from_hub(model: str, token: str | None, cache: Path | None, only: Sequence[
     except (OSError, httpx.HTTPError) as error:
         raise ModelNotFound(f"model: {hub.explain(error, model)}") from None
     _check_configuration(model, folder, only)
-    return _on_disk(folder / file if file else folder, model)
+    return _on_disk(folder / file if file else folder, model, only)
 
 
 def _downloaded(model: str, root: Path, only: Sequence[str]) -> ModelFiles:
@@ -178,11 +179,17 @@ def _downloaded(model: str, root: Path, only: Sequence[str]) -> ModelFiles:
     except Interrupted as error:
         raise ModelNotFound(f"model: {error}") from None
     _check_configuration(model, folder, only)
-    found = _on_disk(folder, model)
+    found = _on_disk(folder, model, only)
     return replace(found, name=default_name(model))
 
 
 def _check_configuration(model: str, folder: Path, only: Sequence[str]) -> None:
     """A model of GGUF alone says what it is in its weights."""
-    if "config.json" in only and not (folder / "config.json").is_file():
+    is_told = (folder / "config.json").is_file() or any(folder.glob("*.gguf"))
+    if only and not _is_of_tokenizer(only) and not is_told:
         raise ModelNotFound(f"model: {model} has no config.json, and its weights are not downloaded to look into them")
+
+
+def _is_of_tokenizer(only: Sequence[str]) -> bool:
+    """Whether a tokenizer's files are asked for, and not what says which model it is."""
+    return bool(only) and "config.json" not in only

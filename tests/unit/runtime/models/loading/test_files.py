@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from octavo_runtime.models.loading.files import locate
-from octavo_runtime.models.loading.selection import ModelNotFound
+from octavo_runtime.models.loading.selection import TOKENIZER_PATTERNS, ModelNotFound
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 CONFIG = b'{"model_type": "llama"}'
@@ -238,6 +238,21 @@ def test_bad_names_are_one_line(model, words, tmp_path, monkeypatch):
         locate(model)
     assert any(word in str(error.value) for word in words.split("|"))
     assert "\n" not in str(error.value)
+
+
+def test_a_gguf_file_is_the_model_where_no_other_weights_lie_beside_it(tmp_path):
+    """As `octavo download` and the hub choose, whatever a config.json says."""
+    (tmp_path / "config.json").touch()
+    assert locate(str(tmp_path)).gguf is None
+    (tmp_path / "a.gguf").touch()
+    assert locate(str(tmp_path)).gguf == tmp_path / "a.gguf"
+    assert locate(str(tmp_path), only=TOKENIZER_PATTERNS).gguf is None
+    (tmp_path / "b.gguf").touch()
+    with pytest.raises(ModelNotFound, match=r"2 GGUF models; name one: a\.gguf, b\.gguf"):
+        locate(str(tmp_path))
+    assert locate(str(tmp_path), only=TOKENIZER_PATTERNS).gguf is None
+    (tmp_path / "model.safetensors").touch()
+    assert locate(str(tmp_path)).gguf is None
 
 
 def test_folders_without_a_model(tmp_path):
