@@ -1,10 +1,12 @@
 """Shapes of well-known public models, to plan for one that is not on this machine."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from octavo_runtime.config.user_path import user_path
 from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
-from octavo_runtime.models.loading.files import BUILTIN_MODELS, DOWNLOADED, ModelFiles, locate
+from octavo_runtime.models.loading.files import BUILTIN_MODELS, DOWNLOADED, ModelFiles, default_name, locate
 from octavo_runtime.models.loading.selection import ModelNotFound
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.planning.description import FoundModel, described, described_as_unsupported
@@ -222,10 +224,11 @@ def find_model(model: str) -> FoundModel:
 
 def describe(model: str) -> str:
     """The description of a model, as a line (see planning.description), also where the engine refuses it. Of one that
-    is downloaded, config.json is read, and never the weights. Raises ModelNotFound."""
+    would be downloaded config.json is read, or the headers of the GGUF files that serving would take, and never the
+    weights. Raises ModelNotFound."""
     try:
         if model.startswith(DOWNLOADED):
-            return described(_of_files(locate(model, only=_DESCRIBING)))
+            return described(_of_source(model))
         return described(find_model(model))
     except UnsupportedModel as error:
         return described_as_unsupported(" ".join(str(error).split()))
@@ -262,6 +265,25 @@ def _base_name(model: str) -> str:
     for word in _TRAINED_FURTHER:
         name = name.replace(word, "")
     return name
+
+
+def _of_source(model: str) -> FoundModel:
+    from octavo_runtime.models.sources.download import fetch_headers
+    from octavo_runtime.models.sources.snapshot import Interrupted
+
+    with TemporaryDirectory() as folder:
+        try:
+            gguf = fetch_headers(model, Path(folder))
+        except OSError as error:
+            raise ModelNotFound(f"model: {model} cannot be stored in {folder}: {error.strerror or error}") from None
+        except Interrupted:  # it may be in the cache, and else that says why
+            gguf = None
+        try:
+            if gguf is not None:
+                return _of_files(ModelFiles(default_name(model), Path(folder), gguf))
+        except UnsupportedModel as error:
+            raise UnsupportedModel(str(error).replace(f"{folder}/", "")) from None
+    return _of_files(locate(model, only=_DESCRIBING))
 
 
 def _of_files(files: ModelFiles) -> FoundModel:

@@ -25,7 +25,7 @@ CONFIG = json.dumps(
 class Hub(ThreadingHTTPServer):
     """Serves acme/tiny over the hub's API. `answers`: statuses to give to downloads of weights first; `pause`: seconds
     after each 64 KiB of content; `claimed`: the sha256 of the weights, as it says; `asked`: (file, Range) of each
-    download; `token`: who must be shown, if anybody."""
+    download; `token`: who must be shown, if anybody; `sent`: bytes of content."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -40,6 +40,7 @@ class Hub(ThreadingHTTPServer):
         self.claimed = hashlib.sha256(WEIGHTS).hexdigest()
         self.asked: list[tuple[str, str | None]] = []
         self.token: str | None = None
+        self.sent = 0
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, *_: object) -> None:
@@ -80,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         for start in range(0, len(content), 2**16):
-            self.wfile.write(content[start : start + 2**16])
+            self.server.sent += self.wfile.write(content[start : start + 2**16])
             time.sleep(self.server.pause if len(content) > 2**16 else 0)
 
     def log_message(self, *_: object) -> None:

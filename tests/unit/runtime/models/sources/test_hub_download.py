@@ -9,15 +9,20 @@ import pytest
 from patience import PATIENCE, eventually
 
 from octavo_runtime.models.loading.files import locate
+from octavo_runtime.planning.builtin_models import BUILTIN_DESCRIPTIONS
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
 
 def start(hub, root, model="hf://acme/tiny", *options, **environment):
+    return command(hub, root, "download", model, "--to", str(root), *options, **environment)
+
+
+def command(hub, root, *words, **environment):
     kept = {key: value for key, value in os.environ.items() if "proxy" not in key.lower() and key != "HF_TOKEN"}
     own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(root / "home"), **environment}
-    command = [sys.executable, "-m", "octavo_runtime", "download", model, "--to", str(root), *options]
-    return subprocess.Popen(command, env=kept | own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = [sys.executable, "-m", "octavo_runtime", *words]
+    return subprocess.Popen(words, env=kept | own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finished(process):
@@ -122,6 +127,32 @@ def test_a_gguf_file_is_what_it_says_itself(hub, tmp_path, model):
     assert finished(start(hub, tmp_path, model))[0] == 0
     (folder,) = folders(tmp_path) or [path for path in tmp_path.glob("hf-*/*/*") if path.is_dir()]
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "tiny.gguf"]
+
+
+def test_a_gguf_file_that_was_downloaded_is_served_and_described_whatever_lies_beside_it(hub, tmp_path):
+    content = locate("builtin://smollm2").gguf.read_bytes()
+    hub.files = {"config.json": hub.files["config.json"], "tiny.gguf": content}
+    assert finished(start(hub, tmp_path, "hf://acme/tiny", "--result", str(tmp_path / "result.json")))[0] == 0
+    (folder,) = folders(tmp_path)
+    assert locate(str(folder)).gguf == folder / "tiny.gguf"
+    assert json.loads((tmp_path / "result.json").read_text())["description"] == BUILTIN_DESCRIPTIONS["smollm2"]
+
+
+@pytest.mark.parametrize("model", ["hf://acme/tiny", "hf://acme/tiny/q4/tiny.gguf"])
+@pytest.mark.parametrize("beside", [{}, {"config.json": b'{"architectures": ["NobodysModel"]}'}])
+def test_a_gguf_file_is_described_by_its_header_alone(hub, tmp_path, model, beside):
+    content = locate("builtin://smollm2").gguf.read_bytes()
+    hub.files = {**beside, "q4/tiny.gguf": content}
+    described = command(hub, tmp_path, "describe", model)
+    assert finished(described)[:2] == (0, BUILTIN_DESCRIPTIONS["smollm2"])
+    assert hub.sent < len(content) / 2
+
+
+def test_of_several_gguf_files_one_must_be_named_to_be_described(hub, tmp_path):
+    hub.files = {"config.json": hub.files["config.json"], "a.gguf": b"GGUF", "b.gguf": b"GGUF"}
+    code, _, said = finished(command(hub, tmp_path, "describe", "hf://acme/tiny"))
+    assert code == 2
+    assert "hf://acme/tiny has 2 GGUF models; name one, such as hf://acme/tiny/a.gguf" in said
 
 
 def test_two_at_once_download_once(hub, tmp_path):
