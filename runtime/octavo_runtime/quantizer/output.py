@@ -4,6 +4,7 @@ taken up where it ended; config.json comes last, and makes it a model."""
 import fcntl
 import json
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -69,6 +70,8 @@ class OutputFolder:
         unfinished = path.with_name(path.name + _UNFINISHED)
         try:
             save_file(dict(sorted(tensors.items())), unfinished, {"format": "pt"})
+            # The library lets nobody else read its files; all of a model are for the same readers.
+            unfinished.chmod(stat.S_IMODE((self.folder / _STATE).stat().st_mode))
             unfinished.replace(path)
         except (OSError, SafetensorError) as error:
             unfinished.unlink(missing_ok=True)

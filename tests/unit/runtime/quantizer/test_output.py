@@ -35,3 +35,10 @@ def test_counts_of_other_work_are_dropped(tmp_path: Path) -> None:
     (tmp_path / ".octavo-quantize-counts.json").write_text(json.dumps({"0": 7}))
     with OutputFolder(tmp_path, IDENTITY, 1) as folder:
         assert folder.counts == {}
+
+
+def test_all_files_are_for_the_same_readers(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path / "out", IDENTITY, 1) as folder:
+        folder.write(0, {"a": torch.zeros(1)})
+        folder.finish(tmp_path, {})
+    assert len({path.stat().st_mode for path in folder.folder.iterdir()}) == 1
