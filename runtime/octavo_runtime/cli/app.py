@@ -229,7 +229,7 @@ def main() -> None:
         code = app(arguments, standalone_mode=False, obj=notes)
     except typer.Exit as leave:
         code = leave.exit_code
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         code = 130
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own errors: unknown option, missing argument

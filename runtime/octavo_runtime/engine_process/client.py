@@ -20,6 +20,7 @@ import zmq.asyncio
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine_process.pulse import pulse_endpoint
 from octavo_runtime.engine_process.stream import Stream
+from octavo_runtime.protocol.interrupts import interrupts_blocked
 from octavo_runtime.protocol.messages import (
     BEATS,
     EVENTS,
@@ -93,11 +94,12 @@ class EngineClient:
 
     async def start(self, config: EngineConfig) -> Ready:
         """Starts the engine process and waits until it can serve; EngineFailure when it cannot."""
-        self._process = subprocess.Popen(  # not multiprocessing, whose start methods pickle
-            [sys.executable, "-m", self._program, config.model_dump_json(), self.endpoint],
-            stdin=subprocess.DEVNULL,
-            env=_environment(config),
-        )
+        with interrupts_blocked():
+            self._process = subprocess.Popen(  # not multiprocessing, whose start methods pickle
+                [sys.executable, "-m", self._program, config.model_dump_json(), self.endpoint],
+                stdin=subprocess.DEVNULL,
+                env=_environment(config),
+            )
         return await self._greet(self.endpoint, self._watch(self._process))
 
     async def join(self, endpoint: str, failed: Coroutine[Any, Any, str]) -> Ready:

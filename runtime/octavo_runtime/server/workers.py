@@ -23,6 +23,7 @@ from octavo_runtime.config.server import ServerConfig
 from octavo_runtime.engine_process.client import EngineClient, EngineFailure
 from octavo_runtime.models.loading.files import default_name, locate
 from octavo_runtime.protocol import logs
+from octavo_runtime.protocol.interrupts import interrupts_blocked
 from octavo_runtime.server.access.keys import ENVIRONMENT, ApiKeys
 from octavo_runtime.server.http.listener import address, listen
 from octavo_runtime.server.http.tls import load_tls
@@ -107,7 +108,7 @@ def _start(
     ours.setblocking(False)
     numbers = (listener.fileno(), theirs.fileno())
     arguments = [config.model_dump_json(), server.model_dump_json(), endpoint, *map(str, numbers)]
-    with theirs:
+    with theirs, interrupts_blocked():
         process = subprocess.Popen(
             [sys.executable, "-m", "octavo_runtime.server.worker", *arguments],
             stdin=subprocess.DEVNULL,

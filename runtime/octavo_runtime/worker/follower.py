@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.protocol.interrupts import interrupts_blocked
 from octavo_runtime.worker.line import BEAT, FAILED, READY, RESULT, SILENT_SECONDS, UP, Line, Silent, line_of
 
 _LOADING_SECONDS = 120.0  # a rank's silence while it loads: imports hold up its thread that beats
@@ -134,7 +135,7 @@ def start_ranks_of(config: EngineConfig, ranks: Sequence[int]) -> list[Follower]
 
 def _start(config: EngineConfig, rank: int) -> Follower:
     ours, theirs = socket.socketpair()
-    with theirs:
+    with theirs, interrupts_blocked():
         words = [config.model_dump_json(), str(rank), str(theirs.fileno())]
         process = subprocess.Popen(
             [sys.executable, "-m", "octavo_runtime.worker.rank", *words],
