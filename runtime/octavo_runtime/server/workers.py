@@ -162,7 +162,15 @@ async def _drain(
             told = True
         _, going_on = await asyncio.wait(ends, timeout=0.1)
         if not going_on:
-            return FAILED if told else max(end.result() for end in ends)
+            return FAILED if told else max(_code(end.result()) for end in ends)
+
+
+def _code(ended: int) -> int:
+    """The exit code that a process's end means where it was told to: SIGTERM may reach it before it takes signals
+    over."""
+    if ended == -signal.SIGTERM:
+        return 0
+    return ended if ended >= 0 else FAILED
 
 
 def _tell(workers: list[_Worker], failure: str) -> None:

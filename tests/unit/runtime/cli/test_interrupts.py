@@ -48,6 +48,14 @@ def test_while_the_engine_starts_the_server_alone_hears_of_it():
     assert "Traceback" not in said
 
 
+def test_while_api_processes_start_they_end_in_good_order():
+    process = start("serve", "builtin://smollm2", "--port", "0", "--api-workers", "2")
+    interrupt_at(process, 2)
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert "Traceback" not in said
+
+
 def test_a_process_that_is_started_without_interrupts_has_none_and_this_one_has():
     code = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
     with interrupts_blocked():
