@@ -22,6 +22,9 @@ def safetensors_files(folder: Path) -> list[Path]:
         return files
     if (folder / SINGLE).is_file():
         return [folder / SINGLE]
+    for name in (INDEX, SINGLE):
+        if (folder / name).is_symlink() or (folder / name).exists():
+            raise UnsupportedModel(f"{folder / name}: must be a file, got a folder or a link to what is not there")
     found = sorted(path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pth", ".pt"))
     raise UnsupportedModel(f"{folder} must hold {INDEX} or {SINGLE}, found {', '.join(found) or 'no weights'}")
 

@@ -215,3 +215,10 @@ def test_a_model_that_cannot_be_served_is_a_value_error_of_llm(saved, tmp_path):
     lay_tokenizer(tmp_path)
     with pytest.raises(ValueError, match=r"config\.json: quantization_config.quant_method must be one of .* got 'hqq'"):
         LLM(str(tmp_path), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json"])
+def test_a_link_to_what_is_gone_is_named(name, tmp_path):
+    (tmp_path / name).symlink_to(tmp_path / "gone")
+    with pytest.raises(UnsupportedModel, match=rf"{name}: must be a file, got a folder or a link to what is not there"):
+        SafetensorsFolder(tmp_path)
