@@ -152,7 +152,8 @@ def _from_hub(model: str, token: str | None, cache: Path | None, only: Sequence[
 
     try:
         try:
-            info = HfApi().model_info(repo, revision=revision, token=token)
+            with hub.answering(model):
+                info = HfApi().model_info(repo, revision=revision, token=token)
         except (httpx.TransportError, OfflineModeIsEnabled):
             folder = download([], offline=True)
         else:

@@ -1,12 +1,16 @@
 """Models of the Hugging Face hub, or of what speaks its HTTP API at HF_ENDPOINT."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
+from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -19,6 +23,7 @@ from octavo_runtime.models.sources import http
 from octavo_runtime.models.sources.snapshot import Digest, Interrupted, RemoteFile, Snapshot
 
 _URI = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+\.gguf))?(?:@(?P<revision>[^@]+))?")
+_COMMIT = re.compile(r"\w[\w.-]*")
 _TOKEN = "HF_TOKEN (spec.model.tokenSecret in an LLMService)"  # noqa: S105 - words
 
 
@@ -34,10 +39,13 @@ def snapshot(model: str) -> Snapshot:
     """What the hub holds of a repository, by the token of HF_TOKEN. Raises Interrupted and ModelNotFound."""
     repo, file, revision = parts(model)
     try:
-        info = HfApi().model_info(repo, revision=revision, files_metadata=True)
+        with answering(model):
+            info = HfApi().model_info(repo, revision=revision, files_metadata=True)
     except (OfflineModeIsEnabled, OSError, httpx.HTTPError) as error:
         raise _raised(error, model) from None
     commit = str(info.sha)
+    if not _COMMIT.fullmatch(commit):  # it becomes the name of a folder
+        raise _foreign(model)
     asking, headers = http.client(), build_hf_headers()
 
     def remote(sibling: RepoSibling) -> RemoteFile:
@@ -59,6 +67,21 @@ def snapshot(model: str) -> Snapshot:
         return RemoteFile(name, size, digest, lambda offset: http.read(asking, url, headers, offset, check))
 
     return Snapshot(commit, {sibling.rfilename: remote(sibling) for sibling in info.siblings or []}, file)
+
+
+@contextmanager
+def answering(model: str) -> Iterator[None]:
+    """Answers that are none of the hub's, such as a proxy's page, as ModelNotFound."""
+    try:
+        yield
+    except HFValidationError:  # of the name that is asked for
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise _foreign(model) from None
+
+
+def _foreign(model: str) -> ModelNotFound:
+    return ModelNotFound(f"model: what answers at {ENDPOINT} for {model} is not the hub; see HF_ENDPOINT and proxies")
 
 
 def explain(error: Exception, model: str) -> str:

@@ -25,7 +25,8 @@ CONFIG = json.dumps(
 class Hub(ThreadingHTTPServer):
     """Serves acme/tiny over the hub's API. `answers`: statuses to give to downloads of weights first; `pause`: seconds
     after each 64 KiB of content; `claimed`: the sha256 of the weights, as it says; `asked`: (file, Range) of each
-    download; `token`: who must be shown, if anybody; `sent`: bytes of content."""
+    download; `token`: who must be shown, if anybody; `sent`: bytes of content; `about`: what is
+    said of the repository in the place of what is true."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -41,6 +42,7 @@ class Hub(ThreadingHTTPServer):
         self.asked: list[tuple[str, str | None]] = []
         self.token: str | None = None
         self.sent = 0
+        self.about: bytes | None = None
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, *_: object) -> None:
@@ -54,6 +56,8 @@ class _Handler(BaseHTTPRequestHandler):
         hub, parts = self.server, self.path.partition("?")[0].strip("/").split("/")
         if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
             self._answer(401, b"", {"X-Error-Code": "GatedRepo"})
+        elif parts[:1] == ["api"] and hub.about is not None:
+            self._answer(200, hub.about, {})
         elif parts[:4] == ["api", "models", "acme", "tiny"]:
             about = {"id": "acme/tiny", "sha": SHA, "siblings": [self._sibling(name) for name in hub.files]}
             self._answer(200, json.dumps(about | {"private": False, "tags": [], "downloads": 0}).encode(), {})

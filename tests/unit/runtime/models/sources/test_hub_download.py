@@ -155,6 +155,24 @@ def test_of_several_gguf_files_one_must_be_named_to_be_described(hub, tmp_path):
     assert "hf://acme/tiny has 2 GGUF models; name one, such as hf://acme/tiny/a.gguf" in said
 
 
+@pytest.mark.parametrize(
+    "about",
+    [
+        b"<html>Sign in to the network</html>",
+        b"[]",
+        b"{}",
+        b'{"id": "acme/tiny", "sha": "0", "siblings": [3]}',
+        b'{"id": "acme/tiny", "sha": "../../..", "siblings": []}',
+    ],
+)
+def test_what_is_no_answer_of_the_hubs_is_one_line(hub, tmp_path, about):
+    hub.about = about
+    code, _, said = finished(start(hub, tmp_path))
+    line = f"what answers at {hub.url} for hf://acme/tiny is not the hub; see HF_ENDPOINT and proxies"
+    assert (code, said) == (2, f"octavo: model: {line}")
+    assert finished(command(hub, tmp_path, "describe", "hf://acme/tiny"))[0] == 2
+
+
 def test_two_at_once_download_once(hub, tmp_path):
     hub.pause = 0.05
     both = [start(hub, tmp_path), start(hub, tmp_path)]
