@@ -45,7 +45,14 @@ def snapshot(model: str) -> Snapshot:
     if match is None:
         raise ModelNotFound(f"model: must look like oci://REGISTRY/NAME:TAG, got {model!r}")
     registry = _Registry(model, match["host"], match["name"])
-    digest, manifest = registry.manifest(match["digest"] or match["tag"] or "latest")
+    try:
+        return _snapshot(model, registry, match["digest"] or match["tag"] or "latest")
+    except (TypeError, AttributeError, KeyError):  # lists and objects in the place of each other
+        raise registry.no_manifest() from None
+
+
+def _snapshot(model: str, registry: "_Registry", reference: str) -> Snapshot:
+    digest, manifest = registry.manifest(reference)
     if "manifests" in manifest:  # an index: one for each platform
         digest, manifest = registry.manifest(_first(model, manifest))
     files: dict[str, RemoteFile] = {}
@@ -101,8 +108,12 @@ class _Registry:
         except ValueError:
             manifest = None
         if not isinstance(manifest, dict):
-            raise ModelNotFound(f"model: {self._host} answered with what is no manifest for {self._model}")
+            raise self.no_manifest()
         return digest, manifest
+
+    def no_manifest(self) -> ModelNotFound:
+        """What is wrong with such an answer."""
+        return ModelNotFound(f"model: {self._host} answered with what is no manifest for {self._model}")
 
     def blob(self, name: str, layer: Mapping[str, Any]) -> RemoteFile:
         """A layer."""

@@ -166,6 +166,23 @@ def test_what_a_person_must_mend_is_one_line(registry, tmp_path, model, words):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"layers": 3},
+        {"layers": [3]},
+        {"layers": [{"annotations": 3}]},
+        {"manifests": 3},
+        {"manifests": [3]},
+        {"manifests": [{}]},
+    ],
+)
+def test_what_is_no_manifest_is_one_line(manifest, monkeypatch, tmp_path):
+    answering(monkeypatch, lambda _: httpx.Response(200, json=manifest))
+    with pytest.raises(ModelNotFound, match=r"answered with what is no manifest for oci://registry\.example/a:v1"):
+        download("oci://registry.example/a:v1", tmp_path)
+
+
 def answering(monkeypatch, answer):
     transport = httpx.MockTransport(answer)
     monkeypatch.setattr(oci.http, "client", lambda: httpx.Client(transport=transport, follow_redirects=True))
