@@ -11,8 +11,9 @@ _TYPE_NAMES = ("str", "int", "float", "bool")
 
 def invalid_body(errors: Sequence[Any], content_type: str | None = None) -> ApiError:
     """The error of a body that breaks rules. errors: pydantic's; the first step of a path is the body."""
-    # Where a field may have several types each of them reports; the report from deepest inside fits the value best.
-    error = max(errors, key=lambda error: len(error["loc"]))
+    # Where a field may have several types each of them reports; the report from deepest inside fits the value best, and
+    # then one of a bound, which knows the type.
+    error = max(errors, key=lambda error: (len(error["loc"]), not error["type"].endswith("_type")))
     kind, place = error["type"], error["loc"][1:]
     if kind == "json_invalid":
         return invalid(None, f"the body is not valid JSON: {error['ctx']['error']} at character {place[0]}")
