@@ -184,7 +184,8 @@ def clients_vanish(server) -> tuple[str, ...]:
 
 def the_queue_is_full(server) -> tuple[str, ...]:
     stream, whole = Asked(server, stream=True, body=SHORT), Asked(server, stream=False, body=SHORT)
-    eventually(lambda: server.metric("octavo_requests_running") == 2)
+    # On a busy machine an answer may be whole before anybody looks.
+    eventually(lambda: sum(bool(one.seen) for one in (stream, whole)) + server.metric("octavo_requests_running") >= 2)
     clients: list[socket.socket] = []
     while server.metric("octavo_requests_waiting") < WAITING:
         assert len(clients) < 1000
