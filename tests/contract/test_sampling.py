@@ -3,7 +3,7 @@
 import httpx
 import openai
 import pytest
-from patience import PATIENCE
+from patience import PATIENCE, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -180,15 +180,14 @@ def test_priority_is_accepted(client):
 
 
 def test_closing_a_stream_frees_its_blocks(client, real):
+    def blocks() -> dict:
+        return httpx.get(f"{real.url}/debug/blocks", trust_env=False, timeout=PATIENCE).json()
+
     stream = complete(client, STORY * 8, n=3, max_tokens=1500, stream=True, extra_body={"ignore_eos": True})
     next(iter(stream))
-    tables = httpx.get(f"{real.url}/debug/blocks", trust_env=False, timeout=PATIENCE).json()["tables"]
+    tables = blocks()["tables"]
     assert len(tables) == 3
     assert len({table[0] for table in tables.values()}) == 1, "the answers share their prompt's block"
     stream.close()
-    for _ in range(100):
-        held = httpx.get(f"{real.url}/debug/blocks", trust_env=False, timeout=PATIENCE).json()
-        if not held["tables"]:
-            break
-    assert held["tables"] == {}
-    assert set(held["references"]) == {0}
+    eventually(lambda: not blocks()["tables"], "no answer holds a block")
+    assert set(blocks()["references"]) == {0}
