@@ -92,8 +92,8 @@ def lives(server) -> None:
     ids=range(8),
 )
 def test_a_client_that_trickles_is_cut(strict, begin, slowly, words):
+    began = time.monotonic()
     with connect(strict) as connection:
-        began = time.monotonic()
         connection.sendall(begin)
         trickle(connection, slowly)
         got = answer(connection)

@@ -174,8 +174,8 @@ def test_no_event_has_a_line_end_but_its_own(scripted, path):
 @pytest.mark.slow
 def test_an_idle_connection_stays_as_long_as_asked_for(start_scripted):
     server = start_scripted("--keep-alive", "1s")
+    began = time.monotonic()
     with connect(server) as connection:
-        began = time.monotonic()
         connection.sendall(b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n")
         got = b""
         while piece := connection.recv(65536):
