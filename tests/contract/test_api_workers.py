@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from typing import Any
 
 import httpx
@@ -52,6 +51,10 @@ def begin(server, tokens: int) -> tuple[threading.Thread, list[Any]]:
     thread.start()
     eventually(lambda: server.metric("octavo_generation_tokens_total") >= 3, "tokens come")
     return thread, events
+
+
+def ready(server) -> int:
+    return httpx.get(f"{server.url}/health/ready", timeout=PATIENCE, trust_env=False).status_code
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -113,7 +116,7 @@ def test_a_second_sigterm_ends_at_once(start_workers):
     server = start_workers(20)
     thread, events = begin(server, 4000)
     server.process.send_signal(signal.SIGTERM)
-    time.sleep(1)
+    eventually(lambda: {ready(server) for _ in range(10)} == {503}, "both have heard the first one")
     assert server.process.poll() is None
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(PATIENCE) == 0
