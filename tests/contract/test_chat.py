@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from patience import PATIENCE
 
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.text.tokenizer_conversion import tokenizer_folder
@@ -11,7 +12,7 @@ from octavo_runtime.text.tokenizer_conversion import tokenizer_folder
 
 def talk(lines: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "octavo_runtime", "chat", *arguments]
-    return subprocess.run(command, input=lines, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, input=lines, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def test_plain_text_from_a_server(scripted, monkeypatch):
