@@ -1,4 +1,4 @@
-"""What the programs of this folder print about the kernels, kept until the kernels, torch or Triton change."""
+"""What the programs of this folder find about the kernels, kept until the kernels, torch or Triton change."""
 
 import fcntl
 import hashlib
@@ -7,14 +7,16 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import octavo_kernels
 
 
-def output(program: str, *arguments: str, **environment: str) -> str:
-    """Standard output of a program of this folder, which depends on nothing but what it is keyed by.
+def output(program: str, *arguments: str, reads: Sequence[Path] = (), **environment: str) -> str:
+    """Standard output of a program of this folder, which depends on nothing but what it is keyed by, and on the files
+    that it `reads`.
 
     In `test-kernels` of the cache folder, a file a command line. Of processes that ask at once one runs it, and the
     others wait. A long run (OCTAVO_SOAK) computes it anew. Raises AssertionError with what the program says when it
@@ -25,7 +27,7 @@ def output(program: str, *arguments: str, **environment: str) -> str:
     cache.mkdir(parents=True, exist_ok=True)
     command = json.dumps([program, *arguments, environment])
     kept = cache / f"{path.stem}-{hashlib.sha256(command.encode()).hexdigest()[:16]}.json"
-    key = digest(path)
+    key = digest([path, *reads])
     with kept.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not os.environ.get("OCTAVO_SOAK") and (found := read(kept, key)) is not None:
@@ -52,12 +54,12 @@ def read(kept: Path, key: str) -> str | None:
     return content["output"] if content["key"] == key else None
 
 
-def digest(program: Path) -> str:
-    """By all that the kernels are made of, the program, and what compiles and runs them."""
+def digest(programs: Sequence[Path]) -> str:
+    """By all that the kernels are made of, the programs, and what compiles and runs them."""
     versions = [platform.machine(), platform.python_version(), *map(version, ("numpy", "torch", "triton"))]
     found = hashlib.sha256(" ".join(versions).encode())
     folder = Path(octavo_kernels.__file__).parent
     sources = (path for path in folder.rglob("*") if path.suffix in (".py", ".hpp", ".cpp"))
-    for source in sorted([program, *sources]):
+    for source in sorted([*programs, *sources]):
         found.update(f"\n{source.name}\n".encode() + source.read_bytes())
     return found.hexdigest()

@@ -1,12 +1,11 @@
 """The compiled loops: for every kind of CPU, and where they come from."""
 
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from compilations import output
 
 from octavo_kernels import native
 from octavo_kernels.native import compilation
@@ -23,26 +22,8 @@ def test_lesser_cpus_compute_the_same(capability: str) -> None:
         pytest.skip("this is no x86 CPU")
     if compilation.LEVELS.index(_CAPABILITIES[capability]) <= compilation.LEVELS.index(native.level()):
         pytest.skip("the other tests run at this CPU's own level")
-    tests = [str(Path(__file__).with_name(f"test_{op}.py")) for op in _OPS]
-    run = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            "-p",
-            "no:cacheprovider",
-            "-k",
-            "not triton and not hopper",
-            *tests,
-        ],
-        env={**os.environ, "ATEN_CPU_CAPABILITY": capability},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout[-3000:]
+    reads = [Path(__file__).with_name(name) for name in ("conftest.py", *(f"test_{op}.py" for op in _OPS))]
+    output("lesser_cpu.py", *_OPS, reads=reads, ATEN_CPU_CAPABILITY=capability)
 
 
 def test_a_library_is_known_by_what_it_is_compiled_from(monkeypatch: pytest.MonkeyPatch) -> None:
