@@ -12,6 +12,7 @@ from family_models import FAMILIES, random, save
 from gguf_families import write_converted
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE
 from small_models import in_chunks, random_prompts
 from transformers import PretrainedConfig
 
@@ -52,9 +53,9 @@ class Meeting:
 
     def exchange(self, rank: int, tensor: torch.Tensor) -> list[torch.Tensor]:
         self.brought[rank] = tensor.clone()
-        self.barrier.wait(60)
+        self.barrier.wait(PATIENCE)
         everybodys = list(self.brought)
-        self.barrier.wait(60)
+        self.barrier.wait(PATIENCE)
         return everybodys
 
 
