@@ -41,7 +41,7 @@ pytestmark = pytest.mark.slow
 MODEL = shape(heads=4, kv_heads=2, head_dim=16, tied=True)
 CONFIG = {"device": "cpu", "dtype": "float32", "kv_cache_memory": "64Ki", "max_model_len": 128, "nnodes": 2}
 GREEDY = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True)
-LIMIT_SECONDS = 10.0  # in which all ends once one is gone
+LIMIT_SECONDS = 60.0  # in which all ends once one is gone, however busy the machine is
 
 
 @pytest.fixture(scope="module")
