@@ -5,11 +5,11 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from octavo_runtime.config.options import BadOption
+from octavo_runtime.config.options import BadOption, number
 
 if TYPE_CHECKING:
     from octavo_runtime.bench.report import Report
@@ -29,37 +29,26 @@ def _end_with_children(context: typer.Context) -> None:
 bench = typer.Typer(no_args_is_help=True, help="Measure the engine on this machine.", callback=_end_with_children)
 
 
-def _number(help_text: str, low: int, high: int) -> Any:
-    """An option with bounds, whose refusal tells the value too."""
-
-    def check(parameter: typer.CallbackParam, value: float) -> float:
-        if not low <= value <= high:
-            raise BadOption(f"{parameter.name}: must be from {low} to {high}, got {value}")
-        return value
-
-    return typer.Option(help=f"{help_text} From {low:,} to {high:,}.", callback=check)
-
-
 Model = Annotated[str, typer.Option(help="Model to measure.")]
 Dtype = Annotated[str, typer.Option(help="Type of weights and KV cache.")]
-Seed = Annotated[int, _number("Seed of prompts, lengths and arrivals.", 0, 2**63 - 1)]
+Seed = Annotated[int, number("Seed of prompts, lengths and arrivals.", 0, 2**63 - 1)]
 Out = Annotated[str, typer.Option(help="Folder or .png file of the picture.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
-Requests = Annotated[int, _number("Requests in all.", 2, 100_000)]
+Requests = Annotated[int, number("Requests in all.", 2, 100_000)]
 
 _BUILTIN = "builtin://smollm2"
 
 Shape = Annotated[str, typer.Option(help="Model to measure, or a known one's shape with random weights.")]
-MaxSeqs = Annotated[int, _number("Most sequences computed in one step.", 1, 4096)]
-MaxModelLen = Annotated[int, _number("Longest sequence served.", 16, 4_194_304)]
+MaxSeqs = Annotated[int, number("Most sequences computed in one step.", 1, 4096)]
+MaxModelLen = Annotated[int, number("Longest sequence served.", 16, 4_194_304)]
 BatchedTokens = Annotated[int | None, typer.Option(help="Most tokens of a step. Default: the engine's.")]
 Cache = Annotated[str | None, typer.Option(help="Size of the KV cache. Default: the engine's.")]
 Weights = Annotated[
     str, typer.Option(help="auto (the model's own), int4 (groups of 128) or w8a8 (a known shape's), int8 or fp8.")
 ]
 CacheDtype = Annotated[str, typer.Option(help="auto, fp8 or int8: the numbers of the KV cache.")]
-Ranks = Annotated[int, _number("Devices that share each layer.", 1, 64)]
-Stages = Annotated[int, _number("Stages of layers, each of so many devices.", 1, 64)]
+Ranks = Annotated[int, number("Devices that share each layer.", 1, 64)]
+Stages = Annotated[int, number("Stages of layers, each of so many devices.", 1, 64)]
 Peers = Annotated[
     str, typer.Option(help="Figures to compare with: auto (those saved for this device), none or a file.")
 ]
@@ -75,9 +64,9 @@ def memory(
     lengths: Annotated[str, typer.Option(help="The first mix: tokens of each sequence, repeated.")] = (
         "512,1024,2048,512"
     ),
-    max_model_len: Annotated[int, _number("Longest sequence served.", 16, 4_194_304)] = 2048,
-    sequences: Annotated[int, _number("Longest sequences that the KV cache holds.", 1, 4096)] = 4,
-    requests: Annotated[int, _number("Requests; twice as many in the lognormal mix.", 2, 2048)] = 8,
+    max_model_len: Annotated[int, number("Longest sequence served.", 16, 4_194_304)] = 2048,
+    sequences: Annotated[int, number("Longest sequences that the KV cache holds.", 1, 4096)] = 4,
+    requests: Annotated[int, number("Requests; twice as many in the lognormal mix.", 2, 2048)] = 8,
     dtype: Dtype = "auto",
     seed: Seed = 0,
     out: Out = ".",
@@ -97,9 +86,9 @@ def memory(
 def batching(
     model: Model = _BUILTIN,
     requests: Requests = 48,
-    rows: Annotated[int, _number("Requests computed in one step.", 1, 4096)] = 8,
-    tokens: Annotated[int, _number("Median length of the answers.", 1, 4096)] = 32,
-    rate: Annotated[float, _number("Requests a second, a Poisson process; 0: all at once.", 0, 10_000)] = 0.0,
+    rows: Annotated[int, number("Requests computed in one step.", 1, 4096)] = 8,
+    tokens: Annotated[int, number("Median length of the answers.", 1, 4096)] = 32,
+    rate: Annotated[float, number("Requests a second, a Poisson process; 0: all at once.", 0, 10_000)] = 0.0,
     dtype: Dtype = "auto",
     seed: Seed = 0,
     out: Out = ".",
@@ -119,9 +108,9 @@ def batching(
 def prefix(
     model: Model = _BUILTIN,
     requests: Requests = 16,
-    shared: Annotated[int, _number("Tokens that all prompts begin with.", 1, 1_000_000)] = 512,
-    own: Annotated[int, _number("Further tokens of each prompt.", 1, 1_000_000)] = 32,
-    tokens: Annotated[int, _number("Tokens to generate for each.", 1, 4096)] = 16,
+    shared: Annotated[int, number("Tokens that all prompts begin with.", 1, 1_000_000)] = 512,
+    own: Annotated[int, number("Further tokens of each prompt.", 1, 1_000_000)] = 32,
+    tokens: Annotated[int, number("Tokens to generate for each.", 1, 4096)] = 16,
     dtype: Dtype = "auto",
     seed: Seed = 0,
     out: Out = ".",
@@ -140,8 +129,8 @@ def prefix(
 @bench.command()
 def kv_cache(
     model: Model = _BUILTIN,
-    prompt: Annotated[int, _number("Tokens of the prompt.", 1, 1_000_000)] = 32,
-    tokens: Annotated[int, _number("Tokens to generate.", 2, 100_000)] = 256,
+    prompt: Annotated[int, number("Tokens of the prompt.", 1, 1_000_000)] = 32,
+    tokens: Annotated[int, number("Tokens to generate.", 2, 100_000)] = 256,
     dtype: Dtype = "auto",
     seed: Seed = 0,
     out: Out = ".",
@@ -160,8 +149,8 @@ def kv_cache(
 @bench.command()
 def chunked_prefill(
     model: Model = _BUILTIN,
-    prompt: Annotated[int, _number("Tokens of the long prompt.", 64, 1_000_000)] = 4096,
-    running: Annotated[int, _number("Answers under way when it arrives.", 1, 1024)] = 4,
+    prompt: Annotated[int, number("Tokens of the long prompt.", 64, 1_000_000)] = 4096,
+    running: Annotated[int, number("Answers under way when it arrives.", 1, 1024)] = 4,
     budgets: Annotated[str, typer.Option(help="Tokens of a step, one measurement each.")] = "64,128,256,512",
     dtype: Dtype = "auto",
     seed: Seed = 0,
@@ -182,8 +171,8 @@ def chunked_prefill(
 def concurrency(
     model: Model = _BUILTIN,
     clients: Annotated[str, typer.Option(help="Clients at once, one measurement each.")] = "1,8,16,32",
-    requests: Annotated[int, _number("Requests of each client.", 1, 1024)] = 2,
-    tokens: Annotated[int, _number("Tokens to generate for each.", 1, 4096)] = 64,
+    requests: Annotated[int, number("Requests of each client.", 1, 1024)] = 2,
+    tokens: Annotated[int, number("Tokens to generate for each.", 1, 4096)] = 64,
     transformers: Annotated[bool, typer.Option(help="Measure transformers' generate, one by one, too.")] = True,
     dtype: Dtype = "auto",
     seed: Seed = 0,
@@ -203,10 +192,10 @@ def concurrency(
 @bench.command()
 def frontend(
     model: Model = _BUILTIN,
-    streams: Annotated[int, _number("Streams at once.", 1, 4096)] = 256,
-    tokens: Annotated[int, _number("Tokens of each.", 10, 8000)] = 400,
-    rate: Annotated[int, _number("Tokens a second, all streams together, for the latencies.", 1, 1_000_000)] = 20_000,
-    api_workers: Annotated[int, _number("API processes.", 1, 64)] = 1,
+    streams: Annotated[int, number("Streams at once.", 1, 4096)] = 256,
+    tokens: Annotated[int, number("Tokens of each.", 10, 8000)] = 400,
+    rate: Annotated[int, number("Tokens a second, all streams together, for the latencies.", 1, 1_000_000)] = 20_000,
+    api_workers: Annotated[int, number("API processes.", 1, 64)] = 1,
     out: Out = ".",
     as_json: Json = False,
 ) -> int:
@@ -223,12 +212,12 @@ def frontend(
 @bench.command()
 def scheduler(
     model: Annotated[str, typer.Option(help="Model whose tokenizer is taken; it computes nothing.")] = _BUILTIN,
-    running: Annotated[int, _number("Requests that run at once.", 1, 4096)] = 256,
+    running: Annotated[int, number("Requests that run at once.", 1, 4096)] = 256,
     waiting: Annotated[str, typer.Option(help="Requests that wait, one measurement each.")] = "0,1000,10000,50000",
     prompts: Annotated[str, typer.Option(help="Prompts of an offline batch, one measurement each.")] = (
         "500,1000,2000,4000,8000,16000"
     ),
-    steps: Annotated[int, _number("Steps of which the median is told.", 1, 10_000)] = 200,
+    steps: Annotated[int, number("Steps of which the median is told.", 1, 10_000)] = 200,
     seed: Seed = 0,
     out: Out = ".",
     as_json: Json = False,
@@ -365,7 +354,7 @@ def compare(
     isa: Annotated[
         Literal["native", "avx2"], typer.Option(help="Instructions to use: this machine's, or AVX2 alone.")
     ] = "native",
-    rounds: Annotated[int, _number("Rounds, in which the engines take turns; the best counts.", 1, 100)] = 2,
+    rounds: Annotated[int, number("Rounds, in which the engines take turns; the best counts.", 1, 100)] = 2,
     transformers: Annotated[bool, typer.Option(help="Measure transformers' generate too.")] = True,
     build_llama_cpp: Annotated[
         bool, typer.Option("--build-llama-cpp", help="Build llama.cpp's server first: minutes, once.")
@@ -400,8 +389,8 @@ def quantizers(
     text: Annotated[
         Path | None, typer.Option(help="Text file to judge by; else Python's own help texts, as octavo quantize.")
     ] = None,
-    pieces: Annotated[int, _number("Pieces of it, of the last ninth.", 1, 1024)] = 16,
-    tokens: Annotated[int, _number("Tokens of each.", 16, 32_768)] = 512,
+    pieces: Annotated[int, number("Pieces of it, of the last ninth.", 1, 1024)] = 16,
+    tokens: Annotated[int, number("Tokens of each.", 16, 32_768)] = 512,
     as_json: Json = False,
 ) -> int:
     """Perplexity, and KL divergence of the next token to the original's, of checkpoints in fewer bits."""
@@ -414,7 +403,7 @@ def quantizers(
 @bench.command()
 def startup(
     model: Model = _BUILTIN,
-    starts: Annotated[int, _number("Starts, one after another.", 1, 100)] = 3,
+    starts: Annotated[int, number("Starts, one after another.", 1, 100)] = 3,
     tensor_parallel_size: Ranks = 1,
     pipeline_parallel_size: Stages = 1,
     as_json: Json = False,

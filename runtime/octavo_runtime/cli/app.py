@@ -13,7 +13,7 @@ import typer
 from octavo_runtime.bench.commands import bench
 from octavo_runtime.cli.vllm_arguments import spelled
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.config.options import BadOption, with_model_first, with_options
+from octavo_runtime.config.options import BadOption, number, with_model_first, with_options
 from octavo_runtime.config.server import ServerConfig
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -91,9 +91,7 @@ def download(
     result: Annotated[
         Path | None, typer.Option(help="File to write what came of it to, as JSON, with what describe says.")
     ] = None,
-    progress_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port to answer GET /progress on meanwhile.")
-    ] = None,
+    progress_port: Annotated[int | None, number("Port to answer GET /progress on meanwhile.", 1, 65_535)] = None,
 ) -> int:
     """Download what serving a model needs, verified, and print its folder. What a killed run left is resumed."""
     from octavo_runtime.cli.download import run
@@ -122,8 +120,8 @@ def quantize(
     calibration: Annotated[
         Path | None, typer.Option(help="Text file like what the model will read; else Python's own help texts.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, max=4096, help="Pieces of the text.")] = 128,
-    sample_tokens: Annotated[int, typer.Option(min=16, max=32768, help="Tokens of each.")] = 512,
+    samples: Annotated[int, number("Pieces of the text.", 1, 4096)] = 128,
+    sample_tokens: Annotated[int, number("Tokens of each.", 16, 32_768)] = 512,
     gpu: Annotated[str, typer.Option(help="GPU to predict the speed of, as octavo plan names it.")] = "h100-80gb",
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
 ) -> int:

@@ -43,6 +43,17 @@ def with_options(*models: type[BaseModel]) -> Callable[[Callable[..., Any]], Cal
     return decorate
 
 
+def number(help_text: str, low: int, high: int) -> Any:
+    """An option of a command's own with bounds, whose refusal tells the value too."""
+
+    def check(parameter: typer.CallbackParam, value: float | None) -> float | None:
+        if value is not None and not low <= value <= high:
+            raise BadOption(f"{parameter.name}: must be from {low} to {high}, got {value}")
+        return value
+
+    return typer.Option(help=f"{help_text} From {low:,} to {high:,}.", callback=check)
+
+
 def with_model_first(arguments: Sequence[str]) -> list[str]:
     """The arguments with what follows `--model`, or stands behind `--model=`, as the argument that it is."""
     rest = list(arguments)

@@ -163,6 +163,14 @@ def test_durations_and_quantities_beyond_all_use_are_refused(digits):
         (["serve", "builtin://nothing"], "builtin"),
         (["prepare", "/nowhere"], "/nowhere"),
         (["chat"], "model"),
+        (
+            ["quantize", "m", "--method", "awq", "--out", "o", "--samples", "0"],
+            "samples: must be from 1 to 4096, got 0",
+        ),
+        (
+            ["download", "hf://a/b", "--to", "o", "--progress-port", "0"],
+            "progress_port: must be from 1 to 65535, got 0",
+        ),
         (["serve", "m", "--drain", "9" * 400 + "h"], "drain: must be at most 8760h, got '999"),
         (["serve", "m", "--max-model-len", "9" * 400 + "k"], "max_model_len: input should be a valid integer"),
         (["serve", "m", "--host", ""], "host: string should have at least 1 character, got ''"),
