@@ -20,9 +20,9 @@ TIE = 1e-3
 SETTINGS = {
     "mixed lengths in one batch": {},
     "prompts in small chunks": {"max_num_batched_tokens": 64},
-    "preempted, computed anew": {"kv_cache_memory": "120Mi", "max_model_len": 1024, "preemption_mode": "recompute"},
+    "preempted, computed anew": {"kv_cache_memory": "100Mi", "max_model_len": 1024, "preemption_mode": "recompute"},
     "preempted, from host memory": {
-        "kv_cache_memory": "120Mi",
+        "kv_cache_memory": "100Mi",
         "max_model_len": 1024,
         "preemption_mode": "swap",
         "swap_space": "256Mi",
