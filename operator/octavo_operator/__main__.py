@@ -20,7 +20,7 @@ from octavo_operator.control.operator import Operator
 from octavo_operator.control.places import Places, take_signals
 from octavo_operator.control.reconcile import reconcile
 from octavo_operator.control.turns import Turns
-from octavo_operator.control.worker import Workers
+from octavo_operator.control.worker import Workers, lose
 from octavo_operator.metrics_api.server import MetricsApi
 from octavo_operator.scraping import scrape
 from octavo_operator.scraping.downloads import Downloads
@@ -112,17 +112,12 @@ async def _serve(cluster: Connection, settings: Settings, stop: asyncio.Event) -
     def changed(namespace: str, name: str) -> None:
         workers.wake(namespace, name)
 
-    def lost(namespace: str | None) -> None:
-        for service in workers.forget(namespace):
-            operator.forget(service)
-        operator.turns.forget(namespace)
-
     metrics_api = MetricsApi(cluster, readings, settings.metrics_api, settings.metrics_api_port, changed)
     under_way = partial(rollout.under_way, cluster, claims, settings.namespaces)
     turns = Turns(settings.rollouts_at_once, under_way, changed)
     operator = Operator(cluster, settings, claims, turns, metrics_api, Measurements(), Downloads())
     workers = Workers(partial(reconcile, operator), parse_duration(settings.resync))
-    places = Places(settings.namespaces, partial(handlers.watch, workers), lost, stop)
+    places = Places(settings.namespaces, partial(handlers.watch, workers), partial(lose, workers, operator), stop)
     try:
         async with (
             health.answering(settings.health_port, lambda: places.troubles() | claims.troubles()),

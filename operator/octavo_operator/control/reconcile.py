@@ -154,9 +154,9 @@ def _rival(kind: str, seen: Observation, autoscalers: Sequence[Object]) -> str |
 def _ask_for_metrics(metrics_api: MetricsApi, service: LLMService, seen: Observation) -> None:
     """Have the pods asked for what the autoscaler will ask for; see what they said so far."""
     key = service.key
-    autoscaling = None if service.spec.suspend else service.spec.autoscaling
-    wanted = targets.of_engine(autoscaling.targets) if autoscaling is not None else []
-    if autoscaling is None or autoscaling.provider != "builtin" or not wanted:
+    scaled = None if service.spec.suspend else service.spec.autoscaling
+    wanted = targets.of_engine(scaled.targets) if scaled is not None else []
+    if scaled is None or scaled.provider != "builtin" or not wanted:
         metrics_api.readings.forget(key)
         return
     metrics_api.readings.watch(key, [target for target, _ in wanted], seen.leaders)

@@ -48,20 +48,24 @@ class Turns:
             return
         self._rolling.discard(key)
         self._waiting.pop(key, None)
-        for waiting in list(self._waiting)[: max(0, self._free())]:
-            self._wake(*waiting)
+        self._wake_next()
 
     def forget(self, namespace: str | None) -> None:
-        """The namespace is not served any more, or none is."""
-        for key in [*self._rolling, *self._waiting]:
-            if namespace in (None, key[0]):
-                self.leave(key)
+        """The namespace is not served any more, or none is: its services are not woken."""
+        for key in [key for key in (*self._rolling, *self._waiting) if namespace in (None, key[0])]:
+            self._rolling.discard(key)
+            self._waiting.pop(key, None)
+        self._wake_next()
 
     def words(self) -> str:
         """What those that wait are told. By numbers: names of services are their namespaces' own."""
         if self._at_once == 0:
             return "none has a turn, since rollouts.atOnce of the chart is 0"
         return f"{_services(len(self._rolling), 'has its turn', 'have their turn')}, {len(self._waiting)} in all wait"
+
+    def _wake_next(self) -> None:
+        for waiting in list(self._waiting)[: max(0, self._free())]:
+            self._wake(*waiting)
 
     def _free(self) -> int:
         return self._at_once - len(self._rolling)

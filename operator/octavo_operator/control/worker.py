@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from octavo_operator.api import Key
 from octavo_operator.cluster import Stale
 from octavo_operator.control import metrics_endpoint
+from octavo_operator.control.operator import Operator
 from octavo_operator.control.reconcile import Outcome, one_line
 
 logger = logging.getLogger(__name__)
@@ -128,6 +129,13 @@ class Workers:
         finally:
             metrics_endpoint.reconciled(result, time.monotonic() - began)
         return None
+
+
+def lose(workers: Workers, operator: Operator, namespace: str | None) -> None:
+    """A namespace is not served any more, or none is: nothing is kept of its services, and none is looked at."""
+    operator.turns.forget(namespace)  # first: a service that gives its turn back has the next one woken
+    for service in workers.forget(namespace):
+        operator.forget(service)
 
 
 async def _until(awake: asyncio.Event, seconds: float) -> None:

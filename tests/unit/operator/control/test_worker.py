@@ -7,12 +7,15 @@ import time
 import urllib.request
 from collections.abc import Callable
 
+from fake_cluster import SETTINGS, FakeCluster
 from patience import PATIENCE, eventually_async
 
 from octavo_operator.cluster import Stale
 from octavo_operator.control import metrics_endpoint
+from octavo_operator.control.operator import Operator
 from octavo_operator.control.reconcile import Outcome
-from octavo_operator.control.worker import Workers
+from octavo_operator.control.turns import Turns
+from octavo_operator.control.worker import Workers, lose
 
 # Seconds in which a round too many would come.
 LONGER = 0.3
@@ -115,6 +118,28 @@ async def test_a_namespace_that_is_lost_is_served_again_whenever_it_was_lost() -
     await eventually_async(lambda: rounds.count == 2)
     assert workers.namespaces() == {"kept", "lost"}, "it is served again"
     assert workers.forget(None) == [("kept", "chat"), ("lost", "chat")]
+    await workers.stop()
+
+
+async def test_turns_of_a_namespace_that_is_lost_go_to_others() -> None:
+    async def under_way() -> list[tuple[str, str]]:
+        return []
+
+    rounds, cluster = Rounds(lambda _: Outcome.SETTLED), FakeCluster()
+    workers = Workers(rounds, resync=60)
+    turns = Turns(1, under_way, workers.wake)
+    operator = Operator(
+        cluster, SETTINGS, cluster.claims, turns, cluster.metrics_api, cluster.measurements, cluster.downloads
+    )
+    services = [("lost", "rolling"), ("lost", "waiting"), ("lost", "waiting-too"), ("kept", "waiting")]
+    for service in services:
+        workers.wake(*service)
+        await turns.take(service)
+    await eventually_async(lambda: rounds.count == len(services))
+    lose(workers, operator, "lost")
+    assert workers.namespaces() == {"kept"}, "no service that is lost is looked at"
+    await eventually_async(lambda: rounds.count == len(services) + 1)
+    assert await turns.take(("kept", "waiting"))
     await workers.stop()
 
 
