@@ -269,14 +269,12 @@ def _base_name(model: str) -> str:
 
 def _of_source(model: str) -> FoundModel:
     from octavo_runtime.models.sources.download import fetch_headers
-    from octavo_runtime.models.sources.snapshot import Interrupted
+    from octavo_runtime.models.sources.snapshot import Interrupted, Offline
 
     with TemporaryDirectory() as folder:
         try:
             gguf = fetch_headers(model, Path(folder))
-        except OSError as error:
-            raise ModelNotFound(f"model: {model} cannot be stored in {folder}: {error.strerror or error}") from None
-        except Interrupted:  # it may be in the cache, and else that says why
+        except (Interrupted, Offline):  # it may be in the cache, and else that says why
             gguf = None
         try:
             if gguf is not None:

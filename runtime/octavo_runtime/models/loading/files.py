@@ -15,6 +15,7 @@ from octavo_runtime.models.loading.selection import (
     ModelNotFound,
     beside_weights,
     first_parts,
+    is_gguf,
     matching,
     part_names,
     some,
@@ -55,13 +56,13 @@ def locate(model: str, *, token: str | None = None, cache: Path | None = None, o
     config.json says that it cannot be served."""
     scheme, separator, rest = model.partition("://")
     if not separator:
-        return _on_disk(user_path(model), model, only)
+        return _on_disk(user_path(model), model, _is_of_tokenizer(only))
     if scheme == "builtin":
         return _builtin(rest)
     if scheme == "file":
         if not rest.startswith("/"):
             raise ModelNotFound(f"model: file:// needs an absolute path such as file:///models/llama, got {model!r}")
-        return _on_disk(Path(rest), model, only)
+        return _on_disk(Path(rest), model, _is_of_tokenizer(only))
     if scheme == "hf":
         return _from_hub(model, token, cache, only)
     if scheme in ("s3", "oci"):
@@ -99,14 +100,16 @@ def _builtin(name: str) -> ModelFiles:
     )
 
 
-def _on_disk(path: Path, model: str, only: Sequence[str]) -> ModelFiles:
+def _on_disk(path: Path, model: str, config_first: bool) -> ModelFiles:
+    """config_first: where GGUF files and no other weights lie beside config.json, take that alone, as in a folder that
+    holds a part of what was published."""
     try:
-        return _found(path, model, only)
+        return _found(path, model, config_first)
     except OSError as error:  # no permission, or a name too long
         raise ModelNotFound(f"model: {model} cannot be read: {error.strerror}") from None
 
 
-def _found(path: Path, model: str, only: Sequence[str]) -> ModelFiles:
+def _found(path: Path, model: str, config_first: bool) -> ModelFiles:
     name = default_name(model)
     path = path.absolute()
     if path.is_file():
@@ -116,7 +119,7 @@ def _found(path: Path, model: str, only: Sequence[str]) -> ModelFiles:
     if not path.is_dir():
         raise ModelNotFound(f"model: {model} does not exist")
     ggufs = first_parts(sorted(file.name for file in path.glob("*.gguf")))
-    has_others = (path / INDEX).is_file() or (path / SINGLE).is_file() or _is_of_tokenizer(only)
+    has_others = (path / INDEX).is_file() or (path / SINGLE).is_file() or config_first
     if (path / "config.json").is_file() and (has_others or not ggufs):
         return ModelFiles(name, path, None)
     if len(ggufs) == 1:
@@ -142,7 +145,7 @@ def _from_hub(model: str, token: str | None, cache: Path | None, only: Sequence[
 
     from octavo_runtime.models.sources import hub
 
-    repo, file, revision = hub.parts(model)
+    repo, gguf, revision = hub.parts(model)
 
     def download(patterns: Sequence[str], *, offline: bool = False) -> Path:
         folder = snapshot_download(
@@ -158,7 +161,11 @@ def _from_hub(model: str, token: str | None, cache: Path | None, only: Sequence[
             folder = download([], offline=True)
         else:
             names = [sibling.rfilename for sibling in info.siblings or []]
-            heavy = [] if only and not file else weights(model, names, file, lambda: download([INDEX]) / INDEX)
+            if gguf is None and is_gguf(names) and not _is_of_tokenizer(only):
+                gguf = weights(model, names, None, lambda: download([INDEX]) / INDEX)[0]
+            # A tokenizer lies in a GGUF file; what describes a model is worth no download of its weights.
+            has_part = not only or (gguf is not None and _is_of_tokenizer(only))
+            heavy = weights(model, names, gguf, lambda: download([INDEX]) / INDEX) if has_part else []
             beside = matching(names, only) if only else beside_weights(names)
             if heavy and "config.json" in beside and not heavy[-1].endswith(".gguf"):
                 spec_from_folder(download([glob.escape(name) for name in beside]))
@@ -167,8 +174,10 @@ def _from_hub(model: str, token: str | None, cache: Path | None, only: Sequence[
         raise ModelNotFound(f"model: cannot reach the hub for {model}, and it is not in the cache") from None
     except (OSError, httpx.HTTPError) as error:
         raise ModelNotFound(f"model: {hub.explain(error, model)}") from None
+    if only and gguf and not (folder / gguf).is_file():
+        raise ModelNotFound(f"model: {model} is not in the cache, and its weights are not downloaded to look into them")
     _check_configuration(model, folder, only)
-    return _on_disk(folder / file if file else folder, model, only)
+    return _on_disk(folder / gguf if gguf else folder, model, config_first=True)
 
 
 def _downloaded(model: str, root: Path, only: Sequence[str]) -> ModelFiles:
@@ -180,7 +189,7 @@ def _downloaded(model: str, root: Path, only: Sequence[str]) -> ModelFiles:
     except Interrupted as error:
         raise ModelNotFound(f"model: {error}") from None
     _check_configuration(model, folder, only)
-    found = _on_disk(folder, model, only)
+    found = _on_disk(folder, model, config_first=bool(only))
     return replace(found, name=default_name(model))
 
 

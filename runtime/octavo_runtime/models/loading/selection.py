@@ -1,7 +1,7 @@
 """Which of a source's files serving needs: those that are read, and no others."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
@@ -60,6 +60,11 @@ def weights(model: str, names: Sequence[str], file: str | None, index: Callable[
     raise ModelNotFound(
         f"model: {model} must have {INDEX}, {SINGLE} or a .gguf file, found {some(found) or 'no weights'}"
     )
+
+
+def is_gguf(names: Collection[str]) -> bool:
+    """Whether the weights among all of a source's files are GGUF files: where there are no safetensors."""
+    return INDEX not in names and SINGLE not in names and any(name.endswith(".gguf") for name in names)
 
 
 def part_names(name: str) -> list[str]:

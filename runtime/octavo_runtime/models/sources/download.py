@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from octavo_runtime.models.loading.files import default_name
-from octavo_runtime.models.loading.safetensors_files import INDEX, SINGLE
-from octavo_runtime.models.loading.selection import ModelNotFound, beside_weights, kept_as, matching, weights
+from octavo_runtime.models.loading.safetensors_files import INDEX
+from octavo_runtime.models.loading.selection import ModelNotFound, beside_weights, is_gguf, kept_as, matching, weights
 from octavo_runtime.models.sources.archives import unpack
 from octavo_runtime.models.sources.progress import Progress, gib
 from octavo_runtime.models.sources.snapshot import RemoteFile, Snapshot
@@ -63,16 +63,19 @@ def download(
 
 def fetch_headers(model: str, folder: Path) -> Path | None:
     """Bring the headers of the GGUF files that serving would download into a folder, and return the first; None where
-    it would download no such files. Raises ModelNotFound, Interrupted and OSError."""
-    found = _snapshot(model)
+    it would download no such files. Raises ModelNotFound, of which Offline, and Interrupted."""
+    found = patiently(lambda: _snapshot(model))
     names = list(found.files)
-    if found.file is None and (INDEX in names or SINGLE in names or not any(name.endswith(".gguf") for name in names)):
+    if found.file is None and not is_gguf(names):
         return None
     # Imported here: it takes some tenths of a second, which other models need not pay.
     from octavo_runtime.models.sources.gguf_headers import fetch_header
 
     parts = weights(model, names, found.file, lambda: folder)
-    fetched = [fetch_header(found.files[name], folder) for name in parts]
+    try:
+        fetched = [fetch_header(found.files[name], folder) for name in parts]
+    except OSError as error:
+        raise ModelNotFound(f"model: {model} cannot be stored in {folder}: {error.strerror or error}") from None
     return fetched[0]
 
 

@@ -20,7 +20,7 @@ from huggingface_hub.utils._headers import build_hf_headers
 
 from octavo_runtime.models.loading.selection import ModelNotFound
 from octavo_runtime.models.sources import http
-from octavo_runtime.models.sources.snapshot import Digest, Interrupted, RemoteFile, Snapshot
+from octavo_runtime.models.sources.snapshot import Digest, Interrupted, Offline, RemoteFile, Snapshot
 
 _URI = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+\.gguf))?(?:@(?P<revision>[^@]+))?")
 _COMMIT = re.compile(r"\w[\w.-]*")
@@ -36,7 +36,8 @@ def parts(model: str) -> tuple[str, str | None, str | None]:
 
 
 def snapshot(model: str) -> Snapshot:
-    """What the hub holds of a repository, by the token of HF_TOKEN. Raises Interrupted and ModelNotFound."""
+    """What the hub holds of a repository, by the token of HF_TOKEN. Raises Interrupted and ModelNotFound, of which
+    Offline."""
     repo, file, revision = parts(model)
     try:
         with answering(model):
@@ -110,6 +111,8 @@ def _of_status(status: int, model: str, repo: str) -> str:
 
 
 def _raised(error: Exception, model: str) -> Exception:
+    if isinstance(error, OfflineModeIsEnabled):
+        return Offline(f"model: {explain(error, model)}")
     if isinstance(error, HfHubHTTPError) and (passing := http.interruption(error.response, "the hub")):
         return passing
     if isinstance(error, httpx.TransportError):

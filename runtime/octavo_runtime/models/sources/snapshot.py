@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from octavo_runtime.models.loading.selection import ModelNotFound
+
 
 class Interrupted(RuntimeError):
     """The source did not answer, broke off, or asks for patience: what comes by trying again. One line; `wait`: the
@@ -14,6 +16,10 @@ class Interrupted(RuntimeError):
     def __init__(self, words: str, wait: float | None = None) -> None:
         super().__init__(words)
         self.wait = wait
+
+
+class Offline(ModelNotFound):
+    """The source may not be asked, by a setting; what it holds may be in a cache."""
 
 
 class Hash(Protocol):

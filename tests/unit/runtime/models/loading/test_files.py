@@ -27,6 +27,8 @@ REPOSITORIES = {
         "README.md": b"words",
     },
     "acme/quantised": {"one.Q4_0.gguf": b"GGUF", "README.md": b"words"},
+    "acme/both": {"config.json": CONFIG, "model.safetensors": b"weights", "x.Q4_0.gguf": b"GGUF"},
+    "acme/quantised-config": {"config.json": CONFIG, "x.Q4_0.gguf": b"GGUF"},
     "acme/many": {"a.Q4_0.gguf": b"GGUF", "b.Q8_0.gguf": b"GGUF"},
     "acme/private": {"config.json": CONFIG, "model.safetensors": b"weights"},
     "acme/sharded": {
@@ -101,11 +103,11 @@ def hub():
     server.server_close()
 
 
-def _locate(endpoint: str, home: Path, model: str, **environment: str) -> dict[str, object]:
+def _locate(endpoint: str, home: Path, model: str, *only: str, **environment: str) -> dict[str, object]:
     """locate() in a process of its own: huggingface_hub reads its settings once, at import."""
     code = (
         "import sys, json\nfrom octavo_runtime.models.loading.files import locate\n"
-        "try:\n    f = locate(sys.argv[1])\n"
+        "try:\n    f = locate(sys.argv[1], only=sys.argv[2:])\n"
         "    found = {'name': f.name, 'gguf': f.gguf and f.gguf.name, 'files': sorted(\n"
         "        str(p.relative_to(f.folder)) for p in f.folder.rglob('*') if not p.is_dir())}\n"
         "except ValueError as error:\n    found = {'error': str(error)}\n"
@@ -114,7 +116,11 @@ def _locate(endpoint: str, home: Path, model: str, **environment: str) -> dict[s
     settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1", **environment}
     kept = {key: value for key, value in os.environ.items() if "proxy" not in key.lower() and key != "HF_TOKEN"}
     done = subprocess.run(
-        [sys.executable, "-c", code, model], env={**kept, **settings}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, model, *only],
+        env={**kept, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -160,6 +166,30 @@ def test_hub_gguf_revision_and_token(hub, tmp_path):
     named = _locate(hub, tmp_path, "hf://acme/many/b.Q8_0.gguf")
     assert (named["name"], named["gguf"], named["files"]) == ("many", "b.Q8_0.gguf", ["b.Q8_0.gguf"])
     assert _locate(hub, tmp_path, "hf://acme/private", HF_TOKEN="secret")["name"] == "private"
+
+
+def test_a_gguf_file_that_was_named_once_is_not_the_model_of_its_repository(hub, tmp_path):
+    """What lies in the cache is a part of the repository."""
+    assert _locate(hub, tmp_path, "hf://acme/both/x.Q4_0.gguf")["gguf"] == "x.Q4_0.gguf"
+    described = _locate(hub, tmp_path, "hf://acme/both", "config.json")
+    assert (described["gguf"], "model.safetensors" in described["files"]) == (None, False)
+    assert _locate("http://127.0.0.1:9", tmp_path, "hf://acme/both")["gguf"] is None
+    assert _locate("http://127.0.0.1:9", tmp_path, "hf://acme/both/x.Q4_0.gguf")["gguf"] == "x.Q4_0.gguf"
+    assert _locate(hub, tmp_path, "hf://acme/both")["gguf"] is None
+
+
+def test_a_gguf_file_is_the_model_of_a_repository_that_has_no_other_weights(hub, tmp_path):
+    assert _locate(hub, tmp_path, "hf://acme/quantised-config")["gguf"] == "x.Q4_0.gguf"
+    assert _locate(hub, tmp_path, "hf://acme/quantised-config", "config.json")["gguf"] == "x.Q4_0.gguf"
+    assert _locate(hub, tmp_path, "hf://acme/quantised-config", "tokenizer*")["gguf"] is None
+
+
+@pytest.mark.parametrize("model", ["hf://acme/quantised-config", "hf://acme/quantised-config/x.Q4_0.gguf"])
+def test_no_weights_come_to_describe_a_model(hub, tmp_path, model):
+    words = f"model: {model} is not in the cache, and its weights are not downloaded to look into them"
+    assert _locate(hub, tmp_path, model, "config.json") == {"error": words}
+    assert not list(tmp_path.rglob("*.gguf"))
+    assert _locate(hub, tmp_path, "hf://acme/many/a.Q4_0.gguf", "tokenizer*")["gguf"] == "a.Q4_0.gguf"
 
 
 @pytest.mark.parametrize(

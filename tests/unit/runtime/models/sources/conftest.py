@@ -23,10 +23,10 @@ CONFIG = json.dumps(
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves acme/tiny over the hub's API. `answers`: statuses to give to downloads of weights first; `pause`: seconds
-    after each 64 KiB of content; `claimed`: the sha256 of the weights, as it says; `asked`: (file, Range) of each
-    download; `token`: who must be shown, if anybody; `sent`: bytes of content; `about`: what is
-    said of the repository in the place of what is true."""
+    """Serves acme/tiny over the hub's API. `answers`: statuses to give to downloads of weights first; `refusals`:
+    statuses to give to questions about the repository first; `pause`: seconds after each 64 KiB of content; `claimed`:
+    the sha256 of the weights, as it says; `asked`: (file, Range) of each download; `token`: who must be shown, if
+    anybody; `sent`: bytes of content; `about`: what is said of the repository in the place of what is true."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -37,6 +37,7 @@ class Hub(ThreadingHTTPServer):
             "a.bin": b"pickle",
         }
         self.answers: list[int] = []
+        self.refusals: list[int] = []
         self.pause = 0.0
         self.claimed = hashlib.sha256(WEIGHTS).hexdigest()
         self.asked: list[tuple[str, str | None]] = []
@@ -56,6 +57,8 @@ class _Handler(BaseHTTPRequestHandler):
         hub, parts = self.server, self.path.partition("?")[0].strip("/").split("/")
         if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
             self._answer(401, b"", {"X-Error-Code": "GatedRepo"})
+        elif parts[:2] == ["api", "models"] and hub.refusals:
+            self._answer(hub.refusals.pop(0), b"", {"Retry-After": "0"})
         elif parts[:1] == ["api"] and hub.about is not None:
             self._answer(200, hub.about, {})
         elif parts[:4] == ["api", "models", "acme", "tiny"]:

@@ -148,6 +148,27 @@ def test_a_gguf_file_is_described_by_its_header_alone(hub, tmp_path, model, besi
     assert hub.sent < len(content) / 2
 
 
+def test_a_hub_that_is_busy_for_a_moment_is_asked_again_for_a_header_and_no_weights_come(hub, tmp_path):
+    content = locate("builtin://smollm2").gguf.read_bytes()
+    hub.files, hub.refusals = {"tiny.gguf": content}, [503]
+    described = command(hub, tmp_path, "describe", "hf://acme/tiny/tiny.gguf")
+    assert finished(described)[:2] == (0, BUILTIN_DESCRIPTIONS["smollm2"])
+    assert hub.sent < len(content) / 2
+
+
+@pytest.mark.parametrize("model", ["hf://acme/tiny", "hf://acme/tiny/tiny.gguf"])
+def test_a_model_in_the_cache_is_described_offline(hub, tmp_path, model):
+    cached = tmp_path / "home" / "hub" / "models--acme--tiny"
+    folder = cached / "snapshots" / SHA
+    folder.mkdir(parents=True)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(SHA)
+    (folder / "tiny.gguf").symlink_to(locate("builtin://smollm2").gguf)
+    described = command(hub, tmp_path, "describe", model, HF_HUB_OFFLINE="1")
+    assert finished(described)[:2] == (0, BUILTIN_DESCRIPTIONS["smollm2"])
+    assert finished(start(hub, tmp_path, model, HF_HUB_OFFLINE="1"))[0] == 2, "what is downloaded is no cache"
+
+
 def test_of_several_gguf_files_one_must_be_named_to_be_described(hub, tmp_path):
     hub.files = {"config.json": hub.files["config.json"], "a.gguf": b"GGUF", "b.gguf": b"GGUF"}
     code, _, said = finished(command(hub, tmp_path, "describe", "hf://acme/tiny"))
