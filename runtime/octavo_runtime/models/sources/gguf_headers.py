@@ -2,11 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import Any, Literal
+
+import numpy.typing as npt
 
 from octavo_runtime.models.loading.gguf_parts import Reader
 from octavo_runtime.models.loading.gguf_rope import LONG_ROPE, ROPE_DIVISORS
 from octavo_runtime.models.loading.selection import kept_as
-from octavo_runtime.models.sources.snapshot import RemoteFile
+from octavo_runtime.models.sources.snapshot import Interrupted, RemoteFile
 from octavo_runtime.models.sources.transfer import patiently
 
 _MAGIC = b"GGUF"
@@ -16,10 +19,18 @@ _READ = (ROPE_DIVISORS, *LONG_ROPE)  # tensors that are part of what a model is
 
 
 class _Header(Reader):
-    """The reader of a file that ends behind its header."""
+    """The reader of a file that ends behind its header. Raises where it ends within."""
 
     def _build_tensors(self, *_: object) -> None:
         """There are none yet."""
+
+    def _get(
+        self, offset: int, dtype: npt.DTypeLike, count: int = 1, override_order: Literal["I", "S", "<"] | None = None
+    ) -> npt.NDArray[Any]:
+        values: npt.NDArray[Any] = super()._get(offset, dtype, count, override_order)
+        if len(values) < count:
+            raise EOFError
+        return values
 
 
 def fetch_header(file: RemoteFile, folder: Path) -> Path:
@@ -56,14 +67,19 @@ def _numbers(path: Path) -> list[tuple[int, int]]:
 
 
 def _copy(file: RemoteFile, path: Path, start: int, size: int) -> None:
-    """Brings `size` bytes from `start` on, or fewer at the end."""
+    """Brings `size` bytes from `start` on, or fewer at the end, and none before it, where a source sends those too."""
+    end = min(start + size, file.size)
 
     def copy() -> None:
         with file.read(start) as content, path.open("r+b") as out:
-            at = out.seek(content.start)
+            at = content.start
+            out.seek(start)
             for chunk in content.chunks:
-                at += out.write(chunk[: start + size - at])
-                if at == start + size:
+                out.write(chunk[max(start - at, 0) : end - at])
+                at += len(chunk)
+                if at >= end:
                     break
+        if at < end:
+            raise Interrupted(f"{file.name} broke off at byte {at} of {file.size}")
 
     patiently(copy)
