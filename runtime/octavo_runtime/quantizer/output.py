@@ -1,6 +1,7 @@
 """The folder that a quantisation writes: a file for each layer as soon as it is done, so that a run that was killed is
 taken up where it ended; config.json comes last, and makes it a model."""
 
+import contextlib
 import fcntl
 import json
 import shutil
@@ -71,7 +72,8 @@ class OutputFolder:
         try:
             save_file(dict(sorted(tensors.items())), unfinished, {"format": "pt"})
             # The library lets nobody else read its files; all of a model are for the same readers.
-            unfinished.chmod(stat.S_IMODE((self.folder / _STATE).stat().st_mode))
+            with contextlib.suppress(OSError):  # some file systems refuse it, which is no reason to lose the work
+                unfinished.chmod(stat.S_IMODE((self.folder / _STATE).stat().st_mode))
             unfinished.replace(path)
         except (OSError, SafetensorError) as error:
             unfinished.unlink(missing_ok=True)

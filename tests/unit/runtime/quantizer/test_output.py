@@ -37,6 +37,16 @@ def test_counts_of_other_work_are_dropped(tmp_path: Path) -> None:
         assert folder.counts == {}
 
 
+def test_a_file_system_that_refuses_permissions_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path, mode: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refused)
+    with OutputFolder(tmp_path, IDENTITY, 1) as folder:
+        folder.write(0, {"a": torch.ones(1)})
+        assert torch.equal(folder.read(0)["a"], torch.ones(1))
+
+
 def test_all_files_are_for_the_same_readers(tmp_path: Path) -> None:
     with OutputFolder(tmp_path / "out", IDENTITY, 1) as folder:
         folder.write(0, {"a": torch.zeros(1)})
