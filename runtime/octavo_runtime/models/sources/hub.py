@@ -39,11 +39,8 @@ def snapshot(model: str) -> Snapshot:
     """What the hub holds of a repository, by the token of HF_TOKEN. Raises Interrupted and ModelNotFound, of which
     Offline."""
     repo, file, revision = parts(model)
-    try:
-        with answering(model):
-            info = HfApi().model_info(repo, revision=revision, files_metadata=True)
-    except (OfflineModeIsEnabled, OSError, httpx.HTTPError) as error:
-        raise _raised(error, model) from None
+    with _explained(model), answering(model):
+        info = HfApi().model_info(repo, revision=revision, files_metadata=True)
     commit = str(info.sha)
     if not _COMMIT.fullmatch(commit):  # it becomes the name of a folder
         raise _foreign(model)
@@ -57,7 +54,8 @@ def snapshot(model: str) -> Snapshot:
         elif sibling.blob_id:
             digest = Digest("git", sibling.blob_id)
         if size is None:  # a mirror may say less than the hub
-            size = get_hf_file_metadata(url).size or 0
+            with _explained(model):
+                size = get_hf_file_metadata(url).size or 0
 
         def check(response: httpx.Response) -> None:
             if response.status_code >= 400:
@@ -72,13 +70,24 @@ def snapshot(model: str) -> Snapshot:
 
 @contextmanager
 def answering(model: str) -> Iterator[None]:
-    """Answers that are none of the hub's, such as a proxy's page, as ModelNotFound."""
+    """Answers that are none of the hub's, such as a proxy's page, and a token that cannot be sent, as ModelNotFound."""
     try:
         yield
     except HFValidationError:  # of the name that is asked for
         raise
+    except UnicodeEncodeError:  # of a header; what is asked for is of ASCII
+        raise ModelNotFound(f"model: the token must be of ASCII characters; see {_TOKEN}") from None
     except (ValueError, TypeError, KeyError, AttributeError):
         raise _foreign(model) from None
+
+
+@contextmanager
+def _explained(model: str) -> Iterator[None]:
+    """Errors of huggingface_hub's and of the network, as Interrupted and ModelNotFound."""
+    try:
+        yield
+    except (OSError, httpx.HTTPError) as error:
+        raise _raised(error, model) from None
 
 
 def _foreign(model: str) -> ModelNotFound:

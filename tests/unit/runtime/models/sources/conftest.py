@@ -26,7 +26,8 @@ class Hub(ThreadingHTTPServer):
     """Serves acme/tiny over the hub's API. `answers`: statuses to give to downloads of weights first; `refusals`:
     statuses to give to questions about the repository first; `pause`: seconds after each 64 KiB of content; `claimed`:
     the sha256 of the weights, as it says; `asked`: (file, Range) of each download; `token`: who must be shown, if
-    anybody; `sent`: bytes of content; `about`: what is said of the repository in the place of what is true."""
+    anybody; `sent`: bytes of content; `about`: what is said of the repository in the place of what is true;
+    `tells_sizes`: whether sizes and digests are said with the names."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -38,6 +39,7 @@ class Hub(ThreadingHTTPServer):
         }
         self.answers: list[int] = []
         self.refusals: list[int] = []
+        self.tells_sizes = True
         self.pause = 0.0
         self.claimed = hashlib.sha256(WEIGHTS).hexdigest()
         self.asked: list[tuple[str, str | None]] = []
@@ -75,9 +77,15 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
 
+    def do_HEAD(self) -> None:
+        """What a file's size is asked for with, where it was not told."""
+        self._answer(403, b"", {})
+
     def _sibling(self, name: str) -> dict[str, object]:
         content = self.server.files[name]
         said = {"rfilename": name, "size": len(content)}
+        if not self.server.tells_sizes:
+            return {"rfilename": name}
         if name == "model.safetensors":
             return said | {"lfs": {"sha256": self.server.claimed, "size": len(content), "pointerSize": 1}}
         return said | {"blobId": hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()}

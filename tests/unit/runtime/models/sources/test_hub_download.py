@@ -194,6 +194,25 @@ def test_what_is_no_answer_of_the_hubs_is_one_line(hub, tmp_path, about):
     assert finished(command(hub, tmp_path, "describe", "hf://acme/tiny"))[0] == 2
 
 
+def test_a_hub_that_refuses_to_tell_a_size_is_no_trouble_with_a_folder(hub, tmp_path):
+    hub.tells_sizes = False
+    code, _, said = finished(command(hub, tmp_path, "describe", "hf://acme/tiny"))
+    assert code == 2
+    assert said.startswith("octavo: model: no permission to read acme/tiny (HTTP 403)")
+
+
+def test_a_token_that_cannot_be_sent_is_told_as_such(hub, tmp_path):
+    words = (
+        "octavo: model: the token must be of ASCII characters; see HF_TOKEN (spec.model.tokenSecret in an LLMService)"
+    )
+    for process in (
+        start(hub, tmp_path, HF_TOKEN="hf_\u00e4"),
+        command(hub, tmp_path, "describe", "hf://acme/tiny", HF_TOKEN="hf_\u00e4"),
+    ):
+        code, _, said = finished(process)
+        assert (code, said) == (2, words)
+
+
 def test_two_at_once_download_once(hub, tmp_path):
     hub.pause = 0.05
     both = [start(hub, tmp_path), start(hub, tmp_path)]
