@@ -3,6 +3,8 @@
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +27,10 @@ def run(model: str, root: Path, result: Path | None, progress_port: int | None) 
     logging.basicConfig(format="%(message)s")  # to stderr: stdout is the folder alone
     log = logging.getLogger("octavo_runtime")
     log.setLevel(logging.INFO)
-    if result is not None:
-        try:
-            result.open("a").close()  # before what may take hours
-        except OSError as error:
-            raise BadOption(f"result: {result} cannot be written: {error.strerror}") from None
     progress = Progress()
     log.addHandler(progress)
     try:
-        with answering(progress, progress_port):
+        with _writable(result), answering(progress, progress_port):
             done = download(model, root, progress, spec_from_folder)
     except (Interrupted, ModelNotFound, UnsupportedModel) as error:
         _write(result, {"problem": str(error)} | ({"full": True} if isinstance(error, NoRoom) else {}))
@@ -57,6 +54,26 @@ def _described(folder: Path) -> dict[str, str]:
         return {"description": describe(str(folder))}
     except ModelNotFound:
         return {}  # whoever loads it says why
+
+
+@contextmanager
+def _writable(result: Path | None) -> Iterator[None]:
+    """Refuses a file that cannot be written, before what may take hours; what ends that leaves none that was not there
+    before."""
+    if result is None:
+        yield
+        return
+    is_new = not result.exists()
+    try:
+        result.open("a").close()
+    except OSError as error:
+        raise BadOption(f"result: {result} cannot be written: {error.strerror}") from None
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            result.unlink(missing_ok=True)
+        raise
 
 
 def _write(result: Path | None, content: dict[str, Any]) -> None:

@@ -213,6 +213,16 @@ def test_a_token_that_cannot_be_sent_is_told_as_such(hub, tmp_path):
         assert (code, said) == (2, words)
 
 
+def test_a_run_that_ends_before_the_download_leaves_no_result(hub, tmp_path):
+    results = [tmp_path / "new.json", tmp_path / "old.json"]
+    results[1].touch()
+    for result in results:
+        taken = ["--result", str(result), "--progress-port", str(hub.server_port)]
+        code, _, said = finished(start(hub, tmp_path, "hf://acme/tiny", *taken))
+        assert (code, said) == (2, "octavo: Address already in use")
+    assert [result.exists() for result in results] == [False, True]
+
+
 def test_two_at_once_download_once(hub, tmp_path):
     hub.pause = 0.05
     both = [start(hub, tmp_path), start(hub, tmp_path)]
