@@ -65,7 +65,8 @@ class EngineRefused(EngineFailure, ValueError):
 class EngineClient:
     """One engine process and the requests that wait for its tokens. Lives in one asyncio loop.
 
-    program: the module that the process runs; it is called with the configuration and the endpoint."""
+    program: the module that the process runs; it is called with the configuration, the endpoint and the id of this
+    process."""
 
     def __init__(self, program: str = "octavo_runtime.engine_process.process") -> None:
         self._program = program
@@ -96,7 +97,7 @@ class EngineClient:
         """Starts the engine process and waits until it can serve; EngineFailure when it cannot."""
         with interrupts_blocked():
             self._process = subprocess.Popen(  # not multiprocessing, whose start methods pickle
-                [sys.executable, "-m", self._program, config.model_dump_json(), self.endpoint],
+                [sys.executable, "-m", self._program, config.model_dump_json(), self.endpoint, str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 env=_environment(config),
             )

@@ -1,7 +1,7 @@
 """The engine in a process of its own: commands in, one message per client and step out.
 
-Started by its client as `python -m octavo_runtime.engine_process.process CONFIG_JSON ENDPOINT`. A thread beats beside
-the loop (see pulse), so that the API process can tell a hung engine from a busy one."""
+Started by its client as `python -m octavo_runtime.engine_process.process CONFIG_JSON ENDPOINT CLIENT_PID`. A thread
+beats beside the loop (see pulse), so that the API process can tell a hung engine from a busy one."""
 
 import logging
 import os
@@ -107,9 +107,9 @@ class Stats:
         self._tokens, self._since = 0, time.monotonic()
 
 
-def serve(config: EngineConfig, mailbox: Mailbox, endpoint: str) -> None:
-    """Loads the model and steps until the parent process is gone."""
-    parent, loaded = os.getppid(), threading.Event()
+def serve(config: EngineConfig, mailbox: Mailbox, endpoint: str, parent: int) -> None:
+    """Loads the model and steps until the parent process is gone, which may be so before the first line runs here."""
+    loaded = threading.Event()
     threading.Thread(target=_end_with, args=[parent, loaded], name="parent", daemon=True).start()
     files = locate(config.model)
     further = start_further(config, files) if config.num_ranks > 1 else ()
@@ -205,14 +205,13 @@ def _add(engine: "Engine", command: Add | Embed) -> None:
 
 
 def main() -> int:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # the terminal sends Ctrl-C to the whole group; the API process decides
+    # The terminal sends Ctrl-C to the whole group; the API process decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     logs.configure_child()
-    config, endpoint = EngineConfig.model_validate_json(sys.argv[1]), sys.argv[2]
+    config, endpoint, parent = EngineConfig.model_validate_json(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     mailbox = Mailbox(endpoint)
     try:
-        serve(config, mailbox, endpoint)
+        serve(config, mailbox, endpoint, parent)
     except Exception as error:  # the last line of defence: whatever ends the engine is told to every client
         expected = isinstance(error, ValueError | OSError)
         text = str(error) if expected else f"{type(error).__name__}: {error}"

@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -12,7 +15,7 @@ import pytest_asyncio
 from children import children
 from hypothesis import given
 from hypothesis import strategies as st
-from patience import eventually_async
+from patience import PATIENCE, eventually_async
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine_process.client import EngineClient, EngineFailure, EngineRefused
@@ -55,6 +58,15 @@ def engine_pid() -> int:
 
 async def collect(client: EngineClient, request_id: str, params: SamplingParams) -> list[int]:
     return [token async for output in client.generate(request_id, [1, 2, 3], params) for token in output.token_ids]
+
+
+def test_an_engine_whose_client_is_gone_before_it_begins_ends():
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with tempfile.TemporaryDirectory() as folder:
+        words = [CONFIG.model_dump_json(), f"ipc://{folder}/engine", str(gone.pid)]
+        engine = subprocess.Popen([sys.executable, "-m", "octavo_runtime.engine_process.process", *words])
+        assert engine.wait(PATIENCE) in (0, 1)
 
 
 @on_shared
