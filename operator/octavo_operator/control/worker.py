@@ -6,6 +6,7 @@ ever write the same objects.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -139,7 +140,7 @@ def lose(workers: Workers, operator: Operator, namespace: str | None) -> None:
 
 
 async def _until(awake: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(awake.wait(), seconds)
-    except TimeoutError:
-        return
+    # Not asyncio.wait_for: Python 3.11's goes on, deaf, where it is cancelled in the moment in which the event comes.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await awake.wait()

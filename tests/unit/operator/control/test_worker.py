@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 
+import pytest
 from fake_cluster import SETTINGS, FakeCluster
 from patience import PATIENCE, eventually_async
 
@@ -119,6 +120,20 @@ async def test_a_namespace_that_is_lost_is_served_again_whenever_it_was_lost() -
     assert workers.namespaces() == {"kept", "lost"}, "it is served again"
     assert workers.forget(None) == [("kept", "chat"), ("lost", "chat")]
     await workers.stop()
+
+
+@pytest.mark.parametrize("moments", range(5))
+async def test_a_worker_that_is_woken_in_the_moment_of_its_end_ends(moments: int) -> None:
+    rounds = Rounds(lambda _: Outcome.SETTLED)
+    workers = Workers(rounds, resync=60)
+    workers.wake("default", "chat")
+    await eventually_async(lambda: rounds.count == 1)
+    await asyncio.sleep(LONGER)
+    workers.wake("default", "chat")
+    for _ in range(moments):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE):
+        await workers.stop()
 
 
 async def test_turns_of_a_namespace_that_is_lost_go_to_others() -> None:
