@@ -7,7 +7,6 @@ addresses every time; a figure is the graph's time over the number of launches, 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
 from functools import lru_cache, partial
 from itertools import product
 from typing import Literal
@@ -23,7 +22,7 @@ from octavo_kernels.paged_decode import paged_decode, plan_decode
 from octavo_kernels.paged_prefill import paged_prefill, plan_prefill
 from octavo_kernels.quantized_linear.formats import EIGHT_BITS, Format
 from octavo_runtime.bench.machine import machine
-from octavo_runtime.bench.rows import Peer, Row, find_peer, publish, save
+from octavo_runtime.bench.rows import Row, find_peer, publish
 from octavo_runtime.config.options import BadOption
 from octavo_runtime.layers.grouped_weights import grouped_weights
 from octavo_runtime.layers.linear import GroupedLinear, StoredWeight, build_linear
@@ -104,9 +103,7 @@ def run(model: str, peers: str, saved: str | None, *, as_json: bool) -> None:
     read = _read_speed()
     products = *_products(spec, read), *_prompt_products(spec, _peak()), *_experts(spec, read)
     rows = [Row("read", {"gb_s": read / 1e9}), *products, *_decodes(spec, read), *_prefills(spec)]
-    publish("kernels", device, f"{model}, bfloat16, microseconds", rows, peer, as_json=as_json)
-    if saved is not None:
-        save(saved, Peer("Octavo", device, f"{datetime.now():%Y-%m-%d}", {row.name: row.figures for row in rows}))
+    publish("kernels", device, f"{model}, bfloat16, microseconds", rows, peer, saved, as_json=as_json)
 
 
 def _read_speed() -> float:

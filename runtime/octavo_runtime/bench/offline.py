@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from datetime import datetime
 
 from octavo_runtime.bench.drive import configure
 from octavo_runtime.bench.jobs import Job
@@ -10,7 +9,7 @@ from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.model_shape import served
 from octavo_runtime.bench.offline_requests import check_lengths, equal_lengths, within, workload
 from octavo_runtime.bench.profile import profiled
-from octavo_runtime.bench.rows import Peer, Row, find_peer, publish, save
+from octavo_runtime.bench.rows import Peer, Row, find_peer, publish
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.worker.heap import keep_all
@@ -81,9 +80,7 @@ def tell(
     ready = engine.ready
     device = machine(ready.device)
     setting = f"{model}, {ready.dtype}, KV cache of {ready.num_whole_blocks * ready.block_size:,} tokens"
-    publish(bench, device, setting, rows, peer, as_json=as_json)
-    if saved is not None:
-        save(saved, Peer("Octavo", device, f"{datetime.now():%Y-%m-%d}", {row.name: row.figures for row in rows}))
+    publish(bench, device, setting, rows, peer, saved, as_json=as_json)
 
 
 def _row(name: str, jobs: Sequence[Job], took: float) -> Row:

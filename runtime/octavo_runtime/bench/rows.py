@@ -58,17 +58,34 @@ def find_peer(wanted: str, device: str, kind: str = "engine") -> Peer | None:
         raise BadOption(f"peers: must be auto, none or a file, got {wanted!r} ({error.strerror})") from None
 
 
-def save(path: str, peer: Peer) -> None:
-    """Writes a table that find_peer reads. Raises BadOption."""
-    told = {"engine": peer.engine, "device": peer.device, "date": peer.date, "rows": peer.rows}
+def publish(
+    bench: str,
+    device: str,
+    setting: str,
+    rows: list[Row],
+    peer: Peer | None,
+    saved: str | None = None,
+    *,
+    as_json: bool,
+) -> None:
+    """Prints the rows, a table for people or one JSON object alone; then saves them where `saved` names a file, so that
+    what took minutes is seen in any case. Raises BadOption."""
+    _print(bench, device, setting, rows, peer, as_json=as_json)
+    if saved is not None:
+        _save(saved, device, rows)
+
+
+def _save(path: str, device: str, rows: list[Row]) -> None:
+    """Writes our figures as a table that find_peer reads. Raises BadOption."""
+    figures = {row.name: row.figures for row in rows}
+    told = {"engine": "Octavo", "device": device, "date": f"{datetime.now():%Y-%m-%d}", "rows": figures}
     try:
         user_path(path).write_text(json.dumps(told, indent=1) + "\n")
     except OSError as error:
         raise BadOption(f"save: must be a file that can be written, got {path!r} ({error.strerror})") from None
 
 
-def publish(bench: str, device: str, setting: str, rows: list[Row], peer: Peer | None, *, as_json: bool) -> None:
-    """Prints the rows: a table for people, or one JSON object alone."""
+def _print(bench: str, device: str, setting: str, rows: list[Row], peer: Peer | None, *, as_json: bool) -> None:
     moment = datetime.now().astimezone()
     command = shlex.join(["octavo", *sys.argv[1:]])
     compared = [{"name": row.name, **row.figures, **_beside(row, peer)} for row in rows]

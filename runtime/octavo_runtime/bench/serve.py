@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from itertools import chain
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from octavo_runtime.bench.jobs import Job, percentile, poisson_arrivals
 from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.model_shape import served
 from octavo_runtime.bench.offline_requests import check_lengths, within, workload
-from octavo_runtime.bench.rows import Peer, Row, find_peer, publish, save
+from octavo_runtime.bench.rows import Row, find_peer, publish
 from octavo_runtime.bench.server import serving
 from octavo_runtime.config.flags import engine_flags
 from octavo_runtime.config.options import BadOption
@@ -58,9 +57,7 @@ def run(
                 for rate, per_second in arrivals.items():
                     streams = _stream(url, jobs, vocabulary, per_second)
                     rows.append(_row(f"{name}@{rate}/s" if per_second else name, jobs, streams))
-    publish("serve", device, f"{model}, {server.dtype}, over HTTP", rows, peer, as_json=as_json)
-    if saved is not None:
-        save(saved, Peer("Octavo", device, f"{datetime.now():%Y-%m-%d}", {row.name: row.figures for row in rows}))
+    publish("serve", device, f"{model}, {server.dtype}, over HTTP", rows, peer, saved, as_json=as_json)
     return rows
 
 
