@@ -9,7 +9,7 @@ from pathlib import Path
 
 from octavo_runtime.config.user_path import user_path
 from octavo_runtime.models.loading.config_json import spec_from_folder
-from octavo_runtime.models.loading.safetensors_files import INDEX, SINGLE
+from octavo_runtime.models.loading.safetensors_files import INDEX
 from octavo_runtime.models.loading.selection import (
     PART,
     ModelNotFound,
@@ -118,10 +118,10 @@ def _found(path: Path, model: str, config_first: bool) -> ModelFiles:
         return ModelFiles(name, path.parent, _first_part(path, model))
     if not path.is_dir():
         raise ModelNotFound(f"model: {model} does not exist")
-    ggufs = first_parts(sorted(file.name for file in path.glob("*.gguf")))
-    has_others = (path / INDEX).is_file() or (path / SINGLE).is_file() or config_first
-    if (path / "config.json").is_file() and (has_others or not ggufs):
+    names = sorted(file.name for file in path.glob("*"))
+    if (path / "config.json").is_file() and (config_first or not is_gguf(names)):
         return ModelFiles(name, path, None)
+    ggufs = first_parts([file for file in names if file.endswith(".gguf")])
     if len(ggufs) == 1:
         return ModelFiles(name, path, _first_part(path / ggufs[0], model))
     if ggufs:
