@@ -52,10 +52,10 @@ def unanswered(error: Exception) -> Trouble:
     return Trouble(f"no answer from the API server: {type(error).__name__}: {error}")
 
 
-def is_status(body: object) -> bool:
+def is_status(body: str | bytes | None) -> bool:
     """Whether it is the API server itself that speaks, and not whom it asked."""
     try:
-        said = json.loads(body)  # type: ignore[arg-type]
+        said = json.loads(body or "")
     except (TypeError, ValueError):
         return False
     return isinstance(said, dict) and said.get("kind") == "Status" and said.get("apiVersion") == "v1"
