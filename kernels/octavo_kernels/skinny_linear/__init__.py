@@ -6,6 +6,8 @@ from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.gpu import capability
 
 MOST_ROWS = 64
+HEAD_DIMS = 64, 128, 256
+"""Of heads that skinny_rotary_write_kv turns."""
 
 
 def skinny_linear(
@@ -30,6 +32,32 @@ def skinny_linear(
     from octavo_kernels.skinny_linear import hopper
 
     return hopper.skinny_linear(x, weight, bias, out, gate)
+
+
+def skinny_rotary_write_kv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    q: Tensor,
+    positions: Tensor,
+    cos_sin: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    slots: Tensor,
+) -> None:
+    """What rotary_write_kv makes of the queries, keys and values that skinny_linear brings, in one kernel.
+
+    Args:
+        x, bias: see skinny_linear.
+        weight: [(heads + 2 * kv_heads) * head_dim, in], contiguous.
+        q: [rows, heads, head_dim], where the turned queries are written; contiguous but for its rows.
+        positions, slots: see `octavo_kernels.rotary_write_kv`.
+        cos_sin: likewise; all of a head is turned.
+        k_cache, v_cache: likewise, of the weight's dtype; head_dim is one of HEAD_DIMS.
+    """
+    from octavo_kernels.skinny_linear import hopper
+
+    hopper.skinny_rotary_write_kv(x, weight, bias, q, positions, cos_sin, k_cache, v_cache, slots)
 
 
 def fits(weight: Tensor) -> bool:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from octavo_kernels.comparison import largest_error
 from octavo_kernels.gate_mul import GatedActivation
-from octavo_kernels.skinny_linear.reference import skinny_linear
+from octavo_kernels.skinny_linear.reference import skinny_linear, skinny_rotary_write_kv
 
 
 @dataclass(frozen=True)
@@ -87,4 +88,59 @@ def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: s
         form(x, weight, bias, out, case.gate)
         beyond = ((out.double() - expected).abs() - allowed).clamp(min=0) / expected.abs().clamp(min=2**-10)
         worst = max(worst, float(beyond.nan_to_num(nan=float("inf")).max()))
+    return worst
+
+
+@dataclass(frozen=True)
+class HeadsCase:
+    """Of skinny_rotary_write_kv. The first `padding` rows have the slot -1."""
+
+    name: str
+    rows: int
+    width: int
+    q_heads: int
+    kv_heads: int
+    head_dim: int
+    bias: bool = False
+    padding: int = 0
+
+    def __str__(self) -> str:
+        return self.name
+
+
+HEADS_CASES = (
+    HeadsCase("8B shape, one row", 1, 4096, 32, 8, 128),
+    HeadsCase("8B shape, 11 rows", 11, 4096, 32, 8, 128, padding=2),
+    HeadsCase("8B shape, 32 rows", 32, 4096, 32, 8, 128),
+    HeadsCase("8B shape, 61 rows", 61, 4096, 32, 8, 128, padding=3),
+    HeadsCase("Qwen 2.5 shape, a bias", 5, 3584, 28, 4, 128, bias=True),
+    HeadsCase("Llama 3.2 1B shape, split sums", 7, 2048, 32, 8, 64),
+    HeadsCase("Gemma shape", 3, 2304, 8, 4, 256),
+    HeadsCase("70B shape, wide tiles", 50, 512, 64, 8, 128, bias=True),
+    HeadsCase("wide tiles of whole heads", 4, 256, 128, 8, 64),
+)
+# A product that is rounded to the other side, and then turned.
+HEADS_TOLERANCES = {torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
+
+
+def error_of_heads(form: Callable[..., None], case: HeadsCase, dtype: torch.dtype, device: str) -> float:
+    """Largest error of `form` against the oracle, over queries and both caches. Twice, as `error`."""
+    heads = case.q_heads + 2 * case.kv_heads
+    product = Case(case.name, case.rows, case.width, heads * case.head_dim, case.bias)
+    x, weight, bias = operands(product, dtype, device)
+    generator = torch.Generator().manual_seed(1)
+    angles = torch.rand(64, case.head_dim // 2, generator=generator) * 6.3
+    cos_sin = torch.cat((angles.cos(), angles.sin()), dim=-1).to(device)
+    positions = torch.randint(64, (case.rows,), generator=generator).to(device)
+    slots = torch.randperm(5 * 16, generator=generator)[: case.rows]
+    slots[: case.padding] = -1
+    worst = 0.0
+    for _ in range(2):
+        results = []
+        for each in (form, skinny_rotary_write_kv):
+            q = torch.full((case.rows, case.q_heads, case.head_dim), float("nan"), dtype=dtype, device=device)
+            cache = torch.zeros(2, 5, 16, case.kv_heads, case.head_dim, dtype=dtype, device=device)
+            each(x, weight, bias, q, positions, cos_sin, cache[0], cache[1], slots.to(device))
+            results.append(torch.cat((q.flatten(), cache.flatten())))
+        worst = max(worst, largest_error(*results))
     return worst

@@ -16,7 +16,8 @@ from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.gpu import gpu
 from octavo_kernels.hopper_products import tiles
 from octavo_kernels.skinny_linear import MOST_ROWS
-from octavo_kernels.skinny_linear.hopper_kernel import skinny_kernel
+from octavo_kernels.skinny_linear.hopper_kernel import skinny_kernel, skinny_rotary_kernel
+from octavo_kernels.strided import layer_cache
 
 DEPTH = 128  # numbers of a row in a stage
 
@@ -98,6 +99,53 @@ def skinny_linear(
         launch_pdl=True,
     )
     return out
+
+
+def skinny_rotary_write_kv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    q: Tensor,
+    positions: Tensor,
+    cos_sin: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    slots: Tensor,
+) -> None:
+    """See `octavo_kernels.skinny_linear`."""
+    rows, (columns, width) = len(x), weight.shape
+    block_size, kv_heads, head_dim = k_cache.shape[1:]
+    padded = max(8, triton.next_power_of_2(rows))
+    cut = tiling(padded, columns, width, gpu(x.device).processors)
+    tile = min(cut.columns, head_dim)
+    scratch = _scratch(x.device)
+    skinny_rotary_kernel[(columns // tile * cut.splits,)](
+        tiles(x, padded, DEPTH),
+        tiles(weight, tile // 2, DEPTH),
+        q if bias is None else bias,
+        q,
+        q.stride(0),
+        layer_cache(k_cache, v_cache),
+        positions,
+        cos_sin,
+        slots,
+        scratch.partials,
+        scratch.arrivals,
+        rows,
+        triton.cdiv(width, DEPTH * cut.splits),
+        Q_HEADS=q.shape[1],
+        KV_HEADS=kv_heads,
+        HALF=head_dim // 2,
+        BLOCK_SIZE=block_size,
+        BIAS=bias is not None,
+        ROWS=padded,
+        COLUMNS=tile,
+        DEPTH=DEPTH,
+        SPLITS=cut.splits,
+        STAGES=cut.stages,
+        num_warps=4,
+        launch_pdl=True,
+    )
 
 
 @lru_cache

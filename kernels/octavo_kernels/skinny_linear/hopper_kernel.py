@@ -1,4 +1,4 @@
-"""The kernel of skinny_linear for Hopper, in Gluon; `hopper` says how it is made, and launches it."""
+"""The kernels of skinny_linear for Hopper, in Gluon; `hopper` says how they are made, and launches them."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
@@ -15,17 +15,86 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from octavo_kernels.gate_mul.triton import gated
 from octavo_kernels.hopper_products import summed
+from octavo_kernels.write_kv.triton import finite
 
 
 @gluon.jit
-def _ask_for_weights(weight, first, columns, depth, ready, place, COLUMNS: gl.constexpr, GATED: gl.constexpr):
-    """COLUMNS rows of the weight from `first` on, or, GATED, half as many and the same rows of its second half."""
-    if GATED:
+def _ask_for_weights(weight, first, apart, depth, ready, place, COLUMNS: gl.constexpr, PAIRED: gl.constexpr):
+    """COLUMNS rows of the weight from `first` on, or, PAIRED, half as many, and as many that are `apart` from them."""
+    if PAIRED:
         HALF: gl.constexpr = COLUMNS // 2
         tma.async_copy_global_to_shared(weight, [first, depth], ready, place.slice(0, HALF, dim=0))
-        tma.async_copy_global_to_shared(weight, [columns + first, depth], ready, place.slice(HALF, HALF, dim=0))
+        tma.async_copy_global_to_shared(weight, [first + apart, depth], ready, place.slice(HALF, HALF, dim=0))
     else:
         tma.async_copy_global_to_shared(weight, [first, depth], ready, place)
+
+
+@gluon.jit
+def _start(
+    x,
+    weight,
+    first,
+    apart,
+    begin,
+    steps,
+    ring,
+    COLUMNS: gl.constexpr,
+    ROWS: gl.constexpr,
+    DEPTH: gl.constexpr,
+    STAGES: gl.constexpr,
+    PAIRED: gl.constexpr,
+):
+    """Asks for the ring's first stages, of the weights before the kernel in front has ended, and waits for its end.
+
+    first, apart: see _ask_for_weights; begin: the first column of both; ring: weights [STAGES, COLUMNS, DEPTH], inputs
+    [STAGES, ROWS, DEPTH] and barriers [STAGES, 1] in shared memory; the others as for `skinny_kernel`."""
+    weights, inputs, ready = ring
+    for stage in gl.static_range(STAGES):
+        mbarrier.init(ready.index(stage), count=1)
+    fence_async_shared()
+    # The weights do not wait for the kernel in front.
+    for stage in gl.static_range(STAGES):
+        if stage < steps:
+            mbarrier.expect(ready.index(stage), (COLUMNS + ROWS) * DEPTH * 2)
+            depth = begin + stage * DEPTH
+            _ask_for_weights(weight, first, apart, depth, ready.index(stage), weights.index(stage), COLUMNS, PAIRED)
+    gdc_launch_dependents()
+    gdc_wait()
+    for stage in gl.static_range(STAGES):
+        if stage < steps:
+            tma.async_copy_global_to_shared(x, [0, begin + stage * DEPTH], ready.index(stage), inputs.index(stage))
+
+
+@gluon.jit
+def _multiplied(
+    x,
+    weight,
+    first,
+    apart,
+    begin,
+    steps,
+    ring,
+    COLUMNS: gl.constexpr,
+    ROWS: gl.constexpr,
+    DEPTH: gl.constexpr,
+    STAGES: gl.constexpr,
+    PAIRED: gl.constexpr,
+    layout: gl.constexpr,
+):
+    """[COLUMNS, ROWS] float32: the product, of the columns that the program reads. The arguments: of `_start`."""
+    weights, inputs, ready = ring
+    sums = gl.zeros([COLUMNS, ROWS], gl.float32, layout=layout)
+    for step in range(steps):
+        place = step % STAGES
+        mbarrier.wait(ready.index(place), (step // STAGES) & 1)
+        product = warpgroup_mma(weights.index(place), inputs.index(place).permute((1, 0)), sums, is_async=True)
+        sums = warpgroup_mma_wait(0, deps=[product])
+        if step + STAGES < steps:
+            depth = begin + (step + STAGES) * DEPTH
+            mbarrier.expect(ready.index(place), (COLUMNS + ROWS) * DEPTH * 2)
+            _ask_for_weights(weight, first, apart, depth, ready.index(place), weights.index(place), COLUMNS, PAIRED)
+            tma.async_copy_global_to_shared(x, [0, depth], ready.index(place), inputs.index(place))
+    return sums
 
 
 @gluon.jit
@@ -68,37 +137,14 @@ def skinny_kernel(
     first = tile * TILE
     begin = program % SPLITS * steps * DEPTH
     element: gl.constexpr = weight.dtype
-    weights = gl.allocate_shared_memory(element, [STAGES, COLUMNS, DEPTH], weight.layout)
-    inputs = gl.allocate_shared_memory(element, [STAGES, ROWS, DEPTH], x.layout)
-    ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    for stage in gl.static_range(STAGES):
-        mbarrier.init(ready.index(stage), count=1)
-    fence_async_shared()
-    # The weights do not wait for the kernel in front.
-    for stage in gl.static_range(STAGES):
-        if stage < steps:
-            mbarrier.expect(ready.index(stage), (COLUMNS + ROWS) * DEPTH * 2)
-            depth = begin + stage * DEPTH
-            _ask_for_weights(weight, first, columns, depth, ready.index(stage), weights.index(stage), COLUMNS, GATED)
-    gdc_launch_dependents()
-    gdc_wait()
-    for stage in gl.static_range(STAGES):
-        if stage < steps:
-            tma.async_copy_global_to_shared(x, [0, begin + stage * DEPTH], ready.index(stage), inputs.index(stage))
-
+    ring = (
+        gl.allocate_shared_memory(element, [STAGES, COLUMNS, DEPTH], weight.layout),
+        gl.allocate_shared_memory(element, [STAGES, ROWS, DEPTH], x.layout),
+        gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout()),
+    )
     layout: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, ROWS, 16])
-    sums = gl.zeros([COLUMNS, ROWS], gl.float32, layout=layout)
-    for step in range(steps):
-        place = step % STAGES
-        mbarrier.wait(ready.index(place), (step // STAGES) & 1)
-        product = warpgroup_mma(weights.index(place), inputs.index(place).permute((1, 0)), sums, is_async=True)
-        sums = warpgroup_mma_wait(0, deps=[product])
-        if step + STAGES < steps:
-            depth = begin + (step + STAGES) * DEPTH
-            mbarrier.expect(ready.index(place), (COLUMNS + ROWS) * DEPTH * 2)
-            _ask_for_weights(weight, first, columns, depth, ready.index(place), weights.index(place), COLUMNS, GATED)
-            tma.async_copy_global_to_shared(x, [0, depth], ready.index(place), inputs.index(place))
-
+    _start(x, weight, first, columns, begin, steps, ring, COLUMNS, ROWS, DEPTH, STAGES, GATED)
+    sums = _multiplied(x, weight, first, columns, begin, steps, ring, COLUMNS, ROWS, DEPTH, STAGES, GATED, layout)
     sums, last = summed(sums, partials, arrivals, program, tile, COLUMNS, ROWS, SPLITS, layout)
     if last:
         if GATED:
@@ -117,3 +163,93 @@ def skinny_kernel(
         row = gl.arange(0, ROWS, layout=gl.SliceLayout(0, layout))
         there = (row < rows)[None, :] & (column < columns)[:, None]
         gl.store(out + row[None, :] * columns + column[:, None], result.to(element), mask=there)
+
+
+@gluon.jit(do_not_specialize=["rows"])
+def skinny_rotary_kernel(
+    x,
+    weight,
+    bias,
+    q,
+    stride_q,
+    cache,
+    positions,
+    cos_sin,
+    slots,
+    partials,
+    arrivals,
+    rows,
+    steps,
+    Q_HEADS: gl.constexpr,
+    KV_HEADS: gl.constexpr,
+    HALF: gl.constexpr,
+    BLOCK_SIZE: gl.constexpr,
+    BIAS: gl.constexpr,
+    ROWS: gl.constexpr,
+    COLUMNS: gl.constexpr,
+    DEPTH: gl.constexpr,
+    SPLITS: gl.constexpr,
+    STAGES: gl.constexpr,
+):
+    """Of x @ weight.T + bias, which are queries, keys and values, writes the queries to q, and keys and values into
+    their slots, queries and keys turned by their positions. Grid: (heads * 2 * HALF / COLUMNS * SPLITS,).
+
+    A tile is as many entries of the first half of a head as of its second. x: a descriptor of [rows, width], in tiles
+    of [ROWS, DEPTH]; weight: of [heads * 2 * HALF, width], in tiles of [COLUMNS / 2, DEPTH]; bias: [heads * 2 * HALF],
+    read if BIAS; q: [rows, Q_HEADS * 2 * HALF], its rows stride_q apart; cache: `LayerCache` [blocks, BLOCK_SIZE,
+    KV_HEADS, 2 * HALF]; all of one 16-bit type. positions, slots: [rows] int64, a slot below 0 for padding; cos_sin:
+    [positions, 2 * HALF] float32, cosines, then sines. The others: as for `skinny_kernel`."""
+    program = gl.program_id(0)
+    tile = program // SPLITS
+    TILE: gl.constexpr = COLUMNS // 2
+    head = tile // (HALF // TILE)
+    first_within = tile % (HALF // TILE) * TILE
+    first = head * (2 * HALF) + first_within
+    begin = program % SPLITS * steps * DEPTH
+    element: gl.constexpr = weight.dtype
+    ring = (
+        gl.allocate_shared_memory(element, [STAGES, COLUMNS, DEPTH], weight.layout),
+        gl.allocate_shared_memory(element, [STAGES, ROWS, DEPTH], x.layout),
+        gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout()),
+    )
+    layout: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, ROWS, 16])
+    spread: gl.constexpr = gl.BlockedLayout([2, 1], [16, 2], [1, 4], [0, 1])
+    _start(x, weight, first, HALF, begin, steps, ring, COLUMNS, ROWS, DEPTH, STAGES, True)
+    within = first_within + gl.arange(0, TILE, layout=gl.SliceLayout(1, spread))
+    row = gl.arange(0, ROWS, layout=gl.SliceLayout(0, spread))
+    there = row < rows
+    slot = gl.load(slots + row, mask=there, other=-1)
+    angles = cos_sin + gl.load(positions + row, mask=there, other=0)[None, :] * (2 * HALF) + within[:, None]
+    cos = gl.load(angles)
+    sin = gl.load(angles + HALF)
+    sums = _multiplied(x, weight, first, HALF, begin, steps, ring, COLUMNS, ROWS, DEPTH, STAGES, True, layout)
+    sums, last = summed(sums, partials, arrivals, program, tile, COLUMNS, ROWS, SPLITS, layout)
+    if last:
+        # A thread has the entries of both halves that are turned against each other.
+        halves = gl.convert_layout(sums, spread)
+        front, back = gl.split(halves.reshape([2, TILE, ROWS]).permute((1, 2, 0)))
+        front = gl.convert_layout(front, spread)
+        back = gl.convert_layout(back, spread)
+        if BIAS:
+            front = _with_bias(front, bias, first, first + TILE, spread)
+            back = _with_bias(back, bias + HALF, first, first + TILE, spread)
+        # Rounded as the product by itself is.
+        front = front.to(element)
+        back = back.to(element)
+        turned_front = (front.to(gl.float32) * cos - back.to(gl.float32) * sin).to(element)
+        turned_back = (back.to(gl.float32) * cos + front.to(gl.float32) * sin).to(element)
+        if head < Q_HEADS:
+            queries = q + row.to(gl.int64)[None, :] * stride_q + head * (2 * HALF) + within[:, None]
+            gl.store(queries, turned_front, mask=there[None, :])
+            gl.store(queries + HALF, turned_back, mask=there[None, :])
+        else:
+            place = slot // BLOCK_SIZE * cache.stride_block + slot % BLOCK_SIZE * cache.stride_slot
+            place += (head - Q_HEADS) % KV_HEADS * cache.stride_head
+            offsets = place[None, :] + within[:, None]
+            kept = (slot >= 0)[None, :]
+            if head < Q_HEADS + KV_HEADS:
+                gl.store(cache.k + offsets, turned_front, mask=kept)
+                gl.store(cache.k + offsets + HALF, turned_back, mask=kept)
+            else:
+                gl.store(cache.v + offsets, finite(front), mask=kept)
+                gl.store(cache.v + offsets + HALF, finite(back), mask=kept)

@@ -10,10 +10,11 @@ from torch import Tensor
 from octavo_kernels import paged_decode, paged_prefill, rotary_write_kv, write_kv
 from octavo_kernels.paged_decode import plan_decode
 from octavo_kernels.paged_prefill import plan_prefill
+from octavo_kernels.skinny_linear import HEAD_DIMS, skinny_rotary_write_kv
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.layers.cache_place import CachePlace
 from octavo_runtime.layers.latent_expansion import Expansion
-from octavo_runtime.layers.linear import Linear
+from octavo_runtime.layers.linear import DenseLinear, Linear
 from octavo_runtime.layers.norm import HeadNorm
 from octavo_runtime.layers.rotary import RotaryEmbedding
 
@@ -112,6 +113,9 @@ class Attention:
         head_dim]. room: where queries, keys and values are computed, [tokens, (heads + 2 * kv_heads) * head_dim], of
         which the queries stay in front; allocated if None."""
         heads = [self.num_heads, self.num_kv_heads, self.num_kv_heads]
+        turned = self._turned_product(hidden, positions, slots, kv_cache, room)
+        if turned is not None:
+            return turned
         q, k, v = torch.split(self.qkv(hidden, room).view(-1, sum(heads), self.head_dim), heads, dim=1)
         if self.rotary is not None and self.norms_follow_rotary:
             q, k = self.rotary.turned(q, positions), self.rotary.turned(k, positions)
@@ -123,6 +127,23 @@ class Attention:
             write_kv(k, v, keys, values, slots, self.kv_scales)
         else:
             rotary_write_kv(q, k, v, positions, self.rotary.table, keys, values, slots, self.kv_scales)
+        return q
+
+    def _turned_product(
+        self, hidden: Tensor, positions: Tensor, slots: Tensor, kv_cache: Tensor, room: Tensor | None
+    ) -> Tensor | None:
+        """What `project` does and brings, where one kernel multiplies, turns and writes; else None."""
+        qkv, rotary, width = self.qkv, self.rotary, self.num_heads * self.head_dim
+        if rotary is None or self.q_norm is not None or self.norms_follow_rotary:
+            return None
+        if not isinstance(qkv, DenseLinear) or not qkv.streams_for(hidden) or kv_cache.dtype != qkv.weight.dtype:
+            return None
+        if self.head_dim not in HEAD_DIMS or rotary.table.shape[1] != self.head_dim:
+            return None
+        q = hidden.new_empty(len(hidden), width) if room is None else room[:, :width]
+        q = q.view(-1, self.num_heads, self.head_dim)
+        keys, values = kv_cache.unbind()
+        skinny_rotary_write_kv(hidden, qkv.weight, qkv.bias, q, positions, rotary.table, keys, values, slots)
         return q
 
     def attend(

@@ -4,16 +4,38 @@ import pytest
 import torch
 
 from octavo_kernels.skinny_linear import MOST_ROWS, fits, hopper
-from octavo_kernels.skinny_linear.cases import CASES, TOLERANCES, Case, error
+from octavo_kernels.skinny_linear.cases import (
+    CASES,
+    HEADS_CASES,
+    HEADS_TOLERANCES,
+    TOLERANCES,
+    Case,
+    HeadsCase,
+    error,
+    error_of_heads,
+)
+
+
+@pytest.fixture
+def hopper_gpu() -> None:
+    if not fits(torch.empty(8, 8, dtype=torch.bfloat16, device="cuda")):
+        pytest.skip("a form for Hopper")
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("hopper_gpu")
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 def test_hopper(case: Case, dtype: torch.dtype) -> None:
-    if not fits(torch.empty(8, 8, dtype=dtype, device="cuda")):
-        pytest.skip("a form for Hopper")
     assert error(hopper.skinny_linear, case, dtype, "cuda") <= TOLERANCES[dtype]
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("hopper_gpu")
+@pytest.mark.parametrize("case", HEADS_CASES, ids=str)
+@pytest.mark.parametrize("dtype", HEADS_TOLERANCES, ids=str)
+def test_heads_turned_on_hopper(case: HeadsCase, dtype: torch.dtype) -> None:
+    assert error_of_heads(hopper.skinny_rotary_write_kv, case, dtype, "cuda") <= HEADS_TOLERANCES[dtype]
 
 
 @pytest.mark.parametrize("rows", [8, 16, 32, 64])

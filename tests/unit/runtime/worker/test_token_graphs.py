@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 from small_models import SHAPES, cache_shape, in_groups, make_engine, random_prompts, run, save, tokens_of
+from torch.nn import functional
 
+from octavo_kernels.skinny_linear.reference import skinny_rotary_write_kv
 from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.layers import attention, linear, mlp
 from octavo_runtime.layers.alibi import alibi_slopes
 from octavo_runtime.layers.linear import DenseLinear
 from octavo_runtime.models.decoder import Decoder
@@ -84,6 +87,17 @@ ADDING = {
     "parts of heads turned",
     "latents",
     "latents, direct queries",
+}
+# Of these, one kernel can multiply, turn and write.
+TURNING = {
+    "plain",
+    "biased",
+    "unrotated layers",
+    "windows",
+    "windows and soft caps",
+    "side by side",
+    "norms behind",
+    "multiplied",
 }
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
 BLOCK, BLOCKS = 16, 20  # of a row
@@ -195,21 +209,41 @@ def test_tokens_that_draw_alone_get_the_states_that_all_get(spec, drawing, devic
         close(cache, caches[0])
 
 
+def states_of_a_mix(decoder: Decoder) -> tuple[torch.Tensor, torch.Tensor]:
+    """The hidden states of a batch, and the cache behind it."""
+    work, cache = BATCHES["a mix"], random_cache(decoder, len(BATCHES["a mix"]))
+    tables = in_groups(decoder.spec, np.arange(len(work) * BLOCKS, dtype=np.int32).reshape(-1, BLOCKS), 120)
+    slices = [Slice(row, start, list(range(row, row + n))) for row, (start, n) in enumerate(work)]
+    with torch.inference_mode():
+        return decoder.forward(build_batch(slices, tables, BLOCK, cache.device), cache), cache
+
+
 @pytest.mark.parametrize("spec", SPECS)
 def test_products_that_add_to_the_stream_bring_the_same(spec, monkeypatch):
     """As those of many rows do on a GPU."""
-    decoder, work = random_decoder(SPECS[spec], "cpu", torch.float32), BATCHES["a mix"]
-    tables = in_groups(decoder.spec, np.arange(len(work) * BLOCKS, dtype=np.int32).reshape(-1, BLOCKS), 120)
-    slices = [Slice(row, start, list(range(row, row + n))) for row, (start, n) in enumerate(work)]
-    batch = build_batch(slices, tables, BLOCK, torch.device("cpu"))
-    with torch.inference_mode():
-        expected = decoder.forward(batch, random_cache(decoder, len(work)))
-        added = []
-        add_to = DenseLinear.add_to
-        monkeypatch.setattr(DenseLinear, "adds_to", lambda self, _: self.bias is None)
-        monkeypatch.setattr(DenseLinear, "add_to", lambda self, *both: added.append(1) or add_to(self, *both))
-        torch.testing.assert_close(decoder.forward(batch, random_cache(decoder, len(work))), expected)
+    decoder = random_decoder(SPECS[spec], "cpu", torch.float32)
+    expected, added, add_to = states_of_a_mix(decoder), [], DenseLinear.add_to
+    monkeypatch.setattr(DenseLinear, "adds_to", lambda self, _: self.bias is None)
+    monkeypatch.setattr(DenseLinear, "add_to", lambda self, *both: added.append(1) or add_to(self, *both))
+    torch.testing.assert_close(states_of_a_mix(decoder), expected)
     assert len(added) == (2 * decoder.spec.num_layers if spec in ADDING else 0)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_products_that_turn_queries_and_keys_bring_the_same(spec, monkeypatch):
+    """As those of few rows do on a GPU."""
+    decoder = random_decoder(SPECS[spec], "cpu", torch.float32)
+    expected, turned = states_of_a_mix(decoder), []
+    layers = sum(layer not in decoder.spec.unrotated_layers for layer in range(decoder.spec.num_layers))
+    monkeypatch.setattr(DenseLinear, "streams_for", lambda self, _: len(self.weight) == decoder.spec.qkv_size)
+    for room in (linear, mlp):
+        monkeypatch.setattr(room, "skinny_linear", lambda x, weight, bias, *_: functional.linear(x, weight, bias))
+    monkeypatch.setattr(attention, "HEAD_DIMS", (32,))
+    monkeypatch.setattr(
+        attention, "skinny_rotary_write_kv", lambda *tensors: turned.append(1) or skinny_rotary_write_kv(*tensors)
+    )
+    torch.testing.assert_close(states_of_a_mix(decoder), expected)
+    assert len(turned) == (layers if spec in TURNING else 0)
 
 
 @pytest.mark.parametrize("device", DEVICES)
