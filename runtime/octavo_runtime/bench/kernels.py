@@ -54,6 +54,7 @@ NARROW_EXPERTS: dict[str, Scheme | Format | Literal["mxfp4"]] = {
     "fp8 blocks": Scheme("fp8", 8, "fp8", group=(128, 128)),
     **BLOCKS,
 }
+EXPERT_ROWS = (*ROWS, 1024, 4096)
 CHOICES = "", ", as many tokens each", ", all tokens to the same"
 """How tokens choose experts: at random, or so."""
 DECODES = tuple(
@@ -103,7 +104,8 @@ def run(model: str, peers: str, saved: str | None, *, as_json: bool) -> None:
     read = _read_speed()
     products = *_products(spec, read), *_prompt_products(spec, _peak()), *_experts(spec, read)
     rows = [Row("read", {"gb_s": read / 1e9}), *products, *_decodes(spec, read), *_prefills(spec)]
-    publish("kernels", device, f"{model}, bfloat16, microseconds", rows, peer, saved, as_json=as_json)
+    setting, forms = f"{model}, bfloat16, microseconds", [prefix.removesuffix("_") for prefix in CACHES if prefix]
+    publish("kernels", device, setting, rows, peer, saved, as_json=as_json, forms=forms)
 
 
 def _read_speed() -> float:
@@ -201,7 +203,7 @@ def _experts(spec: ModelSpec, read: float) -> Iterator[Row]:
             continue  # such a model has no such file
         gate_up, down = weights(form, 2 * inner, hidden), weights(form, hidden, inner)
         held = gate_up.nbytes + down.nbytes
-        for choice, count in product(CHOICES if form is None else CHOICES[:1], ROWS):
+        for choice, count in product(CHOICES if form is None else CHOICES[:1], EXPERT_ROWS):
             times = _copies(held * min(top_k * count, num_experts) // num_experts)
             chosen = [choose(choice, count, num_experts, top_k, turn).to(device) for turn in range(times)]
             size = held * sum(ids.unique().numel() for ids in chosen) / (times * num_experts)

@@ -1,14 +1,16 @@
 """Rows of figures beside those of a peer that ran the same requests on the same kind of device."""
 
 import json
+import math
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -24,6 +26,8 @@ _MORE_IS_BETTER = {
     "seconds": False,
     "us": False,
 }
+_DIGITS = 4  # of a figure that is shown
+_PIPE_WIDTH = 200  # columns, where no terminal says how many it has
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,12 @@ def publish(
     saved: str | None = None,
     *,
     as_json: bool,
+    forms: Sequence[str] = (),
 ) -> None:
     """Prints the rows, a table for people or one JSON object alone; then saves them where `saved` names a file, so that
-    what took minutes is seen in any case. Raises BadOption."""
-    _print(bench, device, setting, rows, peer, as_json=as_json)
+    what took minutes is seen in any case. forms: what is measured in several of them has figures that begin with a
+    form's name, such as fp8_us; the table has a row for each. Raises BadOption."""
+    _print(bench, device, setting, rows, peer, forms, as_json=as_json)
     if saved is not None:
         _save(saved, device, rows)
 
@@ -85,7 +91,9 @@ def _save(path: str, device: str, rows: list[Row]) -> None:
         raise BadOption(f"save: must be a file that can be written, got {path!r} ({error.strerror})") from None
 
 
-def _print(bench: str, device: str, setting: str, rows: list[Row], peer: Peer | None, *, as_json: bool) -> None:
+def _print(
+    bench: str, device: str, setting: str, rows: list[Row], peer: Peer | None, forms: Sequence[str], *, as_json: bool
+) -> None:
     moment = datetime.now().astimezone()
     command = shlex.join(["octavo", *sys.argv[1:]])
     compared = [{"name": row.name, **row.figures, **_beside(row, peer)} for row in rows]
@@ -94,8 +102,10 @@ def _print(bench: str, device: str, setting: str, rows: list[Row], peer: Peer | 
         print(json.dumps({**told, "command": command, "peer": peer and peer.engine, "rows": compared}))
         return
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
     console.print(f"$ {command}\n{moment:%Y-%m-%d}, {device}, {setting}", markup=False, soft_wrap=True)
-    console.print(_table(rows, peer))
+    console.print(_table([each for row in rows for each in _by_form(row, forms)], peer))
     if peer is not None:
         console.print(
             f"Peer: {peer.engine}, {peer.device}, {peer.date}. Ratio: above 1 is faster than it.", markup=False
@@ -103,21 +113,37 @@ def _print(bench: str, device: str, setting: str, rows: list[Row], peer: Peer | 
 
 
 def _table(rows: list[Row], peer: Peer | None) -> Table:
+    """On a narrow terminal the rows' names are wrapped, and never a figure."""
     names = list(dict.fromkeys(name for row in rows for name in row.figures))
-    table = Table()
+    table = Table(box=box.SIMPLE)
     table.add_column("row")
-    for name in names:
-        table.add_column(name, justify="right")
-    if peer is not None:
-        table.add_column("peer", justify="right")
-        table.add_column("ratio", justify="right")
+    for name in [*names, *(("peer", "ratio") if peer is not None else ())]:
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        cells = [f"{row.figures[name]:,.3f}" if name in row.figures else "-" for name in names]
+        cells = [_shown(row.figures[name]) if name in row.figures else "-" for name in names]
         if peer is not None:
             beside = _beside(row, peer)
-            cells += [f"{beside['peer']:,.2f} {beside['judged']}", f"{beside['ratio']:.2f}"] if beside else ["-", "-"]
+            cells += (
+                [f"{_shown(beside['peer'])} {beside['judged']}", f"{beside['ratio']:.2f}"] if beside else ["-", "-"]
+            )
         table.add_row(row.name, *cells)
     return table
+
+
+def _by_form(row: Row, forms: Sequence[str]) -> Iterator[Row]:
+    """The row without what was measured in other forms, and that of each form."""
+    starts = tuple(f"{form}_" for form in forms)
+    yield Row(row.name, {name: figure for name, figure in row.figures.items() if not name.startswith(starts)})
+    for form, start in zip(forms, starts, strict=True):
+        own = {name.removeprefix(start): figure for name, figure in row.figures.items() if name.startswith(start)}
+        if own:
+            yield Row(f"{row.name}, {form}", own)
+
+
+def _shown(figure: float) -> str:
+    """To _DIGITS digits, and no more than three behind the point."""
+    before = math.floor(math.log10(abs(figure))) + 1 if figure else 0
+    return f"{figure:,.{max(0, min(3, _DIGITS - before))}f}"
 
 
 def _beside(row: Row, peer: Peer | None) -> dict[str, Any]:
