@@ -371,6 +371,9 @@ def compare(
 @bench.command()
 def kernels(
     model: Annotated[str, typer.Option(help="A model that octavo plan knows, for its shape.")] = _SHAPE,
+    parts: Annotated[str, typer.Option(help="What to measure, between commas.")] = (
+        "products,prompts,experts,decodes,prefills"
+    ),
     peers: Peers = "auto",
     save: Save = None,
     as_json: Json = False,
@@ -378,7 +381,7 @@ def kernels(
     """A layer's products and its attention on a GPU, each by itself, beside what the memory gives."""
     from octavo_runtime.bench.kernels import run
 
-    run(model, peers, save, as_json=as_json)
+    run(model, parts, peers, save, as_json=as_json)
     return 0
 
 

@@ -35,6 +35,7 @@ from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
 from octavo_runtime.quantization.quantized_matrix import QuantizedMatrix
 from octavo_runtime.quantization.scheme import Scheme
 
+PARTS = "products", "prompts", "experts", "decodes", "prefills"
 ROWS = (1, 8, 32, 64, 128, 256)
 NARROW = {
     "int4": Scheme("awq", 4, group=(1, 128), has_zeros=True),
@@ -91,8 +92,13 @@ _MOST_LAUNCHES = 64
 _RUNS = 5
 
 
-def run(model: str, peers: str, saved: str | None, *, as_json: bool) -> None:
-    """Measures and prints. Raises BadOption without a GPU, and for a model whose shape is not known."""
+def run(model: str, parts: str, peers: str, saved: str | None, *, as_json: bool) -> None:
+    """Measures those of PARTS, between commas, and prints. Raises BadOption without a GPU, for another part, and for a
+    model whose shape is not known."""
+    wanted = parts.split(",")
+    for part in wanted:
+        if part not in PARTS:
+            raise BadOption(f"parts: must be some of {','.join(PARTS)}, got {part!r}")
     if not torch.cuda.is_available():
         raise BadOption("bench kernels needs a CUDA GPU, and torch finds none")
     config = find_config(model)
@@ -102,8 +108,14 @@ def run(model: str, peers: str, saved: str | None, *, as_json: bool) -> None:
     peer = find_peer(peers, device, kind="attention")
     spec = spec_from_config(config)
     read = _read_speed()
-    products = *_products(spec, read), *_prompt_products(spec, _peak()), *_experts(spec, read)
-    rows = [Row("read", {"gb_s": read / 1e9}), *products, *_decodes(spec, read), *_prefills(spec)]
+    measure: dict[str, Callable[[], Iterator[Row]]] = {
+        "products": lambda: _products(spec, read),
+        "prompts": lambda: _prompt_products(spec, _peak()),
+        "experts": lambda: _experts(spec, read),
+        "decodes": lambda: _decodes(spec, read),
+        "prefills": lambda: _prefills(spec),
+    }
+    rows = [Row("read", {"gb_s": read / 1e9}), *(row for part in wanted for row in measure[part]())]
     setting, forms = f"{model}, bfloat16, microseconds", [prefix.removesuffix("_") for prefix in CACHES if prefix]
     publish("kernels", device, setting, rows, peer, saved, as_json=as_json, forms=forms)
 

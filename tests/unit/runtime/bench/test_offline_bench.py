@@ -59,7 +59,12 @@ def test_attention_has_peers_of_its_own():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
 def test_kernels_are_measured_on_a_gpu_alone():
     with pytest.raises(BadOption, match="needs a CUDA GPU"):
-        kernels.run("llama-3.1-8b", "auto", None, as_json=True)
+        kernels.run("llama-3.1-8b", ",".join(kernels.PARTS), "auto", None, as_json=True)
+
+
+def test_other_parts_are_refused():
+    with pytest.raises(BadOption, match="parts: must be some of products,prompts,experts,decodes,prefills, got 'x'"):
+        kernels.run("llama-3.1-8b", "experts,x", "auto", None, as_json=True)
 
 
 @pytest.mark.gpu
