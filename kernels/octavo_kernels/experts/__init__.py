@@ -98,8 +98,10 @@ def experts(
         [tokens, hidden], in hidden's dtype.
     """
     if hidden.device.type == "cuda":
-        from octavo_kernels.experts import triton
+        from octavo_kernels.experts import hopper, triton
 
+        if hopper.suits(hidden, gate_up, down, ids.numel()):
+            return hopper.experts(hidden, gate_up, down, ids, weights, out, biases, limit)
         return triton.experts(hidden, gate_up, down, ids, weights, out, biases, limit)
     from octavo_kernels.experts import cpu
 

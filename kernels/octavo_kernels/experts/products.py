@@ -12,7 +12,6 @@ from torch import Tensor
 from octavo_kernels.experts import PackedWeights, StackedGroups, Weights
 from octavo_kernels.experts.mxfp4 import mxfp4
 from octavo_kernels.grouped_linear.stored_weights import Form, Stored, form, stored, unpacked, unpacked_halves
-from octavo_kernels.grouped_linear.stored_weights import product as grouped_product
 
 
 class Stacked(NamedTuple):
@@ -51,25 +50,43 @@ def product(
     FORM: tl.constexpr,  # of StackedGroups; else None
 ):
     """`DEPTH` terms of the sums of states times weights, for one program of any grid."""
-    if FORM is not None:
-        total = grouped_product(total, states, is_row, stacked.weight, column, is_column, first, WIDTH, DEPTH, FORM)
-    elif stacked.scales is None:
-        depth = first + tl.arange(0, DEPTH)
-        inside = depth < WIDTH
-        x = tl.load(states[:, None] + depth[None, :], mask=is_row[:, None] & inside[None, :], other=0.0)
-        there = inside[:, None] & is_column[None, :]
-        w = tl.load(stacked.weight + column[None, :] * WIDTH + depth[:, None], mask=there, other=0.0)
-        total = tl.dot(x, w, total, input_precision="ieee")
+    depth = first + tl.arange(0, DEPTH)
+    inside = depth < WIDTH
+    x = tl.load(states[:, None] + depth[None, :], mask=is_row[:, None] & inside[None, :], other=0.0)
+    w = numbers(stacked, column, is_column, first, WIDTH, DEPTH, FORM)
+    return tl.dot(x, w.to(x.dtype), total, input_precision="ieee")
+
+
+@triton.jit
+def numbers(
+    stacked,  # as for `product`, with the rest
+    column,
+    is_column,
+    first,
+    WIDTH: tl.constexpr,
+    DEPTH: tl.constexpr,
+    FORM: tl.constexpr,
+):
+    """What the weights of `DEPTH` terms stand for, [DEPTH, COLUMNS] of any float."""
+    depth = first + tl.arange(0, DEPTH)
+    there = (depth < WIDTH)[:, None] & is_column[None, :]
+    if FORM is None and stacked.scales is None:
+        found = tl.load(stacked.weight + column[None, :] * WIDTH + depth[:, None], mask=there, other=0.0)
+    elif FORM is None:
+        found = together(mxfp4(stacked, column, is_column, first, WIDTH, DEPTH))
+    elif FORM.bits < 8:
+        found = together(unpacked_halves(stacked.weight, column, is_column, first, WIDTH, DEPTH, FORM))
     else:
-        # The low halves of the bytes are the even terms, the high halves the odd ones: one product for each.
-        pair = first // 2 + tl.arange(0, DEPTH // 2)
-        rows = is_row[:, None] & (pair < WIDTH // 2)[None, :]
-        even = tl.load(states[:, None] + 2 * pair[None, :], mask=rows, other=0.0)
-        odd = tl.load(states[:, None] + 2 * pair[None, :] + 1, mask=rows, other=0.0)
-        low, high = mxfp4(stacked, column, is_column, first, WIDTH, DEPTH)
-        total = tl.dot(even, low.to(even.dtype), total, input_precision="ieee")
-        total = tl.dot(odd, high.to(odd.dtype), total, input_precision="ieee")
-    return total
+        values = tl.load(stacked.weight.stored + column[None, :] * WIDTH + depth[:, None], mask=there, other=0)
+        found = unpacked(values, stacked.weight, depth, first, column, there, is_column, DEPTH, FORM)
+    return found
+
+
+@triton.jit
+def together(halves):
+    """[depth, columns] of the terms that share bytes, first and second ones, each [depth / 2, columns]."""
+    low, high = halves
+    return tl.join(low, high).permute(0, 2, 1).reshape(2 * low.shape[0], low.shape[1])
 
 
 @triton.jit
@@ -88,16 +105,8 @@ def row_product(
     """`DEPTH` terms of one row's sums, for one program of any grid."""
     if DEPTH == HEIGHT:
         depth = first + tl.arange(0, DEPTH)
-        inside = depth < WIDTH
-        there = inside[:, None] & is_column[None, :]
-        x = tl.load(state + depth, mask=inside, other=0.0).to(tl.float32)[:, None]
-        if FORM is None:
-            weight = tl.load(stacked.weight + column[None, :] * WIDTH + depth[:, None], mask=there, other=0.0)
-            total += x * weight.to(tl.float32)
-        else:
-            values = tl.load(stacked.weight.stored + column[None, :] * WIDTH + depth[:, None], mask=there, other=0)
-            numbers = unpacked(values, stacked.weight, depth, first, column, there, is_column, DEPTH, FORM)
-            total += x * numbers
+        x = tl.load(state + depth, mask=depth < WIDTH, other=0.0).to(tl.float32)[:, None]
+        total += x * numbers(stacked, column, is_column, first, WIDTH, DEPTH, FORM).to(tl.float32)
     else:
         pair = first // 2 + tl.arange(0, HEIGHT)
         inside = pair < WIDTH // 2

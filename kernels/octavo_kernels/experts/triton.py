@@ -271,7 +271,7 @@ def experts(
     [tokens, top_k], width, device = ids.shape, hidden.shape[1], hidden.device
     to_inner = stacked_weights(gate_up, None if biases is None else biases.gate_up)
     to_width = stacked_weights(down, None if biases is None else biases.down)
-    num_experts, inner = _experts_and_inner(gate_up)
+    num_experts, inner = experts_and_inner(gate_up)
     out = torch.empty(tokens, width, dtype=hidden.dtype, device=device) if out is None else out
     pairs = tokens * top_k
     if pairs == 0:
@@ -320,7 +320,7 @@ def _height(weights: Weights) -> int:
     return ROW.depth // 2 if halves else ROW.depth
 
 
-def _experts_and_inner(gate_up: Weights) -> tuple[int, int]:
+def experts_and_inner(gate_up: Weights) -> tuple[int, int]:
     """How many experts there are, and their inner width."""
     if isinstance(gate_up, StackedGroups):
         return gate_up.num_experts, gate_up.weight.shape[0] // (2 * gate_up.num_experts)

@@ -19,6 +19,8 @@ from triton.runtime import JITFunction, driver
 
 import octavo_kernels
 from octavo_kernels import gpu
+from octavo_kernels.experts import Weights
+from octavo_kernels.experts import hopper as hopper_experts
 from octavo_kernels.grouped_linear import GroupedWeights
 from octavo_kernels.grouped_linear import hopper as hopper_grouped
 from octavo_kernels.grouped_linear import interleaved as interleaved_grouped
@@ -45,6 +47,8 @@ def forms(op: str, capability: int) -> Iterator[Callable[..., Any]]:
         yield planned_prefill
     if op == "grouped_linear" and capability == 90:
         yield grouped_where_it_fits
+    if op == "experts" and capability == 90:
+        yield experts_where_it_fits
 
 
 def planned_prefill(
@@ -71,6 +75,11 @@ def grouped_where_it_fits(x: Tensor, weight: GroupedWeights, bias: Tensor | None
         hopper_grouped.grouped_linear(x, weight, bias, out)
     if interleaved_grouped.fits(x, weight):
         interleaved_grouped.grouped_linear(x, weight, bias, out)
+
+
+def experts_where_it_fits(hidden: Tensor, gate_up: Weights, down: Weights, *others: Any) -> None:
+    if hopper_experts.fits(hidden, gate_up, down):
+        hopper_experts.experts(hidden, gate_up, down, *others)
 
 
 def main(capability: int, selections: list[str]) -> None:

@@ -1,9 +1,11 @@
 """experts: every form against the oracle."""
 
+from typing import Any
+
 import pytest
 import torch
 
-from octavo_kernels.experts import cpu
+from octavo_kernels.experts import PackedWeights, Weights, cpu
 from octavo_kernels.experts.cases import CASES, GROUPED_CASES, TINY_CASES, TOLERANCES, Case, error
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
@@ -34,6 +36,36 @@ def test_triton(case: Case, dtype: torch.dtype) -> None:
     from octavo_kernels.experts import triton
 
     assert error(triton.experts, case, dtype, "cuda") <= TOLERANCES[dtype]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_hopper(case: Case, dtype: torch.dtype) -> None:
+    from octavo_kernels.experts import hopper
+
+    def where_it_fits(*arguments: Any) -> torch.Tensor:
+        if not hopper.fits(*arguments[:3]):
+            pytest.skip("there is no such form")
+        return hopper.experts(*arguments)
+
+    assert error(where_it_fits, case, dtype, "cuda") <= TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize(
+    ("narrow", "pairs", "suits"), [(False, 110, False), (False, 128, True), (True, 110, True), (True, 100, False)]
+)
+def test_hopper_is_for_narrow_weights_and_many_rows(narrow: bool, pairs: int, suits: bool) -> None:
+    from octavo_kernels.experts import hopper
+
+    def weights(rows: int) -> Weights:
+        if not narrow:
+            return torch.empty(8, rows, 512, dtype=torch.bfloat16)
+        blocks, scales = (torch.empty(8, rows, 512 // each, dtype=torch.uint8) for each in (2, 32))
+        return PackedWeights(blocks, scales)
+
+    hidden = torch.empty(1, 512, dtype=torch.bfloat16)
+    assert hopper.suits(hidden, weights(1024), weights(512), pairs) == suits
 
 
 @pytest.mark.gpu

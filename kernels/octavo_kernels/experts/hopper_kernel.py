@@ -1,0 +1,262 @@
+"""The kernel of experts for Hopper, in Gluon; `hopper` says how it is made, and launches it."""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    tma,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+
+from octavo_kernels.experts.hopper_words import operand_of, place_of
+from octavo_kernels.experts.triton import gated
+from octavo_kernels.grouped_linear.interleaved_parts import stage_words
+
+FIRST, SECOND = gl.constexpr(0), gl.constexpr(1)  # the warpgroups, of which each has 64 columns of a tile's parts
+
+
+@gluon.constexpr_function
+def factors_in_threads():
+    """The layout of [64, 4] in which each of the four threads that share a row has one."""
+    return gl.DistributedLinearLayout(
+        [[8, 0]], [[0, 1], [0, 2], [1, 0], [2, 0], [4, 0]], [[16, 0], [32, 0]], [], [64, 4]
+    )
+
+
+@gluon.jit
+def tile_of(tile, blocks, SHAPE: gl.constexpr):
+    """The expert of a tile, its first row and the one behind its last, and its first column."""
+    entry = blocks.table + 3 * (tile // SHAPE.tiles)
+    return gl.load(entry), gl.load(entry + 1), gl.load(entry + 2), tile % SHAPE.tiles * SHAPE.columns
+
+
+@gluon.jit
+def copy_all(states, weight, blocks, ring, SHAPE: gl.constexpr):
+    """The copying warp, for one program of `grouped_kernel`, whose arguments it takes; it runs ahead into the next
+    tile. ring: shared memory and its barriers, ready when a stage is copied, free when both who read it have done
+    so."""
+    inputs, weights, ready, free = ring
+    STAGES: gl.constexpr = ready.shape[0]
+    PARTS: gl.constexpr = inputs.shape[0] // STAGES
+    WORDS: gl.constexpr = weights.shape[2]  # of a row of the weight in a stage
+    BOXES: gl.constexpr = weights.shape[0] // STAGES
+    BYTES: gl.constexpr = PARTS * inputs.shape[1] * 128 + BOXES * 64 * WORDS * weights.dtype.primitive_bitwidth // 8
+    index = 0
+    for tile in range(gl.program_id(0), gl.load(blocks.number) * SHAPE.tiles, gl.num_programs(0)):
+        expert, first, _, column = tile_of(tile, blocks, SHAPE)
+        row = expert * SHAPE.rows + column
+        for step in range(SHAPE.steps):
+            stage = index % STAGES
+            mbarrier.wait(free.index(stage), ((index // STAGES) & 1) ^ 1)
+            mbarrier.expect(ready.index(stage), BYTES)
+            for box in gl.static_range(BOXES):
+                own = row + box % 2 * SHAPE.apart + box // 2 * 64
+                target = weights.index(BOXES * stage + box)
+                tma.async_copy_global_to_shared(weight, [own, step * WORDS], ready.index(stage), target)
+            for part in gl.static_range(PARTS):
+                target = inputs.index(PARTS * stage + part)
+                place = (step * PARTS + part) * 64
+                tma.async_copy_global_to_shared(states, [first, place], ready.index(stage), target)
+            index += 1
+
+
+@gluon.jit
+def factors_of(factors, row, step, FORM: gl.constexpr, layout: gl.constexpr):
+    """The scale and the zero point, as they are stored, of what a thread takes in a step, [64, 4]; row: [64], of the
+    weight. Of the last group behind all."""
+    scale, zero = row[:, None], row[:, None]
+    if FORM.scaled:
+        group = (step * 128 + 32 * gl.arange(0, 4, layout=gl.SliceLayout(0, layout))) // FORM.wide
+        group = gl.minimum(group, FORM.groups - 1)[None, :]
+        scale = gl.load(factors.scales + (row // FORM.high)[:, None] * FORM.groups + group)
+        zero = gl.zeros_like(scale)
+        if factors.zeros is not None:
+            zero = gl.load(factors.zeros + row[:, None] * FORM.groups + group)
+    return scale, zero
+
+
+@gluon.jit
+def narrow_step(sums, inputs, weights, box, stage, factors, FORM: gl.constexpr, operand: gl.constexpr):
+    """The sums of both parts of a tile and a stage of narrow weights, which lie in two boxes from `box` on. factors:
+    see `factors_of`, of both."""
+    first, second = sums
+    element: gl.constexpr = inputs.dtype
+    words = stage_words(weights.index(box), 4)
+    others = stage_words(weights.index(box + 1), 4)
+    EACH: gl.constexpr = len(words) // 4  # that make 32 numbers
+    held = ()
+    for part in gl.static_range(4):
+        terms = inputs.index(2 * stage + part // 2).slice(part % 2 * 32, 32, dim=1).permute((1, 0))
+        word, more = words[EACH * part], words[EACH * part + EACH - 1]
+        own = operand_of(word, more, factors[0], factors[1], FORM, element, operand)
+        first = warpgroup_mma(own, terms, first, is_async=True)
+        word, more = others[EACH * part], others[EACH * part + EACH - 1]
+        other = operand_of(word, more, factors[2], factors[3], FORM, element, operand)
+        second = warpgroup_mma(other, terms, second, is_async=True)
+        held = held + (own, other)  # type: ignore[assignment]  # noqa: RUF005 (Triton knows no unpacking)
+    done = warpgroup_mma_wait(0, deps=(first, second) + held)  # noqa: RUF005
+    return done[0], done[1]
+
+
+@gluon.jit
+def finished(sums, factors, biases, row, FORM: gl.constexpr):
+    """With the scale of each of the weight's rows, where it has one alone, and the bias. row: [64], of the weight."""
+    if FORM.kind != "wide" and not FORM.scaled:
+        sums *= gl.load(factors.scales + row // FORM.high).to(gl.float32)[:, None]
+    if biases is not None:
+        sums += gl.load(biases + row).to(gl.float32)[:, None]
+    return sums
+
+
+@gluon.jit
+def store(out, found, first, end, column, order, SHAPE: gl.constexpr, BITS: gl.constexpr):
+    """found: [64 columns, rows]; into the rows themselves, the columns where a product by weights of BITS takes them,
+    or into those of the pairs in `order`."""
+    layout: gl.constexpr = gl.BlockedLayout([8, 1], [8, 4], [1, 4], [0, 1])
+    columns = column + gl.arange(0, 64, layout=gl.SliceLayout(1, layout))
+    rows = first + gl.arange(0, found.shape[1], layout=gl.SliceLayout(0, layout))
+    found = gl.convert_layout(found.to(out.dtype.element_ty), layout)
+    is_row = rows < end
+    if SHAPE.gated:
+        # What is behind the last column is multiplied too.
+        found = gl.where((columns < SHAPE.out)[:, None], found, gl.zeros_like(found))
+        columns, target = place_of(columns, BITS), rows
+    else:
+        target = gl.load(order + rows, mask=is_row, other=0)
+    mask = is_row[None, :] & (columns < SHAPE.stride)[:, None]
+    gl.store(out + target.to(gl.int64)[None, :] * SHAPE.stride + columns[:, None], found, mask=mask)
+
+
+@gluon.jit
+def compute(
+    GROUP: gl.constexpr,
+    out,
+    factors,
+    biases,
+    order,
+    blocks,
+    ring,
+    SHAPE: gl.constexpr,
+    FORM: gl.constexpr,
+    LIMIT: gl.constexpr,
+    BITS: gl.constexpr,
+):
+    """A computing warpgroup, for one program of `grouped_kernel`, whose arguments it takes: 64 columns of each part of
+    a tile. ring: see `copy_all`."""
+    inputs, weights, ready, free = ring
+    STAGES: gl.constexpr = ready.shape[0]
+    ROWS: gl.constexpr = inputs.shape[1]
+    BOXES: gl.constexpr = weights.shape[0] // STAGES
+    layout: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, ROWS, 16])
+    operand: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=layout, k_width=2)
+    of_factors: gl.constexpr = factors_in_threads()
+    index = 0
+    for tile in range(gl.program_id(0), gl.load(blocks.number) * SHAPE.tiles, gl.num_programs(0)):
+        expert, begin, end, column = tile_of(tile, blocks, SHAPE)
+        column += 64 * GROUP
+        first = gl.zeros([64, ROWS], gl.float32, layout=layout)
+        second = gl.zeros([64, ROWS], gl.float32, layout=layout)
+        if FORM.kind == "wide":
+            for _ in range(SHAPE.steps):
+                stage = index % STAGES
+                mbarrier.wait(ready.index(stage), (index // STAGES) & 1)
+                terms = inputs.index(stage).permute((1, 0))
+                box = BOXES * stage + 2 * GROUP
+                first_token = warpgroup_mma(weights.index(box), terms, first, is_async=True)
+                second_token = warpgroup_mma(weights.index(box + 1), terms, second, is_async=True)
+                first, second = warpgroup_mma_wait(0, deps=[first_token, second_token])
+                mbarrier.arrive(free.index(stage), count=1)
+                index += 1
+        else:
+            each = column + gl.arange(0, 64, layout=gl.SliceLayout(1, of_factors))
+            row = expert.to(gl.int64) * SHAPE.rows + gl.minimum(each, SHAPE.rows - 1)
+            other_row = expert.to(gl.int64) * SHAPE.rows + gl.minimum(each + SHAPE.apart, SHAPE.rows - 1)
+            scale, zero = factors_of(factors, row, 0, FORM, of_factors)
+            other_scale, other_zero = factors_of(factors, other_row, 0, FORM, of_factors)
+            for step in range(SHAPE.steps):
+                stage = index % STAGES
+                # The next step's are on their way while this one computes.
+                next_scale, next_zero = factors_of(factors, row, step + 1, FORM, of_factors)
+                next_other_scale, next_other_zero = factors_of(factors, other_row, step + 1, FORM, of_factors)
+                mbarrier.wait(ready.index(stage), (index // STAGES) & 1)
+                own = (scale, zero, other_scale, other_zero)
+                box = BOXES * stage + 2 * GROUP
+                first, second = narrow_step((first, second), inputs, weights, box, stage, own, FORM, operand)
+                mbarrier.arrive(free.index(stage), count=1)
+                scale, zero, other_scale, other_zero = next_scale, next_zero, next_other_scale, next_other_zero
+                index += 1
+        each = column + gl.arange(0, 64, layout=gl.SliceLayout(1, layout))
+        row = expert.to(gl.int64) * SHAPE.rows + gl.minimum(each, SHAPE.rows - 1)
+        other_row = expert.to(gl.int64) * SHAPE.rows + gl.minimum(each + SHAPE.apart, SHAPE.rows - 1)
+        first = finished(first, factors, biases, row, FORM)
+        second = finished(second, factors, biases, other_row, FORM)
+        if SHAPE.gated:
+            store(out, gated(first, second, LIMIT), begin, end, column, order, SHAPE, BITS)
+        else:
+            store(out, first, begin, end, column, order, SHAPE, BITS)
+            store(out, second, begin, end, column + SHAPE.apart, order, SHAPE, BITS)
+
+
+@gluon.jit
+def grouped_kernel(
+    states,
+    weight,
+    factors,
+    biases,
+    out,
+    order,
+    blocks,
+    SHAPE: gl.constexpr,
+    FORM: gl.constexpr,
+    LIMIT: gl.constexpr,
+    BITS: gl.constexpr,
+    ROWS: gl.constexpr,
+    STAGES: gl.constexpr,
+    WARPGROUPS: gl.constexpr,
+    COMPUTE_REGISTERS: gl.constexpr,
+    COPY_REGISTERS: gl.constexpr,
+):
+    """Products of rows with their experts' weights, or what `gated` makes of two of them. Grid: (programs,), each of
+    which takes one tile after another; three warp partitions: two warpgroups that compute, and a warp that copies.
+
+    states: a descriptor of [pairs, width] of a 16-bit type, in the order of `order`, in tiles of ROWS rows and 64
+    columns; weight: of [experts * rows, width], or of words of it, in tiles of 64 rows and of the stage's columns;
+    factors: `hopper_weights.Factors` of narrow weights; biases: [experts * rows] or None; out: [pairs, stride], both of
+    that type; order, blocks: see `blocks.place_kernel`. SHAPE: `hopper.Shape`; FORM: `hopper_weights.Form`; LIMIT: see
+    `triton.gated`; BITS: of the weights by which what is gated is multiplied. ROWS, STAGES, WARPGROUPS: see
+    `hopper.Tile`; COMPUTE_REGISTERS, COPY_REGISTERS: of a thread in each partition."""
+    PARTS: gl.constexpr = 1 if FORM.kind == "wide" else 2
+    inputs = gl.allocate_shared_memory(states.dtype, [PARTS * STAGES, ROWS, 64], states.layout)
+    weights = gl.allocate_shared_memory(
+        weight.dtype, [2 * WARPGROUPS * STAGES, 64, weight.block_type.shape[1]], weight.layout
+    )
+    ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    for stage in gl.static_range(STAGES):
+        mbarrier.init(ready.index(stage), count=1)
+        mbarrier.init(free.index(stage), count=WARPGROUPS)
+    fence_async_shared()
+    ring = (inputs, weights, ready, free)
+    if WARPGROUPS == 1:
+        gl.warp_specialize(
+            [
+                (compute, (FIRST, out, factors, biases, order, blocks, ring, SHAPE, FORM, LIMIT, BITS)),
+                (copy_all, (states, weight, blocks, ring, SHAPE)),
+            ],
+            [1],
+            [COPY_REGISTERS],
+        )
+    else:
+        gl.warp_specialize(
+            [
+                (compute, (FIRST, out, factors, biases, order, blocks, ring, SHAPE, FORM, LIMIT, BITS)),
+                (compute, (SECOND, out, factors, biases, order, blocks, ring, SHAPE, FORM, LIMIT, BITS)),
+                (copy_all, (states, weight, blocks, ring, SHAPE)),
+            ],
+            [4, 1],
+            [COMPUTE_REGISTERS, COPY_REGISTERS],
+        )
