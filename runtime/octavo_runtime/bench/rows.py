@@ -27,7 +27,6 @@ _MORE_IS_BETTER = {
     "us": False,
 }
 _DIGITS = 4  # of a figure that is shown
-_PIPE_WIDTH = 200  # columns, where no terminal says how many it has
 
 
 @dataclass(frozen=True)
@@ -102,8 +101,6 @@ def _print(
         print(json.dumps({**told, "command": command, "peer": peer and peer.engine, "rows": compared}))
         return
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _PIPE_WIDTH
     console.print(f"$ {command}\n{moment:%Y-%m-%d}, {device}, {setting}", markup=False, soft_wrap=True)
     console.print(_table([each for row in rows for each in _by_form(row, forms)], peer))
     if peer is not None:

@@ -3,9 +3,7 @@
 import json
 
 import pytest
-from rich.console import Console
 
-from octavo_runtime.bench import rows as bench_rows
 from octavo_runtime.bench.rows import Peer, Row, publish
 
 ROWS = [
@@ -23,7 +21,8 @@ def shown(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_each_form_has_a_row(capsys):
+def test_each_form_has_a_row(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     lines = shown(capsys)
     assert "row us gb_s of_read tflop_s peer ratio" in lines
     assert "experts, all tokens to the same x 256 2,678 431.3 0.096 56.00 - -" in lines
@@ -33,7 +32,7 @@ def test_each_form_has_a_row(capsys):
 
 
 def test_a_narrow_terminal_wraps_names_alone(capsys, monkeypatch):
-    monkeypatch.setattr(bench_rows, "Console", lambda **options: Console(force_terminal=True, width=72, **options))
+    monkeypatch.setenv("COLUMNS", "72")
     text = " ".join(shown(capsys))
     assert {"2,678", "431.3", "0.096", "56.00", "32.40", "2.00"} <= set(text.split())
     assert "\u2026" not in text
