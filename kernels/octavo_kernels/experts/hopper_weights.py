@@ -34,10 +34,17 @@ class Factors(NamedTuple):
 def form(weights: Weights) -> Form | None:
     """None of weights that the kernel does not take."""
     if isinstance(weights, PackedWeights):
-        return Form("mxfp4", 4, True, groups=weights.scales.shape[2], high=1, wide=32, offset=0)
+        found = Form("mxfp4", 4, True, groups=weights.scales.shape[2], high=1, wide=32, offset=0)
+        return found if _is_copied(weights.blocks) else None
     if isinstance(weights, StackedGroups):
-        return _of_groups(weights.weight)
-    return Form("wide", 16, False, 1, 1, 1, 0) if isinstance(weights, Tensor) else None
+        return _of_groups(weights.weight) if _is_copied(weights.weight.values) else None
+    is_wide = isinstance(weights, Tensor) and _is_copied(weights)
+    return Form("wide", 16, False, 1, 1, 1, 0) if is_wide else None
+
+
+def _is_copied(stored: Tensor) -> bool:
+    """By the accelerator, of which each row begins at a multiple of 16 bytes."""
+    return stored.shape[-1] * stored.itemsize % 16 == 0
 
 
 def _of_groups(weight: GroupedWeights) -> Form | None:

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from octavo_kernels.experts import PackedWeights, Weights, cpu
+from octavo_kernels.experts import PackedWeights, StackedGroups, Weights, cpu
 from octavo_kernels.experts.cases import CASES, GROUPED_CASES, TINY_CASES, TOLERANCES, Case, error
+from octavo_kernels.grouped_linear import GroupedWeights
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 
@@ -66,6 +67,16 @@ def test_hopper_is_for_narrow_weights_and_many_rows(narrow: bool, pairs: int, su
 
     hidden = torch.empty(1, 512, dtype=torch.bfloat16)
     assert hopper.suits(hidden, weights(1024), weights(512), pairs) == suits
+
+
+@pytest.mark.parametrize(("width", "fits"), [(48, True), (52, False), (42, False)])
+def test_hopper_copies_rows_of_whole_16_bytes(width: int, fits: bool) -> None:
+    from octavo_kernels.experts import hopper
+
+    scales = torch.empty(96, 1, dtype=torch.float16)
+    gate_up = StackedGroups(GroupedWeights(torch.empty(96, width, dtype=torch.int8), scales, (1, width)), 2)
+    hidden, down = torch.empty(1, width, dtype=torch.bfloat16), torch.empty(2, width, 24, dtype=torch.bfloat16)
+    assert hopper.fits(hidden, gate_up, down) == fits
 
 
 @pytest.mark.gpu
