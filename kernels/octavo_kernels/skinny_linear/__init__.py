@@ -1,5 +1,7 @@
 """A projection of few rows, whose weights come from memory as fast as it gives them."""
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 from octavo_kernels.gate_mul import GatedActivation
@@ -10,8 +12,21 @@ HEAD_DIMS = 64, 128, 256
 """Of heads that skinny_rotary_write_kv turns."""
 
 
+@dataclass(frozen=True)
+class BegunNorm:
+    """Rows whose RMSNorm is begun by the product that made them, and ended by the one that reads them: scaled / sqrt(
+    mean square + eps).
+
+    scaled: [rows, hidden], the rows times the norm's weight. squares: [tiles, at least rows] float32, which add up to
+    the sums of the squares of the rows themselves; of as many rows as the product that reads them is computed with."""
+
+    scaled: Tensor
+    squares: Tensor
+    eps: float
+
+
 def skinny_linear(
-    x: Tensor,
+    x: Tensor | BegunNorm,
     weight: Tensor,
     bias: Tensor | None = None,
     out: Tensor | None = None,
@@ -20,7 +35,7 @@ def skinny_linear(
     """x @ weight.T + bias, for up to MOST_ROWS rows, where `fits` says so; summed in float32.
 
     Args:
-        x: [rows, in], contiguous.
+        x: [rows, in], contiguous, or its norm, begun.
         weight: [out, in], contiguous; with a gate [2 * out, in].
         bias: a number for each of the weight's rows, of its dtype.
         out: [rows, out], contiguous, where to write; allocated if None.
@@ -34,8 +49,26 @@ def skinny_linear(
     return hopper.skinny_linear(x, weight, bias, out, gate)
 
 
+def skinny_add_linear(
+    x: Tensor, weight: Tensor, stream: Tensor, norm_weight: Tensor, eps: float, offset: float = 0.0
+) -> BegunNorm:
+    """Adds x @ weight.T to the residual stream, and begins its rms_norm, which is of the rounded sum.
+
+    Args:
+        x, weight: see skinny_linear; in bfloat16: what is not divided by its root mean square may be too large for
+            float16.
+        stream: [rows, out], contiguous, in the weight's dtype; overwritten.
+        norm_weight: [out], in the weight's dtype.
+        eps: added to the mean square.
+        offset: added to norm_weight where it multiplies.
+    """
+    from octavo_kernels.skinny_linear import hopper
+
+    return hopper.skinny_add_linear(x, weight, stream, norm_weight, eps, offset)
+
+
 def skinny_rotary_write_kv(
-    x: Tensor,
+    x: Tensor | BegunNorm,
     weight: Tensor,
     bias: Tensor | None,
     q: Tensor,

@@ -8,17 +8,23 @@ from torch import Tensor
 
 from octavo_kernels.comparison import largest_error
 from octavo_kernels.gate_mul import GatedActivation
-from octavo_kernels.skinny_linear.reference import skinny_linear, skinny_rotary_write_kv
+from octavo_kernels.skinny_linear import BegunNorm
+from octavo_kernels.skinny_linear.reference import ended, skinny_add_linear, skinny_linear, skinny_rotary_write_kv
+
+EPS = 1e-5
 
 
 @dataclass(frozen=True)
 class Case:
+    """normed: of x the norm is begun."""
+
     name: str
     rows: int
     width: int
     columns: int
     bias: bool = False
     gate: GatedActivation | None = None
+    normed: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -55,12 +61,19 @@ CASES = (
     Case("Gemma 2 shape, gated", 3, 2304, 9216, gate="gelu_tanh"),
     Case("ModernBERT shape, gated", 30, 768, 1152, gate="gelu"),
     Case("odd columns, gated, a bias", 9, 2048, 1027, bias=True, gate="silu"),
+    Case("8B shape, normed, query, key and value, 8 rows", 8, 4096, 6144, normed=True),
+    Case("8B shape, normed, gated, one row", 1, 4096, 14336, gate="silu", normed=True),
+    Case("8B shape, normed, gated, 13 rows", 13, 4096, 14336, gate="silu", normed=True),
+    Case("8B shape, normed, gated, 32 rows", 32, 4096, 14336, gate="silu", normed=True),
+    Case("8B shape, normed, gated, 64 rows", 64, 4096, 14336, gate="silu", normed=True),
+    Case("70B shape, normed, split sums, a bias", 40, 8192, 1536, bias=True, normed=True),
+    Case("less than a tile, normed", 2, 40, 24, normed=True),
 )
 TOLERANCES = {torch.bfloat16: 2**-8, torch.float16: 2**-11}  # of the result, beside what sums of float32 lose
 _SUMS = 2**-16  # of the sum of the products' magnitudes
 
 
-def operands(case: Case, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor, Tensor | None]:
+def operands(case: Case, dtype: torch.dtype, device: str) -> tuple[Tensor | BegunNorm, Tensor, Tensor | None]:
     """x, weight and bias."""
     generator = torch.Generator().manual_seed(0)
 
@@ -69,7 +82,13 @@ def operands(case: Case, dtype: torch.dtype, device: str) -> tuple[Tensor, Tenso
 
     columns = case.columns if case.gate is None else 2 * case.columns
     x, weight = random(case.rows, case.width), random(columns, case.width, scale=case.width**-0.5)
-    return x, weight, random(columns) if case.bias else None
+    bias = random(columns) if case.bias else None
+    if not case.normed:
+        return x, weight, bias
+    # Rows of padding, which are no result's, are not a number.
+    squares = torch.full((-(-case.width // 64), max(8, 1 << (case.rows - 1).bit_length())), float("nan"))
+    squares[:, : case.rows] = 64 * torch.rand(len(squares), case.rows, generator=generator)
+    return BegunNorm(x, squares.to(device), EPS), weight, bias
 
 
 def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: str) -> float:
@@ -77,7 +96,7 @@ def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: s
     since split sums leave something for the next call."""
     x, weight, bias = operands(case, dtype, device)
     expected = skinny_linear(x, weight, bias, case.gate)
-    allowed = _SUMS * skinny_linear(x.abs(), weight.abs())
+    allowed = _SUMS * skinny_linear(ended(x).abs(), weight.abs())
     if case.gate is not None:  # neither activation grows faster than 1.2 times its gate
         of_gate, of_up = allowed.chunk(2, dim=-1)
         gate, up = skinny_linear(x, weight, bias).abs().chunk(2, dim=-1)
@@ -92,8 +111,58 @@ def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: s
 
 
 @dataclass(frozen=True)
+class AddCase:
+    """Of skinny_add_linear."""
+
+    name: str
+    rows: int
+    width: int
+    columns: int
+    offset: float = 0.0
+
+    def __str__(self) -> str:
+        return self.name
+
+
+ADD_CASES = (
+    AddCase("8B shape, output, one row", 1, 4096, 4096),
+    AddCase("8B shape, output, 11 rows", 11, 4096, 4096),
+    AddCase("8B shape, output, 32 rows", 32, 4096, 4096),
+    AddCase("8B shape, output, 64 rows", 64, 4096, 4096),
+    AddCase("8B shape, down, 8 rows", 8, 14336, 4096),
+    AddCase("8B shape, down, 50 rows", 50, 14336, 4096),
+    AddCase("Gemma shape, down", 3, 16384, 2048, offset=1.0),
+    AddCase("70B shape, output", 5, 512, 8192),
+    AddCase("more tiles than processors", 6, 512, 9216),
+    AddCase("odd columns", 9, 2048, 1001),
+    AddCase("less than a tile", 2, 40, 24),
+)
+
+
+def error_of_sums(form: Callable[..., BegunNorm], case: AddCase, device: str) -> float:
+    """Largest error of `form` against the oracle in bfloat16, over the stream, and what is begun of its norm. Twice,
+    since split sums leave something for the next call."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = (case.rows, case.width), (case.columns, case.width), (case.rows, case.columns), (case.columns,)
+    scales = 1.0, case.width**-0.5, 1.0, 1.0
+    x, weight, before, norm_weight = (
+        (torch.randn(shape, generator=generator) * scale).to(device, torch.bfloat16)
+        for shape, scale in zip(shapes, scales, strict=True)
+    )
+    worst = 0.0
+    for _ in range(2):
+        results = []
+        for each in (form, skinny_add_linear):
+            stream = before.clone()
+            begun = each(x, weight, stream, norm_weight, EPS, case.offset)
+            results.append((stream, begun.scaled, begun.squares.sum(0)[: case.rows] / case.columns))
+        worst = max(worst, *(largest_error(*both) for both in zip(*results, strict=True)))
+    return worst
+
+
+@dataclass(frozen=True)
 class HeadsCase:
-    """Of skinny_rotary_write_kv. The first `padding` rows have the slot -1."""
+    """Of skinny_rotary_write_kv. The first `padding` rows have the slot -1. normed: see Case."""
 
     name: str
     rows: int
@@ -103,6 +172,7 @@ class HeadsCase:
     head_dim: int
     bias: bool = False
     padding: int = 0
+    normed: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -118,6 +188,9 @@ HEADS_CASES = (
     HeadsCase("Gemma shape", 3, 2304, 8, 4, 256),
     HeadsCase("70B shape, wide tiles", 50, 512, 64, 8, 128, bias=True),
     HeadsCase("wide tiles of whole heads", 4, 256, 128, 8, 64),
+    HeadsCase("8B shape, normed, one row", 1, 4096, 32, 8, 128, normed=True),
+    HeadsCase("8B shape, normed, 32 rows", 32, 4096, 32, 8, 128, normed=True),
+    HeadsCase("Llama 3.2 1B shape, normed, split sums", 7, 2048, 32, 8, 64, normed=True),
 )
 # A product that is rounded to the other side, and then turned.
 HEADS_TOLERANCES = {torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
@@ -126,7 +199,7 @@ HEADS_TOLERANCES = {torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
 def error_of_heads(form: Callable[..., None], case: HeadsCase, dtype: torch.dtype, device: str) -> float:
     """Largest error of `form` against the oracle, over queries and both caches. Twice, as `error`."""
     heads = case.q_heads + 2 * case.kv_heads
-    product = Case(case.name, case.rows, case.width, heads * case.head_dim, case.bias)
+    product = Case(case.name, case.rows, case.width, heads * case.head_dim, case.bias, normed=case.normed)
     x, weight, bias = operands(product, dtype, device)
     generator = torch.Generator().manual_seed(1)
     angles = torch.rand(64, case.head_dim // 2, generator=generator) * 6.3

@@ -15,8 +15,8 @@ from torch import Tensor
 from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.gpu import gpu
 from octavo_kernels.hopper_products import tiles
-from octavo_kernels.skinny_linear import MOST_ROWS
-from octavo_kernels.skinny_linear.hopper_kernel import skinny_kernel, skinny_rotary_kernel
+from octavo_kernels.skinny_linear import MOST_ROWS, BegunNorm
+from octavo_kernels.skinny_linear.hopper_kernel import skinny_add_kernel, skinny_kernel, skinny_rotary_kernel
 from octavo_kernels.strided import layer_cache
 
 DEPTH = 128  # numbers of a row in a stage
@@ -63,13 +63,14 @@ def tiling(rows: int, columns: int, width: int, processors: int, gated: bool = F
 
 
 def skinny_linear(
-    x: Tensor,
+    x: Tensor | BegunNorm,
     weight: Tensor,
     bias: Tensor | None = None,
     out: Tensor | None = None,
     gate: GatedActivation | None = None,
 ) -> Tensor:
     """See `octavo_kernels.skinny_linear`."""
+    x, norm = _rows_and_norm(x)
     halves = 1 if gate is None else 2
     rows, columns, width = len(x), len(weight) // halves, weight.shape[1]
     out = torch.empty(rows, columns, dtype=weight.dtype, device=x.device) if out is None else out
@@ -80,6 +81,7 @@ def skinny_linear(
     scratch = _scratch(x.device)
     skinny_kernel[(programs,)](
         tiles(x, padded, DEPTH),
+        norm,
         tiles(weight, tile, DEPTH),
         out if bias is None else bias,
         out,
@@ -101,8 +103,43 @@ def skinny_linear(
     return out
 
 
+def skinny_add_linear(
+    x: Tensor, weight: Tensor, stream: Tensor, norm_weight: Tensor, eps: float, offset: float = 0.0
+) -> BegunNorm:
+    """See `octavo_kernels.skinny_linear`."""
+    rows, (columns, width) = len(x), weight.shape
+    padded = max(8, triton.next_power_of_2(rows))
+    cut = tiling(padded, columns, width, gpu(x.device).processors)
+    count = triton.cdiv(columns, cut.columns)
+    squares = torch.empty(count, padded, dtype=torch.float32, device=x.device)
+    begun = BegunNorm(torch.empty_like(stream), squares, eps)
+    scratch = _scratch(x.device)
+    skinny_add_kernel[(count * cut.splits,)](
+        tiles(x, padded, DEPTH),
+        tiles(weight, cut.columns, DEPTH),
+        stream,
+        begun.scaled,
+        norm_weight,
+        begun.squares,
+        scratch.partials,
+        scratch.arrivals,
+        rows,
+        columns,
+        triton.cdiv(width, DEPTH * cut.splits),
+        OFFSET=offset,
+        ROWS=padded,
+        COLUMNS=cut.columns,
+        DEPTH=DEPTH,
+        SPLITS=cut.splits,
+        STAGES=cut.stages,
+        num_warps=4,
+        launch_pdl=True,
+    )
+    return begun
+
+
 def skinny_rotary_write_kv(
-    x: Tensor,
+    x: Tensor | BegunNorm,
     weight: Tensor,
     bias: Tensor | None,
     q: Tensor,
@@ -113,6 +150,7 @@ def skinny_rotary_write_kv(
     slots: Tensor,
 ) -> None:
     """See `octavo_kernels.skinny_linear`."""
+    x, norm = _rows_and_norm(x)
     rows, (columns, width) = len(x), weight.shape
     block_size, kv_heads, head_dim = k_cache.shape[1:]
     padded = max(8, triton.next_power_of_2(rows))
@@ -121,6 +159,7 @@ def skinny_rotary_write_kv(
     scratch = _scratch(x.device)
     skinny_rotary_kernel[(columns // tile * cut.splits,)](
         tiles(x, padded, DEPTH),
+        norm,
         tiles(weight, tile // 2, DEPTH),
         q if bias is None else bias,
         q,
@@ -146,6 +185,13 @@ def skinny_rotary_write_kv(
         num_warps=4,
         launch_pdl=True,
     )
+
+
+def _rows_and_norm(x: Tensor | BegunNorm) -> tuple[Tensor, tuple[Tensor, int, int, float] | None]:
+    """What a kernel takes as its x and its norm."""
+    if isinstance(x, Tensor):
+        return x, None
+    return x.scaled, (x.squares, len(x.squares), x.scaled.shape[1], x.eps)
 
 
 @lru_cache

@@ -17,6 +17,8 @@ from octavo_kernels.gate_mul.triton import gated
 from octavo_kernels.hopper_products import summed
 from octavo_kernels.write_kv.triton import finite
 
+_TILES = gl.constexpr(64)  # whose sums of squares are read at once
+
 
 @gluon.jit
 def _ask_for_weights(weight, first, apart, depth, ready, place, COLUMNS: gl.constexpr, PAIRED: gl.constexpr):
@@ -98,6 +100,23 @@ def _multiplied(
 
 
 @gluon.jit
+def _root_factors(norm, ROWS: gl.constexpr, layout: gl.constexpr):
+    """[ROWS] float32: what rows whose norm is begun are multiplied by, over the root of the mean square. norm: see
+    `skinny_kernel`."""
+    squares, tiles, width, eps = norm
+    LANES: gl.constexpr = ROWS // 4
+    spread: gl.constexpr = gl.BlockedLayout([1, 4], [32 // LANES, LANES], [4, 1], [1, 0])
+    tile = gl.arange(0, _TILES, layout=gl.SliceLayout(1, spread))
+    row = gl.arange(0, ROWS, layout=gl.SliceLayout(0, spread))
+    parts = gl.zeros([_TILES, ROWS], gl.float32, layout=spread)
+    for first in range(0, tiles, _TILES):
+        there = (first + tile < tiles)[:, None]
+        parts += gl.load(squares + (first + tile)[:, None] * ROWS + row[None, :], mask=there, other=0.0)
+    factors = gl.rsqrt(gl.sum(parts, axis=0) / width + eps)
+    return gl.convert_layout(factors, gl.SliceLayout(0, layout))
+
+
+@gluon.jit
 def _with_bias(sums, bias, first, columns, layout: gl.constexpr):
     column = first + gl.arange(0, sums.shape[0], layout=gl.SliceLayout(1, layout))
     return sums + gl.load(bias + column, mask=column < columns, other=0.0).to(gl.float32)[:, None]
@@ -106,6 +125,7 @@ def _with_bias(sums, bias, first, columns, layout: gl.constexpr):
 @gluon.jit(do_not_specialize=["rows"])
 def skinny_kernel(
     x,
+    norm,
     weight,
     bias,
     out,
@@ -126,8 +146,10 @@ def skinny_kernel(
     (ceil(columns / tile) * SPLITS,) for tiles of COLUMNS columns, or with a GATE of half as many.
 
     x: a descriptor of [rows, width], in tiles of [ROWS, DEPTH]; weight: of [columns, width], with a GATE of [2 *
-    columns, width], in tiles of [tile, DEPTH]; both of one 16-bit type. bias: as many as the weight has rows, read if
-    BIAS; out: [rows, columns]; both of that type, contiguous. GATE: an activation of gate_mul, or "".
+    columns, width], in tiles of [tile, DEPTH]; both of one 16-bit type. norm: where x's RMSNorm is begun, what
+    `skinny_add_kernel` left: the sums of squares, of how many tiles, of how many columns together, and what is added to
+    their mean; else None. bias: as many as the weight has rows, read if BIAS; out: [rows, columns]; both of that type,
+    contiguous. GATE: an activation of gate_mul, or "".
     partials: [programs, COLUMNS, ROWS] float32; arrivals: [programs / SPLITS] int32, 0 before and after; used if SPLITS
     > 1. steps: tiles of DEPTH columns that a program reads. ROWS: rows, up to 8, 16, 32 or 64. STAGES: of the ring."""
     program = gl.program_id(0)
@@ -144,9 +166,13 @@ def skinny_kernel(
     )
     layout: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, ROWS, 16])
     _start(x, weight, first, columns, begin, steps, ring, COLUMNS, ROWS, DEPTH, STAGES, GATED)
+    if norm is not None:
+        factors = _root_factors(norm, ROWS, layout)
     sums = _multiplied(x, weight, first, columns, begin, steps, ring, COLUMNS, ROWS, DEPTH, STAGES, GATED, layout)
     sums, last = summed(sums, partials, arrivals, program, tile, COLUMNS, ROWS, SPLITS, layout)
     if last:
+        if norm is not None:
+            sums *= factors[None, :]
         if GATED:
             gate, up = gl.split(sums.reshape([2, TILE, ROWS]).permute((1, 2, 0)))
             gate = gl.convert_layout(gate, layout)
@@ -166,8 +192,65 @@ def skinny_kernel(
 
 
 @gluon.jit(do_not_specialize=["rows"])
+def skinny_add_kernel(
+    x,
+    weight,
+    stream,
+    scaled,
+    norm_weight,
+    squares,
+    partials,
+    arrivals,
+    rows,
+    columns,
+    steps,
+    OFFSET: gl.constexpr,
+    ROWS: gl.constexpr,
+    COLUMNS: gl.constexpr,
+    DEPTH: gl.constexpr,
+    SPLITS: gl.constexpr,
+    STAGES: gl.constexpr,
+):
+    """stream += x @ weight.T, summed in float32, and the beginning of its RMSNorm: scaled = stream * (OFFSET +
+    norm_weight), and the sums of the stream's squares over each tile. Grid: (ceil(columns / COLUMNS) * SPLITS,).
+
+    stream, scaled: [rows, columns], contiguous; norm_weight: [columns]; all of the weight's type. squares: [tiles,
+    ROWS] float32, written. The others: as for `skinny_kernel`."""
+    program = gl.program_id(0)
+    tile = program // SPLITS
+    first = tile * COLUMNS
+    begin = program % SPLITS * steps * DEPTH
+    element: gl.constexpr = weight.dtype
+    ring = (
+        gl.allocate_shared_memory(element, [STAGES, COLUMNS, DEPTH], weight.layout),
+        gl.allocate_shared_memory(element, [STAGES, ROWS, DEPTH], x.layout),
+        gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout()),
+    )
+    layout: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, ROWS, 16])
+    # The stream is read and written 16 bytes at a time.
+    spread: gl.constexpr = gl.BlockedLayout([8, 1], [8, 4], [1, 4], [0, 1])
+    _start(x, weight, first, columns, begin, steps, ring, COLUMNS, ROWS, DEPTH, STAGES, False)
+    column = first + gl.arange(0, COLUMNS, layout=gl.SliceLayout(1, spread))
+    row = gl.arange(0, ROWS, layout=gl.SliceLayout(0, spread))
+    there = (row < rows)[None, :] & (column < columns)[:, None]
+    places = row[None, :] * columns + column[:, None]
+    before = gl.load(stream + places, mask=there, other=0.0)
+    factors = OFFSET + gl.load(norm_weight + column, mask=column < columns, other=0.0).to(gl.float32)
+    sums = _multiplied(x, weight, first, columns, begin, steps, ring, COLUMNS, ROWS, DEPTH, STAGES, False, layout)
+    sums, last = summed(sums, partials, arrivals, program, tile, COLUMNS, ROWS, SPLITS, layout)
+    if last:
+        # The norm is of the stream as it is kept.
+        total = (gl.convert_layout(sums, spread) + before.to(gl.float32)).to(element)
+        exact = total.to(gl.float32)
+        gl.store(stream + places, total, mask=there)
+        gl.store(scaled + places, (exact * factors[:, None]).to(element), mask=there)
+        gl.store(squares + tile * ROWS + row, gl.sum(exact * exact, axis=0))
+
+
+@gluon.jit(do_not_specialize=["rows"])
 def skinny_rotary_kernel(
     x,
+    norm,
     weight,
     bias,
     q,
@@ -222,9 +305,13 @@ def skinny_rotary_kernel(
     angles = cos_sin + gl.load(positions + row, mask=there, other=0)[None, :] * (2 * HALF) + within[:, None]
     cos = gl.load(angles)
     sin = gl.load(angles + HALF)
+    if norm is not None:
+        factors = _root_factors(norm, ROWS, layout)
     sums = _multiplied(x, weight, first, HALF, begin, steps, ring, COLUMNS, ROWS, DEPTH, STAGES, True, layout)
     sums, last = summed(sums, partials, arrivals, program, tile, COLUMNS, ROWS, SPLITS, layout)
     if last:
+        if norm is not None:
+            sums *= factors[None, :]
         # A thread has the entries of both halves that are turned against each other.
         halves = gl.convert_layout(sums, spread)
         front, back = gl.split(halves.reshape([2, TILE, ROWS]).permute((1, 2, 0)))

@@ -16,6 +16,7 @@ from octavo_runtime.layers.cache_place import CachePlace
 from octavo_runtime.layers.latent_expansion import Expansion
 from octavo_runtime.layers.linear import DenseLinear, Linear
 from octavo_runtime.layers.norm import HeadNorm
+from octavo_runtime.layers.residual import Normed, project
 from octavo_runtime.layers.rotary import RotaryEmbedding
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Attention:
         return self.qkv.num_bytes + self.output.num_bytes + norms + sinks
 
     def project(
-        self, hidden: Tensor, positions: Tensor, slots: Tensor, kv_cache: Tensor, room: Tensor | None = None
+        self, hidden: Normed, positions: Tensor, slots: Tensor, kv_cache: Tensor, room: Tensor | None = None
     ) -> Tensor:
         """Queries [tokens, heads, head_dim]; the tokens' keys and values are written to their slots.
 
@@ -116,7 +117,7 @@ class Attention:
         turned = self._turned_product(hidden, positions, slots, kv_cache, room)
         if turned is not None:
             return turned
-        q, k, v = torch.split(self.qkv(hidden, room).view(-1, sum(heads), self.head_dim), heads, dim=1)
+        q, k, v = torch.split(project(self.qkv, hidden, room).view(-1, sum(heads), self.head_dim), heads, dim=1)
         if self.rotary is not None and self.norms_follow_rotary:
             q, k = self.rotary.turned(q, positions), self.rotary.turned(k, positions)
         if self.q_norm is not None and self.k_norm is not None:
@@ -130,7 +131,7 @@ class Attention:
         return q
 
     def _turned_product(
-        self, hidden: Tensor, positions: Tensor, slots: Tensor, kv_cache: Tensor, room: Tensor | None
+        self, hidden: Normed, positions: Tensor, slots: Tensor, kv_cache: Tensor, room: Tensor | None
     ) -> Tensor | None:
         """What `project` does and brings, where one kernel multiplies, turns and writes; else None."""
         qkv, rotary, width = self.qkv, self.rotary, self.num_heads * self.head_dim
@@ -140,7 +141,7 @@ class Attention:
             return None
         if self.head_dim not in HEAD_DIMS or rotary.table.shape[1] != self.head_dim:
             return None
-        q = hidden.new_empty(len(hidden), width) if room is None else room[:, :width]
+        q = qkv.weight.new_empty(len(positions), width) if room is None else room[:, :width]
         q = q.view(-1, self.num_heads, self.head_dim)
         keys, values = kv_cache.unbind()
         skinny_rotary_write_kv(hidden, qkv.weight, qkv.bias, q, positions, rotary.table, keys, values, slots)

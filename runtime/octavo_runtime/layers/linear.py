@@ -16,7 +16,7 @@ from octavo_kernels.grouped_linear import (
     rounded_linear,
 )
 from octavo_kernels.quantized_linear import PackedGroups, pack, side_by_side
-from octavo_kernels.skinny_linear import MOST_ROWS, fits, skinny_linear
+from octavo_kernels.skinny_linear import MOST_ROWS, BegunNorm, fits, skinny_linear
 from octavo_runtime.layers.grouped_weights import grouped_weights
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
 from octavo_runtime.quantization.quantized_matrix import Quantized, QuantizedMatrix, QuantizedRows
@@ -58,14 +58,18 @@ class DenseLinear:
     def num_bytes(self) -> int:
         return self.weight.nbytes + _bytes(self.bias)
 
-    def streams_for(self, x: Tensor) -> bool:
+    def streams_for(self, x: Tensor | BegunNorm) -> bool:
         """Whether skinny_linear multiplies x [tokens, in] by the weight."""
-        return self.streams and 0 < len(x) <= MOST_ROWS
+        return self.streams and 0 < len(x.scaled if isinstance(x, BegunNorm) else x) <= MOST_ROWS
 
     def adds_to(self, stream: Tensor) -> bool:
         """Whether the product is best added to the residual stream [tokens, out] by the one who multiplies: that saves
         the GPU one of the passes over the stream."""
         return stream.is_cuda and self.bias is None and stream.dtype == self.weight.dtype and len(stream) > MOST_ROWS
+
+    def begins_norm(self, stream: Tensor) -> bool:
+        """Whether the product can be added to the stream by skinny_add_linear, which begins the stream's RMSNorm."""
+        return self.streams_for(stream) and self.bias is None and stream.dtype == self.weight.dtype == torch.bfloat16
 
     def add_to(self, stream: Tensor, x: Tensor) -> None:
         """Adds the product to the stream, in float32 until both are rounded together."""

@@ -14,6 +14,7 @@ from octavo_kernels.grouped_linear import grouped_linear
 from octavo_kernels.skinny_linear import skinny_linear
 from octavo_runtime.layers.activation import Activation
 from octavo_runtime.layers.linear import DenseLinear, GroupedLinear, Linear
+from octavo_runtime.layers.residual import Normed, project
 
 _UNGATED: Mapping[Activation, Callable[[Tensor], Tensor]] = {
     "silu": silu,
@@ -41,14 +42,15 @@ class MLP:
         """[tokens, hidden]."""
         return self.down(self.inner(hidden))
 
-    def inner(self, hidden: Tensor) -> Tensor:
+    def inner(self, hidden: Normed) -> Tensor:
         """[tokens, intermediate], what `down` multiplies."""
         gate_up = self.gate_up
         if not self.is_gated:
-            return _UNGATED[self.activation](gate_up(hidden))
+            return _UNGATED[self.activation](project(gate_up, hidden))
         activation = cast("GatedActivation", self.activation)
         if isinstance(gate_up, DenseLinear) and gate_up.streams_for(hidden):
             return skinny_linear(hidden, gate_up.weight, gate_up.bias, gate=activation)
+        assert isinstance(hidden, Tensor), "others end no norm"
         if isinstance(gate_up, GroupedLinear) and gate_up.gates_for(hidden):
             return grouped_linear(hidden.contiguous(), gate_up.weight, gate_up.bias, gate=activation)
         return gate_mul(gate_up(hidden), activation)

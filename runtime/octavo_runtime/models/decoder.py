@@ -16,9 +16,10 @@ from octavo_runtime.layers.latent_attention import LatentAttention
 from octavo_runtime.layers.linear import FEW_ROWS, DenseLinear, Linear
 from octavo_runtime.layers.lm_head import Head
 from octavo_runtime.layers.mlp import MLP
-from octavo_runtime.layers.norm import Norm, RMSNorm
+from octavo_runtime.layers.norm import Norm
 from octavo_runtime.layers.parallel import GatheredHead
 from octavo_runtime.layers.pipeline import Received
+from octavo_runtime.layers.residual import Addend, Product, computed, normed, normed_for
 from octavo_runtime.models.layer_groups import group_windows
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.models.text_head import TextHead
@@ -57,7 +58,7 @@ class DecoderLayer:
     def before_attention(
         self,
         stream: Tensor,
-        added: Tensor | None,
+        added: Addend | None,
         positions: Tensor,
         slots: Sequence[Tensor],
         kv_cache: Tensor,
@@ -65,30 +66,22 @@ class DecoderLayer:
     ) -> Tensor:
         """The queries of the residual stream [tokens, hidden], once `added` is added to it. slots: of each
         group of layers. The rest: see Attention.project."""
-        own = slots[self.attention.place.group]
-        return self.attention.project(self.attention_norm(stream, added), positions, own, kv_cache, room)
+        attention, own = self.attention, slots[self.attention.place.group]
+        if isinstance(attention, LatentAttention):
+            return attention.project(normed(stream, added, self.attention_norm), positions, own, kv_cache, room)
+        hidden = normed_for(attention.qkv, stream, added, self.attention_norm)
+        return attention.project(hidden, positions, own, kv_cache, room)
 
-    def after_attention(self, attended: Tensor, stream: Tensor) -> Tensor | None:
-        """What the MLP adds to the stream [tokens, hidden], which is left to the next norm, or None where it is added;
-        what attention adds is added. attended: [tokens, heads, attended_dim]."""
-        output, mlp = self.attention.output, self.mlp
-        if self._adds_plainly and isinstance(output, DenseLinear) and output.adds_to(stream) and isinstance(mlp, MLP):
-            output.add_to(stream, attended.flatten(1))
-            inner = mlp.inner(self.mlp_norm(stream))
-            if isinstance(mlp.down, DenseLinear) and mlp.down.adds_to(stream):
-                mlp.down.add_to(stream, inner)
-                return None
-            return mlp.down(inner)
-        hidden = _normed(self.attention.output(attended.flatten(1)), self.attention_post_norm)
+    def after_attention(self, attended: Tensor, stream: Tensor) -> Addend:
+        """What the MLP adds to the stream [tokens, hidden], which is left to the next norm; what attention adds is
+        added. attended: [tokens, heads, attended_dim]."""
+        mlp, added = self.mlp, _behind(Product(self.attention.output, attended.flatten(1)), self.attention_post_norm)
         if self.is_parallel:
-            return hidden + _normed(self.mlp(self.mlp_norm(stream)), self.mlp_post_norm)
-        return _normed(self.mlp(self.mlp_norm(stream, hidden)), self.mlp_post_norm)
-
-    @property
-    def _adds_plainly(self) -> bool:
-        """Whether what the halves bring is added to the stream just as it is, one behind the other."""
-        sums = isinstance(self.mlp_norm, RMSNorm) and self.mlp_norm.multiplier == 1.0 and not self.is_parallel
-        return sums and self.attention_post_norm is None and self.mlp_post_norm is None
+            return computed(added) + computed(_behind(mlp(self.mlp_norm(stream)), self.mlp_post_norm))
+        if isinstance(mlp, MLP):
+            inner = mlp.inner(normed_for(mlp.gate_up, stream, added, self.mlp_norm))
+            return _behind(Product(mlp.down, inner), self.mlp_post_norm)
+        return _behind(mlp(normed(stream, added, self.mlp_norm)), self.mlp_post_norm)
 
 
 def _whole(tensor: Tensor) -> Tensor:
@@ -96,8 +89,9 @@ def _whole(tensor: Tensor) -> Tensor:
     return tensor if tensor._base is None else tensor._base
 
 
-def _normed(hidden: Tensor, norm: Norm | None) -> Tensor:
-    return hidden if norm is None else norm(hidden)
+def _behind(added: Addend, norm: Norm | None) -> Addend:
+    """What is added, with the norm behind it where there is one."""
+    return added if norm is None else norm(computed(added))
 
 
 class Ending(NamedTuple):
@@ -129,14 +123,16 @@ class Stack:
     ) -> Tensor:
         """Hidden states of the residual stream [tokens, hidden], which is overwritten. kv_cache: see Decoder.forward.
         ending: where not those of all tokens are wanted."""
-        added, slots = None, batch.slots.unbind()
+        slots = batch.slots.unbind()
+        added: Addend | None = None
         for layer, layer_cache in zip(self.layers, self.caches(kv_cache), strict=True):
             q = layer.before_attention(stream, added, batch.positions, slots, layer_cache)
+            added = None  # What its product multiplies is large.
             if ending is not None and layer is self.layers[-1]:
                 return self.end(q, stream, ending, layer_cache)
             attended = layer.attention.attend(q, batch, plans, layer_cache)
             added = layer.after_attention(attended, stream)
-        return self.norm(stream, added)
+        return normed(stream, added, self.norm)
 
     def end(self, q: Tensor, stream: Tensor, ending: Ending, kv_cache: Tensor) -> Tensor:
         """Hidden states [wanted, hidden] behind the queries [tokens, heads, head_dim] of the last layer, all of whose
@@ -145,7 +141,7 @@ class Stack:
         if len(stream) == 0:
             return self.norm(stream)
         attended = layer.attention.attend(q[ending.tokens], ending.batch, ending.plans, kv_cache)
-        return self.norm(stream, layer.after_attention(attended, stream))
+        return normed(stream, layer.after_attention(attended, stream), self.norm)
 
 
 @dataclass(frozen=True)

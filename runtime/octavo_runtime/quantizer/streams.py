@@ -11,6 +11,7 @@ from octavo_runtime.layers.attention import Attention
 from octavo_runtime.layers.batch import Batch, PrefillInputs
 from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.layers.norm import Norm
+from octavo_runtime.layers.residual import computed
 from octavo_runtime.models.decoder import Decoder, DecoderLayer, Stack
 from octavo_runtime.models.layer_groups import group_windows, layers_of_a_block
 from octavo_runtime.models.loading.stored_tensors import ReadTensor, StoredTensor
@@ -89,7 +90,7 @@ def advance(decoder: Decoder, streams: Sequence[Stream]) -> None:
         plans = decoder.plan_attention(batch, cache)
         q = layer.before_attention(stream.hidden, stream.added, batch.positions, batch.slots.unbind(), cache[0])
         attended = layer.attention.attend(q, batch, plans, cache[0])
-        stream.added = layer.after_attention(attended, stream.hidden)
+        stream.added = computed(layer.after_attention(attended, stream.hidden))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.layers.embedding import stream_type
+from octavo_runtime.layers.residual import Addend, normed
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.layer_groups import group_windows
 from octavo_runtime.planning.reserves import MOST_CAPTURED_TOKENS
@@ -122,13 +123,14 @@ class TokenGraphs:
 
     def _compute(self, index: int, tensors: _Tensors) -> None:
         """Piece `index`: behind the attention of the layer before, up to that of layer `index`."""
-        layers, stream, added = self._decoder.stack.layers, tensors.stream, None
+        layers, stream = self._decoder.stack.layers, tensors.stream
+        added: Addend | None = None
         if index == 0:
             stream.copy_(self._decoder.embedding(tensors.token_ids, tensors.positions))
         else:
             added = layers[index - 1].after_attention(tensors.attended, stream)
         if index == len(layers):
-            tensors.hidden.copy_(self._decoder.stack.norm(stream, added))
+            tensors.hidden.copy_(normed(stream, added, self._decoder.stack.norm))
         else:
             layers[index].before_attention(
                 stream, added, tensors.positions, tensors.slots.unbind(), self._layer_caches[index], tensors.qkv

@@ -28,7 +28,7 @@ from octavo_kernels.paged_decode import hopper
 from octavo_kernels.paged_prefill import hopper as hopper_prefill
 from octavo_kernels.peer_sum import cases as peer_sum_cases
 from octavo_kernels.skinny_linear import cases as skinny_cases
-from octavo_kernels.skinny_linear import skinny_linear, skinny_rotary_write_kv
+from octavo_kernels.skinny_linear import skinny_add_linear, skinny_linear, skinny_rotary_write_kv
 
 # By compute capability: A100, L4, H100, B200.
 GPUS = {
@@ -123,6 +123,9 @@ def main(capability: int, selections: list[str]) -> None:
         for skinny in skinny_cases.CASES:
             skinny_linear(*skinny_cases.operands(skinny, torch.bfloat16, "cpu"), gate=skinny.gate)
             tell("skinny_linear", skinny.name, "bfloat16")
+        for adding in skinny_cases.ADD_CASES:
+            skinny_cases.error_of_sums(skinny_add_linear, adding, "cpu")
+            tell("skinny_linear", adding.name, "bfloat16")
         for heads in skinny_cases.HEADS_CASES:
             skinny_cases.error_of_heads(skinny_rotary_write_kv, heads, torch.bfloat16, "cpu")
             tell("skinny_linear", heads.name, "bfloat16")

@@ -5,14 +5,17 @@ import torch
 
 from octavo_kernels.skinny_linear import MOST_ROWS, fits, hopper
 from octavo_kernels.skinny_linear.cases import (
+    ADD_CASES,
     CASES,
     HEADS_CASES,
     HEADS_TOLERANCES,
     TOLERANCES,
+    AddCase,
     Case,
     HeadsCase,
     error,
     error_of_heads,
+    error_of_sums,
 )
 
 
@@ -28,6 +31,13 @@ def hopper_gpu() -> None:
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 def test_hopper(case: Case, dtype: torch.dtype) -> None:
     assert error(hopper.skinny_linear, case, dtype, "cuda") <= TOLERANCES[dtype]
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("hopper_gpu")
+@pytest.mark.parametrize("case", ADD_CASES, ids=str)
+def test_sums_with_the_stream_on_hopper(case: AddCase) -> None:
+    assert error_of_sums(hopper.skinny_add_linear, case, "cuda") <= HEADS_TOLERANCES[torch.bfloat16]
 
 
 @pytest.mark.gpu

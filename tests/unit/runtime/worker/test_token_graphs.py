@@ -10,9 +10,9 @@ import torch
 from small_models import SHAPES, cache_shape, in_groups, make_engine, random_prompts, run, save, tokens_of
 from torch.nn import functional
 
-from octavo_kernels.skinny_linear.reference import skinny_rotary_write_kv
+from octavo_kernels.skinny_linear import reference
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.layers import attention, linear, mlp
+from octavo_runtime.layers import attention, linear, mlp, residual
 from octavo_runtime.layers.alibi import alibi_slopes
 from octavo_runtime.layers.linear import DenseLinear
 from octavo_runtime.models.decoder import Decoder
@@ -240,10 +240,39 @@ def test_products_that_turn_queries_and_keys_bring_the_same(spec, monkeypatch):
         monkeypatch.setattr(room, "skinny_linear", lambda x, weight, bias, *_: functional.linear(x, weight, bias))
     monkeypatch.setattr(attention, "HEAD_DIMS", (32,))
     monkeypatch.setattr(
-        attention, "skinny_rotary_write_kv", lambda *tensors: turned.append(1) or skinny_rotary_write_kv(*tensors)
+        attention,
+        "skinny_rotary_write_kv",
+        lambda *tensors: turned.append(1) or reference.skinny_rotary_write_kv(*tensors),
     )
     torch.testing.assert_close(states_of_a_mix(decoder), expected)
     assert len(turned) == (layers if spec in TURNING else 0)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_norms_between_products_bring_the_same(spec, monkeypatch):
+    """As those between products of few rows do on a GPU."""
+    decoder = random_decoder(SPECS[spec], "cpu", torch.float32)
+    expected, begun = states_of_a_mix(decoder), []
+    monkeypatch.setattr(DenseLinear, "streams_for", lambda *_: True)
+    monkeypatch.setattr(DenseLinear, "begins_norm", lambda self, _: self.bias is None)
+    monkeypatch.setattr(DenseLinear, "__call__", lambda self, x, out=None: multiplied(x, self.weight, self.bias, out))
+    for room in (mlp, residual):
+        monkeypatch.setattr(room, "skinny_linear", multiplied)
+    monkeypatch.setattr(
+        residual, "skinny_add_linear", lambda *tensors: begun.append(1) or reference.skinny_add_linear(*tensors)
+    )
+    monkeypatch.setattr(attention, "HEAD_DIMS", (32,))
+    monkeypatch.setattr(attention, "skinny_rotary_write_kv", reference.skinny_rotary_write_kv)
+    torch.testing.assert_close(states_of_a_mix(decoder), expected, atol=1e-4, rtol=0)
+    # Behind attention each, and behind the MLP those that the next layer's query, key and value read.
+    behind_mlp = 0 if decoder.spec.latent else decoder.spec.num_layers - 1
+    assert len(begun) == (decoder.spec.num_layers + behind_mlp if spec in ADDING else 0)
+
+
+def multiplied(x, weight, bias=None, out=None, gate=None):
+    """As skinny_linear."""
+    product = reference.skinny_linear(x, weight, bias, gate).to(weight.dtype)
+    return product if out is None else out.copy_(product)
 
 
 @pytest.mark.parametrize("device", DEVICES)
