@@ -21,6 +21,17 @@ _TILES = gl.constexpr(64)  # whose sums of squares are read at once
 
 
 @gluon.jit
+def _ring(x, weight, COLUMNS: gl.constexpr, ROWS: gl.constexpr, DEPTH: gl.constexpr, STAGES: gl.constexpr):
+    """Shared memory for STAGES of weights [STAGES, COLUMNS, DEPTH], of inputs [STAGES, ROWS, DEPTH], and their barriers
+    [STAGES, 1]. x, weight: descriptors."""
+    return (
+        gl.allocate_shared_memory(weight.dtype, [STAGES, COLUMNS, DEPTH], weight.layout),
+        gl.allocate_shared_memory(x.dtype, [STAGES, ROWS, DEPTH], x.layout),
+        gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout()),
+    )
+
+
+@gluon.jit
 def _ask_for_weights(weight, first, apart, depth, ready, place, COLUMNS: gl.constexpr, PAIRED: gl.constexpr):
     """COLUMNS rows of the weight from `first` on, or, PAIRED, half as many, and as many that are `apart` from them."""
     if PAIRED:
@@ -48,8 +59,8 @@ def _start(
 ):
     """Asks for the ring's first stages, of the weights before the kernel in front has ended, and waits for its end.
 
-    first, apart: see _ask_for_weights; begin: the first column of both; ring: weights [STAGES, COLUMNS, DEPTH], inputs
-    [STAGES, ROWS, DEPTH] and barriers [STAGES, 1] in shared memory; the others as for `skinny_kernel`."""
+    first, apart: see _ask_for_weights; begin: the first column of both; ring: of `_ring`; the others as for
+    `skinny_kernel`."""
     weights, inputs, ready = ring
     for stage in gl.static_range(STAGES):
         mbarrier.init(ready.index(stage), count=1)
@@ -159,11 +170,7 @@ def skinny_kernel(
     first = tile * TILE
     begin = program % SPLITS * steps * DEPTH
     element: gl.constexpr = weight.dtype
-    ring = (
-        gl.allocate_shared_memory(element, [STAGES, COLUMNS, DEPTH], weight.layout),
-        gl.allocate_shared_memory(element, [STAGES, ROWS, DEPTH], x.layout),
-        gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout()),
-    )
+    ring = _ring(x, weight, COLUMNS, ROWS, DEPTH, STAGES)
     layout: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, ROWS, 16])
     _start(x, weight, first, columns, begin, steps, ring, COLUMNS, ROWS, DEPTH, STAGES, GATED)
     if norm is not None:
@@ -221,11 +228,7 @@ def skinny_add_kernel(
     first = tile * COLUMNS
     begin = program % SPLITS * steps * DEPTH
     element: gl.constexpr = weight.dtype
-    ring = (
-        gl.allocate_shared_memory(element, [STAGES, COLUMNS, DEPTH], weight.layout),
-        gl.allocate_shared_memory(element, [STAGES, ROWS, DEPTH], x.layout),
-        gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout()),
-    )
+    ring = _ring(x, weight, COLUMNS, ROWS, DEPTH, STAGES)
     layout: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, ROWS, 16])
     # The stream is read and written 16 bytes at a time.
     spread: gl.constexpr = gl.BlockedLayout([8, 1], [8, 4], [1, 4], [0, 1])
@@ -290,11 +293,7 @@ def skinny_rotary_kernel(
     first = head * (2 * HALF) + first_within
     begin = program % SPLITS * steps * DEPTH
     element: gl.constexpr = weight.dtype
-    ring = (
-        gl.allocate_shared_memory(element, [STAGES, COLUMNS, DEPTH], weight.layout),
-        gl.allocate_shared_memory(element, [STAGES, ROWS, DEPTH], x.layout),
-        gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout()),
-    )
+    ring = _ring(x, weight, COLUMNS, ROWS, DEPTH, STAGES)
     layout: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, ROWS, 16])
     spread: gl.constexpr = gl.BlockedLayout([2, 1], [16, 2], [1, 4], [0, 1])
     _start(x, weight, first, HALF, begin, steps, ring, COLUMNS, ROWS, DEPTH, STAGES, True)
