@@ -16,7 +16,7 @@ from octavo_kernels.grouped_linear import (
     rounded_linear,
 )
 from octavo_kernels.quantized_linear import PackedGroups, pack, side_by_side
-from octavo_kernels.skinny_linear import MOST_ROWS, BegunNorm, fits, skinny_linear
+from octavo_kernels.skinny_linear import MOST_ROWS, BegunNorm, fits, fits_gated, skinny_linear
 from octavo_runtime.layers.grouped_weights import grouped_weights
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
 from octavo_runtime.quantization.quantized_matrix import Quantized, QuantizedMatrix, QuantizedRows
@@ -60,7 +60,11 @@ class DenseLinear:
 
     def streams_for(self, x: Tensor | BegunNorm) -> bool:
         """Whether skinny_linear multiplies x [tokens, in] by the weight."""
-        return self.streams and 0 < len(x.scaled if isinstance(x, BegunNorm) else x) <= MOST_ROWS
+        return self.streams and 0 < len(x) <= MOST_ROWS
+
+    def gates_for(self, x: Tensor | BegunNorm) -> bool:
+        """Whether skinny_linear computes a gate with its product of x [tokens, in] and the weight."""
+        return self.streams and fits_gated(len(x), self.weight)
 
     def adds_to(self, stream: Tensor) -> bool:
         """Whether the product is best added to the residual stream [tokens, out] by the one who multiplies: that saves

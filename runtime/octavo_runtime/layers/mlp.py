@@ -48,7 +48,7 @@ class MLP:
         if not self.is_gated:
             return _UNGATED[self.activation](project(gate_up, hidden))
         activation = cast("GatedActivation", self.activation)
-        if isinstance(gate_up, DenseLinear) and gate_up.streams_for(hidden):
+        if isinstance(gate_up, DenseLinear) and gate_up.gates_for(hidden):
             return skinny_linear(hidden, gate_up.weight, gate_up.bias, gate=activation)
         assert isinstance(hidden, Tensor), "others end no norm"
         if isinstance(gate_up, GroupedLinear) and gate_up.gates_for(hidden):
