@@ -116,6 +116,32 @@ def test_hopper(case: Case, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("case", HOPPER_CASES, ids=lambda case: case.name)
+def test_hopper_with_the_plan_of_a_step(case: Case) -> None:
+    from octavo_kernels.paged_decode import hopper
+
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
+
+    def planned(
+        q: Tensor,
+        k_cache: Tensor,
+        v_cache: Tensor,
+        tables: Tensor,
+        lengths: Tensor,
+        scale: float,
+        out: Tensor,
+        **of: Any,
+    ) -> Tensor:
+        plan = hopper.plan(tables, lengths, k_cache, q.shape[1])
+        for _ in range(2):  # layers
+            hopper.paged_decode(q, k_cache, v_cache, tables, lengths, scale, out, plan, **of)
+        return out
+
+    assert error(planned, case, torch.bfloat16, "cuda") <= TOLERANCES[torch.bfloat16]
+
+
+@pytest.mark.gpu
 def test_hopper_keeps_the_faults_of_a_sequence_from_those_that_share_its_prefix() -> None:
     from octavo_kernels.paged_decode import hopper
 
