@@ -27,15 +27,8 @@ from octavo_kernels.eight_bits_kernels import PLAIN, as_pairs, kind_of
 from octavo_kernels.gpu import capability, gpu
 from octavo_kernels.online_softmax import LOG2_E
 from octavo_kernels.paged_decode.hopper_attend import ROWS
-from octavo_kernels.paged_decode.hopper_kernels import (
-    HEADER,
-    RECORD,
-    TABLE_PIECE,
-    combine_kernel,
-    common_kernel,
-    decode_kernel,
-    plan_kernel,
-)
+from octavo_kernels.paged_decode.hopper_kernels import combine_kernel, decode_kernel
+from octavo_kernels.paged_decode.hopper_plan_kernels import HEADER, RECORD, TABLE_PIECE, common_kernel, plan_kernel
 from octavo_kernels.strided import heads, layer_cache
 
 PART_ROWS = 16  # rows of parts that a warp adds up at once: 64 registers a thread
