@@ -1,6 +1,8 @@
-"""Rows rounded to 8 bits, each with a scale of its own, in Triton."""
+"""Rows rounded to 8 bits, each with a scale of its own, in Triton: those that are there, and what gate_mul makes."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+
+from typing import NamedTuple
 
 import torch
 import triton
@@ -10,6 +12,36 @@ from torch import Tensor
 from octavo_kernels.dependent_launch import launch_options, wait_for_last
 from octavo_kernels.eight_bits import LARGEST
 from octavo_kernels.eight_bits_kernels import FP8, as_bytes, narrowed
+from octavo_kernels.gate_mul import GatedActivation
+from octavo_kernels.gate_mul.triton import gate_mul, gated
+
+MOST_GATED = 16384  # columns that a program's registers hold twice
+_FP8 = tl.constexpr(FP8)
+
+
+class RoundedRows(NamedTuple):
+    """Rows of numbers in 8 bits."""
+
+    stored: Tensor  # [rows, width] float8_e4m3fn or int8
+    scales: Tensor  # [rows, 1] float32
+
+
+@triton.jit
+def _store_rounded(out, scales, numbers, row, column, WIDTH, KIND: tl.constexpr, MOST: tl.constexpr, NATIVE):
+    """Rounds a row's numbers of any float, 0 beyond its WIDTH. NATIVE: to FP8 by an instruction, which GPUs have from
+    Ada on and Triton's interpreter lacks. The others: of `round_rows_kernel`."""
+    # Rounded as the oracle does, so that numbers halfway between two go to the same one.
+    scale = tl.maximum(tl.div_rn(tl.max(tl.abs(numbers.to(tl.float32)), axis=0), MOST), 1e-12)
+    tl.store(scales + row, scale)
+    if NATIVE and KIND == _FP8:
+        # As division rounds, in three instructions (Markstein 1990).
+        inverse = tl.div_rn(1.0, scale)
+        quotient = numbers.to(tl.float32) * inverse
+        quotient = tl.fma(tl.fma(-quotient, scale, numbers.to(tl.float32)), inverse, quotient)
+        stored = quotient.to(tl.float8e4nv).to(tl.uint8, bitcast=True)
+    else:
+        stored = narrowed(numbers, scale, KIND)
+    tl.store(out + row * WIDTH + column, stored, mask=column < WIDTH)
 
 
 @triton.jit
@@ -22,30 +54,55 @@ def round_rows_kernel(
     wait_for_last(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
-    inside = column < WIDTH
-    numbers = tl.load(x + row * WIDTH + column, mask=inside, other=0.0).to(tl.float32)
-    # Rounded as the oracle does, so that numbers halfway between two go to the same one.
-    scale = tl.maximum(tl.div_rn(tl.max(tl.abs(numbers), axis=0), MOST), 1e-12)
-    tl.store(scales + row, scale)
-    tl.store(out + row * WIDTH + column, narrowed(numbers, scale, KIND), mask=inside)
+    numbers = tl.load(x + row * WIDTH + column, mask=column < WIDTH, other=0.0)
+    _store_rounded(out, scales, numbers, row, column, WIDTH, KIND, MOST, DEPENDENT)
 
 
-def round_rows(x: Tensor, kind: int) -> tuple[Tensor, Tensor]:
-    """Of x [rows, width], contiguous: float8_e4m3fn or int8 [rows, width], and the rows' scales, float32 [rows, 1].
-    kind: FP8 or INT8 of eight_bits_kernels."""
+@triton.jit
+def gate_round_kernel(
+    out, scales, gate_up, ACTIVATION: tl.constexpr, WIDTH: tl.constexpr, KIND: tl.constexpr, MOST: tl.constexpr,
+    BLOCK: tl.constexpr, DEPENDENT: tl.constexpr,
+):  # fmt: skip
+    """Of ACTIVATION(gate) * up, rounded to its type, what `round_rows_kernel` makes. gate_up: [rows, 2 * WIDTH], the
+    gates first. Grid: (rows,)."""
+    wait_for_last(DEPENDENT)
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, BLOCK)
+    gates = gate_up + row * (2 * WIDTH) + column
+    gate = tl.load(gates, mask=column < WIDTH, other=0.0).to(tl.float32)
+    up = tl.load(gates + WIDTH, mask=column < WIDTH, other=0.0).to(tl.float32)
+    numbers = gated(gate, up, ACTIVATION).to(gate_up.dtype.element_ty)
+    _store_rounded(out, scales, numbers, row, column, WIDTH, KIND, MOST, DEPENDENT)
+
+
+def round_rows(x: Tensor, kind: int) -> RoundedRows:
+    """Of x [rows, width], contiguous. kind: FP8 or INT8 of eight_bits_kernels."""
     rows, width = x.shape
-    stored = torch.empty(rows, width, dtype=torch.float8_e4m3fn if kind == FP8 else torch.int8, device=x.device)
-    scales = torch.empty(rows, 1, dtype=torch.float32, device=x.device)
-    block = triton.next_power_of_2(width)
-    round_rows_kernel[(rows,)](
-        as_bytes(stored),
-        scales,
-        x,
-        WIDTH=width,
-        KIND=kind,
-        MOST=LARGEST[stored.dtype],
-        BLOCK=block,
-        num_warps=min(16, max(1, block // 512)),
-        **launch_options(x.device),
+    rounded = _empty(rows, width, kind, x.device)
+    round_rows_kernel[(rows,)](as_bytes(rounded.stored), rounded.scales, x, **_options(rounded, kind))
+    return rounded
+
+
+def gate_round(gate_up: Tensor, activation: GatedActivation, kind: int) -> RoundedRows:
+    """What round_rows makes of gate_mul's [rows, width]. gate_up: [rows, 2 * width], contiguous."""
+    rows, width = gate_up.shape[0], gate_up.shape[1] // 2
+    if width > MOST_GATED:
+        return round_rows(gate_mul(gate_up, activation), kind)
+    rounded = _empty(rows, width, kind, gate_up.device)
+    gate_round_kernel[(rows,)](
+        as_bytes(rounded.stored), rounded.scales, gate_up, ACTIVATION=activation, **_options(rounded, kind)
     )
-    return stored, scales
+    return rounded
+
+
+def _empty(rows: int, width: int, kind: int, device: torch.device) -> RoundedRows:
+    stored = torch.empty(rows, width, dtype=torch.float8_e4m3fn if kind == FP8 else torch.int8, device=device)
+    return RoundedRows(stored, torch.empty(rows, 1, dtype=torch.float32, device=device))
+
+
+def _options(rounded: RoundedRows, kind: int) -> dict[str, object]:
+    width, block = rounded.stored.shape[1], triton.next_power_of_2(rounded.stored.shape[1])
+    warps = min(16, max(1, block // 512))
+    most = LARGEST[rounded.stored.dtype]
+    sizes = {"WIDTH": width, "KIND": kind, "MOST": most, "BLOCK": block, "num_warps": warps}
+    return sizes | launch_options(rounded.stored.device)

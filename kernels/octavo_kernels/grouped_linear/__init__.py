@@ -118,14 +118,21 @@ def grouped_linear(
     return cpu.grouped_linear(x, weight, bias, out)
 
 
-def rounded_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+def rounded_linear(
+    x: Tensor,
+    weight: GroupedWeights,
+    bias: Tensor | None = None,
+    out: Tensor | None = None,
+    gate: GatedActivation | None = None,
+) -> Tensor:
     """grouped_linear of x rounded to the weight's 8 bits, FP8 (e4m3) or int8, each row with a scale of its own, where
-    `multiplies_rounded` says so: for many rows GPUs multiply twice as many such numbers as of 16 bits."""
+    `multiplies_rounded` says so: for many rows GPUs multiply twice as many such numbers as of 16 bits. gate: x is
+    [rows, 2 * in], and what gate_mul makes of it is multiplied."""
     if weight.values.dtype == torch.int8:
-        return int8_linear(x, weight.values, weight.scales.flatten(), bias, out)
+        return int8_linear(x, weight.values, weight.scales.flatten(), bias, out, gate)
     from octavo_kernels.grouped_linear import fp8_inputs
 
-    return fp8_inputs.grouped_linear(x, weight, bias, out)
+    return fp8_inputs.grouped_linear(x, weight, bias, out, gate)
 
 
 def multiplies_rounded(weight: GroupedWeights, dtype: torch.dtype) -> bool:

@@ -4,13 +4,20 @@ import torch
 from torch import Tensor
 
 from octavo_kernels.eight_bits_kernels import FP8
+from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.grouped_linear import GroupedWeights
-from octavo_kernels.rounded_rows import round_rows
+from octavo_kernels.rounded_rows import gate_round, round_rows
 
 
-def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+def grouped_linear(
+    x: Tensor,
+    weight: GroupedWeights,
+    bias: Tensor | None = None,
+    out: Tensor | None = None,
+    gate: GatedActivation | None = None,
+) -> Tensor:
     """See `octavo_kernels.grouped_linear.rounded_linear`."""
-    stored, scales = round_rows(x, FP8)
+    stored, scales = round_rows(x, FP8) if gate is None else gate_round(x, gate, FP8)
     product: Tensor = torch._scaled_mm(
         stored,
         weight.values.t(),

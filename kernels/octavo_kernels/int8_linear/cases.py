@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from octavo_kernels.comparison import largest_error
+from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.int8_linear import reference
 
 # Sums of integers are exact. Between two numbers of 8 bits a GPU may round to the other one than the oracle.
@@ -15,7 +16,7 @@ TOLERANCES = {torch.float32: 2e-3, torch.float16: 4e-3, torch.bfloat16: 1e-2}
 
 @dataclass(frozen=True)
 class Case:
-    """spread: of the rows' sizes, as powers of two."""
+    """spread: of the rows' sizes, as powers of two. gate: of what x is made of, twice as wide."""
 
     name: str
     rows: int
@@ -23,6 +24,7 @@ class Case:
     columns: int
     bias: bool = False
     spread: int = 0
+    gate: GatedActivation | None = None
 
 
 TINY_CASES = (
@@ -30,6 +32,7 @@ TINY_CASES = (
     Case("ragged, a bias", 37, 208, 72, bias=True),
     Case("rows of several sizes", 5, 96, 33, spread=12),
     Case("several tiles", 130, 160, 140, bias=True),
+    Case("gated", 6, 80, 40, gate="silu"),
 )
 CASES = (
     *TINY_CASES,
@@ -37,6 +40,8 @@ CASES = (
     Case("8B shape, output", 65, 4096, 4096, bias=True),
     Case("8B shape, query, key and value", 2048, 4096, 6144),
     Case("down of 8B, rows of several sizes", 300, 14336, 4096, spread=8),
+    Case("8B shape, down, gated", 70, 14336, 4096, gate="silu"),
+    Case("70B shape, down, gated", 3, 28672, 64, bias=True, gate="gelu_tanh"),
     Case("head of 80", 200, 1280, 2560),
     Case("no row", 0, 64, 32),
 )
@@ -45,7 +50,7 @@ CASES = (
 def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: str) -> float:
     """Largest error of `form` against the oracle. A row of zeros is among the rows where there are several."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(case.rows, case.width, generator=generator)
+    x = torch.randn(case.rows, case.width if case.gate is None else 2 * case.width, generator=generator)
     if case.spread:
         x *= torch.exp2(torch.randint(-case.spread, 1, (case.rows, 1), generator=generator).float())
     x[1:2] = 0
@@ -54,5 +59,5 @@ def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: s
     bias = torch.randn(case.columns, generator=generator).to(device, dtype) if case.bias else None
     out = torch.full((case.rows, case.columns), torch.nan, dtype=dtype, device=device)
     operands = x.to(device, dtype), values, scales.to(device, torch.float16), bias
-    form(*operands, out)
-    return largest_error(out, reference.int8_linear(*operands))
+    form(*operands, out, case.gate)
+    return largest_error(out, reference.int8_linear(*operands, gate=case.gate))

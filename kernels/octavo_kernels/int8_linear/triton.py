@@ -12,8 +12,9 @@ from torch import Tensor
 
 from octavo_kernels.dependent_launch import launch_options, wait_for_last
 from octavo_kernels.eight_bits_kernels import INT8
+from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.gpu import gpu
-from octavo_kernels.rounded_rows import round_rows
+from octavo_kernels.rounded_rows import gate_round, round_rows
 
 
 class Tile(NamedTuple):
@@ -84,14 +85,19 @@ def product_kernel(
 
 
 def int8_linear(
-    x: Tensor, values: Tensor, scales: Tensor, bias: Tensor | None = None, out: Tensor | None = None
+    x: Tensor,
+    values: Tensor,
+    scales: Tensor,
+    bias: Tensor | None = None,
+    out: Tensor | None = None,
+    gate: GatedActivation | None = None,
 ) -> Tensor:
     """See `octavo_kernels.int8_linear`."""
     rows, (columns, width) = len(x), values.shape
     out = torch.empty(rows, columns, dtype=x.dtype, device=x.device) if out is None else out
     if rows == 0:
         return out
-    stored, of_rows = round_rows(x, INT8)
+    stored, of_rows = round_rows(x, INT8) if gate is None else gate_round(x, gate, INT8)
     tile = _tile(rows, columns, x.device)
     product_kernel[(triton.cdiv(rows, tile.rows), triton.cdiv(columns, tile.columns))](
         out,

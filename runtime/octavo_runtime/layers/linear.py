@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
+from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.grouped_linear import (
     GroupedWeights,
     gates,
@@ -149,8 +150,16 @@ class GroupedLinear:
         """Whether grouped_linear computes a gate with its product of x [tokens, in] and the weight."""
         return self.order is None and self.outliers is None and gates(x, self.weight)
 
+    def rounds(self, x: Tensor) -> bool:
+        """Whether what x [tokens, any] becomes is rounded for the product."""
+        return self.rounds_inputs and len(x) > ROUNDED_ROWS
+
+    def of_gated(self, gate_up: Tensor, gate: GatedActivation) -> Tensor:
+        """The product of what gate_mul makes of gate_up [tokens, 2 * in], where that is rounded for it."""
+        return rounded_linear(gate_up.contiguous(), self.weight, self.bias, gate=gate)
+
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        if self.rounds_inputs and len(x) > ROUNDED_ROWS:
+        if self.rounds(x):
             return rounded_linear(x.contiguous(), self.weight, self.bias, out)
         columns = x if self.order is None else x.index_select(1, self.order)
         y = grouped_linear(columns.contiguous(), self.weight, self.bias, out)

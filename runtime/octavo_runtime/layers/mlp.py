@@ -40,6 +40,8 @@ class MLP:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """[tokens, hidden]."""
+        if self.is_gated and isinstance(self.down, GroupedLinear) and self.down.rounds(hidden):
+            return self.down.of_gated(self.gate_up(hidden), cast("GatedActivation", self.activation))
         return self.down(self.inner(hidden))
 
     def inner(self, hidden: Normed) -> Tensor:

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from octavo_kernels.comparison import largest_error
+from octavo_kernels.gate_mul import GatedActivation
+from octavo_kernels.gate_mul.reference import gate_mul
 from octavo_kernels.grouped_linear import (
     cpu,
     gates,
@@ -141,17 +143,21 @@ def test_a_product_is_cut_to_what_a_processor_holds(rows: int, columns: int, wid
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", ["fp8", "int8"])
 @pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("gate", [None, "silu"])
 @pytest.mark.parametrize(("rows", "width", "columns"), [(1, 64, 32), (130, 4096, 6144), (300, 14336, 4096)])
-def test_rounded_inputs(rows: int, width: int, columns: int, has_bias: bool, kind: Kind) -> None:
+def test_rounded_inputs(
+    rows: int, width: int, columns: int, gate: GatedActivation | None, has_bias: bool, kind: Kind
+) -> None:
     generator = torch.Generator().manual_seed(0)
     weight = random_weights(Case(kind, kind, rows, width, columns, (1, 0)), generator).to("cuda")
     if not multiplies_rounded(weight, torch.bfloat16):
         pytest.skip(f"needs a GPU that multiplies {kind}")
-    x = torch.randn(rows, width, generator=generator).to("cuda", torch.bfloat16)
+    x = torch.randn(rows, width if gate is None else 2 * width, generator=generator).to("cuda", torch.bfloat16)
     bias = torch.randn(columns, generator=generator).to("cuda", torch.bfloat16) if has_bias else None
     out = torch.full((rows, columns), torch.nan, dtype=torch.bfloat16, device="cuda")
-    rounded_linear(x, weight, bias, out)
-    oracle = reference.grouped_linear(reference.rounded_rows(x, weight.values.dtype), weight, bias)
+    rounded_linear(x, weight, bias, out, gate)
+    multiplied = x if gate is None else gate_mul(x, gate)
+    oracle = reference.grouped_linear(reference.rounded_rows(multiplied, weight.values.dtype), weight, bias)
     assert largest_error(out, oracle.to(torch.bfloat16)) <= TOLERANCES[torch.bfloat16]
 
 

@@ -8,7 +8,8 @@ import torch
 
 from octavo_kernels.grouped_linear import GroupedWeights
 from octavo_kernels.grouped_linear.reference import grouped_linear, rounded_rows
-from octavo_runtime.layers.linear import GroupedLinear
+from octavo_runtime.layers.linear import DenseLinear, GroupedLinear
+from octavo_runtime.layers.mlp import MLP
 from octavo_runtime.quantization.configuration import scheme_of
 from octavo_runtime.quantization.grouped_matrix import concatenate_groups, quantize_rows
 from octavo_runtime.quantization.scheme import ROUNDED_ROWS
@@ -74,3 +75,13 @@ def test_many_rows_are_rounded_and_few_are_not() -> None:
     assert not linear(x).allclose(grouped_linear(x, weight, bias), rtol=1e-5, atol=1e-5)
     few = x[:ROUNDED_ROWS]
     torch.testing.assert_close(linear(few), grouped_linear(few, weight, bias), rtol=1e-5, atol=1e-5)
+
+
+def test_what_a_gate_makes_of_many_rows_is_rounded_at_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randint(-128, 128, (24, 96), generator=generator, dtype=torch.int8)
+    weight = GroupedWeights(values, torch.rand(24, 1, generator=generator).half() / 500, (1, 96))
+    down = GroupedLinear(weight, rounds_inputs=True)
+    mlp = MLP(DenseLinear(torch.randn(192, 24, generator=generator)), down)
+    x = torch.randn(ROUNDED_ROWS + 1, 24, generator=generator)
+    torch.testing.assert_close(mlp(x), down(mlp.inner(x)), rtol=1e-4, atol=1e-2)
