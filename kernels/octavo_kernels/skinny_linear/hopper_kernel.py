@@ -14,8 +14,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from octavo_kernels.gate_mul.triton import gated
-from octavo_kernels.hopper_products import summed
-from octavo_kernels.write_kv.triton import finite
+from octavo_kernels.hopper_products import summed, write_turned
 
 _TILES = gl.constexpr(64)  # whose sums of squares are read at once
 
@@ -319,23 +318,20 @@ def skinny_rotary_kernel(
         if BIAS:
             front = _with_bias(front, bias, first, first + TILE, spread)
             back = _with_bias(back, bias + HALF, first, first + TILE, spread)
-        # Rounded as the product by itself is.
-        front = front.to(element)
-        back = back.to(element)
-        turned_front = (front.to(gl.float32) * cos - back.to(gl.float32) * sin).to(element)
-        turned_back = (back.to(gl.float32) * cos + front.to(gl.float32) * sin).to(element)
-        if head < Q_HEADS:
-            queries = q + row.to(gl.int64)[None, :] * stride_q + head * (2 * HALF) + within[:, None]
-            gl.store(queries, turned_front, mask=there[None, :])
-            gl.store(queries + HALF, turned_back, mask=there[None, :])
-        else:
-            place = slot // BLOCK_SIZE * cache.stride_block + slot % BLOCK_SIZE * cache.stride_slot
-            place += (head - Q_HEADS) % KV_HEADS * cache.stride_head
-            offsets = place[None, :] + within[:, None]
-            kept = (slot >= 0)[None, :]
-            if head < Q_HEADS + KV_HEADS:
-                gl.store(cache.k + offsets, turned_front, mask=kept)
-                gl.store(cache.k + offsets + HALF, turned_back, mask=kept)
-            else:
-                gl.store(cache.v + offsets, finite(front), mask=kept)
-                gl.store(cache.v + offsets + HALF, finite(back), mask=kept)
+        write_turned(
+            front,
+            back,
+            cos,
+            sin,
+            q,
+            stride_q,
+            cache,
+            slot,
+            rows,
+            head,
+            within,
+            Q_HEADS,
+            KV_HEADS,
+            HALF,
+            BLOCK_SIZE,
+        )
