@@ -84,16 +84,20 @@ def stage_words(place, WARPS: gl.constexpr):
     return apart(words.reshape([ROWS, 4, COUNT // 4]))
 
 
+@gluon.constexpr_function
+def _halved(shape):
+    """Its last dimension as two, and the order in which the first of these is the last."""
+    rank = len(shape)
+    return [*shape[:-1], 2, shape[-1] // 2], (*range(rank - 1), rank, rank - 1)
+
+
 @gluon.jit
 def apart(each):
-    """[rows, ..., count] of two or three dimensions as a tuple of [rows, ...]."""
+    """[..., count] as a tuple of [...]."""
     COUNT: gl.constexpr = each.shape[-1]
     if COUNT > 1:
-        if len(each.shape) == 2:
-            halves = each.reshape([each.shape[0], 2, COUNT // 2]).permute((0, 2, 1))
-        else:
-            halves = each.reshape([each.shape[0], each.shape[1], 2, COUNT // 2]).permute((0, 1, 3, 2))
-        first, second = gl.split(halves)
+        halved: gl.constexpr = _halved(each.shape)
+        first, second = gl.split(each.reshape(halved[0]).permute(halved[1]))
         every = apart(first) + apart(second)
     else:
         every = (each.reshape(each.shape[:-1]),)
