@@ -83,7 +83,7 @@ def placed(weight: GroupedWeights) -> GroupedWeights:
 
 def gates(x: Tensor, weight: GroupedWeights) -> bool:
     """Whether grouped_linear computes a gate with its product of x [rows, in]."""
-    return weight.interleaved and 0 < len(x) <= MOST_ROWS
+    return (weight.interleaved and 0 < len(x) <= MOST_ROWS) or turns(x, weight)
 
 
 def grouped_linear(
@@ -106,16 +106,53 @@ def grouped_linear(
         [rows, out], in x's dtype.
     """
     if x.device.type == "cuda":
-        from octavo_kernels.grouped_linear import hopper, interleaved, triton
+        from octavo_kernels.grouped_linear import hopper, interleaved, one_row, triton
 
         if interleaved.fits(x, weight):
             return interleaved.grouped_linear(x, weight, bias, out, gate)
-        if capability(x.device) == (9, 0) and hopper.fits(x, weight):
-            return hopper.grouped_linear(x, weight, bias, out)
+        if capability(x.device) == (9, 0):
+            if one_row.fits(x, weight):
+                return one_row.grouped_linear(x, weight, bias, out, gate)
+            if hopper.fits(x, weight):
+                return hopper.grouped_linear(x, weight, bias, out)
         return triton.grouped_linear(x, weight, bias, out)
     from octavo_kernels.grouped_linear import cpu
 
     return cpu.grouped_linear(x, weight, bias, out)
+
+
+def turns(x: Tensor, weight: GroupedWeights) -> bool:
+    """Whether grouped_rotary_write_kv computes x [rows, in] by the weight."""
+    if x.device.type != "cuda" or capability(x.device) != (9, 0):
+        return False
+    from octavo_kernels.grouped_linear import one_row
+
+    return one_row.fits(x, weight)
+
+
+def grouped_rotary_write_kv(
+    x: Tensor,
+    weight: GroupedWeights,
+    bias: Tensor | None,
+    q: Tensor,
+    positions: Tensor,
+    cos_sin: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    slots: Tensor,
+) -> None:
+    """What rotary_write_kv makes of the queries, keys and values that grouped_linear brings, in one kernel, where
+    `turns` says so.
+
+    Args:
+        x, bias: see grouped_linear.
+        weight: [(heads + 2 * kv_heads) * head_dim, in].
+        q, positions, cos_sin, slots: see `octavo_kernels.skinny_linear.skinny_rotary_write_kv`.
+        k_cache, v_cache: likewise, of x's dtype.
+    """
+    from octavo_kernels.grouped_linear import one_row
+
+    one_row.grouped_rotary_write_kv(x, weight, bias, q, positions, cos_sin, k_cache, v_cache, slots)
 
 
 def rounded_linear(

@@ -11,6 +11,8 @@ from octavo_kernels.comparison import largest_error
 from octavo_kernels.grouped_linear import GroupedWeights, pack_halves, pack_upper, reference
 from octavo_kernels.grouped_linear.interleaving import interleave
 from octavo_kernels.quantized_linear.formats import SUPER, Format
+from octavo_kernels.skinny_linear import cases as skinny_cases
+from octavo_kernels.skinny_linear.cases import HeadsCase
 
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 Kind = Literal[
@@ -82,6 +84,17 @@ HOPPER_CASES = (
     Case("odd columns, ragged groups", "int4", 9, 1376, 333, (1, 128)),
     Case("less than a tile", "int8", 2, 96, 24, (1, 0), bias=True),
 )
+# What the form for one row computes.
+ONE_ROW_CASES = tuple(
+    Case(f"one row, {name}", "int4", 1, width, columns, (1, 128), bias=columns % 32 != 0)
+    for name, width, columns in (
+        ("output of 8B", 4096, 4096),
+        ("gate and up of 8B", 4096, 28672),
+        ("down of 8B", 14336, 4096),
+        ("odd columns, an uneven width", 1408, 333),
+        ("less than a tile", 128, 9),
+    )
+)
 # What the form for interleaved weights computes: up to 64 rows.
 INTERLEAVED_CASES = tuple(
     replace(case, interleaved=True)
@@ -119,6 +132,7 @@ CASES = (
     Case("8B shape, q6_k, 200 rows", "q6_k", 200, 4096, 1024),
     Case("head of 80", "int4", 7, 1280, 2560),
     *HOPPER_CASES,
+    *ONE_ROW_CASES,
     *INTERLEAVED_CASES,
 )
 
@@ -160,6 +174,19 @@ def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: s
     out = torch.full((case.rows, case.columns), torch.nan, dtype=dtype, device=device)
     form(x, weight, bias, out)
     return largest_error(out, reference.grouped_linear(x, weight, bias))
+
+
+def error_of_heads(form: Callable[..., None], case: HeadsCase, dtype: torch.dtype, device: str) -> float:
+    """Largest error of a form of grouped_rotary_write_kv against the oracle, over queries and both caches."""
+    columns = (case.q_heads + 2 * case.kv_heads) * case.head_dim
+    product = Case(case.name, "int4", case.rows, case.width, columns, (1, 128))
+    weight = random_weights(product, torch.Generator().manual_seed(0)).to(device)
+
+    def of_weight(each: Callable[..., None]) -> Callable[..., None]:
+        return lambda x, _, *others: each(x, weight, *others)
+
+    oracle = of_weight(reference.grouped_rotary_write_kv)
+    return skinny_cases.error_of_heads(of_weight(form), case, dtype, device, oracle)
 
 
 def _in_blocks(case: Case, generator: torch.Generator) -> GroupedWeights:

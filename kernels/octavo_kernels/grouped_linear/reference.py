@@ -7,6 +7,7 @@ from octavo_kernels.eight_bits import round_rows
 from octavo_kernels.grouped_linear import GroupedWeights
 from octavo_kernels.grouped_linear.interleaving import lower_of, natural, upper_of
 from octavo_kernels.quantized_linear.formats import SUPER
+from octavo_kernels.rotary_write_kv.reference import rotary_write_kv
 
 
 def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
@@ -15,6 +16,24 @@ def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None
     if bias is not None:
         product += bias.float()
     return product.to(x.dtype) if out is None else out.copy_(product)
+
+
+def grouped_rotary_write_kv(
+    x: Tensor,
+    weight: GroupedWeights,
+    bias: Tensor | None,
+    q: Tensor,
+    positions: Tensor,
+    cos_sin: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    slots: Tensor,
+) -> None:
+    """See `octavo_kernels.grouped_linear`: one after the other."""
+    heads = q.shape[1], k_cache.shape[2], k_cache.shape[2]
+    queries, k, v = grouped_linear(x, weight, bias).view(len(x), -1, q.shape[2]).split(heads, dim=1)
+    rotary_write_kv(queries, k, v, positions, cos_sin, k_cache, v_cache, slots)
+    q.copy_(queries)
 
 
 def dequantize(weight: GroupedWeights) -> Tensor:

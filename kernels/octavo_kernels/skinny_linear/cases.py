@@ -200,7 +200,13 @@ HEADS_CASES = (
 HEADS_TOLERANCES = {torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
 
 
-def error_of_heads(form: Callable[..., None], case: HeadsCase, dtype: torch.dtype, device: str) -> float:
+def error_of_heads(
+    form: Callable[..., None],
+    case: HeadsCase,
+    dtype: torch.dtype,
+    device: str,
+    oracle: Callable[..., None] = skinny_rotary_write_kv,
+) -> float:
     """Largest error of `form` against the oracle, over queries and both caches. Twice, as `error`."""
     heads = case.q_heads + 2 * case.kv_heads
     product = Case(case.name, case.rows, case.width, heads * case.head_dim, case.bias, normed=case.normed)
@@ -214,7 +220,7 @@ def error_of_heads(form: Callable[..., None], case: HeadsCase, dtype: torch.dtyp
     worst = 0.0
     for _ in range(2):
         results = []
-        for each in (form, skinny_rotary_write_kv):
+        for each in (form, oracle):
             q = torch.full((case.rows, case.q_heads, case.head_dim), float("nan"), dtype=dtype, device=device)
             cache = torch.zeros(2, 5, 16, case.kv_heads, case.head_dim, dtype=dtype, device=device)
             each(x, weight, bias, q, positions, cos_sin, cache[0], cache[1], slots.to(device))

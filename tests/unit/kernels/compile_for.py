@@ -21,7 +21,7 @@ import octavo_kernels
 from octavo_kernels import gpu
 from octavo_kernels.experts import Weights
 from octavo_kernels.experts import hopper as hopper_experts
-from octavo_kernels.grouped_linear import GroupedWeights
+from octavo_kernels.grouped_linear import GroupedWeights, one_row
 from octavo_kernels.grouped_linear import hopper as hopper_grouped
 from octavo_kernels.grouped_linear import interleaved as interleaved_grouped
 from octavo_kernels.paged_decode import hopper
@@ -71,10 +71,9 @@ def planned_prefill(
 
 
 def grouped_where_it_fits(x: Tensor, weight: GroupedWeights, bias: Tensor | None, out: Tensor) -> None:
-    if hopper_grouped.fits(x, weight):
-        hopper_grouped.grouped_linear(x, weight, bias, out)
-    if interleaved_grouped.fits(x, weight):
-        interleaved_grouped.grouped_linear(x, weight, bias, out)
+    for form in (one_row, hopper_grouped, interleaved_grouped):
+        if form.fits(x, weight):
+            form.grouped_linear(x, weight, bias, out)
 
 
 def experts_where_it_fits(hidden: Tensor, gate_up: Weights, down: Weights, *others: Any) -> None:

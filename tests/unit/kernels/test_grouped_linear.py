@@ -1,5 +1,8 @@
 """grouped_linear: every form against the oracle."""
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 
@@ -19,14 +22,17 @@ from octavo_kernels.grouped_linear.cases import (
     CASES,
     HOPPER_CASES,
     INTERLEAVED_CASES,
+    ONE_ROW_CASES,
     TINY_CASES,
     TOLERANCES,
     Case,
     Kind,
     error,
+    error_of_heads,
     random_weights,
 )
 from octavo_kernels.grouped_linear.interleaving import interleave, interleaves, natural
+from octavo_kernels.skinny_linear.cases import HEADS_CASES, HEADS_TOLERANCES, HeadsCase
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 
@@ -67,6 +73,55 @@ def test_forms_for_hopper(case: Case, dtype: torch.dtype) -> None:
     form = interleaved.grouped_linear if case.interleaved else hopper.grouped_linear
     for _ in range(2):  # what programs leave for each other is as it was
         assert error(form, case, dtype, "cuda") <= TOLERANCES[dtype]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", ONE_ROW_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("warps", [None, 1])
+def test_form_for_one_row(case: Case, dtype: torch.dtype, warps: int | None) -> None:
+    from octavo_kernels.grouped_linear import one_row
+
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
+    for _ in range(2):  # what programs leave for each other is as it was
+        assert error(partial(one_row.grouped_linear, warps=warps), case, dtype, "cuda") <= TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize(("width", "warps"), [(128, 2), (2048, 2), (3584, 4), (4096, 4), (5120, 2), (14336, 2)])
+def test_fewest_warps_of_one_row_are_idle(width: int, warps: int) -> None:
+    from octavo_kernels.grouped_linear import one_row
+
+    assert one_row.warps_of(width) == warps
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", HEADS_CASES[:8], ids=str)
+@pytest.mark.parametrize("dtype", HEADS_TOLERANCES, ids=str)
+def test_heads_turned_by_the_form_for_one_row(case: HeadsCase, dtype: torch.dtype) -> None:
+    from octavo_kernels.grouped_linear import one_row
+
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
+    one = replace(case, rows=1, padding=min(case.padding, 1))
+    assert error_of_heads(one_row.grouped_rotary_write_kv, one, dtype, "cuda") <= HEADS_TOLERANCES[dtype]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("has_zeros", [False, True])
+def test_a_gate_is_computed_with_the_product_of_one_row(has_zeros: bool) -> None:
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
+    generator = torch.Generator().manual_seed(0)
+    weight = random_weights(Case("gated", "int4", 1, 1024, 2 * 1035, (1, 128)), generator).to("cuda")
+    weight = weight if has_zeros else replace(weight, zeros=None)
+    x = torch.randn(1, 1024, generator=generator).to("cuda", torch.bfloat16)
+    bias = torch.randn(2 * 1035, generator=generator).to("cuda", torch.bfloat16)
+    assert gates(x, weight)
+    out = torch.full((1, 1035), torch.nan, dtype=torch.bfloat16, device="cuda")
+    grouped_linear(x, weight, bias, out, "silu")
+    gate, up = reference.grouped_linear(x.float(), weight, bias.float()).chunk(2, dim=1)
+    assert largest_error(out, (torch.nn.functional.silu(gate) * up).bfloat16()) <= TOLERANCES[torch.bfloat16]
 
 
 @pytest.mark.gpu
