@@ -291,7 +291,6 @@ def skinny_rotary_kernel(
     first_within = tile % (HALF // TILE) * TILE
     first = head * (2 * HALF) + first_within
     begin = program % SPLITS * steps * DEPTH
-    element: gl.constexpr = weight.dtype
     ring = _ring(x, weight, COLUMNS, ROWS, DEPTH, STAGES)
     layout: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, ROWS, 16])
     spread: gl.constexpr = gl.BlockedLayout([2, 1], [16, 2], [1, 4], [0, 1])

@@ -15,6 +15,7 @@ from octavo_kernels.grouped_linear import (
     multiplies_rounded,
     placed,
     rounded_linear,
+    turns,
 )
 from octavo_kernels.quantized_linear import PackedGroups, pack, side_by_side
 from octavo_kernels.skinny_linear import MOST_ROWS, BegunNorm, fits, fits_gated, skinny_linear
@@ -157,6 +158,10 @@ class GroupedLinear:
     def of_gated(self, gate_up: Tensor, gate: GatedActivation) -> Tensor:
         """The product of what gate_mul makes of gate_up [tokens, 2 * in], where that is rounded for it."""
         return rounded_linear(gate_up.contiguous(), self.weight, self.bias, gate=gate)
+
+    def turns_for(self, x: Tensor) -> bool:
+        """Whether grouped_rotary_write_kv turns what the product of x [tokens, in] and the weight brings."""
+        return self.order is None and self.outliers is None and turns(x, self.weight)
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         if self.rounds(x):

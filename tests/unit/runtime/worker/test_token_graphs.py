@@ -10,12 +10,14 @@ import torch
 from small_models import SHAPES, cache_shape, in_groups, make_engine, random_prompts, run, save, tokens_of
 from torch.nn import functional
 
+from octavo_kernels.grouped_linear import GroupedWeights
+from octavo_kernels.grouped_linear.reference import grouped_rotary_write_kv
 from octavo_kernels.skinny_linear import reference
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers import attention, linear, mlp, residual
 from octavo_runtime.layers.alibi import alibi_slopes
-from octavo_runtime.layers.linear import DenseLinear
-from octavo_runtime.models.decoder import Decoder
+from octavo_runtime.layers.linear import DenseLinear, GroupedLinear
+from octavo_runtime.models.decoder import Decoder, DecoderLayer
 from octavo_runtime.models.families.gemma2 import SANDWICHED
 from octavo_runtime.models.families.olmo2 import BEHIND
 from octavo_runtime.models.loading.weights import build_decoder
@@ -273,6 +275,26 @@ def multiplied(x, weight, bias=None, out=None, gate=None):
     """As skinny_linear."""
     product = reference.skinny_linear(x, weight, bias, gate).to(weight.dtype)
     return product if out is None else out.copy_(product)
+
+
+def test_products_of_few_bits_that_turn_queries_and_keys_bring_the_same(monkeypatch):
+    decoder, generator = random_decoder(PLAIN, "cpu", torch.float32), torch.Generator().manual_seed(3)
+
+    def in_few_bits(layer: DecoderLayer) -> DecoderLayer:
+        values = torch.randint(-9, 10, (PLAIN.qkv_size, PLAIN.hidden_size), generator=generator, dtype=torch.int8)
+        weight = GroupedWeights(values, torch.full((PLAIN.qkv_size, 1), 0.02), (1, PLAIN.hidden_size))
+        return replace(layer, attention=replace(layer.attention, qkv=GroupedLinear(weight)))
+
+    layers = tuple(in_few_bits(layer) for layer in decoder.stack.layers)
+    decoder = replace(decoder, stack=replace(decoder.stack, layers=layers))
+    expected, turned = states_of_a_mix(decoder), []
+    monkeypatch.setattr(GroupedLinear, "turns_for", lambda *_: True)
+    monkeypatch.setattr(attention, "HEAD_DIMS", (32,))
+    monkeypatch.setattr(
+        attention, "grouped_rotary_write_kv", lambda *tensors: turned.append(1) or grouped_rotary_write_kv(*tensors)
+    )
+    torch.testing.assert_close(states_of_a_mix(decoder), expected)
+    assert len(turned) == PLAIN.num_layers
 
 
 @pytest.mark.parametrize("device", DEVICES)
