@@ -135,6 +135,18 @@ def _multiplied(words, terms, WARPS: gl.constexpr, element: gl.constexpr):
 
 
 @gluon.jit
+def _places(turn, tile, FORM: gl.constexpr):
+    """The slot of the row, [4], of which the others are padding, and a tile's cosines and sines [8, 4]."""
+    layout: gl.constexpr = turn_layout(FORM.warps)
+    row = gl.arange(0, 4, layout=gl.SliceLayout(0, layout))
+    slot = gl.load(turn.slots + row, mask=row < 1, other=-1)
+    position = gl.load(turn.positions + row, mask=row < 1, other=0)
+    within = tile % (FORM.half // 8) * 8 + gl.arange(0, 8, layout=gl.SliceLayout(1, layout))
+    place = turn.cos_sin + position[None, :] * (2 * FORM.half) + within[:, None]
+    return slot, (gl.load(place), gl.load(place + FORM.half))
+
+
+@gluon.jit
 def _turn(sums, bias, turn, slot, angles, tile, BIAS: gl.constexpr, FORM: gl.constexpr):
     """Turns what a tile has of a head, [16, 4] float32, and writes it where it belongs."""
     HALF: gl.constexpr = FORM.half
@@ -256,15 +268,3 @@ def one_row_kernel(
             at = tile * (8 if FORM.gated else 16)
             row, there = tile_rows(at, columns, 16, FORM.gated, gl.SliceLayout(1, of_sums))
             finish(sums, bias, out, 1, columns, at, row, there, BIAS, GATE)
-
-
-@gluon.jit
-def _places(turn, tile, FORM: gl.constexpr):
-    """The slot of the row, [4], of which the others are padding, and a tile's cosines and sines [8, 4]."""
-    layout: gl.constexpr = turn_layout(FORM.warps)
-    row = gl.arange(0, 4, layout=gl.SliceLayout(0, layout))
-    slot = gl.load(turn.slots + row, mask=row < 1, other=-1)
-    position = gl.load(turn.positions + row, mask=row < 1, other=0)
-    within = tile % (FORM.half // 8) * 8 + gl.arange(0, 8, layout=gl.SliceLayout(1, layout))
-    place = turn.cos_sin + position[None, :] * (2 * FORM.half) + within[:, None]
-    return slot, (gl.load(place), gl.load(place + FORM.half))
