@@ -15,7 +15,9 @@ from octavo_kernels.eight_bits_kernels import FP8, as_bytes, narrowed
 from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.gate_mul.triton import gate_mul, gated
 
-MOST_GATED = 16384  # columns that a program's registers hold twice
+MOST_WARPS = 16
+# Of a thread, so that two rows of up to so many columns are on a processor: one is read while the other is computed.
+REGISTERS, MOST_COLUMNS = 64, 16384
 _FP8 = tl.constexpr(FP8)
 
 
@@ -86,7 +88,7 @@ def round_rows(x: Tensor, kind: int) -> RoundedRows:
 def gate_round(gate_up: Tensor, activation: GatedActivation, kind: int) -> RoundedRows:
     """What round_rows makes of gate_mul's [rows, width]. gate_up: [rows, 2 * width], contiguous."""
     rows, width = gate_up.shape[0], gate_up.shape[1] // 2
-    if width > MOST_GATED:
+    if width > MOST_COLUMNS:
         return round_rows(gate_mul(gate_up, activation), kind)
     rounded = _empty(rows, width, kind, gate_up.device)
     gate_round_kernel[(rows,)](
@@ -102,7 +104,7 @@ def _empty(rows: int, width: int, kind: int, device: torch.device) -> RoundedRow
 
 def _options(rounded: RoundedRows, kind: int) -> dict[str, object]:
     width, block = rounded.stored.shape[1], triton.next_power_of_2(rounded.stored.shape[1])
-    warps = min(16, max(1, block // 512))
-    most = LARGEST[rounded.stored.dtype]
-    sizes = {"WIDTH": width, "KIND": kind, "MOST": most, "BLOCK": block, "num_warps": warps}
-    return sizes | launch_options(rounded.stored.device)
+    warps = min(MOST_WARPS, max(1, block // 512))
+    sizes = {"WIDTH": width, "KIND": kind, "MOST": LARGEST[rounded.stored.dtype], "BLOCK": block, "num_warps": warps}
+    registers = {"maxnreg": REGISTERS} if block <= MOST_COLUMNS else {}
+    return sizes | registers | launch_options(rounded.stored.device)

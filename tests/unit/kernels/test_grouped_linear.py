@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from octavo_kernels.comparison import largest_error
-from octavo_kernels.gate_mul import GatedActivation
-from octavo_kernels.gate_mul.reference import gate_mul
+from octavo_kernels.gate_mul import GatedActivation, gate_mul
 from octavo_kernels.grouped_linear import (
     cpu,
     gates,
