@@ -41,9 +41,9 @@ class _Scratch(NamedTuple):
 # the one in front ends: for the output and down projections, for query, key and value, for gate and up, and for the
 # head; by rows.
 _TILINGS = {
-    8: (Tiling(64, 6, 4), Tiling(64, 6, 4), Tiling(64, 12), Tiling(128, 4), Tiling(64, 4)),
+    8: (Tiling(64, 6, 4), Tiling(64, 12, 2), Tiling(64, 4, 4), Tiling(128, 3), Tiling(64, 4)),
     16: (Tiling(64, 11, 2), Tiling(64, 9, 2), Tiling(64, 7), Tiling(128, 4), Tiling(64, 3)),
-    32: (Tiling(64, 9), Tiling(64, 9, 2), Tiling(64, 6), Tiling(128, 2), Tiling(64, 3)),
+    32: (Tiling(64, 9, 2), Tiling(64, 9, 2), Tiling(64, 6), Tiling(128, 2), Tiling(64, 3)),
     64: (Tiling(64, 6), Tiling(64, 5, 2), Tiling(64, 6), Tiling(128, 2), Tiling(128, 2)),
 }
 
