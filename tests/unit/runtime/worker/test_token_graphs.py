@@ -256,6 +256,7 @@ def test_norms_between_products_bring_the_same(spec, monkeypatch):
     decoder = random_decoder(SPECS[spec], "cpu", torch.float32)
     expected, begun = states_of_a_mix(decoder), []
     monkeypatch.setattr(DenseLinear, "streams_for", lambda *_: True)
+    monkeypatch.setattr(DenseLinear, "gates_for", lambda *_: True)
     monkeypatch.setattr(DenseLinear, "begins_norm", lambda self, _: self.bias is None)
     monkeypatch.setattr(DenseLinear, "__call__", lambda self, x, out=None: multiplied(x, self.weight, self.bias, out))
     for room in (mlp, residual):
