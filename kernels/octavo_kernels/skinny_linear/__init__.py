@@ -26,6 +26,7 @@ class BegunNorm:
     eps: float
 
     def __len__(self) -> int:
+        """Of rows."""
         return len(self.scaled)
 
 
