@@ -23,11 +23,11 @@ class GroupedWeights:
 
     values: of 8 bits [out, in], int8 or float8_e4m3fn; of 4 bits [out, in / 2] uint8, where a byte holds two
     neighbours, the first in its low half; so too the lower 4 of 5 and 6 bits. scales: [groups of rows, groups of
-    columns], any float, or nested: int8. group: the rows and columns of one. zeros: [out, groups of columns], any
-    float. codebook: [16] or [out, 16], any float. minimums: [out, groups of columns], any float, or nested: uint8.
-    factors: what nested scales, and then nested minimums, are multiplied by: [out, 1 or 2, in / SUPER], any float.
-    upper: [out, in * (bits - 4) / 8] uint8, the bits above the lower 4, the first number's lowest. Of groups of one row
-    are those with zeros, minimums or nested scales. interleaved: the numbers of a row lie in the order of
+    columns], any float, or nested: int8. group: the rows and columns of one. zeros: [out, groups of columns], whole
+    numbers in any float. codebook: [16] or [out, 16], any float. minimums: [out, groups of columns], any float, or
+    nested: uint8. factors: what nested scales, and then nested minimums, are multiplied by: [out, 1 or 2, in / SUPER],
+    any float. upper: [out, in * (bits - 4) / 8] uint8, the bits above the lower 4, the first number's lowest. Of groups
+    of one row are those with zeros, minimums or nested scales. interleaved: the numbers of a row lie in the order of
     `interleaving`; values and upper are of the same shape all the same."""
 
     values: Tensor

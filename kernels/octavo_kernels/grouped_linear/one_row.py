@@ -53,7 +53,7 @@ class Turn(NamedTuple):
 
 def fits(x: Tensor, weight: GroupedWeights) -> bool:
     """Whether this form computes x [rows, in] by the weight: one row, and integers in groups of a block."""
-    has_more = weight.codebook is not None or weight.minimums is not None or weight.upper is not None
+    has_more = any(each is not None for each in (weight.codebook, weight.minimums, weight.factors, weight.upper))
     is_plain = weight.bits == 4 and weight.group == (1, BLOCK) and not (weight.interleaved or has_more or weight.offset)
     (columns, width), is_one = weight.shape, len(x) == 1 and x.dtype != torch.float32
     return is_one and is_plain and width % BLOCK == 0 and columns <= 16 * _MOST_TILES

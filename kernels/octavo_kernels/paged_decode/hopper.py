@@ -155,8 +155,6 @@ def paged_decode(
     shape = {"GROUP": group, "HEAD_DIM": head_dim, "PADDED_DIM": padded_dim}
     shape |= {"PACK": made.pack, "TILE": tile}
     launch = {"DEPENDENT": dependent} | ({"launch_pdl": True} if dependent else {})
-    # The plan of a step was made by a kernel that has ended, long before a layer's kernels start.
-    launch["EARLY"] = dependent and plan_of_step is not None
     decode_kernel[(made.workers,)](
         heads(out),
         heads(q),

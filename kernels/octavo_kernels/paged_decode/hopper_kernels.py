@@ -5,7 +5,7 @@
 import triton
 import triton.language as tl
 
-from octavo_kernels.dependent_launch import prefetch, wait_for_last
+from octavo_kernels.dependent_launch import wait_for_last
 from octavo_kernels.online_softmax import HIDDEN
 from octavo_kernels.paged_decode.hopper_attend import (
     PLAIN,
@@ -102,7 +102,6 @@ def decode_kernel(
     FUSED: tl.constexpr,
     AT_ONCE: tl.constexpr,
     KIND: tl.constexpr,
-    EARLY: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
     """Attends with the query heads of one pack and KV head after another to the units of one worker. Grid: (workers,).
@@ -114,12 +113,10 @@ def decode_kernel(
     writes partial_out: [2 * workers, PACK * GROUP, HEAD_DIM] float32, the weighted values, and partial_stats: [2 *
     workers, 2, PACK * GROUP] float32, the greatest score in units of log2 and the sum; of the others, and if FUSED of
     those whose last part it is, out. arrived: [batch * KV_HEADS] int32, units that are done; if FUSED, 0 before and
-    after. scale_log2: the scores' scale * LOG2_E. GROUP_ROWS, PADDED_DIM: GROUP, HEAD_DIM, up to a power of two. EARLY:
-    records, common, lengths and tables are those of kernels that have ended, and read before the one in front has."""
+    after. scale_log2: the scores' scale * LOG2_E. GROUP_ROWS, PADDED_DIM: GROUP, HEAD_DIM, up to a power of two."""
+    wait_for_last(DEPENDENT)
     PACKED: tl.constexpr = PACK * GROUP
     worker = tl.program_id(0)
-    if not EARLY:
-        wait_for_last(DEPENDENT)
     quota = tl.load(records)
     extra = tl.load(records + 1)
     record = records + HEADER + worker * RECORD
@@ -147,18 +144,6 @@ def decode_kernel(
     row_sequence = pack * PACK + row // GROUP
     in_pack = (row < PACKED) & (row_sequence < batch)
     lengths = tl.load(seq_lens + row_sequence, mask=in_pack, other=0)
-    if EARLY:
-        # All positions but the newest are in the cache already.
-        position = (tl.where(stretch == 0, 0, shared) + tile) * TILE + lane
-        table = block_tables + (pack * PACK + tl.maximum(stretch - 1, 0)).to(tl.int64) * stride_table
-        block = tl.load(table + position // BLOCK_SIZE, mask=position < seq_len, other=0)
-        first = block.to(tl.int64) * cache.stride_block + position % BLOCK_SIZE * cache.stride_slot
-        first += kv_head * cache.stride_head
-        BYTES: tl.constexpr = HEAD_DIM * 2 // NUMBERS
-        if BYTES % 16 == 0:
-            prefetch(cache.k + first, BYTES)
-            prefetch(cache.v + first, BYTES)
-        wait_for_last(DEPENDENT)
     while left > 0:
         turn = tl.maximum(stretch - 1, 0)
         sequence = pack * PACK + turn
@@ -292,16 +277,14 @@ def combine_kernel(
     PADDED_DIM: tl.constexpr,
     TILE: tl.constexpr,
     AT_ONCE: tl.constexpr,
-    EARLY: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
     """Adds up the parts of the sequences that several workers share. Grid: (query heads, batch): many small programs
     read the parts in one go.
 
     out: `Heads` [batch, heads, HEAD_DIM], 16 bits, is written. seq_lens: [batch] int32; the others as for
-    `decode_kernel`; workers: of `plan_kernel`. AT_ONCE: parts in one iteration. EARLY: likewise."""
-    if not EARLY:
-        wait_for_last(DEPENDENT)
+    `decode_kernel`; workers: of `plan_kernel`. AT_ONCE: parts in one iteration."""
+    wait_for_last(DEPENDENT)
     head = tl.program_id(0)
     sequence = tl.program_id(1)
     pack = sequence // PACK
@@ -316,8 +299,6 @@ def combine_kernel(
     own_before = tl.sum(tl.where(member < turn, own, 0), 0)
     own_here = tl.sum(tl.where(member == turn, own, 0), 0)
     holders = parts_of(pair_unit, shared, own_before, own_here, quota, extra)
-    if EARLY:
-        wait_for_last(DEPENDENT)
     if holders[3] < 2:
         return  # padding, or the worker stored the output itself
     attended = add_parts(

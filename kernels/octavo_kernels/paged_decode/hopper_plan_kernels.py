@@ -6,7 +6,7 @@
 import triton
 import triton.language as tl
 
-from octavo_kernels.dependent_launch import wait_for_last, wait_holding_next
+from octavo_kernels.dependent_launch import wait_for_last
 
 HEADER = tl.constexpr(4)  # ints before the workers' records: a worker's units at least, and how many have one more
 # Ints a worker: pack, KV head, stretch and its tile, units, tile of the pair, tiles in common, length of the sequence.
@@ -89,7 +89,7 @@ def plan_kernel(
     seq_lens: [batch] int32. common: of `common_kernel`. records: int32, written: HEADER numbers, RECORD for each
     worker, and behind them, [packs], the units before each pack. TILE: positions of a unit. MEMBERS, PACKS: PACK, packs
     of the batch, up to a power of two."""
-    wait_holding_next(DEPENDENT)  # attention reads the records before it waits
+    wait_for_last(DEPENDENT)
     worker = tl.program_id(0)
     pack = tl.arange(0, PACKS)
     member = tl.arange(0, MEMBERS)

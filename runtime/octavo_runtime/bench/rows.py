@@ -139,7 +139,7 @@ def _by_form(row: Row, forms: Sequence[str]) -> Iterator[Row]:
 
 def _shown(figure: float) -> str:
     """To _DIGITS digits, and no more than three behind the point."""
-    before = math.floor(math.log10(abs(figure))) + 1 if figure else 0
+    before = math.floor(math.log10(abs(figure))) + 1 if figure and math.isfinite(figure) else 0
     return f"{figure:,.{max(0, min(3, _DIGITS - before))}f}"
 
 

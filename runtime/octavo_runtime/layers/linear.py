@@ -48,8 +48,8 @@ class Linear(Protocol):
 
 @dataclass(frozen=True)
 class DenseLinear:
-    """The weight as it is, [out, in]. streams: products of up to MOST_ROWS rows are skinny_linear's. widens: those of
-    WIDENED_ROWS and more are computed in float32."""
+    """The weight as it is, [out, in]. streams: products of few rows are skinny_linear's. widens: those of WIDENED_ROWS
+    and more are computed in float32."""
 
     weight: Tensor
     bias: Tensor | None = None

@@ -43,3 +43,8 @@ def test_json_has_every_figure_under_its_own_name(capsys):
     [first, second] = json.loads(capsys.readouterr().out)["rows"]
     assert first == {"name": ROWS[0].name, **ROWS[0].figures}
     assert second == {"name": ROWS[1].name, **ROWS[1].figures, "judged": "us", "peer": 32.4, "ratio": 2.0}
+
+
+def test_a_figure_without_a_value_is_shown_as_what_it_is(capsys):
+    publish("kernels", "a GPU", "a model", [Row("read", {"us": float("nan")})], None, as_json=False)
+    assert "read nan" in " ".join(capsys.readouterr().out.split())
