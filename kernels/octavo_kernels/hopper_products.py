@@ -3,6 +3,8 @@ sums of programs that share a tile, and what becomes of queries, keys and values
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from triton.experimental import gluon
@@ -23,6 +25,12 @@ def tiles(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:
     """A matrix, read so many rows and columns at a time; what is beyond it reads as 0."""
     layout = gl.NVMMASharedLayout.get_default_for([rows, columns], _ELEMENTS[matrix.dtype])
     return TensorDescriptor(matrix, list(matrix.shape), [matrix.stride(0), 1], [rows, columns], layout)
+
+
+@lru_cache
+def no_arrivals(device: torch.device, most: int) -> Tensor:
+    """What `summed` counts in, for up to so many tiles, the same tensor at each call: one kernel uses it at a time."""
+    return torch.zeros(most, dtype=torch.int32, device=device)
 
 
 @gluon.jit

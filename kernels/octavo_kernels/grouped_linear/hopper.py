@@ -5,7 +5,6 @@ As in skinny_linear the operands change sides, so that columns of the result fil
 padded to few, and the ring's first stages are asked for before the kernel in front has ended. A group's sum is
 multiplied by its scale, not each of its weights."""
 
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from octavo_kernels.gpu import gpu
 from octavo_kernels.grouped_linear import MOST_ROWS, GroupedWeights
 from octavo_kernels.grouped_linear.hopper_kernel import grouped_kernel
-from octavo_kernels.hopper_products import tiles
+from octavo_kernels.hopper_products import no_arrivals, tiles
 
 DEPTH = 256  # numbers of a row in a stage
 COLUMNS = 64  # of the product in a tile
@@ -103,7 +102,7 @@ def grouped_linear(
         out if bias is None else bias,
         out,
         torch.empty(parts, dtype=torch.float32, device=x.device),
-        _arrivals(x.device),
+        no_arrivals(x.device, _MOST_TILES),
         rows,
         columns,
         triton.cdiv(width, DEPTH * cut.splits),
@@ -128,9 +127,3 @@ def _kind(weight: GroupedWeights) -> Kind:
     if weight.bits == 4:
         return "int4"
     return "int8" if weight.values.dtype == torch.int8 else "fp8"
-
-
-@lru_cache
-def _arrivals(device: torch.device) -> Tensor:
-    """How many programs of each tile are through; 0 between calls. One kernel uses it at a time."""
-    return torch.zeros(_MOST_TILES, dtype=torch.int32, device=device)

@@ -8,7 +8,6 @@ threads take them (`interleaving`), so that one reads 16 bytes at once. A group'
 each of its weights; what zero points and minimums make of it is x's sum over the group times so much, which the matrix
 units bring too."""
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -20,6 +19,7 @@ from octavo_kernels.gpu import gpu
 from octavo_kernels.grouped_linear import MOST_ROWS, GroupedWeights
 from octavo_kernels.grouped_linear.interleaved_kernel import interleaved_kernel
 from octavo_kernels.grouped_linear.interleaving import groups_in_block, interleaves
+from octavo_kernels.hopper_products import no_arrivals
 
 DEPTH = 256  # numbers of a row in a stage
 _MOST_TILES = 8192
@@ -138,7 +138,7 @@ def grouped_linear(
         out if bias is None else bias,
         out,
         torch.empty(parts, dtype=torch.float32, device=x.device),
-        _arrivals(x.device),
+        no_arrivals(x.device, _MOST_TILES),
         rows,
         columns,
         triton.cdiv(width, DEPTH * cut.splits),
@@ -157,9 +157,3 @@ def grouped_linear(
         launch_pdl=True,
     )
     return out
-
-
-@lru_cache
-def _arrivals(device: torch.device) -> Tensor:
-    """How many programs of each tile are through; 0 between calls. One kernel uses it at a time."""
-    return torch.zeros(_MOST_TILES, dtype=torch.int32, device=device)

@@ -9,7 +9,6 @@ before the kernel in front has ended. Numbers keep the order in which they are s
 a pair are not neighbours, and x lies in shared memory in the same order. A group's sum is multiplied by its scale, not
 each of its weights."""
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.grouped_linear import GroupedWeights
 from octavo_kernels.grouped_linear.one_row_kernel import one_row_kernel
+from octavo_kernels.hopper_products import no_arrivals
 from octavo_kernels.strided import LayerCache, layer_cache
 
 BLOCK = 128  # numbers of a group
@@ -125,7 +125,7 @@ def _launch(
         out,
         turn,
         torch.empty(programs * 16 * 4 if splits > 1 else 0, dtype=torch.float32, device=x.device),
-        _arrivals(x.device),
+        no_arrivals(x.device, _MOST_TILES),
         columns,
         FORM=form,
         BIAS=bias is not None,
@@ -135,9 +135,3 @@ def _launch(
         maxnreg=_REGISTERS,
         launch_pdl=True,
     )
-
-
-@lru_cache
-def _arrivals(device: torch.device) -> Tensor:
-    """How many programs of each tile are through; 0 between calls. One kernel uses it at a time."""
-    return torch.zeros(_MOST_TILES, dtype=torch.int32, device=device)
