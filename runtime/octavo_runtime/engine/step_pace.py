@@ -9,7 +9,7 @@ _TARGET_SECONDS = 2.0
 _FEWEST_PROMPT_TOKENS = 32
 
 # No step counts as hung before; what is expected to take longer gets this factor, for other programs take cores away.
-_LEAST_PATIENCE_SECONDS = 10.0
+_LEAST_PATIENCE_SECONDS = 30.0
 _PATIENCE_FACTOR = 10.0
 # The first step compiles kernels.
 _FIRST_STEP_SECONDS = 600.0

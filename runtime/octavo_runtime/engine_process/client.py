@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import AsyncGenerator, Coroutine
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,7 @@ from octavo_runtime.protocol.sampling_params import SamplingParams
 
 # A process whose pulse is not heard for so long is taken for dead, however long its steps may take.
 SILENT_SECONDS = 8.0
+_LISTEN_SECONDS = 1.0
 
 # After so many messages in a row the readers get their turn. What they find waiting then is joined, so that they cost
 # less the further they are behind.
@@ -78,7 +78,7 @@ class EngineClient:
         self._failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._started: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._beat = Beat(0.0, math.inf)
-        self._beat_heard = time.monotonic()
+        self._silent = 0.0  # seconds that this process has listened since it heard the last beat
         self.refused = False  # whether the engine could not start for what was asked of it
         self._tasks: list[asyncio.Task[None]] = []
         self._folder = tempfile.TemporaryDirectory(prefix="octavo-")
@@ -197,9 +197,8 @@ class EngineClient:
             return self._failure.result()
         if self.ready is None:
             return None
-        silent = time.monotonic() - self._beat_heard
-        if silent > SILENT_SECONDS:
-            return f"the engine has not answered for {silent:.0f} s"
+        if self._silent > SILENT_SECONDS:
+            return f"the engine has not answered for {self._silent:.0f} s"
         busy, patience = self._beat.busy, self._beat.patience
         if busy > patience:
             return f"the engine has been at one step for {busy:.0f} s, where {patience:.0f} s are the most to expect"
@@ -245,7 +244,7 @@ class EngineClient:
                     if not asked.cancelled():
                         asked.set_result(event)
                 case Ready():
-                    self.ready, self._beat_heard = event, time.monotonic()
+                    self.ready, self._silent = event, 0.0
                     self._started.set_result(event)
                 case Failed(message=message, refused=refused):
                     self.refused = refused and self.ready is None
@@ -253,8 +252,10 @@ class EngineClient:
 
     async def _listen(self) -> None:
         while True:
-            self._beat = BEATS.decode(await self._pulse.recv())
-            self._beat_heard = time.monotonic()
+            if not await self._pulse.poll(1000 * _LISTEN_SECONDS):
+                self._silent += _LISTEN_SECONDS  # not the clock's: what stands still itself has not listened
+                continue
+            self._beat, self._silent = BEATS.decode(await self._pulse.recv()), 0.0
             if self._beat.failure:
                 self._fail(self._beat.failure)
 

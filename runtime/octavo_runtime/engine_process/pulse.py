@@ -1,7 +1,7 @@
 """The pulse of the engine's process: a thread tells all clients that it lives, and since when its loop is at one turn.
 
 A step may take long on a slow or busy machine. Since the thread does not wait for it, clients can tell a busy engine
-from a hung one."""
+from a hung one. It counts its own beats, not the clock: while a machine stands still, nothing hangs."""
 
 import threading
 import time
@@ -52,8 +52,10 @@ class Pulse:
 
     def _beat(self) -> None:
         encoder = msgspec.msgpack.Encoder()
+        last, busy = None, 0.0
         with self._socket:
             while not self._stopped.wait(_SECONDS):
                 began = self._turn_began
-                busy = 0.0 if began is None else time.monotonic() - began
+                busy = busy + _SECONDS if began is not None and began == last else 0.0
+                last = began
                 self._socket.send(encoder.encode(Beat(busy, self._patience(), last_words.left())))

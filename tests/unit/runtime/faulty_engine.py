@@ -3,10 +3,12 @@
 import sys
 import time
 
+from octavo_runtime.engine import step_pace
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.engine_process import process as engine_process
 
-SLOW_SECONDS = 9.0
+SLOW_SECONDS = 4.0
+step_pace._LEAST_PATIENCE_SECONDS = 6.0
 
 _step = Engine.step
 

@@ -83,12 +83,12 @@ def test_nothing_is_bounded_before_it_was_measured():
 
 
 def test_patience_grows_with_what_steps_took_and_shrinks_again():
-    assert measured(FAST).patience == 10.0
+    assert measured(FAST).patience == 30.0
     pace = measured(SlowDevice(weights=4.0, token=0.1))
     assert pace.patience == pytest.approx(41.0)
     for _ in range(40):
         pace.observe(1, 0, 0.01)
-    assert pace.patience == 10.0
+    assert pace.patience == 30.0
 
 
 def test_moves_of_blocks_alone_say_nothing():
@@ -104,4 +104,4 @@ def test_the_bounds_hold_whatever_was_measured(steps):
     for decodes, prompt_tokens, seconds in steps:
         pace.observe(decodes + prompt_tokens, prompt_tokens, seconds)
         assert 32 <= pace.prompt_tokens <= 512
-        assert pace.patience >= 10.0
+        assert pace.patience >= 30.0

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import psutil
@@ -224,6 +225,15 @@ async def test_an_engine_that_stands_still_is_seen():
         assert "has not answered for" in client.problem()
         os.kill(engine_pid(), signal.SIGCONT)
         await eventually_async(lambda: client.problem() is None)
+
+
+async def test_a_client_that_stood_still_itself_takes_no_engine_for_dead(monkeypatch):
+    async with started() as client:
+        monkeypatch.setattr("octavo_runtime.engine_process.client.SILENT_SECONDS", 1.5)
+        time.sleep(4.0)  # the whole event loop
+        assert client.problem() is None
+        await asyncio.sleep(1.2)
+        assert client.problem() is None
 
 
 async def test_a_busy_engine_is_told_from_one_whose_loop_never_ends(monkeypatch):
