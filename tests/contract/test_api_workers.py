@@ -23,8 +23,8 @@ BODY = {"model": "smollm2", "messages": [{"role": "user", "content": "Go on."}],
 
 @pytest.fixture
 def start_workers(start_command):
-    def starter(rate: int):
-        server = start_command(*WORKERS, OCTAVO_BENCH_TOKEN_RATE=str(rate))
+    def starter(rate: int, *flags: str):
+        server = start_command(*WORKERS, *flags, OCTAVO_BENCH_TOKEN_RATE=str(rate))
         server.wait_ready()
         return server
 
@@ -113,7 +113,7 @@ def test_sigterm_lets_streams_end_and_leaves_nothing(start_workers):
 
 
 def test_a_second_sigterm_ends_at_once(start_workers):
-    server = start_workers(20)
+    server = start_workers(20, "--drain", "600s")
     thread, events = begin(server, 4000)
     server.process.send_signal(signal.SIGTERM)
     eventually(lambda: {ready(server) for _ in range(10)} == {503}, "both have heard the first one")
