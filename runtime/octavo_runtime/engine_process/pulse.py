@@ -4,7 +4,6 @@ A step may take long on a slow or busy machine. Since the thread does not wait f
 from a hung one. It counts its own beats, not the clock: while a machine stands still, nothing hangs."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -27,7 +26,7 @@ class Pulse:
 
     def __init__(self, endpoint: str, patience: Callable[[], float]) -> None:
         self._patience = patience
-        self._turn_began: float | None = None
+        self._turn: object | None = None
         self._stopped = threading.Event()
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUB)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -44,18 +43,19 @@ class Pulse:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Around one turn of the loop; between turns it waits for work."""
-        self._turn_began = time.monotonic()
+        self._turn = object()
         try:
             yield
         finally:
-            self._turn_began = None
+            self._turn = None
 
     def _beat(self) -> None:
         encoder = msgspec.msgpack.Encoder()
-        last, busy = None, 0.0
+        last: object | None = None
+        busy = 0.0
         with self._socket:
             while not self._stopped.wait(_SECONDS):
-                began = self._turn_began
-                busy = busy + _SECONDS if began is not None and began == last else 0.0
-                last = began
+                turn = self._turn
+                busy = busy + _SECONDS if turn is not None and turn is last else 0.0
+                last = turn
                 self._socket.send(encoder.encode(Beat(busy, self._patience(), last_words.left())))

@@ -52,9 +52,9 @@ async def shared():
 on_shared = pytest.mark.asyncio(loop_scope="module")
 
 
-def engine_pid() -> int:
+def engine_pid(program: str = "octavo_runtime.engine_process.process") -> int:
     """Of the engine that was started last."""
-    return max(children("octavo_runtime.engine_process.process"), key=psutil.Process.create_time).pid
+    return max(children(program), key=psutil.Process.create_time).pid
 
 
 async def collect(client: EngineClient, request_id: str, params: SamplingParams) -> list[int]:
@@ -236,11 +236,31 @@ async def test_a_client_that_stood_still_itself_takes_no_engine_for_dead(monkeyp
         assert client.problem() is None
 
 
-async def test_a_busy_engine_is_told_from_one_whose_loop_never_ends(monkeypatch):
+@pytest.fixture
+def faulty_engine(monkeypatch) -> str:
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     )
-    async with started(program="faulty_engine") as client:
+    return "faulty_engine"
+
+
+async def test_a_step_in_which_the_engine_stood_still_is_not_hung(faulty_engine):
+    async with started(program=faulty_engine) as client:
+        await collect(client, "warm-up", SamplingParams(temperature=0.0, max_tokens=60, ignore_eos=True))
+        slow = asyncio.create_task(collect(client, "slow", SamplingParams(max_tokens=1)))
+        await asyncio.sleep(1.0)
+        os.kill(engine_pid(faulty_engine), signal.SIGSTOP)
+        await eventually_async(lambda: client.problem() is not None)
+        os.kill(engine_pid(faulty_engine), signal.SIGCONT)
+        await eventually_async(lambda: "has not answered for" not in (client.problem() or ""))
+        while not slow.done():
+            assert client.problem() is None, "it is at work"
+            await asyncio.sleep(0.1)
+        assert len(slow.result()) == 1
+
+
+async def test_a_busy_engine_is_told_from_one_whose_loop_never_ends(faulty_engine):
+    async with started(program=faulty_engine) as client:
         await collect(client, "warm-up", SamplingParams(temperature=0.0, max_tokens=60, ignore_eos=True))
         slow = asyncio.create_task(collect(client, "slow", SamplingParams(max_tokens=1)))
         while not slow.done():
