@@ -4,7 +4,7 @@ import socket
 
 import httpx
 import pytest
-from patience import PATIENCE
+from patience import PATIENCE, eventually
 from prometheus_client.parser import text_string_to_metric_families
 
 BODY = {"model": "smollm2", "prompt": "Once upon a time", "max_tokens": 5, "ignore_eos": True}
@@ -54,8 +54,14 @@ def test_the_stages_of_a_request_add_up(server):
     assert first + decode <= duration
     assert grown("octavo_request_generation_tokens_sum") == 5
     assert grown("octavo_request_prompt_tokens_sum") == 4
-    # Of the last ten seconds, which may be over on a busy machine (test_metrics.py has the numbers).
-    assert ("octavo_tokens_per_second",) in after
+
+
+def test_the_rate_is_of_the_last_ten_seconds(server):
+    def rate() -> float:
+        ask(server)
+        return samples(server)[("octavo_tokens_per_second",)]
+
+    eventually(lambda: rate() >= 0.5, "five tokens within ten seconds, which a busy machine may need several times for")
 
 
 def test_a_request_that_failed_has_no_stages(scripted):
