@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 
 from octavo_runtime.bench.drive import configure
 from octavo_runtime.bench.jobs import Job
@@ -64,13 +65,19 @@ def settle(engine: Engine) -> None:
 
 def seconds(engine: Engine, jobs: Sequence[Job]) -> float:
     """How long it takes from the first request's arrival to the last one's end: greedy, past end-of-sequence."""
-    began = time.perf_counter()
+    return sum(step_seconds(engine, jobs))
+
+
+def step_seconds(engine: Engine, jobs: Sequence[Job]) -> list[float]:
+    """The same for each of the engine's steps; the first one includes the requests' arrival."""
+    ends = [time.perf_counter()]
     for index, job in enumerate(jobs):
         params = SamplingParams(temperature=0.0, max_tokens=job.output_len, ignore_eos=True)
         engine.add_request(str(index), job.prompt, params)
     while engine.has_work:
         engine.step()
-    return time.perf_counter() - began
+        ends.append(time.perf_counter())
+    return [end - begin for begin, end in pairwise(ends)]
 
 
 def tell(

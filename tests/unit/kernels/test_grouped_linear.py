@@ -211,8 +211,10 @@ def test_rounded_inputs(
     out = torch.full((rows, columns), torch.nan, dtype=torch.bfloat16, device="cuda")
     rounded_linear(x, weight, bias, out, gate)
     multiplied = x if gate is None else gate_mul(x, gate)
-    oracle = reference.grouped_linear(reference.rounded_rows(multiplied, weight.values.dtype), weight, bias)
-    assert largest_error(out, oracle.to(torch.bfloat16)) <= TOLERANCES[torch.bfloat16]
+    product = reference.grouped_linear(reference.rounded_rows(multiplied, weight.values.dtype), weight)
+    # Sums of FP8 on a GPU lose digits by their own size, which a bias can hide.
+    own = out.float() if bias is None else out.float() - bias
+    assert largest_error(own, product) <= TOLERANCES[torch.bfloat16]
 
 
 @pytest.mark.parametrize("kind", ["fp8", "int8"])

@@ -121,6 +121,7 @@ def test_a_run_stands_beside_one_that_was_saved(tmp_path, bench):
     assert row["name"] == "2@8"
     assert row["ttft_ms"] > 0
     assert row["itl_ms"] > 0
+    assert 0 < row["step_ms"] < row["ttft_ms"] + 129 * row["itl_ms"]
 
 
 @pytest.mark.slow
