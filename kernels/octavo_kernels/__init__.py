@@ -5,7 +5,7 @@ Each op is a folder: `reference.py` is the oracle (slow, obvious), `triton.py` t
 on. A call runs the form that fits the device of its tensors, which is imported on its first call: Triton never on a CPU
 machine, the compiled loops never on a GPU.
 
-skinny_linear has one form, for Hopper: elsewhere a product of few rows is the vendor's library's.
+skinny_linear and gated_linear have one form, for Hopper: elsewhere products are the vendor's library's.
 
 What serves few rows on a CPU has no GPU form: quantized_linear and wide_linear. `native/` is what the CPU's loops are
 written, compiled and called with, and how a step's calls of them are recorded and replayed: then the tensors are of

@@ -8,7 +8,6 @@ from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.gpu import capability
 
 MOST_ROWS = 64
-MOST_GATED_ROWS = 128
 HEAD_DIMS = 64, 128, 256
 """Of heads that skinny_rotary_write_kv turns."""
 
@@ -37,8 +36,7 @@ def skinny_linear(
     out: Tensor | None = None,
     gate: GatedActivation | None = None,
 ) -> Tensor:
-    """x @ weight.T + bias, for up to MOST_ROWS rows, where `fits` says so, or with a gate, where `fits_gated` does;
-    summed in float32.
+    """x @ weight.T + bias, for up to MOST_ROWS rows, where `fits` says so; summed in float32.
 
     Args:
         x: [rows, in], contiguous, or its norm, begun.
@@ -50,10 +48,8 @@ def skinny_linear(
     Returns:
         [rows, out], in the weight's dtype.
     """
-    from octavo_kernels.skinny_linear import hopper, hopper_wide
+    from octavo_kernels.skinny_linear import hopper
 
-    if gate is not None and isinstance(x, Tensor) and len(x) > MOST_ROWS:
-        return hopper_wide.gated_linear(x, weight, bias, out, gate)
     return hopper.skinny_linear(x, weight, bias, out, gate)
 
 
@@ -107,10 +103,3 @@ def fits(weight: Tensor) -> bool:
         return False
     # The tensor memory accelerator wants rows in steps of 16 bytes.
     return weight.itemsize == 2 and weight.is_contiguous() and weight.shape[1] % 8 == 0
-
-
-def fits_gated(rows: int, weight: Tensor) -> bool:
-    """Whether skinny_linear is the form for so many rows and a gate, with a weight [2 * out, in] that `fits`."""
-    from octavo_kernels.skinny_linear import hopper_wide
-
-    return 0 < rows <= MOST_ROWS or (rows <= MOST_GATED_ROWS and hopper_wide.fills(weight))

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn.functional import linear, pad
 
 from octavo_kernels.gate_mul import GatedActivation
+from octavo_kernels.gated_linear import fits as fits_gated
+from octavo_kernels.gated_linear import gated_linear
 from octavo_kernels.grouped_linear import (
     GroupedWeights,
     gates,
@@ -18,7 +20,7 @@ from octavo_kernels.grouped_linear import (
     turns,
 )
 from octavo_kernels.quantized_linear import PackedGroups, pack, side_by_side
-from octavo_kernels.skinny_linear import MOST_ROWS, BegunNorm, fits, fits_gated, skinny_linear
+from octavo_kernels.skinny_linear import MOST_ROWS, BegunNorm, fits, skinny_linear
 from octavo_runtime.layers.grouped_weights import grouped_weights
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
 from octavo_runtime.quantization.quantized_matrix import Quantized, QuantizedMatrix, QuantizedRows
@@ -65,8 +67,14 @@ class DenseLinear:
         return self.streams and 0 < len(x) <= MOST_ROWS
 
     def gates_for(self, x: Tensor | BegunNorm) -> bool:
-        """Whether skinny_linear computes a gate with its product of x [tokens, in] and the weight."""
-        return self.streams and fits_gated(len(x), self.weight)
+        """Whether a gate is computed with the product of x [tokens, in] and the weight."""
+        return self.streams_for(x) or (self.streams and fits_gated(len(x), self.weight))
+
+    def gated(self, x: Tensor | BegunNorm, gate: GatedActivation) -> Tensor:
+        """[tokens, out / 2], what gate_mul makes of the product, where that is computed with it."""
+        if isinstance(x, BegunNorm) or self.streams_for(x):
+            return skinny_linear(x, self.weight, self.bias, gate=gate)
+        return gated_linear(x, self.weight, gate, self.bias)
 
     def adds_to(self, stream: Tensor) -> bool:
         """Whether the product is best added to the residual stream [tokens, out] by the one who multiplies: that saves

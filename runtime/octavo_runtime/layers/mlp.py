@@ -11,7 +11,6 @@ from torch.nn.functional import gelu, relu, silu
 from octavo_kernels import gate_mul
 from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.grouped_linear import grouped_linear
-from octavo_kernels.skinny_linear import skinny_linear
 from octavo_runtime.layers.activation import Activation
 from octavo_runtime.layers.linear import DenseLinear, GroupedLinear, Linear
 from octavo_runtime.layers.residual import Normed, project
@@ -51,7 +50,7 @@ class MLP:
             return _UNGATED[self.activation](project(gate_up, hidden))
         activation = cast("GatedActivation", self.activation)
         if isinstance(gate_up, DenseLinear) and gate_up.gates_for(hidden):
-            return skinny_linear(hidden, gate_up.weight, gate_up.bias, gate=activation)
+            return gate_up.gated(hidden, activation)
         assert isinstance(hidden, Tensor), "others end no norm"
         if isinstance(gate_up, GroupedLinear) and gate_up.gates_for(hidden):
             return grouped_linear(hidden.contiguous(), gate_up.weight, gate_up.bias, gate=activation)

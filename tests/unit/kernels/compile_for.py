@@ -21,6 +21,8 @@ import octavo_kernels
 from octavo_kernels import gpu
 from octavo_kernels.experts import Weights
 from octavo_kernels.experts import hopper as hopper_experts
+from octavo_kernels.gated_linear import cases as gated_cases
+from octavo_kernels.gated_linear import gated_linear
 from octavo_kernels.grouped_linear import GroupedWeights, one_row
 from octavo_kernels.grouped_linear import hopper as hopper_grouped
 from octavo_kernels.grouped_linear import interleaved as interleaved_grouped
@@ -122,6 +124,10 @@ def main(capability: int, selections: list[str]) -> None:
         for skinny in skinny_cases.CASES:
             skinny_linear(*skinny_cases.operands(skinny, torch.bfloat16, "cpu"), gate=skinny.gate)
             tell("skinny_linear", skinny.name, "bfloat16")
+        for gated in gated_cases.CASES:
+            x, weight, bias = skinny_cases.operands(gated, torch.bfloat16, "cpu")
+            gated_linear(x, weight, gated.gate, bias)
+            tell("gated_linear", gated.name, "bfloat16")
         for adding in skinny_cases.ADD_CASES:
             skinny_cases.error_of_sums(skinny_add_linear, adding, "cpu")
             tell("skinny_linear", adding.name, "bfloat16")

@@ -19,6 +19,6 @@ def test_compile(capability: int) -> None:
     selections += ["bfloat16/BLOOM shape", "bfloat16/DeepSeek V3 shape", "float32/MiniCPM 3 shape"]
     lines = output("compile_for.py", str(capability), *selections).splitlines()
     variants = [json.loads(line) for line in lines]
-    gpus = {"peer_sum", "skinny_linear"} if capability == 90 else {"peer_sum"}
+    gpus = {"peer_sum", "skinny_linear", "gated_linear"} if capability == 90 else {"peer_sum"}
     assert {variant["op"] for variant in variants} == set(octavo_kernels.__all__) | gpus
     assert [variant for variant in variants if variant["shared"] > SHARED_MEMORY[capability]] == []

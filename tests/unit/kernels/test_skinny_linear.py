@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from octavo_kernels.skinny_linear import MOST_ROWS, fits, fits_gated, hopper, skinny_linear
+from octavo_kernels.skinny_linear import MOST_ROWS, fits, hopper, skinny_linear
 from octavo_kernels.skinny_linear.cases import (
     ADD_CASES,
     CASES,
@@ -59,14 +59,6 @@ def test_a_product_is_cut_to_what_a_processor_holds(rows: int, columns: int, wid
         tiles = -(-columns // cut.columns)
         assert tiles <= processors
         assert tiles * cut.splits * cut.columns * rows <= processors * 64 * MOST_ROWS
-
-
-@pytest.mark.parametrize(
-    ("rows", "columns", "expected"),
-    [(64, 64, True), (65, 2 * 14336, True), (128, 2 * 14336, True), (129, 2 * 14336, False), (65, 2 * 18944, False)],
-)
-def test_gates_of_more_rows_where_tiles_fill_the_processors(rows: int, columns: int, expected: bool) -> None:
-    assert fits_gated(rows, torch.empty(columns, 8, device="meta")) is expected
 
 
 def test_there_is_none_for_a_cpu() -> None:

@@ -14,7 +14,7 @@ from octavo_kernels.grouped_linear import GroupedWeights
 from octavo_kernels.grouped_linear.reference import grouped_rotary_write_kv
 from octavo_kernels.skinny_linear import reference
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.layers import attention, linear, mlp, residual
+from octavo_runtime.layers import attention, linear, residual
 from octavo_runtime.layers.alibi import alibi_slopes
 from octavo_runtime.layers.linear import DenseLinear, GroupedLinear
 from octavo_runtime.models.decoder import Decoder, DecoderLayer
@@ -238,8 +238,7 @@ def test_products_that_turn_queries_and_keys_bring_the_same(spec, monkeypatch):
     expected, turned = states_of_a_mix(decoder), []
     layers = sum(layer not in decoder.spec.unrotated_layers for layer in range(decoder.spec.num_layers))
     monkeypatch.setattr(DenseLinear, "streams_for", lambda self, _: len(self.weight) == decoder.spec.qkv_size)
-    for room in (linear, mlp):
-        monkeypatch.setattr(room, "skinny_linear", lambda x, weight, bias, *_: functional.linear(x, weight, bias))
+    monkeypatch.setattr(linear, "skinny_linear", lambda x, weight, bias, *_: functional.linear(x, weight, bias))
     monkeypatch.setattr(attention, "HEAD_DIMS", (32,))
     monkeypatch.setattr(
         attention,
@@ -259,7 +258,7 @@ def test_norms_between_products_bring_the_same(spec, monkeypatch):
     monkeypatch.setattr(DenseLinear, "gates_for", lambda *_: True)
     monkeypatch.setattr(DenseLinear, "begins_norm", lambda self, _: self.bias is None)
     monkeypatch.setattr(DenseLinear, "__call__", lambda self, x, out=None: multiplied(x, self.weight, self.bias, out))
-    for room in (mlp, residual):
+    for room in (linear, residual):
         monkeypatch.setattr(room, "skinny_linear", multiplied)
     monkeypatch.setattr(
         residual, "skinny_add_linear", lambda *tensors: begun.append(1) or reference.skinny_add_linear(*tensors)

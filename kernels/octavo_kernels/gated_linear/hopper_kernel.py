@@ -1,4 +1,4 @@
-"""The kernel of skinny_linear for more rows on Hopper, in Gluon; `hopper_wide` says how it is made, and launches it."""
+"""The kernel of gated_linear for Hopper, in Gluon; `hopper` says how it is made, and launches it."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 

@@ -1,4 +1,4 @@
-"""skinny_linear with a gate for 65 to 128 rows on Hopper, in Gluon: warp-specialised, over a ring of stages in shared
+"""gated_linear for 65 to 128 rows on Hopper, in Gluon: warp-specialised, over a ring of stages in shared
 memory.
 
 A tile is 128 rows of x by 128 gates and the 128 columns that they multiply, so that x, which every program reads whole,
@@ -10,9 +10,9 @@ import triton
 from torch import Tensor
 
 from octavo_kernels.gate_mul import GatedActivation
+from octavo_kernels.gated_linear.hopper_kernel import gated_kernel
 from octavo_kernels.gpu import gpu
 from octavo_kernels.hopper_products import tiles
-from octavo_kernels.skinny_linear.hopper_wide_kernel import gated_kernel
 
 ROWS = 128
 COLUMNS = 256  # of the weight's rows in a tile, half of them gates
@@ -29,8 +29,8 @@ def fills(weight: Tensor) -> bool:
     return bool(count >= LEAST_FILLED * processors * triton.cdiv(count, processors))
 
 
-def gated_linear(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor | None, gate: GatedActivation) -> Tensor:
-    """See `octavo_kernels.skinny_linear`."""
+def gated_linear(x: Tensor, weight: Tensor, gate: GatedActivation, bias: Tensor | None, out: Tensor | None) -> Tensor:
+    """See `octavo_kernels.gated_linear`."""
     rows, columns, width = len(x), len(weight) // 2, weight.shape[1]
     out = torch.empty(rows, columns, dtype=weight.dtype, device=x.device) if out is None else out
     gated_kernel[(triton.cdiv(columns, COLUMNS // 2),)](
