@@ -7,8 +7,6 @@ from torch import Tensor
 from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.skinny_linear import MOST_ROWS
 
-MOST_GATED_ROWS = 128
-
 
 def gated_linear(
     x: Tensor,
@@ -38,4 +36,4 @@ def fits(rows: int, weight: Tensor) -> bool:
     """Whether this is the form for so many rows and a weight [2 * out, in] that `skinny_linear.fits`."""
     from octavo_kernels.gated_linear import hopper
 
-    return MOST_ROWS < rows <= MOST_GATED_ROWS and hopper.fills(weight)
+    return rows > MOST_ROWS and hopper.fills(rows, weight)

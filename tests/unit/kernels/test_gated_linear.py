@@ -25,7 +25,16 @@ def test_hopper(case: Case, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize(
     ("rows", "columns", "expected"),
-    [(64, 2 * 14336, False), (65, 2 * 14336, True), (128, 2 * 14336, True), (65, 2 * 18944, False)],
+    [
+        (64, 2 * 14336, False),
+        (65, 2 * 14336, True),
+        (128, 2 * 14336, True),
+        (65, 2 * 18944, False),
+        (129, 2 * 14336, False),
+        (1024, 2 * 14336, True),
+        (1025, 2 * 14336, False),
+        (8192, 2 * 14336, True),
+    ],
 )
 def test_rows_whose_tiles_fill_the_processors(rows: int, columns: int, expected: bool) -> None:
     assert fits(rows, torch.empty(columns, 8, device="meta")) is expected
