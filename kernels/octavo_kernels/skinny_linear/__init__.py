@@ -1,32 +1,14 @@
 """A projection of few rows, whose weights come from memory as fast as it gives them."""
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
+from octavo_kernels.begun_norm import BegunNorm
 from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.gpu import capability
 
 MOST_ROWS = 64
 HEAD_DIMS = 64, 128, 256
 """Of heads that skinny_rotary_write_kv turns."""
-
-
-@dataclass(frozen=True)
-class BegunNorm:
-    """Rows whose RMSNorm is begun by the product that made them, and ended by the one that reads them: scaled / sqrt(
-    mean square + eps).
-
-    scaled: [rows, hidden], the rows times the norm's weight. squares: [tiles, at least rows] float32, which add up to
-    the sums of the squares of the rows themselves; of as many rows as the product that reads them is computed with."""
-
-    scaled: Tensor
-    squares: Tensor
-    eps: float
-
-    def __len__(self) -> int:
-        """Of rows."""
-        return len(self.scaled)
 
 
 def skinny_linear(

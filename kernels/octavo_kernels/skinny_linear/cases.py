@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from octavo_kernels.begun_norm import BegunNorm
 from octavo_kernels.comparison import largest_error
 from octavo_kernels.gate_mul import GatedActivation
-from octavo_kernels.skinny_linear import BegunNorm
 from octavo_kernels.skinny_linear.reference import ended, skinny_add_linear, skinny_linear, skinny_rotary_write_kv
 
 EPS = 1e-5
@@ -139,7 +139,12 @@ ADD_CASES = (
 )
 
 
-def error_of_sums(form: Callable[..., BegunNorm], case: AddCase, device: str) -> float:
+def error_of_sums(
+    form: Callable[..., BegunNorm],
+    case: AddCase,
+    device: str,
+    oracle: Callable[..., BegunNorm] = skinny_add_linear,
+) -> float:
     """Largest error of `form` against the oracle in bfloat16, over the stream, and what is begun of its norm. Twice,
     since split sums leave something for the next call."""
     generator = torch.Generator().manual_seed(0)
@@ -152,7 +157,7 @@ def error_of_sums(form: Callable[..., BegunNorm], case: AddCase, device: str) ->
     worst = 0.0
     for _ in range(2):
         results = []
-        for each in (form, skinny_add_linear):
+        for each in (form, oracle):
             stream = before.clone()
             begun = each(x, weight, stream, norm_weight, EPS, case.offset)
             results.append((stream, begun.scaled, begun.squares.sum(0)[: case.rows] / case.columns))

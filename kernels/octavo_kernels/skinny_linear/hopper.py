@@ -11,11 +11,13 @@ from typing import NamedTuple
 import torch
 import triton
 from torch import Tensor
+from triton.language import constexpr
 
+from octavo_kernels.begun_norm import BegunNorm, rows_of
 from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.gpu import gpu
 from octavo_kernels.hopper_products import tiles
-from octavo_kernels.skinny_linear import MOST_ROWS, BegunNorm
+from octavo_kernels.skinny_linear import MOST_ROWS
 from octavo_kernels.skinny_linear.hopper_kernel import skinny_add_kernel, skinny_kernel, skinny_rotary_kernel
 from octavo_kernels.strided import layer_cache
 
@@ -70,7 +72,7 @@ def skinny_linear(
     gate: GatedActivation | None = None,
 ) -> Tensor:
     """See `octavo_kernels.skinny_linear`."""
-    x, norm = _rows_and_norm(x)
+    norm, x = _norm(x), rows_of(x)
     halves = 1 if gate is None else 2
     rows, columns, width = len(x), len(weight) // halves, weight.shape[1]
     out = torch.empty(rows, columns, dtype=weight.dtype, device=x.device) if out is None else out
@@ -150,7 +152,7 @@ def skinny_rotary_write_kv(
     slots: Tensor,
 ) -> None:
     """See `octavo_kernels.skinny_linear`."""
-    x, norm = _rows_and_norm(x)
+    norm, x = _norm(x), rows_of(x)
     rows, (columns, width) = len(x), weight.shape
     block_size, kv_heads, head_dim = k_cache.shape[1:]
     padded = max(8, triton.next_power_of_2(rows))
@@ -187,11 +189,12 @@ def skinny_rotary_write_kv(
     )
 
 
-def _rows_and_norm(x: Tensor | BegunNorm) -> tuple[Tensor, tuple[Tensor, int, int, float] | None]:
-    """What a kernel takes as its x and its norm."""
+def _norm(x: Tensor | BegunNorm) -> tuple[Tensor, int, constexpr, int, float] | None:
+    """What a kernel takes as x's norm."""
     if isinstance(x, Tensor):
-        return x, None
-    return x.scaled, (x.squares, len(x.squares), x.scaled.shape[1], x.eps)
+        return None
+    tiles, rows = x.squares.shape
+    return x.squares, tiles, constexpr(rows), x.scaled.shape[1], x.eps
 
 
 @lru_cache

@@ -113,7 +113,7 @@ def _multiplied(
 def _root_factors(norm, ROWS: gl.constexpr, layout: gl.constexpr):
     """[ROWS] float32: what rows whose norm is begun are multiplied by, over the root of the mean square. norm: see
     `skinny_kernel`."""
-    squares, tiles, width, eps = norm
+    squares, tiles, COUNT, width, eps = norm
     LANES: gl.constexpr = ROWS // 4
     spread: gl.constexpr = gl.BlockedLayout([1, 4], [32 // LANES, LANES], [4, 1], [1, 0])
     tile = gl.arange(0, _TILES, layout=gl.SliceLayout(1, spread))
@@ -121,7 +121,7 @@ def _root_factors(norm, ROWS: gl.constexpr, layout: gl.constexpr):
     parts = gl.zeros([_TILES, ROWS], gl.float32, layout=spread)
     for first in range(0, tiles, _TILES):
         there = (first + tile < tiles)[:, None]
-        parts += gl.load(squares + (first + tile)[:, None] * ROWS + row[None, :], mask=there, other=0.0)
+        parts += gl.load(squares + (first + tile)[:, None] * COUNT + row[None, :] % COUNT, mask=there, other=0.0)
     factors = gl.rsqrt(gl.sum(parts, axis=0) / width + eps)
     return gl.convert_layout(factors, gl.SliceLayout(0, layout))
 
@@ -157,9 +157,9 @@ def skinny_kernel(
 
     x: a descriptor of [rows, width], in tiles of [ROWS, DEPTH]; weight: of [columns, width], with a GATE of [2 *
     columns, width], in tiles of [tile, DEPTH]; both of one 16-bit type. norm: where x's RMSNorm is begun, what
-    `skinny_add_kernel` left: the sums of squares, of how many tiles, of how many columns together, and what is added to
-    their mean; else None. bias: as many as the weight has rows, read if BIAS; out: [rows, columns]; both of that type,
-    contiguous. GATE: an activation of gate_mul, or "".
+    `skinny_add_kernel` left: the sums of squares, of how many tiles, for how many rows, of how many columns together,
+    and what is added to their mean; else None. bias: as many as the weight has rows, read if BIAS; out: [rows,
+    columns]; both of that type, contiguous. GATE: an activation of gate_mul, or "".
     partials: [programs, COLUMNS, ROWS] float32; arrivals: [programs / SPLITS] int32, 0 before and after; used if SPLITS
     > 1. steps: tiles of DEPTH columns that a program reads. ROWS: rows, up to 8, 16, 32 or 64. STAGES: of the ring."""
     program = gl.program_id(0)

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
+from octavo_kernels.begun_norm import BegunNorm
 from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.gate_mul.reference import gate_mul
 from octavo_kernels.rotary_write_kv.reference import rotary_write_kv
-from octavo_kernels.skinny_linear import BegunNorm
 
 
 def skinny_linear(
