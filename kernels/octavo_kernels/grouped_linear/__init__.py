@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from octavo_kernels.begun_norm import BegunNorm, rows_of
 from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.gpu import capability
 from octavo_kernels.int8_linear import int8_linear, multiplies_int8
@@ -81,13 +82,13 @@ def placed(weight: GroupedWeights) -> GroupedWeights:
     return interleave(weight) if interleaved.takes(weight) and not hopper.takes(weight) else weight
 
 
-def gates(x: Tensor, weight: GroupedWeights) -> bool:
+def gates(x: Tensor | BegunNorm, weight: GroupedWeights) -> bool:
     """Whether grouped_linear computes a gate with its product of x [rows, in]."""
-    return (weight.interleaved and 0 < len(x) <= MOST_ROWS) or turns(x, weight)
+    return (weight.interleaved and isinstance(x, Tensor) and 0 < len(x) <= MOST_ROWS) or turns(x, weight)
 
 
 def grouped_linear(
-    x: Tensor,
+    x: Tensor | BegunNorm,
     weight: GroupedWeights,
     bias: Tensor | None = None,
     out: Tensor | None = None,
@@ -96,7 +97,7 @@ def grouped_linear(
     """x @ weight.T + bias, summed in float32; the same inputs bring the same bits, and nothing waits for the device.
 
     Args:
-        x: [rows, in], contiguous.
+        x: [rows, in], contiguous, or its norm, begun, where `norms` says so.
         weight: [out, in], `placed` or not; with a gate [2 * out, in].
         bias: a number for each of the weight's rows, of x's dtype.
         out: [rows, out], contiguous, where to write; allocated if None.
@@ -105,6 +106,10 @@ def grouped_linear(
     Returns:
         [rows, out], in x's dtype.
     """
+    if isinstance(x, BegunNorm):
+        from octavo_kernels.grouped_linear import one_row
+
+        return one_row.grouped_linear(x, weight, bias, out, gate)
     if x.device.type == "cuda":
         from octavo_kernels.grouped_linear import hopper, interleaved, one_row, triton
 
@@ -121,9 +126,35 @@ def grouped_linear(
     return cpu.grouped_linear(x, weight, bias, out)
 
 
-def turns(x: Tensor, weight: GroupedWeights) -> bool:
+def norms(stream: Tensor, weight: GroupedWeights) -> bool:
+    """Whether the products of as many rows as a residual stream [rows, hidden] has, and of its type, by the weight can
+    end and begin its RMSNorm: in bfloat16; what is not divided by its root mean square may be too large for float16."""
+    return stream.dtype == torch.bfloat16 and turns(stream, weight)
+
+
+def grouped_add_linear(
+    x: Tensor, weight: GroupedWeights, stream: Tensor, norm_weight: Tensor, eps: float, offset: float = 0.0
+) -> BegunNorm:
+    """Adds x @ weight.T to the residual stream, and begins its rms_norm, which is of the rounded sum, where `norms`
+    says so.
+
+    Args:
+        x: see grouped_linear.
+        weight: [out, in].
+        stream: [rows, out], contiguous, of x's dtype; overwritten.
+        norm_weight: [out].
+        eps: added to the mean square.
+        offset: added to norm_weight where it multiplies.
+    """
+    from octavo_kernels.grouped_linear import one_row
+
+    return one_row.grouped_add_linear(x, weight, stream, norm_weight, eps, offset)
+
+
+def turns(x: Tensor | BegunNorm, weight: GroupedWeights) -> bool:
     """Whether grouped_rotary_write_kv computes x [rows, in] by the weight."""
-    if x.device.type != "cuda" or capability(x.device) != (9, 0):
+    device = rows_of(x).device
+    if device.type != "cuda" or capability(device) != (9, 0):
         return False
     from octavo_kernels.grouped_linear import one_row
 
@@ -131,7 +162,7 @@ def turns(x: Tensor, weight: GroupedWeights) -> bool:
 
 
 def grouped_rotary_write_kv(
-    x: Tensor,
+    x: Tensor | BegunNorm,
     weight: GroupedWeights,
     bias: Tensor | None,
     q: Tensor,

@@ -7,12 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from octavo_kernels.begun_norm import BegunNorm
 from octavo_kernels.comparison import largest_error
 from octavo_kernels.grouped_linear import GroupedWeights, pack_halves, pack_upper, reference
 from octavo_kernels.grouped_linear.interleaving import interleave
 from octavo_kernels.quantized_linear.formats import SUPER, Format
 from octavo_kernels.skinny_linear import cases as skinny_cases
-from octavo_kernels.skinny_linear.cases import HeadsCase
+from octavo_kernels.skinny_linear.cases import AddCase, HeadsCase
+from octavo_kernels.skinny_linear.cases import Case as EndedCase
 
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 Kind = Literal[
@@ -95,6 +97,32 @@ ONE_ROW_CASES = tuple(
         ("less than a tile", 128, 9),
     )
 )
+ONE_ROW_ADD_CASES = (
+    AddCase("8B shape, output, one row", 1, 4096, 4096),
+    AddCase("8B shape, down, one row, split sums", 1, 14336, 4096),
+    AddCase("Gemma shape, down, one row", 1, 16384, 2048, offset=1.0),
+    AddCase("one row, odd columns, an uneven width", 1, 1152, 1001),
+    AddCase("one row, less than a tile", 1, 128, 9),
+)
+ONE_ROW_HEADS_CASES = (
+    HeadsCase("8B shape, one row", 1, 4096, 32, 8, 128),
+    HeadsCase("8B shape, one row, normed", 1, 4096, 32, 8, 128, normed=True),
+    HeadsCase("Qwen 2.5 shape, one row, a bias", 1, 3584, 28, 4, 128, bias=True),
+    HeadsCase("Llama 3.2 1B shape, one row, normed", 1, 2048, 32, 8, 64, normed=True),
+    HeadsCase("Gemma shape, one row", 1, 2304, 8, 4, 256),
+    HeadsCase("70B shape, one row, normed, split sums, a bias", 1, 8192, 8, 2, 128, bias=True, normed=True),
+    HeadsCase("a row of padding", 1, 512, 8, 4, 64, padding=1),
+)
+# Of which the activation, or the end of a norm, or both, are computed with the product.
+ENDED_CASES = (
+    EndedCase("8B shape, gated", 1, 4096, 14336, gate="silu"),
+    EndedCase("8B shape, normed, query, key and value", 1, 4096, 6144, normed=True),
+    EndedCase("8B shape, normed, gated", 1, 4096, 14336, gate="silu", normed=True),
+    EndedCase("70B shape, normed, split sums, a bias", 1, 8192, 1536, bias=True, normed=True),
+    EndedCase("70B shape, normed, split sums, gated", 1, 8192, 1000, gate="silu", normed=True),
+    EndedCase("odd columns, an uneven width, gated, a bias", 1, 1152, 1035, bias=True, gate="silu"),
+    EndedCase("less than a tile, normed, gated", 1, 128, 9, bias=True, gate="gelu", normed=True),
+)
 # What the form for interleaved weights computes: up to 64 rows.
 INTERLEAVED_CASES = tuple(
     replace(case, interleaved=True)
@@ -176,17 +204,44 @@ def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: s
     return largest_error(out, reference.grouped_linear(x, weight, bias))
 
 
+def error_of_ended(
+    form: Callable[..., Tensor], case: EndedCase, dtype: torch.dtype, device: str, has_zeros: bool
+) -> float:
+    """Largest error of a form of grouped_linear against the oracle, with a gate, or of rows whose norm is begun."""
+    x, dense, bias = skinny_cases.operands(case, dtype, device)
+    weight = random_weights(_product(case, len(dense)), torch.Generator().manual_seed(0)).to(device)
+    weight = weight if has_zeros else replace(weight, zeros=None)
+    out = torch.full((case.rows, case.columns), torch.nan, dtype=dtype, device=device)
+    form(x, weight, bias, out, case.gate)
+    return largest_error(out, reference.grouped_linear(x, weight, bias, gate=case.gate))
+
+
+def error_of_sums(form: Callable[..., BegunNorm], case: AddCase, device: str) -> float:
+    """Largest error of a form of grouped_add_linear against the oracle, over the stream, and what is begun of its
+    norm."""
+    weight = random_weights(_product(case, case.columns), torch.Generator().manual_seed(0)).to(device)
+
+    def of_weight(each: Callable[..., BegunNorm]) -> Callable[..., BegunNorm]:
+        return lambda x, _, *others: each(x, weight, *others)
+
+    return skinny_cases.error_of_sums(of_weight(form), case, device, of_weight(reference.grouped_add_linear))
+
+
 def error_of_heads(form: Callable[..., None], case: HeadsCase, dtype: torch.dtype, device: str) -> float:
     """Largest error of a form of grouped_rotary_write_kv against the oracle, over queries and both caches."""
     columns = (case.q_heads + 2 * case.kv_heads) * case.head_dim
-    product = Case(case.name, "int4", case.rows, case.width, columns, (1, 128))
-    weight = random_weights(product, torch.Generator().manual_seed(0)).to(device)
+    weight = random_weights(_product(case, columns), torch.Generator().manual_seed(0)).to(device)
 
     def of_weight(each: Callable[..., None]) -> Callable[..., None]:
         return lambda x, _, *others: each(x, weight, *others)
 
     oracle = of_weight(reference.grouped_rotary_write_kv)
     return skinny_cases.error_of_heads(of_weight(form), case, dtype, device, oracle)
+
+
+def _product(case: EndedCase | AddCase | HeadsCase, columns: int) -> Case:
+    """What multiplies in it, by a weight of so many rows."""
+    return Case(case.name, "int4", case.rows, case.width, columns, (1, 128))
 
 
 def _in_blocks(case: Case, generator: torch.Generator) -> GroupedWeights:

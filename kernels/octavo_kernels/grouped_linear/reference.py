@@ -3,23 +3,41 @@
 import torch
 from torch import Tensor
 
+from octavo_kernels.begun_norm import BegunNorm, rows_of
 from octavo_kernels.eight_bits import round_rows
+from octavo_kernels.gate_mul import GatedActivation
+from octavo_kernels.gate_mul.reference import gate_mul
 from octavo_kernels.grouped_linear import GroupedWeights
 from octavo_kernels.grouped_linear.interleaving import lower_of, natural, upper_of
 from octavo_kernels.quantized_linear.formats import SUPER
 from octavo_kernels.rotary_write_kv.reference import rotary_write_kv
+from octavo_kernels.skinny_linear.reference import ended, skinny_add_linear
 
 
-def grouped_linear(x: Tensor, weight: GroupedWeights, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+def grouped_linear(
+    x: Tensor | BegunNorm,
+    weight: GroupedWeights,
+    bias: Tensor | None = None,
+    out: Tensor | None = None,
+    gate: GatedActivation | None = None,
+) -> Tensor:
     """See `octavo_kernels.grouped_linear`."""
-    product = x.float() @ dequantize(weight).T
+    product = ended(x).float() @ dequantize(weight).T
     if bias is not None:
         product += bias.float()
-    return product.to(x.dtype) if out is None else out.copy_(product)
+    product = product if gate is None else gate_mul(product, gate)
+    return product.to(rows_of(x).dtype) if out is None else out.copy_(product)
+
+
+def grouped_add_linear(
+    x: Tensor, weight: GroupedWeights, stream: Tensor, norm_weight: Tensor, eps: float, offset: float = 0.0
+) -> BegunNorm:
+    """See `octavo_kernels.grouped_linear`."""
+    return skinny_add_linear(x, dequantize(weight), stream, norm_weight, eps, offset)
 
 
 def grouped_rotary_write_kv(
-    x: Tensor,
+    x: Tensor | BegunNorm,
     weight: GroupedWeights,
     bias: Tensor | None,
     q: Tensor,

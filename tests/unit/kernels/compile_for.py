@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +25,7 @@ from octavo_kernels.experts import hopper as hopper_experts
 from octavo_kernels.gated_linear import cases as gated_cases
 from octavo_kernels.gated_linear import gated_linear
 from octavo_kernels.grouped_linear import GroupedWeights, one_row
+from octavo_kernels.grouped_linear import cases as grouped_cases
 from octavo_kernels.grouped_linear import hopper as hopper_grouped
 from octavo_kernels.grouped_linear import interleaved as interleaved_grouped
 from octavo_kernels.paged_decode import hopper
@@ -134,6 +136,15 @@ def main(capability: int, selections: list[str]) -> None:
         for heads in skinny_cases.HEADS_CASES:
             skinny_cases.error_of_heads(skinny_rotary_write_kv, heads, torch.bfloat16, "cpu")
             tell("skinny_linear", heads.name, "bfloat16")
+        for ended, has_zeros in product(grouped_cases.ENDED_CASES, (False, True)):
+            grouped_cases.error_of_ended(one_row.grouped_linear, ended, torch.bfloat16, "cpu", has_zeros)
+            tell("grouped_linear", ended.name, "bfloat16")
+        for adding in grouped_cases.ONE_ROW_ADD_CASES:
+            grouped_cases.error_of_sums(one_row.grouped_add_linear, adding, "cpu")
+            tell("grouped_linear", adding.name, "bfloat16")
+        for heads in grouped_cases.ONE_ROW_HEADS_CASES:
+            grouped_cases.error_of_heads(one_row.grouped_rotary_write_kv, heads, torch.bfloat16, "cpu")
+            tell("grouped_linear", heads.name, "bfloat16")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """grouped_linear: every form against the oracle."""
 
-from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,29 +10,45 @@ from octavo_kernels.gate_mul import GatedActivation, gate_mul
 from octavo_kernels.grouped_linear import (
     cpu,
     gates,
+    grouped_add_linear,
     grouped_linear,
+    grouped_rotary_write_kv,
     multiplies_rounded,
+    norms,
     placed,
     reference,
     rounded_linear,
 )
 from octavo_kernels.grouped_linear.cases import (
     CASES,
+    ENDED_CASES,
     HOPPER_CASES,
     INTERLEAVED_CASES,
+    ONE_ROW_ADD_CASES,
     ONE_ROW_CASES,
+    ONE_ROW_HEADS_CASES,
     TINY_CASES,
     TOLERANCES,
     Case,
+    EndedCase,
     Kind,
     error,
+    error_of_ended,
     error_of_heads,
+    error_of_sums,
     random_weights,
 )
 from octavo_kernels.grouped_linear.interleaving import interleave, interleaves, natural
-from octavo_kernels.skinny_linear.cases import HEADS_CASES, HEADS_TOLERANCES, HeadsCase
+from octavo_kernels.skinny_linear import skinny_add_linear, skinny_linear
+from octavo_kernels.skinny_linear.cases import HEADS_TOLERANCES, AddCase, HeadsCase
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+
+
+@pytest.fixture
+def hopper_gpu() -> None:
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
 
 
 @pytest.mark.parametrize(
@@ -75,52 +90,91 @@ def test_forms_for_hopper(case: Case, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("hopper_gpu")
 @pytest.mark.parametrize("case", ONE_ROW_CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("warps", [None, 1])
-def test_form_for_one_row(case: Case, dtype: torch.dtype, warps: int | None) -> None:
+@pytest.mark.parametrize("cut", [None, (1, 8), (2, 3), (4, 5), (8, 7), (16, 7)], ids=str)
+def test_form_for_one_row(case: Case, dtype: torch.dtype, cut: tuple[int, int] | None) -> None:
     from octavo_kernels.grouped_linear import one_row
 
-    if torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("needs a Hopper GPU")
+    form = partial(one_row.grouped_linear, cut=cut and one_row.Cut(*cut))
     for _ in range(2):  # what programs leave for each other is as it was
-        assert error(partial(one_row.grouped_linear, warps=warps), case, dtype, "cuda") <= TOLERANCES[dtype]
+        assert error(form, case, dtype, "cuda") <= TOLERANCES[dtype]
 
 
-@pytest.mark.parametrize(("width", "warps"), [(128, 2), (2048, 2), (3584, 4), (4096, 4), (5120, 2), (14336, 2)])
-def test_fewest_warps_of_one_row_are_idle(width: int, warps: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (128, (1, 8)),
+        (2048, (2, 8)),
+        (3584, (4, 7)),
+        (4096, (4, 8)),
+        (5120, (4, 5)),
+        (11008, (4, 8)),
+        (14336, (4, 7)),
+        (18944, (4, 8)),
+    ],
+)
+def test_a_row_is_cut_so_that_few_blocks_are_idle(width: int, expected: tuple[int, int]) -> None:
     from octavo_kernels.grouped_linear import one_row
 
-    assert one_row.warps_of(width) == warps
+    assert one_row.cut_of(width)[:2] == expected
+
+
+def test_programs_of_one_row_fit_into_a_processor() -> None:
+    from octavo_kernels.grouped_linear import one_row
+
+    for cut in one_row.CUTS:
+        assert cut.each <= 8  # columns of the matrix units
+        assert cut.warps * 32 * cut.registers <= 65_536
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("case", HEADS_CASES[:8], ids=str)
+@pytest.mark.usefixtures("hopper_gpu")
+@pytest.mark.parametrize("case", ONE_ROW_HEADS_CASES, ids=str)
 @pytest.mark.parametrize("dtype", HEADS_TOLERANCES, ids=str)
 def test_heads_turned_by_the_form_for_one_row(case: HeadsCase, dtype: torch.dtype) -> None:
-    from octavo_kernels.grouped_linear import one_row
-
-    if torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("needs a Hopper GPU")
-    one = replace(case, rows=1, padding=min(case.padding, 1))
-    assert error_of_heads(one_row.grouped_rotary_write_kv, one, dtype, "cuda") <= HEADS_TOLERANCES[dtype]
+    assert error_of_heads(grouped_rotary_write_kv, case, dtype, "cuda") <= HEADS_TOLERANCES[dtype]
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("hopper_gpu")
+@pytest.mark.parametrize("case", ENDED_CASES, ids=str)
 @pytest.mark.parametrize("has_zeros", [False, True])
-def test_a_gate_is_computed_with_the_product_of_one_row(has_zeros: bool) -> None:
-    if torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("needs a Hopper GPU")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_gates_and_ended_norms_of_the_form_for_one_row(case: EndedCase, has_zeros: bool, dtype: torch.dtype) -> None:
+    for _ in range(2):  # what programs leave for each other is as it was
+        assert error_of_ended(grouped_linear, case, dtype, "cuda", has_zeros) <= TOLERANCES[dtype]
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("hopper_gpu")
+@pytest.mark.parametrize("case", ONE_ROW_ADD_CASES, ids=str)
+def test_sums_with_the_stream_by_the_form_for_one_row(case: AddCase) -> None:
+    assert error_of_sums(grouped_add_linear, case, "cuda") <= HEADS_TOLERANCES[torch.bfloat16]
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("hopper_gpu")
+@pytest.mark.parametrize("begins", ["int4", "16 bits"])
+@pytest.mark.parametrize("ends", ["int4", "16 bits"])
+def test_products_of_any_bits_end_a_norm_that_others_began(begins: str, ends: str) -> None:
     generator = torch.Generator().manual_seed(0)
-    weight = random_weights(Case("gated", "int4", 1, 1024, 2 * 1035, (1, 128)), generator).to("cuda")
-    weight = weight if has_zeros else replace(weight, zeros=None)
-    x = torch.randn(1, 1024, generator=generator).to("cuda", torch.bfloat16)
-    bias = torch.randn(2 * 1035, generator=generator).to("cuda", torch.bfloat16)
-    assert gates(x, weight)
-    out = torch.full((1, 1035), torch.nan, dtype=torch.bfloat16, device="cuda")
-    grouped_linear(x, weight, bias, out, "silu")
-    gate, up = reference.grouped_linear(x.float(), weight, bias.float()).chunk(2, dim=1)
-    assert largest_error(out, (torch.nn.functional.silu(gate) * up).bfloat16()) <= TOLERANCES[torch.bfloat16]
+    of_first = random_weights(Case("first", "int4", 1, 1024, 4096, (1, 128)), generator).to("cuda")
+    of_next = random_weights(Case("next", "int4", 1, 4096, 600, (1, 128)), generator).to("cuda")
+    first, following = (reference.dequantize(each).bfloat16() for each in (of_first, of_next))
+    x, stream, norm_weight = (torch.randn(shape, generator=generator) for shape in ((1, 1024), (1, 4096), (4096,)))
+    x, stream, norm_weight = (each.to("cuda", torch.bfloat16) for each in (x, stream, norm_weight))
+    if begins == "int4":
+        assert norms(stream, of_first)
+        begun = grouped_add_linear(x, of_first, stream, norm_weight, 1e-5)
+    else:
+        begun = skinny_add_linear(x, first, stream, norm_weight, 1e-5)
+    out = torch.full((1, 600), torch.nan, dtype=torch.bfloat16, device="cuda")
+    grouped_linear(begun, of_next, None, out) if ends == "int4" else skinny_linear(begun, following, None, out)
+    normed = torch.nn.functional.rms_norm(stream.float(), (4096,), norm_weight.float(), 1e-5)
+    expected = normed @ (reference.dequantize(of_next) if ends == "int4" else following.float()).T
+    assert largest_error(out, expected.bfloat16()) <= TOLERANCES[torch.bfloat16]
 
 
 @pytest.mark.gpu
@@ -179,6 +233,7 @@ def test_a_weight_is_placed_as_it_is_where_there_is_no_hopper_gpu() -> None:
     weight = random_weights(Case("q4_k", "q4_k", 1, 256, 8), torch.Generator())
     assert placed(weight) is weight
     assert not gates(torch.zeros(1, 256), weight)
+    assert not norms(torch.zeros(1, 256, dtype=torch.bfloat16), weight)
 
 
 @pytest.mark.parametrize("rows", [8, 16, 32, 64])
