@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from octavo_kernels import paged_decode, paged_prefill, rotary_write_kv, write_kv
-from octavo_kernels.grouped_linear import grouped_rotary_write_kv
+from octavo_kernels.begun_norm import rows_of
 from octavo_kernels.paged_decode import plan_decode
 from octavo_kernels.paged_prefill import plan_prefill
-from octavo_kernels.skinny_linear import HEAD_DIMS, BegunNorm, skinny_rotary_write_kv
+from octavo_kernels.skinny_linear import HEAD_DIMS
 from octavo_runtime.layers.batch import Batch
 from octavo_runtime.layers.cache_place import CachePlace
 from octavo_runtime.layers.latent_expansion import Expansion
-from octavo_runtime.layers.linear import DenseLinear, GroupedLinear, Linear
+from octavo_runtime.layers.linear import HeadsPlace, Linear, Norming
 from octavo_runtime.layers.norm import HeadNorm
 from octavo_runtime.layers.residual import Normed, project
 from octavo_runtime.layers.rotary import RotaryEmbedding
@@ -136,22 +136,17 @@ class Attention:
     ) -> Tensor | None:
         """What `project` does and brings, where one kernel multiplies, turns and writes; else None."""
         qkv, rotary, width = self.qkv, self.rotary, self.num_heads * self.head_dim
-        rows = hidden.scaled if isinstance(hidden, BegunNorm) else hidden
+        rows = rows_of(hidden)
         if rotary is None or self.q_norm is not None or self.norms_follow_rotary or kv_cache.dtype != rows.dtype:
             return None
         if self.head_dim not in HEAD_DIMS or rotary.table.shape[1] != self.head_dim:
             return None
-        is_dense = isinstance(qkv, DenseLinear) and qkv.streams_for(hidden)
-        if not is_dense and not (isinstance(qkv, GroupedLinear) and qkv.turns_for(rows)):
+        if not isinstance(qkv, Norming) or not qkv.turns_for(hidden):
             return None
         q = rows.new_empty(len(rows), width) if room is None else room[:, :width]
         q = q.view(-1, self.num_heads, self.head_dim)
         keys, values = kv_cache.unbind()
-        place = q, positions, rotary.table, keys, values, slots
-        if isinstance(qkv, DenseLinear):
-            skinny_rotary_write_kv(hidden, qkv.weight, qkv.bias, *place)
-        elif isinstance(qkv, GroupedLinear):
-            grouped_rotary_write_kv(rows.contiguous(), qkv.weight, qkv.bias, *place)
+        qkv.turned(hidden, HeadsPlace(q, positions, rotary.table, keys, values, slots))
         return q
 
     def attend(

@@ -1,26 +1,36 @@
 """A projection of the decoder, in the form that is fastest for its weights and its device."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
+from octavo_kernels.begun_norm import BegunNorm
 from octavo_kernels.gate_mul import GatedActivation
 from octavo_kernels.gated_linear import fits as fits_gated
 from octavo_kernels.gated_linear import gated_linear
 from octavo_kernels.grouped_linear import (
     GroupedWeights,
     gates,
+    grouped_add_linear,
     grouped_linear,
+    grouped_rotary_write_kv,
     multiplies_rounded,
+    norms,
     placed,
     rounded_linear,
     turns,
 )
 from octavo_kernels.quantized_linear import PackedGroups, pack, side_by_side
-from octavo_kernels.skinny_linear import MOST_ROWS, BegunNorm, fits, skinny_linear
+from octavo_kernels.skinny_linear import (
+    MOST_ROWS,
+    fits,
+    skinny_add_linear,
+    skinny_linear,
+    skinny_rotary_write_kv,
+)
 from octavo_runtime.layers.grouped_weights import grouped_weights
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
 from octavo_runtime.quantization.quantized_matrix import Quantized, QuantizedMatrix, QuantizedRows
@@ -36,6 +46,17 @@ FEW_ROWS = 16
 MANY_ROWS = 96
 # From this many rows on, a CPU without products of 16 bits is faster with a float32 copy of the weight, likewise.
 WIDENED_ROWS = 32
+
+
+class HeadsPlace(NamedTuple):
+    """Where queries, keys and values go, and how they are turned: see `skinny_rotary_write_kv`."""
+
+    q: Tensor
+    positions: Tensor
+    cos_sin: Tensor
+    k_cache: Tensor
+    v_cache: Tensor
+    slots: Tensor
 
 
 class Linear(Protocol):
@@ -66,31 +87,47 @@ class DenseLinear:
         """Whether skinny_linear multiplies x [tokens, in] by the weight."""
         return self.streams and 0 < len(x) <= MOST_ROWS
 
+    def turns_for(self, x: Tensor | BegunNorm) -> bool:
+        """Whether skinny_rotary_write_kv turns what the product of x [tokens, in] and the weight brings."""
+        return self.streams_for(x)
+
     def gates_for(self, x: Tensor | BegunNorm) -> bool:
         """Whether a gate is computed with the product of x [tokens, in] and the weight."""
         return self.streams_for(x) or (self.streams and fits_gated(len(x), self.weight))
-
-    def gated(self, x: Tensor | BegunNorm, gate: GatedActivation) -> Tensor:
-        """[tokens, out / 2], what gate_mul makes of the product, where that is computed with it."""
-        if isinstance(x, BegunNorm) or self.streams_for(x):
-            return skinny_linear(x, self.weight, self.bias, gate=gate)
-        return gated_linear(x, self.weight, gate, self.bias)
 
     def adds_to(self, stream: Tensor) -> bool:
         """Whether the product is best added to the residual stream [tokens, out] by the one who multiplies: that saves
         the GPU one of the passes over the stream."""
         return stream.is_cuda and self.bias is None and stream.dtype == self.weight.dtype and len(stream) > MOST_ROWS
 
+    def ends_norm(self, stream: Tensor) -> bool:
+        """Whether the product of a stream [tokens, in] can end its RMSNorm."""
+        return self.streams_for(stream)
+
     def begins_norm(self, stream: Tensor) -> bool:
-        """Whether the product can be added to the stream by skinny_add_linear, which begins the stream's RMSNorm."""
+        """Whether `begin_norm` can be: in bfloat16."""
         return self.streams_for(stream) and self.bias is None and stream.dtype == self.weight.dtype == torch.bfloat16
+
+    def begin_norm(self, stream: Tensor, x: Tensor, norm_weight: Tensor, eps: float, offset: float) -> BegunNorm:
+        """Adds the product to the stream [tokens, out], and begins its RMSNorm."""
+        return skinny_add_linear(x, self.weight, stream, norm_weight, eps, offset)
+
+    def gated(self, x: Tensor | BegunNorm, gate: GatedActivation) -> Tensor:
+        """What gate_mul makes of the product, where `gates_for` says so."""
+        if isinstance(x, BegunNorm) or self.streams_for(x):
+            return skinny_linear(x, self.weight, self.bias, gate=gate)
+        return gated_linear(x, self.weight, gate, self.bias)
+
+    def turned(self, x: Tensor | BegunNorm, place: HeadsPlace) -> None:
+        """What rotary_write_kv makes of the product, which is queries, keys and values, where `turns_for` says so."""
+        skinny_rotary_write_kv(x, self.weight, self.bias, *place)
 
     def add_to(self, stream: Tensor, x: Tensor) -> None:
         """Adds the product to the stream, in float32 until both are rounded together."""
         torch.addmm(stream, x, self.weight.t(), out=stream)
 
-    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        if self.streams_for(x):
+    def __call__(self, x: Tensor | BegunNorm, out: Tensor | None = None) -> Tensor:
+        if isinstance(x, BegunNorm) or self.streams_for(x):
             return skinny_linear(x, self.weight, self.bias, out)
         if self.widens and len(x) >= WIDENED_ROWS:
             return _in_float32(x, self.weight.float(), self.bias, out)
@@ -155,9 +192,18 @@ class GroupedLinear:
         beside = 0 if self.outliers is None else _bytes(self.outliers.values()) * 2  # with as many indices of 32 bits
         return self.weight.nbytes + _bytes(self.bias) + _bytes(self.order) + beside
 
-    def gates_for(self, x: Tensor) -> bool:
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing beside the weight but a bias."""
+        return self.order is None and self.outliers is None
+
+    def gates_for(self, x: Tensor | BegunNorm) -> bool:
         """Whether grouped_linear computes a gate with its product of x [tokens, in] and the weight."""
-        return self.order is None and self.outliers is None and gates(x, self.weight)
+        return self.is_plain and gates(x, self.weight)
+
+    def gated(self, x: Tensor | BegunNorm, gate: GatedActivation) -> Tensor:
+        """What gate_mul makes of the product, where `gates_for` says so."""
+        return grouped_linear(_contiguous(x), self.weight, self.bias, gate=gate)
 
     def rounds(self, x: Tensor) -> bool:
         """Whether what x [tokens, any] becomes is rounded for the product."""
@@ -167,16 +213,38 @@ class GroupedLinear:
         """The product of what gate_mul makes of gate_up [tokens, 2 * in], where that is rounded for it."""
         return rounded_linear(gate_up.contiguous(), self.weight, self.bias, gate=gate)
 
-    def turns_for(self, x: Tensor) -> bool:
+    def turns_for(self, x: Tensor | BegunNorm) -> bool:
         """Whether grouped_rotary_write_kv turns what the product of x [tokens, in] and the weight brings."""
-        return self.order is None and self.outliers is None and turns(x, self.weight)
+        return self.is_plain and turns(x, self.weight)
 
-    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+    def turned(self, x: Tensor | BegunNorm, place: HeadsPlace) -> None:
+        """What rotary_write_kv makes of the product, which is queries, keys and values, where `turns_for` says so."""
+        grouped_rotary_write_kv(_contiguous(x), self.weight, self.bias, *place)
+
+    def ends_norm(self, stream: Tensor) -> bool:
+        """Whether the product of a stream [tokens, in] can end its RMSNorm."""
+        return self.is_plain and norms(stream, self.weight)
+
+    def begins_norm(self, stream: Tensor) -> bool:
+        """Whether `begin_norm` can be."""
+        return self.is_plain and self.bias is None and norms(stream, self.weight)
+
+    def begin_norm(self, stream: Tensor, x: Tensor, norm_weight: Tensor, eps: float, offset: float) -> BegunNorm:
+        """Adds the product to the stream [tokens, out], and begins its RMSNorm."""
+        return grouped_add_linear(x.contiguous(), self.weight, stream, norm_weight, eps, offset)
+
+    def __call__(self, x: Tensor | BegunNorm, out: Tensor | None = None) -> Tensor:
+        if isinstance(x, BegunNorm):
+            return grouped_linear(x, self.weight, self.bias, out)
         if self.rounds(x):
             return rounded_linear(x.contiguous(), self.weight, self.bias, out)
         columns = x if self.order is None else x.index_select(1, self.order)
         y = grouped_linear(columns.contiguous(), self.weight, self.bias, out)
         return y if self.outliers is None else y.add_((self.outliers @ x.t()).t())
+
+
+Norming = DenseLinear | GroupedLinear
+"""What can begin and end norms."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +259,10 @@ class StackedLinear:
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         return torch.cat([part(x) for part in self.parts], dim=-1, out=out)
+
+
+def _contiguous(x: Tensor | BegunNorm) -> Tensor | BegunNorm:
+    return x.contiguous() if isinstance(x, Tensor) else x
 
 
 def _in_float32(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor | None) -> Tensor:

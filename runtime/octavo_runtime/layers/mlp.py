@@ -10,9 +10,8 @@ from torch.nn.functional import gelu, relu, silu
 
 from octavo_kernels import gate_mul
 from octavo_kernels.gate_mul import GatedActivation
-from octavo_kernels.grouped_linear import grouped_linear
 from octavo_runtime.layers.activation import Activation
-from octavo_runtime.layers.linear import DenseLinear, GroupedLinear, Linear
+from octavo_runtime.layers.linear import GroupedLinear, Linear, Norming
 from octavo_runtime.layers.residual import Normed, project
 
 _UNGATED: Mapping[Activation, Callable[[Tensor], Tensor]] = {
@@ -39,9 +38,14 @@ class MLP:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """[tokens, hidden]."""
-        if self.is_gated and isinstance(self.down, GroupedLinear) and self.down.rounds(hidden):
+        if self.rounds(hidden):
+            assert isinstance(self.down, GroupedLinear)
             return self.down.of_gated(self.gate_up(hidden), cast("GatedActivation", self.activation))
         return self.down(self.inner(hidden))
+
+    def rounds(self, hidden: Tensor) -> bool:
+        """Whether what the gate makes is rounded for `down` as it is computed, so that there is no `inner`."""
+        return self.is_gated and isinstance(self.down, GroupedLinear) and self.down.rounds(hidden)
 
     def inner(self, hidden: Normed) -> Tensor:
         """[tokens, intermediate], what `down` multiplies."""
@@ -49,9 +53,6 @@ class MLP:
         if not self.is_gated:
             return _UNGATED[self.activation](project(gate_up, hidden))
         activation = cast("GatedActivation", self.activation)
-        if isinstance(gate_up, DenseLinear) and gate_up.gates_for(hidden):
+        if isinstance(gate_up, Norming) and gate_up.gates_for(hidden):
             return gate_up.gated(hidden, activation)
-        assert isinstance(hidden, Tensor), "others end no norm"
-        if isinstance(gate_up, GroupedLinear) and gate_up.gates_for(hidden):
-            return grouped_linear(hidden.contiguous(), gate_up.weight, gate_up.bias, gate=activation)
-        return gate_mul(gate_up(hidden), activation)
+        return gate_mul(project(gate_up, hidden), activation)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from octavo_kernels.skinny_linear import BegunNorm, skinny_add_linear, skinny_linear
-from octavo_runtime.layers.linear import DenseLinear, Linear
+from octavo_kernels.begun_norm import BegunNorm
+from octavo_runtime.layers.linear import DenseLinear, GroupedLinear, Linear, Norming
 from octavo_runtime.layers.norm import Norm, RMSNorm
 
 
@@ -40,10 +40,11 @@ def normed_for(reader: Linear, stream: Tensor, added: Addend | None, norm: Norm)
     """The same for a projection that alone reads it. Between two products of few rows there is no kernel for the norm:
     the first one adds to the stream and multiplies by the norm's weight, and the reader divides by the root of the mean
     square."""
-    if isinstance(reader, DenseLinear) and reader.streams_for(stream):
-        match added, norm:
-            case Product(DenseLinear() as linear, x), RMSNorm(weight, eps, 1.0, offset) if linear.begins_norm(stream):
-                return skinny_add_linear(x, linear.weight, stream, weight, eps, offset)
+    is_ended = isinstance(reader, Norming) and reader.ends_norm(stream)
+    match added, norm:
+        case Product(DenseLinear() | GroupedLinear() as linear, x), RMSNorm(weight, eps, 1.0, offset) if is_ended:
+            if linear.begins_norm(stream):
+                return linear.begin_norm(stream, x, weight, eps, offset)
     return normed(stream, added, norm)
 
 
@@ -51,5 +52,5 @@ def project(reader: Linear, rows: Normed, out: Tensor | None = None) -> Tensor:
     """The reader's product of what normed_for has made for it. out: see Linear."""
     if isinstance(rows, Tensor):
         return reader(rows, out)
-    assert isinstance(reader, DenseLinear), "others end no norm"
-    return skinny_linear(rows, reader.weight, reader.bias, out)
+    assert isinstance(reader, Norming), "others end no norm"
+    return reader(rows, out)

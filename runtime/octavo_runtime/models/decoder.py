@@ -78,7 +78,7 @@ class DecoderLayer:
         mlp, added = self.mlp, _behind(Product(self.attention.output, attended.flatten(1)), self.attention_post_norm)
         if self.is_parallel:
             return computed(added) + computed(_behind(mlp(self.mlp_norm(stream)), self.mlp_post_norm))
-        if isinstance(mlp, MLP) and isinstance(mlp.down, DenseLinear):
+        if isinstance(mlp, MLP) and not mlp.rounds(stream):
             inner = mlp.inner(normed_for(mlp.gate_up, stream, added, self.mlp_norm))
             return _behind(Product(mlp.down, inner), self.mlp_post_norm)
         return _behind(mlp(normed(stream, added, self.mlp_norm)), self.mlp_post_norm)

@@ -11,13 +11,13 @@ from small_models import SHAPES, cache_shape, in_groups, make_engine, random_pro
 from torch.nn import functional
 
 from octavo_kernels.grouped_linear import GroupedWeights
-from octavo_kernels.grouped_linear.reference import grouped_rotary_write_kv
+from octavo_kernels.grouped_linear import reference as grouped_reference
 from octavo_kernels.skinny_linear import reference
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.layers import attention, linear, residual
+from octavo_runtime.layers import attention, linear
 from octavo_runtime.layers.alibi import alibi_slopes
 from octavo_runtime.layers.linear import DenseLinear, GroupedLinear
-from octavo_runtime.models.decoder import Decoder, DecoderLayer
+from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.families.gemma2 import SANDWICHED
 from octavo_runtime.models.families.olmo2 import BEHIND
 from octavo_runtime.models.loading.weights import build_decoder
@@ -241,7 +241,7 @@ def test_products_that_turn_queries_and_keys_bring_the_same(spec, monkeypatch):
     monkeypatch.setattr(linear, "skinny_linear", lambda x, weight, bias, *_: functional.linear(x, weight, bias))
     monkeypatch.setattr(attention, "HEAD_DIMS", (32,))
     monkeypatch.setattr(
-        attention,
+        linear,
         "skinny_rotary_write_kv",
         lambda *tensors: turned.append(1) or reference.skinny_rotary_write_kv(*tensors),
     )
@@ -253,22 +253,42 @@ def test_products_that_turn_queries_and_keys_bring_the_same(spec, monkeypatch):
 def test_norms_between_products_bring_the_same(spec, monkeypatch):
     """As those between products of few rows do on a GPU."""
     decoder = random_decoder(SPECS[spec], "cpu", torch.float32)
-    expected, begun = states_of_a_mix(decoder), []
-    monkeypatch.setattr(DenseLinear, "streams_for", lambda *_: True)
-    monkeypatch.setattr(DenseLinear, "gates_for", lambda *_: True)
-    monkeypatch.setattr(DenseLinear, "begins_norm", lambda self, _: self.bias is None)
-    monkeypatch.setattr(DenseLinear, "__call__", lambda self, x, out=None: multiplied(x, self.weight, self.bias, out))
-    for room in (linear, residual):
-        monkeypatch.setattr(room, "skinny_linear", multiplied)
-    monkeypatch.setattr(
-        residual, "skinny_add_linear", lambda *tensors: begun.append(1) or reference.skinny_add_linear(*tensors)
-    )
-    monkeypatch.setattr(attention, "HEAD_DIMS", (32,))
-    monkeypatch.setattr(attention, "skinny_rotary_write_kv", reference.skinny_rotary_write_kv)
+    expected, begun = states_of_a_mix(decoder), norms_between_products(monkeypatch)
     torch.testing.assert_close(states_of_a_mix(decoder), expected, atol=1e-4, rtol=0)
     # Behind attention each, and behind the MLP those that the next layer's query, key and value read.
     behind_mlp = 0 if decoder.spec.latent else decoder.spec.num_layers - 1
     assert len(begun) == (decoder.spec.num_layers + behind_mlp if spec in ADDING else 0)
+
+
+@pytest.mark.parametrize(
+    "of_few_bits",
+    [{"qkv", "output", "gate_up", "down"}, {"qkv", "gate_up"}, {"output", "down"}],
+    ids=["all", "those that end norms", "those that begin norms"],
+)
+def test_norms_between_products_of_few_bits_bring_the_same(of_few_bits, monkeypatch):
+    decoder = in_few_bits(random_decoder(PLAIN, "cpu", torch.float32), of_few_bits)
+    expected, begun = states_of_a_mix(decoder), norms_between_products(monkeypatch)
+    torch.testing.assert_close(states_of_a_mix(decoder), expected, atol=1e-4, rtol=0)
+    assert len(begun) == 2 * PLAIN.num_layers - 1
+
+
+def norms_between_products(monkeypatch) -> list[int]:
+    """Lets products end and begin norms, with references in the kernels' places. One more for each that is begun."""
+    begun: list[int] = []
+    for kind in (DenseLinear, GroupedLinear):
+        for name in ("gates_for", "turns_for", "ends_norm"):
+            monkeypatch.setattr(kind, name, lambda *_: True)
+        monkeypatch.setattr(kind, "begins_norm", lambda self, _: self.bias is None)
+    monkeypatch.setattr(DenseLinear, "streams_for", lambda *_: True)
+    monkeypatch.setattr(linear, "skinny_linear", multiplied)
+    monkeypatch.setattr(linear, "grouped_linear", grouped_reference.grouped_linear)
+    for oracle, name in ((reference, "skinny_add_linear"), (grouped_reference, "grouped_add_linear")):
+        add = getattr(oracle, name)
+        monkeypatch.setattr(linear, name, lambda *tensors, add=add: begun.append(1) or add(*tensors))
+    monkeypatch.setattr(attention, "HEAD_DIMS", (32,))
+    monkeypatch.setattr(linear, "skinny_rotary_write_kv", reference.skinny_rotary_write_kv)
+    monkeypatch.setattr(linear, "grouped_rotary_write_kv", grouped_reference.grouped_rotary_write_kv)
+    return begun
 
 
 def multiplied(x, weight, bias=None, out=None, gate=None):
@@ -277,21 +297,32 @@ def multiplied(x, weight, bias=None, out=None, gate=None):
     return product if out is None else out.copy_(product)
 
 
+def in_few_bits(decoder: Decoder, names: set[str]) -> Decoder:
+    """The decoder with projections of such names by weights of few bits."""
+    generator = torch.Generator().manual_seed(3)
+
+    def of_few_bits(dense: DenseLinear) -> GroupedLinear:
+        rows, width = dense.weight.shape
+        values = torch.randint(-9, 10, (rows, width), generator=generator, dtype=torch.int8)
+        return GroupedLinear(GroupedWeights(values, torch.full((rows, 1), 0.02), (1, width)))
+
+    def changed(room):
+        own = {name: each for name, each in vars(room).items() if name in names}
+        return replace(room, **{name: of_few_bits(each) for name, each in own.items()})
+
+    layers = (replace(each, attention=changed(each.attention), mlp=changed(each.mlp)) for each in decoder.stack.layers)
+    return replace(decoder, stack=replace(decoder.stack, layers=tuple(layers)))
+
+
 def test_products_of_few_bits_that_turn_queries_and_keys_bring_the_same(monkeypatch):
-    decoder, generator = random_decoder(PLAIN, "cpu", torch.float32), torch.Generator().manual_seed(3)
-
-    def in_few_bits(layer: DecoderLayer) -> DecoderLayer:
-        values = torch.randint(-9, 10, (PLAIN.qkv_size, PLAIN.hidden_size), generator=generator, dtype=torch.int8)
-        weight = GroupedWeights(values, torch.full((PLAIN.qkv_size, 1), 0.02), (1, PLAIN.hidden_size))
-        return replace(layer, attention=replace(layer.attention, qkv=GroupedLinear(weight)))
-
-    layers = tuple(in_few_bits(layer) for layer in decoder.stack.layers)
-    decoder = replace(decoder, stack=replace(decoder.stack, layers=layers))
-    expected, turned = states_of_a_mix(decoder), []
+    decoder, turned = in_few_bits(random_decoder(PLAIN, "cpu", torch.float32), {"qkv"}), []
+    expected = states_of_a_mix(decoder)
     monkeypatch.setattr(GroupedLinear, "turns_for", lambda *_: True)
     monkeypatch.setattr(attention, "HEAD_DIMS", (32,))
     monkeypatch.setattr(
-        attention, "grouped_rotary_write_kv", lambda *tensors: turned.append(1) or grouped_rotary_write_kv(*tensors)
+        linear,
+        "grouped_rotary_write_kv",
+        lambda *tensors: turned.append(1) or grouped_reference.grouped_rotary_write_kv(*tensors),
     )
     torch.testing.assert_close(states_of_a_mix(decoder), expected)
     assert len(turned) == PLAIN.num_layers
