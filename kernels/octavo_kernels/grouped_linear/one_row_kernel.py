@@ -88,23 +88,20 @@ def _factors(factors, tile, columns, begin, FORM: gl.constexpr):
 
 
 @gluon.jit
-def _begin_copy(x, begin, FORM: gl.constexpr):
-    """Shared memory [threads, 16] for the words of x that each thread multiplies, a quarter of a block's, which are on
-    their way."""
+def _inputs(x, begin, FORM: gl.constexpr):
+    """Where the words of x are that each thread multiplies, a quarter of a block's, [threads, 16]; whether they are
+    there; and shared memory for them."""
     WARPS: gl.constexpr = FORM.warps
-    # Neither who writes 16 bytes nor who reads them waits for another.
-    shared: gl.constexpr = gl.SwizzledSharedLayout(4, 2, 4, [1, 0])
-    inputs = gl.allocate_shared_memory(gl.int32, [32 * WARPS, 16], shared)
     layout: gl.constexpr = gl.BlockedLayout([1, 4], [8, 4], [WARPS, 1], [1, 0])
     thread = gl.arange(0, 32 * WARPS, layout=gl.SliceLayout(1, layout))
     one = thread // 4 % BLOCKS
     block = begin + thread // 32 * FORM.each + one
     word = gl.arange(0, 16, layout=gl.SliceLayout(0, layout))
     place = (block * (BLOCK // 2) + thread % 4 * 16)[:, None] + word[None, :]
-    there = ((one < FORM.each) & (block < FORM.groups))[:, None]
-    async_copy.async_copy_global_to_shared(inputs, x + place, mask=there)
-    async_copy.commit_group()
-    return inputs
+    # Neither who writes 16 bytes nor who reads them waits for another.
+    shared: gl.constexpr = gl.SwizzledSharedLayout(4, 2, 4, [1, 0])
+    inputs = gl.allocate_shared_memory(gl.int32, [32 * WARPS, 16], shared)
+    return x + place, ((one < FORM.each) & (block < FORM.groups))[:, None], inputs
 
 
 @gluon.jit
@@ -300,9 +297,11 @@ def one_row_kernel(
         column = _columns(tile, of_tile)
         there = column < columns
         norm_weight = gl.load(adding.norm_weight + column, mask=there, other=0.0).to(gl.float32) + adding.offset
+    sources, are_there, inputs = _inputs(x, begin, FORM)
     gdc_launch_dependents()
     gdc_wait()
-    inputs = _begin_copy(x, begin, FORM)
+    async_copy.async_copy_global_to_shared(inputs, sources, mask=are_there)
+    async_copy.commit_group()
     if norm is not None:
         squares = _squares(norm, FORM)
     if turn is not None:
