@@ -5,6 +5,7 @@ from octavo_kernels.skinny_linear.cases import Case
 CASES = (
     Case("8B shape, gated, 65 rows", 65, 4096, 14336, gate="silu"),
     Case("8B shape, gated, 128 rows", 128, 4096, 14336, gate="silu"),
+    Case("8B shape, gated, 256 rows", 256, 4096, 14336, gate="silu"),
     Case("8B shape, gated, 1,000 rows", 1000, 4096, 14336, gate="silu"),
     Case("8B shape, gated, 2,048 rows", 2048, 1024, 14336, gate="silu"),
     Case("more bands than one, gated, a bias", 1700, 256, 900, bias=True, gate="silu"),

@@ -80,7 +80,10 @@ class Adding(NamedTuple):
     squares: Tensor
 
 
-CUTS = (Cut(4, 8), Cut(4, 7), Cut(2, 8), Cut(4, 6), Cut(4, 5), Cut(2, 7), Cut(2, 6), Cut(2, 5), Cut(1, 8))
+CUTS = (
+    *(Cut(4, 8), Cut(4, 7), Cut(8, 7), Cut(2, 8), Cut(4, 6)),
+    *(Cut(4, 5), Cut(2, 7), Cut(2, 6), Cut(2, 5), Cut(1, 8)),
+)
 
 
 def cut_of(width: int) -> Cut:

@@ -111,7 +111,7 @@ def test_form_for_one_row(case: Case, dtype: torch.dtype, cut: tuple[int, int] |
         (4096, (4, 8)),
         (5120, (4, 5)),
         (11008, (4, 8)),
-        (14336, (4, 7)),
+        (14336, (8, 7)),
         (18944, (4, 8)),
     ],
 )
@@ -134,6 +134,8 @@ def test_programs_of_one_row_fit_into_a_processor() -> None:
 @pytest.mark.parametrize("case", ONE_ROW_HEADS_CASES, ids=str)
 @pytest.mark.parametrize("dtype", HEADS_TOLERANCES, ids=str)
 def test_heads_turned_by_the_form_for_one_row(case: HeadsCase, dtype: torch.dtype) -> None:
+    if case.normed and dtype != torch.bfloat16:
+        pytest.skip("norms are begun in bfloat16 alone")
     assert error_of_heads(grouped_rotary_write_kv, case, dtype, "cuda") <= HEADS_TOLERANCES[dtype]
 
 
