@@ -111,7 +111,7 @@ def test_form_for_one_row(case: Case, dtype: torch.dtype, cut: tuple[int, int] |
         (4096, (4, 8)),
         (5120, (4, 5)),
         (11008, (4, 8)),
-        (14336, (8, 7)),
+        (14336, (4, 7)),
         (18944, (4, 8)),
     ],
 )
