@@ -117,7 +117,8 @@ async def _serve(cluster: Connection, settings: Settings, stop: asyncio.Event) -
     turns = Turns(settings.rollouts_at_once, under_way, changed)
     operator = Operator(cluster, settings, claims, turns, metrics_api, Measurements(), Downloads())
     workers = Workers(partial(reconcile, operator), parse_duration(settings.resync))
-    places = Places(settings.namespaces, partial(handlers.watch, workers), partial(lose, workers, operator), stop)
+    watch = partial(handlers.watch, workers, cluster)
+    places = Places(settings.namespaces, watch, partial(lose, workers, operator), stop)
     try:
         async with (
             health.answering(settings.health_port, lambda: places.troubles() | claims.troubles()),

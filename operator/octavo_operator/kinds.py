@@ -45,7 +45,7 @@ class Kind:
 
 LLM_SERVICE = Kind(KIND, GROUP, VERSION, PLURAL, ("get", *_SEEN), status_verbs=("patch",))
 CONFIG_MAP = Kind("ConfigMap", "", "v1", "configmaps", _PRUNED, suffix="-dashboard")
-# Watched where the cluster knows the kind.
+# Watched once the cluster knows the kind.
 LEADER_WORKER_SET = Kind(
     "LeaderWorkerSet",
     "leaderworkerset.x-k8s.io",
@@ -87,7 +87,7 @@ KINDS = (
         product="KEDA",
     ),
     Kind("Ingress", "networking.k8s.io", "v1", "ingresses", _PRUNED, suffix=""),
-    # Watched where the cluster knows the kind.
+    # Watched once the cluster knows the kind.
     Kind(
         "HTTPRoute",
         "gateway.networking.k8s.io",

@@ -5,27 +5,51 @@ operator is gone.
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import kopf
 
+from octavo_operator.cluster import Refused, Trouble
+from octavo_operator.control.places import take_signals
 from octavo_operator.control.worker import Workers
-from octavo_operator.kinds import LLM_SERVICE, SERVICE_LABEL, watched
+from octavo_operator.kinds import LLM_SERVICE, SERVICE_LABEL, Kind, path, watched
 from octavo_operator.resources.model_download import CACHE_LABEL
+
+logger = logging.getLogger(__name__)
 
 # At start each kind is listed (events without a type), one after the other: what belongs to one service then arrives
 # over a second or so, and is looked at once.
 _LISTING = 1.0
+_LOOK = 3.0  # seconds between two looks for kinds that are not watched
+_WATCH = "watcher for "  # how kopf begins the names of its tasks that watch
 
 
-async def watch(workers: Workers, namespace: str | None, stop: asyncio.Event, watching: asyncio.Event) -> None:
-    """Wake the workers of one namespace's services, or of all, until `stop`; raises what ends a watch before.
+class Cluster(Protocol):
+    """What watching needs of a connection to the API server."""
+
+    async def read(self, path: str, **query: str) -> dict[str, Any] | None: ...
+
+
+async def watch(
+    workers: Workers, cluster: Cluster, namespace: str | None, stop: asyncio.Event, watching: asyncio.Event
+) -> None:
+    """Wake the workers of one namespace's services, or of all, until `stop`; raises what ends a watch before. Where
+    kinds came that kopf does not watch, it begins anew."""
+    while await _watch(workers, cluster, namespace, stop, watching):
+        workers.wake_all(namespace)  # what happened meanwhile is told by no event
+
+
+async def _watch(
+    workers: Workers, cluster: Cluster, namespace: str | None, stop: asyncio.Event, watching: asyncio.Event
+) -> bool:
+    """Watch until `stop`, or until there are kinds that are not watched: whether there are.
 
     kopf's own way to run these tasks ends every task of the loop with them, those of other namespaces too."""
     place: dict[str, Any] = {"clusterwide": True} if namespace is None else {"namespaces": [namespace]}
-    tasks = await kopf.spawn_tasks(
+    spawned = await kopf.spawn_tasks(
         registry=_registry(workers),
         settings=_settings(watch_cluster=namespace is None),
         standalone=True,
@@ -33,6 +57,9 @@ async def watch(workers: Workers, namespace: str | None, stop: asyncio.Event, wa
         ready_flag=watching,
         **place,
     )
+    take_signals(stop)  # kopf took them, and would let them end nothing while it is ended itself
+    missing = asyncio.create_task(miss(cluster, namespace))
+    tasks = [*spawned, missing]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -42,13 +69,50 @@ async def watch(workers: Workers, namespace: str | None, stop: asyncio.Event, wa
     for task in done:
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
+    return missing in done and not stop.is_set()
+
+
+async def miss(cluster: Cluster, namespace: str | None) -> None:
+    """Return once there are kinds that are not watched, seen so in two looks: kopf may just be about to watch them.
+
+    kopf asks which kinds there are when a definition is established, and what answers may learn of the definition a
+    moment later. Without rights on the cluster it asks at its start alone."""
+    former: set[str] = set()
+    while True:
+        await asyncio.sleep(_LOOK)
+        missed = {kind.name for kind in _unwatched(namespace) if await _is_there(cluster, kind, namespace)}
+        if both := former & missed:
+            logger.info("%s came meanwhile: all is watched anew", ", ".join(sorted(both)))
+            return
+        former = missed
+
+
+def _unwatched(namespace: str | None) -> list[Kind]:
+    """The kinds that kopf has no task to watch; none as long as it watches nothing yet."""
+    running = {task.get_name() for task in asyncio.all_tasks()}
+    kinds = [LLM_SERVICE, *watched()]
+    found = [kind for kind in kinds if _task(kind, namespace) not in running]
+    return found if len(found) < len(kinds) else []
+
+
+def _task(kind: Kind, namespace: str | None) -> str:
+    """The name of kopf's task that watches a kind."""
+    return _WATCH + f"{kind.plural}.{kind.version}.{kind.group}".strip(".") + f"@{namespace}"
+
+
+async def _is_there(cluster: Cluster, kind: Kind, namespace: str | None) -> bool:
+    """Whether the API server knows the kind. A chart of an earlier version gives no right to kinds that came later."""
+    try:
+        return await cluster.read(path(kind.name, namespace), limit="1") is not None
+    except (Refused, Trouble):
+        return False
 
 
 def hear_of_watches_once(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """An exception handler of a loop. The API server may refuse all watches at once, as while it starts; the first of
     them ends `watch`, and kopf asks the others' tasks no more, of each of which asyncio would print a traceback."""
     task = context.get("future")
-    if not (isinstance(task, asyncio.Task) and task.get_name().startswith("watcher for ")):
+    if not (isinstance(task, asyncio.Task) and task.get_name().startswith(_WATCH)):
         loop.default_exception_handler(context)
 
 

@@ -22,7 +22,6 @@ from octavo_operator.status.autoscaling import Metrics
 from octavo_operator.status.condition import condition_of
 from octavo_operator.status.conditions import PASSING, REFUSED, TROUBLE, Obstacle
 from octavo_operator.status.observation import Observation
-from octavo_operator.status.rollout import Rollout
 
 logger = logging.getLogger(__name__)
 
@@ -225,13 +224,8 @@ def _outcome(seen: Observation, changes: Changes, obstacle: Obstacle | None) -> 
         return outcomes.get(obstacle.reason, Outcome.BLOCKED)
     if changes.repaired:
         return Outcome.REPAIRED
-    # A ScaledObject is not watched, nor, by an operator for some namespaces that is older than its kind, a route or a
-    # LeaderWorkerSet.
-    scaled, route = seen.own("ScaledObject"), seen.own("HTTPRoute")
+    scaled = seen.own("ScaledObject")  # is not watched
     waiting = _anyone_on_the_way(seen.pods) or (scaled is not None and not autoscaling.is_ready(scaled))
-    waiting = waiting or (route is not None and not routes.is_accepted(route))
-    running = seen.own("LeaderWorkerSet")
-    waiting = waiting or (running is not None and not Rollout.of(running, seen.pods).is_complete)
     return Outcome.WAITING if waiting else Outcome.SETTLED
 
 

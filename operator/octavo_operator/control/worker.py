@@ -65,10 +65,10 @@ class Workers:
         """Where there are services."""
         return {namespace for namespace, _ in self._tasks}
 
-    def wake_all(self, namespace: str) -> None:
-        """Something about every service of a namespace may have changed."""
+    def wake_all(self, namespace: str | None) -> None:
+        """Something about every service of a namespace, or of all, may have changed."""
         for key in list(self._tasks):
-            if key[0] == namespace:
+            if namespace in (None, key[0]):
                 self.wake(*key)
 
     def forget(self, namespace: str | None) -> list[Key]:

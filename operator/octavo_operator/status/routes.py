@@ -30,11 +30,6 @@ def held(service: LLMService, standing: Mapping[str, Object | None]) -> Holding 
     return worst[0], worst[1], "; ".join(message for _, _, message in found)
 
 
-def is_accepted(http_route: Object) -> bool:
-    """Whether a Gateway's controller has taken an HTTPRoute."""
-    return _of_http_route(http_route, "")[0] is True
-
-
 def _of_ingress(ingress: Object | None, name: str) -> Holding:
     addresses = (ingress or {}).get("status", {}).get("loadBalancer", {}).get("ingress") or []
     said = [str(each.get("hostname") or each.get("ip")) for each in addresses]

@@ -32,9 +32,9 @@ def test_routes_come_and_go_with_the_spec_and_replace_no_pod() -> None:
     assert cluster.objects["Deployment", "chat"]["spec"]["template"] == template
 
 
-def test_a_route_is_looked_at_until_a_gateway_has_taken_it() -> None:
+def test_what_a_gateway_says_of_a_route_is_told() -> None:
     cluster = cluster_with(endpoint={"gateway": BOTH["gateway"]})
-    assert run(cluster) is Outcome.WAITING
+    assert run(cluster) is Outcome.SETTLED, "an event tells what it says"
     assert condition(cluster, "Routed")["status"] == "Unknown"
     accepted: dict[str, Any] = {"type": "Accepted", "status": "True", "reason": "Accepted", "message": ""}
     cluster.objects[ROUTE]["status"] = {"parents": [{"conditions": [accepted]}]}

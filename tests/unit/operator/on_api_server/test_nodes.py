@@ -36,13 +36,15 @@ def test_the_life_of_a_service_of_several_nodes(kubernetes: Kubernetes, operator
         kubernetes.kubectl("patch", KIND, name, "--subresource=status", "--type=merge", "-p", patch)
         eventually(lambda: kubernetes.reason(name) == "Serving", what="it serves")
 
-        # An operator that is older than the definition need not watch the kind: it looks when the service changes.
+        kubernetes.writes_at_rest()
         edit = json.dumps({"spec": {"leaderWorkerTemplate": {"restartPolicy": "None"}}})
         kubernetes.kubectl("patch", KIND, name, "--type=merge", "-p", edit)
+        policy = ("get", KIND, name, "-o", "jsonpath={.spec.leaderWorkerTemplate.restartPolicy}")
+        right = "RecreateGroupOnPodRestart"
+        eventually(lambda: kubernetes.kubectl(*policy) == right, what="what another wrote is gone")
         kubernetes.kubectl("scale", "llmservice", name, "--replicas=2")
-        now = ("get", KIND, name, "-o", "jsonpath={.spec.replicas} {.spec.leaderWorkerTemplate.restartPolicy}")
-        right = "2 RecreateGroupOnPodRestart"
-        eventually(lambda: kubernetes.kubectl(*now) == right, what="there are two, and what another wrote is gone")
+        count = ("get", KIND, name, "-o", "jsonpath={.spec.replicas}")
+        eventually(lambda: kubernetes.kubectl(*count) == "2", what="there are two")
 
         kubernetes.apply(name, SMALLEST | {"replicas": 1})
         eventually(lambda: kubernetes.get("deployment", name), what="a Deployment takes its place")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from foreign import defined, definition
-from live import READY, SMALLEST, Kubernetes, Operator, set_pod_status
+from live import READY, SMALLEST, Kubernetes, Operator, namespaced_operator, set_pod_status
 from patience import eventually
 
 pytestmark = pytest.mark.cluster
@@ -30,6 +30,14 @@ def url(kubernetes: Kubernetes, name: str) -> str:
 def say(kubernetes: Kubernetes, kind: str, name: str, status: dict[str, Any]) -> None:
     patch = json.dumps({"status": status})
     kubernetes.kubectl("patch", kind, name, "--subresource=status", "--type=merge", "-p", patch)
+
+
+def answer(kubernetes: Kubernetes, name: str, status: str, message: str = "") -> None:
+    """What a Gateway's controller says of a route."""
+    said = {"type": "Accepted", "status": status, "reason": "Said", "message": message}
+    said |= {"lastTransitionTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    reference = {"controllerName": "example.com/gateways", "parentRef": {"name": "public", "namespace": "gateways"}}
+    say(kubernetes, "httproute", name, {"parents": [reference | {"conditions": [said]}]})
 
 
 def test_an_ingress_comes_is_kept_and_goes(operator: Operator, kubernetes: Kubernetes, name: str) -> None:
@@ -85,27 +93,19 @@ def test_a_route_without_the_gateway_api_is_told_and_once_it_is_there_it_is_made
         eventually(lambda: url(kubernetes, name) == "https://chat.example.com/v1", what="the address")
         set_pod_status(kubernetes, name, READY)
         eventually(lambda: kubernetes.reason(name) == "Serving", what=lambda: str(kubernetes.condition(name, "Ready")))
-        reference = {"controllerName": "example.com/gateways", "parentRef": {"name": "public", "namespace": "gateways"}}
-
-        def answer(status: str, message: str) -> None:
-            when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            said = {"type": "Accepted", "status": status, "reason": "Said", "message": message}
-            said |= {"lastTransitionTime": when}
-            say(kubernetes, "httproute", name, {"parents": [reference | {"conditions": [said]}]})
-
-        answer("False", "no listener takes the host")
+        answer(kubernetes, name, "False", "no listener takes the host")
         eventually(
             lambda: "no listener takes the host" in kubernetes.condition(name, "Ready").get("message", ""),
             what=lambda: f"{routed(kubernetes, name)}",
         )
-        answer("True", "")
+        answer(kubernetes, name, "True")
         eventually(lambda: routed(kubernetes, name)[0] == "True", what=lambda: f"{routed(kubernetes, name)}")
         # Nothing is on its way now, so only an event tells of another turn before the next look of itself.
         eventually(lambda: kubernetes.reason(name) == "Serving", what=lambda: str(kubernetes.condition(name, "Ready")))
         kubernetes.writes_at_rest()
-        answer("False", "its listener is gone")
+        answer(kubernetes, name, "False", "its listener is gone")
         eventually(lambda: "its listener is gone" in routed(kubernetes, name)[1], what="what the gateway says now")
-        answer("True", "")
+        answer(kubernetes, name, "True")
         eventually(lambda: routed(kubernetes, name)[0] == "True", what=lambda: f"{routed(kubernetes, name)}")
         version = (kubernetes.get("httproute", name) or {})["metadata"]["generation"]
         kubernetes.kubectl("annotate", "llmservice", name, "example.com/look=again")
@@ -113,3 +113,33 @@ def test_a_route_without_the_gateway_api_is_told_and_once_it_is_there_it_is_made
         assert (kubernetes.get("httproute", name) or {})["metadata"]["generation"] == version, "nothing to write"
         kubernetes.apply(name, SMALLEST)
         eventually(lambda: kubernetes.get("httproute", name) is None, what="it goes")
+
+
+def test_an_operator_for_some_namespaces_watches_a_kind_that_came_after_it(
+    api_server: Any, operator: Operator, kubernetes: Kubernetes, name: str, gateway_definition: Path
+) -> None:
+    """It may not watch definitions, and goes on as the installation of the other, which is stopped meanwhile."""
+    narrow = namespaced_operator(api_server, kubernetes, "narrow", ["default"], OCTAVO_RESYNC="1h")
+    operator.stop()
+    narrow.start()
+    try:
+        kubernetes.apply(name, SMALLEST | {"endpoint": {"gateway": GATEWAY}})
+        eventually(
+            lambda: "install the Gateway API" in kubernetes.condition(name, "Ready").get("message", ""), what=narrow.log
+        )
+        with defined(kubernetes, gateway_definition):
+            eventually(lambda: kubernetes.get("httproute", name), what=narrow.log)
+            set_pod_status(kubernetes, name, READY)
+            answer(kubernetes, name, "True")
+            eventually(lambda: routed(kubernetes, name)[0] == "True", what=narrow.log)
+            eventually(lambda: kubernetes.reason(name) == "Serving", what=narrow.log)
+            kubernetes.writes_at_rest()
+            kubernetes.kubectl("delete", "httproute", name)
+            eventually(lambda: kubernetes.get("httproute", name), what=narrow.log)
+    finally:
+        ended = narrow.stop()
+        operator.start()
+    assert ended == 0
+    assert "Traceback" not in narrow.log()
+    kubernetes.apply(name, SMALLEST | {"replicas": 2})
+    eventually(lambda: (kubernetes.get("deployment", name) or {})["spec"]["replicas"] == 2, what="the other goes on")
