@@ -9,11 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import nodeless
 import psutil
 import pytest
@@ -21,9 +23,15 @@ import yaml
 from nodeless import ApiServer, free_port
 from patience import PATIENCE, eventually
 
+from octavo_operator import kinds
+
 ROOT = Path(__file__).parents[3]
 SMALLEST = {"model": {"uri": "builtin://smollm2"}}
 CHILDREN = ("deployment", "service", "serviceaccount", "poddisruptionbudget", "configmap", "horizontalpodautoscaler")
+
+# What objects of namespaces are called.
+_KINDS = {word: kind.name for kind in kinds.KINDS for word in (kind.name.lower(), kind.plural)}
+_REST = 3.0  # seconds without a write: what a write leads to comes sooner
 
 
 def llmservice(name: str, spec: dict[str, Any]) -> str:
@@ -69,30 +77,47 @@ def lead_here(kubernetes: "Kubernetes", service: str, *ports: int) -> None:
         kubernetes.kubectl("apply", "-f", "-", document=json.dumps(document))
 
 
-class Kubernetes:
-    """kubectl with JSON answers."""
+def client(server: ApiServer) -> httpx.Client:
+    """Asks the API server as administrator, by connections that stay open."""
+    bearer = {"Authorization": f"Bearer {server.token}"}
+    return httpx.Client(base_url=server.url, headers=bearer, verify=False, timeout=PATIENCE)
 
-    def __init__(self, kubectl: Callable[..., str]) -> None:
+
+class Kubernetes:
+    """kubectl, and what tests look at again and again by a `client`: a kubectl each time keeps a processor busy for a
+    sixth of a second."""
+
+    def __init__(self, kubectl: Callable[..., str], api: httpx.Client) -> None:
         self.kubectl = kubectl
+        self._api = api
 
     def apply(self, name: str, spec: dict[str, Any]) -> None:
         self.kubectl("apply", "-f", "-", document=llmservice(name, spec))
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
-        out = self.kubectl("get", kind, name, "-o", "json", "--show-managed-fields", check=False)
-        return json.loads(out) if out.startswith("{") else None
+        """An object; None if there is none, if the API server does not know its kind, and if it does not answer."""
+        if kind not in _KINDS:
+            out = self.kubectl("get", kind, name, "-o", "json", "--show-managed-fields", check=False)
+            return json.loads(out) if out.startswith("{") else None
+        try:
+            answer = self._api.get(kinds.path(_KINDS[kind], "default", name))
+        except httpx.TransportError:
+            return None
+        return answer.json() if answer.is_success else None
 
     def labelled(self, kind: str, selector: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, "-l", selector, "-o", "json"))["items"]
+        answer = self._api.get(kinds.path(_KINDS[kind], "default"), params={"labelSelector": selector})
+        found: list[dict[str, Any]] = answer.raise_for_status().json()["items"]
         return found
 
     def condition(self, name: str, type_: str) -> dict[str, Any]:
+        """A condition of a service; one that says nothing where there is none yet."""
         service = self.get("llmservice", name) or {}
         found = [item for item in service.get("status", {}).get("conditions", []) if item["type"] == type_]
-        return found[0] if found else {}
+        return found[0] if found else {"status": "", "reason": "", "message": ""}
 
     def reason(self, name: str) -> str:
-        return str(self.condition(name, "Ready").get("reason", ""))
+        return str(self.condition(name, "Ready")["reason"])
 
     def events(self, name: str) -> list[dict[str, Any]]:
         out = self.kubectl("get", "events", "--field-selector", f"involvedObject.name={name}", "-o", "json")
@@ -101,7 +126,7 @@ class Kubernetes:
     def writes(self) -> int:
         """Applies of the operator so far, from the API server's own count. Deletions are not counted: the garbage
         collector deletes what former tests left behind whenever it comes to it."""
-        text = self.kubectl("get", "--raw=/metrics")
+        text = self._api.get("/metrics").raise_for_status().text
         counted = r'apiserver_request_total\{[^}]*code="20.",[^}]*resource="(\w+)"[^}]*verb="APPLY"'
         pattern = counted + r"[^}]*\} (\d+)"
         kinds = ("llmservices", "deployments", "services", "serviceaccounts", "configmaps", "poddisruptionbudgets")
@@ -109,14 +134,17 @@ class Kubernetes:
 
     def writes_at_rest(self) -> int:
         """The writes so far, once there were none for some seconds: they count those for other tests' services too."""
-        counts: list[int] = []
+        count, since = self.writes(), time.monotonic()
 
         def rests() -> bool:
-            counts.append(self.writes())
-            return len(counts) > 6 and len(set(counts[-6:])) == 1
+            nonlocal count, since
+            time.sleep(0.5)
+            if (now := self.writes()) != count:
+                count, since = now, time.monotonic()
+            return time.monotonic() - since > _REST
 
         eventually(rests, what="nothing is written")
-        return counts[-1]
+        return count
 
 
 class Operator:

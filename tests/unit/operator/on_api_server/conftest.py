@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from live import ROOT, Kubernetes, Operator, free_port, helm_program
+from live import ROOT, Kubernetes, Operator, client, free_port, helm_program
 
 
 @pytest.fixture(scope="session")
-def kubernetes(api_server: Any) -> Kubernetes:
+def kubernetes(api_server: Any) -> Iterator[Kubernetes]:
     helm = helm_program()
     api_server.kubectl("create", "namespace", "octavo-system")
     installed = subprocess.run(
@@ -21,7 +21,8 @@ def kubernetes(api_server: Any) -> Kubernetes:
         text=True,
     )
     assert installed.returncode == 0, installed.stderr
-    return Kubernetes(api_server.kubectl)
+    with client(api_server) as api:
+        yield Kubernetes(api_server.kubectl, api)
 
 
 @pytest.fixture(scope="session")

@@ -100,7 +100,7 @@ def test_nodes_tell_their_gpus(operator: Operator, kubernetes: Kubernetes, name:
     deployment = eventually(lambda: kubernetes.get("deployment", name), what="it fits by another spec")
     selected = deployment["spec"]["template"]["spec"]["nodeSelector"]
     assert selected == {"nvidia.com/gpu.product": "NVIDIA-L4"}
-    assert kubernetes.condition(name, "Fits")["reason"] == "Fits"
+    eventually(lambda: kubernetes.condition(name, "Fits")["reason"] == "Fits", what="told")
 
 
 def test_a_node_whose_taint_pods_do_not_tolerate_does_not_count(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from chart import CHART
-from live import Kubernetes, helm_program
+from live import Kubernetes, client, helm_program
 
 pytestmark = pytest.mark.cluster
 
@@ -47,8 +47,9 @@ def earlier(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cluster(own_api_server: Any) -> Kubernetes:
-    return Kubernetes(own_api_server.kubectl)
+def cluster(own_api_server: Any) -> Iterator[Kubernetes]:
+    with client(own_api_server) as api:
+        yield Kubernetes(own_api_server.kubectl, api)
 
 
 @pytest.fixture(params=PLACES)
