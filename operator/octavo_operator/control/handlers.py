@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 # At start each kind is listed (events without a type), one after the other: what belongs to one service then arrives
 # over a second or so, and is looked at once.
 _LISTING = 1.0
-_LOOK = 3.0  # seconds between two looks for kinds that are not watched
+_LOOK = 5.0  # seconds between two looks for kinds that are not watched
 _WATCH = "watcher for "  # how kopf begins the names of its tasks that watch
 
 
