@@ -6,6 +6,7 @@ operator is gone.
 
 import asyncio
 import logging
+import random
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Protocol
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 # At start each kind is listed (events without a type), one after the other: what belongs to one service then arrives
 # over a second or so, and is looked at once.
 _LISTING = 1.0
-_LOOK = 5.0  # seconds between two looks for kinds that are not watched
+_LOOK = 10.0  # seconds between two looks for kinds that are not watched, of each place about
 _WATCH = "watcher for "  # how kopf begins the names of its tasks that watch
 
 
@@ -39,7 +40,8 @@ async def watch(
     """Wake the workers of one namespace's services, or of all, until `stop`; raises what ends a watch before. Where
     kinds came that kopf does not watch, it begins anew."""
     while await _watch(workers, cluster, namespace, stop, watching):
-        workers.wake_all(namespace)  # what happened meanwhile is told by no event
+        # What happened between the watches, until each kind is listed again, is told by no event.
+        asyncio.get_running_loop().call_later(2 * _LISTING, workers.wake_all, namespace)
 
 
 async def _watch(
@@ -79,7 +81,7 @@ async def miss(cluster: Cluster, namespace: str | None) -> None:
     moment later. Without rights on the cluster it asks at its start alone."""
     former: set[str] = set()
     while True:
-        await asyncio.sleep(_LOOK)
+        await asyncio.sleep(_LOOK * random.uniform(0.8, 1.2))
         missed = {kind.name for kind in _unwatched(namespace) if await _is_there(cluster, kind, namespace)}
         if both := former & missed:
             logger.info("%s came meanwhile: all is watched anew", ", ".join(sorted(both)))
@@ -160,6 +162,8 @@ def _settings(*, watch_cluster: bool) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.persistence.diffbase_storage = _NoDifferences()
+    # kopf would kill the process that long after watches of a place ended, though others are served, or it is again.
+    settings.process.ultimate_exiting_timeout = None
     # Noticing that the CRD comes or changes takes rights on the whole cluster, which an operator for a few namespaces
     # is not given.
     settings.scanning.disabled = not watch_cluster

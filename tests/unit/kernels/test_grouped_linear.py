@@ -169,6 +169,7 @@ def test_products_of_any_bits_end_a_norm_that_others_began(begins: str, ends: st
     x, stream, norm_weight = (each.to("cuda", torch.bfloat16) for each in (x, stream, norm_weight))
     if begins == "int4":
         assert norms(stream, of_first)
+        assert not norms(stream.half(), of_first), "what is not divided yet may be too large"
         begun = grouped_add_linear(x, of_first, stream, norm_weight, 1e-5)
     else:
         begun = skinny_add_linear(x, first, stream, norm_weight, 1e-5)

@@ -31,7 +31,7 @@ CHILDREN = ("deployment", "service", "serviceaccount", "poddisruptionbudget", "c
 
 # What objects of namespaces are called.
 _KINDS = {word: kind.name for kind in kinds.KINDS for word in (kind.name.lower(), kind.plural)}
-_REST = 3.0  # seconds without a write: what a write leads to comes sooner
+_REST = 5.0  # seconds without a write: what a write leads to comes sooner, also another look at what is on its way
 
 
 def llmservice(name: str, spec: dict[str, Any]) -> str:

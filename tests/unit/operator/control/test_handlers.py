@@ -6,18 +6,25 @@ import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fake_api import FakeApi
+from kopf._core.reactor.running import ultimate_termination
 from patience import PATIENCE
 
 from octavo_operator.control import handlers
 from octavo_operator.control.handlers import hear_of_watches_once
-from octavo_operator.kinds import path
+from octavo_operator.control.worker import Workers
+from octavo_operator.kinds import Kind, path
 
 CORE = ("llmservices.v1alpha1.serving.octavo.dev", "pods.v1")
 ROUTES = "httproutes.v1.gateway.networking.k8s.io"
+LOOKS = 6
+
+
+class EnoughLooks(Exception):
+    """As many as a test waits for."""
 
 
 async def _refuse() -> None:
@@ -84,7 +91,51 @@ async def test_a_kind_that_came_after_kopf_looked_is_missed(
     ],
 )
 async def test_nothing_is_missed(monkeypatch: pytest.MonkeyPatch, cluster: FakeApi, watched: Sequence[str]) -> None:
+    looks, look = itertools.count(1), handlers._unwatched
+
+    def counted(namespace: str | None) -> list[Kind]:
+        if next(looks) > LOOKS:
+            raise EnoughLooks
+        return look(namespace)
+
     monkeypatch.setattr(handlers, "_LOOK", 0.001)
-    with _watching(watched, None), pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.2):
-            await handlers.miss(cluster, None)
+    monkeypatch.setattr(handlers, "_unwatched", counted)
+    with _watching(watched, None), pytest.raises(EnoughLooks):
+        await handlers.miss(cluster, None)
+
+
+@pytest.mark.parametrize("watch_cluster", [False, True])
+async def test_watches_that_end_kill_nothing_later(monkeypatch: pytest.MonkeyPatch, watch_cluster: bool) -> None:
+    """kopf has a task that has the process killed some minutes after it was cancelled, unless it was told to stop."""
+    later: list[float] = []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "call_later", lambda seconds, *_: later.append(seconds))
+    settings = handlers._settings(watch_cluster=watch_cluster)
+    task = asyncio.create_task(ultimate_termination(settings=settings, stop_flag=asyncio.Event()))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert later == []
+
+
+class Waking:
+    """Workers that are woken."""
+
+    def __init__(self) -> None:
+        self.woken: list[str | None] = []
+
+    def wake_all(self, namespace: str | None) -> None:
+        self.woken.append(namespace)
+
+
+async def test_all_services_are_looked_at_once_watches_began_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds, workers = iter([True, True, False]), Waking()
+
+    async def watched(*_: object) -> bool:
+        return next(rounds)
+
+    monkeypatch.setattr(handlers, "_watch", watched)
+    monkeypatch.setattr(handlers, "_LISTING", 0.0)
+    await handlers.watch(cast("Workers", workers), FakeApi({}), "team-a", asyncio.Event(), asyncio.Event())
+    await asyncio.sleep(0.01)
+    assert workers.woken == ["team-a", "team-a"]

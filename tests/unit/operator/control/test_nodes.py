@@ -47,14 +47,14 @@ def test_a_replica_is_a_group_that_answers_as_one() -> None:
     cluster = three_nodes()
     assert ("Deployment", "chat") not in cluster.objects
     group(cluster, ready=0)
-    run(cluster)
+    assert run(cluster) is Outcome.SETTLED, "an event tells when it answers"
     assert condition(cluster, "Ready")["reason"] == "Starting"
     group(cluster)
     assert run(cluster) is Outcome.SETTLED
     ready = condition(cluster, "Ready")
     assert (ready["status"], ready["message"]) == ("True", "1 of 1 replicas answer")
     change(cluster, engine={"maxNumSeqs": 7})
-    run(cluster)
+    assert run(cluster) is Outcome.SETTLED
     assert condition(cluster, "Ready")["status"] == "False", "the former template's pods do not count as the new one's"
 
 
