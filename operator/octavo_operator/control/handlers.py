@@ -162,7 +162,7 @@ def _settings(*, watch_cluster: bool) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.persistence.diffbase_storage = _NoDifferences()
-    # kopf would kill the process that long after watches of a place ended, though others are served, or it is again.
+    # kopf would kill the process ten minutes after the watches of a place ended, though it goes on.
     settings.process.ultimate_exiting_timeout = None
     # Noticing that the CRD comes or changes takes rights on the whole cluster, which an operator for a few namespaces
     # is not given.
