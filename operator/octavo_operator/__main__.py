@@ -17,8 +17,9 @@ from octavo_operator.control import handlers, health, metrics_endpoint, rollout
 from octavo_operator.control.claims import Claims
 from octavo_operator.control.leadership import Leadership
 from octavo_operator.control.operator import Operator
-from octavo_operator.control.places import Places, take_signals
+from octavo_operator.control.places import Places
 from octavo_operator.control.reconcile import reconcile
+from octavo_operator.control.signals import take_signals
 from octavo_operator.control.turns import Turns
 from octavo_operator.control.worker import Workers, lose
 from octavo_operator.metrics_api.server import MetricsApi

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import kopf
 
 from octavo_operator.cluster import Refused, Trouble
-from octavo_operator.control.places import take_signals
+from octavo_operator.control.signals import take_signals
 from octavo_operator.control.worker import Workers
 from octavo_operator.kinds import LLM_SERVICE, SERVICE_LABEL, Kind, path, watched
 from octavo_operator.resources.model_download import CACHE_LABEL
@@ -59,7 +59,8 @@ async def _watch(
         ready_flag=watching,
         **place,
     )
-    take_signals(stop)  # kopf took them, and would let them end nothing while it is ended itself
+    # kopf took them: it lets a signal end but the operator that started last, and nothing while that is ended itself.
+    take_signals(stop)
     missing = asyncio.create_task(miss(cluster, namespace))
     tasks = [*spawned, missing]
     try:

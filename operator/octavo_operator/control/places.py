@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import signal
 from collections.abc import Awaitable, Callable, Sequence
 
 logger = logging.getLogger(__name__)
@@ -36,7 +35,6 @@ class Places:
 
     async def serve(self) -> None:
         """Serve every place until the process is told to end."""
-        self._take_signals()
         await asyncio.gather(*(self._serve(place) for place in self._places))
 
     async def _serve(self, place: Place) -> None:
@@ -51,7 +49,6 @@ class Places:
                 self._stop.set()  # it was told to end, and with it all
                 return
             except Exception as error:
-                self._take_signals()
                 trouble = _words(error)
             finally:
                 told.cancel()
@@ -69,19 +66,8 @@ class Places:
 
     async def _tell_when_served(self, place: Place, watching: asyncio.Event) -> None:
         await watching.wait()
-        self._take_signals()
         if self._troubles.pop(place, None) is not None:
             logger.info("%s is served again", _name(place))
-
-    def _take_signals(self) -> None:
-        """kopf lets a signal end but the operator that started last; here one signal ends all of them."""
-        take_signals(self._stop)
-
-
-def take_signals(stop: asyncio.Event) -> None:
-    """From now on `stop` is set once the process is told to end."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
 def _words(error: Exception) -> str:

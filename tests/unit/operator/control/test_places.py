@@ -11,6 +11,7 @@ from patience import PATIENCE, eventually_async
 
 from octavo_operator.control import places
 from octavo_operator.control.places import Places
+from octavo_operator.control.signals import take_signals
 
 
 class Watches:
@@ -91,7 +92,7 @@ async def test_told_to_end_all_end() -> None:
 
 async def test_a_signal_that_comes_before_anything_is_served_ends_it() -> None:
     stop, watches = asyncio.Event(), Watches()
-    places.take_signals(stop)
+    take_signals(stop)
     os.kill(os.getpid(), signal.SIGTERM)
     await eventually_async(stop.is_set)
     await asyncio.wait_for(Places(["team-a"], watches, lambda place: None, stop).serve(), PATIENCE)
