@@ -22,6 +22,13 @@ def several_threads() -> None:
     torch.set_num_threads(max(torch.get_num_threads(), 2))
 
 
+@pytest.fixture
+def hopper_gpu() -> None:
+    """Leaves a test of a form for Hopper out on another GPU."""
+    if torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("needs a Hopper GPU")
+
+
 @pytest.fixture(scope="session")
 def interpreted_errors() -> dict[str, float]:
     """Errors of the tiny cases by "op/case/dtype". In a process of its own: Triton reads the variable when imported."""

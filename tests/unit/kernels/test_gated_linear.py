@@ -5,17 +5,14 @@ import torch
 
 from octavo_kernels.gated_linear import fits, gated_linear
 from octavo_kernels.gated_linear.cases import CASES
-from octavo_kernels.skinny_linear import fits as fits_hopper
 from octavo_kernels.skinny_linear.cases import TOLERANCES, Case, error
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("hopper_gpu")
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 def test_hopper(case: Case, dtype: torch.dtype) -> None:
-    if not fits_hopper(torch.empty(8, 8, dtype=torch.bfloat16, device="cuda")):
-        pytest.skip("a form for Hopper")
-
     def form(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, out: torch.Tensor, _: object) -> object:
         assert case.gate is not None
         return gated_linear(x, weight, case.gate, bias, out)

@@ -105,23 +105,20 @@ HOPPER_CASES = [case for case in (*CASES, *PADDED_CASES, *COMMON_CASES, *LARGE_C
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("hopper_gpu")
 @pytest.mark.parametrize("case", HOPPER_CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_hopper(case: Case, dtype: torch.dtype) -> None:
     from octavo_kernels.paged_decode import hopper
 
-    if torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("needs a Hopper GPU")
     assert error(hopper.paged_decode, case, dtype, "cuda") <= TOLERANCES[dtype]
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("hopper_gpu")
 @pytest.mark.parametrize("case", HOPPER_CASES, ids=lambda case: case.name)
 def test_hopper_with_the_plan_of_a_step(case: Case) -> None:
     from octavo_kernels.paged_decode import hopper
-
-    if torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("needs a Hopper GPU")
 
     def planned(
         q: Tensor,
@@ -142,11 +139,10 @@ def test_hopper_with_the_plan_of_a_step(case: Case) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("hopper_gpu")
 def test_hopper_keeps_the_faults_of_a_sequence_from_those_that_share_its_prefix() -> None:
     from octavo_kernels.paged_decode import hopper
 
-    if torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("needs a Hopper GPU")
     case = Case("faulty", (300, 290, 310, 280), 8, 2, 64, common=(0, 17, 17, 17))
     keys, values, tables = paged_cache(case, torch.bfloat16, "cuda", torch.Generator().manual_seed(0))
     lengths = torch.tensor(case.seq_lens, dtype=torch.int32, device="cuda")

@@ -99,13 +99,12 @@ HOPPER_CASES = [
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("hopper_gpu")
 @pytest.mark.parametrize(("case", "dtype"), HOPPER_CASES)
 def test_hopper(case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Queries of more than 16 bits are left to the other form."""
     from octavo_kernels.paged_prefill import hopper
 
-    if torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("needs a Hopper GPU")
     monkeypatch.setattr(hopper, "LEAST_FILLED", 0.0)
     monkeypatch.setattr(hopper, "LEAST_QUERIES", 0)
 

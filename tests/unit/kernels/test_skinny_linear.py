@@ -19,12 +19,6 @@ from octavo_kernels.skinny_linear.cases import (
 )
 
 
-@pytest.fixture
-def hopper_gpu() -> None:
-    if not fits(torch.empty(8, 8, dtype=torch.bfloat16, device="cuda")):
-        pytest.skip("a form for Hopper")
-
-
 @pytest.mark.gpu
 @pytest.mark.usefixtures("hopper_gpu")
 @pytest.mark.parametrize("case", CASES, ids=str)
