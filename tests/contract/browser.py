@@ -1,14 +1,17 @@
 """Debian's Chromium without a window, driven by the DevTools protocol (chromedevtools.github.io/devtools-protocol)."""
 
 import base64
+import errno
 import itertools
 import json
 import re
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pyseccomp
 import websocket
 from patience import PATIENCE, eventually
 
@@ -29,6 +32,7 @@ class Browser:
                 f"--user-data-dir={folder}", "--remote-debugging-port=0", "about:blank",
             ],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+            preexec_fn=_blind_to_links().load,
         )  # fmt: skip
         assert self._process.stderr
         for line in self._process.stderr:
@@ -123,3 +127,15 @@ class Page:
             f"(document.querySelector({json.dumps(selector)}).getClientRects()[0])"
         )
         return box[0], box[1]
+
+
+def _blind_to_links() -> pyseccomp.SyscallFilter:
+    """Forbids the socket by which Linux tells of addresses that come and go (AF_NETLINK).
+
+    At each, Chromium ends all requests that wait for a connection (ERR_NETWORK_CHANGED), those to 127.0.0.1 too; a
+    cluster on the same machine gives an address to every pod.
+    """
+    blind = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+    netlink = pyseccomp.Arg(0, pyseccomp.EQ, socket.AF_NETLINK)
+    blind.add_rule(pyseccomp.ERRNO(errno.EAFNOSUPPORT), "socket", netlink)
+    return blind

@@ -1,6 +1,8 @@
 """The page at / in a real browser: what a person with a pointer, a keyboard or a screen reader can do there."""
 
 import json
+import os
+import subprocess
 
 import httpx
 import packages
@@ -523,3 +525,31 @@ def test_all_controls_have_names(page):
     nameless = "[...document.querySelectorAll('input, select, textarea')].filter(one => !one.labels.length).length"
     assert page.run(nameless) == 0
     assert page.run("[...document.querySelectorAll('button')].filter(one => !one.textContent.trim()).length") == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="links are made by root")
+def test_a_link_that_comes_up_ends_no_request(page):
+    """A cluster on this machine makes links all the time. Six requests are under way, which is all that Chromium has
+    connections for to one server: the seventh waits."""
+    page.run(
+        """(() => {
+          const options = {method: "POST", headers: {"content-type": "application/json"}, signal: (window.six =
+            new AbortController()).signal, body: JSON.stringify({model: document.querySelector("select").value,
+            stream: true, messages: [{role: "user", content: "[slow]"}]})};
+          return Promise.all(Array.from({length: 6}, () => fetch("v1/chat/completions", options)));
+        })().then(() => 1)"""
+    )
+    page.run(
+        "(fetch('v1/models').then(({ status }) => window.seventh = status, error => window.seventh = `${error}`), 1)"
+    )
+    link, peer = (f"octavo{os.getpid()}{end}" for end in "ab")
+    subprocess.run(["ip", "link", "add", link, "type", "veth", "peer", "name", peer], check=True)
+    try:
+        for one in (link, peer):
+            subprocess.run(["ip", "link", "set", one, "up"], check=True)
+        page.run("new Promise(done => setTimeout(done, 6000))")  # Chromium tells itself of addresses seconds later
+    finally:
+        subprocess.run(["ip", "link", "delete", link], check=True)
+    page.run("six.abort()")
+    page.wait("window.seventh")
+    assert page.run("seventh") == 200
