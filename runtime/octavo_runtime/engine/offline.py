@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 
 from octavo_runtime.engine.engine import Engine
+from octavo_runtime.protocol.interrupts import interrupts_deferred
 from octavo_runtime.protocol.messages import Output
 from octavo_runtime.protocol.pooling_params import PoolingParams
 from octavo_runtime.protocol.sampling_params import SamplingParams, StructuredOutput
@@ -51,7 +52,7 @@ def embed_all(
             engine.add_embedding(request_id, prompt, one)
         task = bar.add_task("", total=len(prompts))
         while engine.has_work:
-            for output in engine.step():
+            for output in _step(engine):
                 if output.error is not None:
                     raise request_exception(output.error)
                 assert output.embedding is not None
@@ -75,13 +76,20 @@ def _requests(engine: Engine, request_ids: Mapping[str, object]) -> Iterator[Non
             engine.abort(request_id)
 
 
+def _step(engine: Engine) -> list[Output]:
+    """A step is finished once it has begun: the books are right after it alone, and ranks that compute together do each
+    step together."""
+    with interrupts_deferred():
+        return engine.step()
+
+
 def _drain(engine: Engine, running: Mapping[str, Answers], *, show: bool) -> None:
     speed = TextColumn("{task.fields[speed]:.0f} tok/s")
     with Progress(*_columns("Generating"), speed, disable=not show) as bar:
         task = bar.add_task("", total=len(running), speed=0.0)
         tokens = finished = 0
         while engine.has_work:
-            for output in engine.step():
+            for output in _step(engine):
                 tokens += len(output.token_ids)
                 answers = running[output.request_id]
                 _collect(engine, output, answers)

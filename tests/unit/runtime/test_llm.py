@@ -1,6 +1,8 @@
 """Offline use, with the real model."""
 
+import itertools
 import json
+import signal
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import pytest
 
 from octavo_runtime import LLM, SamplingParams
 from octavo_runtime.protocol.sampling_params import InvalidParameter, StructuredOutput
+from octavo_runtime.worker.ranks import RankedExecutor
 
 pytestmark = pytest.mark.slow
 
@@ -134,3 +137,27 @@ def test_many_prompts_show_a_progress_bar():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "3/3" in result.stdout
     assert "tok/s" in result.stdout
+
+
+def test_ctrl_c_lets_stages_finish_their_step(monkeypatch):
+    """What one of them has begun and the other has not would go into the answers that follow."""
+    llm = LLM("builtin://smollm2", device="cpu", dtype="float32", kv_cache_memory="16Mi", pipeline_parallel_size=2)
+    steps, launch = itertools.count(), RankedExecutor.launch
+
+    def answer(prompt, tokens):
+        params = SamplingParams(temperature=0.0, max_tokens=tokens, ignore_eos=True)
+        (result,) = llm.generate([prompt], params, progress=False)
+        return result.outputs[0].token_ids
+
+    def interrupted(executor, plan):
+        launched = launch(executor, plan)
+        if next(steps) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return launched
+
+    expected = answer([5], 12)
+    with monkeypatch.context() as patch:
+        patch.setattr(RankedExecutor, "launch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            answer([7, 8, 9], 40)
+    assert answer([5], 12) == expected
