@@ -8,11 +8,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import zmq
 import zmq.asyncio
 
@@ -43,6 +44,7 @@ from octavo_runtime.protocol.sampling_params import SamplingParams
 # A process whose pulse is not heard for so long is taken for dead, however long its steps may take.
 SILENT_SECONDS = 8.0
 _LISTEN_SECONDS = 1.0
+_END_SECONDS = 5.0
 
 # After so many messages in a row the readers get their turn. What they find waiting then is joined, so that they cost
 # less the further they are behind.
@@ -75,6 +77,8 @@ class EngineClient:
         self._streams: dict[str, Stream] = {}
         self._block_maps: list[asyncio.Future[BlockMap]] = []
         self._process: subprocess.Popen[bytes] | None = None
+        self._ranks = 1
+        self._children: list[psutil.Process] = []  # further ranks
         self._failure: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._started: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._beat = Beat(0.0, math.inf)
@@ -95,6 +99,7 @@ class EngineClient:
 
     async def start(self, config: EngineConfig) -> Ready:
         """Starts the engine process and waits until it can serve; EngineFailure when it cannot."""
+        self._ranks = config.num_ranks
         with interrupts_blocked():
             self._process = subprocess.Popen(  # not multiprocessing, whose start methods pickle
                 [sys.executable, "-m", self._program, config.model_dump_json(), self.endpoint, str(os.getpid())],
@@ -217,9 +222,10 @@ class EngineClient:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                await asyncio.to_thread(self._process.wait, 5)
+                await asyncio.to_thread(self._process.wait, _END_SECONDS)
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
+        await asyncio.to_thread(_end, self._children)
         self._socket.close()
         self._pulse.close()
         self._context.term()
@@ -245,6 +251,8 @@ class EngineClient:
                         asked.set_result(event)
                 case Ready():
                     self.ready, self._silent = event, 0.0
+                    if self._process is not None and self._ranks > 1:
+                        self._children = psutil.Process(self._process.pid).children()
                     self._started.set_result(event)
                 case Failed(message=message, refused=refused):
                     self.refused = refused and self.ready is None
@@ -254,15 +262,30 @@ class EngineClient:
         while True:
             if not await self._pulse.poll(1000 * _LISTEN_SECONDS):
                 self._silent += _LISTEN_SECONDS  # not the clock's: what stands still itself has not listened
+                if self._silent > SILENT_SECONDS and self.ready is not None and self._ranks > 1:
+                    self._end_silent()
                 continue
             self._beat, self._silent = BEATS.decode(await self._pulse.recv()), 0.0
             if self._beat.failure:
                 self._fail(self._beat.failure)
 
+    def _end_silent(self) -> None:
+        """Of several ranks the others do not wait for one that is silent either."""
+        if self._process is not None:
+            self._process.kill()
+            self._fail(f"{self._name} said nothing for {SILENT_SECONDS:g} s and was ended")
+
     async def _watch(self, process: subprocess.Popen[bytes]) -> None:
         code = await asyncio.to_thread(process.wait)
         await asyncio.sleep(0.1)  # a last message may still be on its way
-        self._fail(f"the engine process ended with exit code {code}")
+        self._fail(f"{self._name} ended with exit code {code}")
+
+    @property
+    def _name(self) -> str:
+        assert self._process is not None
+        if self._ranks == 1:
+            return "the engine process"
+        return f"rank 0 of {self._ranks} (process {self._process.pid})"
 
     def _fail(self, message: str) -> None:
         if not self._failure.done():
@@ -273,6 +296,15 @@ class EngineClient:
     def _raise_if_failed(self) -> None:
         if self._failure.done():
             raise EngineFailure(self._failure.result())
+
+
+def _end(ranks: Sequence[psutil.Process]) -> None:
+    """They end with the first one, but for who is stopped and hears of nothing."""
+    _, left = psutil.wait_procs(ranks, _END_SECONDS)
+    for rank in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            rank.kill()
+    psutil.wait_procs(left, _END_SECONDS)
 
 
 def _environment(config: EngineConfig) -> dict[str, str]:
