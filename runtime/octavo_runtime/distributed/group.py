@@ -118,6 +118,11 @@ def join(mesh: Mesh, rank: int, store: TCPStore, gpu: int | None) -> Team:
     return Team(mesh, rank, _group_of(mesh, rank))
 
 
+def has_joined() -> bool:
+    """Whether this process computes with others already; of two such groups torch would take one for the other."""
+    return torch_distributed.is_initialized()
+
+
 def _group_of(mesh: Mesh, rank: int) -> Group | None:
     """Those of all ranks, which have joined, that share a rank's stage. All of them call it."""
     if mesh.shards == 1:

@@ -4,6 +4,7 @@ Started by its client as `python -m octavo_runtime.engine_process.process CONFIG
 beats beside the loop (see pulse), so that the API process can tell a hung engine from a busy one."""
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -111,20 +112,25 @@ def serve(config: EngineConfig, mailbox: Mailbox, endpoint: str, parent: int) ->
     """Loads the model and steps until the parent process is gone, which may be so before the first line runs here."""
     loaded = threading.Event()
     threading.Thread(target=_end_with, args=[parent, loaded], name="parent", daemon=True).start()
+    engine: Engine | None = None
+    pulse = Pulse(endpoint, lambda: math.inf if engine is None else engine.patience)
+    pulse.start()  # who loads may have last words, too
+    try:
+        engine = _load(config)
+        loaded.set()
+        _loop(engine, mailbox, pulse, Stats() if config.log_stats else None, parent)
+    finally:
+        pulse.stop()
+
+
+def _load(config: EngineConfig) -> "Engine":
     files = locate(config.model)
     further = start_further(config, files) if config.num_ranks > 1 else ()
     # Here, since it imports torch: the socket already listens, and further ranks do the same.
     from octavo_runtime.engine.engine import Engine
     from octavo_runtime.worker.executor import make_executor
 
-    engine = Engine(config, files, executor=make_executor(config, files, further))
-    loaded.set()
-    pulse = Pulse(endpoint, lambda: engine.patience)
-    pulse.start()
-    try:
-        _loop(engine, mailbox, pulse, Stats() if config.log_stats else None, parent)
-    finally:
-        pulse.stop()
+    return Engine(config, files, executor=make_executor(config, files, further))
 
 
 def _end_with(parent: int, loaded: threading.Event) -> None:

@@ -22,6 +22,11 @@ class RankFailed(OSError):
     """A rank or a node is gone; one line that names it."""
 
 
+def lost_another(words: str) -> bool:
+    """Whether what a rank says of its end is that the connection to another one broke."""
+    return any(each in words for each in _BROKEN)
+
+
 class Follower:
     """One of them, and the thread that hears it. process: of a rank of this node; it ends with the follower. results:
     what it told of steps, see `orders`."""
@@ -69,7 +74,7 @@ class Follower:
     @property
     def lost_another(self) -> bool:
         """Whether it failed because the connection to another rank broke, which has failed first."""
-        return any(words in self._last_words for words in _BROKEN)
+        return lost_another(self._last_words)
 
     @property
     def _patience(self) -> float:

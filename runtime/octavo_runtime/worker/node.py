@@ -104,8 +104,13 @@ class Node:
         answer = line.hear(_WELCOME_SECONDS)
         if answer.startswith(FAILED):
             raise NodeRefused(answer.removeprefix(FAILED).decode())
+        try:
+            welcome = WELCOMES.decode(answer)
+        except msgspec.DecodeError:
+            found = f"{self._config.master_addr} port {self._config.master_port}"
+            raise NodeRefused(f"master_addr: must lead to node 0, got {found}, where something else answers") from None
         _log.info("joined %s", self._name)
-        return WELCOMES.decode(answer)
+        return welcome
 
     def _hand_on(self, line: Line, ranks: Sequence[Follower]) -> None:
         while True:

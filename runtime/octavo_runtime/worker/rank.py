@@ -4,10 +4,10 @@ Started by the first process of its node as `python -m octavo_runtime.worker.ran
 of a line to that process. Scores are the same in all ranks of the last stage, and so is what is drawn from them: what a
 rank is told is the plans alone."""
 
+import logging
 import os
 import signal
 import sys
-import traceback
 from collections import deque
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.protocol import logs
+from octavo_runtime.worker.follower import lost_another
 from octavo_runtime.worker.heap import keep_all
 from octavo_runtime.worker.line import FAILED, READY, RESULT, UP, Line
 from octavo_runtime.worker.orders import Draw, Join, Launch, Order, Prepare, decode, encode_result, masks_of
 
 if TYPE_CHECKING:
     from octavo_runtime.worker.model_runner import ModelRunner
+
+_log = logging.getLogger("octavo_runtime.worker.rank")  # this module's own name is __main__
 
 
 def main() -> int:
@@ -34,10 +37,11 @@ def main() -> int:
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return 0  # who started it is gone
     except Exception as error:  # the last line of defence: whatever ends a rank is told to the first one
-        if not isinstance(error, ValueError | OSError):
-            traceback.print_exc()
+        words = f"{type(error).__name__}: {error}"
+        if not (isinstance(error, ValueError | OSError) or lost_another(words)):
+            _log.exception("rank %s ends by an error", rank)
         with suppress(OSError):  # who started it may be gone
-            line.say(FAILED + f"{type(error).__name__}: {error}".encode())
+            line.say(FAILED + words.encode())
         return 1
     return 0
 

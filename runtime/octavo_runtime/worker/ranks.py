@@ -1,6 +1,7 @@
 """The executor of a model that several processes compute together, of this machine and of others: this one is the first
 rank."""
 
+import logging
 import os
 import queue
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.distributed.group import join, leave, open_store
+from octavo_runtime.distributed.group import has_joined, join, leave, open_store
 from octavo_runtime.distributed.mesh import Mesh, mesh_of
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.protocol import last_words
@@ -27,6 +28,8 @@ _LOOK_SECONDS = 0.5  # how often it is seen to that all ranks are still there, w
 _GRACE_SECONDS = 1.0  # for the main thread to end by itself, once a rank is gone
 
 Found = TypeVar("Found")
+
+_log = logging.getLogger(__name__)
 
 
 class _Ranks:
@@ -109,11 +112,14 @@ class _Ranks:
 
     def _watch(self, follower: Follower) -> None:
         """Ends this process where its main thread waits for a rank that is gone in a call that nothing else ends, as
-        NCCL's do."""
+        NCCL's do, and joining."""
         follower.gone.wait()
         time.sleep(_GRACE_SECONDS)
-        if self._computes and follower.failure is not None:
-            last_words.leave(follower.failure)
+        if self._computes and (failure := follower.failure) is not None:
+            _log.error("%s", failure)
+            last_words.leave(failure)
+            for each in self.followers:
+                each.let_go(failure)
             time.sleep(_GRACE_SECONDS)  # to be heard
             os._exit(1)
 
@@ -159,6 +165,11 @@ def start_ranks(config: EngineConfig, files: ModelFiles, further: Sequence[Follo
     """Waits for the other nodes where there are any, has the further ranks of this one join, which are started unless
     they are given, and loads this rank's share beside them. They end with what is returned, or with this process.
     Raises RankFailed, and ValueError as make_executor."""
+    if has_joined():
+        raise ValueError(
+            "tensor_parallel_size, pipeline_parallel_size: must be 1 in a process that computes with others already, "
+            f"got {config.tensor_parallel_size} and {config.pipeline_parallel_size}"
+        )
     further = further or start_further(config, files)
     with ended_with_error(further):
         address, gpu = address_of_first(config), gpu_of(config, 0)
@@ -171,7 +182,7 @@ def start_ranks(config: EngineConfig, files: ModelFiles, further: Sequence[Follo
     ranks = _Ranks([*further, *nodes], _follower_of(mesh.teller, config) if mesh.stages > 1 else None)
     try:
         ranks.wait_for(UP)
-        team = join(mesh, 0, store, gpu)
+        team = ranks.with_them(lambda: join(mesh, 0, store, gpu))
         first = ranks.with_them(lambda: device_executor(config, files, team))
         ranks.wait_for(READY)
     except BaseException as error:

@@ -3,6 +3,7 @@ is named and ends all."""
 
 import asyncio
 import errno
+import os
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,17 @@ def free_port() -> int:
 class OtherNode:
     """`octavo serve` of node 1."""
 
-    def __init__(self, folder: Path, **config: Any) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None, **config: Any) -> None:
         self.port = free_port()
         words = [str(folder), *engine_flags(CONFIG | config | {"node_rank": 1}), "--port", str(self.port)]
         command = [sys.executable, "-m", "octavo_runtime", "serve", *words]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | (environment or {}),
+        )
 
     def health(self, of: str) -> int:
         try:
@@ -148,6 +155,7 @@ def test_two_nodes_of_two_ranks_draw_the_same_and_end_where_one_of_the_first_nod
         assert line == f"rank 1 of 4 (process {lost.pid}) ended with exit code -9"
         code, said = node.end()
         assert (code, line in said) == (1, True), said
+        assert "Traceback" not in said, "its ranks are not at fault"
         del engine
 
 
@@ -213,6 +221,24 @@ def test_a_node_that_hangs_is_named(folder: Path) -> None:
         assert not any(process.is_running() for process in hung)
 
 
+def test_a_rank_that_cannot_join_ends_the_others_that_wait_for_it(folder: Path) -> None:
+    config = config_of(folder, master_port=free_port())
+    environment = {"GLOO_SOCKET_IFNAME": "nosuch"}
+    with node_one(folder, environment=environment, tensor_parallel_size=2, master_port=config.master_port) as node:
+
+        async def start() -> None:
+            client = EngineClient()
+            try:
+                await client.start(config)
+            finally:
+                await client.stop()
+
+        with pytest.raises(EngineFailure, match=r"^node 1 of 2 \(127.0.0.1\): rank 1 of 2 .* address for: nosuch"):
+            asyncio.run(start())
+        code, said = node.end()
+        assert (code, "address for: nosuch" in said) == (1, True), said
+
+
 def config_of(folder: Path, **config: Any) -> EngineConfig:
     return EngineConfig.model_validate({"model": str(folder), "tensor_parallel_size": 2, **CONFIG, **config})
 
@@ -263,6 +289,17 @@ def test_a_node_does_not_wait_for_a_first_one_that_hangs(folder: Path) -> None:
             code, said = node.end()
             assert code == 1
             assert f"node 0 (127.0.0.1 port {port}) said nothing for 7 s" in said
+
+
+def test_a_node_that_calls_somebody_else_says_so(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with node_one(folder, tensor_parallel_size=2, master_port=port) as node:
+            end, _ = listener.accept()
+            line_of(end).say(b"hello")
+            code, said = node.end()
+            assert code == 2, said
+            assert f"master_addr: must lead to node 0, got 127.0.0.1 port {port}, where something else answers" in said
 
 
 def test_a_signal_ends_a_node_that_waits(folder: Path) -> None:

@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from transformers import MixtralConfig
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
+from octavo_runtime.engine_process.client import EngineClient
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.protocol.step import NewRow, Slice, StepPlan, TableUpdate
@@ -220,6 +221,47 @@ def test_ranks_end_where_the_first_one_is_killed(folder: Path) -> None:
         [rank] = psutil.Process(first.pid).children()
         first.kill()
     eventually(lambda: not rank.is_running(), "the rank ends")
+
+
+@asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[tuple[EngineClient, psutil.Process, psutil.Process]]:
+    """An engine of two ranks in a process of its own: the client, and both ranks, which are gone at the end."""
+    config = EngineConfig(model=str(folder), device="cpu", kv_cache_memory="1Mi", tensor_parallel_size=2)
+    client = EngineClient()
+    try:
+        await client.start(config)
+        [first] = children("octavo_runtime.engine_process.process")
+        [other] = children("octavo_runtime.worker.rank", first.pid)
+        yield client, first, other
+    finally:
+        await client.stop()
+    assert not any(rank.is_running() for rank in (first, other))
+
+
+async def test_a_first_rank_that_is_silent_is_ended_and_named(folder: Path) -> None:
+    async with served(folder) as (client, first, _):
+        first.suspend()
+        assert await client.wait_failed() == f"rank 0 of 2 (process {first.pid}) said nothing for 8 s and was ended"
+
+
+async def test_a_first_rank_that_is_killed_is_named(folder: Path) -> None:
+    async with served(folder) as (client, first, _):
+        first.kill()
+        assert await client.wait_failed() == f"rank 0 of 2 (process {first.pid}) ended with exit code -9"
+
+
+async def test_a_rank_that_stands_still_ends_with_its_engine(folder: Path) -> None:
+    async with served(folder) as (_, _, other):
+        other.suspend()
+
+
+def test_a_process_has_one_engine_of_several_ranks(folder: Path) -> None:
+    with two_ranks(folder) as (engine, process):
+        with pytest.raises(ValueError, match=r"tensor_parallel_size, pipeline_parallel_size: must be 1 .* got 1 and 2"):
+            make_engine(folder, pipeline_parallel_size=2)
+        assert rank_processes() == [process]
+        assert run(engine, random_prompts(5), SamplingParams(max_tokens=2, ignore_eos=True))
+        del engine
 
 
 def test_what_cannot_be_shared_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
