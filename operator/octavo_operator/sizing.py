@@ -132,11 +132,15 @@ def _runs_on(gpu: Gpu, most: int, chosen: Mapping[str, Any]) -> bool:
     return gpu.is_supported and chosen.get("tensor_parallel_size", 0) <= most
 
 
-def of_nodes(verdict: Verdict, nodes: int) -> Verdict:
-    """The same, in words for a replica of so many pods, whose devices are all of theirs."""
-    if nodes == 1:
-        return verdict
-    said = verdict.message.replace("spec.accelerator.count", "spec.accelerator.nodes times count")
+def of_devices(verdict: Verdict, nodes: int, stages: int) -> Verdict:
+    """The same, in words for a replica of so many pods, whose devices are all of theirs, and so many stages, each of
+    which has its part of them."""
+    said = verdict.message
+    if nodes > 1:
+        said = said.replace("spec.accelerator.count", "spec.accelerator.nodes times count")
+    if stages > 1:
+        shared = " divided by spec.engine.pipelineParallelSize"
+        said = re.sub(r"(spec\.accelerator\.(?:nodes times )?count)(?=: must divide)", rf"\1{shared}", said)
     return replace(verdict, message=said)
 
 
@@ -221,7 +225,7 @@ def _in_spec(words: str, *, on_gpu: bool = False) -> str:
     if words.startswith("memory: ") and not on_gpu:
         words = f"spec.resources.{words}"
     return re.sub(
-        r"\b[a-z]+(_[a-z]+)+\b",
+        r"\b[a-z]+(_[a-z]+)+\b|^[a-z]+(?=: )",
         lambda match: _field(match[0]) if match[0] in EngineConfig.model_fields else match[0],
         words,
     )
@@ -229,7 +233,8 @@ def _in_spec(words: str, *, on_gpu: bool = False) -> str:
 
 def _field(setting: str) -> str:
     """A setting of the engine by its name in an LLMService."""
-    return "spec.accelerator.count" if setting == "tensor_parallel_size" else f"spec.engine.{to_camel(setting)}"
+    others = {"tensor_parallel_size": "spec.accelerator.count", "model": "spec.model.uri"}
+    return others.get(setting, f"spec.engine.{to_camel(setting)}")
 
 
 def _named(gpu: Gpu) -> str:

@@ -80,3 +80,10 @@ def test_three_pods_answer_as_one_and_start_anew_together(kube: Kube, client: Cl
     eventually(lambda: len(uids(kube, name) - before) == 3, "all three are new")
     kube.wait_ready(name)
     assert answer(client, kube, name) == alone
+
+    before = uids(kube, name)
+    exact = EXACT["engine"] | {"maxNumSeqs": 5}
+    kube.apply(llmservice(name, engine=exact, accelerator={"nodes": 3}))
+    eventually(lambda: len(uids(kube, name) - before) == 3, "a single group is replaced, too")
+    kube.wait_ready(name)
+    assert answer(client, kube, name) == alone

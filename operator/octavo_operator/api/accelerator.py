@@ -59,7 +59,8 @@ class AcceleratorSpec(BaseModel):
         ge=1,
         le=16,
         description="Pods that are one replica, each with count devices, so that a model may be larger than a node; "
-        "the model's attention heads and inner widths must divide by nodes times count. With more than 1 replicas are "
+        "nodes times count, divided by engine.pipelineParallelSize, must divide the model's attention heads and inner "
+        "widths. With more than 1 replicas are "
         "the groups of a LeaderWorkerSet, whose controller the cluster must have, in place of a Deployment's pods. "
         "Default 1.",
     )
@@ -67,7 +68,7 @@ class AcceleratorSpec(BaseModel):
         None,
         min_length=1,
         max_length=317,
-        pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+        pattern=r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
         description="Label of nodes, such as topology.kubernetes.io/zone or one that tells racks apart: all pods of a "
         "replica go to nodes with one value of it, and no other replica of a LeaderWorkerSet that asks for this goes "
         "there. Only where nodes is more than 1. Default: pods of a replica go anywhere.",

@@ -24,7 +24,8 @@ class RolloutSpec(BaseModel):
         description="Who goes first when a pod is replaced: surge, the new pod is ready before an old one ends, which "
         "takes room for one more; recreate, an old pod ends and makes room, one replica at a time, so that a service "
         "of one replica does not answer meanwhile. auto is surge; where a new pod finds no GPU spare, it goes on as "
-        "recreate for several replicas, and waits for one. Default auto.",
+        "recreate for several replicas, and waits for one. A single group of pods (accelerator.nodes) ends first in "
+        "any case: LeaderWorkerSet makes none beside it. Default auto.",
     )
     drain: Annotated[Duration, AfterValidator(_drain)] = Field(
         "300s",

@@ -8,6 +8,7 @@ from typing import Any
 
 from octavo_operator.api import LLMService
 from octavo_operator.api.accelerator import GPU
+from octavo_operator.resources import workload
 from octavo_operator.resources.leader_worker_set import REVISION
 from octavo_operator.status import diagnosis
 from octavo_operator.status.rollout import Rollout
@@ -16,11 +17,13 @@ Object = dict[str, Any]
 
 
 def lacks_gpu(service: LLMService, running: Object | None, pods: Sequence[Object]) -> bool | None:
-    """Whether the rollout that goes on has met a want of GPUs; None where nobody asks: without GPUs, or where the spec
-    says by itself who goes first. `pods`: the workload's."""
+    """Whether the rollout that goes on has met a want of GPUs; None where nobody asks: without GPUs, where the spec
+    says by itself who goes first, and of a single group of pods, which always does. `pods`: the workload's."""
     if service.spec.accelerator.type != "nvidia" or service.spec.rollout.strategy != "auto":
         return None
     rollout = Rollout.of(running, pods)
+    if workload.kind(service) == workload.LEADER_WORKER_SET and rollout.wanted <= 1:
+        return None
     if running is None or rollout.settled:
         return False
     by_quota = f"{GPU}=" in (rollout.refusal or "") and "exceeded quota" in (rollout.refusal or "")

@@ -38,7 +38,7 @@ def build(service: LLMService, settings: Settings, replicas: Replicas, *, makes_
         "leaderWorkerTemplate": template,
         "rolloutStrategy": {
             "type": "RollingUpdate",
-            "rollingUpdateConfiguration": {"partition": 0, **rolling_update(service, replicas, makes_room=makes_room)},
+            "rollingUpdateConfiguration": {"partition": 0, **_rolling_update(service, replicas, makes_room=makes_room)},
         },
         "startupPolicy": "LeaderCreated",  # a leader is ready once all of its group are
         # Each leader has a name of its own in DNS by a Service of its own: the set's own name is the endpoint's.
@@ -53,6 +53,15 @@ def build(service: LLMService, settings: Settings, replicas: Replicas, *, makes_
     if notes:
         owned["annotations"] = notes
     return {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "metadata": owned, "spec": spec}
+
+
+def _rolling_update(service: LLMService, replicas: Replicas, *, makes_room: bool) -> dict[str, int]:
+    """A single group ends before its successor whatever the strategy says: LeaderWorkerSet makes none beside it, and a
+    rollout that waited for one would never go on."""
+    number = written(service, replicas)
+    if (replicas.present if number is None else number) in (None, 0, 1):
+        return {"maxUnavailable": 1, "maxSurge": 0}
+    return rolling_update(service, replicas, makes_room=makes_room)
 
 
 def is_current(leader: Mapping[str, Any], live: Mapping[str, Any]) -> bool:

@@ -229,3 +229,33 @@ def test_the_spec_may_say_the_memory_itself() -> None:
     assert old is not None
     assert not next(iter(old)).is_supported
     assert sizing.said_gpu(service(accelerator={"type": "nvidia"})) is None
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "said"),
+    [
+        ({"count": 2}, "spec.accelerator.count: must divide the 9 attention heads, got 2"),
+        (
+            {"count": 4},
+            "spec.accelerator.count divided by spec.engine.pipelineParallelSize: must divide the 9 attention heads, "
+            "got 2",
+        ),
+        (
+            {"count": 2, "nodes": 2},
+            "spec.accelerator.nodes times count divided by spec.engine.pipelineParallelSize: must divide the 9 "
+            "attention heads, got 2",
+        ),
+    ],
+)
+def test_what_must_divide_the_heads_is_named(accelerator: dict[str, int], said: str) -> None:
+    stages = accelerator["count"] * accelerator.get("nodes", 1) // 2
+    chat = service(accelerator=accelerator, engine={"pipelineParallelSize": stages})
+    verdict = sizing.on_cpu(SMALL, sizing.engine_config(chat), 2 * GIB)
+    assert sizing.of_devices(verdict, chat.spec.accelerator.nodes, stages).message.startswith(said)
+
+
+def test_settings_of_one_word_have_their_names_in_the_spec_too() -> None:
+    verdict = on_cpu(2 * GIB, quantization="fp8", dtype="float16")
+    assert verdict.fits, "or the next assertion means nothing"
+    assert sizing._in_spec("quantization: must be auto for a GGUF file, got int8").startswith("spec.engine.quant")
+    assert sizing._in_spec("model: must be a decoder").startswith("spec.model.uri: ")

@@ -68,9 +68,12 @@ def test_a_leader_says_of_which_template_it_is() -> None:
 @pytest.mark.parametrize(
     ("strategy", "makes_room", "replicas", "unavailable", "surge"),
     [
-        ("auto", False, Replicas(wanted=1), 0, 1),
+        ("auto", False, Replicas(wanted=1), 1, 0),
+        ("surge", False, Replicas(present=1), 1, 0),
+        ("surge", False, Replicas(), 1, 0),
+        ("auto", False, Replicas(wanted=2), 0, 1),
+        ("auto", False, Replicas(present=2), 0, 1),
         ("auto", True, Replicas(wanted=4), 1, 0),
-        ("auto", True, Replicas(present=1), 0, 1),
         ("recreate", False, Replicas(wanted=1), 1, 0),
     ],
 )
