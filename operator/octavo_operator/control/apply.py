@@ -15,6 +15,7 @@ Object = dict[str, Any]
 Name = tuple[str, str]  # kind and name
 
 _RUNNING = (*workload.KINDS, *AUTOSCALERS)  # what starts and replaces pods
+_REACHING = ("Service", "NetworkPolicy", "PodDisruptionBudget")  # what tells the pods of one kind of workload by labels
 
 
 class Cluster(Protocol):
@@ -43,7 +44,7 @@ async def apply(
 ) -> None:
     """Write what differs, but for what starts pods where that is `held`. `seen` holds what is then there."""
     assert seen.service is not None, "the spec is valid"
-    kept = {name for name in seen.objects if name[0] in _RUNNING} if held else set()
+    kept = _kept(seen) if held else set()
     unwanted = seen.objects.keys() - wanted.keys() - kept
     if seen.service.spec.autoscaling is not None:
         # KEDA does not take what another autoscaler scales.
@@ -52,6 +53,14 @@ async def apply(
         if name not in kept:
             await _write(cluster, seen, name, desired, changes)
     await _prune(cluster, seen, unwanted, changes)
+
+
+def _kept(seen: Observation) -> set[Name]:
+    """What those pods need that run by the former spec, and would be cut off or left open by what the spec says now."""
+    assert seen.service is not None, "the spec is valid"
+    is_other = seen.running is not None and seen.running["kind"] != workload.kind(seen.service)
+    kinds = (*_RUNNING, *_REACHING) if is_other else _RUNNING
+    return {name for name in seen.objects if name[0] in kinds}
 
 
 async def _write(cluster: Cluster, seen: Observation, name: Name, desired: Object, changes: Changes) -> None:
