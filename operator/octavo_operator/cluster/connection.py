@@ -84,9 +84,9 @@ class Connection:
         found = await self._request("get", kinds.path("Pod", namespace), label_selector=selector)
         return list(found["items"]) if found else []
 
-    async def pod_events(self, namespace: str, pod: str) -> list[Object]:
-        """The events of a pod, oldest first."""
-        selector = f"involvedObject.kind=Pod,involvedObject.name={pod}"
+    async def events(self, kind: str, namespace: str, name: str) -> list[Object]:
+        """Those of an object, oldest first."""
+        selector = f"involvedObject.kind={kind},involvedObject.name={name}"
         found = await self._request("get", kinds.path("Event", namespace), field_selector=selector, limit=50)
         events = list(found["items"]) if found else []
         return sorted(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")

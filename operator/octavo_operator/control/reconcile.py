@@ -22,12 +22,13 @@ from octavo_operator.status.autoscaling import Metrics
 from octavo_operator.status.condition import condition_of
 from octavo_operator.status.conditions import PASSING, REFUSED, TROUBLE, Obstacle
 from octavo_operator.status.observation import Observation
+from octavo_operator.status.pod_events import refusal
 
 logger = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
-_PODS_ASKED_FOR = 3  # events are asked for of so many pods at most: one cause is told
+_ASKED_FOR = 3  # events are asked for of so many pods at most, and of so many sets of pods: one cause is told
 
 
 class Outcome(Enum):
@@ -181,16 +182,17 @@ async def _read_model(cluster: Cluster, seen: Observation, sized: Sizing) -> Siz
 
 
 async def _ask_for_events(cluster: Cluster, seen: Observation) -> None:
-    """Events of the newest pods that do not answer. A chart of an earlier version gives no right to list them."""
+    """Events of the newest pods that do not answer, and of what should make those that are missing. A chart of an
+    earlier version gives no right to list them."""
     silent = [pod for pod in diagnosis.newest_first(seen.pods) if diagnosis.wants_events(pod)]
-    for pod in silent[:_PODS_ASKED_FOR]:
-        try:
-            seen.pod_events[pod["metadata"]["name"]] = await cluster.pod_events(
-                pod["metadata"]["namespace"], pod["metadata"]["name"]
-            )
-        except Forbidden as error:
-            logger.debug("%s: %s", pod["metadata"]["name"], error)
-            return
+    try:
+        for pod in silent[:_ASKED_FOR]:
+            name = pod["metadata"]["name"]
+            seen.pod_events[name] = await cluster.events("Pod", seen.namespace, name)
+        for name in seen.rollout.short[:_ASKED_FOR]:
+            seen.refusal = seen.refusal or refusal(await cluster.events("StatefulSet", seen.namespace, name))
+    except Forbidden as error:
+        logger.debug("%s/%s: %s", *seen.key, error)
 
 
 async def _tell(cluster: Cluster, seen: Observation, changes: Changes, obstacle: Obstacle | None) -> None:
@@ -225,7 +227,8 @@ def _outcome(seen: Observation, changes: Changes, obstacle: Obstacle | None) -> 
     if changes.repaired:
         return Outcome.REPAIRED
     scaled = seen.own("ScaledObject")  # is not watched
-    waiting = _anyone_on_the_way(seen.pods) or (scaled is not None and not autoscaling.is_ready(scaled))
+    on_the_way = _anyone_on_the_way(seen.pods) or seen.rollout.short
+    waiting = on_the_way or (scaled is not None and not autoscaling.is_ready(scaled))
     return Outcome.WAITING if waiting else Outcome.SETTLED
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from octavo_operator.api.accelerator import GPU
+from octavo_operator.resources.leader_worker_set import leads
 from octavo_operator.resources.pod_template import CONTAINER
 from octavo_operator.status.condition import condition_of, is_true
 from octavo_operator.status.pod_events import Cause, killed_by_probe, obstacle_to_start
@@ -18,6 +19,7 @@ Container = dict[str, Any]
 
 _MAX_TEXT = 400
 _LONG_RUN = 300  # seconds; what ran so long did not end at its start
+_OF_ITS_LEADER = "node 0 ("  # how a worker of a group says that its leader went first
 ENDED = ("Failed", "Succeeded")
 UNSCHEDULABLE = "Unschedulable"
 SCHEDULING_GATED = "SchedulingGated"
@@ -178,6 +180,8 @@ def _diagnose_container(pod: Pod, container: Container, events: Sequence[Event],
         return _told(cause, f"{what} was restarted ({_times(times)})")
     if ended.get("exitCode") == 0:
         return _ended_by_itself(what, container, times, initial=initial)
+    if last_line(ended.get("message", "")).startswith(_OF_ITS_LEADER) and not leads(pod):
+        return None  # what ended the leader is told of that
     return _ended_badly(what, ended, times, waiting, ours=ours)
 
 

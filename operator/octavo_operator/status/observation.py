@@ -33,7 +33,8 @@ class Observation:
     Attributes:
         body: the LLMService as it is stored; `service`: its parsed form, None where the spec is invalid.
         objects: what there is where the service's own would be, by kind and name.
-        pods: its workload's; `pod_events`: by pod, of those that do not answer.
+        pods: its workload's; `pod_events`: by pod, of those that do not answer; `refusal`: why the API server takes no
+            more of a group's pods, in its words.
         rival: what else scales its workload.
         contention: that two installations would serve its namespace, in words.
         metrics: None where the operator brings its autoscaler none.
@@ -47,6 +48,7 @@ class Observation:
     objects: dict[tuple[str, str], Object | None] = field(default_factory=dict)
     pods: list[Object] = field(default_factory=list)
     pod_events: dict[str, list[Object]] = field(default_factory=dict)
+    refusal: str | None = None
     rival: str | None = None
     contention: str | None = None
     metrics: Metrics | None = None

@@ -49,6 +49,13 @@ def obstacle_to_start(events: Sequence[Event]) -> Cause | None:
     return Cause(event["reason"], event["message"], _remedies(event["message"]))
 
 
+def refusal(events: Sequence[Event]) -> str | None:
+    """Why the API server takes no pod of what makes them, by the last event that says how it went; `events` oldest
+    first."""
+    told = [event for event in events if event.get("reason") in ("FailedCreate", "SuccessfulCreate")]
+    return str(told[-1].get("message")) if told and told[-1]["reason"] == "FailedCreate" else None
+
+
 def _remedies(message: str) -> list[str]:
     found = [remedy for volume, remedy in _VOLUMES.items() if re.search(rf'volume "{volume}"|\[{volume}\]', message)]
     if "Multi-Attach" in message:

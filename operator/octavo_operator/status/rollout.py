@@ -12,7 +12,8 @@ Object = dict[str, Any]
 @dataclass(frozen=True)
 class Rollout:
     """Where a Deployment or a LeaderWorkerSet stands, in replicas. `settled`: none of a former template is left.
-    `makes_room`: an old one ends before its successor starts."""
+    `makes_room`: an old one ends before its successor starts. `short`: the StatefulSets that have not made all pods of
+    groups, by name."""
 
     wanted: int
     existing: int
@@ -20,6 +21,7 @@ class Rollout:
     settled: bool
     refusal: str | None
     makes_room: bool = False
+    short: tuple[str, ...] = ()
 
     @staticmethod
     def of(running: Object | None, pods: Sequence[Object] | None = None) -> "Rollout":
@@ -65,4 +67,15 @@ def _of_groups(running: Object, pods: Sequence[Object] | None) -> Rollout:
         and all(leader_worker_set.is_current(pod, running) for pod in leaders),
         refusal=None,
         makes_room=spec["rolloutStrategy"]["rollingUpdateConfiguration"].get("maxSurge") == 0,
+        short=_short(running, pods or []),
     )
+
+
+def _short(running: Object, pods: Sequence[Object]) -> tuple[str, ...]:
+    """One of its own makes the leaders, and one of each leader's name that group's workers."""
+    spec, name = running["spec"], running["metadata"]["name"]
+    leaders = [pod["metadata"]["name"] for pod in pods if leader_worker_set.leads(pod)]
+    workers = spec["leaderWorkerTemplate"]["size"] - 1
+    of_leaders = [name] if len(leaders) < spec.get("replicas", 1) else []
+    followed = {leader: sum(pod["metadata"]["name"].startswith(f"{leader}-") for pod in pods) for leader in leaders}
+    return (*of_leaders, *(leader for leader, count in sorted(followed.items()) if count < workers))

@@ -34,7 +34,7 @@ class FakeCluster:
         self.running: list[Object] = []
         self.writes: list[str] = []
         self.recorded: list[Event] = []
-        self.said: dict[str, list[Object]] = {}  # events, by pod
+        self.said: dict[str, list[Object]] = {}  # events, by the name of what they are of
         self.refuses: dict[str, Exception] = {}
         self.answer: Object | None = None  # how the pods of Jobs ended; None: they still run
         self.reading: list[Object] = []  # pods of Jobs that still run
@@ -66,8 +66,8 @@ class FakeCluster:
     async def pods(self, namespace: str, service_name: str) -> list[Object]:
         return copy.deepcopy(self.running)
 
-    async def pod_events(self, namespace: str, pod: str) -> list[Object]:
-        return copy.deepcopy(self.said.get(pod, []))
+    async def events(self, kind: str, namespace: str, name: str) -> list[Object]:
+        return copy.deepcopy(self.said.get(name, []))
 
     async def jobs(self, namespace: str, service_name: str) -> list[Object]:
         found = [copy.deepcopy(item) for (kind, _), item in self.objects.items() if kind == "Job"]

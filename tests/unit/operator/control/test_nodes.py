@@ -86,6 +86,87 @@ def test_the_other_workload_goes_once_the_present_one_is_there() -> None:
     assert ("Deployment", "chat") in cluster.objects
 
 
+def selected(cluster: FakeCluster) -> dict[str, str]:
+    found: dict[str, str] = cluster.objects["Service", "chat"]["spec"]["selector"]
+    return found
+
+
+def answering(ready: int = 1) -> FakeCluster:
+    """One pod of a Deployment."""
+    cluster = cluster_with()
+    cluster.answer = {"exitCode": 0, "message": BUILTIN_DESCRIPTIONS["smollm2"]}
+    settle(cluster)
+    cluster.objects["Deployment", "chat"]["status"] = {"replicas": ready, "readyReplicas": ready}
+    return cluster
+
+
+def test_a_pod_is_not_cut_off_for_a_group_that_is_refused() -> None:
+    cluster = answering()
+    cluster.refuses["LeaderWorkerSet"] = Refused("install LeaderWorkerSet")
+    before = selected(cluster)
+    change(cluster, accelerator=THREE)
+    for _ in range(3):
+        run(cluster)
+    assert condition(cluster, "Ready")["reason"] == "Refused"
+    assert ("Deployment", "chat") in cluster.objects
+    assert selected(cluster) == before
+
+
+def test_a_pod_is_not_cut_off_for_a_group_that_holds_no_model() -> None:
+    cluster = answering()
+    before = {kind: cluster.objects.get((kind, "chat")) for kind in ("Service", "NetworkPolicy", "PodDisruptionBudget")}
+    change(cluster, accelerator=THREE | {"nodes": 2})
+    for _ in range(3):
+        run(cluster)
+    assert condition(cluster, "Ready")["reason"] == "DoesNotFit"
+    assert {kind: cluster.objects.get((kind, "chat")) for kind in before} == before
+
+
+def test_a_group_is_not_left_open_for_a_pod_that_holds_no_model() -> None:
+    cluster = three_nodes()
+    group(cluster)
+    before = {kind: cluster.objects[kind, "chat"] for kind in ("Service", "NetworkPolicy", "PodDisruptionBudget")}
+    change(cluster, accelerator=None, engine={"maxModelLen": 100_000})
+    for _ in range(3):
+        run(cluster)
+    assert condition(cluster, "Ready")["reason"] == "DoesNotFit"
+    assert {kind: cluster.objects.get((kind, "chat")) for kind in before} == before
+    change(cluster, engine={"maxModelLen": 2048})
+    for _ in range(3):
+        run(cluster)
+    assert selected(cluster) != before["Service"]["spec"]["selector"]
+    assert ("LeaderWorkerSet", "chat") not in cluster.objects
+
+
+@pytest.mark.parametrize(("there", "told"), [(0, "chat"), (2, "chat-0")])
+def test_pods_of_a_group_that_the_api_server_refuses_are_told(there: int, told: str) -> None:
+    cluster = three_nodes()
+    group(cluster, ready=0)
+    cluster.running = cluster.running[:there]
+    cluster.said[told] = [
+        {"reason": "SuccessfulCreate", "message": "create Pod"},
+        {"reason": "FailedCreate", "message": 'pods "x" is forbidden: exceeded quota: few'},
+    ]
+    assert run(cluster) is Outcome.WAITING, "events are not watched"
+    ready = condition(cluster, "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "PodsRefused")
+    assert "exceeded quota: few" in ready["message"]
+    cluster.said[told].append({"reason": "SuccessfulCreate", "message": "create Pod"})
+    run(cluster)
+    assert condition(cluster, "Ready")["reason"] == "Starting", "it is over"
+
+
+def test_nobody_asks_for_a_gpu_beside_a_single_group() -> None:
+    cluster = cluster_with(accelerator={"type": "nvidia", "nodes": 3, "count": 1, "memory": "80Gi"})
+    cluster.answer = {"exitCode": 0, "message": BUILTIN_DESCRIPTIONS["smollm2"]}
+    settle(cluster)
+    group(cluster)
+    change(cluster, engine={"maxNumSeqs": 7})
+    run(cluster)
+    said = cluster.objects["LLMService", "chat"]["status"]["conditions"]
+    assert "NoSpareGPU" not in {one["type"] for one in said}
+
+
 def test_groups_are_handed_over_to_their_autoscaler() -> None:
     cluster = three_nodes(replicas=4)
     change(cluster, replicas=None, autoscaling={"minReplicas": 2, "maxReplicas": 3})

@@ -48,7 +48,7 @@ def groups(wanted: int, existing: int, updated: int, ready: int) -> dict[str, An
         "metadata": {"generation": 2},
         "spec": {
             "replicas": wanted,
-            "leaderWorkerTemplate": {"leaderTemplate": leader},
+            "leaderWorkerTemplate": {"size": 1, "leaderTemplate": leader},
             "rolloutStrategy": {"rollingUpdateConfiguration": {"maxSurge": 1}},
         },
         "status": {"replicas": existing, "updatedReplicas": updated, "readyReplicas": ready, "conditions": []},

@@ -1,9 +1,11 @@
 """Root causes as pods show them."""
 
+import json
 from typing import Any
 
 import pytest
 
+from octavo_operator.resources.leader_worker_set import WORKER_INDEX
 from octavo_operator.status.diagnosis import diagnose, last_line, root_cause, starting
 
 
@@ -294,3 +296,13 @@ def test_a_pod_that_ended_long_ago_is_not_the_present_trouble() -> None:
 def test_restarts_of_a_pod_that_loads_are_told() -> None:
     loading = pod(containerStatuses=container(1, {"reason": "Completed", "exitCode": 0}, running={}))
     assert starting([loading]) == "pod chat-1 is loading the model (1 restart)"
+
+
+def test_a_worker_that_follows_its_leader_is_no_cause() -> None:
+    line = json.dumps({"level": "error", "message": "node 0 (chat-0.chat-0 port 29501) is gone"})
+    last = {"exitCode": 1, "message": f"{line}\n"}
+    ended = pod("chat-0-1", containerStatuses=container(1, last, running={}))
+    ended["metadata"]["labels"] = {WORKER_INDEX: "1"}
+    assert diagnose(ended) is None
+    ended["metadata"]["labels"] = {WORKER_INDEX: "0"}
+    assert diagnose(ended) is not None
