@@ -63,14 +63,16 @@ def _kept_apart(weight: Tensor, importance: Tensor, share: float) -> Tensor:
     flat[weight.abs().flatten().topk(count - sensitive).indices] = True
     felt = (weight.square() * importance).flatten().masked_fill(flat, 0.0)
     flat[felt.topk(sensitive).indices] = True
-    return apart
+    return apart & (weight != 0)  # which are among the largest where most are 0
 
 
 def _best_codebook(weight: Tensor, counts: Tensor) -> Tensor:
-    """[rows, 16], of weights [rows, columns] that count as often as `counts` says: from two beginnings, the better."""
+    """[rows, 16], of weights [rows, columns] that count as often as `counts` says: from two beginnings, the better.
+    Zeros for a row of which none counts."""
     present = counts > 0
-    low = weight.masked_fill(~present, torch.inf).amin(1, keepdim=True)
-    high = weight.masked_fill(~present, -torch.inf).amax(1, keepdim=True)
+    counts_none = ~present.any(1, keepdim=True)
+    low = weight.masked_fill(~present, torch.inf).amin(1, keepdim=True).masked_fill(counts_none, 0.0)
+    high = weight.masked_fill(~present, -torch.inf).amax(1, keepdim=True).masked_fill(counts_none, 0.0)
     steps = (torch.arange(_CODES, device=weight.device) + 0.5) / _CODES
     inside = torch.where(present, weight, weight.clamp(low, high))
     best, least = None, None

@@ -171,6 +171,22 @@ def test_squeezellm_of_rows_with_few_numbers(inputs):
     assert found.dequantize().equal(weight)
 
 
+def test_squeezellm_of_weights_that_are_all_0(inputs):
+    """As many as are kept apart are a whole row."""
+    found = squeezellm.quantize(torch.zeros(ROWS, COLUMNS), inputs, Recipe("squeezellm", 4, outliers=0.05))
+    assert found.dequantize().equal(torch.zeros(ROWS, COLUMNS))
+    assert found.outliers is None
+
+
+def test_squeezellm_keeps_a_row_apart_that_is_far_larger_than_all_others(weight, inputs):
+    recipe, large = Recipe("squeezellm", 4, outliers=0.05), weight.clone()
+    large[7] *= 1e4
+    found = squeezellm.quantize(large, inputs, recipe)
+    assert found.dequantize()[7].equal(large[7])
+    assert error(found, large, inputs) < 0.5 * float(output_error(nearest(weight, 4, COLUMNS) - weight, inputs))
+    assert read(recipe, squeezellm.stored(found)).dequantize().equal(found.dequantize())
+
+
 @pytest.mark.parametrize("blocks", [False, True])
 def test_fp8_and_int8_are_stored_as_they_are_read(weight, blocks):
     recipe = Recipe("fp8", 8, blocks=blocks)
