@@ -144,6 +144,8 @@ def _rounds_inputs(weights: Config, inputs: object) -> bool:
 
 def _compressed(layout: object, weights: Config, kept: tuple[str, ...]) -> Scheme:
     strategy, bits = weights.get("strategy"), weights.get("num_bits")
+    if not isinstance(bits, int):
+        raise _must_be("num_bits", "4 or 8", bits)
     kind, symmetric = weights.get("type", "int"), bool(weights.get("symmetric", True))
     group = weights.get("group_size") or 0
     if strategy == "block":
@@ -185,7 +187,7 @@ _METHODS = {
 def _check(config: Config, name: str, allowed: tuple[Any, ...], other: str = "") -> Any:
     """The value of a field, or of its older name."""
     value = config.get(name, config.get(other))
-    if value not in allowed:
+    if (type(value), value) not in [(type(each), each) for each in allowed]:  # 4.0 is 4, and no number of bits
         raise _must_be(name, " or ".join(str(each) for each in allowed if each is not None), value)
     return value
 
@@ -193,7 +195,7 @@ def _check(config: Config, name: str, allowed: tuple[Any, ...], other: str = "")
 def _group_size(config: Config, other: str = "") -> int:
     """0: all columns."""
     size = config.get("group_size", config.get(other))
-    if not isinstance(size, int) or isinstance(size, bool) or size < -1:
+    if not isinstance(size, int) or isinstance(size, bool) or size < -1 or size == 0:
         raise _must_be("group_size", "-1 or at least 1", size)
     return max(size, 0)
 

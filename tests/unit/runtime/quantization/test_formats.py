@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from packed_checkpoints import FORMATS, SHAPE, write_checkpoint
+from packed_checkpoints import FORMATS, SHAPE, compressed, write_checkpoint
 from safetensors.torch import load_file, save_file
 from small_models import load_decoder, random_prompts
 
@@ -100,6 +100,15 @@ _TENSORS = {"quant_method": "compressed-tensors", "format": "pack-quantized", "c
         ({"quant_method": "hqq"}, "quant_method must be one of awq, gptq, .*, got 'hqq'"),
         ({}, "quant_method must be one of .*, got None"),
         ({**_AWQ, "bits": 3}, "bits must be 4, got 3"),
+        ({**_AWQ, "bits": 4.0}, "bits must be 4, got 4.0"),
+        ({**_AWQ, "group_size": 0}, "group_size must be -1 or at least 1, got 0"),
+        ({**_GPTQ, "bits": 4.0}, "bits must be 4 or 8, got 4.0"),
+        ({**_GPTQ, "bits": True}, "bits must be 4 or 8, got True"),
+        ({**_GPTQ, "group_size": 0}, "group_size must be -1 or at least 1, got 0"),
+        ({"quant_method": "squeezellm", "wbits": 4.0}, "bits must be 4, got 4.0"),
+        (compressed("pack-quantized", num_bits=4.0, strategy="channel"), "num_bits must be 4 or 8, got 4.0"),
+        (compressed("int-quantized", num_bits=8.0, strategy="channel"), "num_bits must be 4 or 8, got 8.0"),
+        (compressed("int-quantized", strategy="channel"), "num_bits must be 4 or 8, got None"),
         ({**_AWQ, "version": "gemv"}, "version must be gemm, whose order of weights is read, got 'gemv'"),
         ({**_AWQ, "group_size": 0.5}, "group_size must be -1 or at least 1, got 0.5"),
         ({**_AWQ, "modules_to_not_convert": "head"}, "modules_to_not_convert must be a list of modules"),
