@@ -160,7 +160,7 @@ def _compressed(layout: object, weights: Config, kept: tuple[str, ...]) -> Schem
     match layout, kind, bits:
         case "pack-quantized", "int", 4 | 8:
             zeros = bits == 4 or not symmetric
-            order = weights.get("actorder") in ("group", True)
+            order = weights.get("actorder") in ("group", "dynamic", True)  # three names of one
             return Scheme("pack-quantized", bits, group=(1, columns), has_zeros=zeros, has_order=order, kept=kept)
         case (("int-quantized" | "naive-quantized"), "int", 8) if symmetric:
             return Scheme("int-quantized", 8, group=(1, columns), kept=kept)

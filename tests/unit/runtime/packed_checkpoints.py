@@ -92,13 +92,18 @@ def awq(weight: torch.Tensor) -> tuple[Tensors, torch.Tensor]:
     }, meant
 
 
+def orders(columns: int, *, in_order: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """The inputs in the order of their groups, their own or a random one; and the place of each in it."""
+    order = torch.arange(columns)
+    if not in_order:
+        order = torch.randperm(columns, generator=torch.Generator().manual_seed(columns))
+    return order, order.argsort()
+
+
 def gptq(bits: int = 4, *, symmetric: bool = True, in_order: bool = True, version: int = 1) -> Writer:
     def write(weight: torch.Tensor) -> tuple[Tensors, torch.Tensor]:
-        order = torch.arange(weight.shape[1])
-        if not in_order:
-            order = torch.randperm(len(order), generator=torch.Generator().manual_seed(len(order)))
+        order, of_input = orders(weight.shape[1], in_order=in_order)
         numbers, scales, zeros, grouped = affine(weight[:, order], bits, 32, symmetric=symmetric)
-        of_input = torch.empty_like(order).index_put_((order,), torch.arange(len(order)))
         stored_zeros = (zeros.int() - int(version == 1)).to(torch.uint8)
         return {
             "qweight": words(numbers[:, of_input], bits).T.contiguous(),
@@ -111,18 +116,21 @@ def gptq(bits: int = 4, *, symmetric: bool = True, in_order: bool = True, versio
     return write
 
 
-def int_words(bits: int, *, symmetric: bool, per_row: bool = False) -> Writer:
+def int_words(bits: int, *, symmetric: bool, per_row: bool = False, in_order: bool = True) -> Writer:
     def write(weight: torch.Tensor) -> tuple[Tensors, torch.Tensor]:
         size = weight.shape[1] if per_row else 32
-        numbers, scales, zeros, meant = affine(weight, bits, size, symmetric=symmetric)
+        order, of_input = orders(weight.shape[1], in_order=in_order)
+        numbers, scales, zeros, grouped = affine(weight[:, order], bits, size, symmetric=symmetric)
         stored = {
-            "weight_packed": words(numbers, bits),
+            "weight_packed": words(numbers[:, of_input], bits),
             "weight_scale": scales,
             "weight_shape": torch.tensor(weight.shape),
         }
         if not symmetric:
             stored["weight_zero_point"] = words(zeros.T, bits).T.contiguous()
-        return stored, meant
+        if not in_order:
+            stored["weight_g_idx"] = (of_input // size).int()
+        return stored, grouped[:, of_input]
 
     return write
 
@@ -298,6 +306,10 @@ FORMATS: dict[str, tuple[Writer, dict[str, Any]]] = {
     "int4 groups, asymmetric": (
         int_words(4, symmetric=False),
         compressed("pack-quantized", **{**_INT4, "symmetric": False}),
+    ),
+    "int4 groups, their own order": (
+        int_words(4, symmetric=True, in_order=False),
+        compressed("pack-quantized", **_INT4, actorder="group"),
     ),
     "int8 words, per row": (
         int_words(8, symmetric=True, per_row=True),

@@ -43,7 +43,7 @@ def _words(scheme: Scheme) -> StoredForm:
             found["weight_shape"] = Part(("I64", "I32"), (2,), is_read=False)
         if has("weight_zero_point"):
             found["weight_zero_point"] = Part(("I32",), (-(-weight.rows // in_word), groups))
-        if has("weight_g_idx"):
+        if has("weight_g_idx") or (scheme.has_order and groups > 1):
             found["weight_g_idx"] = Part(("I32", "I64"), (weight.columns,))
         return found
 

@@ -21,7 +21,9 @@ def form(scheme: Scheme) -> StoredForm:
             "qzeros": Part(("I32",), (groups, weight.rows // in_word)),
             "scales": Part(FLOATS, (groups, weight.rows)),
         }
-        return found | ({"g_idx": Part(("I32",), (weight.columns,))} if has("g_idx") else {})
+        # One group of all inputs has them in any order.
+        needs_order = scheme.has_order and groups > 1
+        return found | ({"g_idx": Part(("I32",), (weight.columns,))} if needs_order or has("g_idx") else {})
 
     def read(weight: Weight, has: Has, get: Get) -> GroupedMatrix:
         values = unpack_words(get("qweight").T.contiguous(), bits)

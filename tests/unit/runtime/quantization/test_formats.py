@@ -170,6 +170,40 @@ def test_parts_are_held_against_the_format_before_any_is_read(tmp_path: Path) ->
     load_decoder(tmp_path, torch.float32)  # a bias of zeros changes nothing
 
 
+@pytest.mark.parametrize("actorder", ["group", "dynamic", True])
+def test_groups_in_an_order_that_the_files_lack_are_refused(actorder: str | bool, tmp_path: Path) -> None:
+    of_layout = {"gptq, its own order, asymmetric": "g_idx", "int4 groups, their own order": "weight_g_idx"}
+    for name, part in of_layout.items():
+        write, quantization = FORMATS[name]
+        if "config_groups" in quantization:
+            quantization = compressed("pack-quantized", num_bits=4, strategy="group", group_size=32, actorder=actorder)
+        write_checkpoint(tmp_path, write, quantization)
+        path, lacking = tmp_path / "model.safetensors", f"model.layers.1.mlp.up_proj.{part}"
+        tensors = load_file(path)
+        del tensors[lacking]
+        save_file(tensors, path, metadata={"format": "pt"})
+        with pytest.raises(UnsupportedModel, match=f"^the safetensors files have no tensor {lacking}$"):
+            load_decoder(tmp_path, torch.float32)
+
+
+@torch.inference_mode()
+def test_one_group_of_all_inputs_needs_no_order(tmp_path: Path) -> None:
+    write, quantization = FORMATS["gptq, 8 bits"]
+
+    def of_rows(weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """With the first group's scale and zero for all inputs, and no g_idx."""
+        stored, meant = write(weight)
+        scales = stored["scales"].float().T
+        meant = meant / scales.repeat_interleave(32, dim=1) * scales[:, :1]
+        del stored["g_idx"]
+        return stored | {part: stored[part][:1].clone() for part in ("scales", "qzeros")}, meant
+
+    checkpoint = write_checkpoint(tmp_path, of_rows, {**quantization, "group_size": -1, "desc_act": True})
+    expected = checkpoint.model(torch.tensor([PROMPT])).logits[0]
+    found = scores(load_decoder(tmp_path, torch.float32), torch.float32)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_module_may_be_left_as_it_is_and_the_configuration_may_lie_beside(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path, *FORMATS["gptq"])
     path, at = tmp_path / "model.safetensors", "model.layers.0.mlp.up_proj"
