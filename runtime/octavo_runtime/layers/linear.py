@@ -1,5 +1,6 @@
 """A projection of the decoder, in the form that is fastest for its weights and its device."""
 
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -310,7 +311,11 @@ def grouped(
     if isinstance(weight, QuantizedMatrix):
         return GroupedLinear(packed, bias)
     order = None if weight.order is None else weight.order.to(device)
-    outliers = None if weight.outliers is None else weight.outliers.to_sparse_csr().to(device=device, dtype=dtype)
+    outliers = None
+    if weight.outliers is not None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")  # which tells a user nothing
+            outliers = weight.outliers.to_sparse_csr().to(device=device, dtype=dtype)
     is_plain = order is None and outliers is None
     rounds = weight.rounds_inputs and is_plain and multiplies_rounded(packed, dtype)
     return GroupedLinear(packed, bias, order, outliers, rounds)

@@ -4,7 +4,7 @@ compressed sparse rows, and some outputs whole)."""
 import torch
 
 from octavo_runtime.quantization.grouped_matrix import GroupedMatrix
-from octavo_runtime.quantization.scheme import Scheme
+from octavo_runtime.quantization.scheme import Scheme, UnsupportedQuantization
 from octavo_runtime.quantization.stored_parts import FLOATS, Get, Has, Part, StoredForm, Weight
 from octavo_runtime.quantization.unpacking import unpack_words
 
@@ -31,19 +31,33 @@ def _read(weight: Weight, has: Has, get: Get) -> GroupedMatrix:
     device = words.device
     places, numbers = [torch.empty(2, 0, dtype=torch.int64, device=device)], [torch.empty(0, device=device)]
     if has("rows"):
-        counts = get("rows").long().diff()
+        starts, columns, values = get("rows").long(), get("cols").long().flatten(), get("vals").float().flatten()
+        counts = starts.diff()
+        if len(falls := (counts < 0).nonzero()):
+            at = int(falls[0])
+            raise UnsupportedQuantization(f"rows must not fall, got {starts[at + 1]} after {starts[at]}")
+        if starts[0] != 0 or starts[-1] != len(columns):
+            found = f"{starts[0]} to {starts[-1]}"
+            raise UnsupportedQuantization(f"rows must be from 0 to {len(columns)}, the numbers of cols, got {found}")
+        if len(values) != len(columns):
+            raise UnsupportedQuantization(f"vals must hold {len(columns)} numbers as cols does, got {len(values)}")
+        _check_below("cols", columns, weight.columns)
         rows = torch.arange(weight.rows, device=device).repeat_interleave(counts)
-        places.append(torch.stack((rows, get("cols").long())))
-        numbers.append(get("vals").float())
+        places.append(torch.stack((rows, columns)))
+        numbers.append(values)
     if has("full_rows"):
-        whole, rows = get("full_rows").float().T, get("full_row_indices").long()
+        whole, rows = get("full_rows").float().T, get("full_row_indices").long().flatten()
+        if len(rows) != len(whole):
+            raise UnsupportedQuantization(
+                f"full_row_indices must hold {len(whole)} numbers, one for each of full_rows, got {len(rows)}"
+            )
+        _check_below("full_row_indices", rows, weight.rows)
         columns = torch.arange(weight.columns, device=device).repeat(len(rows))
         places.append(torch.stack((rows.repeat_interleave(weight.columns), columns)))
         numbers.append(whole.flatten())
-    # Where both have a number, it is their sum.
-    outliers = torch.sparse_coo_tensor(
-        torch.cat(places, dim=1), torch.cat(numbers), tuple(weight), check_invariants=True
-    ).coalesce()
+    with torch.sparse.check_sparse_tensor_invariants(enable=False):  # said, so that torch does not ask for it
+        # Where both have a number, it is their sum.
+        outliers = torch.sparse_coo_tensor(torch.cat(places, dim=1), torch.cat(numbers), tuple(weight)).coalesce()
     return GroupedMatrix(
         unpack_words(words.T.contiguous(), 4),
         torch.ones(weight.rows, 1, device=device),
@@ -51,3 +65,8 @@ def _read(weight: Weight, has: Has, get: Get) -> GroupedMatrix:
         codebook=get("lookup_table").float(),
         outliers=outliers if outliers.values().numel() else None,
     )
+
+
+def _check_below(name: str, places: torch.Tensor, end: int) -> None:
+    if len(wrong := places[(places < 0) | (places >= end)]):
+        raise UnsupportedQuantization(f"{name} must be from 0 to {end - 1}, got {wrong[0]}")

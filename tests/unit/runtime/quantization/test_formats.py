@@ -1,6 +1,9 @@
 """Quantised checkpoints of every format, against transformers on the weights that they stand for."""
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +205,132 @@ def test_one_group_of_all_inputs_needs_no_order(tmp_path: Path) -> None:
     expected = checkpoint.model(torch.tensor([PROMPT])).logits[0]
     found = scores(load_decoder(tmp_path, torch.float32), torch.float32)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+Change = Callable[[torch.Tensor], torch.Tensor]
+
+
+def at(place: int, number: int) -> Change:
+    """Another number at a place."""
+    return lambda stored: stored.index_fill(0, torch.tensor(place % len(stored)), number)
+
+
+def cut(stored: torch.Tensor) -> torch.Tensor:
+    return stored[:-1].clone()
+
+
+def state(**fields: Any) -> Change:
+    """quant_state with other fields, ... for one that is not there."""
+
+    def changed(stored: torch.Tensor) -> torch.Tensor:
+        said = json.loads(bytes(stored.tolist())) | fields
+        return text(json.dumps({name: value for name, value in said.items() if value is not ...}).encode())(stored)
+
+    return changed
+
+
+def text(content: bytes) -> Change:
+    return lambda _: torch.tensor(list(content), dtype=torch.uint8)
+
+
+_STATE = "weight.quant_state.bitsandbytes__nf4"
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "change", "message"),
+    [
+        ("squeezellm, sparse", "rows", at(0, 1), r"rows must be from 0 to \d+, the numbers of cols, got 1 to \d+"),
+        ("squeezellm, sparse", "rows", at(5, 10**6), r"rows must not fall, got \d+ after 1000000"),
+        ("squeezellm, sparse", "rows", at(9, -3), r"rows must not fall, got -3 after \d+"),
+        ("squeezellm, sparse", "cols", at(2, 128), "cols must be from 0 to 127, got 128"),
+        ("squeezellm, sparse", "cols", at(2, -1), "cols must be from 0 to 127, got -1"),
+        ("squeezellm, sparse", "cols", cut, r"rows must be from 0 to \d+, the numbers of cols, got 0 to \d+"),
+        ("squeezellm, sparse", "vals", cut, r"vals must hold \d+ numbers as cols does, got \d+"),
+        ("squeezellm, sparse", "full_row_indices", at(0, 64), "full_row_indices must be from 0 to 63, got 64"),
+        ("squeezellm, sparse", "full_row_indices", at(0, -1), "full_row_indices must be from 0 to 63, got -1"),
+        ("squeezellm, sparse", "full_row_indices", cut, "full_row_indices must hold 1 numbers, .*, got 0"),
+        ("nf4", _STATE, text(b"junk"), "quant_state.value: invalid JSON: .*, got b'junk'"),
+        ("nf4", _STATE, text(b"junk" * 1000), r"quant_state.value: invalid JSON: .* \.\.\."),
+        ("nf4", _STATE, text(b"[4]"), r"quant_state.value: input should be an object, got \[4\]"),
+        ("nf4", _STATE, state(blocksize=0), "quant_state.blocksize: .* greater than or equal to 1, got 0"),
+        ("nf4", _STATE, state(blocksize=-64), "quant_state.blocksize: .* greater than or equal to 1, got -64"),
+        (
+            "nf4",
+            _STATE,
+            state(blocksize="wide"),
+            "quant_state.blocksize: input should be a valid integer, .*, got 'wide'",
+        ),
+        ("nf4", _STATE, state(blocksize=...), "quant_state.blocksize: field required"),
+        ("nf4", _STATE, state(shape=...), "quant_state.shape: field required"),
+        ("nf4", _STATE, state(shape=None), "quant_state.shape: input should be a valid array, got None"),
+        ("nf4", _STATE, state(blocksize=128), "weight.absmax must hold 64 scales of 128 numbers each, got 128"),
+        ("nf4", "weight.absmax", cut, "weight.absmax must hold 128 scales of 64 numbers each, got 127"),
+        ("nf4, nested", "weight.absmax", cut, "weight.absmax must hold 128 scales of 64 numbers each, got 127"),
+        (
+            "nf4, nested",
+            "weight.nested_absmax",
+            cut,
+            "weight.nested_absmax must hold 1 scales of 256 numbers each, got 0",
+        ),
+        ("nf4, nested", _STATE, state(nested_blocksize=64), "weight.nested_absmax must hold 2 scales .*, got 1"),
+        ("nf4, nested", _STATE, state(nested_blocksize=0), "quant_state.nested_blocksize: .* equal to 1, got 0"),
+        ("nf4, nested", _STATE, state(nested_blocksize=...), "quant_state.nested_blocksize: field required"),
+        ("nf4, nested", _STATE, state(nested_offset=...), "quant_state.nested_offset: field required"),
+        (
+            "nf4, nested",
+            _STATE,
+            state(nested_offset=float("nan")),
+            "quant_state.nested_offset: .* finite number, got nan",
+        ),
+    ],
+)
+def test_damaged_parts_are_refused_by_name(name: str, part: str, change: Change, message: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, *FORMATS[name])
+    path, module = tmp_path / "model.safetensors", "model.layers.1.mlp.down_proj"
+    tensors = load_file(path)
+    tensors[f"{module}.{part}"] = change(tensors[f"{module}.{part}"])
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(UnsupportedModel, match=rf"^{module}\.weight: {message}$") as caught:
+        load_decoder(tmp_path, torch.float32)
+    assert len(str(caught.value)) < 400
+
+
+def test_scales_of_8_bits_are_nested(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, *FORMATS["nf4"])
+    path, name = tmp_path / "model.safetensors", "model.layers.1.mlp.down_proj.weight.absmax"
+    tensors = load_file(path)
+    tensors[name] = tensors[name].to(torch.uint8)
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(UnsupportedModel, match=rf"^{name}: type must be one of F32, F16, BF16, got U8$"):
+        load_decoder(tmp_path, torch.float32)
+
+
+def test_sparse_outliers_bring_no_warning(tmp_path: Path) -> None:
+    """In a process of its own, since torch warns once: what a CPU loads, and what a GPU multiplies."""
+    write_checkpoint(tmp_path, *FORMATS["squeezellm, sparse"])
+    code = f"""
+from pathlib import Path
+import torch
+from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.layers.linear import grouped
+from octavo_runtime.models.loading.checkpoint import load_model
+from octavo_runtime.models.loading.config_json import spec_from_folder
+from octavo_runtime.models.loading.files import locate
+from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
+
+cpu, folder = torch.device("cpu"), {str(tmp_path)!r}
+load_model(EngineConfig(model=folder), locate(folder), cpu, torch.bfloat16)
+scheme = spec_from_folder(Path(folder)).quantization
+stored = SafetensorsFolder(Path(folder), scheme=scheme).read("model.layers.0.mlp.down_proj.weight", (64, 128))
+for part in (stored, *stored.split(2)):
+    y = grouped(part, None, cpu, torch.float32)(torch.ones(1, 128))
+    print(float((y - part.dequantize().sum(1)).abs().max()))
+"""
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(errors := done.stdout.split()) == 3
+    assert max(map(float, errors)) < 0.1
 
 
 def test_a_module_may_be_left_as_it_is_and_the_configuration_may_lie_beside(tmp_path: Path) -> None:
