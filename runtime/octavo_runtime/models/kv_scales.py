@@ -22,6 +22,7 @@ _NAMES = (
     ("self_attn.k_proj.output_scale", "self_attn.v_proj.output_scale"),
     ("self_attn.kv_scale", "self_attn.kv_scale"),
 )
+_LARGEST = 1e30  # scale: times the largest stored number it is a float32, too
 _TOKENS, _BLOCK = 256, 16  # that the greatest numbers are looked for in
 _MARGIN = 1.5  # of what other tokens may bring, over those
 
@@ -56,9 +57,11 @@ def stored_scales(
     int8; None where it has none. has, read: a tensor by its name. Raises UnsupportedModel."""
     layers = [layer_prefix(index) for index in range(spec.num_layers)]
     forms = ([at + name for at in layers for name in both] for both in _NAMES)
-    names = next((form for form in forms if all(map(has, form))), None)
-    if names is None:
+    names = max(forms, key=lambda form: sum(map(has, form)))
+    if not any(map(has, names)):
         return None
+    if (missing := next((name for name in names if not has(name)), None)) is not None:
+        raise UnsupportedModel(f"the safetensors files have no tensor {missing}, where they have others like it")
     said = "fp8" if spec.quantization is None else spec.quantization.cache_type
     meant = CACHE_TYPES.get(said)
     if meant is None:
@@ -69,8 +72,10 @@ def stored_scales(
     found = []
     for name in names:
         scale = read(name).float().flatten()
-        if len(scale) not in (1, spec.num_kv_heads) or not bool((scale > 0).all()):
-            raise UnsupportedModel(f"{name}: must be 1 or {spec.num_kv_heads} numbers above 0, got {len(scale)}")
+        if len(scale) not in (1, spec.num_kv_heads):
+            raise UnsupportedModel(f"{name}: must be 1 or {spec.num_kv_heads} numbers, got {len(scale)}")
+        if len(wrong := scale[~((scale > 0) & (scale <= _LARGEST))]):
+            raise UnsupportedModel(f"{name}: must be above 0 and at most {_LARGEST:g}, got {wrong[0]:g}")
         found.append(scale.expand(spec.num_kv_heads))
     scales = torch.stack(found).view(spec.num_layers, 2, spec.num_kv_heads)
     return scales * (LARGEST[meant] / LARGEST[torch.float8_e4m3fn])

@@ -95,8 +95,60 @@ def test_a_checkpoints_own_scales_are_read(folder: Path, tmp_path: Path, kind: s
         tmp_path / "model.safetensors",
         metadata={"format": "pt"},
     )
-    with pytest.raises(UnsupportedModel, match=r"0\.self_attn\.k_scale: must be 1 or 1 numbers above 0"):
+    with pytest.raises(UnsupportedModel, match=r"0\.self_attn\.k_scale: must be above 0 and at most 1e\+30, got 0$"):
         scales(kv_cache_dtype=kind)
+
+
+def load_with(folder: Path, out: Path, scales: dict[str, torch.Tensor], kind: str = "fp8") -> Decoder:
+    """The model with scales beside its tensors. scales: by their names behind model.layers."""
+    tensors = load_file(folder / "model.safetensors") | {f"model.layers.{name}": each for name, each in scales.items()}
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    (out / "config.json").write_bytes((folder / "config.json").read_bytes())
+    asked = EngineConfig.model_validate({"model": str(out), "kv_cache_dtype": kind})
+    return load_model(asked, locate(str(out)), torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.parametrize("kind", ["fp8", "int8"])
+@pytest.mark.parametrize(
+    ("scale", "words"),
+    [
+        ([torch.inf], r"must be above 0 and at most 1e\+30, got inf"),
+        ([torch.nan], r"must be above 0 and at most 1e\+30, got nan"),
+        ([-2.0], r"must be above 0 and at most 1e\+30, got -2"),
+        ([3e38], r"must be above 0 and at most 1e\+30, got 3e\+38"),  # int8 would make infinity of it
+        ([0.5, 0.5], "must be 1 or 1 numbers, got 2"),
+    ],
+    ids=str,
+)
+def test_scales_that_numbers_overflow_with_are_refused(
+    folder: Path, tmp_path: Path, scale: list[float], words: str, kind: str
+) -> None:
+    scales = {f"{layer}.self_attn.{one}_scale": torch.tensor([0.5]) for layer in (0, 1) for one in "kv"}
+    with pytest.raises(UnsupportedModel, match=rf"^model\.layers\.1\.self_attn\.v_scale: {words}$"):
+        load_with(folder, tmp_path, scales | {"1.self_attn.v_scale": torch.tensor(scale)}, kind)
+
+
+@pytest.mark.parametrize(
+    ("there", "missing"),
+    [
+        (["0.self_attn.k_scale", "0.self_attn.v_scale"], "1.self_attn.k_scale"),
+        (["0.self_attn.k_scale", "1.self_attn.k_scale"], "0.self_attn.v_scale"),
+        (["1.self_attn.kv_scale"], "0.self_attn.kv_scale"),
+        (
+            ["0.self_attn.k_proj.k_scale", "0.self_attn.v_proj.v_scale", "1.self_attn.k_scale"],
+            "1.self_attn.k_proj.k_scale",
+        ),
+    ],
+)
+def test_scales_that_only_some_layers_have_are_refused_where_they_would_be_read(
+    folder: Path, tmp_path: Path, there: list[str], missing: str
+) -> None:
+    scales = dict.fromkeys(there, torch.tensor([0.5]))
+    with pytest.raises(
+        UnsupportedModel, match=f"have no tensor model.layers.{missing}, where they have others like it"
+    ):
+        load_with(folder, tmp_path, {name: scale.clone() for name, scale in scales.items()})
+    assert load_with(folder, tmp_path, {name: scale.clone() for name, scale in scales.items()}, "auto")
 
 
 def write_with_scales(folder: Path, out: Path, of_cache: dict[str, object]) -> None:
