@@ -15,6 +15,7 @@ import torch
 from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.experts import in_stored_form
 from octavo_runtime.models.loading.files import ModelFiles
+from octavo_runtime.models.loading.finite import finite
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
 from octavo_runtime.models.loading.tensor_shapes import tensor_shapes
 from octavo_runtime.models.spec import ModelSpec
@@ -82,7 +83,7 @@ def _walk(
     """Writes all layers."""
     spec = source.spec
     narrow = replace(spec, quantization=scheme_of(recipe.configuration(_kept(spec))))
-    ends = build_ends(spec, source.checkpoint.read, device)
+    ends = build_ends(spec, finite(source.checkpoint.read), device)
     learned = [embed(ends, text, device) for text in calibration] if recipe.needs_inputs else []
     before = [embed(ends, text, device) for text in held_out]
     after = [stream.copy() for stream in before]

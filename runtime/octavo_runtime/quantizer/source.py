@@ -13,6 +13,7 @@ from torch import Tensor
 from octavo_runtime.models.loading.config_json import spec_from_folder
 from octavo_runtime.models.loading.experts import in_stored_form
 from octavo_runtime.models.loading.files import locate
+from octavo_runtime.models.loading.finite import check_finite
 from octavo_runtime.models.loading.json_file import read_object
 from octavo_runtime.models.loading.safetensors_files import safetensors_files
 from octavo_runtime.models.loading.safetensors_folder import SafetensorsFolder
@@ -34,8 +35,13 @@ class Source:
     size: int  # bytes of its weights
 
     def layer(self, index: int) -> dict[str, Tensor]:
-        """A layer's tensors, by their names in the model, as they are stored."""
-        return {name: self.checkpoint.tensor(name) for name in self._of_layers if name.startswith(layer_prefix(index))}
+        """A layer's tensors, by their names in the model, as they are stored. Raises UnsupportedModel where one holds
+        NaN or infinity."""
+        names = [name for name in self._of_layers if name.startswith(layer_prefix(index))]
+        found = {name: self.checkpoint.tensor(name) for name in names}
+        for name, tensor in found.items():
+            check_finite(name, tensor)
+        return found
 
     def prefixes(self, index: int) -> tuple[str, str]:
         """How the names of a layer's tensors begin in the checkpoint, and in the model."""

@@ -89,6 +89,14 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def with_number(model: Path, out: Path, name: str, number: float) -> None:
+    """The model with another number at the end of a tensor."""
+    shutil.copytree(model, out)
+    tensors = load_file(out / "model.safetensors")
+    tensors[name].view(-1)[-1] = number
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+
+
 def octavo(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["octavo", *map(str, arguments)])
     with pytest.raises(SystemExit) as left:
@@ -331,15 +339,45 @@ def test_what_cannot_be_done_is_one_line(
     assert not list((tmp_path / "out").glob("*.safetensors"))
 
 
+@pytest.mark.parametrize(
+    ("method", "name", "number", "layers"),
+    [
+        *((method, "model.layers.1.mlp.down_proj.weight", torch.nan, 1) for method in METHODS if "," not in method),
+        *((method, "model.embed_tokens.weight", torch.nan, 0) for method in METHODS if "," not in method),
+        ("int8", "model.layers.0.input_layernorm.weight", torch.inf, 0),
+        ("gptq", "model.layers.2.self_attn.q_proj.weight", -torch.inf, 2),
+        ("fp8", "model.norm.weight", torch.nan, 0),
+        ("int8", "lm_head.weight", torch.inf, 0),
+    ],
+)
 def test_a_model_with_nan_is_one_line(
+    method: str,
+    name: str,
+    number: float,
+    layers: int,
+    model: Path,
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """It names the tensor, of which nothing is written: layers in front of it are. No text has the last token."""
+    broken, out = tmp_path / "broken", tmp_path / "out"
+    with_number(model, broken, name, number)
+    assert quantize(monkeypatch, broken, *options_of(method, out, text, "cpu")) == 2
+    told = capsys.readouterr()
+    assert told.err.splitlines()[-1] == f"octavo: {name} must hold finite numbers, got NaN or infinity"
+    assert told.out == ""
+    assert len(list(out.glob("*.safetensors"))) == layers
+    assert not (out / "config.json").exists()
+
+
+def test_numbers_that_become_too_large_are_one_line(
     model: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    shutil.copytree(model, tmp_path / "broken")
-    tensors = load_file(tmp_path / "broken" / "model.safetensors")
-    tensors["model.layers.0.input_layernorm.weight"][3] = torch.nan
-    save_file(tensors, tmp_path / "broken" / "model.safetensors", metadata={"format": "pt"})
-    options = ["--method", "gptq", "--group-size", "32", "--calibration", text, *FAST, "--out", tmp_path / "out"]
-    assert quantize(monkeypatch, tmp_path / "broken", *options) == 2
+    """Squares of what the first projections multiply."""
+    with_number(model, tmp_path / "large", "model.layers.0.input_layernorm.weight", 1e30)
+    assert quantize(monkeypatch, tmp_path / "large", *options_of("gptq", tmp_path / "out", text, "cpu")) == 2
     assert "octavo: model: must compute with finite numbers" in capsys.readouterr().err
 
 
