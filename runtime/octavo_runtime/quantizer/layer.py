@@ -32,6 +32,11 @@ def check_sizes(spec: ModelSpec, recipe: Recipe) -> None:
     parts = [part for index in range(spec.num_layers) for part in _parts(spec, index)]
     columns = sorted({part.columns for part in parts})
     rows = sorted({count for part in parts for count in part.rows.values()})
+    in_word = 32 // recipe.bits
+    if recipe.method in ("awq", "gptq") and (odd := [count for count in rows if count % in_word]):
+        raise CannotQuantize(f"model: outputs of projections must be multiples of {in_word}, got {odd[0]}")
+    if recipe.method in ("gptq", "squeezellm") and (odd := [count for count in columns if count % in_word]):
+        raise CannotQuantize(f"model: inputs of projections must be multiples of {in_word}, got {odd[0]}")
     size = recipe.group_size
     if size and any(count % size for count in columns):
         fits = [str(each) for each in (128, 64, 32, 16) if not any(count % each for count in columns)]
@@ -39,11 +44,6 @@ def check_sizes(spec: ModelSpec, recipe: Recipe) -> None:
             f"group-size: must divide the inputs of all projections ({', '.join(map(str, columns))}), got {size}; "
             f"{' and '.join([*fits[:2], '-1 (all inputs)'])} would do"
         )
-    in_word = 32 // recipe.bits
-    if recipe.method in ("awq", "gptq") and any(count % in_word for count in rows):
-        raise CannotQuantize(f"model: outputs of projections must be multiples of {in_word}, got {rows[0]}")
-    if recipe.method in ("gptq", "squeezellm") and any(count % in_word for count in columns):
-        raise CannotQuantize(f"model: inputs of projections must be multiples of {in_word}, got {columns[0]}")
 
 
 def quantize_layer(
