@@ -86,8 +86,12 @@ class OutputFolder:
         return read_object(path, CannotQuantize) if path.is_file() else {}
 
     def count(self, shard: int, number: int) -> None:
-        """Keeps a number beside a file, before it is written, for the report at the end of the work."""
-        self._write_json(_COUNTS, self.counts | {str(shard): number})
+        """Keeps a number beside a file, before it is written, for the report at the end of the work. Raises
+        CannotQuantize."""
+        try:
+            self._write_json(_COUNTS, self.counts | {str(shard): number})
+        except OSError as error:
+            raise CannotQuantize(f"out: {self.folder} cannot be written: {error.strerror}") from None
 
     def finish(self, model: Path, config: Mapping[str, Any]) -> int:
         """Writes the index, copies what lies beside the model's weights, and writes config.json. Bytes of the weights.

@@ -65,9 +65,9 @@ def run(model: str, out: Path, recipe: Recipe, calibration: Path | None, gpu: st
             folder.write(spec.num_layers, source.rest())
         size = folder.finish(source.folder, {**source.config, "quantization_config": recipe.configuration(_kept(spec))})
         _check(out)
-        few = sum(folder.counts.values())
+        # Before the work is closed: a run that ends in between would have nothing to take up, and no report.
+        print(report(judged, (source.size, size), spec, recipe, serving, sum(folder.counts.values())), flush=True)
         folder.close_work()
-    print(report(judged, (source.size, size), spec, recipe, serving, few))
     print(out)
     return 0
 

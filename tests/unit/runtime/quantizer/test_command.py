@@ -25,6 +25,7 @@ from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.quantization.configuration import scheme_of
 from octavo_runtime.quantizer import run as running
 from octavo_runtime.quantizer.layer import quantize_layer
+from octavo_runtime.quantizer.output import OutputFolder
 
 FAST = ["--samples", "6", "--sample-tokens", "48"]
 METHODS = {
@@ -263,6 +264,21 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
     assert told.out.splitlines()[:-1] == report
     assert made == [0, 1]
     assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+
+
+def test_a_run_that_is_killed_at_its_very_end_has_told_its_report(
+    model: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """What is closed cannot be taken up again: there would be no report."""
+    close = OutputFolder.close_work
+
+    def killed(folder: OutputFolder) -> None:
+        close(folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(OutputFolder, "close_work", killed)
+    assert quantize(monkeypatch, model, *options_of("int8", tmp_path / "out", text, "cpu")) == 130
+    assert divergence_of(capsys.readouterr().out) < 0.015
 
 
 def test_the_layouts_are_those_of_published_checkpoints(

@@ -1,6 +1,8 @@
 """The folder of a quantisation that is killed, at its very end too."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,16 @@ def test_counts_of_other_work_are_dropped(tmp_path: Path) -> None:
     (tmp_path / ".octavo-quantize-counts.json").write_text(json.dumps({"0": 7}))
     with OutputFolder(tmp_path, IDENTITY, 1) as folder:
         assert folder.counts == {}
+
+
+def test_a_disk_that_is_full_when_a_number_is_kept_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, *content: str, **settings: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with OutputFolder(tmp_path, IDENTITY, 1) as folder, monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(CannotQuantize, match=f"^out: {tmp_path} cannot be written: No space left on device$"):
+            folder.count(0, 7)
 
 
 def test_a_file_system_that_refuses_permissions_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
