@@ -78,7 +78,7 @@ class ModelRunner:
             num_blocks=kv_cache.device.shape[2],
             num_host_blocks=kv_cache.host.shape[2],
             device=device,
-            dtype=str(kv_cache.device.dtype).removeprefix("torch."),
+            dtype=str(decoder.embedding.weight.dtype).removeprefix("torch."),
             weight_bytes=decoder.num_bytes,
             load_seconds=time.perf_counter() - started,
             hidden_size=decoder.text_head.width(self.spec.word_size),

@@ -39,6 +39,7 @@ def test_answers_are_those_of_a_whole_cache_nearly(folder: Path, kind: str) -> N
 
     def found(**config: object) -> tuple[list[int], torch.Tensor]:
         engine = make_engine(folder, max_num_batched_tokens=64, **config)
+        assert engine.ready.dtype == "float32", "what it computes in, not what it remembers in"
         outputs = run(engine, prompts, GREEDY)
         firsts = [each[0].logprobs[0].logprobs[0] for each in outputs]
         return [tokens_of(each)[0] for each in outputs], torch.tensor(firsts)
