@@ -70,11 +70,11 @@ KINDS = (
     Kind("ServiceAccount", "", "v1", "serviceaccounts", _KEPT, suffix=""),
     CONFIG_MAP,
     Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies", _PRUNED, suffix=""),
+    Kind("Service", "", "v1", "services", _KEPT, suffix=""),
+    Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", _KEPT, suffix=""),
     # Of a service, one of the two.
     Kind("Deployment", "apps", "v1", "deployments", _PRUNED, suffix=""),
     LEADER_WORKER_SET,
-    Kind("Service", "", "v1", "services", _KEPT, suffix=""),
-    Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets", _KEPT, suffix=""),
     Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers", _PRUNED, suffix=""),
     # Not watched: most clusters do not know the kind.
     Kind(

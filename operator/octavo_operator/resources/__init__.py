@@ -33,10 +33,9 @@ def build(
     if network_policy.is_wanted(service):
         objects.append(network_policy.build(service, settings))
     objects += [
-        workload.build(service, settings, replicas, makes_room=makes_room),
-        # Behind what makes the pods that it leads to: where that is refused, it leads to the former ones on.
         service_resource.build(service),
         pod_disruption_budget.build(service),
+        workload.build(service, settings, replicas, makes_room=makes_room),
     ]
     autoscaling = None if service.spec.suspend else service.spec.autoscaling
     if autoscaling is not None and autoscaling.provider == "keda":

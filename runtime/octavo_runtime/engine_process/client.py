@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -300,11 +301,19 @@ class EngineClient:
 
 def _end(ranks: Sequence[psutil.Process]) -> None:
     """They end with the first one, but for who is stopped and hears of nothing."""
-    _, left = psutil.wait_procs(ranks, _END_SECONDS)
+    until = time.monotonic() + _END_SECONDS
+    while (left := [rank for rank in ranks if _lives(rank)]) and time.monotonic() < until:
+        time.sleep(_END_SECONDS / 100)
     for rank in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             rank.kill()
-    psutil.wait_procs(left, _END_SECONDS)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _environment(config: EngineConfig) -> dict[str, str]:

@@ -36,4 +36,4 @@ def interrupts_deferred() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, handler)
         if came:
-            signal.raise_signal(signal.SIGINT)
+            handler(signal.SIGINT, None)  # no new signal, of which an event loop would hear once more

@@ -121,7 +121,8 @@ class _Ranks:
             for each in self.followers:
                 each.let_go(failure)
             time.sleep(_GRACE_SECONDS)  # to be heard
-            os._exit(1)
+            if self._computes:  # still: letting go of the others may have ended the call
+                os._exit(1)
 
 
 class RankedExecutor:

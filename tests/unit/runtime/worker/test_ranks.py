@@ -235,7 +235,7 @@ async def served(folder: Path) -> AsyncIterator[tuple[EngineClient, psutil.Proce
         yield client, first, other
     finally:
         await client.stop()
-    assert not any(rank.is_running() for rank in (first, other))
+    eventually(lambda: not any(rank.is_running() for rank in (first, other)), "both are gone")
 
 
 async def test_a_first_rank_that_is_silent_is_ended_and_named(folder: Path) -> None:
