@@ -5,6 +5,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from octavo_operator.api import LLMService
 from octavo_operator.cluster import FIELD_MANAGER, Applied, Event, Refused
 from octavo_operator.control import replicas
 from octavo_operator.control.drift import holds, repaired
@@ -44,23 +45,24 @@ async def apply(
 ) -> None:
     """Write what differs, but for what starts pods where that is `held`. `seen` holds what is then there."""
     assert seen.service is not None, "the spec is valid"
-    kept = _kept(seen) if held else set()
+    switches = _switches(seen, seen.service)
+    kept = {name for name in seen.objects if name[0] in _RUNNING or (switches and name[0] in _REACHING)}
+    kept = kept if held else set()
     unwanted = seen.objects.keys() - wanted.keys() - kept
     if seen.service.spec.autoscaling is not None:
         # KEDA does not take what another autoscaler scales.
         await _prune(cluster, seen, {name for name in unwanted if name[0] in AUTOSCALERS}, changes)
-    for name, desired in wanted.items():
+    # The pods that run lose nothing before what is to take their place is taken.
+    names = sorted(wanted, key=lambda name: name[0] not in workload.KINDS) if switches else list(wanted)
+    for name in names:
         if name not in kept:
-            await _write(cluster, seen, name, desired, changes)
+            await _write(cluster, seen, name, wanted[name], changes)
     await _prune(cluster, seen, unwanted, changes)
 
 
-def _kept(seen: Observation) -> set[Name]:
-    """What those pods need that run by the former spec, and would be cut off or left open by what the spec says now."""
-    assert seen.service is not None, "the spec is valid"
-    is_other = seen.running is not None and seen.running["kind"] != workload.kind(seen.service)
-    kinds = (*_RUNNING, *_REACHING) if is_other else _RUNNING
-    return {name for name in seen.objects if name[0] in kinds}
+def _switches(seen: Observation, service: LLMService) -> bool:
+    """Whether pods run by a workload of the other kind, which what the spec says now would cut off or leave open."""
+    return any(seen.own(kind) is not None for kind in workload.KINDS if kind != workload.kind(service))
 
 
 async def _write(cluster: Cluster, seen: Observation, name: Name, desired: Object, changes: Changes) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import itertools
 import logging
 from collections.abc import Sequence
 from enum import Enum
@@ -95,10 +96,11 @@ async def _carry_out(operator: Operator, seen: Observation, changes: Changes) ->
     if replicas.may_have_a_rival(service, live):
         seen.rival = _rival(kind, seen, await cluster.autoscalers(seen.namespace))
     count = replicas.decide(service, live, seen.rival, seen.autoscaler)
-    seen.lacks_gpu = room.lacks_gpu(service, live, seen.pods)
+    seen.lacks_gpu = room.lacks_gpu(service, live, seen.pods, seen.body.get("status", {}))
     now = datetime.datetime.now(datetime.UTC)
     sized = await sizing.look(cluster, operator.downloads, settings, service, seen.body, count, now)
-    built = resources.build(sized.service, settings, count, makes_room=bool(seen.lacks_gpu))
+    makes_room = bool(seen.lacks_gpu) or room.stays_making_room(live, seen.pods)
+    built = resources.build(sized.service, settings, count, makes_room=makes_room)
     objects = {(item["kind"], item["metadata"]["name"]): item for item in built}
     key = kind, seen.name
     objects[key], seen.queued = await rollout.arranged(operator.turns, sized.service, settings, objects[key], live)
@@ -189,8 +191,8 @@ async def _ask_for_events(cluster: Cluster, seen: Observation) -> None:
         for pod in silent[:_ASKED_FOR]:
             name = pod["metadata"]["name"]
             seen.pod_events[name] = await cluster.events("Pod", seen.namespace, name)
-        for name in seen.rollout.short[:_ASKED_FOR]:
-            seen.refusal = seen.refusal or refusal(await cluster.events("StatefulSet", seen.namespace, name))
+        for name, since in itertools.islice(seen.rollout.short.items(), _ASKED_FOR):
+            seen.refusal = seen.refusal or refusal(await cluster.events("StatefulSet", seen.namespace, name), since)
     except Forbidden as error:
         logger.debug("%s/%s: %s", *seen.key, error)
 

@@ -11,23 +11,38 @@ from octavo_operator.api.accelerator import GPU
 from octavo_operator.resources import workload
 from octavo_operator.resources.leader_worker_set import REVISION
 from octavo_operator.status import diagnosis
+from octavo_operator.status.condition import is_true
+from octavo_operator.status.conditions import NO_SPARE_GPU
 from octavo_operator.status.rollout import Rollout
 
 Object = dict[str, Any]
 
 
-def lacks_gpu(service: LLMService, running: Object | None, pods: Sequence[Object]) -> bool | None:
+def lacks_gpu(service: LLMService, running: Object | None, pods: Sequence[Object], status: Object) -> bool | None:
     """Whether the rollout that goes on has met a want of GPUs; None where nobody asks: without GPUs, where the spec
-    says by itself who goes first, and of a single group of pods, which always does. `pods`: the workload's."""
+    says by itself who goes first, and of a single group of pods, which always does. `pods`: the workload's; `status`:
+    the service's, as it was told last."""
     if service.spec.accelerator.type != "nvidia" or service.spec.rollout.strategy != "auto":
         return None
     rollout = Rollout.of(running, pods)
-    if workload.kind(service) == workload.LEADER_WORKER_SET and rollout.wanted <= 1:
+    are_groups = running is not None and running["kind"] == workload.LEADER_WORKER_SET
+    if are_groups and rollout.wanted <= 1:
         return None
     if running is None or rollout.settled:
         return False
     by_quota = f"{GPU}=" in (rollout.refusal or "") and "exceeded quota" in (rollout.refusal or "")
-    return rollout.makes_room or by_quota or _first_finds_none(pods)
+    # Groups may make room for another reason, see leader_worker_set.
+    met = rollout.makes_room and (not are_groups or is_true(status, NO_SPARE_GPU))
+    return met or by_quota or _first_finds_none(pods)
+
+
+def stays_making_room(running: Object | None, pods: Sequence[Object]) -> bool:
+    """Whether a rollout of groups goes on in which one ends before its successor: LeaderWorkerSet would stand still
+    where that changes in the middle."""
+    if running is None or running["kind"] != workload.LEADER_WORKER_SET:
+        return False
+    rollout = Rollout.of(running, pods)
+    return rollout.makes_room and not rollout.settled
 
 
 def _first_finds_none(pods: Sequence[Object]) -> bool:

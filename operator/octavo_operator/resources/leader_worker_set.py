@@ -22,7 +22,7 @@ TEMPLATE = f"{GROUP}/template"
 
 
 def build(service: LLMService, settings: Settings, replicas: Replicas, *, makes_room: bool) -> dict[str, Any]:
-    """`makes_room`: see deployment; of groups."""
+    """`makes_room`: a group ends before its successor starts."""
     accelerator = service.spec.accelerator
     leader = pod_template.build(service, settings)
     annotations = leader["metadata"].get("annotations", {})
@@ -56,10 +56,10 @@ def build(service: LLMService, settings: Settings, replicas: Replicas, *, makes_
 
 
 def _rolling_update(service: LLMService, replicas: Replicas, *, makes_room: bool) -> dict[str, int]:
-    """A single group ends before its successor whatever the strategy says: LeaderWorkerSet makes none beside it, and a
-    rollout that waited for one would never go on."""
-    number = written(service, replicas)
-    if (replicas.present if number is None else number) in (None, 0, 1):
+    """A single group, and one that is about to get others, ends before its successor whatever the strategy says:
+    LeaderWorkerSet makes none beside it, and a rollout that waited for one would never go on."""
+    numbers = [number for number in (replicas.present, written(service, replicas)) if number is not None]
+    if makes_room or min(numbers, default=1) <= 1:
         return {"maxUnavailable": 1, "maxSurge": 0}
     return rolling_update(service, replicas, makes_room=makes_room)
 

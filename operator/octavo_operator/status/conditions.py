@@ -39,6 +39,7 @@ PODS_REFUSED = "PodsRefused"
 NO_POD_READY = "NoPodReady"
 POD_READY = "PodReady"
 QUEUED = "Queued"
+NO_SPARE_GPU = "NoSpareGPU"
 SURGES = "Surges"
 DRAINS_FIRST = "DrainsFirst"
 WAITS_FOR_GPU = "WaitsForGPU"
@@ -145,7 +146,7 @@ def _held(seen: Observation, obstacle: Obstacle | None, now: str) -> dict[str, H
     if routed is not None:
         held["Routed"] = routed
     if seen.lacks_gpu is not None and seen.running is not None and not is_suspended:
-        held["NoSpareGPU"] = _no_spare_gpu(rollout, lacks_gpu=seen.lacks_gpu)
+        held[NO_SPARE_GPU] = _no_spare_gpu(rollout, lacks_gpu=seen.lacks_gpu)
     if obstacle is not None and obstacle.stalls:
         held["Stalled"] = (True, obstacle.reason, obstacle.message)
     if (fits := _fits(seen)) is not None:

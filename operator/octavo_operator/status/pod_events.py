@@ -49,10 +49,15 @@ def obstacle_to_start(events: Sequence[Event]) -> Cause | None:
     return Cause(event["reason"], event["message"], _remedies(event["message"]))
 
 
-def refusal(events: Sequence[Event]) -> str | None:
+def refusal(events: Sequence[Event], since: str) -> str | None:
     """Why the API server takes no pod of what makes them, by the last event that says how it went; `events` oldest
-    first."""
-    told = [event for event in events if event.get("reason") in ("FailedCreate", "SuccessfulCreate")]
+    first. `since`: those before are of another of the same name."""
+    told = [
+        event
+        for event in events
+        if event.get("reason") in ("FailedCreate", "SuccessfulCreate")
+        and str(event.get("lastTimestamp") or event.get("eventTime") or since) >= since
+    ]
     return str(told[-1].get("message")) if told and told[-1]["reason"] == "FailedCreate" else None
 
 

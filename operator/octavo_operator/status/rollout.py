@@ -1,7 +1,7 @@
 """Where the workload of a service stands: its replicas, and whether they are of the present pod template."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from octavo_operator.resources import leader_worker_set, workload
@@ -13,7 +13,7 @@ Object = dict[str, Any]
 class Rollout:
     """Where a Deployment or a LeaderWorkerSet stands, in replicas. `settled`: none of a former template is left.
     `makes_room`: an old one ends before its successor starts. `short`: the StatefulSets that have not made all pods of
-    groups, by name."""
+    groups, by name, and since when each may be there."""
 
     wanted: int
     existing: int
@@ -21,7 +21,7 @@ class Rollout:
     settled: bool
     refusal: str | None
     makes_room: bool = False
-    short: tuple[str, ...] = ()
+    short: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
     def of(running: Object | None, pods: Sequence[Object] | None = None) -> "Rollout":
@@ -58,24 +58,30 @@ def _of_groups(running: Object, pods: Sequence[Object] | None) -> Rollout:
     spec, status_ = running["spec"], running.get("status", {})
     leaders = [pod for pod in pods or [] if leader_worker_set.leads(pod)]
     updated = status_.get("updatedReplicas", 0) == status_.get("replicas", 0)
+    surge = spec["rolloutStrategy"]["rollingUpdateConfiguration"].get("maxSurge", 0)
+    wanted = spec.get("replicas", 1)
+    settled = "conditions" in status_ and updated and all(leader_worker_set.is_current(pod, running) for pod in leaders)
     return Rollout(
-        wanted=spec.get("replicas", 1),
+        wanted=wanted,
         existing=status_.get("replicas", 0),
         ready=status_.get("readyReplicas", 0),
-        settled="conditions" in status_
-        and updated
-        and all(leader_worker_set.is_current(pod, running) for pod in leaders),
+        settled=settled,
         refusal=None,
-        makes_room=spec["rolloutStrategy"]["rollingUpdateConfiguration"].get("maxSurge") == 0,
-        short=_short(running, pods or []),
+        makes_room=surge == 0,
+        short=_short(running, pods or [], wanted if settled or not wanted else wanted + surge),
     )
 
 
-def _short(running: Object, pods: Sequence[Object]) -> tuple[str, ...]:
-    """One of its own makes the leaders, and one of each leader's name that group's workers."""
-    spec, name = running["spec"], running["metadata"]["name"]
-    leaders = [pod["metadata"]["name"] for pod in pods if leader_worker_set.leads(pod)]
-    workers = spec["leaderWorkerTemplate"]["size"] - 1
-    of_leaders = [name] if len(leaders) < spec.get("replicas", 1) else []
-    followed = {leader: sum(pod["metadata"]["name"].startswith(f"{leader}-") for pod in pods) for leader in leaders}
-    return (*of_leaders, *(leader for leader, count in sorted(followed.items()) if count < workers))
+def _short(running: Object, pods: Sequence[Object], groups: int) -> dict[str, str]:
+    """One of the set's own name makes the leaders, and one of each leader's name that group's workers."""
+    made, workers = (
+        running["metadata"].get("creationTimestamp", ""),
+        running["spec"]["leaderWorkerTemplate"]["size"] - 1,
+    )
+    leaders = [pod["metadata"] for pod in pods if leader_worker_set.leads(pod)]
+    names = [pod["metadata"]["name"] for pod in pods]
+    short = {running["metadata"]["name"]: made} if len(leaders) < groups else {}
+    for leader in leaders:
+        if sum(name.startswith(f"{leader['name']}-") for name in names) < workers:
+            short[leader["name"]] = leader["creationTimestamp"]
+    return short

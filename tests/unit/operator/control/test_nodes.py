@@ -86,14 +86,15 @@ def test_the_other_workload_goes_once_the_present_one_is_there() -> None:
     assert ("Deployment", "chat") in cluster.objects
 
 
-def selected(cluster: FakeCluster) -> dict[str, str]:
-    found: dict[str, str] = cluster.objects["Service", "chat"]["spec"]["selector"]
-    return found
+def reaching(cluster: FakeCluster) -> dict[str, Any]:
+    """What leads to pods, and guards them."""
+    kinds = ("Service", "NetworkPolicy", "PodDisruptionBudget")
+    return {kind: (cluster.objects.get((kind, "chat")) or {}).get("spec") for kind in kinds}
 
 
-def answering(ready: int = 1) -> FakeCluster:
+def answering(ready: int = 1, **spec: Any) -> FakeCluster:
     """One pod of a Deployment."""
-    cluster = cluster_with()
+    cluster = cluster_with(**spec)
     cluster.answer = {"exitCode": 0, "message": BUILTIN_DESCRIPTIONS["smollm2"]}
     settle(cluster)
     cluster.objects["Deployment", "chat"]["status"] = {"replicas": ready, "readyReplicas": ready}
@@ -103,39 +104,68 @@ def answering(ready: int = 1) -> FakeCluster:
 def test_a_pod_is_not_cut_off_for_a_group_that_is_refused() -> None:
     cluster = answering()
     cluster.refuses["LeaderWorkerSet"] = Refused("install LeaderWorkerSet")
-    before = selected(cluster)
+    before = reaching(cluster)
     change(cluster, accelerator=THREE)
     for _ in range(3):
         run(cluster)
     assert condition(cluster, "Ready")["reason"] == "Refused"
     assert ("Deployment", "chat") in cluster.objects
-    assert selected(cluster) == before
+    assert reaching(cluster) == before
+
+
+def test_the_pods_of_a_group_reach_each_other_while_a_pod_in_their_place_is_refused() -> None:
+    """With `allowedNamespaces` a pod has a NetworkPolicy too, and another one."""
+    cluster = three_nodes(endpoint={"allowedNamespaces": ["team"]})
+    group(cluster)
+    before = reaching(cluster)
+    cluster.refuses["Deployment"] = Refused("no")
+    change(cluster, accelerator=None)
+    for _ in range(3):
+        run(cluster)
+    assert condition(cluster, "Ready")["reason"] == "Refused"
+    assert reaching(cluster) == before
 
 
 def test_a_pod_is_not_cut_off_for_a_group_that_holds_no_model() -> None:
     cluster = answering()
-    before = {kind: cluster.objects.get((kind, "chat")) for kind in ("Service", "NetworkPolicy", "PodDisruptionBudget")}
+    before = reaching(cluster)
     change(cluster, accelerator=THREE | {"nodes": 2})
     for _ in range(3):
         run(cluster)
     assert condition(cluster, "Ready")["reason"] == "DoesNotFit"
-    assert {kind: cluster.objects.get((kind, "chat")) for kind in before} == before
+    assert reaching(cluster) == before
 
 
 def test_a_group_is_not_left_open_for_a_pod_that_holds_no_model() -> None:
     cluster = three_nodes()
     group(cluster)
-    before = {kind: cluster.objects[kind, "chat"] for kind in ("Service", "NetworkPolicy", "PodDisruptionBudget")}
+    before = reaching(cluster)
     change(cluster, accelerator=None, engine={"maxModelLen": 100_000})
     for _ in range(3):
         run(cluster)
     assert condition(cluster, "Ready")["reason"] == "DoesNotFit"
-    assert {kind: cluster.objects.get((kind, "chat")) for kind in before} == before
+    assert reaching(cluster) == before
     change(cluster, engine={"maxModelLen": 2048})
     for _ in range(3):
         run(cluster)
-    assert selected(cluster) != before["Service"]["spec"]["selector"]
+    assert reaching(cluster) != before
     assert ("LeaderWorkerSet", "chat") not in cluster.objects
+
+
+def test_a_pod_is_not_cut_off_where_both_stand() -> None:
+    """The endpoint was not turned to the group before the next spec came, which fits none."""
+    cluster = answering()
+    cluster.refuses["Service"] = Refused("a webhook says no")
+    before = reaching(cluster)
+    change(cluster, accelerator=THREE)
+    run(cluster)
+    assert ("LeaderWorkerSet", "chat") in cluster.objects
+    del cluster.refuses["Service"]
+    change(cluster, engine={"maxModelLen": 100_000})
+    for _ in range(3):
+        run(cluster)
+    assert condition(cluster, "Ready")["reason"] == "DoesNotFit"
+    assert reaching(cluster)["Service"] == before["Service"]
 
 
 @pytest.mark.parametrize(("there", "told"), [(0, "chat"), (2, "chat-0")])
@@ -144,16 +174,52 @@ def test_pods_of_a_group_that_the_api_server_refuses_are_told(there: int, told: 
     group(cluster, ready=0)
     cluster.running = cluster.running[:there]
     cluster.said[told] = [
-        {"reason": "SuccessfulCreate", "message": "create Pod"},
-        {"reason": "FailedCreate", "message": 'pods "x" is forbidden: exceeded quota: few'},
+        {"reason": "SuccessfulCreate", "message": "create Pod", "lastTimestamp": "2026-01-01T00:00:01Z"},
+        {"reason": "FailedCreate", "message": "exceeded quota: few", "lastTimestamp": "2026-01-01T00:00:02Z"},
     ]
     assert run(cluster) is Outcome.WAITING, "events are not watched"
     ready = condition(cluster, "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "PodsRefused")
     assert "exceeded quota: few" in ready["message"]
-    cluster.said[told].append({"reason": "SuccessfulCreate", "message": "create Pod"})
+    cluster.objects["LeaderWorkerSet", "chat"]["metadata"]["creationTimestamp"] = "2026-01-01T00:00:03Z"
+    for leader in cluster.running[:1]:
+        leader["metadata"]["creationTimestamp"] = "2026-01-01T00:00:03Z"
     run(cluster)
-    assert condition(cluster, "Ready")["reason"] == "Starting", "it is over"
+    assert condition(cluster, "Ready")["reason"] == "Starting", "those were another set's of that name"
+
+
+def test_a_group_beside_others_that_the_api_server_refuses_is_told() -> None:
+    cluster = three_nodes(replicas=2)
+    run(cluster)
+    live = cluster.objects["LeaderWorkerSet", "chat"]
+    assert live["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]["maxSurge"] == 1
+    former = "of before"
+    cluster.running = [_pod(f"chat-{group}", "chat", 0, former, 1) for group in (0, 1)]
+    cluster.running += [_pod(f"chat-{group}-{i}", f"chat-{group}", i, former, 1) for group in (0, 1) for i in (1, 2)]
+    live["status"] = {"replicas": 2, "updatedReplicas": 0, "readyReplicas": 2, "conditions": []}
+    cluster.said["chat"] = [{"reason": "FailedCreate", "message": "exceeded quota: few"}]
+    assert run(cluster) is Outcome.WAITING
+    assert "exceeded quota: few" in condition(cluster, "Ready")["message"]
+
+
+def test_a_rollout_in_which_a_group_ends_first_goes_on_so() -> None:
+    """LeaderWorkerSet would stand still where that changes in the middle."""
+    cluster = three_nodes(replicas=1)
+    group(cluster)
+    change(cluster, replicas=2, engine={"maxNumSeqs": 7})
+    run(cluster)
+    live = cluster.objects["LeaderWorkerSet", "chat"]
+    live["status"] |= {"replicas": 2, "updatedReplicas": 1}
+    for _ in range(2):
+        run(cluster)
+        assert live["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]["maxSurge"] == 0
+        live = cluster.objects["LeaderWorkerSet", "chat"]
+    template = live["spec"]["leaderWorkerTemplate"]["leaderTemplate"]["metadata"]["annotations"][TEMPLATE]
+    cluster.running = [_pod(f"chat-{index}", "chat", 0, template, 1) for index in (0, 1)]
+    live["status"] |= {"updatedReplicas": 2}
+    run(cluster)
+    live = cluster.objects["LeaderWorkerSet", "chat"]
+    assert live["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]["maxSurge"] == 1
 
 
 def test_nobody_asks_for_a_gpu_beside_a_single_group() -> None:

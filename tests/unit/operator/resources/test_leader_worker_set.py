@@ -71,6 +71,8 @@ def test_a_leader_says_of_which_template_it_is() -> None:
         ("auto", False, Replicas(wanted=1), 1, 0),
         ("surge", False, Replicas(present=1), 1, 0),
         ("surge", False, Replicas(), 1, 0),
+        ("surge", False, Replicas(present=1, wanted=2), 1, 0),
+        ("surge", True, Replicas(present=2), 1, 0),
         ("auto", False, Replicas(wanted=2), 0, 1),
         ("auto", False, Replicas(present=2), 0, 1),
         ("auto", True, Replicas(wanted=4), 1, 0),
