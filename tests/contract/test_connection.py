@@ -5,13 +5,14 @@ import json
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import time
 
 import httpx
 import pytest
 from event_reader import events, read
-from patience import PATIENCE
+from patience import PATIENCE, eventually
 
 COMPLETION = {"model": "smollm2", "prompt": "hi", "max_tokens": 2}
 BODY = json.dumps(COMPLETION).encode()
@@ -213,3 +214,50 @@ def test_javas_own_client(scripted, tmp_path):
     lines = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout.splitlines()
     assert [line.partition(" ")[0] for line in lines] == ["200", "200"], lines
     assert all("The capital" in line for line in lines)
+
+
+SLOW = json.dumps({"model": "smollm2", "prompt": "[slow]", "max_tokens": 2000}).encode()
+SLOW = POST + b"Content-Length: %d\r\n\r\n%s" % (len(SLOW), SLOW)
+BEHIND = b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def running(server) -> int:
+    return httpx.get(f"{server.url}/load", trust_env=False, timeout=PATIENCE).json()["running"]
+
+
+def test_an_answer_ends_with_its_client_whatever_waits_behind_it(start_scripted):
+    """Requests that came behind it on the same connection wait for it."""
+    server = start_scripted()
+    server.wait_ready()
+    with connect(server) as connection:
+        connection.sendall(SLOW + BEHIND)
+        eventually(lambda: running(server) == 1, "it is answered")
+    eventually(lambda: running(server) == 0, "it is aborted")
+    eventually(lambda: server.metric("octavo_requests_total", status="aborted") == 1, "and counted so")
+
+
+def test_clients_that_leave_their_answers_bring_no_stack_trace(start_scripted):
+    server = start_scripted()
+    server.wait_ready()
+    for number in range(30):
+        with connect(server) as connection:
+            connection.sendall(BEHIND.replace(b"/version", b"/openapi.json") * 50)
+            time.sleep(0.01 * (number % 6))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    server.process.terminate()
+    _, said = server.process.communicate(timeout=PATIENCE)
+    assert "Traceback" not in said + "".join(server.log)
+    assert "Exception in ASGI" not in said + "".join(server.log)
+
+
+def test_what_is_no_http_behind_a_stream_is_not_told_within_it(scripted):
+    """The connection is closed; an answer of its own would be taken for a part of the stream."""
+    body = json.dumps({"model": "smollm2", "prompt": "[slow]", "max_tokens": 40, "stream": True}).encode()
+    stream = POST + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    with connect(scripted) as connection:
+        connection.sendall(stream + BEHIND)
+        got = connection.recv(65536)
+        connection.sendall(b"nonsense\r\n\r\n")
+        while piece := connection.recv(65536):
+            got += piece
+    assert got.count(b"HTTP/1.1 ") == 1, got

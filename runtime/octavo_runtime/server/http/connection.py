@@ -49,6 +49,7 @@ class Connection(HttpToolsProtocol):
 
     _bounds: ClassVar[ConnectionBounds]
 
+    _answered: RequestResponseCycle | None = None  # what is answered now; `cycle` is of the request that came last
     _head_open = True  # the next request's head is not yet all there
     _received = 0  # bytes of the request that is arriving
     _of_body = 0  # those of them that are its body
@@ -64,11 +65,16 @@ class Connection(HttpToolsProtocol):
             self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Ends the timers too."""
+        """Ends the timers too, and tells whoever answers: uvicorn tells the request that came last alone, which may
+        wait behind it."""
         _cancel(self._head_timer)
         self._head_timer = None
         _cancel(self._write_timer)
         self._write_timer = None
+        self.pipeline.clear()
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -145,6 +151,7 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
         if cycle.scope["http_version"] == "1.0":
             app = _without_chunks(app, cycle)
         super()._start_asgi_task(cycle, app)
@@ -170,7 +177,7 @@ class Connection(HttpToolsProtocol):
         """Answers in the application's place, where it has not begun to, and closes the connection."""
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        if self._answered is None or self._answered.response_complete or not self._answered.response_started:
             body = msgspec.json.encode(openai_error(error))
             phrase = HTTPStatus(error.status_code).phrase
             headers = [
