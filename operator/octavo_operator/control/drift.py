@@ -29,6 +29,10 @@ _RIGHTS: set[Path] = {
 }
 
 
+# What picks pods and nodes by their labels. The API server takes such a map as one field, and adds no default to it.
+_SELECTORS = ("selector", "podSelector", "namespaceSelector", "labelSelector", "nodeSelector")
+
+
 def stamp(desired: dict[str, Any]) -> dict[str, Any]:
     """The object with a digest of itself as an annotation: tells a field that is no longer wanted, which a comparison
     of the wanted fields cannot see."""
@@ -84,7 +88,9 @@ def _prune(live: Any, desired: Any, written: Object, path: Path) -> None:
             here = (*path, name)
             if name not in live or here in _RIGHTS:
                 continue
-            if name in desired:
+            if name in desired and not below:
+                _prune_whole(live[name], desired[name], of_labels=name in _SELECTORS)
+            elif name in desired:
                 _prune(live[name], desired[name], below, here)
             elif not any(right[: len(here)] == here for right in _RIGHTS):
                 del live[name]
@@ -96,6 +102,19 @@ def _prune(live: Any, desired: Any, written: Object, path: Path) -> None:
             value = json.loads(name)
             if value in live and value not in desired:
                 live.remove(value)
+
+
+def _prune_whole(live: Any, desired: Any, *, of_labels: bool) -> None:
+    """The same of a field that somebody wrote as a whole, of which no record says more. What is not desired in it may
+    be a default: of selectors alone it is not."""
+    if isinstance(live, dict) and isinstance(desired, dict):
+        for name in live.keys() - desired.keys() if of_labels else ():
+            del live[name]
+        for name in live.keys() & desired.keys():
+            _prune_whole(live[name], desired[name], of_labels=of_labels or name in _SELECTORS)
+    elif isinstance(live, list) and isinstance(desired, list) and len(live) == len(desired):
+        for item, wanted in zip(live, desired, strict=True):
+            _prune_whole(item, wanted, of_labels=of_labels)
 
 
 def _prune_item(live: list[Any], desired: list[Any], keys: Object, below: Object, path: Path) -> None:

@@ -142,6 +142,26 @@ def test_an_item_that_took_the_place_of_a_wanted_one_is_replaced() -> None:
     assert mended == {"spec": {"clusterIP": "10.0.0.1", "ports": [port]}}
 
 
+@pytest.mark.parametrize("name", ["selector", "podSelector"])
+def test_a_label_in_a_selector_is_taken_away(name: str) -> None:
+    """The record says of it that the whole of it was written, and no more."""
+    wanted = {"matchLabels": {"app": "chat"}} if name == "podSelector" else {"app": "chat"}
+    rogue = {"matchLabels": {"app": "chat", "version": "v2"}} if name == "podSelector" else {"app": "chat", "x": "y"}
+    written = {"manager": "kubectl-patch", "operation": "Update", "fieldsV1": {"f:spec": {f"f:{name}": {}}}}
+    selecting = {"metadata": {"managedFields": [written]}, "spec": {name: rogue, "type": "ClusterIP"}}
+    assert repaired(selecting, {"spec": {name: wanted}}, "octavo") == {"spec": {name: wanted, "type": "ClusterIP"}}
+
+
+def test_a_rule_of_a_list_that_is_one_field_has_its_own_selectors_and_defaults() -> None:
+    peer = {"podSelector": {"matchLabels": {"app": "chat"}}}
+    written = {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:ingress": {}}}}
+    rule = {"from": [{"podSelector": {"matchLabels": {"app": "chat", "x": "y"}}}], "ports": [{"protocol": "TCP"}]}
+    policy = {"metadata": {"managedFields": [written]}, "spec": {"ingress": [rule]}}
+    assert repaired(policy, {"spec": {"ingress": [{"from": [peer], "ports": [{}]}]}}, "octavo") == {
+        "spec": {"ingress": [{"from": [peer], "ports": [{"protocol": "TCP"}]}]}
+    }
+
+
 def test_an_entry_of_a_map_is_taken_away() -> None:
     board = {
         "kind": "ConfigMap",

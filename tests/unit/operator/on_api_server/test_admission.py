@@ -110,6 +110,34 @@ def test_the_chart_is_upgraded_and_the_authority_stays(
     assert authority() == before
 
 
+def test_while_nobody_answers_what_leaves_the_spec_alone_passes(
+    replicas: tuple[Operator, Operator], kubernetes: Kubernetes
+) -> None:
+    assert "created" in apply(kubernetes, "alone", SMALLEST)
+
+    def ask(service: str, policy: str) -> None:
+        places = {"clientConfig/service/name": service, "failurePolicy": policy}
+        change = [{"op": "replace", "path": f"/webhooks/0/{place}", "value": each} for place, each in places.items()]
+        words = ("validatingwebhookconfiguration", CONFIGURATION, "--type=json", "-p", json.dumps(change))
+        kubernetes.kubectl("patch", *words)
+
+    out = "--output=jsonpath={.webhooks[0].failurePolicy}"
+    before = kubernetes.kubectl("get", "validatingwebhookconfiguration", CONFIGURATION, out)
+    ask("nobody", "Fail")
+    try:
+        larger = SMALLEST | {"replicas": 2}
+        eventually(lambda: "failed calling webhook" in apply(kubernetes, "alone", larger), what="nobody answers")
+        place = f"--namespace={PLACE}"
+        kubernetes.kubectl("label", "llmservice", "alone", "team=a", place)
+        kubernetes.kubectl("delete", "llmservice", "alone", place, "--cascade=foreground", "--wait=false")
+        eventually(
+            lambda: "NotFound" in kubernetes.kubectl("get", "llmservice", "alone", place, check=False),
+            what="the garbage collector takes its finalizer off",
+        )
+    finally:
+        ask("guard-webhook", before)
+
+
 def test_whichever_replica_is_left_answers(replicas: tuple[Operator, Operator], kubernetes: Kubernetes) -> None:
     """A request that meets the one that is gone passes (Ignore), so that the other is seen by a refusal."""
     one, two = replicas

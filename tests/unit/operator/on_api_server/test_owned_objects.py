@@ -56,6 +56,12 @@ def test_what_a_hand_wrote_is_taken_away(operator: Operator, kubernetes: Kuberne
         lambda: [item["port"] for item in (kubernetes.get("service", name) or {})["spec"]["ports"]] == [80],
         what="the port as before",
     )
+    label = '{"spec": {"selector": {"version": "v2"}}}'
+    kubernetes.kubectl("patch", "service", name, "--type=merge", "-p", label)
+    eventually(
+        lambda: "version" not in (kubernetes.get("service", name) or {})["spec"]["selector"],
+        what="it leads to the pods again",
+    )
     kubernetes.kubectl("rollout", "restart", f"deployment/{name}")
     time.sleep(2)
 
