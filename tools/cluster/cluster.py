@@ -133,6 +133,7 @@ def _clean(*, keep_state: bool) -> None:
     if keep_state:
         return
     kernel_settings.restore()
+    node.forget_logs()
     for path in STATE.glob("*"):
         if path not in KEPT_BY_DOWN:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -3,6 +3,7 @@
 import json
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import api
@@ -11,7 +12,7 @@ import pki
 import processes
 from binaries import bin_dir
 from cgroups import GROUP
-from paths import CONFIG, CONTAINERD_SOCKET, KUBELET
+from paths import CONFIG, CONTAINERD_SOCKET, KUBELET, POD_LOGS
 from steps import StepFailed, wait_until
 
 NAME = "node-0"
@@ -101,6 +102,7 @@ def _kubelet(resolv_conf: str) -> dict[str, Any]:
         "tlsCertFile": str(pki.crt("kubelet")),
         "tlsPrivateKeyFile": str(pki.key("kubelet")),
         "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
+        "podLogsDir": str(POD_LOGS),
         "clusterDNS": [network.DNS_SERVICE],
         "clusterDomain": "cluster.local",
         "resolvConf": resolv_conf,
@@ -118,6 +120,13 @@ def _kubelet(resolv_conf: str) -> dict[str, Any]:
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
     }
+
+
+def forget_logs() -> None:
+    """Remove the links to pods' logs, which the kubelet puts where others look for them."""
+    for link in Path("/var/log/containers").glob("*.log"):
+        if link.is_symlink() and link.readlink().is_relative_to(POD_LOGS):
+            link.unlink()
 
 
 def _proxy() -> dict[str, Any]:

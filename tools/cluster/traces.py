@@ -1,4 +1,5 @@
-"""What a cluster can leave on a machine: links, firewall chains and rules, mounts, control groups, processes."""
+"""What a cluster can leave on a machine: links, firewall chains and rules, mounts, control groups, processes, pods'
+logs."""
 
 import json
 from pathlib import Path
@@ -16,6 +17,7 @@ def traces() -> set[str]:
         # Rules, and chains of their own ("-" for a policy); built-in chains may be listed or not.
         found |= {f"{family} {line}" for line in lines if line.startswith("-A ")}
         found |= {f"{family} {line.split()[0]}" for line in lines if line.startswith(":") and line.split()[1] == "-"}
+    found |= {f"log {path}" for folder in ("pods", "containers") for path in Path("/var/log", folder).glob("*")}
     found |= {f"mount {line.split()[1]}" for line in Path("/proc/mounts").read_text().splitlines()}
     found |= {f"control group {path}" for path in cgroups.MOUNT.glob(f"**/{cgroups.GROUP}*")}
     found |= {f"control group {path}" for path in cgroups.MOUNT.glob("**/kubepods*")}
