@@ -92,9 +92,14 @@ class Evidence:
 
     @property
     def wanted(self) -> int:
-        """How many replicas there are to be."""
-        running = workload.of(self.owned)
-        return int(running["spec"].get("replicas", 1)) if running else 0
+        """How many replicas there are to be: as what runs them says, else as the spec does, at least."""
+        if running := workload.of(self.owned):
+            return int(running["spec"].get("replicas", 1))
+        spec = self.body["spec"]
+        if spec.get("suspend"):
+            return 0
+        autoscaled = spec.get("autoscaling")
+        return int(autoscaled.get("minReplicas", 1) if autoscaled else spec.get("replicas", 1))
 
     @property
     def template(self) -> Object | None:

@@ -43,6 +43,14 @@ def not_ready(reason: str, message: str, **metadata: Any) -> Evidence:
     return replace(evidence, body=body)
 
 
+def abandoned(**spec: Any) -> Evidence:
+    """The status is of the time in which there was a Deployment."""
+    evidence = healthy(**spec)
+    body = copy.deepcopy(evidence.body)
+    body["status"]["conditions"].append(condition("Valid", "True", "Accepted"))
+    return replace(evidence, body=body, owned={}, pods=[], samples={})
+
+
 def autoscaled(reason: str, since: str = "2026-01-01T10:00:00Z") -> Evidence:
     evidence = healthy(autoscaling={"maxReplicas": 2, "targets": {"queueDepth": 4}})
     body = copy.deepcopy(evidence.body)
@@ -196,6 +204,18 @@ CASES: dict[str, tuple[Evidence, str, list[str], dict[str, Any] | None]] = {
         not_ready("Serving", "", generation=4),
         "OperatorAway",
         ["generation 4, observedGeneration 3, changed 43200 s ago"],
+        None,
+    ),
+    "a Deployment that is gone while the operator is away": (
+        abandoned(),
+        "OperatorAway",
+        ["there is no Deployment chat; the status says Ready True Serving"],
+        None,
+    ),
+    "a deletion that a finalizer holds": (
+        not_ready("Starting", "", deletionTimestamp="2026-01-01T11:00:00Z", finalizers=["a.io/backup", "b.io/x"]),
+        "BeingDeleted",
+        ["deletionTimestamp 2026-01-01T11:00:00Z", "finalizers: a.io/backup, b.io/x"],
         None,
     ),
     "a name that is taken": (

@@ -8,6 +8,7 @@ from octavo_operator.commands.rules import latency, memory, requests, scaling, s
 RULES: tuple[Rule, ...] = (
     memory.gpu_out_of_memory,
     memory.pod_out_of_memory,
+    start.being_deleted,
     start.not_carried_out,
     start.pod_in_trouble,
     start.slow_start,

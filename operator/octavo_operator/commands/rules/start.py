@@ -8,6 +8,7 @@ from octavo_operator.commands.evidence import Evidence, Object, last_end, state
 from octavo_operator.commands.finding import Finding
 from octavo_operator.commands.load import Load
 from octavo_operator.commands.rules.memory import OOM_KILLED, gpu_line
+from octavo_operator.resources import workload
 from octavo_operator.status import autoscaling, conditions, diagnosis
 from octavo_operator.status.diagnosis import Problem, diagnose, is_ready, last_line
 
@@ -16,11 +17,33 @@ LONG_START = 600
 MANY_RESTARTS = 3
 OF_LATE = 3600  # seconds
 SECTION = "load-failure"
+_SERVED = (
+    "see that the operator runs and serves this namespace: kubectl get deployments -A "
+    "-l app.kubernetes.io/name=octavo-operator"
+)
+
+
+def being_deleted(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:
+    """A deletion that has not ended: finalizers hold it, since without them the service would be gone."""
+    metadata = evidence.body["metadata"]
+    if since := metadata.get("deletionTimestamp"):
+        held = ", ".join(metadata.get("finalizers", [])) or "none"
+        yield Finding(
+            "BeingDeleted",
+            "critical",
+            "the service is being deleted, and its finalizers hold it",
+            [f"metadata.deletionTimestamp {since}", f"metadata.finalizers: {held}"],
+            "whoever set a finalizer takes it away when that work is done, and none is Octavo's; foregroundDeletion "
+            "waits until what the service owns is gone",
+            section="the-operator",
+        )
 
 
 def not_carried_out(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:
     """The operator has not come to the spec, or cannot carry it out."""
     metadata, status = evidence.body["metadata"], evidence.body.get("status", {})
+    if "deletionTimestamp" in metadata:
+        return
     generation, observed = metadata.get("generation", 0), status.get("observedGeneration", -1)
     waited = (evidence.now - _last_change(evidence)).total_seconds()
     if observed != generation:
@@ -30,12 +53,21 @@ def not_carried_out(evidence: Evidence, _load: Load | None) -> Iterator[Finding]
                 "critical",
                 "the operator has not looked at the present spec",
                 [f"generation {generation}, observedGeneration {observed}, changed {waited:.0f} s ago"],
-                "see that the operator runs and serves this namespace: kubectl get deployments -A "
-                "-l app.kubernetes.io/name=octavo-operator",
+                _SERVED,
                 section="the-operator",
             )
         return
     ready = evidence.condition("Ready")
+    if _lost_its_workload(evidence):
+        yield Finding(
+            "OperatorAway",
+            "critical",
+            "nothing runs the service's pods, and the operator has not noticed",
+            [f"{evidence.untold}; the status says Ready {ready['status']} {ready['reason']}"],
+            _SERVED,
+            section="the-operator",
+        )
+        return
     explained = {problem.reason for _, problem in problems(evidence)} | {OOM_KILLED, autoscaling.FAILED}
     if not ready or ready["reason"] in conditions.PASSING or ready["reason"] in explained:
         return
@@ -47,6 +79,16 @@ def not_carried_out(evidence: Evidence, _load: Load | None) -> Iterator[Finding]
         "the message says what stands in the way, and what to do",
         section="the-operator",
     )
+
+
+def _lost_its_workload(evidence: Evidence) -> bool:
+    """Whether what makes the pods is gone, of a service that was carried out. A new one is given its time."""
+    if evidence.template is not None or evidence.unread.keys() & set(workload.KINDS) or not evidence.wanted:
+        return False
+    if not conditions.is_carried_out(evidence.body):
+        return False
+    since = datetime.fromisoformat(evidence.condition("Ready")["lastTransitionTime"])
+    return (evidence.now - max(since, _last_change(evidence))).total_seconds() > LOOKED_AT_WITHIN
 
 
 def _last_change(evidence: Evidence) -> datetime:

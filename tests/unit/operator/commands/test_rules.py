@@ -1,14 +1,29 @@
 """Each rule of `octavo why` finds its trouble, and nothing is found in a service that is well."""
 
+import copy
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from known import healthy, loaded
-from troubles import CASES, CHATTY, GPU, RUNNING, USAGE, UTILISED, WAITING, autoscaled, loading, not_ready, refused
+from troubles import (
+    CASES,
+    CHATTY,
+    GPU,
+    RUNNING,
+    USAGE,
+    UTILISED,
+    WAITING,
+    abandoned,
+    autoscaled,
+    loading,
+    not_ready,
+    refused,
+)
 
 from octavo_operator import api
 from octavo_operator.commands.evidence import Evidence
@@ -62,6 +77,9 @@ def merged(into: Any, patch: Any) -> Any:
         autoscaled("NoMetric", since="2026-01-01T11:59:00Z"),
         loading("2026-01-01T11:58:00Z"),
         not_ready("Starting", "pods are being created"),
+        abandoned(suspend=True),
+        replace(abandoned(), unread={"Deployment": "missing right: get deployments.apps"}),
+        replace(abandoned(), now=datetime(2026, 1, 1, 10, 0, 30, tzinfo=UTC)),
     ],
 )
 def test_nothing_is_found_in_a_service_that_is_well_or_on_its_way(evidence: Evidence) -> None:
@@ -71,6 +89,23 @@ def test_nothing_is_found_in_a_service_that_is_well_or_on_its_way(evidence: Evid
 def test_an_invalid_spec_is_told_and_ends_no_rule() -> None:
     evidence = replace(not_ready("InvalidSpec", "spec.replicas must be at least 0, got -1"), service=None)
     assert [finding.rule for finding in findings(evidence)] == ["NotCarriedOut"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "wanted"),
+    [({}, 1), ({"replicas": 3}, 3), ({"autoscaling": {"minReplicas": 2}}, 2), ({"suspend": True}, 0)],
+)
+def test_what_is_wanted_is_known_where_nothing_runs(spec: dict[str, Any], wanted: int) -> None:
+    evidence = healthy()
+    body = evidence.body | {"spec": {"model": {"uri": "builtin://smollm2"}} | spec}
+    assert replace(evidence, body=body, owned={}).wanted == wanted
+
+
+def test_a_deletion_is_told_alone() -> None:
+    evidence, *_ = CASES["a deletion that a finalizer holds"]
+    body = copy.deepcopy(evidence.body)
+    body["metadata"]["generation"] += 1
+    assert [finding.rule for finding in findings(replace(evidence, body=body))] == ["BeingDeleted"]
 
 
 def test_a_queue_that_stands_still_is_found() -> None:
