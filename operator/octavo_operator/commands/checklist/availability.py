@@ -26,11 +26,21 @@ def _replicas(evidence: Evidence, _load: Load | None, _trial: Trial) -> Outcome:
 
 def _balanced(evidence: Evidence, _load: Load | None, _trial: Trial) -> Outcome:
     service = evidence.owned.get("Service")
+    for kind in ("Service", "Pod"):
+        if kind in evidence.unread:
+            return unknown(evidence.unread[kind])
     if service is None:
-        if "Service" in evidence.unread:
-            return unknown(evidence.unread["Service"])
         return failed(f"there is no Service {evidence.name}", "`octavo why` says why")
-    return passed(f"Service {evidence.name} ({service['spec'].get('type')}) leads to {len(evidence.ready)} pods")
+    what = f"Service {evidence.name} ({service['spec'].get('type')}) leads to"
+    if not evidence.ready:
+        return failed(f"{what} no pod, since none answers", "`octavo why` says what keeps them from answering")
+    selector = service["spec"].get("selector") or {}
+    led = [pod for pod in evidence.ready if selector and selector.items() <= pod["metadata"]["labels"].items()]
+    if len(led) < len(evidence.ready):
+        said = ",".join(f"{key}={value}" for key, value in selector.items()) or "none"
+        told = f"{what} {len(led) or 'none'} of the {len(evidence.ready)} pods that answer: its spec.selector is {said}"
+        return failed(told, "the operator writes the selector: see that it runs, and serves this namespace")
+    return passed(f"{what} {len(led)} pods")
 
 
 def _disruptions(evidence: Evidence, _load: Load | None, _trial: Trial) -> Outcome:

@@ -66,6 +66,14 @@ def without(*kinds: str) -> Evidence:
     return replace(evidence, owned={kind: each for kind, each in evidence.owned.items() if kind not in kinds})
 
 
+def selecting(selector: dict[str, str] | None) -> Evidence:
+    """With a Service that somebody else gave this selector."""
+    evidence = healthy()
+    live = copy.deepcopy(evidence.owned["Service"])
+    live["spec"]["selector"] = selector
+    return replace(evidence, owned={**evidence.owned, "Service": live})
+
+
 def annotated(**metadata: Any) -> Evidence:
     evidence = healthy()
     return replace(evidence, body=evidence.body | {"metadata": evidence.body["metadata"] | metadata})
@@ -79,6 +87,7 @@ def with_condition(evidence: Evidence, *said: str) -> Evidence:
 
 AUTOSCALED = healthy(autoscaling={"maxReplicas": 4})
 ON_ONE_NODE = replace(healthy(), pods=[pod(f"chat-{n}", healthy().owned["Deployment"], node="a") for n in (1, 2)])
+UNSEEN = replace(healthy(), pods=[], unread={"Pod": "missing right: list pods"})
 HALF_UP = replace(healthy(), pods=healthy().pods[:1])
 TO_PODS = {"spec": {"selector": {"matchLabels": {"serving.octavo.dev/service": "chat"}}}, "metadata": {"name": "p"}}
 TO_OTHERS = {"spec": {"selector": {"matchLabels": {"serving.octavo.dev/service": "other"}}}, "metadata": {"name": "o"}}
@@ -143,6 +152,13 @@ CASES: list[tuple[str, str, Evidence, Trial, str, str]] = [
     ("availability", "replicas", healthy(), WELL, "pass", "2 of 2 pods answer"),
     ("availability", "replicas", HALF_UP, WELL, "fail", "1 of 2 pods answer"),
     ("availability", "load balancing", healthy(), WELL, "pass", "ClusterIP"),
+    ("availability", "load balancing", replace(healthy(), pods=[]), DOWN, "fail", "to no pod, since none answers"),
+    (
+        "availability", "load balancing", selecting({"app": "x", "tier": "y"}), WELL,
+        "fail", "leads to none of the 2 pods that answer: its spec.selector is app=x,tier=y",
+    ),
+    ("availability", "load balancing", UNSEEN, WELL, "unknown", "missing right: list pods"),
+    ("availability", "load balancing", selecting(None), WELL, "fail", "its spec.selector is none"),
     ("availability", "load balancing", without("Service"), WELL, "fail", "no Service chat"),
     ("availability", "disruption budget", healthy(), WELL, "pass", "maxUnavailable 1"),
     ("availability", "disruption budget", without("PodDisruptionBudget"), WELL, "fail", "no PodDisruptionBudget"),
