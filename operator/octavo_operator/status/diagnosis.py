@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -28,11 +28,12 @@ SCHEDULING_GATED = "SchedulingGated"
 @dataclass(frozen=True)
 class Problem:
     """`reason`: one CamelCase word for the Reason column; `message`: cause and remedy; `wants_room`: a pod that ends
-    would make it go away."""
+    would make it go away; `elsewhere`: it is of another container than the engine's, whose log says nothing of it."""
 
     reason: str
     message: str
     wants_room: bool = False
+    elsewhere: bool = False
 
 
 # Why a container cannot be created -> the Reason column and what to do, for the engine and for any other container.
@@ -111,12 +112,11 @@ def diagnose(pod: Pod, events: Sequence[Event] = ()) -> Problem | None:
     scheduled = _scheduled(pod)
     if scheduled.get("status") == "False":
         return _not_scheduled(pod, scheduled)
-    for container in status.get("initContainerStatuses", []):
-        if problem := _diagnose_container(pod, container, events, initial=True):
-            return problem
-    for container in status.get("containerStatuses", []):
-        if problem := _diagnose_container(pod, container, events, initial=False):
-            return problem
+    for kind in ("initContainerStatuses", "containerStatuses"):
+        for container in status.get(kind, []):
+            initial = kind == "initContainerStatuses"
+            if problem := _diagnose_container(pod, container, events, initial=initial):
+                return replace(problem, elsewhere=initial or container["name"] != CONTAINER)
     if not any("running" in container.get("state", {}) for container in status.get("containerStatuses", [])):
         cause = obstacle_to_start(events)
         return _told(cause, f"pod {name} cannot start") if cause else None
@@ -182,7 +182,8 @@ def _diagnose_container(pod: Pod, container: Container, events: Sequence[Event],
         return _ended_by_itself(what, container, times, initial=initial)
     if last_line(ended.get("message", "")).startswith(_OF_ITS_LEADER) and not leads(pod):
         return None  # what ended the leader is told of that
-    return _ended_badly(what, ended, times, waiting, ours=ours)
+    line = last_line(ended.get("message", "")) or f"exit code {ended.get('exitCode')}, {_silent(pod, container, ours)}"
+    return _ended_badly(what, ended, times, waiting, line, ours=ours)
 
 
 def _ended_by_itself(what: str, container: Container, times: int, *, initial: bool) -> Problem | None:
@@ -195,8 +196,16 @@ def _ended_by_itself(what: str, container: Container, times: int, *, initial: bo
     return Problem("CrashLoopBackOff", f"{said}; a server must go on running: check command and args")
 
 
-def _ended_badly(what: str, ended: Container, times: int, waiting: Container, *, ours: bool) -> Problem:
-    line = last_line(ended.get("message", "")) or f"exit code {ended.get('exitCode')}, nothing logged"
+def _silent(pod: Pod, container: Container, ours: bool) -> str:
+    """What to make of an end without a message: the engine's is the end of its log, others' are what they wrote to a
+    file, mostly nothing."""
+    if ours:
+        return "nothing logged"
+    previous = " --previous" if "running" in container.get("state", {}) else ""
+    return f"kubectl logs {pod['metadata']['name']} -c {container['name']}{previous} tells more"
+
+
+def _ended_badly(what: str, ended: Container, times: int, waiting: Container, line: str, *, ours: bool) -> Problem:
     remedies = []
     if ended.get("exitCode") == 137 or _KILLED.search(line):
         remedies.append("it was killed, mostly for want of memory: raise spec.resources.memory")

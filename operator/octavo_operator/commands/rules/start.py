@@ -114,10 +114,10 @@ def pod_in_trouble(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:
             by_reason.setdefault(problem.reason, []).append((pod, problem))
     for reason, troubled in by_reason.items():
         pod, problem = troubled[-1]
-        words = f"{problem.message}\n{_last_words(evidence, pod)}"
-        cause = causes.told_by(words)
+        line = "" if problem.elsewhere else _last_words(evidence, pod)
+        cause = causes.told_by(f"{problem.message}\n{line}")
         told = [problem.message]
-        if (line := _last_words(evidence, pod)) and line not in problem.message:
+        if line and line not in problem.message:
             told.append(f"last line of the log: {line}")
         yield Finding(
             cause.rule if cause else "PodInTrouble",
@@ -131,7 +131,7 @@ def pod_in_trouble(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:
 
 
 def _last_words(evidence: Evidence, pod: Object) -> str:
-    """The last line of the container that ended, else of the one that runs."""
+    """The last line of the engine's container that ended, else of the one that runs."""
     log = evidence.logs.get(pod["metadata"]["name"])
     return last_line(log.previous or log.current) if log else ""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from known import healthy, loaded
+from known import healthy, in_trouble, loaded
 from troubles import (
     CASES,
     CHATTY,
@@ -26,7 +26,7 @@ from troubles import (
 )
 
 from octavo_operator import api
-from octavo_operator.commands.evidence import Evidence
+from octavo_operator.commands.evidence import Evidence, Log
 from octavo_operator.commands.finding import Finding
 from octavo_operator.commands.rules import findings
 
@@ -118,6 +118,16 @@ def test_a_trouble_is_told_once() -> None:
     assert [finding.rule for finding in findings(evidence)] == ["GpuOutOfMemory"]
     evidence, *_ = CASES["killed for want of memory"]
     assert [finding.rule for finding in findings(evidence)] == ["PodOutOfMemory"]
+
+
+def test_the_engine_s_log_says_nothing_of_another_container() -> None:
+    evidence = in_trouble(healthy(), Log("architecture must be one of x, got y\n"))
+    waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
+    sidecar = {"name": "shipper", "image": "s:1", "restartCount": 3, "state": waiting}
+    sidecar["lastState"] = {"terminated": {"exitCode": 1}}
+    evidence.pods[0]["status"]["containerStatuses"].append(sidecar)
+    finding = found(evidence, "PodInTrouble")
+    assert "architecture" not in "\n".join([*finding.evidence, finding.advice])
 
 
 @pytest.mark.parametrize(

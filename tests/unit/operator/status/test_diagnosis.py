@@ -261,6 +261,25 @@ def test_other_containers_are_named() -> None:
         assert "check its image in spec.podTemplate" in problem.message
 
 
+@pytest.mark.parametrize(
+    ("kind", "state", "words"),
+    [
+        ("initContainerStatuses", {"waiting": {"reason": "CrashLoopBackOff"}}, "kubectl logs chat-1 -c fetch tells"),
+        ("containerStatuses", {"running": {}}, "kubectl logs chat-1 -c fetch --previous tells"),
+    ],
+)
+def test_that_others_wrote_no_message_is_not_told_as_no_log(kind: str, state: dict[str, Any], words: str) -> None:
+    last = {"terminated": {"exitCode": 1}}
+    other = {"name": "fetch", "image": "f:1", "restartCount": 2, "state": state, "lastState": last}
+    problem = diagnose(pod(**{kind: [other]}))
+    assert problem is not None
+    assert problem.elsewhere
+    assert f"exit code 1, {words} more" in problem.message
+    own = diagnose(pod(containerStatuses=container(2, {"exitCode": 1}, waiting={"reason": "CrashLoopBackOff"})))
+    assert own is not None
+    assert (own.elsewhere, own.message.endswith("exit code 1, nothing logged")) == (False, True)
+
+
 def test_an_init_container_that_is_done_is_no_problem() -> None:
     done = {"name": "init", "image": "i", "state": {"terminated": {"exitCode": 0}}, "lastState": {}, "restartCount": 0}
     assert diagnose(pod(initContainerStatuses=[done])) is None
