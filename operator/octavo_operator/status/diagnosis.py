@@ -45,12 +45,14 @@ _WAITING = {
     "InvalidImageName": ("ImagePullBackOff", "correct spec.image", _IMAGE[1]),
     "CreateContainerConfigError": (
         "ContainerConfigError",
-        "check spec.model.tokenSecret or credentialsSecret, and spec.podTemplate",
+        "check spec.model.tokenSecret or credentialsSecret, spec.env and spec.podTemplate",
         "check spec.podTemplate",
     ),
     "CreateContainerError": ("ContainerConfigError", *["check spec.podTemplate"] * 2),
     "RunContainerError": ("ContainerConfigError", *["check spec.podTemplate"] * 2),
 }
+# `secret "hub" not found`, `couldn't find key token in Secret default/hub`
+_ABSENT = re.compile(r'(secret|configmap) "([^"]+)" not found|in (secret|configmap) [^/\s]+/([^\s,;:]+)', re.IGNORECASE)
 _ON_THE_WAY = ("ContainerCreating", "PodInitializing", "CrashLoopBackOff")
 
 # What the scheduler misses -> what to do.
@@ -161,6 +163,8 @@ def _diagnose_container(pod: Pod, container: Container, events: Sequence[Event],
     if waiting.get("reason") in _WAITING:
         reason, remedy, elsewhere = _WAITING[waiting["reason"]]
         said = _short(waiting.get("message") or waiting["reason"])
+        if ours and reason == "ContainerConfigError":
+            remedy = _refers(pod, said) or remedy
         does = f"cannot pull image {container['image']}" if reason == "ImagePullBackOff" else "cannot start"
         return Problem(reason, f"{what} {does}: {said}; {remedy if ours else elsewhere}")
     if waiting.get("reason") and waiting["reason"] not in _ON_THE_WAY:
@@ -184,6 +188,25 @@ def _diagnose_container(pod: Pod, container: Container, events: Sequence[Event],
         return None  # what ended the leader is told of that
     line = last_line(ended.get("message", "")) or f"exit code {ended.get('exitCode')}, {_silent(pod, container, ours)}"
     return _ended_badly(what, ended, times, waiting, line, ours=ours)
+
+
+def _refers(pod: Pod, said: str) -> str:
+    """Which variables of the engine take the Secret or ConfigMap that is missed, and which fields set them; empty where
+    none does."""
+    if (match := _ABSENT.search(said)) is None:
+        return ""
+    source = "secretKeyRef" if (match[1] or match[3]).lower() == "secret" else "configMapKeyRef"
+    engine: Container = next((each for each in pod["spec"].get("containers", []) if each["name"] == CONTAINER), {})
+    taken = [(each["name"], (each.get("valueFrom") or {}).get(source) or {}) for each in engine.get("env", [])]
+    names = [name for name, of in taken if of.get("name") == (match[2] or match[4]) and not of.get("optional", False)]
+    if not names:
+        return ""
+    fields = "spec.env, or spec.podTemplate"
+    if "HF_TOKEN" in names:
+        fields = "spec.model.tokenSecret, or spec.env"
+    elif "AWS_ACCESS_KEY_ID" in names:
+        fields = "spec.model.credentialsSecret, or spec.env"
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} taken from it: check {fields}"
 
 
 def _ended_by_itself(what: str, container: Container, times: int, *, initial: bool) -> Problem | None:

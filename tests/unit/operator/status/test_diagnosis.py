@@ -57,7 +57,7 @@ CASES = [
             containerStatuses=container(waiting={"reason": "CreateContainerConfigError", "message": 'secret "hf" not'})
         ),
         "ContainerConfigError",
-        ['secret "hf" not', "tokenSecret"],
+        ['secret "hf" not', "tokenSecret or credentialsSecret, spec.env and spec.podTemplate"],
     ),
     (
         pod(containerStatuses=container(3, {"reason": "OOMKilled", "exitCode": 137}, running={})),
@@ -278,6 +278,39 @@ def test_that_others_wrote_no_message_is_not_told_as_no_log(kind: str, state: di
     own = diagnose(pod(containerStatuses=container(2, {"exitCode": 1}, waiting={"reason": "CrashLoopBackOff"})))
     assert own is not None
     assert (own.elsewhere, own.message.endswith("exit code 1, nothing logged")) == (False, True)
+
+
+ENVIRONMENT = [
+    {"name": "HOME", "value": "/tmp"},
+    {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}},
+    {"name": "AWS_ACCESS_KEY_ID", "valueFrom": {"secretKeyRef": {"name": "s3", "key": "a"}}},
+    {"name": "AWS_SECRET_ACCESS_KEY", "valueFrom": {"secretKeyRef": {"name": "s3", "key": "b"}}},
+    {"name": "AWS_SESSION_TOKEN", "valueFrom": {"secretKeyRef": {"name": "s3", "key": "c", "optional": True}}},
+    {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "nosec", "key": "p"}}},
+    {"name": "COLOUR", "valueFrom": {"configMapKeyRef": {"name": "nosec", "key": "p"}}},
+]
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ('secret "nosec" not found', "; PASSWORD is taken from it: check spec.env, or spec.podTemplate"),
+        ('configmap "nosec" not found', "; COLOUR is taken from it: check spec.env, or spec.podTemplate"),
+        ("couldn't find key p in ConfigMap default/nosec", "; COLOUR is taken from it: check spec.env"),
+        ('secret "hub" not found', "; HF_TOKEN is taken from it: check spec.model.tokenSecret"),
+        (
+            "couldn't find key a in Secret default/s3",
+            "; AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY are taken from it: check spec.model.credentialsSecret",
+        ),
+        ('secret "other" not found', "spec.env and spec.podTemplate"),
+    ],
+)
+def test_who_refers_to_what_is_missed_is_named(said: str, words: str) -> None:
+    sick = pod(containerStatuses=container(waiting={"reason": "CreateContainerConfigError", "message": said}))
+    sick["spec"]["containers"][0]["env"] = ENVIRONMENT
+    problem = diagnose(sick)
+    assert problem is not None
+    assert words in problem.message
 
 
 def test_an_init_container_that_is_done_is_no_problem() -> None:
