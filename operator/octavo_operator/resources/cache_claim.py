@@ -7,12 +7,14 @@ from octavo_operator.resources import metadata
 from octavo_operator.resources.overlay import merge
 from octavo_operator.settings import Settings
 
+SUFFIX = "-model-cache"
+
 
 def name(service: LLMService) -> str:
     """Of the claim that a service's cache is on, whoever made it."""
     cache = service.spec.model.cache
     assert cache is not None, "the service has a cache"
-    return cache.claim_name or f"{service.name}-model-cache"
+    return cache.claim_name or f"{service.name}{SUFFIX}"
 
 
 def build(service: LLMService, settings: Settings) -> dict[str, Any] | None:

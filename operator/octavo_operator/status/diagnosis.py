@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from octavo_operator.api.accelerator import GPU
+from octavo_operator.resources.cache_claim import SUFFIX as CACHE_SUFFIX
 from octavo_operator.resources.leader_worker_set import leads
 from octavo_operator.resources.pod_template import CONTAINER
 from octavo_operator.status.condition import condition_of, is_true
@@ -61,10 +62,13 @@ _MISSING = {
     "Insufficient cpu": "lower spec.resources.cpu or add CPUs to the cluster",
     f"Insufficient {GPU}": "free a GPU, or add a node with one",
     "persistentvolumeclaim": "create the claim that spec.model names, in the service's namespace",
-    "unbound immediate PersistentVolumeClaims": "give the claim of spec.model a volume",
     "untolerated taint": "add a toleration in spec.podTemplate",
     "node affinity": "check nodeSelector and affinity in spec.podTemplate",
+    "were unschedulable": "uncordon a node, or add one",
 }
+_UNBOUND = "unbound immediate PersistentVolumeClaims"
+# What the scheduler tried in vain, behind why no node takes the pod; "not found" where it could not even try.
+_TRIED = re.compile(r"\. (?:no new claims to deallocate, )?preemption:|\. not found\.?$")
 _KILLED = re.compile(r"exit(ed with)? (code|status) (-9|137)\b")
 
 
@@ -145,13 +149,23 @@ def _not_scheduled(pod: Pod, condition: dict[str, Any]) -> Problem:
         gates = ", ".join(gate["name"] for gate in pod["spec"].get("schedulingGates", [])) or "unnamed"
         said = f"pod {name} waits for its scheduling gates: {gates}; whoever set them, such as a queue, lifts them"
         return Problem(SCHEDULING_GATED, said)
-    # "0/3 nodes are available: 1 Insufficient cpu, 2 ... . no new claims to deallocate, preemption: ..." -> without
-    # what the scheduler tried in vain
-    message = condition.get("message", "")
-    text = re.split(r"\. (?:no new claims to deallocate, )?preemption:", message)[0].strip().rstrip(".")
+    # "0/3 nodes are available: 1 Insufficient cpu, 2 ... . no new claims to deallocate, preemption: ..."
+    text = _TRIED.split(condition.get("message", "").strip())[0].strip().rstrip(".")
     remedies = [remedy for sign, remedy in _MISSING.items() if sign in text]
+    remedies += _for_volumes(pod) if _UNBOUND in text else []
     message = f"pod {name} fits on no node: {_short(text)}{_then(remedies)}"
     return Problem(UNSCHEDULABLE, message, wants_room="Insufficient" in text)
+
+
+def _for_volumes(pod: Pod) -> list[str]:
+    """How the claims of a pod come to volumes; of each by whose it is."""
+    names = [
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in pod["spec"].get("volumes", [])
+        if "persistentVolumeClaim" in volume
+    ]
+    own = "set spec.model.cache.storageClassName to a class that the cluster has, and delete {} if it is of another"
+    return [own.format(name) if name.endswith(CACHE_SUFFIX) else f"give the claim {name} a volume" for name in names]
 
 
 def _diagnose_container(pod: Pod, container: Container, events: Sequence[Event], *, initial: bool) -> Problem | None:

@@ -111,6 +111,16 @@ CASES = [
         "Unschedulable",
         ['"models" not found', "create the claim"],
     ),
+    (
+        unscheduled('0/1 nodes are available: persistentvolumeclaim "models" not found. not found'),
+        "Unschedulable",
+        ['persistentvolumeclaim "models" not found; create'],
+    ),
+    (
+        unscheduled("0/1 nodes are available: 1 node(s) were unschedulable. preemption: 0/1 nodes are available: 1 P."),
+        "Unschedulable",
+        ["1 node(s) were unschedulable; uncordon a node, or add one"],
+    ),
     (pod(phase="Failed", reason="Evicted", message="low on memory"), "Evicted", ["low on memory"]),
 ]
 
@@ -325,6 +335,27 @@ def test_scheduling_gates_are_no_lack_of_room() -> None:
     assert problem is not None
     assert problem.reason == "SchedulingGated"
     assert "kueue.x-k8s.io/admission" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("claim", "remedy"),
+    [
+        (
+            "chat-model-cache",
+            "set spec.model.cache.storageClassName to a class that the cluster has, and delete chat-model-cache if it "
+            "is of another",
+        ),
+        ("models", "give the claim models a volume"),
+    ],
+)
+def test_a_claim_without_a_volume_is_named(claim: str, remedy: str) -> None:
+    sick = unscheduled("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found")
+    volumes = [{"name": "tmp", "emptyDir": {}}, {"name": "model", "persistentVolumeClaim": {"claimName": claim}}]
+    sick["spec"]["volumes"] = volumes
+    problem = diagnose(sick)
+    assert problem is not None
+    said = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims"
+    assert problem.message == f"pod chat-1 fits on no node: {said}; {remedy}"
 
 
 def test_all_remedies_that_apply_are_told() -> None:
