@@ -259,7 +259,9 @@ def _problem(seen: Observation, rollout: Rollout) -> diagnosis.Problem | None:
     """What keeps pods from answering, or a rollout from going on."""
     problem = diagnosis.root_cause(seen.pods, seen.pod_events)
     if problem is None and (refusal := rollout.refusal or seen.refusal):
-        return diagnosis.Problem(PODS_REFUSED, f"the API server refuses pods: {refusal}")
+        is_full = "exceeded quota" in refusal
+        said = f"the API server refuses pods: {refusal}{'; raise the quota' if is_full else ''}"
+        problem = diagnosis.Problem(PODS_REFUSED, said, wants_room=is_full)
     stands = rollout.ready > 0 and not rollout.settled and not rollout.makes_room
     if problem is not None and problem.wants_room and stands:
         way = "or set spec.rollout.strategy: recreate, and the old pod makes room for it, and does not answer meanwhile"

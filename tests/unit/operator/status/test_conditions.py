@@ -197,8 +197,22 @@ def test_why_a_rollout_stands_still_is_told_while_the_old_pod_answers() -> None:
     status_, reason, message = ready(status(deployment(1, 1, 0, 1, conditions=[REFUSAL])))
     assert (status_, reason) == ("False", "PodsRefused")
     assert message == (
-        "1 of 1 replicas answer, some of them by the former spec; the API server refuses pods: exceeded quota: pods"
+        "1 of 1 replicas answer, some of them by the former spec; the API server refuses pods: exceeded quota: pods; "
+        "raise the quota; or set spec.rollout.strategy: recreate, and the old pod makes room for it, and does not "
+        "answer meanwhile"
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "existing", "surge"),
+    [("violates PodSecurity", 1, 1), ("exceeded quota: pods", 0, 1), ("exceeded quota: pods", 1, 0)],
+    ids=["no quota", "no old pod", "the old pod goes first already"],
+)
+def test_a_refusal_that_an_old_pod_s_end_does_not_help_has_no_such_advice(said: str, existing: int, surge: int) -> None:
+    live = deployment(1, existing, 0, existing, conditions=[REFUSAL | {"message": said}])
+    live["spec"]["strategy"] = {"rollingUpdate": {"maxSurge": surge}}
+    _, reason, message = ready(status(live))
+    assert (reason, "recreate" in message) == ("PodsRefused", False)
 
 
 @pytest.mark.parametrize(
