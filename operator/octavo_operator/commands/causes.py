@@ -59,6 +59,12 @@ _CAUSES = (
     ),
     Cause(
         "NoAccessToModel",
+        re.compile(r"the token that was given was refused"),
+        "accept the model's terms on the hub by the token's account, or put a valid one into the Secret that "
+        "spec.model.tokenSecret, or HF_TOKEN in spec.env, names",
+    ),
+    Cause(
+        "NoAccessToModel",
         re.compile(r"no permission to read|no repository \S+ on the hub|the hub answered HTTP 40[13]"),
         "accept the model's terms on the hub, and name a Secret with a token: "
         "kubectl create secret generic hub --from-literal=token=...",

@@ -106,17 +106,29 @@ def explain(error: Exception, model: str) -> str:
         if isinstance(error, RepositoryNotFoundError) and status not in (401, 403):
             return _of_status(404, model, repo)
         if isinstance(error, RepositoryNotFoundError):
-            return f"no repository {repo} on the hub that may be read (HTTP {status}); if it is private set {_TOKEN}"
+            return f"no repository {repo} on the hub that may be read (HTTP {status}); if it is private {_to_set()}"
         return _of_status(status, model, repo)
     return f"download of {model} failed: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
 
 
 def _of_status(status: int, model: str, repo: str) -> str:
     if status in (401, 403):
-        return f"no permission to read {repo} (HTTP {status}); accept its terms on the hub and set {_TOKEN}"
+        do = f"accept its terms on the hub and {_to_set()}"
+        if _gives_token():
+            do = f"the token that was given was refused: accept the terms on the hub by its account, or {_to_set()}"
+        return f"no permission to read {repo} (HTTP {status}); {do}"
     if status == 404:
-        return f"no repository {repo} on the hub; if it is private set {_TOKEN}"
+        return f"no repository {repo} on the hub; if it is private {_to_set()}"
     return f"the hub answered HTTP {status} for {model}"
+
+
+def _gives_token() -> bool:
+    """Whether the hub is asked with a token, of the environment or of a file."""
+    return "authorization" in build_hf_headers()
+
+
+def _to_set() -> str:
+    return f"set another {_TOKEN}" if _gives_token() else f"set {_TOKEN}"
 
 
 def _raised(error: Exception, model: str) -> Exception:

@@ -20,6 +20,7 @@ from troubles import (
     WAITING,
     abandoned,
     autoscaled,
+    ended,
     loading,
     not_ready,
     refused,
@@ -118,6 +119,13 @@ def test_a_trouble_is_told_once() -> None:
     assert [finding.rule for finding in findings(evidence)] == ["GpuOutOfMemory"]
     evidence, *_ = CASES["killed for want of memory"]
     assert [finding.rule for finding in findings(evidence)] == ["PodOutOfMemory"]
+
+
+def test_who_gave_a_token_that_was_refused_is_not_told_to_give_one() -> None:
+    words = "model: no permission to read a/b (HTTP 401); the token that was given was refused: accept the terms"
+    finding = found(in_trouble(healthy(model={"uri": "hf://a/b"}), **ended(words)), "NoAccessToModel")
+    assert "put a valid one into the Secret" in finding.advice
+    assert not finding.change
 
 
 def test_the_engine_s_log_says_nothing_of_another_container() -> None:

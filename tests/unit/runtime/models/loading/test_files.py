@@ -204,7 +204,13 @@ def test_no_weights_come_to_describe_a_model(hub, tmp_path, model):
         ("hf://acme/holey", {}, "of the 3 parts of hf://acme/holey some are missing: m-00002-of-00003.gguf"),
         ("hf://acme/parts", {}, "has 2 GGUF models; name one, such as hf://acme/parts/q4/m-00001-of-00002.gguf"),
         ("hf://acme/private", {}, "HF_TOKEN (spec.model.tokenSecret"),
-        ("hf://acme/private", {"HF_TOKEN": "wrong"}, "no permission to read acme/private (HTTP 403)"),
+        (
+            "hf://acme/private",
+            {"HF_TOKEN": "wrong"},
+            "no permission to read acme/private (HTTP 403); the token that was given was refused: accept the terms "
+            "on the hub by its account, or set another HF_TOKEN (spec.model.tokenSecret",
+        ),
+        ("hf://acme/missing", {"HF_TOKEN": "wrong"}, "if it is private set another HF_TOKEN"),
     ],
 )
 def test_hub_errors_are_one_line(hub, tmp_path, model, environment, words):

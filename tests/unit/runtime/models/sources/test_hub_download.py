@@ -100,12 +100,15 @@ def test_a_hub_that_asks_for_patience_gets_it(hub, tmp_path):
     assert [name for name, _ in hub.asked].count("model.safetensors") == 3
 
 
-def test_a_missing_token_is_told_in_one_line(hub, tmp_path):
+def test_a_missing_token_and_a_wrong_one_are_told_in_one_line(hub, tmp_path):
     hub.token = "secret"
     code, _, said = finished(start(hub, tmp_path))
     assert code == 2
     assert "no permission to read acme/tiny (HTTP 401)" in said
     assert "spec.model.tokenSecret" in said
+    assert "was refused" not in said
+    code, _, said = finished(start(hub, tmp_path, HF_TOKEN="wrong"))
+    assert (code, "(HTTP 401); the token that was given was refused: " in said) == (2, True)
     assert finished(start(hub, tmp_path, HF_TOKEN="secret"))[0] == 0
 
 
