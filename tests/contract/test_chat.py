@@ -40,7 +40,13 @@ def test_the_server_sees_the_whole_conversation(scripted, monkeypatch):
         ([], 2, "--base-url"),
         (["builtin://gpt5"], 2, "there is: smollm2"),
         (["--base-url", "http://127.0.0.1:9/v1"], 1, "http://127.0.0.1:9/v1 cannot be reached"),
-        (["--base-url", "127.0.0.1:9/v1"], 2, "--base-url must begin with http"),
+        (["--base-url", "127.0.0.1:9/v1"], 2, "like http://localhost:8000/v1, got '127.0.0.1:9/v1'"),
+        (
+            ["--base-url", "http://[::1/v1"],
+            2,
+            "--base-url: must be like http://localhost:8000/v1, got 'http://[::1/v1'",
+        ),
+        (["--base-url", "http://⒈com/v1"], 2, "got 'http://⒈com/v1'"),
     ],
 )
 def test_failures_are_one_line(arguments, code, words, monkeypatch):

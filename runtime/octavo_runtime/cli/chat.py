@@ -11,6 +11,7 @@ from contextlib import aclosing, asynccontextmanager
 from rich.console import Console
 from rich.markup import escape
 
+from octavo_runtime.client import endpoint
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine_process.client import EngineClient, EngineFailure, EngineRefused
 from octavo_runtime.models.loading.files import default_name, locate
@@ -37,8 +38,8 @@ def chat(model: str, base_url: str, api_key: str) -> int:
     writes plain text."""
     if not model and not base_url:
         raise ValueError("chat needs a model such as builtin://smollm2, or --base-url")
-    if base_url and not base_url.startswith(("http://", "https://")):
-        raise ValueError(f"--base-url must begin with http:// or https://, got {base_url!r}")
+    if base_url:
+        endpoint.base_url(base_url, "--base-url", "http://localhost:8000/v1")
     # A shell starts what runs in the background with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     backend = _server(model, base_url, api_key) if base_url else _local(model)
@@ -150,7 +151,11 @@ async def _server(model: str, base_url: str, api_key: str) -> AsyncIterator[tupl
     """Any OpenAI-compatible server."""
     import openai  # takes 0.7 s to import, which a local model need not pay
 
-    async with openai.AsyncOpenAI(base_url=base_url, api_key=api_key or "none") as client:
+    try:
+        asking = openai.AsyncOpenAI(base_url=base_url, api_key=api_key or "none")
+    except Exception as error:  # of the HTTP client below, such as for a name that its IDNA does not know
+        raise ValueError(f"--base-url: {error}, got {base_url!r}") from None
+    async with asking as client:
         try:
             name = model or (await client.models.list()).data[0].id
         except openai.OpenAIError as error:

@@ -23,16 +23,19 @@ class Endpoint:
         return max(self.not_before - now, 0.0)
 
 
-def base_url(text: str, name: str) -> str:
-    """A server's address without /v1. ValueError, about `name`, unless it is one of http or https."""
+def base_url(text: str, name: str, like: str = "http://localhost:8000") -> str:
+    """A server's address without /v1. ValueError, about `name` and with an example, unless it is one of http or
+    https."""
     url = text.rstrip("/").removesuffix("/v1").rstrip("/")
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        (parts.hostname or "").encode("idna")  # as the system is asked for it
     except ValueError:
         valid = False
-    if not valid or parts.query or parts.fragment:
-        raise ValueError(f"{name}: must be like http://localhost:8000, got {text!r}")
+    # urlsplit drops line breaks and takes other signs as they are, which no request can hold.
+    if not valid or parts.query or parts.fragment or " " in text or not text.isprintable():
+        raise ValueError(f"{name}: must be like {like}, got {text!r}")
     return url
 
 

@@ -41,7 +41,7 @@ def take(http: httpx.Client, url: str) -> Sample:
         text = http.get(f"{url}/metrics")
         now = time.monotonic()
         health = http.get(f"{url}/health")
-    except httpx.RequestError as error:
+    except (httpx.RequestError, httpx.InvalidURL) as error:
         raise NoSample(f"{url} does not answer: {str(error) or type(error).__name__}") from None
     if text.status_code in (401, 403):
         raise NoSample(f"{url}/metrics asks for a key: --api-key")

@@ -107,6 +107,7 @@ def test_a_closed_endpoint_is_always_chosen_over_none(loads, data):
         ("https://a/v1/", "https://a"),
         ("http://[::1]:80/v1", "http://[::1]:80"),
         ("http://a/base/v1", "http://a/base"),
+        ("http://é.example./v1", "http://é.example."),
     ],
 )
 def test_addresses(text, url):
@@ -120,6 +121,11 @@ def test_addresses(text, url):
         ({"endpoints": ["http://a:99999"]}, "got 'http://a:99999'"),
         ({"endpoints": ["http://"]}, "got 'http://'"),
         ({"endpoints": ["http://a?b=1"]}, "got 'http://a?b=1'"),
+        ({"endpoints": ["http://:80"]}, "got 'http://:80'"),
+        ({"endpoints": ["http://[::1"]}, "got 'http://[::1'"),
+        ({"endpoints": ["http://a b"]}, "got 'http://a b'"),
+        ({"endpoints": ["http://a\n"]}, r"got 'http://a\n'"),
+        ({"endpoints": ["http://a..b"]}, "got 'http://a..b'"),
         ({"endpoints": "http://a"}, "must be a list"),
         ({"endpoints": []}, "at least one"),
         ({"endpoints": ["http://a", "http://a/v1"]}, "each of them once"),
