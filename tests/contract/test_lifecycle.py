@@ -324,6 +324,36 @@ def test_what_the_user_can_mend_is_one_line(scripted_command, arguments, code, w
     assert done.stderr.count("\n") == 1
 
 
+ENDS_AS_IT_BEGINS = """
+import os, signal, sys
+from octavo_runtime.cli.app import main
+from octavo_runtime.server import serve
+
+how, create = sys.argv.pop(), serve.create_app
+
+def create_app(*arguments):
+    assert os.listdir(os.environ["TMPDIR"]), "the engine client's folder"
+    if how == "signal":
+        os.kill(os.getpid(), signal.SIGTERM)
+        return create(*arguments)
+    raise ValueError("nothing to serve")
+
+serve.create_app = create_app
+main()
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("signal", 0), ("refusal", 2)])
+def test_a_start_that_ends_as_it_begins_leaves_no_folder(tmp_path, how, code):
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS_AS_IT_BEGINS, "serve", MODEL, "--port", "0", how],
+        env={**os.environ, "TMPDIR": str(tmp_path)}, capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert ("octavo: nothing to serve" in done.stderr) == (how == "refusal")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_chat_template_in_the_place_of_the_models(start_scripted):
     server = start_scripted("--chat-template", "{% for m in messages %}{{ m.content }}{% endfor %}")
     server.wait_ready()

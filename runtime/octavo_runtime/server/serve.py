@@ -108,6 +108,7 @@ async def _serve(
             listeners += [] if port is None else [listen(server.host, port, shared=supervised is not None)]
         except OSError as error:
             return _refuse(f"cannot listen on {server.host} port {port}: {error.strerror}", FAILED)
+    signals = Signals()  # before the engine client makes its folder, which a signal's own action would leave
     engine = EngineClient(engine_program)
     names = server.served_name or [default_name(config.model)]
     metrics = ServerMetrics(names[0], engine, vllm_names=server.metrics_aliases == "vllm")
@@ -132,7 +133,6 @@ async def _serve(
             timeout_graceful_shutdown=5,
         )
     )
-    signals = Signals()
     listening = asyncio.create_task(http.serve(sockets=listeners))
     running = asyncio.create_task(_run_model(state, config, server, supervised))
     watching = [asyncio.create_task(watched.watch()) for watched in (keys, tls) if watched is not None]
