@@ -13,7 +13,7 @@ from llguidance.gbnf_to_lark import any_to_lark
 
 from octavo_runtime.protocol.sampling_params import InvalidParameter, StructuredOutput
 from octavo_runtime.structured.fault import fault
-from octavo_runtime.structured.json_schema import UnsupportedSchema, adapt
+from octavo_runtime.structured.json_schema import UnsupportedSchema, adapt, fault_of_end
 
 MAX_BYTES = 512 * 1024  # of a source; what it costs is bounded where it is tried, see structured.trial
 MAX_REASON = 160  # characters of one line of a reason
@@ -146,6 +146,8 @@ def _answer(kind: str, structured: StructuredOutput) -> dict[str, Any]:
         # One lexeme: as alternatives of a rule each would be an item of the parser's, of which a step may have few.
         return {"lark_grammar": "start: CHOICE\nCHOICE: " + " | ".join(map(json.dumps, structured.choice))}
     if structured.regex is not None:
+        if cut := fault_of_end(structured.regex):
+            raise refusal(structured, cut)
         return {"lark_grammar": f"start: /{regex_to_lark(structured.regex)}/"}
     if structured.grammar is not None:
         return {"lark_grammar": any_to_lark(structured.grammar)}

@@ -16,6 +16,7 @@ MAX_OPTIONAL = 240  # properties of one object: each costs the parser four of th
 _MAX_ALTERNATIVES = 128  # of a oneOf; they are compared in pairs
 _MAX_UNIQUE = 4  # values of an enum whose arrays without repetition are spelt out: 65 of them
 _LONGEST_PLACE = 200  # characters that an error shows
+_LONGEST_END = 40  # characters of a pattern's end that an error shows
 _MAX_BOUND = 10**18  # of a number
 _MAX_COPIES = 2**15  # characters of one schema for each of several names
 
@@ -297,7 +298,17 @@ class _Adapter:
             raise UnsupportedSchema(_at(place, "properties"), f"{rule}, got {len(optional)}")
 
 
+def fault_of_end(pattern: str) -> str | None:
+    """What is wrong with a regular expression whose last backslash escapes nothing: llguidance takes it to escape a
+    sign of its own. None where there is none."""
+    if (len(pattern) - len(pattern.rstrip("\\"))) % 2 == 0:
+        return None
+    return f"must not end in a backslash that escapes nothing, got {pattern[-_LONGEST_END:]!r}"
+
+
 def _without_look_around(pattern: str, place: str) -> list[str]:
+    if cut := fault_of_end(pattern):
+        raise UnsupportedSchema(place, cut)
     try:
         return without_look_around(pattern)
     except ValueError as error:

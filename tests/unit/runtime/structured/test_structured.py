@@ -113,6 +113,7 @@ def test_json_object_is_an_object(grammars, walk):
         r"^(yes|no)$",
         r"[A-Z][a-z]{1,5}( [A-Z][a-z]{1,5})?",
         r"a/b|c\\d",
+        r"[ab]\\\\",
         'say "[a-z]{2}"\n',
         r"(?i)ok\.?",
         r"[äöü]{2,4}",
@@ -172,6 +173,10 @@ def test_whitespace_is_flexible_but_bounded(grammars, tokenizer):
         ({"json": '{"$ref": "#/$defs/nowhere"}'}, "json", "nowhere"),
         ({"json": '{"$ref": "https://example.com/schema"}'}, "json", "$ref: must be a place in the schema"),
         ({"json": '{"type": "string", "pattern": "("}'}, "json", "does not compile"),
+        ({"regex": "\\"}, "regex", "must not end in a backslash that escapes nothing"),
+        ({"regex": "a\\\\\\"}, "regex", r"escapes nothing, got 'a\\\\\\'"),
+        ({"json": r'{"type": "string", "pattern": "a\\"}'}, "json", "pattern: must not end in a backslash"),
+        ({"json": r'{"patternProperties": {"^a\\": {}}}'}, "json", r"patternProperties.^a\: must not end in a"),
         (
             {"json": '{"items": {"contains": {"const": 1}}}'},
             "json",
