@@ -18,6 +18,7 @@ _MAX_UNIQUE = 4  # values of an enum whose arrays without repetition are spelt o
 _LONGEST_PLACE = 200  # characters that an error shows
 _LONGEST_END = 40  # characters of a pattern's end that an error shows
 _MAX_BOUND = 10**18  # of a number
+_NEAR_MAX = _MAX_BOUND - 64  # the least integer that is _MAX_BOUND as a float
 _MAX_COPIES = 2**15  # characters of one schema for each of several names
 
 # What llguidance enforces; any other format is an annotation, as all are by default in JSON Schema.
@@ -104,7 +105,7 @@ class _Adapter:
         node = {name: value for name, value in node.items() if name not in _ANNOTATIONS}
         self._dialect(node)
         self._nullable(node)
-        self._bounds(node)
+        self._bounds(node, place)
         self._conditions(node)
         self._negation(node)
         self._unevaluated(node)
@@ -136,12 +137,20 @@ class _Adapter:
             for name in ("$dynamicAnchor", "$recursiveAnchor"):
                 node.pop(name, None)
 
-    def _bounds(self, node: dict[str, Any]) -> None:
-        """Those of a float32, say, no closer than what numbers without an exponent are counted to."""
+    def _bounds(self, node: dict[str, Any], place: str) -> None:
+        """Those of a float32, say, no closer than what numbers without an exponent are counted to, which leaves nothing
+        where all that is allowed lies beyond."""
+        numbers = "type" not in node or any(one in ("integer", "number") for one in _types(node))
         for name, sign in (("minimum", -1), ("exclusiveMinimum", -1), ("maximum", 1), ("exclusiveMaximum", 1)):
             bound = node.get(name)
-            if isinstance(bound, int | float) and not isinstance(bound, bool) and bound * sign > _MAX_BOUND:
+            if not isinstance(bound, int | float) or isinstance(bound, bool):
+                continue
+            if bound * sign > _MAX_BOUND:
                 node[name] = sign * _MAX_BOUND
+            # llguidance counts in floats: 10^18 - 1 is 10^18 to it.
+            elif numbers and "enum" not in node and "const" not in node and bound * -sign >= _NEAR_MAX:
+                rule = "below 10^18" if sign < 0 else "above -10^18"
+                raise UnsupportedSchema(_at(place, name), f"must be {rule}, got {bound!s:.100}")
 
     def _nullable(self, node: dict[str, Any]) -> None:
         """OpenAPI 3.0's way to allow null beside a type."""

@@ -132,6 +132,9 @@ OBJECT = {"type": "object"}
         ({"properties": []}, "properties: must be an object, got list"),
         ({"items": {"enum": 3}}, "items.enum: must be an array, got int"),
         ({"minLength": "3"}, "minLength: must be an integer, got str"),
+        ({"minimum": 10**18}, "minimum: must be below 10^18, got 1000000000000000000"),
+        ({"items": {"type": "integer", "exclusiveMinimum": 10**18 - 1}}, "items.exclusiveMinimum: must be below 10^18"),
+        ({"type": ["null", "number"], "maximum": -1e30}, "maximum: must be above -10^18, got -1e+30"),
     ],
 )
 def test_what_no_grammar_keeps_to_is_refused_with_its_place(schema, words):
@@ -140,6 +143,14 @@ def test_what_no_grammar_keeps_to_is_refused_with_its_place(schema, words):
     assert words in str(caught.value)
     with pytest.raises(InvalidParameter, match=r"^structured_outputs\.json cannot be kept to: "):
         grammar_text(StructuredOutput(json=json.dumps(schema)))
+
+
+@pytest.mark.parametrize("name", ["minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"])
+@pytest.mark.parametrize("kind", ["integer", "number"])
+def test_bounds_up_to_the_largest_compile(kind, name):
+    matcher({"type": kind, name: (1 if "inimum" in name else -1) * (10**18 - 65)})
+    matcher({"type": "string", name: 10**18})
+    matcher({"type": "string", name: -(10**18)})
 
 
 def test_as_many_optional_properties_as_there_may_be():
