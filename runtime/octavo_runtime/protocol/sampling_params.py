@@ -169,8 +169,9 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             raise InvalidParameter("stop_token_ids", (bound, _BEAM_WIDTH, f", got {len(self.stop_token_ids)}"))
         for name, neutrals in _NOT_WITH_BEAMS.items():
             if getattr(self, name) not in neutrals:
-                given = _shown(getattr(self, name))
-                raise InvalidParameter(name, ("cannot be combined with ", _BEAM_WIDTH, f", got {given}"))
+                # A form looks otherwise where it was asked for.
+                got = "" if name == "structured_outputs" else f", got {_shown(getattr(self, name))}"
+                raise InvalidParameter(name, ("cannot be combined with ", _BEAM_WIDTH, got))
 
 
 def check_token_ids(params: SamplingParams, vocab_size: int) -> None:

@@ -1,6 +1,7 @@
 """Fields that clients may send although they change nothing: those without effect here, and those of features that are
 not supported, with the values that ask for nothing."""
 
+import json
 from collections.abc import Mapping, Set
 from typing import Any
 
@@ -83,10 +84,6 @@ def is_one_of(given: Any, values: tuple[Any, ...]) -> bool:
 
 def not_supported(field: str, given: Any, neutral: tuple[Any, ...], why: str | None) -> PydanticCustomError:
     """The error of a field that is refused: why, and what to send instead."""
-    allowed = " or ".join(_as_json(value) for value in neutral if value is not None)
+    allowed = " or ".join(json.dumps(value) for value in neutral if value is not None)
     remedy = f"leave it out or send {allowed}" if allowed else "leave it out"
     return broken_rule(field, f"not supported{f'; {why}' if why else ''}; {remedy}, got {given!r:.100}")
-
-
-def _as_json(value: Any) -> str:
-    return str(value).replace("'", '"') if not isinstance(value, str) else f'"{value}"'

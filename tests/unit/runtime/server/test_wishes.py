@@ -57,7 +57,7 @@ def test_zero_is_not_false(record):
 @pytest.mark.usefixtures("strict")
 def test_a_strict_server_names_place_reason_and_what_to_send():
     with pytest.raises(
-        ValueError, match=r'^hurry: not supported; all are in a hurry; .* send "no" or False, got \'yes\''
+        ValueError, match=r'^hurry: not supported; all are in a hurry; .* send "no" or false, got \'yes\''
     ):
         set_aside({"hurry": "yes"}, WISHES)
     with pytest.raises(ValueError, match=r"^tools\.1\.parts\.0\.later: not supported"):
