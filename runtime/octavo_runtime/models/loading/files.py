@@ -55,7 +55,7 @@ def locate(model: str, *, token: str | None = None, cache: Path | None = None, o
     serving needs. Raises ModelNotFound, and UnsupportedModel before the weights of a model are downloaded whose
     config.json says that it cannot be served."""
     scheme, separator, rest = model.partition("://")
-    if not separator:
+    if model and not separator:  # an empty path would be the current folder
         return _on_disk(user_path(model), model, _is_of_tokenizer(only))
     if scheme == "builtin":
         return _builtin(rest)

@@ -265,7 +265,7 @@ def test_parts_of_one_gguf_model_are_one_model(tmp_path):
         ),
         ("hf://justname", "hf://OWNER/NAME"),
         ("hf://a/b/../../etc", "hf://OWNER/NAME"),
-        ("", "does not exist|neither"),
+        ("", "file:///PATH or a path, got ''"),
     ],
 )
 def test_bad_names_are_one_line(model, words, tmp_path, monkeypatch):
