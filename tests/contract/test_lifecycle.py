@@ -313,6 +313,7 @@ def test_an_engine_that_cannot_start_is_one_line_and_exit_code_1(start_scripted)
         ([MODEL, "--host", "256.0.0.1"], 1, "cannot listen on 256.0.0.1 port 0"),
         ([MODEL, "--port", "70000"], 2, "70000"),
         ([MODEL, "--drain", "soon"], 2, "soon"),
+        ([MODEL, "--max-body", "0"], 2, "max_body: must be at least 1 byte, got '0'"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line(scripted_command, arguments, code, words):

@@ -4,12 +4,18 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from octavo_runtime.config.units import Duration, Quantity, parse_duration
+from octavo_runtime.config.units import Duration, Quantity, parse_duration, parse_quantity
 
 
 def _not_zero(text: str) -> str:
     if parse_duration(text) == 0:
         raise ValueError(f"must be more than 0s, got {text!r}")
+    return text
+
+
+def _not_empty(text: str) -> str:
+    if parse_quantity(text) == 0:
+        raise ValueError(f"must be at least 1 byte, got {text!r}")
     return text
 
 
@@ -115,7 +121,9 @@ class ServerConfig(BaseModel):
         description="Origin of web pages that may call the API, such as https://chat.example.com, or *; may be "
         "repeated. Default: none.",
     )
-    max_body: Quantity = Field("16Mi", description="Largest body of a request. Default 16Mi.")
+    max_body: Annotated[Quantity, AfterValidator(_not_empty)] = Field(
+        "16Mi", description="Largest body of a request. Default 16Mi."
+    )
     max_connections: int = Field(4096, ge=1, le=10**6, description="Most open connections. Default 4096.")
     client_timeout: Annotated[Duration, AfterValidator(_not_zero)] = Field(
         "60s",
