@@ -220,6 +220,12 @@ def test_unusable_keys_are_refused_unseen(config, environment, words):
         (b'a = 5 # "secret"', "Expected `str | object`, got `int`"),
         (b'[a]\nkey = "secret-0123456789"\nlimit = 5', "unknown field `limit`"),
         (b'[a]\nkey = "secret-0123456789"\nrequests_per_minute = 0', "Expected `int` >= 1"),
+        (
+            b'b = "secret-0123456789"\n[a]\nkey = "secret-9876543210"\nrequests_per_minute = 0',
+            "/keys (a): Expected `int` >= 1 - at `$.requests_per_minute`, got 0",
+        ),
+        (b'[secret-0123456789]\nkey = "alice"\nrequests_per_minute = 0', "/keys: Expected `int` >= 1"),
+        (b'[secret-0123456789]\nrequests_per_minute = "secret"', "/keys: Expected `int | null`, got `str`"),
         (b"[a]\nrequests_per_minute = 5", "missing required field `key`"),
         (b'a = "secret-\xff"', "must be UTF-8, and is not at byte 12"),
         (b"#" * (2**20 + 1), "at most 1048576 bytes"),

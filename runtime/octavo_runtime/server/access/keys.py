@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -121,10 +121,15 @@ def _from_path(path: Path) -> Iterator[_Given]:
 def _from_toml(path: Path) -> Iterator[_Given]:
     """Keys in TOML: `name = "key"`, or a table by the key's name with `key` and limits of its own."""
     try:
-        entries = msgspec.convert(tomllib.loads(_text(path)), dict[str, str | _Entry])
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        tables = tomllib.loads(_text(path))
+    except tomllib.TOMLDecodeError as error:
         raise ValueError(f"api_key_file: {path} is not a file of keys in TOML: {error}") from None
-    for number, (name, entry) in enumerate(entries.items(), start=1):
+    for number, (name, table) in enumerate(tables.items(), start=1):
+        described = f"api_key_file: key {number} in {path}"
+        try:
+            entry = msgspec.convert(table, str | _Entry)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"{described}{_fault(name, table, error)}") from None
         given = (
             _Given(name, entry)
             if isinstance(entry, str)
@@ -134,7 +139,18 @@ def _from_toml(path: Path) -> Iterator[_Given]:
                 Limits(entry.requests_per_minute, entry.tokens_per_minute, entry.max_concurrent_requests),
             )
         )
-        yield _checked(given, f"api_key_file: key {number} in {path}")
+        yield _checked(given, described)
+
+
+def _fault(name: str, table: Any, error: msgspec.ValidationError) -> str:
+    """What is wrong with the table of a name. A text in it may be a key, and so may the name where the table holds
+    none: neither is shown."""
+    fields = table if isinstance(table, dict) else {}
+    key, place = fields.get("key"), re.search(r" - at `\$\.(\w+)`$", str(error))
+    named = f" ({name})" if isinstance(key, str) and _KEY.fullmatch(key) and _NAME.fullmatch(name) else ""
+    given = fields.get(place[1]) if place else None
+    got = f", got {given!s:.100}" if isinstance(given, int | float) else ""
+    return f"{named}: {error}{got}"
 
 
 def _text(path: Path) -> str:
