@@ -100,7 +100,8 @@ async def _serve(
     engine_program: str,
     supervised: Supervised | None,
 ) -> int:
-    allow_open_files()
+    # Of several API processes, their supervisor tells of it.
+    allow_open_files(server.max_connections, logging.DEBUG if supervised else logging.WARNING)
     keys, tls = ApiKeys(server, os.environ.get(ENVIRONMENT, "")), load_tls(server)
     listeners: list[socket.socket] = [supervised.listener] if supervised else []
     for port in [server.port, server.metrics_port][len(listeners) :]:

@@ -25,6 +25,7 @@ from octavo_runtime.models.loading.files import default_name, locate
 from octavo_runtime.protocol import logs
 from octavo_runtime.protocol.interrupts import interrupts_blocked
 from octavo_runtime.server.access.keys import ENVIRONMENT, ApiKeys
+from octavo_runtime.server.http.connection import allow_open_files
 from octavo_runtime.server.http.listener import address, listen
 from octavo_runtime.server.http.tls import load_tls
 from octavo_runtime.server.observe.metrics import METRICS_FOLDER
@@ -59,6 +60,7 @@ def supervise(config: EngineConfig, server: ServerConfig, engine_program: str) -
     # What a person got wrong is told once, here.
     ApiKeys(server, os.environ.get(ENVIRONMENT, ""))
     load_tls(server)
+    allow_open_files(server.max_connections)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_supervise(config, server, engine_program))
 

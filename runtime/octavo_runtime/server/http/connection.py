@@ -2,6 +2,7 @@
 long an answer may lie unread), and what clients of HTTP/1.0 and of HTTP/2 need of HTTP/1.1."""
 
 import asyncio
+import logging
 import resource
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -28,10 +29,16 @@ class ConnectionBounds:
     stall_seconds: float
 
 
-def allow_open_files() -> None:
-    """As many open files as this process may have, for each connection is one; what it has at first is often 1024."""
+def allow_open_files(max_connections: int, level: int = logging.WARNING) -> None:
+    """As many open files as this process may have, for each connection is one; what it has at first is often 1024.
+    Logs a line of this level where they are too few for so many connections."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if most != resource.RLIM_INFINITY and most < max_connections:
+        few = (
+            "this process may have %s open files (ulimit -Hn), fewer than --max-connections %s: more clients are reset"
+        )
+        logging.getLogger(__name__).log(level, few, most, max_connections)
 
 
 def connection_type(bounds: ConnectionBounds) -> type[asyncio.Protocol]:

@@ -1,10 +1,12 @@
 """Sockets of both families, for real."""
 
+import resource
 import socket
 
 import pytest
 from patience import PATIENCE
 
+from octavo_runtime.server.http.connection import allow_open_files
 from octavo_runtime.server.http.listener import listen
 
 needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this kernel has no IPv6")
@@ -44,3 +46,11 @@ def test_every_address_is_that_of_ipv4_where_the_kernel_has_no_ipv6(monkeypatch:
     with listen("::", 0) as listener:
         assert listener.family == socket.AF_INET
         assert answers("127.0.0.1", listener)
+
+
+@pytest.mark.parametrize(("most", "told"), [(300, True), (4096, False), (resource.RLIM_INFINITY, False)])
+def test_too_few_open_files_for_the_connections_are_told(most, told, monkeypatch, caplog):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, most))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: None)
+    allow_open_files(4096)
+    assert ("may have 300 open files (ulimit -Hn), fewer than --max-connections 4096" in caplog.text) == told
