@@ -67,7 +67,9 @@ class AsyncEngine:
         name = request_id or uuid.uuid4().hex
         resolved = resolve_params(params or self.default_params, self.tokenizer)
         text = prompt if isinstance(prompt, str) else None
-        tokens = resolved.truncate(prompt_ids(prompt, self.tokenizer))
+        tokens = prompt_ids(prompt, self.tokenizer)
+        if self.client.ready is not None:
+            tokens = resolved.truncate(tokens, self.client.ready.max_model_len)
         answers = Answers(self.tokenizer, resolved)
         outputs = self.client.generate(
             name, tokens, resolved, priority=priority, cache_salt=cache_salt, timeout=timeout

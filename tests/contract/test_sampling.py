@@ -161,6 +161,18 @@ def test_a_prompt_is_cut_to_its_last_tokens(client):
     assert long.usage.prompt_tokens == 5
 
 
+def test_a_prompt_is_cut_to_what_the_answer_leaves(client):
+    """Of the 2048 tokens that the model takes."""
+    cut = {"truncate_prompt_tokens": -1}
+    for prompt, kept in (("a " * 3000, 2044), ("a b", 2)):
+        assert complete(client, prompt, max_tokens=4, extra_body=cut).usage.prompt_tokens == kept
+    asked = {"model": "smollm2", "messages": [{"role": "user", "content": "a " * 3000}], "extra_body": cut}
+    assert client.chat.completions.create(**asked).usage.prompt_tokens == 2047
+    assert client.chat.completions.create(**asked, max_completion_tokens=8).usage.prompt_tokens == 2040
+    with pytest.raises(openai.BadRequestError, match="must have at most 2047 tokens"):
+        complete(client, "a " * 3000, max_tokens=2048, extra_body=cut)
+
+
 def test_a_repeated_prompt_comes_from_the_prefix_cache_unless_its_salt_differs(client, real):
     prompt = "The quick brown fox jumps over the lazy dog. " * 8
     before = real.metric("octavo_prefix_cache_hits_total")

@@ -151,7 +151,7 @@ class Engine:
 
         Raises InvalidParameter when the prompt is empty, too long, or names a token that is not there, and QueueFull
         when as many requests as may wait do."""
-        prompt = params.truncate(prompt)
+        prompt = params.truncate(prompt, self.ready.max_model_len)
         self._live.check_new(request_id)
         handling = Handling(priority, cache_salt, timeout)
         request = self._admission.generation(request_id, prompt, params, handling, self._num_waiting)

@@ -117,6 +117,9 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             _require_number(name, getattr(self, name), least, most)
         for name in _SWITCHES:
             _require_bool(name, getattr(self, name))
+        if self.truncate_prompt_tokens == 0:
+            rule = "must be at least 1, or -1 for the most that the model takes, got 0"
+            raise InvalidParameter("truncate_prompt_tokens", rule)
         if self.top_p == 0:
             raise InvalidParameter("top_p", "must be above 0, got 0")
         _require_strings("stop", self.stop, _MAX_STOPS, 1024)
@@ -143,9 +146,13 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         """How many answers the engine makes: more than `n` where the best of several are kept."""
         return self.best_of or self.n
 
-    def truncate(self, prompt: list[int]) -> list[int]:
-        """The prompt's last truncate_prompt_tokens tokens."""
-        return prompt if self.truncate_prompt_tokens is None else prompt[-self.truncate_prompt_tokens :]
+    def truncate(self, prompt: list[int], max_model_len: int) -> list[int]:
+        """The prompt's last truncate_prompt_tokens tokens; with -1 those that the model's length leaves beside
+        max_tokens, and all where it leaves none."""
+        last = self.truncate_prompt_tokens
+        if last == -1:
+            last = max(max_model_len - (self.max_tokens or 1), 0)
+        return prompt[-last:] if last else prompt
 
     def _check_logit_bias(self) -> None:
         if not isinstance(self.logit_bias, dict):
@@ -204,7 +211,7 @@ _OPTIONAL_INTEGERS = {
     "max_tokens": (1, _INT32_MAX),
     "logprobs": (0, MAX_LOGPROBS),
     "prompt_logprobs": (0, MAX_LOGPROBS),
-    "truncate_prompt_tokens": (1, _INT32_MAX),
+    "truncate_prompt_tokens": (-1, _INT32_MAX),
     "beam_width": (1, MAX_SEQUENCES),
 }
 _NUMBERS = {

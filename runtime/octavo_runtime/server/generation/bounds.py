@@ -52,11 +52,6 @@ class TokenLimit(NamedTuple):
     field: str
 
 
-def truncated(prompt: list[int], last: int | None) -> list[int]:
-    """The last so many tokens of a prompt; None: all."""
-    return prompt if last is None else prompt[-last:]
-
-
 def cut_to(model: ServedModel, asked: int | None) -> int | None:
     """How many tokens of a text are read, of what a request asks for; None: all."""
     return model.max_model_len if asked == -1 else asked
@@ -70,7 +65,7 @@ def read_tokens(
     if isinstance(text, str):
         kept = most if first else None
         text = model.tokenizer.encode(front + text, add_special_tokens=add_special_tokens, most=kept)
-    return text[:most] if first else truncated(text, most)
+    return text if most is None else text[:most] if first else text[-most:]
 
 
 def check_text(model: ServedModel, characters: int, field: str, last: int | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 
 from octavo_runtime.engine_process.client import EngineFailure
 from octavo_runtime.protocol.sampling_params import SamplingParams
-from octavo_runtime.server.generation.bounds import check_prompt, truncated, within_room
+from octavo_runtime.server.generation.bounds import check_prompt, within_room
 from octavo_runtime.server.generation.progress import Progress
 from octavo_runtime.server.generation.refusal import FormField, refusal
 from octavo_runtime.server.generation.request import GenerationRequest
@@ -55,7 +55,7 @@ def make_ask(
 ) -> Ask:
     """What to ask of the engine for a prompt that request field `field` holds. form_field, preamble: see Ask. Raises
     ApiError where the prompt does not fit the model."""
-    kept = truncated(prompt, params.truncate_prompt_tokens)
+    kept = params.truncate(prompt, model.max_model_len)
     check_prompt(model, kept, field, answered=True)
     fitting = within_room(model, kept, field, params, body.token_limit())
     resolved = resolve_params(fitting, model.tokenizer)

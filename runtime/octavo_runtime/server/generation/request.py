@@ -89,7 +89,11 @@ class GenerationRequest(BaseModel):
     include_stop_str_in_output: bool = False
     ignore_eos: bool = False
     skip_special_tokens: bool = True
-    truncate_prompt_tokens: int | None = Field(None, description="Keep only that many of the prompt's last tokens.")
+    truncate_prompt_tokens: int | None = Field(
+        None,
+        description="Keep only that many of the prompt's last tokens, or with -1 as many as the model's length leaves "
+        "beside max_tokens.",
+    )
     prompt_logprobs: int | None = None
     return_token_ids: bool | None = None
     response_format: ResponseFormat | None = None

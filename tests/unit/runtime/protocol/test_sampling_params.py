@@ -69,7 +69,11 @@ REFUSED = [
     ("logprobs", -1, f"logprobs must be from 0 to {MAX_LOGPROBS}, got -1"),
     ("logprobs", True, "logprobs must be an integer, got True"),
     ("prompt_logprobs", 65, f"prompt_logprobs must be from 0 to {MAX_LOGPROBS}, got 65"),
-    ("truncate_prompt_tokens", 0, "truncate_prompt_tokens must be from 1"),
+    (
+        "truncate_prompt_tokens",
+        0,
+        "truncate_prompt_tokens must be at least 1, or -1 for the most that",
+    ),
     ("structured_outputs", {"json": "{}"}, "structured_outputs must be an object, got {'json': '{}'}"),
     ("beam_width", 0, "beam_width must be from 1 to 64, got 0"),
     ("length_penalty", math.inf, "length_penalty must be from -10 to 10, got inf"),
@@ -246,3 +250,12 @@ def test_params_without_bad_words_are_returned_as_they_are(smollm2):
 
 def test_one_stop_string_needs_no_list():
     assert SamplingParams(stop="END") == SamplingParams(stop=("END",))
+
+
+@pytest.mark.parametrize(
+    ("last", "max_tokens", "kept"), [(None, 4, 9), (2, 4, 2), (20, 4, 9), (-1, 4, 6), (-1, None, 9), (-1, 10, 9)]
+)
+def test_a_prompt_is_cut_to_its_last_tokens(last, max_tokens, kept):
+    params = SamplingParams(truncate_prompt_tokens=last, max_tokens=max_tokens)
+    prompt = list(range(9))
+    assert params.truncate(prompt, 10) == prompt[9 - kept :]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from octavo_runtime.protocol.sampling_params import SamplingParams
-from octavo_runtime.server.generation.bounds import TokenLimit, check_prompt, truncated, within_room
+from octavo_runtime.server.generation.bounds import TokenLimit, check_prompt, within_room
 from octavo_runtime.server.http.errors import ApiError, error_message
 from octavo_runtime.server.http.record import RequestRecord, begin_request
 
@@ -18,13 +18,6 @@ def refused(prompt: list[int], *, answered: bool) -> tuple[str, str | None]:
         check_prompt(MODEL, prompt, "prompt", answered=answered)
     assert error.value.field == "prompt"
     return error_message(error.value), error.value.code
-
-
-@pytest.mark.parametrize(("last", "kept"), [(None, [1, 2, 3]), (2, [2, 3]), (1, [3]), (9, [1, 2, 3])])
-def test_the_last_tokens_of_a_prompt_are_kept(last, kept):
-    prompt = [1, 2, 3]
-    assert truncated(prompt, last) == kept
-    assert prompt == [1, 2, 3]
 
 
 def test_a_prompt_that_is_answered_leaves_room_for_a_token():
