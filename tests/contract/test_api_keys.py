@@ -218,7 +218,8 @@ def test_unusable_keys_are_refused_unseen(config, environment, words):
         (b"secret-0123456789", "not a file of keys in TOML"),
         (b'"secret-0123456789" = "alice"', "key 1 in"),
         (b'a = 5 # "secret"', "Expected `str | object`, got `int`"),
-        (b'[a]\nkey = "secret-0123456789"\nlimit = 5', "unknown field `limit`"),
+        (b'[a]\nkey = "secret-0123456789"\nlimit = 5', "(a): holds another field than key, requests_per_minute,"),
+        (b'[keys]\n"secret-0123456789" = "alice"', "holds another field than key"),
         (b'[a]\nkey = "secret-0123456789"\nrequests_per_minute = 0', "Expected `int` >= 1"),
         (
             b'b = "secret-0123456789"\n[a]\nkey = "secret-9876543210"\nrequests_per_minute = 0',
@@ -237,6 +238,13 @@ def test_unusable_files_are_refused_unseen(tmp_path, content, words):
         ApiKeys(ServerConfig(api_key_file=str(tmp_path / "keys")))
     assert "secret" not in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_key_that_is_a_number_is_refused_unseen(tmp_path):
+    (tmp_path / "keys").write_text("[a]\nkey = 1234567890123456")
+    with pytest.raises(ValueError, match="Expected `str`, got `int`") as refusal:
+        ApiKeys(ServerConfig(api_key_file=str(tmp_path / "keys")))
+    assert "1234567890123456" not in str(refusal.value)
 
 
 def test_the_command_line_refuses_in_one_line(monkeypatch):

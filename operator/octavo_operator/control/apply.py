@@ -67,10 +67,10 @@ def _switches(seen: Observation, service: LLMService) -> bool:
 
 async def _write(cluster: Cluster, seen: Observation, name: Name, desired: Object, changes: Changes) -> None:
     """Make one object what it is to be."""
-    live = seen.objects[name]
+    live, mended = seen.objects[name], False
     if live is not None and (content := repaired(live, desired, FIELD_MANAGER)) is not None:
         await _repair(cluster, name, live, content)
-        changes.repaired = True
+        changes.repaired = mended = True
         changes.add("Repaired", "took away what others wrote into", name)
         live = seen.objects[name] = await cluster.get(name[0], seen.namespace, name[1])
     if name[0] in workload.KINDS and live is not None and seen.service is not None:
@@ -78,14 +78,15 @@ async def _write(cluster: Cluster, seen: Observation, name: Name, desired: Objec
         if start is not None:
             await cluster.hand_over_replicas(live, start)
             live = seen.objects[name] = await cluster.get(name[0], seen.namespace, name[1])
-    if live is not None and holds(live, desired):
+    # What was mended is applied once more, since the record of who applied it went with what others wrote.
+    if live is not None and holds(live, desired) and not mended:
         return
     try:
         applied = await cluster.apply(desired, live)
     except Refused as error:
         raise type(error)(f"{name[0]} {name[1]}: {error}") from None
     seen.objects[name] = applied.object
-    if applied.change:
+    if applied.change and not (mended and live is not None and holds(live, desired)):
         changes.add(applied.change, applied.change.lower(), name)
 
 

@@ -31,6 +31,8 @@ _RIGHTS: set[Path] = {
 
 # What picks pods and nodes by their labels. The API server takes such a map as one field, and adds no default to it.
 _SELECTORS = ("selector", "podSelector", "namespaceSelector", "labelSelector", "nodeSelector")
+# Nor these parts of a NetworkPolicy's rules, whose lists it takes as one field, too.
+_WITHOUT_DEFAULTS = (*_SELECTORS, "from", "to", "ipBlock", "endPort")
 
 
 def stamp(desired: dict[str, Any]) -> dict[str, Any]:
@@ -74,30 +76,35 @@ def repaired(live: Object, desired: Object, manager: str) -> Object | None:
     for entry in live["metadata"].get("managedFields", []):
         if entry.get("subresource") or (entry["manager"] == manager and entry.get("operation") == "Apply"):
             continue
+        # What the operator mended it wrote as a whole itself; others may add to it in the same moment, at each write.
+        is_ours = entry["manager"] == REPAIR_MANAGER
         for part in mended.keys() & desired.keys():
-            _prune(mended[part], desired[part], entry.get("fieldsV1", {}).get(f"f:{part}", {}), (part,))
+            written = entry.get("fieldsV1", {}).get(f"f:{part}", {})
+            _prune(mended[part], desired[part], written, (part,), knows_whole=not is_ours)
     changed = {part: value for part, value in mended.items() if value != live[part]}
     return changed or None
 
 
-def _prune(live: Any, desired: Any, written: Object, path: Path) -> None:
-    """Take out of `live` what is `written` and not `desired`."""
+def _prune(live: Any, desired: Any, written: Object, path: Path, *, knows_whole: bool) -> None:
+    """Take out of `live` what is `written` and not `desired`. knows_whole: also of fields that are written as one."""
     for step, below in written.items():
         kind, _, name = step.partition(":")
         if kind == "f" and isinstance(live, dict) and isinstance(desired, dict):
             here = (*path, name)
             if name not in live or here in _RIGHTS:
                 continue
-            if name in desired and not below:
+            if name in desired and below:
+                _prune(live[name], desired[name], below, here, knows_whole=knows_whole)
+            elif name in desired and knows_whole:
                 _prune_whole(live[name], desired[name], of_labels=name in _SELECTORS)
             elif name in desired:
-                _prune(live[name], desired[name], below, here)
+                continue
             elif not any(right[: len(here)] == here for right in _RIGHTS):
                 del live[name]
             else:
-                _prune(live[name], {}, below, here)
+                _prune(live[name], {}, below, here, knows_whole=knows_whole)
         elif kind == "k" and isinstance(live, list) and isinstance(desired, list):
-            _prune_item(live, desired, json.loads(name), below, path)
+            _prune_item(live, desired, json.loads(name), below, path, knows_whole=knows_whole)
         elif kind == "v" and isinstance(live, list) and isinstance(desired, list):
             value = json.loads(name)
             if value in live and value not in desired:
@@ -105,11 +112,12 @@ def _prune(live: Any, desired: Any, written: Object, path: Path) -> None:
 
 
 def _prune_whole(live: Any, desired: Any, *, of_labels: bool) -> None:
-    """The same of a field that somebody wrote as a whole, of which no record says more. What is not desired in it may
-    be a default: of selectors alone it is not."""
+    """The same of a field that somebody wrote as one, of which no record says more. What is not desired in it may be a
+    default; of labels it is not."""
     if isinstance(live, dict) and isinstance(desired, dict):
-        for name in live.keys() - desired.keys() if of_labels else ():
-            del live[name]
+        for name in live.keys() - desired.keys():
+            if of_labels or name in _WITHOUT_DEFAULTS:
+                del live[name]
         for name in live.keys() & desired.keys():
             _prune_whole(live[name], desired[name], of_labels=of_labels or name in _SELECTORS)
     elif isinstance(live, list) and isinstance(desired, list) and len(live) == len(desired):
@@ -117,13 +125,15 @@ def _prune_whole(live: Any, desired: Any, *, of_labels: bool) -> None:
             _prune_whole(item, wanted, of_labels=of_labels)
 
 
-def _prune_item(live: list[Any], desired: list[Any], keys: Object, below: Object, path: Path) -> None:
+def _prune_item(
+    live: list[Any], desired: list[Any], keys: Object, below: Object, path: Path, *, knows_whole: bool
+) -> None:
     item = next((each for each in live if _has(each, keys)), None)
     if item is None:
         return
     wanted = next((each for each in desired if _has(each, keys)), None)
     if wanted is not None:
-        _prune(item, wanted, below, path)
+        _prune(item, wanted, below, path, knows_whole=knows_whole)
         return
     live.remove(item)
     for each in desired:

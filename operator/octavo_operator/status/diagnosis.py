@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from octavo_operator.api.accelerator import GPU
+from octavo_operator.kinds import SERVICE_LABEL
 from octavo_operator.resources.cache_claim import SUFFIX as CACHE_SUFFIX
 from octavo_operator.resources.leader_worker_set import leads
 from octavo_operator.resources.pod_template import CONTAINER
@@ -164,8 +165,11 @@ def _for_volumes(pod: Pod) -> list[str]:
         for volume in pod["spec"].get("volumes", [])
         if "persistentVolumeClaim" in volume
     ]
-    own = "set spec.model.cache.storageClassName to a class that the cluster has, and delete {} if it is of another"
-    return [own.format(name) if name.endswith(CACHE_SUFFIX) else f"give the claim {name} a volume" for name in names]
+    own = (pod["metadata"].get("labels") or {}).get(SERVICE_LABEL, "") + CACHE_SUFFIX
+    cached = (
+        f"set spec.model.cache.storageClassName to a class that the cluster has, and delete {own} if it is of another"
+    )
+    return [cached if name == own else f"give the claim {name} a volume" for name in names]
 
 
 def _diagnose_container(pod: Pod, container: Container, events: Sequence[Event], *, initial: bool) -> Problem | None:

@@ -148,11 +148,12 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     def truncate(self, prompt: list[int], max_model_len: int) -> list[int]:
         """The prompt's last truncate_prompt_tokens tokens; with -1 those that the model's length leaves beside
-        max_tokens, and all where it leaves none."""
+        max_tokens, or beside one token where it leaves none beside these."""
         last = self.truncate_prompt_tokens
         if last == -1:
-            last = max(max_model_len - (self.max_tokens or 1), 0)
-        return prompt[-last:] if last else prompt
+            asked = self.max_tokens or 1
+            last = max_model_len - (asked if asked < max_model_len else 1)
+        return prompt if last is None else prompt[-last:]
 
     def _check_logit_bias(self) -> None:
         if not isinstance(self.logit_bias, dict):

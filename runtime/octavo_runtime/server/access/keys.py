@@ -143,12 +143,14 @@ def _from_toml(path: Path) -> Iterator[_Given]:
 
 
 def _fault(name: str, table: Any, error: msgspec.ValidationError) -> str:
-    """What is wrong with the table of a name. A text in it may be a key, and so may the name where the table holds
-    none: neither is shown."""
+    """What is wrong with the table of a name. What is in it may be a key, but for limits, and so may the name where the
+    table holds none, and the name of a field that is none: no such thing is shown."""
     fields = table if isinstance(table, dict) else {}
     key, place = fields.get("key"), re.search(r" - at `\$\.(\w+)`$", str(error))
     named = f" ({name})" if isinstance(key, str) and _KEY.fullmatch(key) and _NAME.fullmatch(name) else ""
-    given = fields.get(place[1]) if place else None
+    if "unknown field" in str(error):
+        return f"{named}: holds another field than {', '.join(_Entry.__struct_fields__)}"
+    given = fields.get(place[1]) if place and place[1] != "key" else None
     got = f", got {given!s:.100}" if isinstance(given, int | float) else ""
     return f"{named}: {error}{got}"
 

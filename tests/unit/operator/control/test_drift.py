@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from octavo_operator.cluster import REPAIR_MANAGER
 from octavo_operator.control.drift import applied, edited_by_another, repaired
 
 DESIRED = {
@@ -160,6 +161,26 @@ def test_a_rule_of_a_list_that_is_one_field_has_its_own_selectors_and_defaults()
     assert repaired(policy, {"spec": {"ingress": [{"from": [peer], "ports": [{}]}]}}, "octavo") == {
         "spec": {"ingress": [{"from": [peer], "ports": [{"protocol": "TCP"}]}]}
     }
+
+
+@pytest.mark.parametrize(
+    "rogue",
+    [{"namespaceSelector": {}}, {"ipBlock": {"cidr": "0.0.0.0/0"}}, {"podSelector": {"matchLabels": {"a": "b"}}}],
+)
+def test_what_picks_others_in_a_rule_is_taken_away(rogue: dict[str, Any]) -> None:
+    name = "namespaceSelector" if "podSelector" in rogue else "podSelector"
+    peer = {name: {"matchLabels": {"app": "chat"}}}
+    written = {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:ingress": {}}}}
+    policy = {"metadata": {"managedFields": [written]}, "spec": {"ingress": [{"from": [peer | rogue]}]}}
+    wanted = {"spec": {"ingress": [{"from": [peer]}]}}
+    assert repaired(policy, wanted, "octavo") == wanted
+
+
+def test_what_is_added_to_the_operators_own_repair_is_not_taken_away_for_ever() -> None:
+    """A webhook that others run may do so at each write."""
+    written = {"manager": REPAIR_MANAGER, "operation": "Update", "fieldsV1": {"f:spec": {"f:selector": {}}}}
+    selecting = {"metadata": {"managedFields": [written]}, "spec": {"selector": {"app": "chat", "x": "y"}}}
+    assert repaired(selecting, {"spec": {"selector": {"app": "chat"}}}, "octavo") is None
 
 
 def test_an_entry_of_a_map_is_taken_away() -> None:

@@ -62,6 +62,14 @@ def test_what_a_hand_wrote_is_taken_away(operator: Operator, kubernetes: Kuberne
         lambda: "version" not in (kubernetes.get("service", name) or {})["spec"]["selector"],
         what="it leads to the pods again",
     )
+
+    def applied_again() -> bool:
+        records = (kubernetes.get("service", name) or {})["metadata"]["managedFields"]
+        return any(
+            each["manager"] == "octavo" and "f:selector" in each["fieldsV1"].get("f:spec", {}) for each in records
+        )
+
+    eventually(applied_again, what="the record says who applies the selector")
     kubernetes.kubectl("rollout", "restart", f"deployment/{name}")
     time.sleep(2)
 

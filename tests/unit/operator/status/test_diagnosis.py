@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from octavo_operator.kinds import SERVICE_LABEL
 from octavo_operator.resources.leader_worker_set import WORKER_INDEX
 from octavo_operator.status.diagnosis import diagnose, last_line, root_cause, starting
 
@@ -346,12 +347,14 @@ def test_scheduling_gates_are_no_lack_of_room() -> None:
             "is of another",
         ),
         ("models", "give the claim models a volume"),
+        ("data-model-cache", "give the claim data-model-cache a volume"),
     ],
 )
 def test_a_claim_without_a_volume_is_named(claim: str, remedy: str) -> None:
     sick = unscheduled("0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found")
     volumes = [{"name": "tmp", "emptyDir": {}}, {"name": "model", "persistentVolumeClaim": {"claimName": claim}}]
     sick["spec"]["volumes"] = volumes
+    sick["metadata"]["labels"] = {SERVICE_LABEL: "chat"}
     problem = diagnose(sick)
     assert problem is not None
     said = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims"

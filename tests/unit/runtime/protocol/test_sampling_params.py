@@ -253,9 +253,10 @@ def test_one_stop_string_needs_no_list():
 
 
 @pytest.mark.parametrize(
-    ("last", "max_tokens", "kept"), [(None, 4, 9), (2, 4, 2), (20, 4, 9), (-1, 4, 6), (-1, None, 9), (-1, 10, 9)]
+    ("last", "max_tokens", "kept"),
+    [(None, 4, 12), (2, 4, 2), (20, 4, 12), (-1, 4, 6), (-1, None, 9), (-1, 9, 1), (-1, 10, 9), (-1, 99, 9)],
 )
 def test_a_prompt_is_cut_to_its_last_tokens(last, max_tokens, kept):
     params = SamplingParams(truncate_prompt_tokens=last, max_tokens=max_tokens)
-    prompt = list(range(9))
-    assert params.truncate(prompt, 10) == prompt[9 - kept :]
+    prompt = list(range(12))
+    assert params.truncate(prompt, 10) == prompt[12 - kept :]
