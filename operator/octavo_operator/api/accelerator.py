@@ -60,9 +60,8 @@ class AcceleratorSpec(BaseModel):
         le=16,
         description="Pods that are one replica, each with count devices, so that a model may be larger than a node; "
         "nodes times count, divided by engine.pipelineParallelSize, must divide the model's attention heads and inner "
-        "widths. With more than 1 replicas are "
-        "the groups of a LeaderWorkerSet, whose controller the cluster must have, in place of a Deployment's pods. "
-        "Default 1.",
+        "widths. With more than 1 replicas are the groups of a LeaderWorkerSet, whose controller the cluster must "
+        "have, in place of a Deployment's pods. Default 1.",
     )
     exclusive_topology: str | None = Field(
         None,

@@ -46,8 +46,8 @@ async def apply(
     """Write what differs, but for what starts pods where that is `held`. `seen` holds what is then there."""
     assert seen.service is not None, "the spec is valid"
     switches = _switches(seen, seen.service)
-    kept = {name for name in seen.objects if name[0] in _RUNNING or (switches and name[0] in _REACHING)}
-    kept = kept if held else set()
+    kinds = (*_RUNNING, *_REACHING) if switches else _RUNNING
+    kept = {name for name in seen.objects if name[0] in kinds} if held else set()
     unwanted = seen.objects.keys() - wanted.keys() - kept
     if seen.service.spec.autoscaling is not None:
         # KEDA does not take what another autoscaler scales.
@@ -78,15 +78,16 @@ async def _write(cluster: Cluster, seen: Observation, name: Name, desired: Objec
         if start is not None:
             await cluster.hand_over_replicas(live, start)
             live = seen.objects[name] = await cluster.get(name[0], seen.namespace, name[1])
+    is_held = live is not None and holds(live, desired)
     # What was mended is applied once more, since the record of who applied it went with what others wrote.
-    if live is not None and holds(live, desired) and not mended:
+    if is_held and not mended:
         return
     try:
         applied = await cluster.apply(desired, live)
     except Refused as error:
         raise type(error)(f"{name[0]} {name[1]}: {error}") from None
     seen.objects[name] = applied.object
-    if applied.change and not (mended and live is not None and holds(live, desired)):
+    if applied.change and not is_held:
         changes.add(applied.change, applied.change.lower(), name)
 
 

@@ -93,12 +93,11 @@ def _prune(live: Any, desired: Any, written: Object, path: Path, *, knows_whole:
             here = (*path, name)
             if name not in live or here in _RIGHTS:
                 continue
-            if name in desired and below:
-                _prune(live[name], desired[name], below, here, knows_whole=knows_whole)
-            elif name in desired and knows_whole:
-                _prune_whole(live[name], desired[name], of_labels=name in _SELECTORS)
-            elif name in desired:
-                continue
+            if name in desired:
+                if below:
+                    _prune(live[name], desired[name], below, here, knows_whole=knows_whole)
+                elif knows_whole:
+                    _prune_whole(live[name], desired[name], of_labels=name in _SELECTORS)
             elif not any(right[: len(here)] == here for right in _RIGHTS):
                 del live[name]
             else:

@@ -79,9 +79,8 @@ async def look(
     verdict = reading.found
     if not isinstance(verdict, Verdict):
         planned = await _planned(cluster, subject, verdict, former)
-        verdict = sizing.of_devices(
-            planned, service.spec.accelerator.nodes, service.spec.engine.pipeline_parallel_size or 1
-        )
+        spec = service.spec
+        verdict = sizing.of_devices(planned, spec.accelerator.nodes, spec.engine.pipeline_parallel_size)
     chosen = former if verdict.fits is None else verdict.chosen
     holds = _holds(subject, cached, reading, verdict)
     make = [reading.job] if reading.job is not None else []

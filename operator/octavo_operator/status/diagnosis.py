@@ -202,9 +202,10 @@ def _diagnose_container(pod: Pod, container: Container, events: Sequence[Event],
         return _told(cause, f"{what} was restarted ({_times(times)})")
     if ended.get("exitCode") == 0:
         return _ended_by_itself(what, container, times, initial=initial)
-    if last_line(ended.get("message", "")).startswith(_OF_ITS_LEADER) and not leads(pod):
+    line = last_line(ended.get("message", ""))
+    if line.startswith(_OF_ITS_LEADER) and not leads(pod):
         return None  # what ended the leader is told of that
-    line = last_line(ended.get("message", "")) or f"exit code {ended.get('exitCode')}, {_silent(pod, container, ours)}"
+    line = line or f"exit code {ended.get('exitCode')}, {_silent(pod, container, ours)}"
     return _ended_badly(what, ended, times, waiting, line, ours=ours)
 
 

@@ -74,13 +74,10 @@ def _of_groups(running: Object, pods: Sequence[Object] | None) -> Rollout:
 
 def _short(running: Object, pods: Sequence[Object], groups: int) -> dict[str, str]:
     """One of the set's own name makes the leaders, and one of each leader's name that group's workers."""
-    made, workers = (
-        running["metadata"].get("creationTimestamp", ""),
-        running["spec"]["leaderWorkerTemplate"]["size"] - 1,
-    )
+    own, workers = running["metadata"], running["spec"]["leaderWorkerTemplate"]["size"] - 1
     leaders = [pod["metadata"] for pod in pods if leader_worker_set.leads(pod)]
     names = [pod["metadata"]["name"] for pod in pods]
-    short = {running["metadata"]["name"]: made} if len(leaders) < groups else {}
+    short = {own["name"]: own.get("creationTimestamp", "")} if len(leaders) < groups else {}
     for leader in leaders:
         if sum(name.startswith(f"{leader['name']}-") for name in names) < workers:
             short[leader["name"]] = leader["creationTimestamp"]
