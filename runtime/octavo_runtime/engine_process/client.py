@@ -310,6 +310,7 @@ def _end(ranks: Sequence[psutil.Process]) -> None:
 
 
 def _lives(process: psutil.Process) -> bool:
+    """psutil's own wait takes for alive what has ended and nobody reaps."""
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

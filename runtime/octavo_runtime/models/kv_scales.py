@@ -58,10 +58,11 @@ def stored_scales(
     layers = [layer_prefix(index) for index in range(spec.num_layers)]
     forms = ([at + name for at in layers for name in both] for both in _NAMES)
     names = max(forms, key=lambda form: sum(map(has, form)))
-    if not any(map(has, names)):
+    missing = [name for name in names if not has(name)]
+    if len(missing) == len(names):
         return None
-    if (missing := next((name for name in names if not has(name)), None)) is not None:
-        raise UnsupportedModel(f"the safetensors files have no tensor {missing}, where they have others like it")
+    if missing:
+        raise UnsupportedModel(f"the safetensors files have no tensor {missing[0]}, where they have others like it")
     said = "fp8" if spec.quantization is None else spec.quantization.cache_type
     meant = CACHE_TYPES.get(said)
     if meant is None:

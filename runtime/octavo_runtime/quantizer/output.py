@@ -6,7 +6,7 @@ import fcntl
 import json
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -32,18 +32,14 @@ class OutputFolder:
         """identity: what the work is; a folder with unfinished work of another is refused. Raises CannotQuantize."""
         self.folder = folder
         self._shards = shards
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with _writing(folder):
+            _make(folder)
             others = [path for path in folder.iterdir() if path.name not in (_STATE, _COUNTS)]
             is_ours = (folder / _STATE).is_file()
             if others and not is_ours:
                 raise CannotQuantize(f"out: must be a new or an empty folder, got {folder}, which has {others[0].name}")
             self._lock = self._locked()
             self._begin(identity)
-        except FileExistsError:
-            raise CannotQuantize(f"out: must be a folder, got the file {folder}") from None
-        except OSError as error:
-            raise CannotQuantize(f"out: {folder} cannot be written: {error.strerror}") from None
 
     def __enter__(self) -> "OutputFolder":
         return self
@@ -88,10 +84,8 @@ class OutputFolder:
     def count(self, shard: int, number: int) -> None:
         """Keeps a number beside a file, before it is written, for the report at the end of the work. Raises
         CannotQuantize."""
-        try:
+        with _writing(self.folder):
             self._write_json(_COUNTS, self.counts | {str(shard): number})
-        except OSError as error:
-            raise CannotQuantize(f"out: {self.folder} cannot be written: {error.strerror}") from None
 
     def finish(self, model: Path, config: Mapping[str, Any]) -> int:
         """Writes the index, copies what lies beside the model's weights, and writes config.json. Bytes of the weights.
@@ -103,15 +97,13 @@ class OutputFolder:
             size += path.stat().st_size
             with safe_open(path, framework="pt") as opened:
                 where |= dict.fromkeys(opened.keys(), path.name)
-        try:
+        with _writing(self.folder):
             self._write_json(INDEX, {"metadata": {"total_size": size}, "weight_map": dict(sorted(where.items()))})
             for path in beside_weights(model):
                 target = self.folder / path.relative_to(model)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
             self._write_json("config.json", config)
-        except OSError as error:
-            raise CannotQuantize(f"out: {self.folder} cannot be written: {error.strerror}") from None
         return size
 
     def close_work(self) -> None:
@@ -154,6 +146,22 @@ class OutputFolder:
         unfinished = self.folder / (name + _UNFINISHED)
         unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         unfinished.replace(self.folder / name)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise CannotQuantize(f"out: must be a folder, got the file {folder}") from None
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Errors of the file system, as CannotQuantize."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotQuantize(f"out: {folder} cannot be written: {error.strerror}") from None
 
 
 def beside_weights(model: Path) -> list[Path]:
