@@ -23,9 +23,9 @@ from octavo_kernels.experts import Biases, Weights
 from octavo_kernels.experts.blocks import Blocks, in_order
 from octavo_kernels.experts.hopper_kernel import grouped_kernel
 from octavo_kernels.experts.hopper_weights import BLOCK, Form, factors, form, matrix
-from octavo_kernels.experts.hopper_words import place_of
 from octavo_kernels.experts.triton import PIECE, experts_and_inner, sum_kernel
 from octavo_kernels.gpu import capability, gpu
+from octavo_kernels.grouped_linear.words import place_of
 
 WIDE_DEPTH = 64  # terms of a step of the sum, of weights of 16 bits
 REGISTERS = 65536  # of a processor

@@ -12,9 +12,9 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
-from octavo_kernels.experts.hopper_words import operand_of, place_of
 from octavo_kernels.experts.triton import gated
 from octavo_kernels.grouped_linear.interleaved_parts import stage_words
+from octavo_kernels.grouped_linear.words import operand_of, place_of
 
 FIRST, SECOND = gl.constexpr(0), gl.constexpr(1)  # the warpgroups, of which each has 64 columns of a tile's parts
 
