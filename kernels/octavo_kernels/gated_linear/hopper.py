@@ -17,7 +17,7 @@ ROWS = 128
 COLUMNS = 256  # of the weight's rows in a tile, half of them gates
 DEPTH = 64  # numbers of a row in a stage
 STAGES = 4
-BAND = 12  # tiles of rows that share columns: with theirs they fit into the second cache
+MOST_OF_BAND = 12  # tiles of rows that share columns: with theirs they fit into the second cache
 # Of a thread, in each warpgroup, and on the average of all 12 warps.
 COMPUTE_REGISTERS, COPY_REGISTERS, REGISTERS = 240, 24, 168
 # How much of what the processors could do meanwhile must be work: of up to FEW tiles of rows, which wait for weights
@@ -53,6 +53,7 @@ def gated_linear(x: Tensor, weight: Tensor, gate: GatedActivation, bias: Tensor 
         columns,
         row_tiles,
         count,
+        triton.cdiv(row_tiles, triton.cdiv(row_tiles, MOST_OF_BAND)),
         steps,
         BIAS=bias is not None,
         GATE=gate,
@@ -61,7 +62,6 @@ def gated_linear(x: Tensor, weight: Tensor, gate: GatedActivation, bias: Tensor 
         COLUMNS=COLUMNS,
         DEPTH=DEPTH,
         STAGES=STAGES,
-        BAND=BAND,
         COMPUTE_REGISTERS=COMPUTE_REGISTERS,
         COPY_REGISTERS=COPY_REGISTERS,
         num_warps=4,

@@ -19,12 +19,12 @@ FIRST, SECOND = gl.constexpr(0), gl.constexpr(1)  # the halves of a tile's rows
 
 
 @gluon.jit
-def _tile(number, row_tiles, column_tiles, ROWS: gl.constexpr, TILE: gl.constexpr, BAND: gl.constexpr):
-    """The first row and the first gate of a tile. Those of BAND tiles of rows follow each other column by column, so
-    that the second cache holds what programs read at about the same time."""
-    band = number // (BAND * column_tiles) * BAND
-    within = number % (BAND * column_tiles)
-    high = gl.minimum(row_tiles - band, BAND)
+def _tile(number, row_tiles, column_tiles, band_tiles, ROWS: gl.constexpr, TILE: gl.constexpr):
+    """The first row and the first gate of a tile. Those of `band_tiles` tiles of rows follow each other column by
+    column, so that the second cache holds what programs read at about the same time."""
+    band = number // (band_tiles * column_tiles) * band_tiles
+    within = number % (band_tiles * column_tiles)
+    high = gl.minimum(row_tiles - band, band_tiles)
     return (band + within % high) * ROWS, within // high * TILE
 
 
@@ -38,7 +38,7 @@ def _ask_for_weights(weight, first, apart, depth, ready, place, BYTES: gl.conste
 
 
 @gluon.jit
-def _copy(x, weight, columns, row_tiles, tiles, steps, ring, BAND: gl.constexpr):
+def _copy(x, weight, columns, row_tiles, tiles, band_tiles, steps, ring):
     """The copying warp, which runs ahead into the next tile. It asks for the ring's first stages of the weights before
     the kernel in front has ended, and waits for its end. The arguments: of `gated_kernel`; ring: weights [STAGES,
     COLUMNS, DEPTH] and inputs [STAGES, ROWS, DEPTH] in shared memory, and their barriers [STAGES, 1], ready when a
@@ -49,7 +49,7 @@ def _copy(x, weight, columns, row_tiles, tiles, steps, ring, BAND: gl.constexpr)
     ROWS: gl.constexpr = inputs.shape[1]
     DEPTH: gl.constexpr = weights.shape[2]
     BYTES: gl.constexpr = (weights.shape[1] + ROWS) * DEPTH * 2
-    _, first = _tile(gl.program_id(0), row_tiles, tiles // row_tiles, ROWS, TILE, BAND)
+    _, first = _tile(gl.program_id(0), row_tiles, tiles // row_tiles, band_tiles, ROWS, TILE)
     for early in gl.static_range(STAGES):
         if early < steps:
             _ask_for_weights(weight, first, columns, early * DEPTH, ready.index(early), weights.index(early), BYTES)
@@ -57,7 +57,7 @@ def _copy(x, weight, columns, row_tiles, tiles, steps, ring, BAND: gl.constexpr)
     gdc_wait()
     count = 0
     for number in range(gl.program_id(0), tiles, gl.num_programs(0)):
-        row, first = _tile(number, row_tiles, tiles // row_tiles, ROWS, TILE, BAND)
+        row, first = _tile(number, row_tiles, tiles // row_tiles, band_tiles, ROWS, TILE)
         for step in range(steps):
             stage = count % STAGES
             if count >= gl.minimum(STAGES, steps):
@@ -94,9 +94,9 @@ def _compute(
     columns,
     row_tiles,
     tiles,
+    band_tiles,
     steps,
     ring,
-    BAND: gl.constexpr,
     GATE: gl.constexpr,
     BIAS: gl.constexpr,
     STAGGERED: gl.constexpr,
@@ -113,7 +113,7 @@ def _compute(
     stored: gl.constexpr = gl.BlockedLayout([1, 8], [2, 16], [4, 1], [1, 0])
     count = 0
     for number in range(gl.program_id(0), tiles, gl.num_programs(0)):
-        first_row, first = _tile(number, row_tiles, tiles // row_tiles, 2 * ROWS, TILE, BAND)
+        first_row, first = _tile(number, row_tiles, tiles // row_tiles, band_tiles, 2 * ROWS, TILE)
         if STAGGERED and HALF == 1:
             mbarrier.wait(begun, (count // steps) & 1)
         sums = gl.zeros([ROWS, COLUMNS], gl.float32, layout=product)
@@ -146,7 +146,7 @@ def _compute(
         gl.store(out + row.to(gl.int64)[:, None] * columns + column[None, :], result, mask=there)
 
 
-@gluon.jit(do_not_specialize=["rows", "row_tiles", "tiles"])
+@gluon.jit(do_not_specialize=["rows", "row_tiles", "tiles", "band_tiles"])
 def gated_kernel(
     x,
     weight,
@@ -156,6 +156,7 @@ def gated_kernel(
     columns,
     row_tiles,
     tiles,
+    band_tiles,
     steps,
     BIAS: gl.constexpr,
     GATE: gl.constexpr,
@@ -164,7 +165,6 @@ def gated_kernel(
     COLUMNS: gl.constexpr,
     DEPTH: gl.constexpr,
     STAGES: gl.constexpr,
-    BAND: gl.constexpr,
     COMPUTE_REGISTERS: gl.constexpr,
     COPY_REGISTERS: gl.constexpr,
 ):
@@ -176,7 +176,7 @@ def gated_kernel(
     2, DEPTH]; both of one 16-bit type. bias: [2 * columns], read if BIAS; out: [rows, columns]; both of that type,
     contiguous. steps: tiles of DEPTH in the width. GATE: an activation of gate_mul. STAGGERED: one warpgroup begins a
     tile a step behind the other, so that the matrix units have work while either computes the activation; of at least
-    STAGES steps. STAGES: of the ring. BAND: see `_tile`. COMPUTE_REGISTERS, COPY_REGISTERS: of a thread in each
+    STAGES steps. STAGES: of the ring. band_tiles: see `_tile`. COMPUTE_REGISTERS, COPY_REGISTERS: of a thread in each
     partition."""
     element: gl.constexpr = weight.dtype
     weights = gl.allocate_shared_memory(element, [STAGES, COLUMNS, DEPTH], weight.layout)
@@ -192,9 +192,15 @@ def gated_kernel(
     ring = (weights, inputs, ready, free, begun)
     gl.warp_specialize(
         [
-            (_compute, (FIRST, bias, out, rows, columns, row_tiles, tiles, steps, ring, BAND, GATE, BIAS, STAGGERED)),
-            (_compute, (SECOND, bias, out, rows, columns, row_tiles, tiles, steps, ring, BAND, GATE, BIAS, STAGGERED)),
-            (_copy, (x, weight, columns, row_tiles, tiles, steps, ring, BAND)),
+            (
+                _compute,
+                (FIRST, bias, out, rows, columns, row_tiles, tiles, band_tiles, steps, ring, GATE, BIAS, STAGGERED),
+            ),
+            (
+                _compute,
+                (SECOND, bias, out, rows, columns, row_tiles, tiles, band_tiles, steps, ring, GATE, BIAS, STAGGERED),
+            ),
+            (_copy, (x, weight, columns, row_tiles, tiles, band_tiles, steps, ring)),
         ],
         [4, 1],
         [COMPUTE_REGISTERS, COPY_REGISTERS],
