@@ -1,4 +1,4 @@
-"""What the products of few rows for Hopper share, in Gluon: the tiles that the tensor memory accelerator reads, the
+"""What the products for Hopper share, in Gluon: the tiles that the tensor memory accelerator reads, the
 sums of programs that share a tile, and what becomes of queries, keys and values."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
@@ -18,6 +18,7 @@ _ELEMENTS = {
     torch.float16: gl.float16,
     torch.uint8: gl.uint8,
     torch.uint16: gl.uint16,
+    torch.int32: gl.int32,
 }
 
 

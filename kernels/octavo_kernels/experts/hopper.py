@@ -4,7 +4,7 @@ The rows of the pairs are first put in the order of the experts, so that the ten
 them as it copies tiles of the weights. A program is one or two warpgroups that compute and a warp that copies, and
 takes one tile after another; a tile is up to 128 rows of one expert by two parts of columns, gates and ups or
 neighbours. The weights are the matrix units' first operand, which may come from registers: narrow ones are unpacked
-there, once for all rows of a tile (see `hopper_words`), while other warpgroups multiply."""
+there, once for all rows of a tile (see `grouped_linear.words`), while other warpgroups multiply."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
@@ -15,22 +15,21 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from octavo_kernels.dependent_launch import launch_options, wait_for_last
 from octavo_kernels.experts import Biases, Weights
 from octavo_kernels.experts.blocks import Blocks, in_order
 from octavo_kernels.experts.hopper_kernel import grouped_kernel
-from octavo_kernels.experts.hopper_weights import BLOCK, Form, factors, form, matrix
+from octavo_kernels.experts.hopper_weights import factors, form, matrix
 from octavo_kernels.experts.triton import PIECE, experts_and_inner, sum_kernel
 from octavo_kernels.gpu import capability, gpu
+from octavo_kernels.grouped_linear.word_forms import BLOCK, Form
 from octavo_kernels.grouped_linear.words import place_of
+from octavo_kernels.hopper_products import tiles
 
 WIDE_DEPTH = 64  # terms of a step of the sum, of weights of 16 bits
 REGISTERS = 65536  # of a processor
 COPY_REGISTERS = 24  # of a thread
-_ELEMENTS = {torch.bfloat16: gl.bfloat16, torch.float16: gl.float16, torch.int32: gl.int32}
 
 
 class Tile(NamedTuple):
@@ -208,8 +207,8 @@ def _multiply(
     tile = grouping.tile
     registers = REGISTERS // (128 * (tile.warpgroups + 1) * tile.programs) // 8 * 8
     grouped_kernel[(tile.programs * gpu(out.device).processors,)](
-        _tiles(states, tile.rows, 64),
-        _tiles(matrix(stacked), 64, _depth(of) if of.kind == "wide" else BLOCK * of.bits // 32),
+        tiles(states, tile.rows, 64),
+        tiles(matrix(stacked), 64, _depth(of) if of.kind == "wide" else BLOCK * of.bits // 32),
         factors(stacked),
         biases,
         out,
@@ -242,9 +241,3 @@ def _padded(width: int, of: Form) -> int:
 def _depth(of: Form) -> int:
     """Terms of a step of the sum."""
     return WIDE_DEPTH if of.kind == "wide" else BLOCK
-
-
-def _tiles(of: Tensor, rows: int, columns: int) -> TensorDescriptor:
-    """A matrix, read so many rows and columns at a time; what is beyond it reads as 0."""
-    layout = gl.NVMMASharedLayout.get_default_for([rows, columns], _ELEMENTS[of.dtype])
-    return TensorDescriptor(of, list(of.shape), [of.stride(0), 1], [rows, columns], layout)

@@ -13,18 +13,10 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 
 from octavo_kernels.experts.triton import gated
-from octavo_kernels.grouped_linear.interleaved_parts import stage_words
-from octavo_kernels.grouped_linear.words import operand_of, place_of
+from octavo_kernels.grouped_linear.word_products import factors_in_threads, factors_of, finished, narrow_step
+from octavo_kernels.grouped_linear.words import place_of
 
 FIRST, SECOND = gl.constexpr(0), gl.constexpr(1)  # the warpgroups, of which each has 64 columns of a tile's parts
-
-
-@gluon.constexpr_function
-def factors_in_threads():
-    """The layout of [64, 4] in which each of the four threads that share a row has one."""
-    return gl.DistributedLinearLayout(
-        [[8, 0]], [[0, 1], [0, 2], [1, 0], [2, 0], [4, 0]], [[16, 0], [32, 0]], [], [64, 4]
-    )
 
 
 @gluon.jit
@@ -62,54 +54,6 @@ def copy_all(states, weight, blocks, ring, SHAPE: gl.constexpr):
                 place = (step * PARTS + part) * 64
                 tma.async_copy_global_to_shared(states, [first, place], ready.index(stage), target)
             index += 1
-
-
-@gluon.jit
-def factors_of(factors, row, step, FORM: gl.constexpr, layout: gl.constexpr):
-    """The scale and the zero point, as they are stored, of what a thread takes in a step, [64, 4]; row: [64], of the
-    weight. Of the last group behind all."""
-    scale, zero = row[:, None], row[:, None]
-    if FORM.scaled:
-        group = (step * 128 + 32 * gl.arange(0, 4, layout=gl.SliceLayout(0, layout))) // FORM.wide
-        group = gl.minimum(group, FORM.groups - 1)[None, :]
-        scale = gl.load(factors.scales + (row // FORM.high)[:, None] * FORM.groups + group)
-        zero = gl.zeros_like(scale)
-        if factors.zeros is not None:
-            zero = gl.load(factors.zeros + row[:, None] * FORM.groups + group)
-    return scale, zero
-
-
-@gluon.jit
-def narrow_step(sums, inputs, weights, box, stage, factors, FORM: gl.constexpr, operand: gl.constexpr):
-    """The sums of both parts of a tile and a stage of narrow weights, which lie in two boxes from `box` on. factors:
-    see `factors_of`, of both."""
-    first, second = sums
-    element: gl.constexpr = inputs.dtype
-    words = stage_words(weights.index(box), 4)
-    others = stage_words(weights.index(box + 1), 4)
-    EACH: gl.constexpr = len(words) // 4  # that make 32 numbers
-    held = ()
-    for part in gl.static_range(4):
-        terms = inputs.index(2 * stage + part // 2).slice(part % 2 * 32, 32, dim=1).permute((1, 0))
-        word, more = words[EACH * part], words[EACH * part + EACH - 1]
-        own = operand_of(word, more, factors[0], factors[1], FORM, element, operand)
-        first = warpgroup_mma(own, terms, first, is_async=True)
-        word, more = others[EACH * part], others[EACH * part + EACH - 1]
-        other = operand_of(word, more, factors[2], factors[3], FORM, element, operand)
-        second = warpgroup_mma(other, terms, second, is_async=True)
-        held = held + (own, other)  # type: ignore[assignment]  # noqa: RUF005 (Triton knows no unpacking)
-    done = warpgroup_mma_wait(0, deps=(first, second) + held)  # noqa: RUF005
-    return done[0], done[1]
-
-
-@gluon.jit
-def finished(sums, factors, biases, row, FORM: gl.constexpr):
-    """With the scale of each of the weight's rows, where it has one alone, and the bias. row: [64], of the weight."""
-    if FORM.kind != "wide" and not FORM.scaled:
-        sums *= gl.load(factors.scales + row // FORM.high).to(gl.float32)[:, None]
-    if biases is not None:
-        sums += gl.load(biases + row).to(gl.float32)[:, None]
-    return sums
 
 
 @gluon.jit
@@ -225,8 +169,8 @@ def grouped_kernel(
 
     states: a descriptor of [pairs, width] of a 16-bit type, in the order of `order`, in tiles of ROWS rows and 64
     columns; weight: of [experts * rows, width], or of words of it, in tiles of 64 rows and of the stage's columns;
-    factors: `hopper_weights.Factors` of narrow weights; biases: [experts * rows] or None; out: [pairs, stride], both of
-    that type; order, blocks: see `blocks.place_kernel`. SHAPE: `hopper.Shape`; FORM: `hopper_weights.Form`; LIMIT: see
+    factors: `word_forms.Factors` of narrow weights; biases: [experts * rows] or None; out: [pairs, stride], both of
+    that type; order, blocks: see `blocks.place_kernel`. SHAPE: `hopper.Shape`; FORM: `word_forms.Form`; LIMIT: see
     `triton.gated`; BITS: of the weights by which what is gated is multiplied. ROWS, STAGES, WARPGROUPS: see
     `hopper.Tile`; COMPUTE_REGISTERS, COPY_REGISTERS: of a thread in each partition."""
     PARTS: gl.constexpr = 1 if FORM.kind == "wide" else 2

@@ -84,7 +84,9 @@ def placed(weight: GroupedWeights) -> GroupedWeights:
 
 def gates(x: Tensor | BegunNorm, weight: GroupedWeights) -> bool:
     """Whether grouped_linear computes a gate with its product of x [rows, in]."""
-    return (weight.interleaved and isinstance(x, Tensor) and 0 < len(x) <= MOST_ROWS) or turns(x, weight)
+    if weight.interleaved:
+        return isinstance(x, Tensor) and 0 < len(x) <= MOST_ROWS
+    return turns(x, weight) or (isinstance(x, Tensor) and _is_for_many_rows(x, weight, gated=True))
 
 
 def grouped_linear(
@@ -111,8 +113,10 @@ def grouped_linear(
 
         return one_row.grouped_linear(x, weight, bias, out, gate)
     if x.device.type == "cuda":
-        from octavo_kernels.grouped_linear import hopper, interleaved, one_row, triton
+        from octavo_kernels.grouped_linear import hopper, interleaved, many_rows, one_row, triton
 
+        if _is_for_many_rows(x, weight, gate is not None):
+            return many_rows.grouped_linear(x, weight, bias, out, gate)
         if interleaved.fits(x, weight):
             return interleaved.grouped_linear(x, weight, bias, out, gate)
         if capability(x.device) == (9, 0):
@@ -124,6 +128,14 @@ def grouped_linear(
     from octavo_kernels.grouped_linear import cpu
 
     return cpu.grouped_linear(x, weight, bias, out)
+
+
+def _is_for_many_rows(x: Tensor, weight: GroupedWeights, gated: bool) -> bool:
+    if len(x) <= MOST_ROWS or x.device.type != "cuda" or capability(x.device) != (9, 0):
+        return False
+    from octavo_kernels.grouped_linear import many_rows
+
+    return many_rows.fits(x, weight, gated)
 
 
 def norms(stream: Tensor, weight: GroupedWeights) -> bool:

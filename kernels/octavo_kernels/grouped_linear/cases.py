@@ -86,6 +86,21 @@ HOPPER_CASES = (
     Case("odd columns, ragged groups", "int4", 9, 1376, 333, (1, 128)),
     Case("less than a tile", "int8", 2, 96, 24, (1, 0), bias=True),
 )
+# What the form for many rows computes, and with a gate: of twice as many columns.
+MANY_ROWS_CASES = (
+    Case("query, key and value of 8B, int4, 65 rows, a bias", "int4", 65, 4096, 6144, (1, 128), bias=True),
+    Case("down of 8B, int8, 256 rows, a bias", "int8", 256, 14336, 4096, (1, 0), bias=True),
+    Case("output of 8B, fp8 blocks, 130 rows", "fp8", 130, 4096, 4096, (128, 128)),
+    Case("keys of 8B, fp8, 100 rows", "fp8", 100, 4096, 1024, (1, 0)),
+    Case("many rows, int4, odd columns, a width that splits unevenly", "int4", 150, 1120, 1001, (1, 0)),
+    Case("many rows, int4, odd columns, ragged groups of 32", "int4", 70, 1376, 333, bias=True),
+    Case("many rows, less than a tile", "int8", 66, 96, 24, (1, 0), bias=True),
+)
+MANY_ROWS_GATED_CASES = (
+    Case("many rows, int4, gated", "int4", 65, 4096, 2 * 14336, (1, 128)),
+    Case("many rows, int8, gated, odd columns, a bias", "int8", 600, 1376, 2 * 1032, (1, 0), bias=True),
+    Case("many rows, fp8 blocks, gated", "fp8", 200, 4096, 2 * 1024, (128, 128)),
+)
 # What the form for one row computes.
 ONE_ROW_CASES = tuple(
     Case(f"one row, {name}", "int4", 1, width, columns, (1, 128), bias=columns % 32 != 0)
@@ -202,6 +217,17 @@ def error(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: s
     out = torch.full((case.rows, case.columns), torch.nan, dtype=dtype, device=device)
     form(x, weight, bias, out)
     return largest_error(out, reference.grouped_linear(x, weight, bias))
+
+
+def error_of_gated(form: Callable[..., Tensor], case: Case, dtype: torch.dtype, device: str) -> float:
+    """Largest error of `form` with a gate against the oracle."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(case.rows, case.width, generator=generator).to(device, dtype)
+    weight = random_weights(case, generator).to(device)
+    bias = torch.randn(case.columns, generator=generator).to(device, dtype) if case.bias else None
+    out = torch.full((case.rows, case.columns // 2), torch.nan, dtype=dtype, device=device)
+    form(x, weight, bias, out, "silu")
+    return largest_error(out, reference.grouped_linear(x, weight, bias, gate="silu"))
 
 
 def error_of_ended(

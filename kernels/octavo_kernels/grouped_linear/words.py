@@ -1,4 +1,4 @@
-"""How a thread of experts' kernel for Hopper unpacks words of narrow weights, as they are stored, into pairs of 16
+"""How a thread of a kernel for Hopper unpacks words of narrow weights, as they are stored, into pairs of 16
 bits, and in which order that puts the terms of the sum.
 
 The four threads that share a row of the matrix units' operand take 16 bytes each in turn, and of each word the numbers
@@ -13,12 +13,12 @@ import triton.language as tl
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
-from octavo_kernels.experts import hopper_weights
+from octavo_kernels.grouped_linear import word_forms
 from octavo_kernels.grouped_linear.interleaved_parts import numbers_of
 from octavo_kernels.grouped_linear.interleaved_words import base
 from octavo_kernels.grouped_linear.interleaved_words import unpacking as unpacking_integers
 
-BLOCK = tl.constexpr(hopper_weights.BLOCK)
+BLOCK = tl.constexpr(word_forms.BLOCK)
 
 
 @triton.jit
@@ -118,7 +118,7 @@ def _scaled(pair, upper, rest, element: gl.constexpr):
 def operand_of(word, more, scale, zero, FORM: gl.constexpr, element: gl.constexpr, layout: gl.constexpr):
     """[rows, 32] of `element` as the matrix units take them, of a word of each of the threads that share a row, and of
     8 bits another one, [rows, 4]. scale, zero: of each word, as they are stored, [rows, 4]; FORM:
-    `hopper_weights.Form`."""
+    `word_forms.Form`."""
     IS_F16: gl.constexpr = element == gl.float16
     pairs = gl.inline_asm_elementwise(
         unpacking(FORM.kind, IS_F16),
@@ -134,13 +134,16 @@ def operand_of(word, more, scale, zero, FORM: gl.constexpr, element: gl.constexp
         if FORM.kind == "int4":
             taken = (zero.to(gl.float32) + (base(4, IS_F16) + FORM.offset)).to(element)
             pairs = _each(_LESS, pairs, _twice(taken), element)
-        wide = scale.to(gl.float32)
-        rounded = wide.to(element)
-        upper, rest = _twice(rounded), _twice((wide - rounded.to(gl.float32)).to(element))
-        pairs = (
-            _scaled(pairs[0], upper, rest, element),
-            _scaled(pairs[1], upper, rest, element),
-            _scaled(pairs[2], upper, rest, element),
-            _scaled(pairs[3], upper, rest, element),
-        )
+        if scale.dtype == element:
+            pairs = _each(_TIMES, pairs, _twice(scale), element)
+        else:
+            wide = scale.to(gl.float32)
+            rounded = wide.to(element)
+            upper, rest = _twice(rounded), _twice((wide - rounded.to(gl.float32)).to(element))
+            pairs = (
+                _scaled(pairs[0], upper, rest, element),
+                _scaled(pairs[1], upper, rest, element),
+                _scaled(pairs[2], upper, rest, element),
+                _scaled(pairs[3], upper, rest, element),
+            )
     return gl.convert_layout(numbers_of(pairs, element), layout, assert_trivial=True)

@@ -200,13 +200,13 @@ class GroupedLinear:
 
     def gates_for(self, x: Tensor | BegunNorm) -> bool:
         """Whether grouped_linear computes a gate with its product of x [tokens, in] and the weight."""
-        return self.is_plain and gates(x, self.weight)
+        return self.is_plain and gates(x, self.weight) and not self.rounds(x)
 
     def gated(self, x: Tensor | BegunNorm, gate: GatedActivation) -> Tensor:
         """What gate_mul makes of the product, where `gates_for` says so."""
         return grouped_linear(_contiguous(x), self.weight, self.bias, gate=gate)
 
-    def rounds(self, x: Tensor) -> bool:
+    def rounds(self, x: Tensor | BegunNorm) -> bool:
         """Whether what x [tokens, any] becomes is rounded for the product."""
         return self.rounds_inputs and len(x) > ROUNDED_ROWS
 

@@ -24,7 +24,7 @@ from octavo_kernels.experts import Weights
 from octavo_kernels.experts import hopper as hopper_experts
 from octavo_kernels.gated_linear import cases as gated_cases
 from octavo_kernels.gated_linear import gated_linear
-from octavo_kernels.grouped_linear import GroupedWeights, one_row
+from octavo_kernels.grouped_linear import GroupedWeights, many_rows, one_row
 from octavo_kernels.grouped_linear import cases as grouped_cases
 from octavo_kernels.grouped_linear import hopper as hopper_grouped
 from octavo_kernels.grouped_linear import interleaved as interleaved_grouped
@@ -136,6 +136,12 @@ def main(capability: int, selections: list[str]) -> None:
         for heads in skinny_cases.HEADS_CASES:
             skinny_cases.error_of_heads(skinny_rotary_write_kv, heads, torch.bfloat16, "cpu")
             tell("skinny_linear", heads.name, "bfloat16")
+        for many in grouped_cases.MANY_ROWS_CASES:
+            grouped_cases.error(many_rows.grouped_linear, many, torch.bfloat16, "cpu")
+            tell("grouped_linear", many.name, "bfloat16")
+        for many in grouped_cases.MANY_ROWS_GATED_CASES:
+            grouped_cases.error_of_gated(many_rows.grouped_linear, many, torch.bfloat16, "cpu")
+            tell("grouped_linear", many.name, "bfloat16")
         for ended, has_zeros in product(grouped_cases.ENDED_CASES, (False, True)):
             grouped_cases.error_of_ended(one_row.grouped_linear, ended, torch.bfloat16, "cpu", has_zeros)
             tell("grouped_linear", ended.name, "bfloat16")

@@ -24,6 +24,8 @@ from octavo_kernels.grouped_linear.cases import (
     ENDED_CASES,
     HOPPER_CASES,
     INTERLEAVED_CASES,
+    MANY_ROWS_CASES,
+    MANY_ROWS_GATED_CASES,
     ONE_ROW_ADD_CASES,
     ONE_ROW_CASES,
     ONE_ROW_HEADS_CASES,
@@ -34,6 +36,7 @@ from octavo_kernels.grouped_linear.cases import (
     Kind,
     error,
     error_of_ended,
+    error_of_gated,
     error_of_heads,
     error_of_sums,
     random_weights,
@@ -80,6 +83,43 @@ def test_forms_for_hopper(case: Case, dtype: torch.dtype) -> None:
     form = interleaved.grouped_linear if case.interleaved else hopper.grouped_linear
     for _ in range(2):  # what programs leave for each other is as it was
         assert error(form, case, dtype, "cuda") <= TOLERANCES[dtype]
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("hopper_gpu")
+@pytest.mark.parametrize("case", MANY_ROWS_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("splits", [None, 1, 5])
+def test_form_for_many_rows(case: Case, dtype: torch.dtype, splits: int | None) -> None:
+    from octavo_kernels.grouped_linear import many_rows
+
+    form = partial(many_rows.grouped_linear, splits=splits)
+    assert error(form, case, dtype, "cuda") <= TOLERANCES[dtype]
+    assert error(grouped_linear, case, dtype, "cuda") <= TOLERANCES[dtype]
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("hopper_gpu")
+@pytest.mark.parametrize("case", MANY_ROWS_GATED_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_gates_of_many_rows(case: Case, dtype: torch.dtype) -> None:
+    weight = random_weights(case, torch.Generator()).to("cuda")
+    assert gates(torch.zeros(case.rows, case.width, dtype=dtype, device="cuda"), weight)
+    assert error_of_gated(grouped_linear, case, dtype, "cuda") <= TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("rows", [65, 128, 129, 256, 1024])
+@pytest.mark.parametrize("columns", [1, 576, 4096, 6144, 28672, 128_256])
+@pytest.mark.parametrize("width", [96, 1120, 4096, 14336])
+def test_sums_of_many_rows_are_split_into_parts_that_all_have_terms(rows: int, columns: int, width: int) -> None:
+    from octavo_kernels.grouped_linear import many_rows
+
+    splits = many_rows.splits_of(columns, width, rows, processors=132)
+    blocks = -(-width // 128)
+    assert 1 <= splits <= min(many_rows.MOST_SPLITS, blocks)
+    assert (splits - 1) * -(-blocks // splits) < blocks
+    tiles = -(-columns // many_rows.COLUMNS) * -(-rows // many_rows.ROWS)
+    assert splits == 1 or splits * tiles <= 132
 
 
 @pytest.mark.gpu
