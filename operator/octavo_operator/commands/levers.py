@@ -8,13 +8,14 @@ from octavo_operator.api import LLMService, engine
 from octavo_operator.api.quantities import parse_cpu, parse_memory
 from octavo_operator.api.spec import CACHE_MARGIN
 from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.config.presets import STEP_TOKENS
 
 Change = dict[str, Any]
 
 MAX_REPLICAS = 1000
 MAX_SEQS = 4096
 HIGHEST_SHARE = 0.95
-_USUAL_TOKENS = {"nvidia": 8192, "cpu": 512}
+_DEVICES = {"nvidia": "cuda", "cpu": "cpu"}
 
 
 def settings(service: LLMService) -> EngineConfig:
@@ -23,7 +24,7 @@ def settings(service: LLMService) -> EngineConfig:
 
 
 def tokens_a_step(service: LLMService) -> int:
-    return settings(service).max_num_batched_tokens or _USUAL_TOKENS[service.spec.accelerator.type]
+    return settings(service).max_num_batched_tokens or STEP_TOKENS[_DEVICES[service.spec.accelerator.type]]
 
 
 def more_replicas(service: LLMService, wanted: int) -> Change:

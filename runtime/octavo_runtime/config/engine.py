@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from octavo_runtime.config.explain import explain
-from octavo_runtime.config.presets import PRESETS, describe_presets
+from octavo_runtime.config.presets import PRESETS, STEP_TOKENS, describe_presets
 from octavo_runtime.config.units import Duration, Quantity, parse_quantity
 
 
@@ -202,7 +202,7 @@ class EngineConfig(BaseModel):
         ge=16,
         le=1_048_576,
         description="Most tokens computed in one step; longer prompts run in chunks. Default: the preset's, else "
-        "8192 on a GPU, 512 on a CPU.",
+        f"{STEP_TOKENS['cuda']} on a GPU, {STEP_TOKENS['cpu']} on a CPU.",
     )
     block_size: Annotated[int, AfterValidator(_power_of_two)] = Field(
         16, ge=8, le=256, description="Tokens in one block of the KV cache, a power of two. Default 16."

@@ -1,11 +1,10 @@
 """How many tokens a step computes and a request may have: what the configuration asks for, held to what there is."""
 
 from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.config.presets import STEP_TOKENS
 
 MIN_TOKENS = 16
 """The least that a KV cache must hold."""
-
-_TOKEN_BUDGETS = {"cuda": 8192, "cpu": 512}
 
 
 class DoesNotFit(ValueError):
@@ -14,7 +13,7 @@ class DoesNotFit(ValueError):
 
 def token_budget(config: EngineConfig, device: str) -> int:
     """Most tokens of one step on a device of that type, and at least one for each row."""
-    budget = config.max_num_batched_tokens or max(_TOKEN_BUDGETS[device], config.max_num_seqs)
+    budget = config.max_num_batched_tokens or max(STEP_TOKENS[device], config.max_num_seqs)
     if budget < config.max_num_seqs:
         raise DoesNotFit(f"max_num_batched_tokens: must be at least max_num_seqs ({config.max_num_seqs}), got {budget}")
     return budget
