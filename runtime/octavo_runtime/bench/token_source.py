@@ -17,6 +17,7 @@ import zmq
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine_process.pulse import Pulse
 from octavo_runtime.models.loading.files import locate
+from octavo_runtime.protocol.child import end_with_parent
 from octavo_runtime.protocol.messages import COMMANDS, Abort, Add, FinishReason, Hello, Load, Output, Ready, Step
 from octavo_runtime.text.tokenizer import load_tokenizer
 
@@ -39,11 +40,10 @@ class _Request:
 
 
 def serve(endpoint: str, model: str, rate: float, record: Path | None) -> None:
-    """Answers until the parent process is gone."""
-    parent, next_step = os.getppid(), time.monotonic()
+    """Answers until this process is ended."""
+    next_step = time.monotonic()
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
     socket.setsockopt(zmq.LINGER, 0)
-    socket.setsockopt(zmq.SNDTIMEO, int(_BEAT_SECONDS * 1000))  # now and then it looks whether the parent lives
     socket.setsockopt(zmq.SNDHWM, _STEPS_AHEAD)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # wait for the reader instead of dropping what it has no room for
     socket.bind(endpoint)
@@ -67,7 +67,7 @@ def serve(endpoint: str, model: str, rate: float, record: Path | None) -> None:
     requests: dict[str, _Request] = {}
     times: dict[int, list[float]] = {}
     clients: set[bytes] = set()
-    while os.getppid() == parent:
+    while True:
         wait = next_step - time.monotonic() if requests else _BEAT_SECONDS
         while socket.poll(max(int(wait * 1000), 0)):
             client, payload = socket.recv_multipart()
@@ -95,31 +95,27 @@ def serve(endpoint: str, model: str, rate: float, record: Path | None) -> None:
                 del requests[request.request_id]
         for client, brought in outputs.items():
             message = [client, encoder.encode(Step(brought, Load(running=len(requests))))]
-            if not _send(socket, message, parent):
+            if not _send(socket, message):
                 clients.discard(client)
         if rate:
             next_step = max(next_step + len(requests) / rate, now)
         if record is not None and times and not requests:
             record.write_bytes(msgspec.json.encode(times))
-    pulse.stop()
 
 
-def _send(socket: "zmq.Socket[bytes]", message: list[bytes], parent: int) -> bool:
-    """Waits until the reader has room; whether there is a reader, and still the parent process."""
-    while os.getppid() == parent:
-        try:
-            socket.send_multipart(message)
-            return True
-        except zmq.Again:
-            continue
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
-            return False
-    return False
+def _send(socket: "zmq.Socket[bytes]", message: list[bytes]) -> bool:
+    """Waits until the reader has room; whether there is a reader."""
+    try:
+        socket.send_multipart(message)
+    except zmq.ZMQError as error:
+        if error.errno != zmq.EHOSTUNREACH:
+            raise
+        return False
+    return True
 
 
 if __name__ == "__main__":
+    end_with_parent(int(sys.argv[3]))
     _record = os.environ.get(RECORD)
     serve(
         sys.argv[2],

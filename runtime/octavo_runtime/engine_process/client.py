@@ -6,7 +6,6 @@ import itertools
 import math
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
@@ -21,7 +20,7 @@ import zmq.asyncio
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine_process.pulse import pulse_endpoint
 from octavo_runtime.engine_process.stream import Stream
-from octavo_runtime.protocol.interrupts import interrupts_blocked
+from octavo_runtime.protocol.child import start_child
 from octavo_runtime.protocol.messages import (
     BEATS,
     EVENTS,
@@ -69,7 +68,7 @@ class EngineClient:
     """One engine process and the requests that wait for its tokens. Lives in one asyncio loop.
 
     program: the module that the process runs; it is called with the configuration, the endpoint and the id of this
-    process."""
+    process, with which it ends (see protocol.child)."""
 
     def __init__(self, program: str = "octavo_runtime.engine_process.process") -> None:
         self._program = program
@@ -101,12 +100,8 @@ class EngineClient:
     async def start(self, config: EngineConfig) -> Ready:
         """Starts the engine process and waits until it can serve; EngineFailure when it cannot."""
         self._ranks = config.num_ranks
-        with interrupts_blocked():
-            self._process = subprocess.Popen(  # not multiprocessing, whose start methods pickle
-                [sys.executable, "-m", self._program, config.model_dump_json(), self.endpoint, str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                env=_environment(config),
-            )
+        words = [config.model_dump_json(), self.endpoint]
+        self._process = start_child(self._program, words, env=_environment(config))
         return await self._greet(self.endpoint, self._watch(self._process))
 
     async def join(self, endpoint: str, failed: Coroutine[Any, Any, str]) -> Ready:
@@ -226,7 +221,7 @@ class EngineClient:
                 await asyncio.to_thread(self._process.wait, _END_SECONDS)
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
-        await asyncio.to_thread(_end, self._children)
+        await asyncio.to_thread(_await_end, self._children)
         self._socket.close()
         self._pulse.close()
         self._context.term()
@@ -299,14 +294,11 @@ class EngineClient:
             raise EngineFailure(self._failure.result())
 
 
-def _end(ranks: Sequence[psutil.Process]) -> None:
-    """They end with the first one, but for who is stopped and hears of nothing."""
+def _await_end(ranks: Sequence[psutil.Process]) -> None:
+    """They end with the first one; what they have of a device is free once they are gone."""
     until = time.monotonic() + _END_SECONDS
-    while (left := [rank for rank in ranks if _lives(rank)]) and time.monotonic() < until:
+    while any(_lives(rank) for rank in ranks) and time.monotonic() < until:
         time.sleep(_END_SECONDS / 100)
-    for rank in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            rank.kill()
 
 
 def _lives(process: psutil.Process) -> bool:

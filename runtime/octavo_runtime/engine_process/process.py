@@ -5,13 +5,11 @@ beats beside the loop (see pulse), so that the API process can tell a hung engin
 
 import logging
 import math
-import os
 import signal
 import sys
-import threading
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 import msgspec
 import zmq
@@ -21,6 +19,7 @@ from octavo_runtime.engine.admission import QueueFull
 from octavo_runtime.engine_process.pulse import Pulse
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.protocol import logs
+from octavo_runtime.protocol.child import end_with_parent
 from octavo_runtime.protocol.messages import (
     COMMANDS,
     Abort,
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 
 LOAD_SECONDS = 0.5  # clients hear of the load at least so often
 STATS_SECONDS = 10.0
-_PARENT_SECONDS = 0.5
 
 _log = logging.getLogger("octavo_runtime.engine_process.process")  # this module's own name is __main__
 
@@ -108,17 +106,14 @@ class Stats:
         self._tokens, self._since = 0, time.monotonic()
 
 
-def serve(config: EngineConfig, mailbox: Mailbox, endpoint: str, parent: int) -> None:
-    """Loads the model and steps until the parent process is gone, which may be so before the first line runs here."""
-    loaded = threading.Event()
-    threading.Thread(target=_end_with, args=[parent, loaded], name="parent", daemon=True).start()
+def serve(config: EngineConfig, mailbox: Mailbox, endpoint: str) -> Never:
+    """Loads the model and steps."""
     engine: Engine | None = None
     pulse = Pulse(endpoint, lambda: math.inf if engine is None else engine.patience)
     pulse.start()  # who loads may have last words, too
     try:
         engine = _load(config)
-        loaded.set()
-        _loop(engine, mailbox, pulse, Stats() if config.log_stats else None, parent)
+        _loop(engine, mailbox, pulse, Stats() if config.log_stats else None)
     finally:
         pulse.stop()
 
@@ -133,19 +128,12 @@ def _load(config: EngineConfig) -> "Engine":
     return Engine(config, files, executor=make_executor(config, files, further))
 
 
-def _end_with(parent: int, loaded: threading.Event) -> None:
-    """Ends this process where its parent ends while a model is loaded, or other nodes are waited for."""
-    while not loaded.wait(_PARENT_SECONDS):
-        if os.getppid() != parent:
-            os._exit(1)
-
-
-def _loop(engine: "Engine", mailbox: Mailbox, pulse: Pulse, stats: Stats | None, parent: int) -> None:
+def _loop(engine: "Engine", mailbox: Mailbox, pulse: Pulse, stats: Stats | None) -> Never:
     owners: dict[str, ClientId] = {}
     greeted: set[ClientId] = set()
     next_load = 0.0
     is_prepared = False
-    while os.getppid() == parent:
+    while True:
         busy = engine.has_work or engine.check_some() or engine.prepare_some()
         if not (busy or is_prepared):
             keep_all()
@@ -211,13 +199,14 @@ def _add(engine: "Engine", command: Add | Embed) -> None:
 
 
 def main() -> int:
+    end_with_parent(int(sys.argv[3]))
     # The terminal sends Ctrl-C to the whole group; the API process decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logs.configure_child()
-    config, endpoint, parent = EngineConfig.model_validate_json(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    config, endpoint = EngineConfig.model_validate_json(sys.argv[1]), sys.argv[2]
     mailbox = Mailbox(endpoint)
     try:
-        serve(config, mailbox, endpoint, parent)
+        serve(config, mailbox, endpoint)
     except Exception as error:  # the last line of defence: whatever ends the engine is told to every client
         expected = isinstance(error, ValueError | OSError)
         text = str(error) if expected else f"{type(error).__name__}: {error}"
@@ -230,7 +219,6 @@ def main() -> int:
         return 1
     finally:
         mailbox.close()
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,13 +3,12 @@
 import queue
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
 
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.protocol.interrupts import interrupts_blocked
+from octavo_runtime.protocol.child import start_child
 from octavo_runtime.worker.line import BEAT, FAILED, READY, RESULT, SILENT_SECONDS, UP, Line, Silent, line_of
 
 _LOADING_SECONDS = 120.0  # a rank's silence while it loads: imports hold up its thread that beats
@@ -140,13 +139,9 @@ def start_ranks_of(config: EngineConfig, ranks: Sequence[int]) -> list[Follower]
 
 def _start(config: EngineConfig, rank: int) -> Follower:
     ours, theirs = socket.socketpair()
-    with theirs, interrupts_blocked():
+    with theirs:
         words = [config.model_dump_json(), str(rank), str(theirs.fileno())]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "octavo_runtime.worker.rank", *words],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-        )
+        process = start_child("octavo_runtime.worker.rank", words, pass_fds=[theirs.fileno()])
     try:
         return Follower(f"rank {rank} of {config.num_ranks}", line_of(ours), process)
     except RuntimeError:

@@ -1,8 +1,8 @@
 """A further rank of a model that several processes compute together: it does what the first rank does.
 
-Started by the first process of its node as `python -m octavo_runtime.worker.rank CONFIG_JSON RANK DESCRIPTOR`, its end
-of a line to that process. Scores are the same in all ranks of the last stage, and so is what is drawn from them: what a
-rank is told is the plans alone."""
+Started by the first process of its node as `python -m octavo_runtime.worker.rank CONFIG_JSON RANK DESCRIPTOR
+STARTER_PID`, with its end of a line to that process. Scores are the same in all ranks of the last stage, and so is what
+is drawn from them: what a rank is told is the plans alone."""
 
 import logging
 import os
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.protocol import logs
+from octavo_runtime.protocol.child import end_with_parent
 from octavo_runtime.worker.follower import lost_another
 from octavo_runtime.worker.heap import keep_all
 from octavo_runtime.worker.line import FAILED, READY, RESULT, UP, Line
@@ -27,6 +28,7 @@ _log = logging.getLogger("octavo_runtime.worker.rank")  # this module's own name
 
 
 def main() -> int:
+    end_with_parent(int(sys.argv[4]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the API process decides
     logs.configure_child()
     config, rank = EngineConfig.model_validate_json(sys.argv[1]), int(sys.argv[2])

@@ -1,6 +1,5 @@
 """What the engine's own work costs, in lines of Python that run: no clock, so nothing else on the machine counts."""
 
-import os
 from concurrent.futures import Future
 from contextlib import nullcontext
 from functools import cache
@@ -179,7 +178,7 @@ def test_the_engine_answers_before_it_proves_its_books(monkeypatch):
     engine.check_integrity = lambda: happened.append("whole proof")
     pulse = SimpleNamespace(turn=nullcontext)
     with pytest.raises(KeyboardInterrupt):
-        process._loop(engine, Mailbox(), pulse, None, os.getppid())
+        process._loop(engine, Mailbox(), pulse, None)
     answered = happened.index("answer")
     assert happened[answered - 1] == "step"
     assert "proof" in happened[answered:]

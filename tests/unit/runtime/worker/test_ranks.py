@@ -206,7 +206,8 @@ def test_a_rank_that_hangs_is_ended_and_named(folder: Path) -> None:
         del engine
 
 
-def test_ranks_end_where_the_first_one_is_killed(folder: Path) -> None:
+@pytest.mark.parametrize("stopped", [False, True])
+def test_ranks_end_where_the_first_one_is_killed(folder: Path, stopped: bool) -> None:
     program = (
         "import sys; from octavo_runtime.config.engine import EngineConfig; "
         "from octavo_runtime.engine.engine import Engine; "
@@ -219,6 +220,8 @@ def test_ranks_end_where_the_first_one_is_killed(folder: Path) -> None:
         assert first.stdout is not None
         assert first.stdout.readline() == "up\n"
         [rank] = psutil.Process(first.pid).children()
+        if stopped:
+            rank.suspend()
         first.kill()
     eventually(lambda: not rank.is_running(), "the rank ends")
 
