@@ -22,9 +22,9 @@ BODY = {"model": "smollm2", "messages": [{"role": "user", "content": "Go on."}],
 
 
 @pytest.fixture
-def start_workers(start_command):
+def start_workers(start_command, tmp_path):
     def starter(rate: int, *flags: str):
-        server = start_command(*WORKERS, *flags, OCTAVO_BENCH_TOKEN_RATE=str(rate))
+        server = start_command(*WORKERS, *flags, OCTAVO_BENCH_TOKEN_RATE=str(rate), TMPDIR=str(tmp_path))
         server.wait_ready()
         return server
 
@@ -146,6 +146,18 @@ def test_they_end_with_a_supervisor_that_is_killed(start_workers):
     family = psutil.Process(server.process.pid).children(recursive=True)
     os.kill(server.process.pid, signal.SIGKILL)
     assert gone(family)
+
+
+def test_the_next_one_removes_what_a_killed_one_left(start_workers, tmp_path):
+    folders = []
+    for _ in range(2):
+        server = start_workers(20)
+        folders.append({each.name for each in tmp_path.glob("octavo-*")})
+        family = psutil.Process(server.process.pid).children(recursive=True)
+        server.process.kill()
+        assert gone(family)
+    assert folders[0]
+    assert not folders[0] & folders[1]
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,8 @@ import itertools
 import math
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,6 +16,7 @@ import zmq
 import zmq.asyncio
 
 from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.engine_process.own_folder import own_folder
 from octavo_runtime.engine_process.pulse import pulse_endpoint
 from octavo_runtime.engine_process.stream import Stream
 from octavo_runtime.protocol.child import start_child
@@ -85,8 +84,8 @@ class EngineClient:
         self._silent = 0.0  # seconds that this process has listened since it heard the last beat
         self.refused = False  # whether the engine could not start for what was asked of it
         self._tasks: list[asyncio.Task[None]] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="octavo-")
-        self.endpoint = f"ipc://{Path(self._folder.name) / 'engine'}"
+        self._folder = contextlib.ExitStack()
+        self.endpoint = f"ipc://{self._folder.enter_context(own_folder()) / 'engine'}"
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -225,7 +224,7 @@ class EngineClient:
         self._socket.close()
         self._pulse.close()
         self._context.term()
-        self._folder.cleanup()
+        self._folder.close()
 
     async def _send(self, command: Command) -> None:
         await self._socket.send(self._encoder.encode(command))

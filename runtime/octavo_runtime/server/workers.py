@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ import uvloop
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.server import ServerConfig
 from octavo_runtime.engine_process.client import EngineClient, EngineFailure
+from octavo_runtime.engine_process.own_folder import own_folder
 from octavo_runtime.models.loading.files import default_name, locate
 from octavo_runtime.protocol import logs
 from octavo_runtime.protocol.interrupts import interrupts_blocked
@@ -76,14 +76,14 @@ async def _supervise(config: EngineConfig, server: ServerConfig, engine_program:
     engine = EngineClient(engine_program)
     names = server.served_name or [default_name(config.model)]
     _log.info("listening on %s for %s", address(server, listener), ", ".join(names))
-    with tempfile.TemporaryDirectory(prefix="octavo-metrics-") as metrics, listener:
+    with own_folder() as metrics, listener:
         workers: list[_Worker] = []
         try:
             files = await asyncio.to_thread(locate, config.model)
             local = config.model_copy(update={"model": str(files.gguf or files.folder)})
             running = asyncio.create_task(_run_engine(engine, local))
             each = server.model_copy(update={"served_name": names, "api_workers": 1, "api_key": []})
-            environment = {**os.environ, METRICS_FOLDER: metrics, ENVIRONMENT: _keys(server)}
+            environment = {**os.environ, METRICS_FOLDER: str(metrics), ENVIRONMENT: _keys(server)}
             workers = [_start(local, each, engine.endpoint, listener, environment) for _ in range(server.api_workers)]
             return await _until_the_end(engine, workers, running, signals, began)
         except ValueError as error:
