@@ -76,6 +76,7 @@ def experts(
     out: Tensor | None = None,
     biases: Biases | None = None,
     limit: float | None = None,
+    among: int | None = None,
 ) -> Tensor:
     """The weighted sum of what the chosen experts make of each token: down(silu(gate(x)) * up(x)).
 
@@ -93,6 +94,8 @@ def experts(
         biases: of both projections, if they have some.
         limit: gates are cut to at most that, ups to at most that in magnitude, and between the projections comes
             gate * sigmoid(1.702 * gate) * (up + 1) (gpt-oss, 2025).
+        among: how many experts those of a token were chosen among, where other devices have some of them: what is
+            fastest depends on how many rows come to each one here.
 
     Returns:
         [tokens, hidden], in hidden's dtype.
@@ -100,9 +103,9 @@ def experts(
     if hidden.device.type == "cuda":
         from octavo_kernels.experts import hopper, triton
 
-        if hopper.suits(hidden, gate_up, down, ids.numel()):
-            return hopper.experts(hidden, gate_up, down, ids, weights, out, biases, limit)
-        return triton.experts(hidden, gate_up, down, ids, weights, out, biases, limit)
+        if hopper.suits(hidden, gate_up, down, ids.numel(), among):
+            return hopper.experts(hidden, gate_up, down, ids, weights, out, biases, limit, among)
+        return triton.experts(hidden, gate_up, down, ids, weights, out, biases, limit, among)
     from octavo_kernels.experts import cpu
 
     return cpu.experts(hidden, gate_up, down, ids, weights, out, biases, limit)

@@ -104,15 +104,16 @@ def fits(hidden: Tensor, gate_up: Weights, down: Weights) -> bool:
     )
 
 
-def suits(hidden: Tensor, gate_up: Weights, down: Weights, pairs: int) -> bool:
+def suits(hidden: Tensor, gate_up: Weights, down: Weights, pairs: int, among: int | None = None) -> bool:
     """Whether this form can be used, and is the fastest one."""
     if not fits(hidden, gate_up, down):
         return False
     num_experts, inner = experts_and_inner(gate_up)
-    if pairs * 3 * inner * hidden.shape[1] <= FEW_NUMBERS:
+    here = pairs * num_experts / (among or num_experts)  # of the pairs, on average
+    if here * 3 * inner * hidden.shape[1] <= FEW_NUMBERS:
         return False
     is_narrow = not isinstance(gate_up, Tensor) and not isinstance(down, Tensor)
-    return is_narrow or pairs <= FEW_PAIRS or pairs >= MANY_ROWS * num_experts
+    return is_narrow or here <= FEW_PAIRS or here >= MANY_ROWS * num_experts
 
 
 @triton.jit
@@ -153,6 +154,7 @@ def experts(
     out: Tensor | None = None,
     biases: Biases | None = None,
     limit: float | None = None,
+    among: int | None = None,
 ) -> Tensor:
     """See `octavo_kernels.experts`; for weights that fit."""
     [tokens, top_k], width, device = ids.shape, hidden.shape[1], hidden.device
@@ -164,7 +166,7 @@ def experts(
     to_inner, to_width = form(gate_up), form(down)
     assert to_inner is not None
     assert to_width is not None
-    tile = _tile({to_inner.bits, to_width.bits}, pairs / num_experts)
+    tile = _tile({to_inner.bits, to_width.bits}, pairs / (among or num_experts))
     order, blocks, _ = in_order(ids, num_experts, tile.rows)
     states = hidden.new_empty(pairs, _padded(width, to_inner))
     activated = hidden.new_empty(pairs, _padded(inner, to_width))

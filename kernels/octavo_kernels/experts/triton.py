@@ -266,6 +266,7 @@ def experts(
     out: Tensor | None = None,
     biases: Biases | None = None,
     limit: float | None = None,
+    among: int | None = None,
 ) -> Tensor:
     """See `octavo_kernels.experts`."""
     [tokens, top_k], width, device = ids.shape, hidden.shape[1], hidden.device
@@ -281,7 +282,8 @@ def experts(
     activated = torch.empty(pairs, inner, dtype=hidden.dtype, device=device)
     found = torch.empty(pairs, width, dtype=hidden.dtype, device=device)
     first, second = {"FORM": stacked_form(gate_up), "TOP_K": top_k, "LIMIT": limit or 0.0}, {"FORM": stacked_form(down)}
-    if pairs <= min(FEW_PAIRS, num_experts):  # of more than there are experts some share one
+    rows = pairs / (among or num_experts)  # of an expert, on average
+    if pairs <= FEW_PAIRS and rows <= 1:  # of more pairs than there are experts some share one
         shape |= {"EXPERTS": num_experts, "COLUMNS": ROW.columns, "DEPTH": ROW.depth, "num_warps": ROW.warps}
         gate_up_of_pair_kernel[(pairs, triton.cdiv(inner, ROW.columns))](
             activated, hidden, to_inner, ids, hidden.stride(0), HEIGHT=_height(gate_up), **first, **shape, **options
@@ -290,7 +292,7 @@ def experts(
             found, activated, to_width, ids, HEIGHT=_height(down), **second, **shape, **options
         )
     else:
-        tile = _tile(pairs, num_experts, hidden.dtype)
+        tile = _tile(rows, hidden.dtype)
         order, blocks, most = in_order(ids, num_experts, tile.rows)
         shape |= {"ROWS": tile.rows, "COLUMNS": tile.columns, "DEPTH": tile.depth}
         shape |= {"num_warps": tile.warps, "num_stages": tile.stages}
@@ -306,11 +308,10 @@ def experts(
     return out
 
 
-def _tile(pairs: int, num_experts: int, dtype: torch.dtype) -> Tile:
+def _tile(rows: float, dtype: torch.dtype) -> Tile:
     """By how many rows an expert has on average."""
     if dtype == torch.float32:
         return FLOAT32_TILE
-    rows = pairs / num_experts
     return FEW_ROWS if rows <= 16 else SOME_ROWS if rows <= 32 else MANY_ROWS if rows <= 128 else MOST_ROWS
 
 

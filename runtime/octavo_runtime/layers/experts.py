@@ -40,7 +40,8 @@ class Experts:
         ids, weights = self.router(hidden)
         if self.first:
             ids = ids - self.first
-        chosen = experts(hidden, self.gate_up, self.down, ids, weights, None, self.biases, self.limit)
+        among = self.router.routing.num_experts
+        chosen = experts(hidden, self.gate_up, self.down, ids, weights, None, self.biases, self.limit, among)
         if self.shared is not None:
             shared = self.shared(hidden)
             if self.shared_gate is not None:

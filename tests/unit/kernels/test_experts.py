@@ -1,5 +1,6 @@
 """experts: every form against the oracle."""
 
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -54,9 +55,20 @@ def test_hopper(case: Case, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize(
-    ("narrow", "pairs", "suits"), [(False, 110, False), (False, 128, True), (True, 110, True), (True, 100, False)]
+    ("narrow", "pairs", "among", "suits"),
+    [
+        (False, 110, None, False),
+        (False, 128, None, True),
+        (True, 110, None, True),
+        (True, 100, None, False),
+        # Half of the experts are elsewhere, and half of the pairs.
+        (False, 255, 16, False),
+        (False, 256, 16, True),
+        (True, 220, 16, True),
+        (True, 200, 16, False),
+    ],
 )
-def test_hopper_is_for_narrow_weights_and_many_rows(narrow: bool, pairs: int, suits: bool) -> None:
+def test_hopper_is_for_narrow_weights_and_many_rows(narrow: bool, pairs: int, among: int | None, suits: bool) -> None:
     from octavo_kernels.experts import hopper
 
     def weights(rows: int) -> Weights:
@@ -66,7 +78,31 @@ def test_hopper_is_for_narrow_weights_and_many_rows(narrow: bool, pairs: int, su
         return PackedWeights(blocks, scales)
 
     hidden = torch.empty(1, 512, dtype=torch.bfloat16)
-    assert hopper.suits(hidden, weights(1024), weights(512), pairs) == suits
+    assert hopper.suits(hidden, weights(1024), weights(512), pairs, among) == suits
+
+
+@pytest.mark.parametrize("name", ["triton", "hopper"])
+@pytest.mark.parametrize(("among", "rows"), [(None, 32.0), (4, 32.0), (16, 8.0)])
+def test_tiles_are_for_the_rows_that_come_to_an_expert_here(
+    monkeypatch: pytest.MonkeyPatch, name: str, among: int | None, rows: float
+) -> None:
+    form = import_module(f"octavo_kernels.experts.{name}")
+    asked: list[float] = []
+
+    def tile(*arguments: Any) -> None:
+        asked.extend(each for each in arguments if isinstance(each, float))
+        raise _Chosen
+
+    monkeypatch.setattr(form, "_tile", tile)
+    hidden, ids, weights = torch.zeros(64, 64, dtype=torch.bfloat16), torch.zeros(64, 2).long(), torch.zeros(64, 2)
+    gate_up, down = hidden.new_zeros(4, 128, 64), hidden.new_zeros(4, 64, 64)
+    with pytest.raises(_Chosen):
+        form.experts(hidden, gate_up, down, ids, weights, None, None, None, among)
+    assert asked == [rows]
+
+
+class _Chosen(Exception):
+    """Nothing is to be launched."""
 
 
 @pytest.mark.parametrize(("width", "fits"), [(48, True), (52, False), (42, False)])
