@@ -15,7 +15,7 @@ from octavo_operator.api.placement import may_stand
 from octavo_operator.api.quantities import parse_memory
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.units import gigabytes
-from octavo_runtime.planning.advice import Advice, cpu_remedies, fill_open, fits_with, remedies
+from octavo_runtime.planning.advice import Advice, cpu_remedies, cpu_squeeze, fill_open, fits_with, remedies
 from octavo_runtime.planning.description import FoundModel
 from octavo_runtime.planning.gpus import Gpu, gpu_of_product, too_old
 from octavo_runtime.planning.limits import DoesNotFit
@@ -68,7 +68,10 @@ def on_cpu(found: FoundModel, config: EngineConfig, memory: int) -> Verdict:
     except DoesNotFit as error:
         return Verdict(False, DOES_NOT_FIT, _in_spec(str(error)))
     if plan.problem is None:
-        return Verdict(True, FITS, _room(plan, f"the memory of {gigabytes(memory)}"), plan)
+        said = _room(plan, f"the memory of {gigabytes(memory)}")
+        squeezed = cpu_squeeze(found.spec, config, memory, found.packed_bytes)
+        tight = "" if squeezed is None else f"; once it is busy it may run out of memory there: {_way(squeezed)}"
+        return Verdict(True, FITS, said + tight, plan)
     ways = cpu_remedies(found.spec, config, memory, found.packed_bytes)
     return Verdict(False, DOES_NOT_FIT, f"{_in_spec(plan.problem)}; {_ways(ways)}", plan)
 

@@ -10,6 +10,7 @@ from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.gpus import GPUS, Gpu
 from octavo_runtime.planning.limits import MIN_TOKENS, DoesNotFit, token_budget
 from octavo_runtime.planning.memory import MemoryPlan, plan_memory
+from octavo_runtime.planning.reserves import cpu_headroom
 
 Workload = Literal["throughput", "latency"]
 WORKLOADS: tuple[Workload, ...] = ("throughput", "latency")
@@ -55,11 +56,11 @@ def remedies(spec: ModelSpec, config: EngineConfig, gpu: Gpu) -> list[Advice]:
 
 
 def cpu_remedies(spec: ModelSpec, config: EngineConfig, memory: int, packed_bytes: int) -> list[Advice]:
-    """The single changes that would each make a configuration fit that does not fit `memory` bytes of a CPU's.
-    packed_bytes: as in plan_memory."""
+    """The single changes that would each make a configuration fit that does not fit `memory` bytes of a CPU's, with
+    room for what a busy server takes. packed_bytes: as in plan_memory."""
 
-    def planned(changes: Mapping[str, Any], memory: int = memory) -> MemoryPlan:
-        return plan_memory(spec, config.model_copy(update=dict(changes)), memory, "cpu", packed_bytes)
+    def planned(changes: Mapping[str, Any]) -> MemoryPlan:
+        return _busy_plan(spec, config.model_copy(update=dict(changes)), memory, packed_bytes)
 
     found = []
     plan = planned({})
@@ -67,7 +68,9 @@ def cpu_remedies(spec: ModelSpec, config: EngineConfig, memory: int, packed_byte
     if asked is not None and MIN_TOKENS <= plan.room < asked:
         fewer = {"max_model_len": plan.room}
         if planned(fewer).problem is None:
-            found.append(Advice("max_model_len", str(plan.room), "the KV cache holds that many tokens"))
+            found.append(
+                Advice("max_model_len", str(plan.room), "the KV cache of a busy server holds that many tokens")
+            )
         needed = plan.sequence_bytes(asked, token_budget(config, "cpu"))
         cache = {"kv_cache_memory": f"{-(-needed // _MIB) + 1}Mi"}
         if (after := planned(cache)).problem is None:
@@ -75,18 +78,38 @@ def cpu_remedies(spec: ModelSpec, config: EngineConfig, memory: int, packed_byte
     for changes, why in _changes(config, "cpu"):
         if (after := planned(changes)).problem is None:
             found.append(_changed(changes, why, after))
+    larger = _larger_memory(spec, config, memory, packed_bytes)
+    return found if larger is None else [*found, larger]
+
+
+def cpu_squeeze(spec: ModelSpec, config: EngineConfig, memory: int, packed_bytes: int) -> Advice | None:
+    """How much memory a configuration wants that starts in `memory` bytes of a CPU's, and may be ended there once it is
+    busy; None where they are enough. packed_bytes: as in plan_memory."""
+    if _busy_plan(spec, config, memory, packed_bytes).problem is None:
+        return None
+    return _larger_memory(spec, config, memory, packed_bytes)
+
+
+def _busy_plan(spec: ModelSpec, config: EngineConfig, memory: int, packed_bytes: int) -> MemoryPlan:
+    """What is left of a CPU's memory to plan with, where the processes take what busy ones do."""
+    spare = cpu_headroom(spec, config) * config.local_ranks
+    return plan_memory(spec, config, memory - spare, "cpu", packed_bytes)
+
+
+def _larger_memory(spec: ModelSpec, config: EngineConfig, memory: int, packed_bytes: int) -> Advice | None:
+    """The least memory above `memory` bytes of a CPU's that is enough; None where no machine has it."""
     usual = min(spec.max_position, USUAL_LENGTH) if config.kv_cache_memory is None else 0
 
     def is_enough(size: int) -> bool:
-        after = planned({}, size)
+        after = _busy_plan(spec, config, size, packed_bytes)
         return after.problem is None and after.room >= usual
 
     enough = _least(is_enough, memory)
-    if enough is not None:
-        size = f"{enough // _MIB}Mi" if enough % _GIB else f"{enough // _GIB}Gi"
-        tokens = f"{planned({}, enough).num_tokens:,} tokens of KV cache"
-        found.append(Advice("memory", size, f"the least that holds it and {tokens}"))
-    return found
+    if enough is None:
+        return None
+    size = f"{enough // _MIB}Mi" if enough % _GIB else f"{enough // _GIB}Gi"
+    tokens = f"{_busy_plan(spec, config, enough, packed_bytes).num_tokens:,} tokens of KV cache"
+    return Advice("memory", size, f"the least that holds a busy server and {tokens}")
 
 
 def _least(fits: Callable[[int], bool], memory: int) -> int | None:

@@ -12,7 +12,9 @@ CUDA_CONTEXT_BYTES = 2**30
 """What the driver and the CUDA context take of a GPU's memory, as nvidia-smi counts it, before the first tensor."""
 
 CPU_PROCESS_BYTES = 3 * 2**27
-"""What the server's two processes take at least beside the model, on a CPU."""
+"""What the server's two processes take at least beside the model, on a CPU: with less memory they do not start."""
+
+_CPU_BUSY_BYTES = 2**29  # what they take once they answer, the step's temporary tensors left out
 
 MOST_CAPTURED = 1024
 """Sequences of the largest decode step that is captured as a CUDA graph."""
@@ -31,9 +33,22 @@ def activation_bytes(spec: ModelSpec, tokens: int, sequences: int, element_bytes
     """Upper bound of the temporary tensors of a step of `tokens`, of which `sequences` draw a token: the MLP's inner
     state, the sampled rows' float32 scores and a weight that is unpacked for many rows live at once."""
     rows = min(tokens, max(sequences, _SAMPLED_ROWS))
+    return _step_bytes(spec, tokens, sequences, rows, element_bytes) + _WORKSPACE_BYTES
+
+
+def cpu_headroom(spec: ModelSpec, config: EngineConfig) -> int:
+    """What a process that computes on a CPU may take beyond CPU_PROCESS_BYTES while it answers. What is advised has
+    room for it; a server with less may run all the same, and is not refused."""
+    tokens, sequences = token_budget(config, "cpu"), config.max_num_seqs
+    step = _step_bytes(spec, tokens, sequences, min(tokens, sequences), element_size(config))
+    return _CPU_BUSY_BYTES - CPU_PROCESS_BYTES + step
+
+
+def _step_bytes(spec: ModelSpec, tokens: int, sequences: int, rows: int, element_bytes: int) -> int:
+    """Of a step whose scores are those of `rows`."""
     scores = 0 if spec.encoder is not None else 4 * 4 * spec.vocab_size * rows
     latents = 4 * (sequences * _absorbed_size(spec) + _expanded_elements(spec, tokens))
-    return tokens * inner_size(spec) * 4 + latents + scores + unpacked_bytes(spec, element_bytes) + _WORKSPACE_BYTES
+    return tokens * inner_size(spec) * 4 + latents + scores + unpacked_bytes(spec, element_bytes)
 
 
 def _absorbed_size(spec: ModelSpec) -> int:
