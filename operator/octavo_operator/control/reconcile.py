@@ -18,7 +18,7 @@ from octavo_operator.control.operator import Cluster, Operator
 from octavo_operator.control.sizing import Sizing
 from octavo_operator.metrics_api.server import MetricsApi
 from octavo_operator.resources import metadata, workload
-from octavo_operator.status import autoscaling, conditions, diagnosis, routes
+from octavo_operator.status import autoscaling, conditions, diagnosis, routes, standstill
 from octavo_operator.status.autoscaling import Metrics
 from octavo_operator.status.condition import condition_of
 from octavo_operator.status.conditions import PASSING, REFUSED, TROUBLE, Obstacle
@@ -235,7 +235,7 @@ def _outcome(seen: Observation, changes: Changes, obstacle: Obstacle | None) -> 
 
 
 def _anyone_on_the_way(pods: Sequence[Object]) -> bool:
-    return any(diagnosis.wants_events(pod) for pod in pods)
+    return any(diagnosis.wants_events(pod) or standstill.is_unseen(pod) for pod in pods)
 
 
 def _turn(former: Object, status: Object) -> list[Event]:

@@ -12,11 +12,12 @@ Stalled      only while it holds: nothing goes on before a person changes someth
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from octavo_operator.resources.metadata import selector
 from octavo_operator.sizing import DOES_NOT_FIT, READING_MODEL, UNSUPPORTED
-from octavo_operator.status import autoscaling, diagnosis, routes
+from octavo_operator.status import autoscaling, diagnosis, routes, standstill
 from octavo_operator.status.condition import Holding, condition_of
 from octavo_operator.status.observation import Observation
 from octavo_operator.status.rollout import Rollout
@@ -128,7 +129,7 @@ def _held(seen: Observation, obstacle: Obstacle | None, now: str) -> dict[str, H
     routed = None
     if service is not None:
         routed = routes.held(service, {kind: seen.own(kind) for kind in routes.KINDS})
-    ready = _ready(seen, rollout, obstacle)
+    ready = _ready(seen, rollout, obstacle, now)
     if ready[0] and obstacle is None:
         ready = _with_scaling(ready, seen, scaling, now)
         if routed is not None and routed[0] is False and ready[1] == SERVING:
@@ -233,7 +234,7 @@ def _no_spare_gpu(rollout: Rollout, *, lacks_gpu: bool) -> Holding:
     )
 
 
-def _ready(seen: Observation, rollout: Rollout, obstacle: Obstacle | None) -> Holding:
+def _ready(seen: Observation, rollout: Rollout, obstacle: Obstacle | None, now: str) -> Holding:
     answers = rollout.ready > 0 and rollout.settled
     if obstacle is not None:
         return obstacle.carried_out and answers, obstacle.reason, obstacle.message
@@ -244,7 +245,7 @@ def _ready(seen: Observation, rollout: Rollout, obstacle: Obstacle | None) -> Ho
     counted = f"{rollout.ready} of {rollout.wanted} replicas answer"
     if rollout.ready and not rollout.settled:
         counted += ", some of them by the former spec"
-    problem = _problem(seen, rollout)
+    problem = _problem(seen, rollout, now)
     if problem is not None and (rollout.ready < max(rollout.wanted, rollout.existing) or not rollout.settled):
         return answers, problem.reason, f"{counted}; {problem.message}"
     doing = diagnosis.starting(seen.pods)
@@ -255,13 +256,16 @@ def _ready(seen: Observation, rollout: Rollout, obstacle: Obstacle | None) -> Ho
     return False, STARTING, f"{counted}; {doing or 'pods are being created'}"
 
 
-def _problem(seen: Observation, rollout: Rollout) -> diagnosis.Problem | None:
+def _problem(seen: Observation, rollout: Rollout, now: str) -> diagnosis.Problem | None:
     """What keeps pods from answering, or a rollout from going on."""
     problem = diagnosis.root_cause(seen.pods, seen.pod_events)
     if problem is None and (refusal := rollout.refusal or seen.refusal):
         is_full = "exceeded quota" in refusal
         said = f"the API server refuses pods: {refusal}{'; raise the quota' if is_full else ''}"
         problem = diagnosis.Problem(PODS_REFUSED, said, wants_room=is_full)
+    if problem is None:
+        moment = datetime.fromisoformat(now)
+        problem = standstill.root_cause(seen.running, rollout, seen.pods, seen.pod_events, moment)
     stands = rollout.ready > 0 and not rollout.settled and not rollout.makes_room
     if problem is not None and problem.wants_room and stands:
         way = "or set spec.rollout.strategy: recreate, and the old pod makes room for it, and does not answer meanwhile"

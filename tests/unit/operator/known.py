@@ -22,6 +22,9 @@ def healthy(**spec: Any) -> Evidence:
     if "observability" in spec:
         owned["ConfigMap"] = built("ConfigMap", **spec)
     owned["Deployment"]["spec"]["replicas"] = 2
+    owned["Deployment"]["metadata"] |= {"generation": 1, "creationTimestamp": "2026-01-01T10:00:00Z"}
+    counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), 2)
+    owned["Deployment"]["status"] = {"observedGeneration": 1, "conditions": []} | counts
     body = {
         "metadata": {
             "namespace": "default",

@@ -77,6 +77,28 @@ def loading(started: str) -> Evidence:
     return in_trouble(healthy(), Log("downloading\n"), state={"running": {"startedAt": started}})
 
 
+def stalled() -> Evidence:
+    """A rollout past its deadline, with every pod that there is well."""
+    evidence = healthy()
+    deployment = copy.deepcopy(evidence.owned["Deployment"])
+    said = 'ReplicaSet "chat-7" has timed out progressing.'
+    deployment["status"] |= {
+        "updatedReplicas": 1,
+        "conditions": [condition("Progressing", "False", "ProgressDeadlineExceeded", said)],
+    }
+    body = not_ready("ProgressDeadlineExceeded", "the same").body
+    return replace(evidence, body=body, owned=evidence.owned | {"Deployment": deployment})
+
+
+def unseen() -> Evidence:
+    """A pod that no scheduler has looked at."""
+    evidence = in_trouble(healthy())
+    (waiting,) = evidence.pods
+    del waiting["spec"]["nodeName"]
+    waiting["status"] = {"phase": "Pending"}
+    return replace(evidence, body=not_ready("NotScheduled", "the same").body)
+
+
 WAITING, RUNNING, USAGE = metrics.REQUESTS_WAITING, metrics.REQUESTS_RUNNING, metrics.KV_CACHE_USAGE_RATIO
 UTILISED, QUERIES, HITS = metrics.GPU_UTILIZATION_RATIO, metrics.PREFIX_CACHE_QUERIES, metrics.PREFIX_CACHE_HITS
 CHATTY = {"engine": {"extraArgs": ["--log-level=debug"]}}
@@ -186,6 +208,30 @@ CASES: dict[str, tuple[Evidence, str, list[str], dict[str, Any] | None]] = {
         in_trouble(healthy(), **ended("Segmentation fault")),
         "PodInTrouble",
         ["Segmentation fault"],
+        None,
+    ),
+    "a pod that no scheduler looks at": (
+        unseen(),
+        "StandsStill",
+        ["1 of 1 pods stand still: NotScheduled", "since 2026-01-01T10:00:00Z", "kube-scheduler"],
+        None,
+    ),
+    "a container that is being created for long": (
+        in_trouble(healthy(), state={"waiting": {"reason": "ContainerCreating"}}),
+        "StandsStill",
+        ["stand still: ContainerCreating", "on node a since 2026-01-01T10:00:00Z", "no event says why"],
+        None,
+    ),
+    "an engine that runs and is never ready": (
+        loading("2026-01-01T11:29:00Z"),
+        "StandsStill",
+        ["stand still: NotReady", "since 2026-01-01T11:29:00Z", "last line of the log: downloading"],
+        None,
+    ),
+    "a rollout past its deadline": (
+        stalled(),
+        "StandsStill",
+        ["the rollout stands still: ProgressDeadlineExceeded", "since 2026-01-01T10:00:00Z", "chat-7"],
         None,
     ),
     "a start that takes long": (

@@ -11,6 +11,7 @@ RULES: tuple[Rule, ...] = (
     start.being_deleted,
     start.not_carried_out,
     start.pod_in_trouble,
+    start.stands_still,
     start.slow_start,
     start.restarts,
     requests.failed,

@@ -9,8 +9,9 @@ from octavo_operator.commands.finding import Finding
 from octavo_operator.commands.load import Load
 from octavo_operator.commands.rules.memory import OOM_KILLED, gpu_line
 from octavo_operator.resources import workload
-from octavo_operator.status import autoscaling, conditions, diagnosis
+from octavo_operator.status import autoscaling, conditions, diagnosis, standstill
 from octavo_operator.status.diagnosis import Problem, diagnose, is_ready, last_line
+from octavo_operator.status.rollout import Rollout
 
 LOOKED_AT_WITHIN = 60  # seconds; an operator that runs takes one or two
 LONG_START = 600
@@ -69,6 +70,7 @@ def not_carried_out(evidence: Evidence, _load: Load | None) -> Iterator[Finding]
         )
         return
     explained = {problem.reason for _, problem in problems(evidence)} | {OOM_KILLED, autoscaling.FAILED}
+    explained |= {problem.reason for _, problem in _standing(evidence)}
     if not ready or ready["reason"] in conditions.PASSING or ready["reason"] in explained:
         return
     yield Finding(
@@ -136,6 +138,40 @@ def _last_words(evidence: Evidence, pod: Object) -> str:
     return last_line(log.previous or log.current) if log else ""
 
 
+def _standing(evidence: Evidence) -> list[tuple[Object | None, Problem]]:
+    """What merely stands still, with its pod: pods that tell of no trouble, and what makes pods, where none does."""
+    silent = [pod for pod in evidence.pods if diagnose(pod, evidence.pod_events(pod)) is None]
+    told = ((pod, standstill.of_pod(pod, evidence.pod_events(pod), evidence.now)) for pod in silent)
+    found: list[tuple[Object | None, Problem]] = [(pod, problem) for pod, problem in told if problem is not None]
+    running = workload.of(evidence.owned)
+    rollout = Rollout.of(running, evidence.pods)
+    if found or len(silent) < len(evidence.pods) or rollout.is_complete or "Pod" in evidence.unread:
+        return found
+    problem = standstill.of_workload(running, rollout, evidence.pods, evidence.now)
+    return [] if problem is None else [(None, problem)]
+
+
+def stands_still(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:
+    """Each thing that waits for what does not come, without a word of it, once."""
+    by_reason: dict[str, list[tuple[Object | None, Problem]]] = {}
+    for pod, problem in _standing(evidence):
+        by_reason.setdefault(problem.reason, []).append((pod, problem))
+    for reason, waiting in by_reason.items():
+        pod, problem = waiting[-1]
+        told = [problem.message]
+        if pod is not None and not problem.elsewhere and (line := _last_words(evidence, pod)):
+            told.append(f"last line of the log: {line}")
+        who = "the rollout stands" if pod is None else f"{len(waiting)} of {len(evidence.pods)} pods stand"
+        yield Finding(
+            "StandsStill",
+            "warning" if evidence.ready else "critical",
+            f"{who} still: {reason}",
+            told,
+            "the evidence names what waits, since when, and where to look",
+            section=SECTION,
+        )
+
+
 def slow_start(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:
     """A pod that has been loading for long, and says of no trouble."""
     for pod in evidence.pods:
@@ -143,7 +179,9 @@ def slow_start(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:
         if started is None or is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
             continue
         waited = (evidence.now - datetime.fromisoformat(started)).total_seconds()
-        if waited < LONG_START or diagnose(pod, evidence.pod_events(pod)) is not None:
+        events = evidence.pod_events(pod)
+        told_of = diagnose(pod, events) or standstill.of_pod(pod, events, evidence.now)
+        if waited < LONG_START or told_of is not None:
             continue
         told = [f"pod {pod['metadata']['name']} has been loading for {waited / 60:.0f} min"]
         told += [f"last line of the log: {line}"] if (line := _last_words(evidence, pod)) else []

@@ -119,6 +119,15 @@ def test_a_trouble_is_told_once() -> None:
     assert [finding.rule for finding in findings(evidence)] == ["GpuOutOfMemory"]
     evidence, *_ = CASES["killed for want of memory"]
     assert [finding.rule for finding in findings(evidence)] == ["PodOutOfMemory"]
+    for case in (case for case, (_, rule, _, _) in CASES.items() if rule == "StandsStill"):
+        assert [finding.rule for finding in findings(CASES[case][0])] == ["StandsStill"], case
+
+
+def test_pods_that_may_not_be_read_are_not_said_to_be_missing() -> None:
+    evidence, *_ = CASES["a rollout past its deadline"]
+    assert "StandsStill" in [finding.rule for finding in findings(evidence)]
+    unread = replace(evidence, pods=[], samples={}, unread={"Pod": "missing right: list pods"})
+    assert "StandsStill" not in [finding.rule for finding in findings(unread)]
 
 
 def test_who_gave_a_token_that_was_refused_is_not_told_to_give_one() -> None:

@@ -55,6 +55,11 @@ def groups(wanted: int, existing: int, updated: int, ready: int) -> dict[str, An
     }
 
 
+TWO_NODES = {
+    "leaderWorkerTemplate": {"size": 2, "leaderTemplate": {"metadata": {"annotations": {TEMPLATE: "new"}}}},
+}
+
+
 def member(template: str, index: int = 0) -> dict[str, Any]:
     """A ready pod of a group."""
     labels = {WORKER_INDEX: str(index)}
@@ -191,6 +196,26 @@ def ready(result: dict[str, Any]) -> tuple[str, str, str]:
     found = condition_of(result, "Ready")
     assert found is not None
     return found["status"], found["reason"], found["message"]
+
+
+def test_what_merely_stands_still_is_told_after_its_time() -> None:
+    unseen = {"metadata": {"name": "chat-2", "creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": {}, "status": {}}
+    leader = member("new")
+    overdue = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
+    cases: list[tuple[dict[str, Any], list[dict[str, Any]], str]] = [
+        (deployment(1, 1, 1, 0), [unseen], "NotScheduled"),
+        (deployment(1, 2, 1, 1), [unseen], "NotScheduled"),
+        (deployment(2, 2, 1, 1, conditions=[overdue]), [], "ProgressDeadlineExceeded"),
+        (groups(1, 1, 1, 0) | {"spec": groups(1, 1, 1, 0)["spec"] | TWO_NODES}, [leader], "GroupIncomplete"),
+    ]
+    for live, pods, reason in cases:
+        told = ready(conditions.status(seen(BODY, live, pods=pods), None, "2026-01-01T00:05:01Z"))
+        assert told[:2] == ("False", reason)
+    live, pods, _ = cases[0]
+    soon = ready(conditions.status(seen(BODY, live, pods=pods), None, "2026-01-01T00:05:00Z"))
+    assert soon[:2] == ("False", "Starting")
+    answers = conditions.status(seen(BODY, deployment(1, 1, 1, 1, conditions=[overdue])), None, "2026-01-01T00:05:01Z")
+    assert ready(answers)[:2] == ("True", "Serving")
 
 
 def test_why_a_rollout_stands_still_is_told_while_the_old_pod_answers() -> None:
