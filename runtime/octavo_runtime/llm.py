@@ -3,6 +3,7 @@
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingPa
 from octavo_runtime.text.answers import RequestOutput
 from octavo_runtime.text.chat_template import load_chat_template
 from octavo_runtime.text.pairs import activated, cosine, pair_tokens, unpacked
-from octavo_runtime.text.prompt import Prompt, listed, prompt_ids
+from octavo_runtime.text.prompt import Prompt, checked_text, listed, prompt_ids
 from octavo_runtime.text.sampling_defaults import load_sampling_defaults
 from octavo_runtime.text.tokenizer import load_tokenizer
 from octavo_runtime.text.tokenizer_conversion import tokenizer_files
@@ -29,6 +30,7 @@ Message = Mapping[str, Any]
 
 class LLM:
     """A model loaded in this process. Keyword arguments are EngineConfig's fields; ValueError names a bad one.
+    Threads may share it: their batches run one after another.
 
     default_params: what answers without parameters of their own are sampled with."""
 
@@ -41,6 +43,7 @@ class LLM:
         self.default_params = SamplingParams(**load_sampling_defaults(self.config, files))
         self._engine = Engine(self.config, files)
         self._ids = count()
+        self._turn = Lock()  # a step's outputs are those of every batch that runs
 
     def generate(
         self,
@@ -55,10 +58,8 @@ class LLM:
         out of bounds, a grammar that does not compile too; then nothing has run. What ends one prompt's answers later
         is its own output's `error`, and the others go on."""
         all_prompts = listed(prompts)
-        many = list(params) if isinstance(params, Sequence) else [params or self.default_params] * len(all_prompts)
-        if len(many) != len(all_prompts):
-            raise ValueError(f"params: must be one, or as many as the {len(all_prompts)} prompts, got {len(many)}")
-        results = self._run((prompt_ids(prompt, self.tokenizer) for prompt in all_prompts), many, progress=progress)
+        ids = [prompt_ids(prompt, self.tokenizer) for prompt in all_prompts]
+        results = self._run(ids, params, "prompts", progress=progress)
         for result, prompt in zip(results, all_prompts, strict=True):
             result.prompt = prompt if isinstance(prompt, str) else None
         return results
@@ -66,18 +67,18 @@ class LLM:
     def chat(
         self,
         conversations: Sequence[Message] | Sequence[Sequence[Message]],
-        params: SamplingParams | None = None,
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         progress: bool = True,
     ) -> list[RequestOutput]:
         """Answers to one conversation (a list of role and content messages) or to several, through the chat
-        template. InvalidParameter where the template refuses them, or one has no role."""
-        single = bool(conversations) and isinstance(conversations[0], Mapping)
-        several: Any = [conversations] if single else conversations
+        template; params as for generate. InvalidParameter where the template refuses them, or one has no role."""
+        given = _items(conversations)
+        several = [_items(one) for one in ([given] if given and isinstance(given[0], Mapping) else given)]
         for messages in several:
             _check_messages(messages)
         encoded = [self._chat_template.encode(messages, self.tokenizer) for messages in several]
-        return self._run(encoded, [params or self.default_params] * len(encoded), progress=progress)
+        return self._run(encoded, params, "conversations", progress=progress)
 
     def embed(
         self,
@@ -92,7 +93,8 @@ class LLM:
         has run."""
         ids = self._named(prompt_ids(prompt, self.tokenizer) for prompt in listed(prompts))
         params = PoolingParams(pooling=pooling, normalize=normalize)
-        embeddings = embed_all(self._engine, ids, [params] * len(ids), show=progress and len(ids) > 1)
+        with self._turn:
+            embeddings = embed_all(self._engine, ids, [params] * len(ids), show=progress and len(ids) > 1)
         flat = np.frombuffer(b"".join(embeddings), "<f4").astype(np.float32)
         return flat.reshape(len(ids), self._engine.ready.hidden_size)
 
@@ -109,7 +111,9 @@ class LLM:
         by the angle between vectors. activate: whether the model's activation makes the scores. instruction: what a
         model that reads pairs by a template is to judge by, in the place of its own. InvalidParameter when a text is
         too long or the model takes no instruction; ValueError where it has several labels."""
-        texts, task = [second] if isinstance(second, str) else list(second), self._engine.ready.task
+        first, task = checked_text("first", first), self._engine.ready.task
+        several = [second] if isinstance(second, str) or not isinstance(second, Iterable) else second
+        texts = [checked_text("second", text) for text in several]
         if instruction is not None and not task.templated:
             raise InvalidParameter("instruction", "must be left out: this model reads texts without a template")
         if task.task != "score":
@@ -123,19 +127,38 @@ class LLM:
         ]
         named = self._named(tokens for tokens, _ in pairs)
         params = [PoolingParams(second_text=begin or None) for _, begin in pairs]
-        numbers = embed_all(self._engine, named, params, show=progress and len(named) > 1)
+        with self._turn:
+            numbers = embed_all(self._engine, named, params, show=progress and len(named) > 1)
         activation = task.activation if activate else "identity"
         return np.array([activated(unpacked(one).tolist(), activation)[0] for one in numbers])
 
     def _run(
-        self, prompts: Iterable[list[int]], params: Sequence[SamplingParams], *, progress: bool
+        self,
+        prompts: list[list[int]],
+        params: SamplingParams | Sequence[SamplingParams] | None,
+        what: str,
+        *,
+        progress: bool,
     ) -> list[RequestOutput]:
+        """what: the prompts' name, for an error of params."""
+        many = params if isinstance(params, Sequence) else [params] * len(prompts)
+        if len(many) != len(prompts):
+            raise ValueError(f"params: must be one, or as many as the {len(prompts)} {what}, got {len(many)}")
+        given = [self.default_params if one is None else one for one in many]
         ids = self._named(prompts)
-        return answer_all(self._engine, self.tokenizer, ids, params, show=progress and len(ids) > 1)
+        with self._turn:
+            return answer_all(self._engine, self.tokenizer, ids, given, show=progress and len(ids) > 1)
 
     def _named(self, prompts: Iterable[list[int]]) -> dict[str, list[int]]:
         """The prompts by a request id for each."""
         return {f"offline-{next(self._ids)}": prompt for prompt in prompts}
+
+
+def _items(given: Any) -> list[Any]:
+    """The conversations or messages of a list, or of another iterable."""
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        raise InvalidParameter("messages", f"must be a list of messages, or of such lists, got {reprlib.repr(given)}")
+    return list(given)
 
 
 def _check_messages(messages: Sequence[Message]) -> None:

@@ -191,6 +191,15 @@ def check_token_ids(params: SamplingParams, vocab_size: int) -> None:
         _require_below("bad_word_ids", word, vocab_size)
 
 
+def check_unicode(field: str, text: str) -> None:
+    """Raises InvalidParameter where text has half a surrogate pair, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        rule = f"must be valid Unicode, has half a surrogate pair at character {error.start}"
+        raise InvalidParameter(field, rule) from None
+
+
 def check_id_types(field: str, ids: Iterable[Any]) -> None:
     """Raises InvalidParameter where a token id is no integer, as true and false are none. Without a Python loop over
     the ids: there may be very many."""
@@ -269,6 +278,7 @@ def _require_strings(field: str, texts: tuple[Any, ...], most: int, longest: int
     for text in texts:
         if not isinstance(text, str):
             raise InvalidParameter(field, f"must hold strings, got {_shown(text)}")
+        check_unicode(field, text)
         if not 1 <= len(text) <= longest:
             raise InvalidParameter(field, f"strings must have 1 to {longest} characters, got {len(text)}")
 

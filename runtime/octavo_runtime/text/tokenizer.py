@@ -1,6 +1,7 @@
 """Text to token ids and back, on the `tokenizers` library alone."""
 
 import re
+import reprlib
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import tokenizers
 from octavo_runtime.models.loading.end_tokens import folder_end_tokens
 from octavo_runtime.models.loading.files import ModelFiles
 from octavo_runtime.models.spec import UnsupportedModel
-from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams
 from octavo_runtime.text.tokenizer_conversion import tokenizer_folder
 from octavo_runtime.text.tokenizer_files import TokenizerUnavailable, read_definition, read_special_tokens
 
@@ -164,7 +165,10 @@ def _fair_shares(first: int, second: int, room: int) -> tuple[int, int]:
 
 
 def resolve_params(params: SamplingParams, tokenizer: Tokenizer) -> SamplingParams:
-    """`params` with the token ids of its bad_words, each word as it stands at the start of a text and after a space."""
+    """`params` with the token ids of its bad_words, each word as it stands at the start of a text and after a space.
+    InvalidParameter where a program gave something else for them."""
+    if not isinstance(params, SamplingParams):
+        raise InvalidParameter("params", f"must be SamplingParams, got {reprlib.repr(params)}")
     if not params.bad_words:
         return params
     words = [word.lstrip() or word for word in params.bad_words]

@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -121,6 +122,51 @@ def test_nothing_runs_when_one_prompt_is_refused(llm):
     assert not llm._engine.has_work
     with pytest.raises(ValueError, match="params: must be one, or as many as the 1 prompts, got 2"):
         llm.generate("a", [GREEDY, GREEDY])
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda llm: llm.generate({"prompt": "a"}, GREEDY), "prompt must be text or token ids, got {'prompt': 'a'}"),
+        (lambda llm: llm.generate([{"prompt": "a"}], GREEDY), "prompt must be text or token ids, got {'prompt': 'a'}"),
+        (lambda llm: llm.generate(b"a", GREEDY), "prompt must be text or token ids, got b'a'"),
+        (lambda llm: llm.generate(["a", b"a"], GREEDY), "prompt must be text or token ids, got b'a'"),
+        (lambda llm: llm.generate(None, GREEDY), "prompt must be text or token ids, got None"),
+        (lambda llm: llm.generate("a\ud800", GREEDY), "prompt must be valid Unicode, has half a surrogate pair at"),
+        (lambda llm: llm.generate("a", {"max_tokens": 3}), "params must be SamplingParams, got {'max_tokens': 3}"),
+        (lambda llm: llm.generate("a", ["b"]), "params must be SamplingParams, got 'b'"),
+        (lambda llm: llm.chat({"role": "user", "content": "a"}), "messages must be a list of messages, or of such"),
+        (lambda llm: llm.chat(3), "messages must be a list of messages, or of such lists, got 3"),
+        (lambda llm: llm.embed([b"a"]), "prompt must be text or token ids, got b'a'"),
+        (lambda llm: llm.score("a", 5), "second must be text, got 5"),
+        (lambda llm: llm.score("a", ["b", None]), "second must be text, got None"),
+        (lambda llm: llm.score(["a"], "b"), "first must be text, got"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_prompt_text_or_params_is_named(llm, ask, words):
+    with pytest.raises(InvalidParameter) as refused:
+        ask(llm)
+    assert words in str(refused.value)
+    assert not llm._engine.has_work
+
+
+def test_some_prompts_may_have_params_and_chat_too(llm):
+    question = [{"role": "user", "content": "What is the capital of France?"}]
+    three, five = (SamplingParams(temperature=0.0, max_tokens=most) for most in (3, 5))
+    results = llm.chat(iter([question, question]), [three, five], progress=False)
+    assert [len(result.outputs[0].token_ids) for result in results] == [3, 5]
+    first, last = llm.generate(["a", [5] * (llm._engine.ready.max_model_len - 1)], [three, None], progress=False)
+    assert [len(result.outputs[0].token_ids) for result in (first, last)] == [3, 1]
+
+
+def test_threads_take_turns(llm):
+    prompts = [f"The number {number} is" for number in range(6)]
+    params = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True)
+    alone = [llm.generate(prompt, params)[0].outputs[0].text for prompt in prompts]
+    with ThreadPoolExecutor(len(prompts)) as threads:
+        results = threads.map(lambda prompt: (llm.generate(prompt, params), llm.embed(prompt)), prompts)
+        assert [answers[0].outputs[0].text for answers, _ in results] == alone
 
 
 def test_a_bad_setting_is_named_before_anything_loads():

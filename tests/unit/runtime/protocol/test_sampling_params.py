@@ -50,6 +50,7 @@ REFUSED = [
     ("bad_words", ("",), "bad_words strings must have 1 to 1024 characters, got 0"),
     ("bad_words", ("a" * 1025,), "bad_words strings must have 1 to 1024 characters, got 1025"),
     ("bad_words", ("a",) * 257, "bad_words must have at most 256 strings, got 257"),
+    ("bad_words", ("a\ud800",), "bad_words must be valid Unicode, has half a surrogate pair at character 1"),
     ("bad_words", "word", "bad_words must be a list, got 'word'"),
     ("bad_word_ids", ((),), "bad_word_ids entries must have at least 1 id, got 0"),
     ("bad_word_ids", ((1, -1),), "bad_word_ids must be from 0 to 2147483647, got -1"),
