@@ -1,7 +1,10 @@
 """`octavo chat` with a pipe for a terminal."""
 
+import json
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from patience import PATIENCE
@@ -32,6 +35,28 @@ def test_the_server_sees_the_whole_conversation(scripted, monkeypatch):
         counts.append(scripted.metric("octavo_prompt_tokens_total"))
     once, twice = counts[1] - counts[0], counts[2] - counts[1]
     assert twice > 2 * once + 20, "the second prompt holds the first question and its answer"
+
+
+def test_what_the_terminals_encoding_has_not_does_not_end_the_conversation(monkeypatch):
+    piece = json.dumps({"choices": [{"index": 0, "delta": {"content": "\N{GRINNING FACE} Paris"}}]})
+
+    class Emoji(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            self.wfile.write(f"data: {piece}\n\ndata: [DONE]\n\n".encode())
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    with HTTPServer(("127.0.0.1", 0), Emoji) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            done = talk("One\nTwo\n", "m", "--base-url", f"http://127.0.0.1:{server.server_port}/v1")
+        finally:
+            server.shutdown()
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "? Paris\n? Paris\n")
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,7 @@ def blocks(
 
 def main() -> None:
     """Runs a sub-command. What the user can mend ends as one line and exit code 2, never as a stack trace."""
+    _open_streams()
     if not sys.stdout.isatty():
         os.environ.setdefault("COLUMNS", _WIDTH_OF_FILES)
     try:
@@ -240,6 +241,16 @@ def main() -> None:
         else:
             raise
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_streams() -> None:
+    """Takes /dev/null for what whoever started this has closed, as `>&-` does; else it is None here, and the next file
+    or socket, which is none to print to, has its number in the processes that this one starts."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open(mode)  # noqa: SIM115 - open until the process ends
+            os.set_inheritable(nowhere.fileno(), True)
+            setattr(sys, name, nowhere)
 
 
 def _add_commands(given: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import signal
 import sys
 import uuid
@@ -54,6 +55,8 @@ def chat(model: str, base_url: str, api_key: str) -> int:
 
 
 async def _converse(backend: contextlib.AbstractAsyncContextManager[tuple[str, Answer]]) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # models write what many a locale's encoding has not
+        sys.stdout.reconfigure(errors="replace")
     console = Console(highlight=False, soft_wrap=True)
     terminal = sys.stdin.isatty() and console.is_terminal
     conversation: Conversation = []
