@@ -38,7 +38,7 @@ from octavo_runtime.protocol.messages import (
     Step,
 )
 from octavo_runtime.protocol.pooling_params import PoolingParams
-from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams
 
 # A process whose pulse is not heard for so long is taken for dead, however long its steps may take.
 SILENT_SECONDS = 8.0
@@ -156,6 +156,8 @@ class EngineClient:
 
     async def _outputs(self, command: Add | Embed, stream: Stream) -> AsyncGenerator[Output, None]:
         request_id = command.request_id
+        if request_id in self._streams:  # else the first one would wait for ever
+            raise InvalidParameter("request_id", f"must be new, got {request_id!r} again")
         self._streams[request_id] = stream
         failed = False
         try:

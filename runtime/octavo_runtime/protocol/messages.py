@@ -1,11 +1,12 @@
 """What crosses the border between the API process and the engine process: msgpack over zmq, one type a message."""
 
+import reprlib
 from typing import Literal
 
 import msgspec
 
 from octavo_runtime.protocol.pooling_params import PoolingParams
-from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams, check_unicode
 from octavo_runtime.protocol.step import TokenLogprobs
 from octavo_runtime.protocol.text_task import TextTask
 
@@ -20,7 +21,10 @@ PRIORITY_LIMIT = 2**31 - 1
 
 class Add(msgspec.Struct, tag="add", frozen=True):
     """Start a request. `prompt`: token ids, at least one. A lower `priority` goes first. `cache_salt` keeps its blocks
-    in the prefix cache apart from those of other salts. `timeout`: seconds from now until it must have ended."""
+    in the prefix cache apart from those of other salts. `timeout`: seconds from now until it must have ended.
+
+    InvalidParameter where one of these four has another type: an engine that cannot read a message ends, with the
+    requests of all others."""
 
     request_id: str
     prompt: list[int]
@@ -28,6 +32,9 @@ class Add(msgspec.Struct, tag="add", frozen=True):
     priority: int = 0
     cache_salt: str = ""
     timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_types(self)
 
 
 class Embed(msgspec.Struct, tag="embed", frozen=True):
@@ -39,6 +46,9 @@ class Embed(msgspec.Struct, tag="embed", frozen=True):
     priority: int = 0
     cache_salt: str = ""
     timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_types(self)
 
 
 class Abort(msgspec.Struct, tag="abort", frozen=True):
@@ -179,3 +189,16 @@ Event = Ready | Step | BlockMap | Failed
 # the first end the process.
 COMMANDS, EVENTS = msgspec.msgpack.Decoder(Command), msgspec.msgpack.Decoder(Event)
 BEATS = msgspec.msgpack.Decoder(Beat)
+
+
+def _check_types(request: Add | Embed) -> None:
+    for name in ("request_id", "cache_salt"):
+        text = getattr(request, name)
+        if not isinstance(text, str):
+            raise InvalidParameter(name, f"must be text, got {reprlib.repr(text)}")
+        check_unicode(name, text)
+    priority, timeout = request.priority, request.timeout
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise InvalidParameter("priority", f"must be an integer, got {reprlib.repr(priority)}")
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float | None):
+        raise InvalidParameter("timeout", f"must be a number of seconds, got {reprlib.repr(timeout)}")

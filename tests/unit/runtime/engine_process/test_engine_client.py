@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -22,7 +23,8 @@ from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine_process.client import EngineClient, EngineFailure, EngineRefused
 from octavo_runtime.engine_process.stream import joined
 from octavo_runtime.protocol.messages import Output, RequestError
-from octavo_runtime.protocol.sampling_params import SamplingParams
+from octavo_runtime.protocol.pooling_params import PoolingParams
+from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams
 
 pytestmark = pytest.mark.slow
 
@@ -135,6 +137,47 @@ async def test_a_refused_request_is_an_error_output_and_harms_nobody(shared):
     assert "token ids must be from 0 to 49151, got 1000000" in outputs[0].error.message
     assert (outputs[0].error.kind, outputs[0].error.field) == ("invalid", "prompt")
     assert len(await collect(shared, "next", SamplingParams(max_tokens=3, ignore_eos=True))) == 3
+
+
+@on_shared
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"timeout": "5"}, "timeout must be a number of seconds, got '5'"),
+        ({"timeout": True}, "timeout must be a number of seconds, got True"),
+        ({"priority": "1"}, "priority must be an integer, got '1'"),
+        ({"priority": 1.5}, "priority must be an integer, got 1.5"),
+        ({"cache_salt": 5}, "cache_salt must be text, got 5"),
+        ({"cache_salt": "\ud800"}, "cache_salt must be valid Unicode"),
+        ({"request_id": 5}, "request_id must be text, got 5"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_what_the_engine_could_not_read_is_refused_and_harms_nobody(shared, wrong, words):
+    """The engine ended, and all that it served with it."""
+
+    async def generate(**request: Any) -> None:
+        await anext(shared.generate(params=SamplingParams(), **request))
+
+    async def embed(**request: Any) -> None:
+        await shared.embed(params=PoolingParams(), **request)
+
+    for ask in (generate, embed):
+        with pytest.raises(InvalidParameter, match=words):
+            await ask(**{"request_id": "wrong", "prompt": [1]} | wrong)
+    assert len(await collect(shared, "after", SamplingParams(max_tokens=3, ignore_eos=True))) == 3
+
+
+@on_shared
+async def test_a_name_that_is_taken_is_refused_and_the_first_goes_on(shared):
+    """The first one was never answered, and waited for ever."""
+    params = SamplingParams(max_tokens=30, ignore_eos=True)
+    first = asyncio.create_task(collect(shared, "taken", params))
+    await asyncio.sleep(0)
+    with pytest.raises(InvalidParameter, match="request_id must be new, got 'taken' again"):
+        await collect(shared, "taken", params)
+    assert len(await asyncio.wait_for(first, PATIENCE)) == 30
+    assert len(await collect(shared, "taken", params)) == 30
 
 
 @on_shared
