@@ -79,6 +79,8 @@ def _short(running: Object, pods: Sequence[Object], groups: int) -> dict[str, st
     names = [pod["metadata"]["name"] for pod in pods]
     short = {own["name"]: own.get("creationTimestamp", "")} if len(leaders) < groups else {}
     for leader in leaders:
+        if "deletionTimestamp" in leader:
+            continue  # it outlives its workers, and gets no others
         if sum(name.startswith(f"{leader['name']}-") for name in names) < workers:
             short[leader["name"]] = leader["creationTimestamp"]
     return short

@@ -17,13 +17,14 @@ Object = dict[str, Any]
 
 # What takes longer does not go on by itself.
 _SHORT = timedelta(minutes=5)  # what a scheduler, a controller or a kubelet does within seconds
+_BINDING = timedelta(minutes=15)  # a scheduler waits for ten, and says nothing, while a volume is made for a claim
 _LONG = timedelta(minutes=30)  # an image of gigabytes, an init container, a large model
 
 NOT_SCHEDULED = "NotScheduled"
 NOT_TAKEN_UP = "NotTakenUp"
 NOT_INITIALIZED = "NotInitialized"
 CONTAINER_CREATING = "ContainerCreating"
-NOT_READY = "NotReady"
+POD_NOT_READY = "PodNotReady"
 READINESS_GATES = "ReadinessGates"
 NOT_ENDED = "NotEnded"
 NO_CONTROLLER = "NoController"
@@ -31,6 +32,8 @@ GROUP_INCOMPLETE = "GroupIncomplete"
 DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 
 _BEING_CREATED = ("ContainerCreating", "PodInitializing")
+_PULLING = "Pulling"
+_STEPS = (_PULLING, "Pulled", "Created", "Started")  # what a kubelet says of a container that goes on
 _DEFAULT_SCHEDULER = "default-scheduler"
 # What makes the pods -> how to see what carries it out.
 _CONTROLLERS = {
@@ -47,9 +50,9 @@ def root_cause(
     now: datetime,
 ) -> Problem | None:
     """What stands still of a service, where its pods tell of no trouble: the newest pod, or else what makes them.
-    `events`: of pods, by their names."""
+    `events`: of pods, by their names, where they are known."""
     ordered = sorted(newest_first(pods), key=lambda pod: "deletionTimestamp" in pod["metadata"])
-    of_pods = (of_pod(pod, events.get(pod["metadata"]["name"], ()), now) for pod in ordered)
+    of_pods = (of_pod(pod, events.get(pod["metadata"]["name"]), now) for pod in ordered)
     return next((problem for problem in of_pods if problem is not None), of_workload(running, rollout, pods, now))
 
 
@@ -59,9 +62,9 @@ def is_unseen(pod: Pod) -> bool:
     return waits and pod.get("status", {}).get("phase") not in ENDED and "deletionTimestamp" not in pod["metadata"]
 
 
-def of_pod(pod: Pod, events: Sequence[Event], now: datetime) -> Problem | None:
+def of_pod(pod: Pod, events: Sequence[Event] | None, now: datetime) -> Problem | None:
     """What a pod that tells of no trouble (see diagnosis.diagnose) waits for longer than that takes; `events` oldest
-    first."""
+    first, None where they are not known."""
     status = pod.get("status", {})
     if status.get("phase") in ENDED:
         return None
@@ -74,7 +77,7 @@ def of_pod(pod: Pod, events: Sequence[Event], now: datetime) -> Problem | None:
     told = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
     if not told:
         return _not_taken_up(pod, now)
-    steps = (_not_initialized(pod, now), _not_created(pod, events, now), _not_ready(pod, events, now))
+    steps = (_not_initialized(pod, now), _not_created(pod, events, now), _not_ready(pod, events or (), now))
     return next((problem for problem in steps if problem is not None), _gated(pod, now))
 
 
@@ -90,7 +93,8 @@ def of_workload(running: Object | None, rollout: Rollout, pods: Sequence[Pod], n
             f"{what} was written at {since}, and nothing has looked at it since; see that {_CONTROLLERS[kind]}",
         )
     progressing = condition_of(status, "Progressing") or {}
-    if progressing.get("reason") == DEADLINE_EXCEEDED and progressing["status"] == "False":
+    is_late = progressing.get("reason") == DEADLINE_EXCEEDED and progressing["status"] == "False"
+    if is_late and not _any_on_the_way(pods):
         name = running["metadata"]["name"]
         said = f"{what} has stood still since {progressing.get('lastTransitionTime')}: {words(progressing)}"
         ways = f"kubectl describe deployment {name}, and kubectl get events, tell more"
@@ -105,18 +109,33 @@ def _unheeded(running: Object) -> str | None:
         return None
     if running["kind"] == workload.LEADER_WORKER_SET and "conditions" in status:
         return None  # it does not say which generation these are of
-    fields = metadata.get("managedFields") or []
-    times = [each["time"] for each in fields if "time" in each and each.get("subresource") != "status"]
-    return max(times, default=None if status else metadata.get("creationTimestamp"))
+    return max(_writings(running), default=None if status else metadata.get("creationTimestamp"))
+
+
+def _writings(running: Object) -> list[str]:
+    """When each party last wrote anything but the status."""
+    fields = running["metadata"].get("managedFields") or []
+    return [each["time"] for each in fields if "time" in each and each.get("subresource") != "status"]
+
+
+def _any_on_the_way(pods: Sequence[Pod]) -> bool:
+    """Whether a pod is still to be ready. What it stands at is told of itself, and what makes pods may wait for it: a
+    Deployment stays past its deadline until the pod is ready that a queue let through after that."""
+    gone_on = (pod for pod in pods if pod.get("status", {}).get("phase") not in ENDED)
+    return any(not is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in gone_on)
 
 
 def _incomplete(running: Object, rollout: Rollout, pods: Sequence[Pod], now: datetime) -> Problem | None:
-    """A group whose pods are not all made, with no word of why. Of a set's leaders it is not said since when they are
-    missed: the last thing that happened to the set is the earliest that it can be."""
+    """A group whose pods are not all made, with no word of why. It is not said since when they are missed: the last
+    thing that happened is the earliest that it can be, and a pod that ends has until then."""
     happened = [each.get("lastTransitionTime") or "" for each in running.get("status", {}).get("conditions", [])]
-    happened += [str(pod["metadata"].get("creationTimestamp", "")) for pod in pods]
+    happened += _writings(running)
+    for metadata in (pod["metadata"] for pod in pods):
+        happened += [metadata.get("creationTimestamp", ""), metadata.get("deletionTimestamp", "")]
     for name, made in rollout.short.items():
-        since = max(made, *happened) if name == running["metadata"]["name"] and happened else made
+        if name == running["metadata"]["name"] and _any_on_the_way(pods):
+            continue  # a rollout gives its additional groups up while the last are made
+        since = max([made, *happened])
         if _is_past(since, _SHORT, now):
             said = f"StatefulSet {name} has not made all pods of a group, nothing new since {since}"
             ways = f"kubectl describe statefulset {name} tells more; see that {_CONTROLLERS[running['kind']]}"
@@ -140,10 +159,11 @@ def _not_ended(pod: Pod, now: datetime) -> Problem | None:
 
 def _not_scheduled(pod: Pod, now: datetime) -> Problem | None:
     made = pod["metadata"].get("creationTimestamp")
-    if not _is_past(made, _SHORT, now):
+    has_claims = any("persistentVolumeClaim" in each or "ephemeral" in each for each in pod["spec"].get("volumes", []))
+    if not _is_past(made, _BINDING if has_claims else _SHORT, now):
         return None
     scheduler = pod["spec"].get("schedulerName", _DEFAULT_SCHEDULER)
-    said = f"pod {pod['metadata']['name']} has waited for a node since {made}, and no scheduler has looked at it"
+    said = f"pod {pod['metadata']['name']} has waited for a node since {made}, and no scheduler has said anything of it"
     way = "see that kube-scheduler runs: kubectl get pods -n kube-system"
     if scheduler != _DEFAULT_SCHEDULER:
         way = f"see that the scheduler {scheduler}, which spec.podTemplate names, runs, or name another"
@@ -170,8 +190,8 @@ def _not_initialized(pod: Pod, now: datetime) -> Problem | None:
     return None
 
 
-def _not_created(pod: Pod, events: Sequence[Event], now: datetime) -> Problem | None:
-    """Containers that the kubelet has been creating for long; the longer where an image is on its way."""
+def _not_created(pod: Pod, events: Sequence[Event] | None, now: datetime) -> Problem | None:
+    """Containers that the kubelet has been creating for long; the longer where an image is, or may be, on its way."""
     status, name, node = pod.get("status", {}), pod["metadata"]["name"], pod["spec"]["nodeName"]
     initial = status.get("initContainerStatuses", [])
     if any("running" in each.get("state", {}) for each in _holding(pod)):
@@ -180,18 +200,24 @@ def _not_created(pod: Pod, events: Sequence[Event], now: datetime) -> Problem | 
     waiting = [each for each in told if each.get("state", {}).get("waiting", {}).get("reason") in _BEING_CREATED]
     if not waiting:
         return None
+    steps = [each for each in events or () if each.get("reason") in _STEPS]
+    pulls = bool(steps) and steps[-1]["reason"] == _PULLING
     ends = [each.get("state", {}).get("terminated", {}).get("finishedAt") or "" for each in initial]
-    since = max([_scheduled_at(pod), *ends])
-    last: Event = events[-1] if events else {}
-    if not _is_past(since, _LONG if last.get("reason") == "Pulling" else _SHORT, now):
+    initialized = (condition_of(status, "Initialized") or {}).get("lastTransitionTime") or ""
+    # A pod's status comes a moment after the events of what it tells.
+    since = max([_scheduled_at(pod), initialized, *ends, *(_time(each) for each in steps)])
+    if not _is_past(since, _LONG if pulls or events is None else _SHORT, now):
         return None
     said = f"pod {name}, container {waiting[0]['name']}, has been created on node {node} since {since}"
-    if last.get("reason") == "Pulling":
+    if pulls:
         way = "a registry nearer to the nodes, or an image that they have, is faster"
-        return Problem(CONTAINER_CREATING, f"{said}: {_line(last)}; {way}")
-    heard = f"and the last that was said of it is: {_line(last)}" if last else "and no event says why it takes so long"
+        return Problem(CONTAINER_CREATING, f"{said}: {_line(steps[-1])}; {way}")
+    if events:
+        said += f", and the last that was said of it is: {_line(events[-1])}"
+    elif events is not None:
+        said += ", and no event says why it takes so long"
     ways = f"kubectl describe pod {name}, and on that node journalctl -u kubelet, tell more"
-    return Problem(CONTAINER_CREATING, f"{said}, {heard}; {ways}")
+    return Problem(CONTAINER_CREATING, f"{said}; {ways}")
 
 
 def _holding(pod: Pod) -> list[Object]:
@@ -207,7 +233,8 @@ def _not_ready(pod: Pod, events: Sequence[Event], now: datetime) -> Problem | No
     turned = (condition_of(status, "Ready") or {}).get("lastTransitionTime") or ""
     for container in status.get("containerStatuses", []):
         started = container.get("state", {}).get("running", {}).get("startedAt")
-        if container.get("ready") or started is None or not _is_past(max(started, turned), _LONG, now):
+        limit = _LONG if container.get("started") else max(_LONG, _longest_start(pod, container["name"]))
+        if container.get("ready") or started is None or not _is_past(max(started, turned), limit, now):
             continue
         ours = container["name"] == CONTAINER
         what = f"pod {name}" if ours else f"pod {name}, container {container['name']} of spec.podTemplate,"
@@ -220,8 +247,17 @@ def _not_ready(pod: Pod, events: Sequence[Event], now: datetime) -> Problem | No
         ways = f"kubectl logs {name} -c {container['name']} says what it is at"
         if ours:
             ways += f"; kubectl delete pod {name} starts it anew where that is nothing"
-        return Problem(NOT_READY, f"{said} and is not ready{met}; {ways}", elsewhere=not ours)
+        return Problem(POD_NOT_READY, f"{said} and is not ready{met}; {ways}", elsewhere=not ours)
     return None
+
+
+def _longest_start(pod: Pod, name: str) -> timedelta:
+    """How long the startup probe of a container lets it take."""
+    container: Object = next((each for each in pod["spec"].get("containers", []) if each["name"] == name), {})
+    if not (probe := container.get("startupProbe")):
+        return timedelta()
+    tries = probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3)
+    return timedelta(seconds=probe.get("initialDelaySeconds", 0) + tries)
 
 
 def _gated(pod: Pod, now: datetime) -> Problem | None:
@@ -230,10 +266,11 @@ def _gated(pod: Pod, now: datetime) -> Problem | None:
     ready = condition_of(status, "ContainersReady") or {}
     gates = [each["conditionType"] for each in pod["spec"].get("readinessGates", [])]
     missing = ", ".join(gate for gate in gates if not is_true(status, gate))
-    since = ready.get("lastTransitionTime")
+    turned = (condition_of(status, "Ready") or {}).get("lastTransitionTime") or ""
+    since = max(ready.get("lastTransitionTime") or "", turned)  # later where a gate was met, and is no more
     if ready.get("status") != "True" or not missing or not _is_past(since, _SHORT, now):
         return None
-    said = f"pod {pod['metadata']['name']} answers since {since}, and its readiness gates are not met: {missing}"
+    said = f"pod {pod['metadata']['name']} is ready but for its readiness gates since {since}: {missing}"
     return Problem(READINESS_GATES, f"{said}; see that whoever sets these conditions runs, or take them out")
 
 
@@ -246,6 +283,11 @@ def _scheduled_at(pod: Pod) -> str:
 def _is_past(since: str | None, limit: timedelta, now: datetime) -> bool:
     """Whether more than that has gone by; what is not known has not."""
     return bool(since) and now - datetime.fromisoformat(str(since)) > limit
+
+
+def _time(event: Event) -> str:
+    """When it was last told; empty where that is not said."""
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def _line(event: Event) -> str:

@@ -225,7 +225,7 @@ CASES: dict[str, tuple[Evidence, str, list[str], dict[str, Any] | None]] = {
     "an engine that runs and is never ready": (
         loading("2026-01-01T11:29:00Z"),
         "StandsStill",
-        ["stand still: NotReady", "since 2026-01-01T11:29:00Z", "last line of the log: downloading"],
+        ["stand still: PodNotReady", "since 2026-01-01T11:29:00Z", "last line of the log: downloading"],
         None,
     ),
     "a rollout past its deadline": (

@@ -141,14 +141,21 @@ def _last_words(evidence: Evidence, pod: Object) -> str:
 def _standing(evidence: Evidence) -> list[tuple[Object | None, Problem]]:
     """What merely stands still, with its pod: pods that tell of no trouble, and what makes pods, where none does."""
     silent = [pod for pod in evidence.pods if diagnose(pod, evidence.pod_events(pod)) is None]
-    told = ((pod, standstill.of_pod(pod, evidence.pod_events(pod), evidence.now)) for pod in silent)
+    told = ((pod, _stands_at(evidence, pod)) for pod in silent)
     found: list[tuple[Object | None, Problem]] = [(pod, problem) for pod, problem in told if problem is not None]
     running = workload.of(evidence.owned)
     rollout = Rollout.of(running, evidence.pods)
-    if found or len(silent) < len(evidence.pods) or rollout.is_complete or "Pod" in evidence.unread:
+    is_told = len(silent) < len(evidence.pods) or evidence.condition("Ready").get("reason") == conditions.PODS_REFUSED
+    if found or is_told or rollout.is_complete or "Pod" in evidence.unread:
         return found
     problem = standstill.of_workload(running, rollout, evidence.pods, evidence.now)
     return [] if problem is None else [(None, problem)]
+
+
+def _stands_at(evidence: Evidence, pod: Object) -> Problem | None:
+    """What a pod that tells of no trouble stands at."""
+    events = None if "Event" in evidence.unread else evidence.pod_events(pod)
+    return standstill.of_pod(pod, events, evidence.now)
 
 
 def stands_still(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:
@@ -179,8 +186,7 @@ def slow_start(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:
         if started is None or is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
             continue
         waited = (evidence.now - datetime.fromisoformat(started)).total_seconds()
-        events = evidence.pod_events(pod)
-        told_of = diagnose(pod, events) or standstill.of_pod(pod, events, evidence.now)
+        told_of = diagnose(pod, evidence.pod_events(pod)) or _stands_at(evidence, pod)
         if waited < LONG_START or told_of is not None:
             continue
         told = [f"pod {pod['metadata']['name']} has been loading for {waited / 60:.0f} min"]

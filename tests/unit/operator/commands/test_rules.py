@@ -24,6 +24,7 @@ from troubles import (
     loading,
     not_ready,
     refused,
+    stalled,
 )
 
 from octavo_operator import api
@@ -48,6 +49,20 @@ def test_a_trouble_is_found_with_its_numbers_and_the_change_to_make(case: str) -
     assert [word for word in words if word not in told] == [], told
     assert dict(finding.change) == (change or {})
     assert finding.advice
+
+
+def test_what_is_refused_is_not_said_to_stand_too() -> None:
+    evidence = stalled()
+    body = not_ready("PodsRefused", "the API server refuses pods: exceeded quota").body
+    assert [finding.rule for finding in findings(replace(evidence, body=body))] == ["NotCarriedOut"]
+
+
+def test_an_image_may_be_on_its_way_where_events_cannot_be_read() -> None:
+    creating = in_trouble(healthy(), state={"waiting": {"reason": "ContainerCreating"}})
+    now = datetime(2026, 1, 1, 10, 10, tzinfo=UTC)
+    assert "StandsStill" in {finding.rule for finding in findings(replace(creating, now=now))}
+    unread = replace(creating, now=now, unread={"Event": "missing right: list events"})
+    assert "StandsStill" not in {finding.rule for finding in findings(unread)}
 
 
 @pytest.mark.parametrize("case", [case for case, (_, _, _, change) in CASES.items() if change])

@@ -47,6 +47,10 @@ def changed(found: Object, **fields: Object) -> Object:
 WAITS = {"waiting": {"reason": "ContainerCreating"}}
 INITIALIZING = {"waiting": {"reason": "PodInitializing"}}
 RUNS = {"running": {"startedAt": "2026-01-01T12:01:00Z"}}
+PULLED = [
+    {"reason": "Pulling", "message": 'Pulling image "octavo/x:1"', "lastTimestamp": "2026-01-01T12:00:02Z"},
+    {"reason": "Started", "message": "Container started", "lastTimestamp": "2026-01-01T12:20:00Z"},
+]
 PULLING = [{"reason": "Pulling", "message": 'Pulling image "octavo/x:1"'}]
 UNHEALTHY = [{"reason": "Unhealthy", "message": "Readiness probe failed: HTTP probe failed with statuscode: 503"}]
 COPY = {"name": "copy", "image": "x", "restartCount": 0, "state": {"running": {"startedAt": "2026-01-01T12:00:10Z"}}}
@@ -96,6 +100,49 @@ PODS: dict[str, tuple[Object, list[Object], str, str, str, list[str]]] = {
         "ContainerCreating",
         ["the last that was said of it is: Successfully assigned"],
     ),
+    "a container that has started, says an event, and not yet its status": (
+        pod(*scheduled(), engine=WAITS),
+        PULLED,
+        "12:25:00",
+        "12:25:01",
+        "ContainerCreating",
+        ["since 2026-01-01T12:20:00Z", "Container started"],
+    ),
+    "an image on its way, and what else was said meanwhile": (
+        pod(*scheduled(), engine=WAITS),
+        [*PULLING, {"reason": "AddedInterface", "message": "Add net1"}],
+        "12:30:01",
+        "12:30:02",
+        "ContainerCreating",
+        ['Pulling image "octavo/x:1"', "registry"],
+    ),
+    "a container whose turn came late": (
+        pod(*scheduled(), condition("Initialized", "True", "2026-01-01T12:20:00Z"), engine=INITIALIZING),
+        [],
+        "12:25:00",
+        "12:25:01",
+        "ContainerCreating",
+        ["since 2026-01-01T12:20:00Z"],
+    ),
+    "a pod that waits for a volume of its claim": (
+        changed(pod(node=None), spec={"volumes": [{"name": "model", "persistentVolumeClaim": {"claimName": "c"}}]}),
+        [],
+        "12:15:00",
+        "12:15:01",
+        "NotScheduled",
+        ["since 2026-01-01T12:00:00Z"],
+    ),
+    "a container whose startup probe lets it take hours": (
+        changed(
+            pod(*scheduled(), phase="Running", containerStatuses=[SIDECAR | {"started": False}]),
+            spec={"containers": [{"name": "proxy", "startupProbe": {"failureThreshold": 720}}]},
+        ),
+        [],
+        "14:01:00",
+        "14:01:01",
+        "PodNotReady",
+        ["container proxy"],
+    ),
     "an image on its way": (
         pod(*scheduled(), engine=WAITS),
         PULLING,
@@ -125,7 +172,7 @@ PODS: dict[str, tuple[Object, list[Object], str, str, str, list[str]]] = {
         [],
         "12:31:00",
         "12:31:01",
-        "NotReady",
+        "PodNotReady",
         ["has run since 2026-01-01T12:01:00Z and is not ready", "kubectl logs chat-1 -c engine"],
     ),
     "an engine that is no longer ready": (
@@ -133,7 +180,7 @@ PODS: dict[str, tuple[Object, list[Object], str, str, str, list[str]]] = {
         UNHEALTHY,
         "14:30:00",
         "14:30:01",
-        "NotReady",
+        "PodNotReady",
         ["was ready until 2026-01-01T14:00:00Z", "statuscode: 503"],
     ),
     "a container of the template that is never ready": (
@@ -141,7 +188,7 @@ PODS: dict[str, tuple[Object, list[Object], str, str, str, list[str]]] = {
         [],
         "12:31:00",
         "12:31:01",
-        "NotReady",
+        "PodNotReady",
         ["container proxy of spec.podTemplate", "kubectl logs chat-1 -c proxy"],
     ),
     "a gate that nobody opens": (
@@ -159,6 +206,22 @@ PODS: dict[str, tuple[Object, list[Object], str, str, str, list[str]]] = {
         "12:07:01",
         "ReadinessGates",
         ["since 2026-01-01T12:02:00Z", "balancer.example/attached"],
+    ),
+    "a gate that is closed again": (
+        changed(
+            pod(
+                *scheduled("2026-01-01T14:00:00Z"),
+                condition("ContainersReady", "True", "2026-01-01T12:02:00Z"),
+                phase="Running",
+                containerStatuses=[{"name": "engine", "restartCount": 0, "ready": True, "state": RUNS}],
+            ),
+            spec={"readinessGates": [{"conditionType": "balancer.example/attached"}]},
+        ),
+        [],
+        "14:05:00",
+        "14:05:01",
+        "ReadinessGates",
+        ["since 2026-01-01T14:00:00Z", "balancer.example/attached"],
     ),
     "a pod that its node does not end": (
         changed(pod(*scheduled(), engine=RUNS), metadata={"deletionTimestamp": "2026-01-01T13:00:00Z"}),
@@ -191,6 +254,16 @@ def test_a_pod_that_stands_still_is_told_once_it_has_for_long(case: str) -> None
     assert problem is not None
     assert problem.reason == reason
     assert [word for word in words if word not in problem.message] == [], problem.message
+
+
+def test_a_pod_whose_events_are_not_known_may_have_an_image_on_its_way() -> None:
+    """Of a service's pods only some are asked for, and of none where there is no right to it."""
+    standing = pod(*scheduled(), engine=WAITS)
+    assert of_pod(standing, None, at("12:30:01")) is None
+    assert root_cause(None, Rollout.of(None), [standing], {}, at("12:30:01")) is None
+    problem = of_pod(standing, None, at("12:30:02"))
+    assert problem is not None
+    assert "event" not in problem.message
 
 
 @pytest.mark.parametrize(
@@ -260,6 +333,13 @@ def test_a_rollout_past_its_deadline_is_told() -> None:
     assert of(deployment(LATE | {"status": "True", "reason": "ReplicaSetUpdated"}), "23:00:00") is None
 
 
+def test_a_rollout_past_its_deadline_is_not_told_while_a_pod_that_came_late_starts() -> None:
+    """Such as one that a queue let through, or for which a GPU was freed, hours after it was made."""
+    loading = pod(*scheduled("2026-01-01T16:00:00Z"), engine={"running": {"startedAt": "2026-01-01T16:00:05Z"}})
+    assert of(deployment(LATE), "16:10:00", loading) is None
+    assert of(deployment(LATE), "16:10:00", changed(loading, metadata={"deletionTimestamp": MADE})) is not None
+
+
 def test_a_deployment_that_no_controller_looks_at_is_told() -> None:
     new = deployment() | {"status": {}}
     assert of(new, "12:05:00") is None
@@ -309,6 +389,36 @@ def test_a_leader_that_is_not_made_is_told_from_the_last_thing_that_happened() -
     assert problem is not None
     assert "StatefulSet chat has" in problem.message
     assert "since 2026-01-01T18:00:00Z" in problem.message
+
+
+def test_a_set_that_was_just_written_does_not_stand() -> None:
+    """Its controller has not told of it yet, so its conditions are old."""
+    scaled = group_set(2, 2, condition("Available", "True", "2026-01-01T12:10:00Z"))
+    scaled["metadata"]["managedFields"] = [{"manager": "octavo-scaler", "time": "2026-01-01T18:00:00Z"}]
+    there = [member("chat-0", 0), member("chat-0-1", 1)]
+    assert of(scaled, "18:05:00", *there) is None
+    assert of(scaled, "18:05:01", *there) is not None
+
+
+def test_a_group_that_ends_is_not_short_of_workers() -> None:
+    """A leader that still answers outlives its workers."""
+    ending = changed(member("chat-0", 0), metadata={"deletionTimestamp": "2026-01-01T18:00:00Z"})
+    assert of(group_set(), "18:00:00", ending) is None
+    rolled = group_set(2, 2)
+    rolled["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]["maxSurge"] = 1
+    old = changed(ending, metadata={"annotations": {TEMPLATE: "old"}})
+    groups = [old, *(member(f"chat-1{end}", i) for i, end in enumerate(["", "-1", "-2"]))]
+    assert of(rolled, "18:00:00", *groups) is None
+
+
+def test_a_rollout_that_gives_up_its_additional_group_while_one_starts_does_not_stand() -> None:
+    rolled = group_set(2, 2)
+    rolled["spec"]["rolloutStrategy"]["rollingUpdateConfiguration"]["maxSurge"] = 1
+    old = changed(member("chat-0", 0), metadata={"annotations": {TEMPLATE: "old"}})
+    starting = changed(member("chat-1", 0), status={"conditions": []})
+    workers = [member(f"{leader}-{i}", i) for leader in ("chat-0", "chat-1") for i in (1, 2)]
+    assert of(rolled, "18:00:00", old, starting, *workers) is None
+    assert of(rolled, "18:00:00", old, member("chat-1", 0), *workers) is not None
 
 
 def test_the_newest_pod_is_told_before_what_makes_it_and_before_one_that_ends() -> None:
