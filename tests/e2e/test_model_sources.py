@@ -102,7 +102,7 @@ def test_a_model_that_does_not_fit_is_told_before_a_pod_starts(kube: Kube, hub: 
     message = kube.condition(name)["message"]
     print(message)
     assert "must be at most 0.00 GB, which weights and reserves leave of 0.27 GB, got 128Mi" in message
-    assert "what would do: spec.resources.memory 640Mi" in message
+    assert "what would do: spec.resources.memory 768Mi" in message
     assert kube.get("deployment", name) is None
     assert kube.pods(name) == []
     kube.patch(name, {"resources": {"memory": "1536Mi"}})

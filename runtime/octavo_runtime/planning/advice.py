@@ -59,24 +59,21 @@ def cpu_remedies(spec: ModelSpec, config: EngineConfig, memory: int, packed_byte
     """The single changes that would each make a configuration fit that does not fit `memory` bytes of a CPU's, with
     room for what a busy server takes. packed_bytes: as in plan_memory."""
 
-    def planned(changes: Mapping[str, Any]) -> MemoryPlan:
+    def planned(changes: Mapping[str, Any]) -> MemoryPlan | None:
         return _busy_plan(spec, config.model_copy(update=dict(changes)), memory, packed_bytes)
 
     found = []
-    plan = planned({})
+    plan = plan_memory(spec, config, memory, "cpu", packed_bytes)
     asked = config.max_model_len
     if asked is not None and MIN_TOKENS <= plan.room < asked:
-        fewer = {"max_model_len": plan.room}
-        if planned(fewer).problem is None:
-            found.append(
-                Advice("max_model_len", str(plan.room), "the KV cache of a busy server holds that many tokens")
-            )
+        if planned({"max_model_len": plan.room}) is not None:
+            found.append(Advice("max_model_len", str(plan.room), "the KV cache holds that many tokens"))
         needed = plan.sequence_bytes(asked, token_budget(config, "cpu"))
         cache = {"kv_cache_memory": f"{-(-needed // _MIB) + 1}Mi"}
-        if (after := planned(cache)).problem is None:
+        if (after := planned(cache)) is not None:
             found.append(_changed(cache, f"holds a request of {asked:,} tokens", after))
     for changes, why in _changes(config, "cpu"):
-        if (after := planned(changes)).problem is None:
+        if (after := planned(changes)) is not None:
             found.append(_changed(changes, why, after))
     larger = _larger_memory(spec, config, memory, packed_bytes)
     return found if larger is None else [*found, larger]
@@ -85,15 +82,21 @@ def cpu_remedies(spec: ModelSpec, config: EngineConfig, memory: int, packed_byte
 def cpu_squeeze(spec: ModelSpec, config: EngineConfig, memory: int, packed_bytes: int) -> Advice | None:
     """How much memory a configuration wants that starts in `memory` bytes of a CPU's, and may be ended there once it is
     busy; None where they are enough. packed_bytes: as in plan_memory."""
-    if _busy_plan(spec, config, memory, packed_bytes).problem is None:
+    if _busy_plan(spec, config, memory, packed_bytes) is not None:
         return None
     return _larger_memory(spec, config, memory, packed_bytes)
 
 
-def _busy_plan(spec: ModelSpec, config: EngineConfig, memory: int, packed_bytes: int) -> MemoryPlan:
-    """What is left of a CPU's memory to plan with, where the processes take what busy ones do."""
+def _busy_plan(spec: ModelSpec, config: EngineConfig, memory: int, packed_bytes: int) -> MemoryPlan | None:
+    """What the engine settles on with `memory` bytes of a CPU's; None where what busy processes take has no room
+    beside that. The engine sizes its caches without a thought of them."""
+    plan = plan_memory(spec, config, memory, "cpu", packed_bytes)
+    own = {"kv_cache_memory": str(plan.kv_cache_bytes), "swap_space": str(plan.swap_bytes)}
+    settled = config.model_copy(update=own)
     spare = cpu_headroom(spec, config) * config.local_ranks
-    return plan_memory(spec, config, memory - spare, "cpu", packed_bytes)
+    if plan.problem or plan_memory(spec, settled, memory - spare, "cpu", packed_bytes).problem:
+        return None
+    return plan
 
 
 def _larger_memory(spec: ModelSpec, config: EngineConfig, memory: int, packed_bytes: int) -> Advice | None:
@@ -102,13 +105,13 @@ def _larger_memory(spec: ModelSpec, config: EngineConfig, memory: int, packed_by
 
     def is_enough(size: int) -> bool:
         after = _busy_plan(spec, config, size, packed_bytes)
-        return after.problem is None and after.room >= usual
+        return after is not None and after.room >= usual
 
     enough = _least(is_enough, memory)
     if enough is None:
         return None
     size = f"{enough // _MIB}Mi" if enough % _GIB else f"{enough // _GIB}Gi"
-    tokens = f"{_busy_plan(spec, config, enough, packed_bytes).num_tokens:,} tokens of KV cache"
+    tokens = f"{plan_memory(spec, config, enough, 'cpu', packed_bytes).num_tokens:,} tokens of KV cache"
     return Advice("memory", size, f"the least that holds a busy server and {tokens}")
 
 

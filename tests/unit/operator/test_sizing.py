@@ -58,10 +58,10 @@ def test_a_container_by_hand() -> None:
 
 
 def test_memory_that_a_busy_server_may_run_out_of_is_told_and_not_refused() -> None:
-    verdict = on_cpu(GIB, maxModelLen=2048)
+    verdict = on_cpu(GIB)
     assert verdict.fits
-    assert "once it is busy it may run out of memory there: spec.resources.memory 1280Mi (" in verdict.message
-    assert "busy" not in on_cpu(1280 * 2**20, maxModelLen=2048).message
+    assert "once it is busy it may run out of memory there: spec.resources.memory 1152Mi (" in verdict.message
+    assert "busy" not in on_cpu(1152 * 2**20).message
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,13 @@ def test_memory_that_a_busy_server_may_run_out_of_is_told_and_not_refused() -> N
             256 * 2**20,
             {},
             "spec.resources.memory: must be at least 0.82 GB for weights and reserves, got 0.27 GB to use; what would "
-            "do: spec.resources.memory 1280Mi (the least that holds a busy server and 3,",
+            "do: spec.resources.memory 1152Mi (the least that holds a busy server and 4,144 tokens",
         ),
         (
             GIB,
             {"maxModelLen": 8192},
             "spec.engine.maxModelLen: must be at most 2688, the tokens that the KV cache holds, got 8192; raise "
-            "spec.engine.kvCacheMemory; what would do: spec.engine.maxModelLen 512 (the KV cache of a busy server "
-            "holds that many",
+            "spec.engine.kvCacheMemory; what would do: spec.resources.memory 1536Mi (the least",
         ),
         (2 * GIB, {"kvCacheMemory": "3Gi"}, "no spec.engine.kvCacheMemory (takes what is left"),
         (
