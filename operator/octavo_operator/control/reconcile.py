@@ -235,7 +235,9 @@ def _outcome(seen: Observation, changes: Changes, obstacle: Obstacle | None) -> 
 
 
 def _anyone_on_the_way(pods: Sequence[Object]) -> bool:
-    return any(diagnosis.wants_events(pod) or standstill.is_unseen(pod) for pod in pods)
+    """Or on their way out: nothing tells of a pod that its node does not end."""
+    ending = any("deletionTimestamp" in pod["metadata"] for pod in pods)
+    return ending or any(diagnosis.wants_events(pod) or standstill.is_unseen(pod) for pod in pods)
 
 
 def _turn(former: Object, status: Object) -> list[Event]:

@@ -327,6 +327,21 @@ def test_pods_of_strangers_are_not_the_services() -> None:
     assert condition(cluster, "Ready")["reason"] == "Starting"
 
 
+def test_a_pod_that_is_not_ended_is_looked_at_again_and_told_once() -> None:
+    cluster = serving()
+    cluster.objects["Deployment", "chat"]["status"]["readyReplicas"] = 0
+    owner = {"kind": "ReplicaSet", "name": "chat-abc", "uid": "r"}
+    metadata = {"name": "chat-abc-1", "namespace": "default", "labels": {"pod-template-hash": "abc"}}
+    metadata |= {"creationTimestamp": "2026-01-01T00:00:00Z", "ownerReferences": [owner]}
+    metadata |= {"deletionTimestamp": "2026-01-01T01:00:00Z"}
+    cluster.running = [{"metadata": metadata, "spec": {"nodeName": "n"}, "status": {}}]
+    assert run(cluster) is Outcome.WAITING, "nothing tells that its node is away"
+    told = condition(cluster, "Ready")
+    assert told["reason"] == "NotEnded"
+    assert run(cluster) is Outcome.WAITING
+    assert condition(cluster, "Ready") == told
+
+
 def test_events_of_a_pod_that_does_not_start_are_asked_for() -> None:
     cluster = serving()
     cluster.objects["Deployment", "chat"]["status"]["readyReplicas"] = 0
