@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -67,7 +68,8 @@ class EngineClient:
     """One engine process and the requests that wait for its tokens. Lives in one asyncio loop.
 
     program: the module that the process runs; it is called with the configuration, the endpoint and the id of this
-    process, with which it ends (see protocol.child)."""
+    process, with which it ends (see protocol.child). Raises EngineRefused where the temporary folder's name is too long
+    for sockets, OSError where there is none."""
 
     def __init__(self, program: str = "octavo_runtime.engine_process.process") -> None:
         self._program = program
@@ -84,8 +86,9 @@ class EngineClient:
         self._silent = 0.0  # seconds that this process has listened since it heard the last beat
         self.refused = False  # whether the engine could not start for what was asked of it
         self._tasks: list[asyncio.Task[None]] = []
-        self._folder = contextlib.ExitStack()
-        self.endpoint = f"ipc://{self._folder.enter_context(own_folder()) / 'engine'}"
+        with contextlib.ExitStack() as folder:
+            self.endpoint = _endpoint_in(folder.enter_context(own_folder()))
+            self._folder = folder.pop_all()
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -100,7 +103,10 @@ class EngineClient:
         """Starts the engine process and waits until it can serve; EngineFailure when it cannot."""
         self._ranks = config.num_ranks
         words = [config.model_dump_json(), self.endpoint]
-        self._process = start_child(self._program, words, env=_environment(config))
+        try:
+            self._process = start_child(self._program, words, env=_environment(config))
+        except (OSError, RuntimeError) as error:  # no process, or no thread to be its parent
+            raise EngineFailure(f"the engine process cannot be started: {error}") from None
         return await self._greet(self.endpoint, self._watch(self._process))
 
     async def join(self, endpoint: str, failed: Coroutine[Any, Any, str]) -> Ready:
@@ -293,6 +299,14 @@ class EngineClient:
     def _raise_if_failed(self) -> None:
         if self._failure.done():
             raise EngineFailure(self._failure.result())
+
+
+def _endpoint_in(folder: Path) -> str:
+    longest = len(os.fsencode(pulse_endpoint(str(folder / "engine"))))
+    if longest > zmq.IPC_PATH_MAX_LEN:
+        most = zmq.IPC_PATH_MAX_LEN - longest + len(os.fsencode(folder.parent))
+        raise EngineRefused(f"TMPDIR: must have at most {most} bytes, for sockets in it, got {str(folder.parent)!r}")
+    return f"ipc://{folder / 'engine'}"
 
 
 def _await_end(ranks: Sequence[psutil.Process]) -> None:

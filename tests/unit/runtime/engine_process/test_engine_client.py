@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import pytest_asyncio
+import zmq
 from children import children
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +71,28 @@ def test_an_engine_whose_client_is_gone_before_it_begins_ends():
         words = [CONFIG.model_dump_json(), f"ipc://{folder}/engine", str(gone.pid)]
         engine = subprocess.Popen([sys.executable, "-m", "octavo_runtime.engine_process.process", *words])
         assert engine.wait(PATIENCE) in (0, 1)
+
+
+async def test_a_temporary_folder_whose_name_is_too_long_for_sockets_is_refused(tmp_path, monkeypatch):
+    longest = zmq.IPC_PATH_MAX_LEN - len("/octavo-own-12345678/engine.pulse")
+    long = tmp_path / ("x" * longest)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with pytest.raises(EngineRefused) as refused:
+        EngineClient()
+    assert str(refused.value) == f"TMPDIR: must have at most {longest} bytes, for sockets in it, got '{long}'"
+    assert not [*long.iterdir()]
+
+
+@pytest.mark.parametrize("error", [BlockingIOError(11, "no more processes"), RuntimeError("no more threads")])
+async def test_a_process_that_cannot_be_started_is_told_in_one_line(monkeypatch, error):
+    def start(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("octavo_runtime.engine_process.client.start_child", start)
+    with pytest.raises(EngineFailure, match=r"^the engine process cannot be started: .*no more (processes|threads)$"):
+        async with started():
+            pass
 
 
 @on_shared
