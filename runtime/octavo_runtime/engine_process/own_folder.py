@@ -32,7 +32,7 @@ def own_folder() -> Iterator[Path]:
 
 def _remove_left() -> None:
     """Linux frees the locks of the dead alone."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_LOCKED}*"):
+    for folder in Path(tempfile.gettempdir()).glob(f"{_LOCKED}????????"):  # as mkdtemp names them
         with suppress(OSError):
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:

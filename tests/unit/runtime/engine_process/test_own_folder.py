@@ -45,9 +45,10 @@ def test_a_folder_goes_with_who_made_it(everywhere: Path) -> None:
 
 
 def test_what_a_killed_process_left_goes_with_the_next_one_and_nobody_elses_does(everywhere: Path) -> None:
-    others = everywhere / "octavo-own-file", everywhere / "octavo-j58mbk00" / "engine"
-    others[1].parent.mkdir()
+    names = "octavo-own-file", "octavo-j58mbk00/engine", "octavo-own-notes/file"
+    others = [everywhere / name for name in names]
     for each in others:
+        each.parent.mkdir(exist_ok=True)
         each.touch()
     elsewhere = everywhere / "elsewhere"
     elsewhere.mkdir()
