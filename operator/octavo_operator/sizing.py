@@ -41,13 +41,15 @@ _MIB = 2**20
 @dataclass(frozen=True)
 class Verdict:
     """Whether it fits, None where that is not known; why, in one word and in words. `chosen`: settings of the engine
-    that the spec leaves open and that must be set for it to fit."""
+    that the spec leaves open and that must be set for it to fit. `advised`: the memory for its container, where it may
+    run out of what it has."""
 
     fits: bool | None
     reason: str
     message: str
     plan: MemoryPlan | None = None
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    advised: str | None = None
 
 
 def engine_config(service: LLMService) -> EngineConfig:
@@ -70,8 +72,10 @@ def on_cpu(found: FoundModel, config: EngineConfig, memory: int) -> Verdict:
     if plan.problem is None:
         said = _room(plan, f"the memory of {gigabytes(memory)}")
         squeezed = cpu_squeeze(found.spec, config, memory, found.packed_bytes)
-        tight = "" if squeezed is None else f"; once it is busy it may run out of memory there: {_way(squeezed)}"
-        return Verdict(True, FITS, said + tight, plan)
+        if squeezed is None:
+            return Verdict(True, FITS, said, plan)
+        tight = f"it may run out of memory there, at its start or once it is busy: {_way(squeezed)}"
+        return Verdict(True, FITS, f"{said}; {tight}", plan, advised=squeezed.value)
     ways = cpu_remedies(found.spec, config, memory, found.packed_bytes)
     return Verdict(False, DOES_NOT_FIT, f"{_in_spec(plan.problem)}; {_ways(ways)}", plan)
 

@@ -33,7 +33,7 @@ def findings(evidence: Evidence, load: Load | None, found: Sequence[Finding]) ->
             parts.append(Text(indent(finding.patch.rstrip(), "    "), "cyan"))
         parts.append(Padding(Text(finding.more, "dim"), (0, 0, 0, 2)))
     if not found:
-        parts += [Text(), Text("Nothing is wrong.", "green")]
+        parts += [Text(), _nothing(evidence)]
     return Group(*parts, *_unread(evidence))
 
 
@@ -83,6 +83,14 @@ def _title(evidence: Evidence) -> Text:
         return title.append("not looked at yet", "yellow")
     title.append("Ready" if ready["status"] == "True" else "not Ready", "green" if ready["status"] == "True" else "red")
     return title.append(f"  {ready['reason']}", "dim")
+
+
+def _nothing(evidence: Evidence) -> Text:
+    """That nothing was found; of a service that is not ready also what goes on."""
+    ready = evidence.condition("Ready")
+    if not ready or ready["status"] == "True":
+        return Text("Nothing is wrong.", "green")
+    return Text(f"Nothing is wrong so far: {_plain(ready['message'])}", "yellow")
 
 
 def _unread(evidence: Evidence) -> list[RenderableType]:

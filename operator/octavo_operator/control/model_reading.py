@@ -44,7 +44,10 @@ class Reading:
 async def builtin(cluster: Cluster, subject: Subject) -> Reading:
     """Of a model that no Job reads."""
     name = subject.service.spec.model.uri.removeprefix("builtin://")
-    return await unread(cluster, subject, _described(BUILTIN_DESCRIPTIONS.get(name)))
+    if name in BUILTIN_DESCRIPTIONS:
+        return await unread(cluster, subject, _described(BUILTIN_DESCRIPTIONS[name]))
+    known = ", ".join(BUILTIN_DESCRIPTIONS)
+    return await unread(cluster, subject, unreadable(f"no builtin model {name!r} is known here; there is: {known}"))
 
 
 async def unread(cluster: Cluster, subject: Subject, found: FoundModel | Verdict) -> Reading:

@@ -11,7 +11,7 @@ NoSpareGPU   only on GPUs under rollout.strategy auto: a rollout found no GPU fo
 Stalled      only while it holds: nothing goes on before a person changes something
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -259,6 +259,10 @@ def _ready(seen: Observation, rollout: Rollout, obstacle: Obstacle | None, now: 
 def _problem(seen: Observation, rollout: Rollout, now: str) -> diagnosis.Problem | None:
     """What keeps pods from answering, or a rollout from going on."""
     problem = diagnosis.root_cause(seen.pods, seen.pod_events)
+    if problem is not None and problem.reason == diagnosis.OOM_KILLED and not problem.elsewhere:
+        advised = seen.sized.verdict.advised if seen.sized else None
+        said = f"; Fits advises spec.resources.memory {advised}" if advised else ""
+        return replace(problem, message=f"{problem.message}{said}")
     if problem is None and (refusal := rollout.refusal or seen.refusal):
         is_full = "exceeded quota" in refusal
         said = f"the API server refuses pods: {refusal}{'; raise the quota' if is_full else ''}"

@@ -12,6 +12,7 @@ from octavo_operator.kinds import SERVICE_LABEL
 from octavo_operator.resources.cache_claim import SUFFIX as CACHE_SUFFIX
 from octavo_operator.resources.leader_worker_set import leads
 from octavo_operator.resources.pod_template import CONTAINER
+from octavo_operator.sizing import GPU_PRODUCT
 from octavo_operator.status.condition import condition_of, is_true
 from octavo_operator.status.pod_events import Cause, killed_by_probe, obstacle_to_start
 
@@ -25,6 +26,7 @@ _OF_ITS_LEADER = "node 0 ("  # how a worker of a group says that its leader went
 ENDED = ("Failed", "Succeeded")
 UNSCHEDULABLE = "Unschedulable"
 SCHEDULING_GATED = "SchedulingGated"
+OOM_KILLED = "OOMKilled"
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,22 @@ _WAITING = {
 _ABSENT = re.compile(r'(secret|configmap) "([^"]+)" not found|in (secret|configmap) [^/\s]+/([^\s,;:]+)', re.IGNORECASE)
 _ON_THE_WAY = ("ContainerCreating", "PodInitializing", "CrashLoopBackOff")
 
+# Between two tries the kubelet puts this before the cause, which a try tells alone.
+_BETWEEN_TRIES = re.compile(r'^Back-off pulling image "[^"]*": \w+: ')
+
+_OTHER_NODES = "its volume is within reach of other nodes alone: make room on them, or give the claim another volume"
 # What the scheduler misses -> what to do.
 _MISSING = {
     "Insufficient memory": "lower spec.resources.memory or add memory to the cluster",
     "Insufficient cpu": "lower spec.resources.cpu or add CPUs to the cluster",
     f"Insufficient {GPU}": "free a GPU, or add a node with one",
     "persistentvolumeclaim": "create the claim that spec.model names, in the service's namespace",
-    "untolerated taint": "add a toleration in spec.podTemplate",
-    "node affinity": "check nodeSelector and affinity in spec.podTemplate",
+    "untolerated taint": "add a toleration to spec.tolerations",
+    "volume node affinity": _OTHER_NODES,
+    "PersistentVolume's node affinity": _OTHER_NODES,
     "were unschedulable": "uncordon a node, or add one",
 }
+_NOT_ASKED_FOR = "Pod's node affinity"  # "node(s) didn't match Pod's node affinity/selector"
 _UNBOUND = "unbound immediate PersistentVolumeClaims"
 # What the scheduler tried in vain, behind why no node takes the pod; "not found" where it could not even try.
 _TRIED = re.compile(r"\. (?:no new claims to deallocate, )?preemption:|\. not found\.?$")
@@ -153,9 +161,23 @@ def _not_scheduled(pod: Pod, condition: dict[str, Any]) -> Problem:
     # "0/3 nodes are available: 1 Insufficient cpu, 2 ... . no new claims to deallocate, preemption: ..."
     text = _TRIED.split(condition.get("message", "").strip())[0].strip().rstrip(".")
     remedies = [remedy for sign, remedy in _MISSING.items() if sign in text]
+    remedies += _for_nodes(pod) if _NOT_ASKED_FOR in text else []
     remedies += _for_volumes(pod) if _UNBOUND in text else []
     message = f"pod {name} fits on no node: {_short(text)}{_then(remedies)}"
     return Problem(UNSCHEDULABLE, message, wants_room="Insufficient" in text)
+
+
+def _for_nodes(pod: Pod) -> list[str]:
+    """Where it stands which nodes a pod may go to; none of them is such."""
+    labels = dict(pod["spec"].get("nodeSelector") or {})
+    product = labels.pop(GPU_PRODUCT, None)
+    ways = [f"no node that is left has the GPU {product}: check spec.accelerator.product"] if product else []
+    if labels:
+        asked = ", ".join(f"{name}={value}" for name, value in labels.items())
+        ways.append(f"it asks for a node with {asked}: check spec.nodeSelector, or label a node so")
+    if not ways or "nodeAffinity" in (pod["spec"].get("affinity") or {}):
+        ways.append("check nodeSelector and affinity in spec.podTemplate")
+    return ways
 
 
 def _for_volumes(pod: Pod) -> list[str]:
@@ -180,7 +202,7 @@ def _diagnose_container(pod: Pod, container: Container, events: Sequence[Event],
     waiting = container.get("state", {}).get("waiting", {})
     if waiting.get("reason") in _WAITING:
         reason, remedy, elsewhere = _WAITING[waiting["reason"]]
-        said = _short(waiting.get("message") or waiting["reason"])
+        said = _short(_BETWEEN_TRIES.sub("", waiting.get("message") or waiting["reason"]))
         if ours and reason == "ContainerConfigError":
             remedy = _refers(pod, said) or remedy
         does = f"cannot pull image {container['image']}" if reason == "ImagePullBackOff" else "cannot start"
@@ -192,10 +214,10 @@ def _diagnose_container(pod: Pod, container: Container, events: Sequence[Event],
     if not ended or (not ours and container.get("ready")):
         return None
     times = container.get("restartCount", 0)
-    if ended.get("reason") == "OOMKilled":
+    if ended.get("reason") == OOM_KILLED:
         remedy = "raise spec.resources.memory or lower spec.engine.kvCacheMemory" if ours else "raise its limit"
         return Problem(
-            "OOMKilled",
+            OOM_KILLED,
             f"{what} ran out of memory {max(times, 1)}x: its limit is {_memory_limit(pod, container)}; {remedy}",
         )
     if times and (cause := killed_by_probe(events, container["name"])):

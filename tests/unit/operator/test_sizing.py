@@ -60,8 +60,12 @@ def test_a_container_by_hand() -> None:
 def test_memory_that_a_busy_server_may_run_out_of_is_told_and_not_refused() -> None:
     verdict = on_cpu(GIB)
     assert verdict.fits
-    assert "once it is busy it may run out of memory there: spec.resources.memory 1152Mi (" in verdict.message
-    assert "busy" not in on_cpu(1152 * 2**20).message
+    said = "it may run out of memory there, at its start or once it is busy: spec.resources.memory 1152Mi ("
+    assert said in verdict.message
+    assert verdict.advised == "1152Mi"
+    enough = on_cpu(1152 * 2**20)
+    assert "busy" not in enough.message
+    assert enough.advised is None
 
 
 @pytest.mark.parametrize(

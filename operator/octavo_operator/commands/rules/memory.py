@@ -7,10 +7,9 @@ from octavo_operator.commands import levers
 from octavo_operator.commands.evidence import Evidence, Object, container, last_end, state
 from octavo_operator.commands.finding import Finding
 from octavo_operator.commands.load import Load
-from octavo_operator.status.diagnosis import last_line
+from octavo_operator.status.diagnosis import OOM_KILLED, last_line
 
 _GPU_OUT_OF_MEMORY = re.compile(r"CUDA out of memory|CUDA error: out of memory|torch\.(cuda\.)?OutOfMemoryError")
-OOM_KILLED = "OOMKilled"
 SECTION = "out-of-memory"
 
 

@@ -7,10 +7,10 @@ from octavo_operator.commands import causes
 from octavo_operator.commands.evidence import Evidence, Object, last_end, state
 from octavo_operator.commands.finding import Finding
 from octavo_operator.commands.load import Load
-from octavo_operator.commands.rules.memory import OOM_KILLED, gpu_line
+from octavo_operator.commands.rules.memory import gpu_line
 from octavo_operator.resources import workload
 from octavo_operator.status import autoscaling, conditions, diagnosis, standstill
-from octavo_operator.status.diagnosis import Problem, diagnose, is_ready, last_line
+from octavo_operator.status.diagnosis import OOM_KILLED, Problem, diagnose, is_ready, last_line
 from octavo_operator.status.rollout import Rollout
 
 LOOKED_AT_WITHIN = 60  # seconds; an operator that runs takes one or two

@@ -5,6 +5,7 @@ import json
 from jsonschema import validate
 from known import healthy, in_trouble, loaded
 from rich.console import Console, RenderableType
+from troubles import not_ready
 
 from octavo_operator.commands import checklist, report, view
 from octavo_operator.commands.load import load
@@ -105,6 +106,13 @@ def test_a_service_that_is_well_says_so_with_its_figures() -> None:
     text = shown(view.findings(healthy(), load(healthy().samples), []))
     assert "Nothing is wrong." in text
     assert "KV cache 0% full" in text
+
+
+def test_a_service_that_is_on_its_way_tells_what_it_does() -> None:
+    told = "0 of 1 replicas answer; pod chat-1 is loading the model"
+    starting = not_ready("Starting", told)
+    text = " ".join(shown(view.findings(starting, None, [])).split())
+    assert f"Nothing is wrong so far: {told}" in text
 
 
 def test_the_checklist_for_people() -> None:

@@ -45,6 +45,15 @@ def test_a_builtin_model_is_known_without_a_job() -> None:
     assert status(cluster)["memory"]["maxModelLen"] == 8192
 
 
+def test_a_builtin_model_that_is_not_known_is_named_with_those_that_are() -> None:
+    cluster = cluster_with(model={"uri": "builtin://smollm3"})
+    run(cluster)
+    assert has_deployment(cluster), "another image may have it"
+    fits = condition(cluster, "Fits")
+    assert (fits["status"], fits["reason"]) == ("Unknown", "ModelUnreadable")
+    assert "no builtin model 'smollm3' is known here; there is: smollm2; pods start all the same" in fits["message"]
+
+
 def test_pods_wait_for_the_job_that_reads_the_model_and_its_answer_is_kept() -> None:
     cluster = cluster_with(**HUB)
     assert run(cluster) is Outcome.BLOCKED

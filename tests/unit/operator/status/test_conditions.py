@@ -6,9 +6,10 @@ import pytest
 
 from octavo_operator import api
 from octavo_operator.resources.leader_worker_set import TEMPLATE, WORKER_INDEX
+from octavo_operator.sizing import Verdict
 from octavo_operator.status import conditions
 from octavo_operator.status.condition import condition_of
-from octavo_operator.status.observation import Observation
+from octavo_operator.status.observation import Observation, Sized
 
 BODY = {
     "metadata": {"namespace": "default", "name": "chat", "uid": "u1", "generation": 3},
@@ -309,3 +310,26 @@ def test_nothing_is_said_to_start_where_something_stands_in_the_way() -> None:
     progressing = condition_of(result, "Progressing")
     assert progressing is not None
     assert (progressing["status"], progressing["reason"]) == ("False", "NameConflict")
+
+
+def test_a_pod_that_ran_out_of_memory_is_told_how_much_is_advised() -> None:
+    ended = {"reason": "OOMKilled", "exitCode": 137}
+    engine = {"name": "engine", "image": "x", "restartCount": 1, "state": {}, "lastState": {"terminated": ended}}
+    killed = {
+        "metadata": {"name": "chat-1", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"nodeName": "node-0", "containers": [{"name": "engine"}]},
+        "status": {"containerStatuses": [engine]},
+    }
+
+    def told(advised: str | None) -> str:
+        sized = Sized(Verdict(True, "Fits", "", advised=advised))
+        found = seen(BODY, deployment(1, 1, 1, 0), pods=[killed], sized=sized)
+        ready = condition_of(conditions.status(found, None, "2026-01-01T00:00:00Z"), "Ready")
+        assert ready is not None
+        assert ready["reason"] == "OOMKilled"
+        return str(ready["message"])
+
+    assert told("1280Mi").endswith("; Fits advises spec.resources.memory 1280Mi")
+    assert "advises" not in told(None)
+    engine["name"] = "beside"
+    assert "advises" not in told("1280Mi")

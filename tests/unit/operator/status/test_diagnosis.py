@@ -156,6 +156,64 @@ def test_pod_that_is_being_deleted_is_no_problem() -> None:
     assert diagnose(leaving) is None
 
 
+SELECTED = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. no new claims to deallocate, "
+
+
+@pytest.mark.parametrize(
+    ("message", "spec", "remedies"),
+    [
+        (
+            SELECTED,
+            {"nodeSelector": {"pool": "llm", "zone": "a"}},
+            "it asks for a node with pool=llm, zone=a: check spec.nodeSelector, or label a node so",
+        ),
+        (
+            SELECTED,
+            {"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L4"}},
+            "no node that is left has the GPU NVIDIA-L4: check spec.accelerator.product",
+        ),
+        (SELECTED, {}, "check nodeSelector and affinity in spec.podTemplate"),
+        (
+            SELECTED,
+            {"nodeSelector": {"pool": "llm"}, "affinity": {"nodeAffinity": {}}},
+            "it asks for a node with pool=llm: check spec.nodeSelector, or label a node so; check nodeSelector and "
+            "affinity in spec.podTemplate",
+        ),
+        (
+            "0/1 nodes are available: 1 node(s) had untolerated taint {team: search}.",
+            {},
+            "add a toleration to spec.tolerations",
+        ),
+        *(
+            (
+                f"0/1 nodes are available: 1 node(s) {said}.",
+                {"nodeSelector": {"pool": "llm"}},
+                "its volume is within reach of other nodes alone: make room on them, or give the claim another volume",
+            )
+            for said in ("had volume node affinity conflict", "didn't match PersistentVolume's node affinity")
+        ),
+    ],
+)
+def test_nodes_that_are_none_of_those_that_a_pod_may_go_to(message: str, spec: dict[str, Any], remedies: str) -> None:
+    waiting = unscheduled(f"{message} preemption: 0/1 nodes are available: 1 Preemption is not helpful.")
+    waiting["spec"] |= spec
+    problem = diagnose(waiting)
+    assert problem is not None
+    assert problem.message.split("; ", 1)[1] == remedies
+
+
+def test_an_image_that_is_tried_again_and_again_is_told_in_the_same_words_all_the_time() -> None:
+    cause = 'failed to pull and unpack image "octavo/x:1": not found'
+    said = [
+        {"reason": "ErrImagePull", "message": cause},
+        {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "octavo/x:1": ErrImagePull: {cause}'},
+    ]
+    told = [diagnose(pod(containerStatuses=container(waiting=each))) for each in said]
+    assert told[0] is not None
+    assert told[0] == told[1]
+    assert f"cannot pull image octavo/x:1: {cause}; " in told[0].message
+
+
 def test_newest_pod_speaks_first() -> None:
     old = unscheduled("0/1 nodes are available: 1 Insufficient cpu.")
     new = pod("chat-2", "2026-01-02T00:00:00Z", containerStatuses=container(waiting={"reason": "InvalidImageName"}))
