@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from octavo_operator.monitoring import recording_rules
-from octavo_operator.monitoring.promql import SERVICE
+from octavo_operator.monitoring.promql import SERVICE, over
 from octavo_runtime.protocol import metrics
 
 RUNBOOKS = "docs/runbooks.md"
@@ -39,7 +39,27 @@ class Alert:
 
 _WHO = "{{ $labels.namespace }}/{{ $labels.llmservice }}"
 
+_NOT_READY = f"{over('max', metrics.LLMSERVICE_READY)} == 0"
+_ANSWERING = over("max", metrics.LLMSERVICE_READY_REPLICAS)
+
 ALERTS = (
+    Alert(
+        "OctavoDown",
+        # Ready of a service without a pod, as where replicas is 0, may be as asked for.
+        f"{_ANSWERING} == 0 and on ({SERVICE}) {_NOT_READY}",
+        "15m",
+        "critical",
+        f"{_WHO} does not answer",
+        "It is to answer, and no pod of it has for a quarter of an hour.",
+    ),
+    Alert(
+        "OctavoNotReady",
+        f"{_ANSWERING} > 0 and on ({SERVICE}) {_NOT_READY}",
+        "30m",
+        "warning",
+        f"{_WHO} is not as its spec wants it",
+        "Pods of it answer ({{ $value }}), and its condition Ready has been False for half an hour.",
+    ),
     Alert(
         "OctavoHighLatency",
         f"{recording_rules.LATENCY.name} > 5",

@@ -59,8 +59,23 @@ def preemptions(swaps: int) -> dict[str, str]:
 
 
 RESTARTS = "octavo_llmservice_pod_restarts_total"
+READY, ANSWERING = "octavo_llmservice_ready", "octavo_llmservice_ready_replicas"
 
 CASES = {
+    "OctavoDown": Case(
+        gauge(READY, "0x200", SERVICE) | gauge(ANSWERING, "0x200", SERVICE),
+        gauge(READY, "1x200", SERVICE) | gauge(ANSWERING, "0x200", SERVICE),  # replicas: 0
+        "14m",
+        "16m",
+        "It is to answer, and no pod of it has for a quarter of an hour.",
+    ),
+    "OctavoNotReady": Case(
+        gauge(READY, "0x200", SERVICE) | gauge(ANSWERING, "2x200", SERVICE),
+        gauge(READY, "0x200", SERVICE) | gauge(ANSWERING, "0x200", SERVICE),  # OctavoDown tells of it
+        "29m",
+        "31m",
+        "Pods of it answer (2), and its condition Ready has been False for half an hour.",
+    ),
     "OctavoHighLatency": Case(
         durations(300, 600),
         durations(297, 300),
