@@ -73,8 +73,10 @@ def restarting() -> Evidence:
     return replace(evidence, pods=[flapping, evidence.pods[1]], logs={"chat-1": Log("", "octavo: the engine hung\n")})
 
 
-def loading(started: str) -> Evidence:
-    return in_trouble(healthy(), Log("downloading\n"), state={"running": {"startedAt": started}})
+def loading(started: str, *probed: str) -> Evidence:
+    """`probed`: what the kubelet said of its probes."""
+    said = [{"reason": "Unhealthy", "message": each} for each in probed]
+    return in_trouble(healthy(), Log("downloading\n"), events=said, state={"running": {"startedAt": started}})
 
 
 def stalled() -> Evidence:
@@ -238,6 +240,12 @@ CASES: dict[str, tuple[Evidence, str, list[str], dict[str, Any] | None]] = {
         loading("2026-01-01T11:30:00Z"),
         "SlowStart",
         ["has been loading for 30 min", "downloading"],
+        None,
+    ),
+    "a probe of podTemplate that never succeeds": (
+        loading("2026-01-01T11:30:00Z", "Readiness probe failed: exit status 1\n"),
+        "SlowStart",
+        ["downloading", "the kubelet's last word: Readiness probe failed: exit status 1"],
         None,
     ),
     "restarts": (

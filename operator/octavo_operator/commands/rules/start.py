@@ -186,11 +186,14 @@ def slow_start(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:
         if started is None or is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
             continue
         waited = (evidence.now - datetime.fromisoformat(started)).total_seconds()
-        told_of = diagnose(pod, evidence.pod_events(pod)) or _stands_at(evidence, pod)
+        events = evidence.pod_events(pod)
+        told_of = diagnose(pod, events) or _stands_at(evidence, pod)
         if waited < LONG_START or told_of is not None:
             continue
         told = [f"pod {pod['metadata']['name']} has been loading for {waited / 60:.0f} min"]
         told += [f"last line of the log: {line}"] if (line := _last_words(evidence, pod)) else []
+        failed = [" ".join(each.get("message", "").split()) for each in events if each.get("reason") == "Unhealthy"]
+        told += [f"the kubelet's last word: {failed[-1]}"] if failed else []
         yield Finding(
             "SlowStart",
             "warning",
