@@ -16,6 +16,7 @@ from octavo_runtime.bench.machine import machine
 from octavo_runtime.bench.no_device import NoDevice
 from octavo_runtime.bench.report import Report
 from octavo_runtime.config.options import BadOption
+from octavo_runtime.config.presets import STEP_TOKENS
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.engine.offline import answer_all
 from octavo_runtime.models.loading.files import locate
@@ -25,7 +26,7 @@ from octavo_runtime.protocol.sampling_params import SamplingParams
 from octavo_runtime.text.tokenizer import Tokenizer, load_tokenizer
 from octavo_runtime.text.tokenizer_conversion import tokenizer_files
 
-_BLOCK, _BUDGET = 16, 8192
+_BLOCK, _BUDGET = 16, STEP_TOKENS["cuda"]
 _LONGEST = 16_384  # tokens of a request, of which none ends in a measurement
 _PROMPT_TOKENS = 32
 _SHARED_TOKENS = 480
