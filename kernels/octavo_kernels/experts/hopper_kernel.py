@@ -13,7 +13,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 
 from octavo_kernels.experts.triton import gated
-from octavo_kernels.grouped_linear.word_products import factors_in_threads, factors_of, finished, narrow_step
+from octavo_kernels.grouped_linear.word_products import factors_in_threads, finished, narrow_sums
 from octavo_kernels.grouped_linear.words import place_of
 
 FIRST, SECOND = gl.constexpr(0), gl.constexpr(1)  # the warpgroups, of which each has 64 columns of a tile's parts
@@ -96,15 +96,13 @@ def compute(
     ROWS: gl.constexpr = inputs.shape[1]
     BOXES: gl.constexpr = weights.shape[0] // STAGES
     layout: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, ROWS, 16])
-    operand: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=layout, k_width=2)
-    of_factors: gl.constexpr = factors_in_threads()
     index = 0
     for tile in range(gl.program_id(0), gl.load(blocks.number) * SHAPE.tiles, gl.num_programs(0)):
         expert, begin, end, column = tile_of(tile, blocks, SHAPE)
         column += 64 * GROUP
-        first = gl.zeros([64, ROWS], gl.float32, layout=layout)
-        second = gl.zeros([64, ROWS], gl.float32, layout=layout)
         if FORM.kind == "wide":
+            first = gl.zeros([64, ROWS], gl.float32, layout=layout)
+            second = gl.zeros([64, ROWS], gl.float32, layout=layout)
             for _ in range(SHAPE.steps):
                 stage = index % STAGES
                 mbarrier.wait(ready.index(stage), (index // STAGES) & 1)
@@ -116,23 +114,12 @@ def compute(
                 mbarrier.arrive(free.index(stage), count=1)
                 index += 1
         else:
-            each = column + gl.arange(0, 64, layout=gl.SliceLayout(1, of_factors))
+            each = column + gl.arange(0, 64, layout=gl.SliceLayout(1, factors_in_threads()))
             row = expert.to(gl.int64) * SHAPE.rows + gl.minimum(each, SHAPE.rows - 1)
             other_row = expert.to(gl.int64) * SHAPE.rows + gl.minimum(each + SHAPE.apart, SHAPE.rows - 1)
-            scale, zero = factors_of(factors, row, 0, FORM, of_factors)
-            other_scale, other_zero = factors_of(factors, other_row, 0, FORM, of_factors)
-            for step in range(SHAPE.steps):
-                stage = index % STAGES
-                # The next step's are on their way while this one computes.
-                next_scale, next_zero = factors_of(factors, row, step + 1, FORM, of_factors)
-                next_other_scale, next_other_zero = factors_of(factors, other_row, step + 1, FORM, of_factors)
-                mbarrier.wait(ready.index(stage), (index // STAGES) & 1)
-                own = (scale, zero, other_scale, other_zero)
-                box = BOXES * stage + 2 * GROUP
-                first, second = narrow_step((first, second), inputs, weights, box, stage, own, FORM, operand)
-                mbarrier.arrive(free.index(stage), count=1)
-                scale, zero, other_scale, other_zero = next_scale, next_zero, next_other_scale, next_other_zero
-                index += 1
+            first, second, index = narrow_sums(
+                factors, row, other_row, 0, SHAPE.steps, ring, index, GROUP, FORM, layout
+            )
         each = column + gl.arange(0, 64, layout=gl.SliceLayout(1, layout))
         row = expert.to(gl.int64) * SHAPE.rows + gl.minimum(each, SHAPE.rows - 1)
         other_row = expert.to(gl.int64) * SHAPE.rows + gl.minimum(each + SHAPE.apart, SHAPE.rows - 1)

@@ -8,7 +8,7 @@ from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared,
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from octavo_kernels.gate_mul.triton import gated
-from octavo_kernels.grouped_linear.word_products import factors_in_threads, factors_of, finished, narrow_step
+from octavo_kernels.grouped_linear.word_products import factors_in_threads, finished, narrow_sums
 
 FIRST, SECOND = gl.constexpr(0), gl.constexpr(1)  # the warpgroups, of which each has 64 columns of a tile's parts
 
@@ -99,36 +99,18 @@ def _compute(
 ):
     """A computing warpgroup: 64 columns of each part of a tile. The arguments: of `many_rows_kernel`; ring: see
     `_copy`."""
-    inputs, weights, ready, free = ring
-    STAGES: gl.constexpr = ready.shape[0]
-    ROWS: gl.constexpr = inputs.shape[1]
-    BOXES: gl.constexpr = weights.shape[0] // STAGES
+    ROWS: gl.constexpr = ring[0].shape[1]
     layout: gl.constexpr = gl.NVMMADistributedLayout(version=[3, 0], warps_per_cta=[4, 1], instr_shape=[16, ROWS, 16])
-    operand: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=layout, k_width=2)
-    of_factors: gl.constexpr = factors_in_threads()
     count = 0
     for number in range(gl.program_id(0), units, gl.num_programs(0)):
         column, begin, row_tile = _unit(number, row_tiles, SHAPE)
         column += 64 * GROUP
-        first = gl.zeros([64, ROWS], gl.float32, layout=layout)
-        second = gl.zeros([64, ROWS], gl.float32, layout=layout)
-        each = column + gl.arange(0, 64, layout=gl.SliceLayout(1, of_factors))
+        each = column + gl.arange(0, 64, layout=gl.SliceLayout(1, factors_in_threads()))
         row = gl.minimum(each, SHAPE.rows - 1).to(gl.int64)
         other_row = gl.minimum(each + SHAPE.apart, SHAPE.rows - 1).to(gl.int64)
-        scale, zero = factors_of(factors, row, begin, FORM, of_factors)
-        other_scale, other_zero = factors_of(factors, other_row, begin, FORM, of_factors)
-        for step in range(begin, begin + SHAPE.steps):
-            stage = count % STAGES
-            # The next step's are on their way while this one computes.
-            next_scale, next_zero = factors_of(factors, row, step + 1, FORM, of_factors)
-            next_other_scale, next_other_zero = factors_of(factors, other_row, step + 1, FORM, of_factors)
-            mbarrier.wait(ready.index(stage), (count // STAGES) & 1)
-            own = (scale, zero, other_scale, other_zero)
-            box = BOXES * stage + 2 * GROUP
-            first, second = narrow_step((first, second), inputs, weights, box, stage, own, FORM, operand)
-            mbarrier.arrive(free.index(stage), count=1)
-            scale, zero, other_scale, other_zero = next_scale, next_zero, next_other_scale, next_other_zero
-            count += 1
+        first, second, count = narrow_sums(
+            factors, row, other_row, begin, SHAPE.steps, ring, count, GROUP, FORM, layout
+        )
         first_row = row_tile * ROWS
         if SHAPE.splits > 1:
             part = sums + begin // SHAPE.steps * SHAPE.padded * (row_tiles * ROWS).to(gl.int64)

@@ -5,7 +5,7 @@ needs, a step of the sums, and their end."""
 
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
-from triton.experimental.gluon.language.nvidia.hopper import warpgroup_mma, warpgroup_mma_wait
+from triton.experimental.gluon.language.nvidia.hopper import mbarrier, warpgroup_mma, warpgroup_mma_wait
 
 from octavo_kernels.grouped_linear.interleaved_parts import stage_words
 from octavo_kernels.grouped_linear.words import operand_of
@@ -55,6 +55,48 @@ def narrow_step(sums, inputs, weights, box, stage, factors, FORM: gl.constexpr, 
         held = held + (own, other)  # type: ignore[assignment]  # noqa: RUF005 (Triton knows no unpacking)
     done = warpgroup_mma_wait(0, deps=(first, second) + held)  # noqa: RUF005
     return done[0], done[1]
+
+
+@gluon.jit
+def narrow_sums(
+    factors,
+    row,
+    other_row,
+    begin,
+    STEPS: gl.constexpr,
+    ring,
+    count,
+    GROUP: gl.constexpr,
+    FORM: gl.constexpr,
+    layout: gl.constexpr,
+):
+    """The sums of both parts of a tile, [64, rows] float32 of that layout, from step `begin` on, by a computing
+    warpgroup; and how many stages it has read then. row, other_row: [64] int64, of the weight, for the parts, as
+    `factors_in_threads` has them; ring: inputs and weights in shared memory, of which each GROUP has two boxes of a
+    stage, and their barriers; count: stages that were read before."""
+    inputs, weights, ready, free = ring
+    STAGES: gl.constexpr = ready.shape[0]
+    ROWS: gl.constexpr = inputs.shape[1]
+    BOXES: gl.constexpr = weights.shape[0] // STAGES
+    operand: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=layout, k_width=2)
+    of_factors: gl.constexpr = factors_in_threads()
+    first = gl.zeros([64, ROWS], gl.float32, layout=layout)
+    second = gl.zeros([64, ROWS], gl.float32, layout=layout)
+    scale, zero = factors_of(factors, row, begin, FORM, of_factors)
+    other_scale, other_zero = factors_of(factors, other_row, begin, FORM, of_factors)
+    for step in range(begin, begin + STEPS):
+        stage = count % STAGES
+        # The next step's are on their way while this one computes.
+        next_scale, next_zero = factors_of(factors, row, step + 1, FORM, of_factors)
+        next_other_scale, next_other_zero = factors_of(factors, other_row, step + 1, FORM, of_factors)
+        mbarrier.wait(ready.index(stage), (count // STAGES) & 1)
+        own = (scale, zero, other_scale, other_zero)
+        box = BOXES * stage + 2 * GROUP
+        first, second = narrow_step((first, second), inputs, weights, box, stage, own, FORM, operand)
+        mbarrier.arrive(free.index(stage), count=1)
+        scale, zero, other_scale, other_zero = next_scale, next_zero, next_other_scale, next_other_zero
+        count += 1
+    return first, second, count
 
 
 @gluon.jit
