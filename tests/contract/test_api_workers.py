@@ -53,8 +53,12 @@ def begin(server, tokens: int) -> tuple[threading.Thread, list[Any]]:
     return thread, events
 
 
-def ready(server) -> int:
-    return httpx.get(f"{server.url}/health/ready", timeout=PATIENCE, trust_env=False).status_code
+def ready(server) -> int | None:
+    """None where the worker that took the question ended over it: who has nothing under way ends before the others."""
+    try:
+        return httpx.get(f"{server.url}/health/ready", timeout=PATIENCE, trust_env=False).status_code
+    except (httpx.ReadError, httpx.RemoteProtocolError):
+        return None
 
 
 def gone(processes: list[psutil.Process]) -> bool:
