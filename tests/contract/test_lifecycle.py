@@ -276,7 +276,7 @@ def test_a_hung_engine_ends_what_waits_for_it(start_scripted):
     server.wait_ready()
     stream = Stream(server, {**SLOW, "max_tokens": 1500})
     with client(server) as http:
-        http.post("/v1/completions", json={**SLOW, "prompt": "[hang]", "stream": False, "max_tokens": 1})
+        last = http.post("/v1/completions", json={**SLOW, "prompt": "[hang]", "stream": False, "max_tokens": 1})
         stream.join(PATIENCE)
         assert stream.events[-1]["error"] == {
             "message": "the engine has not answered for 9 s",
@@ -284,7 +284,8 @@ def test_a_hung_engine_ends_what_waits_for_it(start_scripted):
             "param": None,
             "code": "engine_error",
         }
-        eventually(lambda: server.metric("octavo_requests_total", status="error") == 1)
+        ended = 1 if last.is_success else 2  # it may still be under way when the engine is seen to hang
+        eventually(lambda: server.metric("octavo_requests_total", status="error") == ended)
         assert server.metric("octavo_requests_total", status="aborted") == 0
     assert server.process.poll() is None, "Kubernetes decides, by liveness"
 
