@@ -29,6 +29,7 @@ _VOLUMES = {
     "tls": "create the Secret that spec.endpoint.tlsSecret names, in the service's namespace",
     "model": "check the claim that spec.model names",
 }
+_UNHEALTHY = "Unhealthy"  # a probe failed
 _KILLING = re.compile(r"Container (\S+) failed (liveness|startup) probe")
 
 
@@ -70,6 +71,17 @@ def _remedies(message: str) -> list[str]:
     return found
 
 
+def line(event: Event) -> str:
+    """What an event says, in one line; its reason where it says nothing."""
+    return " ".join(str(event.get("message", event.get("reason", ""))).split())
+
+
+def failed_probe(events: Sequence[Event]) -> str:
+    """What the probe met that failed last; empty where none did. `events` oldest first."""
+    failed = [event for event in events if event.get("reason") == _UNHEALTHY]
+    return line(failed[-1]) if failed else ""
+
+
 def killed_by_probe(events: Sequence[Event], container: str) -> Cause | None:
     """The probe for which the kubelet ended a container, and what that probe met."""
     for event in reversed(events):
@@ -80,7 +92,7 @@ def killed_by_probe(events: Sequence[Event], container: str) -> Cause | None:
         met = [
             each["message"]
             for each in events
-            if each.get("reason") == "Unhealthy" and each.get("message", "").lower().startswith(f"{probe} probe failed")
+            if each.get("reason") == _UNHEALTHY and each.get("message", "").lower().startswith(f"{probe} probe failed")
         ]
         remedy = "kubectl logs --previous shows its last words"
         if container == CONTAINER:

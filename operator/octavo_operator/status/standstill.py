@@ -9,6 +9,7 @@ from octavo_operator.resources import workload
 from octavo_operator.resources.pod_template import CONTAINER
 from octavo_operator.status.condition import condition_of, is_true, words
 from octavo_operator.status.diagnosis import ENDED, Problem, is_ready, newest_first
+from octavo_operator.status.pod_events import failed_probe, line
 from octavo_operator.status.rollout import Rollout
 
 Pod = dict[str, Any]
@@ -211,9 +212,9 @@ def _not_created(pod: Pod, events: Sequence[Event] | None, now: datetime) -> Pro
     said = f"pod {name}, container {waiting[0]['name']}, has been created on node {node} since {since}"
     if pulls:
         way = "a registry nearer to the nodes, or an image that they have, is faster"
-        return Problem(CONTAINER_CREATING, f"{said}: {_line(steps[-1])}; {way}")
+        return Problem(CONTAINER_CREATING, f"{said}: {line(steps[-1])}; {way}")
     if events:
-        said += f", and the last that was said of it is: {_line(events[-1])}"
+        said += f", and the last that was said of it is: {line(events[-1])}"
     elif events is not None:
         said += ", and no event says why it takes so long"
     ways = f"kubectl describe pod {name}, and on that node journalctl -u kubelet, tell more"
@@ -242,8 +243,7 @@ def _not_ready(pod: Pod, events: Sequence[Event], now: datetime) -> Problem | No
         said = (
             f"{what} was ready until {turned}, and runs on" if turned > started else f"{what} has run since {started}"
         )
-        failed = [each for each in events if each.get("reason") == "Unhealthy"]
-        met = f": {_line(failed[-1])}" if failed else ""
+        met = f": {said_last}" if (said_last := failed_probe(events)) else ""
         ways = f"kubectl logs {name} -c {container['name']} says what it is at"
         if ours:
             ways += f"; kubectl delete pod {name} starts it anew where that is nothing"
@@ -288,7 +288,3 @@ def _is_past(since: str | None, limit: timedelta, now: datetime) -> bool:
 def _time(event: Event) -> str:
     """When it was last told; empty where that is not said."""
     return str(event.get("lastTimestamp") or event.get("eventTime") or "")
-
-
-def _line(event: Event) -> str:
-    return " ".join(str(event.get("message", event.get("reason", ""))).split())

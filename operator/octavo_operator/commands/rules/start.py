@@ -11,6 +11,7 @@ from octavo_operator.commands.rules.memory import gpu_line
 from octavo_operator.resources import workload
 from octavo_operator.status import autoscaling, conditions, diagnosis, standstill
 from octavo_operator.status.diagnosis import OOM_KILLED, Problem, diagnose, is_ready, last_line
+from octavo_operator.status.pod_events import failed_probe
 from octavo_operator.status.rollout import Rollout
 
 LOOKED_AT_WITHIN = 60  # seconds; an operator that runs takes one or two
@@ -192,8 +193,7 @@ def slow_start(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:
             continue
         told = [f"pod {pod['metadata']['name']} has been loading for {waited / 60:.0f} min"]
         told += [f"last line of the log: {line}"] if (line := _last_words(evidence, pod)) else []
-        failed = [" ".join(each.get("message", "").split()) for each in events if each.get("reason") == "Unhealthy"]
-        told += [f"the kubelet's last word: {failed[-1]}"] if failed else []
+        told += [f"the kubelet's last word: {met}"] if (met := failed_probe(events)) else []
         yield Finding(
             "SlowStart",
             "warning",

@@ -57,6 +57,15 @@ COPY = {"name": "copy", "image": "x", "restartCount": 0, "state": {"running": {"
 BESIDE = {"initContainers": [{"name": "copy", "restartPolicy": "Always"}]}
 SIDECAR = {"name": "proxy", "image": "p", "restartCount": 0, "ready": False, "state": RUNS}
 
+
+def gated(*conditions: Object) -> Object:
+    """A pod that is ready but for its gate."""
+    engine = {"name": "engine", "restartCount": 0, "ready": True, "state": RUNS}
+    ready = condition("ContainersReady", "True", "2026-01-01T12:02:00Z")
+    gate = {"readinessGates": [{"conditionType": "balancer.example/attached"}]}
+    return changed(pod(*conditions, ready, phase="Running", containerStatuses=[engine]), spec=gate)
+
+
 # What stands, its events -> the last moment at which it may be on its way, the first at which it is told; reason and
 # words.
 PODS: dict[str, tuple[Object, list[Object], str, str, str, list[str]]] = {
@@ -192,15 +201,7 @@ PODS: dict[str, tuple[Object, list[Object], str, str, str, list[str]]] = {
         ["container proxy of spec.podTemplate", "kubectl logs chat-1 -c proxy"],
     ),
     "a gate that nobody opens": (
-        changed(
-            pod(
-                *scheduled(),
-                condition("ContainersReady", "True", "2026-01-01T12:02:00Z"),
-                phase="Running",
-                containerStatuses=[{"name": "engine", "restartCount": 0, "ready": True, "state": RUNS}],
-            ),
-            spec={"readinessGates": [{"conditionType": "balancer.example/attached"}]},
-        ),
+        gated(*scheduled()),
         [],
         "12:07:00",
         "12:07:01",
@@ -208,15 +209,7 @@ PODS: dict[str, tuple[Object, list[Object], str, str, str, list[str]]] = {
         ["since 2026-01-01T12:02:00Z", "balancer.example/attached"],
     ),
     "a gate that is closed again": (
-        changed(
-            pod(
-                *scheduled("2026-01-01T14:00:00Z"),
-                condition("ContainersReady", "True", "2026-01-01T12:02:00Z"),
-                phase="Running",
-                containerStatuses=[{"name": "engine", "restartCount": 0, "ready": True, "state": RUNS}],
-            ),
-            spec={"readinessGates": [{"conditionType": "balancer.example/attached"}]},
-        ),
+        gated(*scheduled("2026-01-01T14:00:00Z")),
         [],
         "14:05:00",
         "14:05:01",
