@@ -12,7 +12,13 @@ from octavo_runtime.config.units import parse_duration
 from octavo_runtime.engine.request import Request
 from octavo_runtime.protocol.messages import PRIORITY_LIMIT, Ready
 from octavo_runtime.protocol.pooling_params import PoolingParams
-from octavo_runtime.protocol.sampling_params import InvalidParameter, SamplingParams, check_id_types, check_token_ids
+from octavo_runtime.protocol.sampling_params import (
+    InvalidParameter,
+    SamplingParams,
+    check_id_types,
+    check_token_ids,
+    check_unicode,
+)
 
 _NEVER = float("inf")
 
@@ -119,7 +125,6 @@ def _check_handling(handling: Handling) -> None:
     priority, cache_salt, timeout = handling
     if not -PRIORITY_LIMIT <= priority <= PRIORITY_LIMIT:
         raise InvalidParameter("priority", f"must be from {-PRIORITY_LIMIT} to {PRIORITY_LIMIT}, got {priority}")
-    if any("\ud800" <= character <= "\udfff" for character in cache_salt):
-        raise InvalidParameter("cache_salt", "must be valid Unicode, has half a surrogate pair")
+    check_unicode("cache_salt", cache_salt)
     if timeout is not None and not timeout > 0:
         raise InvalidParameter("timeout", f"must be above 0 seconds, got {timeout}")

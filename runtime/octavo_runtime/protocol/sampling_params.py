@@ -191,13 +191,19 @@ def check_token_ids(params: SamplingParams, vocab_size: int) -> None:
         _require_below("bad_word_ids", word, vocab_size)
 
 
-def check_unicode(field: str, text: str) -> None:
-    """Raises InvalidParameter where text has half a surrogate pair, which no tokenizer takes."""
+def unicode_fault(text: str) -> str:
+    """The rule that text breaks with half a surrogate pair, which JSON can spell and no tokenizer takes; else empty."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        rule = f"must be valid Unicode, has half a surrogate pair at character {error.start}"
-        raise InvalidParameter(field, rule) from None
+        return f"must be valid Unicode, has half a surrogate pair at character {error.start}"
+    return ""
+
+
+def check_unicode(field: str, text: str) -> None:
+    """Raises InvalidParameter where text has a `unicode_fault`."""
+    if fault := unicode_fault(text):
+        raise InvalidParameter(field, fault)
 
 
 def check_id_types(field: str, ids: Iterable[Any]) -> None:

@@ -5,18 +5,17 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator
 
+from octavo_runtime.protocol.sampling_params import unicode_fault
+
 _MOST_CHARACTERS = 2**20  # of a value's JSON
 
 _Value = TypeVar("_Value")
 
 
 def valid_unicode(text: str) -> str:
-    """`text` itself; ValueError where it has half a surrogate pair, which JSON can spell and no tokenizer takes."""
-    # pydantic lets it pass inside unions.
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"must be valid Unicode, has half a surrogate pair at character {error.start}") from None
+    """`text` itself; ValueError where it has a `unicode_fault`, which pydantic lets pass inside unions."""
+    if fault := unicode_fault(text):
+        raise ValueError(fault)
     return text
 
 
