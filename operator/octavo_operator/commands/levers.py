@@ -8,12 +8,13 @@ from octavo_operator.api import LLMService, engine
 from octavo_operator.api.quantities import parse_cpu, parse_memory
 from octavo_operator.api.spec import CACHE_MARGIN
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.config.presets import STEP_TOKENS
+from octavo_runtime.planning.limits import step_tokens
 
 Change = dict[str, Any]
 
 MAX_REPLICAS = 1000
 MAX_SEQS = 4096
+SHORTEST_STEP = 64  # tokens
 HIGHEST_SHARE = 0.95
 _DEVICES = {"nvidia": "cuda", "cpu": "cpu"}
 
@@ -24,7 +25,7 @@ def settings(service: LLMService) -> EngineConfig:
 
 
 def tokens_a_step(service: LLMService) -> int:
-    return settings(service).max_num_batched_tokens or STEP_TOKENS[_DEVICES[service.spec.accelerator.type]]
+    return step_tokens(settings(service), _DEVICES[service.spec.accelerator.type])
 
 
 def more_replicas(service: LLMService, wanted: int) -> Change:
@@ -62,9 +63,10 @@ def more_cpu(service: LLMService) -> Change:
 
 
 def more_sequences(service: LLMService) -> Change:
-    """Twice as many sequences in a step."""
-    now = settings(service).max_num_seqs
-    return {"engine": {"maxNumSeqs": min(2 * now, MAX_SEQS)}} if now < MAX_SEQS else {}
+    """Twice as many sequences in a step, as far as it computes a token of each."""
+    said = settings(service)
+    now, most = said.max_num_seqs, min(MAX_SEQS, said.max_num_batched_tokens or MAX_SEQS)
+    return {"engine": {"maxNumSeqs": min(2 * now, most)}} if now < most else {}
 
 
 def fewer_sequences(service: LLMService) -> Change:
@@ -76,7 +78,8 @@ def fewer_sequences(service: LLMService) -> Change:
 def shorter_steps(service: LLMService) -> Change:
     """Half as many tokens in a step, so that a long prompt holds up the others for less."""
     now = tokens_a_step(service)
-    return {"engine": {"maxNumBatchedTokens": now // 2}} if now >= 128 else {}
+    shorter = max(now // 2, SHORTEST_STEP, settings(service).max_num_seqs)
+    return {"engine": {"maxNumBatchedTokens": shorter}} if shorter < now else {}
 
 
 def less_gpu_memory(service: LLMService) -> Change:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.config.presets import PRESETS, STEP_TOKENS
+from octavo_runtime.config.presets import PRESETS
 from octavo_runtime.models.spec import ModelSpec
 from octavo_runtime.planning.gpus import GPUS, Gpu
-from octavo_runtime.planning.limits import MIN_TOKENS, DoesNotFit, token_budget
+from octavo_runtime.planning.limits import MIN_TOKENS, DoesNotFit, step_tokens, token_budget
 from octavo_runtime.planning.memory import MemoryPlan, plan_memory
 from octavo_runtime.planning.reserves import cpu_headroom
 
@@ -233,7 +233,7 @@ def _changes(config: EngineConfig, device: str = "cuda") -> list[tuple[dict[str,
         return changes
     if config.gpu_memory_utilization < 0.95:
         changes.append(({"gpu_memory_utilization": 0.95}, "gives the KV cache more of the GPU"))
-    if (config.max_num_batched_tokens or STEP_TOKENS["cuda"]) > 2048 >= config.max_num_seqs:
+    if step_tokens(config, "cuda") > 2048 >= config.max_num_seqs:
         changes.append(({"max_num_batched_tokens": 2048}, "shrinks a step's temporary tensors"))
     return changes
 

@@ -11,9 +11,14 @@ class DoesNotFit(ValueError):
     """The configuration asks for more than the memory holds; one line with the field, the bound and the value."""
 
 
+def step_tokens(config: EngineConfig, device: str) -> int:
+    """Most tokens of one step on a device of that type, as said or else at least one for each row."""
+    return config.max_num_batched_tokens or max(STEP_TOKENS[device], config.max_num_seqs)
+
+
 def token_budget(config: EngineConfig, device: str) -> int:
-    """Most tokens of one step on a device of that type, and at least one for each row."""
-    budget = config.max_num_batched_tokens or max(STEP_TOKENS[device], config.max_num_seqs)
+    """`step_tokens`. Raises DoesNotFit where a step could not have one of each row."""
+    budget = step_tokens(config, device)
     if budget < config.max_num_seqs:
         raise DoesNotFit(f"max_num_batched_tokens: must be at least max_num_seqs ({config.max_num_seqs}), got {budget}")
     return budget
