@@ -102,6 +102,7 @@ COMMON_CASES = (
     Case("two prefixes", (300, 200, 299, 40, 300, 290, 41, 42, 90), 4, 1, 32, common=(0, 12, 12, 2, 2, 18, 0, 2, 2)),
     Case("a pack of five", (290, 300, 280, 270, 5, 2, 64, 64), 3, 1, 16, common=(0, 16, 16, 15, 0, 0, 0, 2)),
     Case("in common, fp8", (300, 290, 310, 5), 8, 2, 32, common=(0, 17, 17, 0), stored=torch.float8_e4m3fn),
+    Case("guessed tokens", (126, 127, 128, 129, 130, 40, 41, 42), 8, 2, 16, common=(0, 8, 8, 8, 9, 0, 3, 3)),
     Case("a pack of 16", (290,) * 11 + (300, 0), 2, 2, 32, common=(0,) + (17,) * 11 + (0,)),
 )
 # More than 2**31 elements lie in front of the blocks in use: 4.3 GB of keys in bfloat16.

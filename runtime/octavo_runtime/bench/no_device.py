@@ -37,7 +37,7 @@ class NoDevice:
     def launch(self, plan: StepPlan) -> Launched:
         """Carries out no step."""
         began = time.thread_time()
-        result = StepResult([[_TOKEN for _ in item.draws] for item in plan.slices])
+        result = StepResult([[_TOKEN for _ in range(item.num_drawn)] for item in plan.slices])
         self.seconds += time.thread_time() - began
         return Launched(lambda _: result)
 

@@ -106,7 +106,7 @@ _STORED = (
 )  # fmt: skip
 _ONE_GPU = "all GPUs of an engine serve one copy of the model; run several servers behind a Service or `octavo nginx`"
 _NO_LORA = "adapters are not supported; serve a model that they are merged into"
-_NO_DRAFTS = "speculative decoding is not supported; leave it out"
+_NO_DRAFTS = "tokens are guessed by prompt lookup alone; set --speculative-config with the method ngram"
 _TEXT = "models of text alone are served; leave it out"
 _SCHEDULED = "the scheduler has no such setting; leave it out"
 _CONFIG = "the model's own config.json counts; change it there"
@@ -202,7 +202,7 @@ FLAGS: dict[str, Flag] = {
     "--multi-step-stream-outputs": _always("every token is streamed as it comes", either=True),
     "--stream-interval": _needless("every token is streamed as it comes", "1"),
     "--use-v2-block-manager": _always("there is one block manager", either=True),
-    "--num-lookahead-slots": _refused(_NO_DRAFTS),
+    "--num-lookahead-slots": _needless("guessed tokens take the slots that a step has left"),
     "--disable-async-output-proc": _always("answers are written in another process", either=True),
     # Devices and kernels
     "--device": _same(),
@@ -260,7 +260,7 @@ FLAGS: dict[str, Flag] = {
     "--return-tokens-as-token-ids": _refused("send return_token_ids with a request"),
     "--enable-prompt-tokens-details": _always("usage always has prompt_tokens_details"),
     "--enable-force-include-usage": _refused("send stream_options.include_usage with a request"),
-    "--speculative-config": _refused(_NO_DRAFTS),
+    "--speculative-config": _same(),
     "--speculative-model": _refused(_NO_DRAFTS),
     "--num-speculative-tokens": _refused(_NO_DRAFTS),
     "--enable-lora": _refused(_NO_LORA),

@@ -18,6 +18,7 @@ from pydantic.alias_generators import to_camel
 
 from octavo_runtime.config.explain import explain
 from octavo_runtime.config.presets import PRESETS, STEP_TOKENS, describe_presets
+from octavo_runtime.config.speculation import Speculation, parse_speculation
 from octavo_runtime.config.units import Duration, Quantity, parse_quantity
 
 
@@ -66,6 +67,11 @@ def _generation_fields(text: str) -> str:
     for name in given:
         if name not in _GENERATION_FIELDS:
             raise ValueError(f"may set {', '.join(_GENERATION_FIELDS)}, got {name!r:.100}")
+    return text
+
+
+def _speculation_text(text: str) -> str:
+    parse_speculation(text)
     return text
 
 
@@ -246,6 +252,14 @@ class EngineConfig(BaseModel):
     queue_timeout: Duration | None = Field(
         None, description="Longest wait of a request for its turn, such as 30s; then it is refused. Default: no limit."
     )
+    speculative_config: Annotated[str, BeforeValidator(_json_text), AfterValidator(_speculation_text)] | None = Field(
+        None,
+        max_length=1024,
+        description="Guess tokens and check them in one step, as a JSON object such as "
+        '{"method": "ngram", "num_speculative_tokens": 4}: up to so many that followed where the last '
+        "prompt_lookup_max to prompt_lookup_min tokens (5 each) stood before. Answers stay the same; see "
+        "docs/engine.md. Default: none.",
+    )
     cpu_threads: int | None = Field(
         None,
         ge=1,
@@ -260,6 +274,11 @@ class EngineConfig(BaseModel):
         description="Base of the randomness of requests that bring no seed. Default: another one at each start.",
     )
     log_stats: bool = Field(False, description="Log load and speed at regular times. Default false.")
+
+    @property
+    def speculation(self) -> Speculation | None:
+        """What speculative_config says."""
+        return None if self.speculative_config is None else parse_speculation(self.speculative_config)
 
     @property
     def num_ranks(self) -> int:

@@ -43,11 +43,12 @@ _PROVED = object()
 
 @dataclass(frozen=True)
 class _Flight:
-    """A step under way. `masks`: the tokens that may be drawn, where not all may; `started`: when, in seconds of
-    `perf_counter`."""
+    """A step under way. `leads`: whether the next one may be planned before its tokens are known; `masks`: the tokens
+    that may be drawn, where not all may; `started`: when, in seconds of `perf_counter`."""
 
     schedule: Schedule
     launched: Launched
+    leads: bool
     masks: Future[Masks] | None
     started: float
 
@@ -93,7 +94,9 @@ class Engine:
             preemption_mode=self._cost.mode,
             in_chunks=self.ready.keeps_tokens,
             depth=self._executor.depth,
+            speculation=config.speculation,
         )
+        self._speculates = config.speculation is not None
         self._admission = Admission(config, self.ready, clock)
         self._forms = AnswerForms(
             Grammars(lambda: load_tokenizer(tokenizer_files(config, files)), self.ready.vocab_size, tuple(self._eos))
@@ -133,6 +136,9 @@ class Engine:
             swaps=scheduler.preemptions.swap,
             prefix_queries=tables.prefix_queries,
             prefix_hits=tables.prefix_hits,
+            guess_runs=scheduler.guesses.runs,
+            guessed=scheduler.guesses.tokens,
+            guessed_right=scheduler.guesses.accepted,
         )
 
     def add_request(
@@ -215,7 +221,7 @@ class Engine:
         if not self._flights:
             return outputs
         flight = self._flights.popleft()
-        if flight.launched.leads:
+        if flight.leads:
             self._launch_up_to(1)
         result = self._wait(flight)
         self._scheduler.settle(flight.schedule)
@@ -279,8 +285,9 @@ class Engine:
             self._live.note_start(schedule.sequences, self._clock())
         masks, started = self._forms.masks(schedule), time.perf_counter()
         launched = self._executor.launch(plan if masks is None else replace(plan, masked=True))
-        self._scheduler.commit(schedule, leads=launched.leads)
-        return _Flight(schedule, launched, masks, started)
+        leads = launched.leads and not self._speculates  # what follows a token is guessed once it is known
+        self._scheduler.commit(schedule, leads=leads)
+        return _Flight(schedule, launched, leads, masks, started)
 
     def _wait(self, flight: _Flight) -> StepResult:
         """The result of a step, once it is there; learns from how long it took."""

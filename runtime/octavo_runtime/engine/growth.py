@@ -1,5 +1,7 @@
 """What a step brought, taken in: each answer gets its token, and forks or ends."""
 
+from itertools import takewhile
+
 from octavo_runtime.engine.answer_forms import AnswerForms
 from octavo_runtime.engine.beams import Beams
 from octavo_runtime.engine.live_requests import LiveRequests
@@ -25,12 +27,15 @@ class Growth:
             self._take_scores(schedule.sequences[index], schedule.plan.slices[index].start, scores)
         outputs: list[Output] = []
         states = self._live.states
-        for sequence, samples in zip(schedule.sequences, result.samples, strict=True):
+        slices = schedule.plan.slices
+        for sequence, item, samples in zip(schedule.sequences, slices, result.samples, strict=True):
             if sequence.ended or not samples:
                 continue
             state = states[sequence.request.id]
             if state.beams is not None:
                 outputs += self._grow_beams(state, state.beams, sequence, samples[0])
+            elif item.guesses:
+                outputs += self._check(state, sequence, item.token_ids[-item.guesses :], samples)
             elif len(samples) == 1:
                 outputs.append(self._append(state, sequence, samples[0]))
             else:
@@ -61,6 +66,22 @@ class Growth:
         if reason is not None:
             self._live.end_answer(state, sequence)
         return state.output(sequence, sample, reason)
+
+    def _check(
+        self, state: RequestState, sequence: Sequence, guesses: list[int], samples: list[Sample]
+    ) -> list[Output]:
+        """The tokens drawn in front of each guess and behind the last one: those up to the first wrong guess are what
+        would have been drawn one by one."""
+        pairs = zip(guesses, samples, strict=False)
+        accepted = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1].token_id, pairs))
+        outputs: list[Output] = []
+        for sample in samples[: accepted + 1]:
+            outputs.append(self._append(state, sequence, sample))
+            if sequence.ended:
+                accepted = len(outputs) - 1
+                break
+        self._scheduler.accept(sequence, accepted)
+        return outputs
 
     def _fork(self, state: RequestState, parent: Sequence, samples: list[Sample]) -> list[Output]:
         """A prompt's first tokens, one for each of its answers."""

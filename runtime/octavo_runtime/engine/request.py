@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from octavo_runtime.engine.kv_cache.block_table import BlockTable
 from octavo_runtime.engine.kv_cache.prefix_hash import block_hash, root_hash
+from octavo_runtime.engine.run_index import RunIndex
 from octavo_runtime.protocol.messages import FinishReason
 from octavo_runtime.protocol.pooling_params import PoolingParams
 from octavo_runtime.protocol.sampling_params import SamplingParams
@@ -63,6 +64,9 @@ class Sequence:
     must be looked up."""
     published: int = 0  # leading entries of the tables that the prefix cache was told of
     cached_tokens: int = 0  # prompt tokens found in the prefix cache when it first started
+
+    runs: RunIndex | None = None  # of its tokens, where their successors are guessed
+    accepted: int = 0  # tokens guessed right in its last step, which the executor has not been told of
 
     row: int | None = None  # in the executor's state, while it runs
     tables_changed: bool = False  # whether they have entries that the executor does not know

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from octavo_runtime.config.speculation import Speculation
 from octavo_runtime.engine.kv_cache.block_tables import BlockTables
 from octavo_runtime.engine.ordered_queue import OrderedQueue
 from octavo_runtime.engine.request import Sequence
+from octavo_runtime.engine.run_index import RunIndex
 from octavo_runtime.protocol.step import NewRow, Slice, StepPlan, TableUpdate
 
 PreemptionMode = Literal["recompute", "swap"]
@@ -34,11 +36,20 @@ class Preemptions:
         return self.recompute + self.swap
 
 
+@dataclass
+class Guesses:
+    """How many tokens were guessed, in how many runs, and how many of them were right."""
+
+    runs: int = 0
+    tokens: int = 0
+    accepted: int = 0
+
+
 @dataclass(frozen=True)
 class Schedule:
-    """A planned step. `sequences` stand behind the plan's slices, one for one, and `counts` are their tokens.
-    `num_tokens`: those of all slices; `num_prompt_tokens`: those of slices with more than one, which are pieces of
-    prompts."""
+    """A planned step. `sequences` stand behind the plan's slices, one for one, and `counts` are their tokens, without
+    those that are guessed. `num_tokens`: those of all slices; `num_prompt_tokens`: those of slices with more than one
+    that is not guessed, which are pieces of prompts."""
 
     plan: StepPlan
     sequences: tuple[Sequence, ...]
@@ -58,7 +69,8 @@ class Scheduler:
     gives way, and nobody that fits passes it, so every one ends. What a step costs depends on those that run, not on
     how many wait. in_chunks: whether a prompt may be computed piece by piece; else it waits for a step that has room
     for all of it, or goes alone. depth: steps that may be under way at once; each takes its share of the decodes, so
-    that some are left for the others."""
+    that some are left for the others. speculation: what is guessed behind decodes, with the budget, the draws of
+    `max_num_seqs` and the blocks that a step has left: the fewer run, the more."""
 
     def __init__(
         self,
@@ -69,16 +81,20 @@ class Scheduler:
         preemption_mode: Callable[[Sequence], PreemptionMode] = lambda _: "recompute",
         in_chunks: bool = True,
         depth: int = 1,
+        speculation: Speculation | None = None,
     ) -> None:
         self.tables = tables
         self.waiting: OrderedQueue[Sequence] = OrderedQueue()
         self.running: list[Sequence] = []  # in the sequences' order
         self.num_swapped = 0  # of those that do not run
         self.preemptions = Preemptions()
+        self.guesses = Guesses()
+        self._max_num_seqs = max_num_seqs
         self._max_num_batched_tokens = max_num_batched_tokens
         self._preemption_mode = preemption_mode
         self._in_chunks = in_chunks
         self._depth = depth
+        self._speculation = speculation
         self._drawing: set[Sequence] = set()  # those whose next token is under way
         self._held: list[Sequence] = []  # in the sequences' order
         self._free_rows = list(range(max_num_seqs))
@@ -142,6 +158,7 @@ class Scheduler:
         counts = self._serve_running(allowance)
         if self.preemptions.total == preempted:
             self._admit(counts, allowance)
+        guessed = self._guess(counts)
         moves, new_rows = self.tables.take_moves(), self._take_new_rows()
         tables: list[TableUpdate] = []
         slices: list[Slice] = []
@@ -149,12 +166,19 @@ class Scheduler:
             assert sequence.row is not None
             tokens, start = sequence.tokens, sequence.computed
             end = start + count
-            slices.append(Slice(sequence.row, start, tokens[start:end], sequence.draws if end == len(tokens) else []))
+            draws = sequence.draws if end == len(tokens) else []
+            if self._speculation is None:
+                slices.append(Slice(sequence.row, start, tokens[start:end], draws))
+            else:
+                guesses, accepted = guessed.get(sequence, []), tokens[start - sequence.accepted : start]
+                slices.append(Slice(sequence.row, start, tokens[start:end] + guesses, draws, len(guesses), accepted))
+                sequence.accepted = 0
             if sequence.tables_changed:
                 tables += _updates(sequence.row, sequence)
         plan, numbers = StepPlan(moves, new_rows, tables, slices), tuple(counts.values())
         total = sum(numbers)
-        return Schedule(plan, tuple(counts), numbers, total, total - numbers.count(1))
+        num_guessed = sum(map(len, guessed.values()))
+        return Schedule(plan, tuple(counts), numbers, total + num_guessed, total - numbers.count(1))
 
     def commit(self, schedule: Schedule, *, leads: bool = False) -> None:
         """The step is under way: for all that is planned behind it, its tokens are computed. leads: so are the tokens
@@ -168,6 +192,14 @@ class Scheduler:
         for sequence, item in zip(schedule.sequences, schedule.plan.slices, strict=True):
             if item.draws and sequence.generated + 1 < sequence.request.max_tokens:
                 sequence.expect()
+
+    def accept(self, sequence: Sequence, count: int) -> None:
+        """So many of the tokens that were guessed behind a sequence in the step that has ended were right: what the
+        step computed of them counts, unless the sequence gave way meanwhile."""
+        self.guesses.accepted += count
+        if sequence.row is not None:
+            self.tables.advance([sequence], [count])
+            sequence.accepted = count
 
     def settle(self, schedule: Schedule) -> None:
         """The step has ended."""
@@ -256,6 +288,28 @@ class Scheduler:
         for sequence in passed:
             self.add(sequence)
 
+    def _guess(self, counts: dict[Sequence, int]) -> dict[Sequence, list[int]]:
+        """Tokens that may follow the decodes of a step, with what the step has left."""
+        if self._speculation is None:
+            return {}
+        guessed: dict[Sequence, list[int]] = {}
+        room = min(self._max_num_batched_tokens - sum(counts.values()), self._max_num_seqs - len(counts))
+        for sequence, count in counts.items():
+            request, known = sequence.request, sequence.known
+            most = min(self._speculation.num_speculative_tokens, room, request.max_tokens - sequence.generated - 1)
+            is_decode = count == 1 and sequence.computed + 1 == known and sequence.generated > 0
+            if most <= 0 or not is_decode or sequence.unknown or request.params.looks_back:
+                continue
+            if sequence.runs is None:
+                sequence.runs = RunIndex(self._speculation)
+            guesses = sequence.runs.guess(sequence.tokens, most)
+            if guesses and self.tables.extend(sequence, 1 + len(guesses)):
+                guessed[sequence] = guesses
+                room -= len(guesses)
+                self.guesses.runs += 1
+                self.guesses.tokens += len(guesses)
+        return guessed
+
     def _enter(self, sequence: Sequence, *, alone: bool) -> bool:
         """Gives a sequence that has left the queue its blocks and a row; False where either is short. alone: nothing
         else is computed in this step."""
@@ -302,7 +356,7 @@ class Scheduler:
         if sequence.row is None:
             return
         heapq.heappush(self._free_rows, sequence.row)
-        sequence.row = None
+        sequence.row, sequence.accepted = None, 0
         if sequence in self._new_rows:
             self._new_rows.remove(sequence)
 

@@ -120,6 +120,9 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
     swaps: int = 0
     prefix_queries: int = 0  # prompt tokens looked up in the prefix cache
     prefix_hits: int = 0  # of these, tokens found there
+    guess_runs: int = 0  # runs of tokens that were guessed and checked
+    guessed: int = 0  # tokens of them
+    guessed_right: int = 0  # of these, tokens that were drawn too
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):

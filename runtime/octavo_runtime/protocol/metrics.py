@@ -71,6 +71,24 @@ PREFIX_CACHE_HITS = Metric(
     "Prompt tokens found in the prefix cache.",
     vllm="vllm:prefix_cache_hits_total",
 )
+SPECULATIVE_RUNS = Metric(
+    "octavo_speculative_runs_total",
+    "counter",
+    "Runs of tokens that were guessed and checked in one step.",
+    vllm="vllm:spec_decode_num_drafts_total",
+)
+SPECULATIVE_TOKENS = Metric(
+    "octavo_speculative_tokens_total",
+    "counter",
+    "Tokens that were guessed.",
+    vllm="vllm:spec_decode_num_draft_tokens_total",
+)
+SPECULATIVE_TOKENS_ACCEPTED = Metric(
+    "octavo_speculative_tokens_accepted_total",
+    "counter",
+    "Guessed tokens that were right.",
+    vllm="vllm:spec_decode_num_accepted_tokens_total",
+)
 PROMPT_TOKENS = Metric(
     "octavo_prompt_tokens_total", "counter", "Prompt tokens of accepted requests.", vllm="vllm:prompt_tokens_total"
 )
@@ -204,6 +222,9 @@ METRICS = (
     CACHE_CONFIG_INFO,
     PREFIX_CACHE_QUERIES,
     PREFIX_CACHE_HITS,
+    SPECULATIVE_RUNS,
+    SPECULATIVE_TOKENS,
+    SPECULATIVE_TOKENS_ACCEPTED,
     PROMPT_TOKENS,
     GENERATION_TOKENS,
     TOKENS_PER_SECOND,

@@ -102,6 +102,13 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     length_penalty: float = 1.0
     early_stopping: bool = False
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether a token is drawn by those before it, beside the model's scores."""
+        penalizes = (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) != (1.0, 0.0, 0.0)
+        forms = self.bad_word_ids or self.min_tokens or self.structured_outputs is not None
+        return bool(penalizes or forms or self.beam_width is not None)
+
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
             msgspec.structs.force_setattr(self, "stop", (self.stop,))

@@ -66,12 +66,27 @@ class Move(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Slice(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Compute `token_ids` at positions `start`, `start + 1`, ... of `row`; then draw one token for each entry of
     `draws`, which names the sample index (no entry: a chunk in the middle of a prompt, or a prompt that is pooled;
-    several: the row forks). UNKNOWN stands alone: it is a slice's only token."""
+    several: the row forks). UNKNOWN stands alone: it is a slice's only token.
+
+    The last `guesses` of token_ids are guessed: with the one entry of draws a token is drawn in front of each of them
+    too. `accepted`: the tokens in front of `start` that were guessed right in the row's last step."""
 
     row: int
     start: int
     token_ids: list[int]
     draws: list[int] = []
+    guesses: int = 0
+    accepted: list[int] = []
+
+    @property
+    def known(self) -> list[int]:
+        """Those of token_ids that are not guessed."""
+        return self.token_ids[: len(self.token_ids) - self.guesses]
+
+    @property
+    def num_drawn(self) -> int:
+        """How many tokens are drawn."""
+        return len(self.draws) + self.guesses
 
 
 class StepPlan(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -102,7 +117,8 @@ class Sample(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class StepResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a step brought: for each slice, in the plan's order, one sample a draw. By the index of their slice:
+    """What a step brought: for each slice, in the plan's order, one sample a draw; where tokens are guessed, one in
+    front of each and one behind. By the index of their slice:
     `prompt_logprobs`, of rows that ask for them, an entry for each position of the slice whose successor is a prompt
     token, that successor's; and `embeddings`, those of the pooled prompts that end in this step, little-endian
     float32."""

@@ -26,6 +26,7 @@ from octavo_runtime.worker.batch import build_batch
 from octavo_runtime.worker.decode_graphs import DecodeGraphs, Drawn, padded_size
 from octavo_runtime.worker.executor import Launched
 from octavo_runtime.worker.graph_arena import reserve
+from octavo_runtime.worker.guesses import masks_one_by_one, one_by_one, put_together
 from octavo_runtime.worker.kv_cache import KVCache
 from octavo_runtime.worker.pooling import Pooler
 from octavo_runtime.worker.rows import Rows
@@ -96,15 +97,21 @@ class ModelRunner:
             self._pooler.set_row(new)
         if self._graphs is not None:
             self._graphs.note(plan.tables)
-        slices = plan.slices
-        if not slices:
+        if not plan.slices:
             return Launched(lambda _: StepResult([]))
-        for item in slices:
-            self._sampler.extend(item.row, item.start, item.token_ids)
+        for item in plan.slices:
+            self._sampler.extend(item.row, item.start - len(item.accepted), item.accepted + item.known)
+        if not any(item.guesses for item in plan.slices):
+            return self._start(plan.slices, masked=plan.masked)
+        launched = self._start(one_by_one(plan.slices), masked=plan.masked)
+        return Launched(partial(_checked, plan.slices, launched))
+
+    def _start(self, slices: list[Slice], *, masked: bool) -> Launched:
+        """Computes slices without guesses, and draws. masked: not every token may be drawn."""
         graphs = self._graphs
         scores_plainly = not self._scores_or_pools(slices)
         draws = self._decoder.head is not None
-        leads = draws and graphs is not None and not plan.masked and scores_plainly and self._draws_plainly(slices)
+        leads = draws and graphs is not None and not masked and scores_plainly and self._draws_plainly(slices)
         if graphs is not None and scores_plainly and _only_decodes(slices, graphs.most_sequences):
             order = self._rows.side_by_side(np.array([item.row for item in slices]))
             ordered = slices if order is None else [slices[index] for index in order]
@@ -121,7 +128,7 @@ class ModelRunner:
             return Launched(lambda _: StepResult([]))
         if leads and newest is not None:
             return Launched(partial(_tell, slices, self._draw_newest(slices, batch, hidden, newest)), leads=True)
-        return Launched(partial(self._finish, plan, batch, hidden))
+        return Launched(partial(self._finish, slices, batch, hidden))
 
     @torch.inference_mode()
     def prepare(self) -> bool:
@@ -199,30 +206,30 @@ class ModelRunner:
         return fetch(draw_tokens(scores, temperatures_there, keys_there, self._sampler.hashes, newest=kept))
 
     @torch.inference_mode()
-    def _finish(self, plan: StepPlan, batch: Batch, hidden: torch.Tensor, masks: Masks | None) -> StepResult:
+    def _finish(self, slices: list[Slice], batch: Batch, hidden: torch.Tensor, masks: Masks | None) -> StepResult:
         return StepResult(
-            self._draw(plan, batch, hidden, masks),
-            self._score_prompts(plan, batch, hidden),
-            self._pooler.pool(plan.slices, batch, hidden),
+            self._draw(slices, batch, hidden, masks),
+            self._score_prompts(slices, batch, hidden),
+            self._pooler.pool(slices, batch, hidden),
         )
 
-    def _draw(self, plan: StepPlan, batch: Batch, hidden: torch.Tensor, masks: Masks | None) -> list[list[Sample]]:
+    def _draw(self, slices: list[Slice], batch: Batch, hidden: torch.Tensor, masks: Masks | None) -> list[list[Sample]]:
         draws = [
             Draw(item.row, item.start + len(item.token_ids), sample_index)
-            for item in plan.slices
+            for item in slices
             for sample_index in item.draws
         ]
         if not draws:
-            return [[] for _ in plan.slices]
-        last = [int(place) for item, place in zip(plan.slices, batch.last_states, strict=True) for _ in item.draws]
+            return [[] for _ in slices]
+        last = [int(place) for item, place in zip(slices, batch.last_states, strict=True) for _ in item.draws]
         logits = self._decoder.logits(hidden[torch.tensor(last, device=hidden.device)])
         samples = iter(self._sampler.sample(logits, draws, _bits(masks, logits.device)))
-        return [[next(samples) for _ in item.draws] for item in plan.slices]
+        return [[next(samples) for _ in item.draws] for item in slices]
 
-    def _score_prompts(self, plan: StepPlan, batch: Batch, hidden: torch.Tensor) -> dict[int, list[TokenLogprobs]]:
+    def _score_prompts(self, slices: list[Slice], batch: Batch, hidden: torch.Tensor) -> dict[int, list[TokenLogprobs]]:
         if not self._rows.scores_prompts:
             return {}
-        scored = [self._rows.scored(item.row, item.start, len(item.token_ids)) for item in plan.slices]
+        scored = [self._rows.scored(item.row, item.start, len(item.token_ids)) for item in slices]
         return {
             index: self._score_prompt(*of_slice, hidden[int(batch.first_tokens[index]) :])
             for index, of_slice in enumerate(scored)
@@ -262,6 +269,11 @@ def _tell(slices: list[Slice], fetched: Callable[[], list[int]], _: None) -> Ste
     """The result of a step that led, whose tokens may be any."""
     tokens = iter(fetched())
     return StepResult([[Sample(next(tokens)) for _ in item.draws] for item in slices])
+
+
+def _checked(slices: list[Slice], launched: Launched, masks: Masks | None) -> StepResult:
+    """The result of slices with guesses, which were launched one by one."""
+    return put_together(slices, launched.result(None if masks is None else masks_one_by_one(slices, masks)))
 
 
 def _bits(masks: Masks | None, device: torch.device) -> torch.Tensor | None:

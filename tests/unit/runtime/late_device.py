@@ -29,7 +29,7 @@ happened: Counter[str] = Counter()
 class LateDevice(NoDevice):
     """Computes step by step on a simulated device. leads: whether its steps may, as far as their rows draw plainly.
     depth: steps that may be under way at once, each of other rows. window: of every other layer; blocks: for each group
-    of layers."""
+    of layers. vocab: see SimulatedDevice."""
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class LateDevice(NoDevice):
         leads: bool,
         depth: int = 1,
         window: int | None = None,
+        vocab: int = VOCAB,
     ) -> None:
         spec = read_spec(MODEL)
         if window is not None:
@@ -48,7 +49,7 @@ class LateDevice(NoDevice):
         blocks *= len(windows)
         super().__init__(spec, num_blocks=blocks, block_size=BLOCK, max_num_batched_tokens=budget)
         self.ready = msgspec.structs.replace(self.ready, num_host_blocks=host_blocks, max_model_len=LONGEST)
-        self.device = SimulatedDevice(blocks, host_blocks, BLOCK, windows)
+        self.device = SimulatedDevice(blocks, host_blocks, BLOCK, windows, vocab)
         self.leads = leads
         self.depth = depth
         self.drawing: list[set[int]] = []  # rows of the steps under way
@@ -75,7 +76,7 @@ class LateDevice(NoDevice):
 
     def is_plain(self, item: Slice) -> bool:
         new = self.rows[item.row]
-        plain = len(item.draws) <= 1 and not new.params.presence_penalty and new.pooling is None
+        plain = item.num_drawn <= 1 and not new.params.presence_penalty and new.pooling is None
         assert plain or UNKNOWN not in item.token_ids
         return plain
 
@@ -145,6 +146,8 @@ def answer(device: LateDevice, history: list, rows: int, **config: object) -> tu
     assert (load.blocks_used, load.running, load.waiting, device.under_way) == (0, 0, 0, [])
     happened["preempted"] += load.recomputes + load.swaps
     happened["found in the cache"] += load.prefix_hits
+    happened["guessed"] += load.guessed
+    happened["guessed right"] += load.guessed_right
     happened["stopped"] += sum(given[-1] == "stop" for given in answers.values())
     happened["aborted"] += len(aborted)
     return dict(answers), aborted

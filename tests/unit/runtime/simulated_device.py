@@ -26,14 +26,22 @@ def embedding(values: Sequence[int], params: PoolingParams) -> bytes:
 
 class SimulatedDevice:
     """Carries out plans by rows, tables, moves and slices alone, as an executor must. windows: of the groups of layers,
-    which keep the same of each token."""
+    which keep the same of each token. vocab: of the tokens that it draws; the fewer, the easier to guess."""
 
-    def __init__(self, blocks: int, host_blocks: int, block_size: int, windows: Sequence[int | None] = (None,)) -> None:
+    def __init__(
+        self,
+        blocks: int,
+        host_blocks: int,
+        block_size: int,
+        windows: Sequence[int | None] = (None,),
+        vocab: int = VOCAB,
+    ) -> None:
         self.memory = [[BLANK] * block_size for _ in range(blocks)]
         self.host = [[BLANK] * block_size for _ in range(host_blocks)]
         self._block_size = block_size
         self._rows: dict[int, NewRow] = {}
         self._windows = windows
+        self._vocab = vocab
         self._tables: dict[tuple[int, int], dict[int, int]] = {}
         self._seen: dict[int, list[int]] = {}
 
@@ -65,7 +73,8 @@ class SimulatedDevice:
         for number, item in enumerate(plan.slices):
             end, new = item.start + len(item.token_ids), self._rows[item.row]
             values = [self._read(item.row, position) for position in range(item.start, end)]
-            samples.append([Sample(hash((values[-1], index)) % VOCAB) for index in item.draws])
+            drawn = values[len(values) - 1 - item.guesses :]
+            samples.append([Sample(hash((value, index)) % self._vocab) for index in item.draws for value in drawn])
             self._seen[item.row] += values
             if new.pooling is not None and end == new.prompt_len:
                 embeddings[number] = embedding(self._seen[item.row], new.pooling)

@@ -53,6 +53,27 @@ def test_answers_without_params_take_the_models_defaults():
         assert [len(result.outputs[0].token_ids) for result in results] == [3] * len(results)
 
 
+def test_guessed_tokens_change_no_answer(llm):
+    """Beside answers that are drawn by a form, and cut by stop strings."""
+    guessing = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 3, "prompt_lookup_min": 1}
+    other = LLM(
+        "builtin://smollm2", device="cpu", dtype="float32", kv_cache_memory="128Mi", speculative_config=guessing
+    )
+    prompts = ["one two three one two three one two", "a b c a b c a b", "The list: 1, 2, 3, 1, 2, 3, 1", "x y x y"]
+    params = [
+        SamplingParams(temperature=0.0, max_tokens=40),
+        SamplingParams(temperature=0.0, max_tokens=40, structured_outputs=StructuredOutput(regex="([ab] ){9}c")),
+        SamplingParams(temperature=0.5, seed=1, max_tokens=40, stop=("3",)),
+        SamplingParams(temperature=0.5, seed=2, n=2, max_tokens=40, logprobs=1),
+    ]
+    expected, found = (one.generate(prompts, params, progress=False) for one in (llm, other))
+    for one, two in zip(expected, found, strict=True):
+        assert [answer.text for answer in two.outputs] == [answer.text for answer in one.outputs]
+        assert [answer.token_ids for answer in two.outputs] == [answer.token_ids for answer in one.outputs]
+        logprobs = [answer.logprobs for answer in two.outputs]
+        assert [len(one or []) for one in logprobs] == [len(answer.logprobs or []) for answer in one.outputs]
+
+
 def test_stop_strings_end_the_answer_and_are_not_part_of_it(llm):
     params = SamplingParams(temperature=0.0, max_tokens=24, stop=("France",))
     (result,) = llm.chat([{"role": "user", "content": "What is the capital of France?"}], params)

@@ -5,7 +5,7 @@ All that the KV cache must copy on the way is noted as moves, in the order in wh
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Many
 
-from octavo_runtime.engine.kv_cache.block_pool import BlockPool, IntegrityError
+from octavo_runtime.engine.kv_cache.block_pool import BlockPool
 from octavo_runtime.engine.kv_cache.block_table import BlockTable, new_table
 from octavo_runtime.engine.request import Sequence
 from octavo_runtime.protocol.step import Move, MoveKind
@@ -118,22 +118,6 @@ class BlockTables:
         child.computed, child.published = parent.computed, parent.published
         parent.writable = child.writable = 0
         self.pool.hold(blocks_of(child))
-
-    def truncate(self, sequence: Sequence, tokens: int) -> None:
-        """Gives back the slots behind the first `tokens` (rollback of tokens that were computed in vain). What the
-        prefix cache was told of cannot be taken back, nor what lies behind a window come back."""
-        if tokens < sequence.published * self.block_size:
-            raise IntegrityError(
-                f"{sequence.request.id}: cut to {tokens} tokens, but {sequence.published} blocks are published"
-            )
-        if any(table.first > first for table, first in zip(sequence.tables, self._firsts(tokens), strict=True)):
-            raise IntegrityError(f"{sequence.request.id}: cut to {tokens} tokens, whose window is given back in part")
-        keep = self.num_blocks(tokens)
-        for table in sequence.tables:
-            self.pool.release(table.behind(keep))
-            table.blocks = table.before(keep)
-            table.synced = min(table.synced, keep)
-        sequence.computed, sequence.writable = min(sequence.computed, tokens), 0
 
     def release(self, sequence: Sequence) -> None:
         """Gives back all blocks, those in host memory too; nothing of the sequence is computed then."""

@@ -173,6 +173,9 @@ class _EngineLoad(Collector):
         yield self._family(metrics.KV_CACHE_USAGE_RATIO, load.blocks_used / max(load.blocks_total, 1))
         yield self._family(metrics.PREFIX_CACHE_QUERIES, load.prefix_queries)
         yield self._family(metrics.PREFIX_CACHE_HITS, load.prefix_hits)
+        yield self._family(metrics.SPECULATIVE_RUNS, load.guess_runs)
+        yield self._family(metrics.SPECULATIVE_TOKENS, load.guessed)
+        yield self._family(metrics.SPECULATIVE_TOKENS_ACCEPTED, load.guessed_right)
         preemptions = self._family(metrics.PREEMPTIONS, load.recomputes, "recompute")
         preemptions.add_metric((self._model_name, "swap"), load.swaps)
         yield preemptions

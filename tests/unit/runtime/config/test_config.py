@@ -7,7 +7,7 @@ import typer
 from patience import PATIENCE
 from pydantic import ValidationError
 
-from octavo_runtime.config.engine import EngineConfig
+from octavo_runtime.config.engine import EngineConfig, engine_config
 from octavo_runtime.config.explain import explain
 from octavo_runtime.config.flags import engine_flags
 from octavo_runtime.config.options import BadOption, with_options
@@ -212,3 +212,37 @@ def test_importing_the_package_imports_no_torch():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("ngram", "must be a JSON object such as"),
+        ("[]", "must be a JSON object such as"),
+        ('{"method": "eagle", "num_speculative_tokens": 4}', "method: input should be 'ngram', got 'eagle'"),
+        ('{"method": "ngram"}', "num_speculative_tokens: field required"),
+        ({"method": "ngram", "num_speculative_tokens": 65}, "less than or equal to 64, got 65"),
+        ({"method": "ngram", "num_speculative_tokens": 4, "model": "small"}, "model: unknown field"),
+        (
+            {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 2, "prompt_lookup_min": 3},
+            "prompt_lookup_min: must be at most prompt_lookup_max (2), got 3",
+        ),
+    ],
+)
+def test_a_speculation_that_is_none_is_refused(said, words):
+    with pytest.raises(ValueError, match="speculative_config: ") as caught:
+        engine_config("builtin://smollm2", speculative_config=said)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_length_of_the_lookup_stands_for_both():
+    said = {"method": "ngram", "num_speculative_tokens": 4}
+
+    def lookup(**given):
+        found = engine_config("builtin://smollm2", speculative_config=said | given).speculation
+        return found.prompt_lookup_max, found.prompt_lookup_min
+
+    assert lookup() == (5, 5)
+    assert lookup(prompt_lookup_max=3) == lookup(prompt_lookup_min=3, prompt_lookup_max=None) == (3, 3)
+    assert lookup(prompt_lookup_max=4, prompt_lookup_min=2) == (4, 2)

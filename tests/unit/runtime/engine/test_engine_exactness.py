@@ -12,6 +12,7 @@ from octavo_runtime.protocol.sampling_params import SamplingParams
 NEW_TOKENS = 20
 GREEDY = SamplingParams(temperature=0.0, max_tokens=NEW_TOKENS, ignore_eos=True)
 LENGTHS = (1, 5, 16, 17, 60, 150)
+GUESSING = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 3, "prompt_lookup_min": 1}
 SETTINGS = {
     "plain": {"enable_prefix_caching": False},
     "prefix cache": {},
@@ -20,6 +21,8 @@ SETTINGS = {
     "preempted, computed anew": {"blocks": 12, "preemption_mode": "recompute", "max_model_len": 190},
     "preempted, from host memory": {"blocks": 12, "preemption_mode": "swap", "max_model_len": 190, "swap_space": "1Mi"},
     "blocks of 32": {"block_size": 32},
+    "guessed": {"speculative_config": GUESSING},
+    "guessed in small steps": {"speculative_config": GUESSING, "max_num_batched_tokens": 16, "max_num_seqs": 8},
 }
 
 
@@ -57,6 +60,7 @@ def test_greedy_tokens_equal_transformers(make, model, name):
         assert len(answer) == NEW_TOKENS
         check_greedy(reference, prompt, answer)
     load = engine.load
+    assert (load.guessed > 0) == ("guessed" in name)
     assert (load.swaps > 0) == ("host memory" in name)
     assert (load.recomputes > 0) == ("anew" in name)
 
@@ -78,6 +82,24 @@ def test_the_prefix_cache_changes_no_token(make, model):
     cached = [max(output.cached_tokens for output in one) for one in warm]
     assert all(tokens % 16 == 0 for tokens in cached)
     assert max(cached) >= 64
+
+
+def test_guesses_change_no_token_that_is_drawn(make, model):
+    """Beside rows that are drawn otherwise; log-probabilities come with guessed tokens too."""
+    folder, _ = model
+    prompts = [part * 4 for part in random_prompts(3, 5, 8, 13)]
+    plain, guessing = make(folder), make(folder, speculative_config=GUESSING)
+    for params in (
+        SamplingParams(temperature=0.3, seed=3, logprobs=2, max_tokens=30, ignore_eos=True),
+        SamplingParams(temperature=1.0, top_k=5, top_p=0.9, seed=4, n=2, max_tokens=30, ignore_eos=True),
+        SamplingParams(temperature=0.0, presence_penalty=0.5, max_tokens=30, ignore_eos=True),
+    ):
+        expected, found = run(plain, prompts, params), run(guessing, prompts, params)
+        for one, other in zip(expected, found, strict=True):
+            for index in range(params.n):
+                assert tokens_of(other, index) == tokens_of(one, index)
+            assert [output.logprobs is None for output in other] == [output.logprobs is None for output in one]
+    assert 0 < guessing.load.guessed_right < guessing.load.guessed
 
 
 def test_n_answers_of_one_prompt_equal_those_of_single_requests(make, model):

@@ -162,14 +162,6 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.held.remove(sequence)
         self.scheduler.resume(sequence)
 
-    @precondition(lambda self: any(_may_roll_back(one) for one in self.alive))
-    @rule(data=st.data())
-    def roll_back(self, data):
-        """What was reserved or computed in vain is given back and written again."""
-        sequence = data.draw(st.sampled_from([one for one in self.alive if _may_roll_back(one)]))
-        first = max(sequence.published * BLOCK, sequence.tables[-1].first and sequence.computed)
-        self.tables.truncate(sequence, data.draw(st.integers(first, max(first, sequence.computed))))
-
     @invariant()
     def books_balance(self):
         self.scheduler.check_integrity()
@@ -193,11 +185,6 @@ class SchedulerMachine(RuleBasedStateMachine):
 def _may_be_held(sequence: Sequence) -> bool:
     """Beams are held once they have computed all their tokens, and may lose their blocks only then."""
     return bool(sequence.draws) and sequence.known - sequence.computed == 1
-
-
-def _may_roll_back(sequence: Sequence) -> bool:
-    """Tokens of a prompt that is pooled are never drafts."""
-    return sequence.row is not None and sequence.computed > 0 and sequence.request.pooling is None
 
 
 def test_random_histories_keep_every_block_and_token(capsys):
