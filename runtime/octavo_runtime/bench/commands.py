@@ -404,6 +404,23 @@ def quantizers(
 
 
 @bench.command()
+def speculation(
+    model: Model = _BUILTIN,
+    guesses: Annotated[int, number("Tokens guessed at once.", 1, 64)] = 4,
+    longest: Annotated[int, number("Most of the last tokens that are compared.", 1, 64)] = 4,
+    shortest: Annotated[int, number("Fewest of them that must be the same.", 1, 64)] = 2,
+    tokens: Annotated[int, number("Tokens to generate of each text.", 1, 4096)] = 128,
+    dtype: Dtype = "auto",
+    as_json: Json = False,
+) -> int:
+    """Texts that repeat themselves, and one that does not, with tokens guessed by prompt lookup and without."""
+    from octavo_runtime.bench.speculation import run
+
+    run(model, dtype, guesses, longest, shortest, tokens, as_json=as_json)
+    return 0
+
+
+@bench.command()
 def startup(
     model: Model = _BUILTIN,
     starts: Annotated[int, number("Starts, one after another.", 1, 100)] = 3,

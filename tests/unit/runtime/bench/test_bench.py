@@ -16,7 +16,17 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from octavo_kernels import native
-from octavo_runtime.bench import batching, chunked_prefill, concurrency, kv_cache, memory, prefix, scheduler, startup
+from octavo_runtime.bench import (
+    batching,
+    chunked_prefill,
+    concurrency,
+    kv_cache,
+    memory,
+    prefix,
+    scheduler,
+    speculation,
+    startup,
+)
 from octavo_runtime.bench.drive import configure, drive, open_engine
 from octavo_runtime.bench.jobs import Job, lognormal_lengths, poisson_arrivals
 from octavo_runtime.bench.machine import machine
@@ -204,6 +214,23 @@ def test_concurrency_over_http(model, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_speculation_counts_what_guesses_save(capsys):
+    speculation.run("builtin://smollm2", "float32", 4, 4, 2, 40, as_json=True)
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert len(rows) == 3
+    for row in rows.values():
+        assert row["without, tok/s"] > 0 < row["out_tok_s"]
+        assert 1 <= row["tokens a step"] <= 5
+    quoted = rows["a text that is quoted"]
+    assert quoted["tokens a step"] > 1.5
+    assert quoted["right, %"] > 50
+
+
+def test_speculation_with_bounds_that_cross_is_refused():
+    with pytest.raises(BadOption, match=r"prompt_lookup_min: must be at most prompt_lookup_max \(2\), got 3"):
+        speculation.run("builtin://smollm2", "float32", 4, 2, 3, 40, as_json=True)
+
+
 def test_startup_times_a_server_from_its_process_to_its_first_token(model, capsys, monkeypatch, tmp_path):
     """Where nothing is kept the loops are compiled anew: here by a compiler that copies those that there are."""
     compiler = tmp_path / "compiler"
