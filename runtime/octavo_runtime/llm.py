@@ -72,11 +72,10 @@ class LLM:
         progress: bool = True,
     ) -> list[RequestOutput]:
         """Answers to one conversation (a list of role and content messages) or to several, through the chat
-        template; params as for generate. InvalidParameter where the template refuses them, or one has no role."""
+        template; params as for generate. A content is text, or a list of parts of type text, as in OpenAI's requests.
+        InvalidParameter where the template refuses them, or one has no role or another content."""
         given = _items(conversations)
-        several = [_items(one) for one in ([given] if given and isinstance(given[0], Mapping) else given)]
-        for messages in several:
-            _check_messages(messages)
+        several = [_messages(one) for one in ([given] if given and isinstance(given[0], Mapping) else given)]
         encoded = [self._chat_template.encode(messages, self.tokenizer) for messages in several]
         return self._run(encoded, params, "conversations", progress=progress)
 
@@ -161,7 +160,28 @@ def _items(given: Any) -> list[Any]:
     return list(given)
 
 
-def _check_messages(messages: Sequence[Message]) -> None:
+def _messages(given: Any) -> list[Message]:
+    """Those of one conversation as chat templates read them: their text in one piece."""
+    messages = _items(given)
+    if not messages:
+        raise InvalidParameter("messages", "must have at least 1 message in each conversation, got none")
     for message in messages:
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise InvalidParameter("messages", f"must each have a role and a content, got {reprlib.repr(message)}")
+    return [
+        message if message.get("content") is None else {**message, "content": _text(message["content"])}
+        for message in messages
+    ]
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, bytes | Mapping) or not isinstance(content, Sequence):
+        raise InvalidParameter("messages", f"must have a content of text, or of parts, got {reprlib.repr(content)}")
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind != "text" or not isinstance(part.get("text"), str):
+            got = f"one of type {kind!r:.100}" if kind not in (None, "text") else reprlib.repr(part)
+            raise InvalidParameter("messages", f"must have parts of type text in their content, got {got}")
+    return "".join(part["text"] for part in content)

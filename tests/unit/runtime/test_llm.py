@@ -33,6 +33,13 @@ def test_chat_answers_one_conversation_and_several(llm):
     assert [result.outputs[0].text for result in several] == [one.outputs[0].text] * 2
 
 
+def test_parts_of_text_are_joined(llm):
+    parts = [{"type": "text", "text": "What is the capital"}, {"type": "text", "text": " of France?", "cache": True}]
+    (one,) = llm.chat([{"role": "user", "content": "What is the capital of France?"}], GREEDY)
+    (same,) = llm.chat([{"role": "user", "content": parts}], GREEDY)
+    assert same.prompt_token_ids == one.prompt_token_ids
+
+
 def test_generate_keeps_the_order_and_takes_params_for_each(llm):
     results = llm.generate(
         ["Once upon a time", [1, 2, 3]],
@@ -158,6 +165,17 @@ def test_nothing_runs_when_one_prompt_is_refused(llm):
         (lambda llm: llm.generate("a", ["b"]), "params must be SamplingParams, got 'b'"),
         (lambda llm: llm.chat({"role": "user", "content": "a"}), "messages must be a list of messages, or of such"),
         (lambda llm: llm.chat(3), "messages must be a list of messages, or of such lists, got 3"),
+        (lambda llm: llm.chat([[]]), "messages must have at least 1 message in each conversation, got none"),
+        (
+            lambda llm: llm.chat([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a"}}]}]),
+            "messages must have parts of type text in their content, got one of type 'image_url'",
+        ),
+        (
+            lambda llm: llm.chat([{"role": "user", "content": [{"type": "text", "text": 5}]}]),
+            "messages must have parts of type text in their content, got {'text': 5, 'type': 'text'}",
+        ),
+        (lambda llm: llm.chat([{"role": "user", "content": ["a"]}]), "in their content, got 'a'"),
+        (lambda llm: llm.chat([{"role": "user", "content": 5}]), "messages must have a content of text, or of parts"),
         (lambda llm: llm.embed([b"a"]), "prompt must be text or token ids, got b'a'"),
         (lambda llm: llm.score("a", 5), "second must be text, got 5"),
         (lambda llm: llm.score("a", ["b", None]), "second must be text, got None"),
