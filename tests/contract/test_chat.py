@@ -27,6 +27,23 @@ def test_plain_text_from_a_server(scripted, monkeypatch):
     assert first.startswith("The capital of France is Paris.")
 
 
+@pytest.mark.parametrize("end", ["", "/", "/v1/"])
+@pytest.mark.parametrize("model", [(), ("smollm2",)])
+def test_a_servers_address_does_without_v1(scripted, monkeypatch, end, model):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    done = talk("What is the capital?\n", *model, "--base-url", f"{scripted.url}{end}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("The capital of France is Paris.")
+
+
+def test_an_address_where_no_api_is_says_how_one_ends(scripted, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    done = talk("hi\n", "--base-url", f"{scripted.url}/elsewhere")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "HTTP 404" in done.stderr
+    assert "which ends in /v1 on most servers" in done.stderr
+
+
 def test_the_server_sees_the_whole_conversation(scripted, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     counts = [scripted.metric("octavo_prompt_tokens_total")]

@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.markup import escape
@@ -35,12 +36,14 @@ class ChatFailure(RuntimeError):
 def chat(model: str, base_url: str, api_key: str) -> int:
     """Talks until /exit or the end of the input; the exit code, 1 where the conversation breaks off. ValueError for
     what the user can mend, such as a model that cannot be served. `model`: what to load, or with `base_url` the name to
-    ask for (its first model if empty). `api_key`: for a server that asks for one. Without a terminal it reads lines and
-    writes plain text."""
+    ask for (its first model if empty). `base_url`: without a path it is /v1's server. `api_key`: for a server that asks
+    for one. Without a terminal it reads lines and writes plain text."""
     if not model and not base_url:
         raise ValueError("chat needs a model such as builtin://smollm2, or --base-url")
     if base_url:
-        endpoint.base_url(base_url, "--base-url", "http://localhost:8000/v1")
+        server = endpoint.base_url(base_url, "--base-url", "http://localhost:8000/v1")
+        if not urlsplit(server).path:
+            base_url = f"{server}/v1"
     # A shell starts what runs in the background with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     backend = _server(model, base_url, api_key) if base_url else _local(model)
@@ -162,7 +165,7 @@ async def _server(model: str, base_url: str, api_key: str) -> AsyncIterator[tupl
         try:
             name = model or (await client.models.list()).data[0].id
         except openai.OpenAIError as error:
-            raise ChatFailure(f"{base_url} {_reason(error)}") from None
+            raise ChatFailure(_reason(base_url, error)) from None
         except (IndexError, TypeError):
             raise ChatFailure(f"{base_url} names no model; name one") from None
 
@@ -174,19 +177,24 @@ async def _server(model: str, base_url: str, api_key: str) -> AsyncIterator[tupl
                         if chunk.choices and chunk.choices[0].delta.content:
                             yield chunk.choices[0].delta.content
             except openai.BadRequestError as error:
-                raise InvalidParameter("messages", f"cannot be answered: {base_url} {_reason(error)}") from None
+                raise InvalidParameter("messages", f"cannot be answered: {_reason(base_url, error)}") from None
             except openai.OpenAIError as error:
-                raise ChatFailure(f"{base_url} {_reason(error)}") from None
+                raise ChatFailure(_reason(base_url, error)) from None
 
         yield name, answer
 
 
-def _reason(error: Exception) -> str:
-    """What the SDK's error says, in one line that goes on from the server's name."""
+def _reason(base_url: str, error: Exception) -> str:
+    """What the SDK's error says, in one line that begins with the server's name."""
     status, body = getattr(error, "status_code", None), getattr(error, "body", None)
     told = body.get("message") if isinstance(body, dict) else None
     text = " ".join(str(told or error).split())
     if status is None:
-        return f"cannot be reached: {error.__cause__}" if error.__cause__ else f"failed: {text}"
-    hint = "; give its key with --api-key or OPENAI_API_KEY" if status == 401 else ""
-    return f"refused with HTTP {status}: {text:.500}{hint}"
+        what = f"cannot be reached: {error.__cause__}" if error.__cause__ else f"failed: {text}"
+        return f"{base_url} {what}"
+    hint = ""
+    if status == 401:
+        hint = "; give its key with --api-key or OPENAI_API_KEY"
+    elif status == 404 and not base_url.rstrip("/").endswith("/v1"):
+        hint = "; --base-url must be the API's address, which ends in /v1 on most servers"
+    return f"{base_url} refused with HTTP {status}: {text:.500}{hint}"
