@@ -95,15 +95,6 @@ def _refused(instead: str) -> Flag:
     return Flag("refused", instead)
 
 
-def _as_stored(value: str) -> tuple[str, ...]:
-    """The methods that a checkpoint's own configuration names are read from there."""
-    return (value if value in ("fp8", "int8") else "auto" if value in _STORED else value,)
-
-
-_STORED = (
-    "awq", "awq_marlin", "gptq", "gptq_marlin", "compressed-tensors", "bitsandbytes", "fbgemm_fp8", "squeezellm",
-    "gguf", "mxfp4",
-)  # fmt: skip
 _ONE_GPU = "all GPUs of an engine serve one copy of the model; run several servers behind a Service or `octavo nginx`"
 _NO_LORA = "adapters are not supported; serve a model that they are merged into"
 _NO_DRAFTS = "tokens are guessed by prompt lookup alone; set --speculative-config with the method ngram"
@@ -140,7 +131,7 @@ FLAGS: dict[str, Flag] = {
     "--tokenizer-mode": _needless("the tokenizers library reads tokenizer.json", "auto", "hf", "fast"),
     "--trust-remote-code": _same(values=0),
     "--dtype": _same(_words(half="float16", float="float32")),
-    "--quantization": _same(_as_stored),
+    "--quantization": _same(_words(awq_marlin="awq", gptq_marlin="gptq")),
     "--load-format": _same(_words(safetensors="auto", gguf="auto", hf="auto")),
     "--max-model-len": _same(_number),
     "--generation-config": _same(),

@@ -21,6 +21,9 @@ from octavo_runtime.config.presets import PRESETS, STEP_TOKENS, describe_presets
 from octavo_runtime.config.speculation import Speculation, parse_speculation
 from octavo_runtime.config.units import Duration, Quantity, parse_quantity
 
+StoredFormat = Literal["awq", "gptq", "compressed-tensors", "bitsandbytes", "fbgemm_fp8", "squeezellm", "gguf", "mxfp4"]
+"""How checkpoints store weights in fewer bits, as their own configurations name it."""
+
 
 def _power_of_two(value: int) -> int:
     if value & (value - 1):
@@ -179,11 +182,12 @@ class EngineConfig(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Type of weights and activations. Default auto: bfloat16."
     )
-    quantization: Literal["auto", "none", "fp8", "int8"] = Field(
+    quantization: Literal["auto", "none", "fp8", "int8", StoredFormat] = Field(
         "auto",
         description="Bits of the layers' weights: auto, as the checkpoint stores them, whose configuration says how; "
         "fp8 or int8 makes 8 bits of weights of 16 while they load, with a scale for each output; none, as auto, where "
-        "an LLMService with auto would choose fp8 since the model fits no GPU otherwise. Default auto.",
+        "an LLMService with auto would choose fp8 since the model fits no GPU otherwise; the name of a format, as auto "
+        "for a checkpoint that is stored so, while others are refused. Default auto.",
     )
     kv_cache_dtype: Literal["auto", "fp8", "int8"] = Field(
         "auto",

@@ -154,7 +154,8 @@ def fits_with(spec: ModelSpec, config: EngineConfig, gpu: Gpu, changes: Mapping[
 
 def _can_be_smaller(spec: ModelSpec, config: EngineConfig) -> bool:
     """Whether the weights may be made 8 bits at load."""
-    return spec.quantization is None and config.quantization == "auto" and config.dtype != "float32"
+    is_plain = spec.quantization is None and spec.encoder is None
+    return is_plain and config.quantization == "auto" and config.dtype != "float32"
 
 
 def _changed(changes: Mapping[str, Any], why: str, after: MemoryPlan) -> Advice:

@@ -110,7 +110,7 @@ def load_model(
 
 def load_encoder(config: EngineConfig, files: ModelFiles, device: torch.device, dtype: torch.dtype) -> Encoder:
     """The same of a folder whose model is an encoder."""
-    spec = spec_from_folder(files.folder)
+    spec = as_served(spec_from_folder(files.folder), config)
     assert spec.encoder is not None
     modules = text_modules(config, files.folder, spec)
     task = text_task(files.folder, spec, modules)

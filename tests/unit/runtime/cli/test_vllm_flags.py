@@ -61,7 +61,7 @@ OVERRIDES = (
         ("--port=1 --model=m", "m --port 1"),
         ("m --log-format json --no-ui -- --x", "m --log-format json --no-ui -- --x"),
         ("m --frobnicate x", "m --frobnicate x"),
-        ("m -q awq_marlin --kv-cache-dtype fp8_e4m3", "m --quantization auto --kv-cache-dtype fp8"),
+        ("m -q awq_marlin --kv-cache-dtype fp8_e4m3", "m --quantization awq --kv-cache-dtype fp8"),
         ("m --served-model-name", "m --served-name"),
         (f"m --hf-overrides {OVERRIDES}", "m --reranker qwen3"),
     ],

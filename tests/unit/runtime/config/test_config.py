@@ -156,7 +156,8 @@ def test_durations_and_quantities_beyond_all_use_are_refused(digits):
         (["serve", "m", "--frobnicate"], "No such option: --frobnicate"),
         (
             ["serve", "m", "--quantization", "int3"],
-            "quantization: input should be 'auto', 'none', 'fp8' or 'int8', got 'int3'",
+            "quantization: input should be 'auto', 'none', 'fp8', 'int8', 'awq', 'gptq', 'compressed-tensors', "
+            "'bitsandbytes', 'fbgemm_fp8', 'squeezellm', 'gguf' or 'mxfp4', got 'int3'",
         ),
         (["plan", "--model", "m", "--gpu", "l4", "--lengths", "0"], "model: must be a folder with a config.json"),
         (["serve"], "Missing argument 'model'"),

@@ -1,10 +1,12 @@
-"""Weights in 8 bits that are made at load."""
+"""Weights in 8 bits that are made at load, and formats that are asked for by name."""
 
+import typing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from encoder_models import save_encoder
 from expert_models import EXPERT_FAMILIES
 from family_models import save as save_family
 from packed_checkpoints import FORMATS, write_checkpoint
@@ -16,14 +18,18 @@ from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.layers.experts import Experts
 from octavo_runtime.models.decoder import Decoder
 from octavo_runtime.models.loading import experts
-from octavo_runtime.models.loading.checkpoint import load_model
+from octavo_runtime.models.loading.checkpoint import load_encoder, load_model
 from octavo_runtime.models.loading.files import locate
+from octavo_runtime.models.served import as_served
 from octavo_runtime.models.spec import UnsupportedModel
+from octavo_runtime.planning.advice import remedies
+from octavo_runtime.planning.gpus import find_gpu
 from octavo_runtime.planning.known_models import find_spec
 from octavo_runtime.planning.limits import DoesNotFit
 from octavo_runtime.planning.memory import plan_memory
 from octavo_runtime.planning.parameters import expert_size
 from octavo_runtime.planning.quantized_weights import expert_saving
+from octavo_runtime.quantization.scheme import Format, Scheme
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32, **options: object) -> Decoder:
@@ -81,6 +87,41 @@ def test_a_checkpoint_of_fewer_bits_is_served_as_it_is_or_refused(tmp_path: Path
     config = EngineConfig.model_validate({"model": str(tmp_path), "quantization": "int8"})
     with pytest.raises(DoesNotFit, match="quantization: must be auto"):
         plan_memory(find_spec(str(tmp_path)), config, 2**34)
+
+
+FORMAT_NAMES = ("awq", "gptq", "compressed-tensors", "bitsandbytes", "fbgemm_fp8", "squeezellm", "gguf", "mxfp4")
+
+
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_a_format_that_is_named_is_that_of_the_checkpoint(name: str) -> None:
+    config = EngineConfig.model_validate({"model": "x", "quantization": name})
+    plain, packed = find_spec("Llama-3.1-8B"), find_spec("gpt-oss-20b")
+    what = "must be auto, fp8 or int8 for a model stored in 16 or 32 bits, got"
+    with pytest.raises(UnsupportedModel, match=f"^quantization: {what} {name}; it may be left out$"):
+        as_served(plain, config)
+    if name == "mxfp4":
+        assert as_served(packed, config) == packed
+    else:
+        with pytest.raises(UnsupportedModel, match=f"for a model of experts in MXFP4, got {name}"):
+            as_served(packed, config)
+    for form in typing.get_args(Format):
+        stored = replace(plain, quantization=Scheme(form, 4))
+        if form.startswith(name) or (form, name) == ("fp8", "fbgemm_fp8") or (name[0] == "c" and "quantized" in form):
+            assert as_served(stored, config) == stored
+        else:
+            with pytest.raises(UnsupportedModel, match=f"quantization: must be auto for a .*, got {name}; it may"):
+                as_served(stored, config)
+
+
+def test_an_encoder_is_refused(tmp_path: Path) -> None:
+    save_encoder("bert", tmp_path)
+    for name in ("fp8", "awq"):
+        config = EngineConfig.model_validate({"model": str(tmp_path), "quantization": name})
+        with pytest.raises(UnsupportedModel, match=f"quantization: must be auto for an encoder, got {name}"):
+            load_encoder(config, locate(str(tmp_path)), torch.device("cpu"), torch.float32)
+    spec, asked = find_spec(str(tmp_path)), EngineConfig.model_validate({"model": str(tmp_path)})
+    settings = {advice.setting for advice in remedies(spec, asked, find_gpu("t4", "1MB"))}
+    assert "quantization" not in settings
 
 
 def test_a_gguf_file_is_refused() -> None:
