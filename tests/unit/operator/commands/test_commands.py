@@ -62,7 +62,43 @@ def test_without_the_kubernetes_client_one_line_says_what_to_install(octavo, com
 def test_without_a_cluster_there_is_one_line(octavo, command: str) -> None:  # type: ignore[no-untyped-def]
     done = octavo(command, "chat")
     assert done.returncode == 2
-    assert done.stderr.startswith("octavo: no cluster: kubeconfig cannot be used")
+    assert done.stderr == "octavo: no cluster: kubeconfig cannot be used: /nonexistent: no such file\n"
+
+
+_CLUSTER = "current-context: a\ncontexts: [{name: a, context: {cluster: c, user: u}}]\nusers: [{name: u, user: {}}]\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("root:x:0:0\nsync:x:4\n", ": must be a YAML object with clusters, users and contexts, and is none"),
+        ("", ": must be a YAML object"),
+        ("[1]", ": must be a YAML object"),
+        ("clusters: []\na: [1\n", ": is no YAML, line 3"),
+        (b"\xff\xfe\x00", ": is no YAML"),
+        ("clusters: []\ncontexts: []\nusers: []\n", "Expected key current-context in"),
+        ("current-context: a\nclusters: []\ncontexts: []\nusers: []\n", "Expected object with name a in"),
+        (_CLUSTER + "clusters: [{name: c, cluster: {server: 17}}]\n", ": a field is missing, or of another type"),
+        (_CLUSTER + "clusters: 17\n", ": a field is missing, or of another type"),
+        (
+            _CLUSTER + 'clusters: [{name: c, cluster: {server: "https://a", certificate-authority-data: "!!!!"}}]\n',
+            "no certificate or crl found",
+        ),
+        (None, ": Is a directory"),
+    ],
+    ids=lambda value: "",
+)
+def test_what_is_no_kubeconfig_is_named(octavo, tmp_path: Path, content: str | bytes | None, said: str) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "config"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    done = octavo("why", "chat", KUBECONFIG=str(path))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"octavo: no cluster: kubeconfig cannot be used: {path}: ")
+    assert said in done.stderr
+    assert "root:x" not in done.stderr
     assert done.stderr.count("\n") == 1
 
 
