@@ -132,6 +132,17 @@ def test_a_refused_message_leaves_the_conversation(scripted, monkeypatch):
     assert done.stdout.strip().startswith("The capital")
 
 
+def test_a_closed_pipe_ends_the_conversation():
+    command = [sys.executable, "-m", "octavo_runtime", "chat", "builtin://smollm2"]
+    talking = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    talking.stdin.write(b"Count to a hundred.\nAgain.\n")
+    talking.stdin.close()
+    talking.stdout.read(1)
+    talking.stdout.close()
+    assert talking.wait(PATIENCE) == 1
+    assert talking.stderr.read() == b""
+
+
 def test_a_model_loaded_here_answers():
     done = talk("What is the capital of France? One word.\n", "builtin://smollm2")
     assert done.returncode == 0, done.stderr

@@ -44,6 +44,8 @@ def refusal(error: ApiException) -> Exception:
     # What does not fit the kind's types comes back from server-side apply as a 500.
     if error.status in (400, 422) or any(sign in said for sign in _UNTYPED):
         return Refused(said)
+    if error.status == 401:
+        return Trouble(f"the API server does not know who asks: {said}")
     return Trouble(said)
 
 

@@ -1,5 +1,6 @@
 """The `octavo` command. Each sub-command imports what it needs when it runs."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -277,10 +278,14 @@ def _arguments(given: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _show_help(text: str) -> int:
     """Of a command that was named without the one that it needs behind it."""
-    print(text, file=sys.stderr)
-    return 2
+    return _end(text)
 
 
 def _refuse(message: str) -> int:
-    print(f"octavo: {' '.join(message.split())}", file=sys.stderr)
+    return _end(f"octavo: {' '.join(message.split())}")
+
+
+def _end(text: str) -> int:
+    with contextlib.suppress(OSError):  # where nobody can be told, the exit code tells it all the same
+        print(text, file=sys.stderr)
     return 2

@@ -89,12 +89,16 @@ async def _stream(pieces: AsyncGenerator[str, None], console: Console) -> str:
     """Prints an answer as it comes; Ctrl-C ends it early. What was said."""
     said: list[str] = []
 
+    def write(text: str) -> None:
+        # Not rich's own, which ends the process in the midst of its tasks where nobody reads any more.
+        console.file.write(text)
+        console.file.flush()
+
     async def show() -> None:
         async with aclosing(pieces):
             async for piece in pieces:
                 said.append(piece)
-                console.out(piece, end="")
-                console.file.flush()
+                write(piece)
 
     showing = asyncio.create_task(show())
     loop = asyncio.get_running_loop()
@@ -102,10 +106,10 @@ async def _stream(pieces: AsyncGenerator[str, None], console: Console) -> str:
     try:
         await showing
     except asyncio.CancelledError:
-        console.out(" ...", end="")
+        write(" ...")
     finally:
         loop.remove_signal_handler(signal.SIGINT)
-        console.out("")
+        write("\n")
     return "".join(said)
 
 

@@ -4,6 +4,7 @@ Lines below a warning go to standard output, the others to standard error. Field
 stand in a JSON line by their names and on a console line as key=value. Nothing that a client sent can begin a line of
 its own or move a terminal's cursor: what cannot be printed is escaped."""
 
+import contextlib
 import json
 import logging
 import os
@@ -90,10 +91,26 @@ class JsonLinesFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class _LineHandler(logging.StreamHandler[TextIO]):
+    """Lines that cannot be written, to a full disk or a pipe that nobody reads, are lost: what is logged goes on, and
+    standard error hears of it once."""
+
+    _has_told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._has_told:
+            self._has_told = True
+            with contextlib.suppress(OSError):
+                print(f"octavo: log lines are lost: {error.strerror}", file=sys.stderr, flush=True)
+
+
 def _handler(stream: TextIO, formatter: logging.Formatter) -> logging.Handler:
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")  # a terminal may know fewer characters than there are
-    handler = logging.StreamHandler(stream)
+    handler = _LineHandler(stream)
     handler.setFormatter(formatter)
     handler.addFilter(_add_request_id)
     return handler

@@ -204,6 +204,12 @@ def test_a_full_disk_is_one_line():
     assert (done.returncode, done.stderr) == (2, "octavo: No space left on device\n")
 
 
+def test_where_nobody_can_be_told_the_exit_code_stays():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "octavo_runtime", "plan", "nonesuch", "--gpu", "l4"]
+        assert subprocess.run(command, stdout=full, stderr=full, timeout=PATIENCE, check=False).returncode == 2
+
+
 def test_importing_the_package_imports_no_torch():
     code = (
         "import sys, octavo_runtime, octavo_runtime.config.server, octavo_runtime.engine.scheduler, "

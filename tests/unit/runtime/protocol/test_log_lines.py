@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -47,6 +48,24 @@ def test_an_exception_cannot_forge_a_line(text):
     lines = ConsoleFormatter().format(record("failed", logging.ERROR, ValueError(text))).split("\n")
     assert lines[0].endswith("octavo: error: failed")
     assert all(line.startswith("    ") and line.isprintable() for line in lines[1:])
+
+
+def test_lines_that_cannot_be_written_are_told_of_once():
+    program = """
+import logging
+from octavo_runtime.protocol import logs
+logs.configure("console", "info")
+for number in range(3):
+    logging.getLogger("octavo_runtime").info("line %s", number)
+logging.getLogger("octavo_runtime").warning("still here")
+logging.shutdown()
+__import__("os")._exit(0)
+"""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
+    first, second = done.stderr.splitlines()
+    assert first == "octavo: log lines are lost: No space left on device"
+    assert second.endswith("octavo: warning: still here")
 
 
 @given(st.text(), st.text())
