@@ -88,6 +88,7 @@ def test_what_the_terminals_encoding_has_not_does_not_end_the_conversation(monke
             2,
             "--base-url: must be like http://localhost:8000/v1, got 'http://[::1/v1'",
         ),
+        (["--base-url", "http://127.0.0.1:9/v1", "--api-key", "kéy"], 2, "api_key: must be printable ASCII"),
         (["--base-url", "http://⒈com/v1"], 2, "got 'http://⒈com/v1'"),
     ],
 )

@@ -41,6 +41,7 @@ def chat(model: str, base_url: str, api_key: str) -> int:
     if not model and not base_url:
         raise ValueError("chat needs a model such as builtin://smollm2, or --base-url")
     if base_url:
+        endpoint.checked_key(api_key)
         server = endpoint.base_url(base_url, "--base-url", "http://localhost:8000/v1")
         if not urlsplit(server).path:
             base_url = f"{server}/v1"

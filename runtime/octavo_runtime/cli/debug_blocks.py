@@ -9,7 +9,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from octavo_runtime.client.endpoint import base_url
+from octavo_runtime.client.endpoint import base_url, checked_key
 from octavo_runtime.protocol.messages import BlockMap
 
 _ROW = 64
@@ -31,9 +31,7 @@ def fetch(url: str, api_key: str = "") -> BlockMap:
     """The block map of the server at `url`, such as http://127.0.0.1:8000. Raises ValueError. api_key: where the server
     asks for one."""
     address = base_url(url, "url") + "/debug/blocks"
-    if not (api_key.isascii() and api_key.isprintable()):
-        raise ValueError("api_key: must be printable ASCII")
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    headers = {"Authorization": f"Bearer {checked_key(api_key)}"} if api_key else {}
     request = urllib.request.Request(address, headers=headers)  # noqa: S310 - the scheme is checked
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - the scheme is checked

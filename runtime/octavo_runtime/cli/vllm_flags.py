@@ -37,10 +37,13 @@ def _words(**words: str) -> Spell:
 _DECIMAL = r"[0-9]{1,15}(?:\.[0-9]+)?"  # longer ones stay as they are, for their flag's bounds to refuse
 
 
+def _length(value: str) -> tuple[str, ...]:
+    """A number; auto and -1 are the default."""
+    return () if value in ("auto", "-1") else _number(value)
+
+
 def _number(value: str) -> tuple[str, ...]:
-    """16k is 16,000 and 16K 16,384; auto and -1 are the default."""
-    if value in ("auto", "-1"):
-        return ()
+    """16k is 16,000 and 16K 16,384."""
     match = re.fullmatch(rf"({_DECIMAL})([kmgKMG])", value)
     if match is None:
         return (value,)
@@ -133,7 +136,7 @@ FLAGS: dict[str, Flag] = {
     "--dtype": _same(_words(half="float16", float="float32")),
     "--quantization": _same(_words(awq_marlin="awq", gptq_marlin="gptq")),
     "--load-format": _same(_words(safetensors="auto", gguf="auto", hf="auto")),
-    "--max-model-len": _same(_number),
+    "--max-model-len": _same(_length),
     "--generation-config": _same(),
     "--override-generation-config": _same(),
     "--seed": _same(),

@@ -12,7 +12,7 @@ import msgspec
 
 from octavo_runtime.client.backoff import retry_after
 from octavo_runtime.client.breaker import Breaker
-from octavo_runtime.client.endpoint import Endpoint, base_url
+from octavo_runtime.client.endpoint import Endpoint, base_url, checked_key
 from octavo_runtime.client.errors import ServerFailed, StreamBroken, api_error
 from octavo_runtime.client.events import event_data
 from octavo_runtime.client.tries import RetryPolicy, Tries
@@ -56,8 +56,7 @@ class Client:
         urls = [base_url(one, "endpoints") for one in endpoints]
         if not urls or len(set(urls)) < len(urls):
             raise ValueError(f"endpoints: must be at least one address, each of them once, got {list(endpoints)}")
-        if not (api_key.isascii() and api_key.isprintable()):
-            raise ValueError("api_key: must be printable ASCII")
+        checked_key(api_key)
         for name, value, least in (
             ("tries", tries, 1),
             ("break_after", break_after, 1),

@@ -39,6 +39,13 @@ def base_url(text: str, name: str, like: str = "http://localhost:8000") -> str:
     return url
 
 
+def checked_key(api_key: str) -> str:
+    """`api_key` itself. ValueError, without the key, where no header can hold it."""
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise ValueError("api_key: must be printable ASCII")
+    return api_key
+
+
 def choose(endpoints: Sequence[Endpoint], tried: set[Endpoint], now: float, random: Random) -> Endpoint | None:
     """The endpoint with the fewest requests of this client, chance deciding between equals. One that this request has
     not `tried` goes before one that it has, and one that may be asked now before all that asked to be left alone for a

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo
 
 from octavo_runtime.config.units import Duration, Quantity, parse_duration, parse_quantity
 
@@ -17,6 +17,12 @@ def _not_empty(text: str) -> str:
     if parse_quantity(text) == 0:
         raise ValueError(f"must be at least 1 byte, got {text!r}")
     return text
+
+
+def _other_than_port(value: int | None, others: ValidationInfo) -> int | None:
+    if value is not None and value == others.data.get("port"):
+        raise ValueError(f"must be another one than port, got {value}")
+    return value
 
 
 CallSyntax = Literal[
@@ -47,7 +53,7 @@ class ServerConfig(BaseModel):
         description="Address to listen on; :: is every one of this machine, of IPv6 and of IPv4. Default 127.0.0.1.",
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one. Default 8000.")
-    metrics_port: int | None = Field(
+    metrics_port: Annotated[int | None, AfterValidator(_other_than_port)] = Field(
         None,
         ge=1,
         le=65535,

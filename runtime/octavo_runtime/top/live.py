@@ -11,7 +11,7 @@ import httpx
 from rich.console import Console
 from rich.live import Live
 
-from octavo_runtime.client.endpoint import base_url
+from octavo_runtime.client.endpoint import base_url, checked_key
 from octavo_runtime.top.figures import figures
 from octavo_runtime.top.sample import NoSample, Sample, take
 from octavo_runtime.top.view import lost, view
@@ -27,9 +27,7 @@ def run(url: str, api_key: str, interval: float, once: bool) -> int:
     address = base_url(url, "url")
     if not 0.2 <= interval <= 60:
         raise ValueError(f"interval: must be from 0.2 to 60, got {interval}")
-    if not (api_key.isascii() and api_key.isprintable()):
-        raise ValueError("api_key: must be printable ASCII")
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    headers = {"Authorization": f"Bearer {checked_key(api_key)}"} if api_key else {}
     console = Console(highlight=False)
     # A shell starts what runs in the background with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)

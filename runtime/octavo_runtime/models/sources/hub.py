@@ -136,6 +136,8 @@ def _raised(error: Exception, model: str) -> Exception:
         return Offline(f"model: {explain(error, model)}")
     if isinstance(error, HfHubHTTPError) and (passing := http.interruption(error.response, "the hub")):
         return passing
+    if isinstance(error, httpx.UnsupportedProtocol):  # no address to try again
+        return ModelNotFound(f"HF_ENDPOINT: must be a URL such as https://huggingface.co, got {ENDPOINT!r}")
     if isinstance(error, httpx.TransportError):
         return Interrupted(f"no answer from the hub: {str(error) or type(error).__name__}")
     return ModelNotFound(f"model: {explain(error, model)}")

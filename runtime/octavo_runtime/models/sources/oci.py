@@ -83,7 +83,10 @@ class _Registry:
     def __init__(self, model: str, host: str, name: str) -> None:
         self._model, self._name = model, name
         asked = _DOCKER_HUB[1] if host == _DOCKER_HUB[0] else host
-        self._url = (os.environ.get("OCTAVO_OCI_ENDPOINT") or f"https://{asked}").rstrip("/") + f"/v2/{name}"
+        endpoint = os.environ.get("OCTAVO_OCI_ENDPOINT") or f"https://{asked}"
+        if not endpoint.startswith(("http://", "https://")):
+            raise ModelNotFound(f"OCTAVO_OCI_ENDPOINT: must be a URL such as http://registry:5000, got {endpoint!r}")
+        self._url = endpoint.rstrip("/") + f"/v2/{name}"
         self._login = _login(host)
         self._asking = http.client()
         self._headers: dict[str, str] = {}

@@ -38,6 +38,7 @@ OVERRIDES = (
         (f"m --max-model-len {'9' * 400}k", f"m --max-model-len {'9' * 400}k"),
         (f"m --swap-space {'9' * 400}", f"m --swap-space {'9' * 400}"),
         ("m --max-model-len -1", "m"),
+        ("m --max-num-seqs -1 --kv-cache-memory-bytes -1", "m --max-num-seqs -1 --kv-cache-memory -1"),
         ("m --swap-space 4", "m --swap-space 4096Mi"),
         ("m --swap-space 4Gi", "m --swap-space 4Gi"),
         ("m --kv-cache-memory-bytes 2G", "m --kv-cache-memory 2147483648"),

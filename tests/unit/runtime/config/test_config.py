@@ -159,6 +159,8 @@ def test_durations_and_quantities_beyond_all_use_are_refused(digits):
             "quantization: input should be 'auto', 'none', 'fp8', 'int8', 'awq', 'gptq', 'compressed-tensors', "
             "'bitsandbytes', 'fbgemm_fp8', 'squeezellm', 'gguf' or 'mxfp4', got 'int3'",
         ),
+        (["serve", "m", "--port", "81", "--metrics-port", "81"], "metrics_port: must be another one than port, got 81"),
+        (["serve", "m", "--max-num-seqs", "-1"], "max_num_seqs: input should be greater than or equal to 1, got '-1'"),
         (["plan", "--model", "m", "--gpu", "l4", "--lengths", "0"], "model: must be a folder with a config.json"),
         (["serve"], "Missing argument 'model'"),
         (["serve", "builtin://nothing"], "builtin"),

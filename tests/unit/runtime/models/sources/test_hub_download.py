@@ -197,6 +197,18 @@ def test_what_is_no_answer_of_the_hubs_is_one_line(hub, tmp_path, about):
     assert finished(command(hub, tmp_path, "describe", "hf://acme/tiny"))[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("model", "variable", "like"),
+    [
+        ("hf://acme/tiny", "HF_ENDPOINT", "https://huggingface.co"),
+        ("oci://registry/tiny:1", "OCTAVO_OCI_ENDPOINT", "http://registry:5000"),
+    ],
+)
+def test_an_endpoint_that_is_no_url_is_named_at_once(hub, tmp_path, model, variable, like):
+    code, _, said = finished(start(hub, tmp_path, model, **{variable: "hub.example"}))
+    assert (code, said) == (2, f"octavo: {variable}: must be a URL such as {like}, got 'hub.example'")
+
+
 def test_a_hub_that_refuses_to_tell_a_size_is_no_trouble_with_a_folder(hub, tmp_path):
     hub.tells_sizes = False
     code, _, said = finished(command(hub, tmp_path, "describe", "hf://acme/tiny"))
