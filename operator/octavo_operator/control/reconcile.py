@@ -201,7 +201,6 @@ async def _tell(cluster: Cluster, seen: Observation, changes: Changes, obstacle:
     """Write the status where it changed, and an event of each thing that happened."""
     body = seen.body
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    running = seen.running
     try:
         status = conditions.status(seen, obstacle, now)
     except Exception as error:
@@ -210,7 +209,7 @@ async def _tell(cluster: Cluster, seen: Observation, changes: Changes, obstacle:
             TROUBLE, f"its pods cannot be read: {one_line(error)}", valid=True, stalls=False
         )
         status = conditions.status(Observation(body, seen.service), obstacle, now)
-    metrics_endpoint.services.tell(seen.key, seen.service, status, running, seen.pods)
+    metrics_endpoint.services.tell(seen, status)
     changes.events += _turn(body.get("status", {}), status)
     if status != body.get("status"):
         await cluster.write_status(body, status)

@@ -8,10 +8,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from pydantic.alias_generators import to_camel
 
-from octavo_operator.api import Key, LLMService, slo
+from octavo_operator.api import Key, slo
 from octavo_operator.resources.pod_template import CONTAINER
 from octavo_operator.status.condition import is_true
-from octavo_operator.status.rollout import Rollout
+from octavo_operator.status.observation import Observation
 from octavo_runtime.protocol import metrics
 from octavo_runtime.protocol.metrics import Metric
 
@@ -33,16 +33,14 @@ class ServiceMetrics(Collector):
     def __init__(self) -> None:
         self._told: dict[Key, _Told] = {}
 
-    def tell(
-        self, key: Key, service: LLMService | None, status: Object, running: Object | None, pods: list[Object]
-    ) -> None:
-        """How a service stands. `service`: None where its spec is invalid, and promises nothing."""
-        rollout = Rollout.of(running, pods)
-        self._told[key] = _Told(
+    def tell(self, seen: Observation, status: Object) -> None:
+        """How a service stands. One whose spec is invalid promises nothing."""
+        service, rollout = seen.service, seen.rollout
+        self._told[seen.key] = _Told(
             ready=is_true(status, "Ready"),
             wanted=rollout.wanted,
             ready_replicas=rollout.ready,
-            restarts={pod["metadata"]["name"]: _restarts(pod) for pod in pods},
+            restarts={pod["metadata"]["name"]: _restarts(pod) for pod in seen.pods},
             promised=_promised(service.spec.slo) if service is not None else {},
         )
 

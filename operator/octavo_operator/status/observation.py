@@ -1,6 +1,6 @@
 """What a round of reconciling has seen of a service, and worked out of that: what its status is made from."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from octavo_operator.api import Key, LLMService
@@ -9,7 +9,7 @@ from octavo_operator.resources.leader_worker_set import leads
 from octavo_operator.resources.metadata import owns
 from octavo_operator.sizing import Verdict
 from octavo_operator.status.autoscaling import Metrics
-from octavo_operator.status.rollout import Rollout
+from octavo_operator.status.rollout import NOTHING, Rollout
 
 Object = dict[str, Any]
 
@@ -82,8 +82,20 @@ class Observation:
 
     @property
     def rollout(self) -> Rollout:
-        """Where that stands."""
-        return Rollout.of(self.running, self.pods)
+        """Where that stands; of what nothing runs yet, all that is asked for is missing."""
+        running = self.running
+        return Rollout.of(running, self.pods) if running is not None else replace(NOTHING, wanted=self._asked_for)
+
+    @property
+    def _asked_for(self) -> int:
+        """Replicas by the spec, which may be invalid in this or in something else."""
+        if self.service is None:
+            said = (self.body.get("spec") or {}).get("replicas")
+            return said if isinstance(said, int) else 1
+        spec = self.service.spec
+        if spec.suspend:
+            return 0
+        return spec.replicas if spec.autoscaling is None else spec.autoscaling.min_replicas
 
     @property
     def leaders(self) -> list[Object]:

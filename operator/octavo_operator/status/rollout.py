@@ -28,7 +28,7 @@ class Rollout:
         """`pods`: the workload's, where they are known. The status of a LeaderWorkerSet may be of a former template,
         and does not say so: its leaders do."""
         if running is None:
-            return Rollout(wanted=0, existing=0, ready=0, settled=False, refusal=None)
+            return NOTHING
         if running["kind"] == workload.LEADER_WORKER_SET:
             return _of_groups(running, pods)
         status = running.get("status", {})
@@ -52,6 +52,10 @@ class Rollout:
     def is_complete(self) -> bool:
         """Whether every pod that is wanted is of the present template, and answers."""
         return self.settled and self.existing == self.wanted == self.ready
+
+
+NOTHING = Rollout(wanted=0, existing=0, ready=0, settled=False, refusal=None)
+"""Where there is no workload."""
 
 
 def _of_groups(running: Object, pods: Sequence[Object] | None) -> Rollout:

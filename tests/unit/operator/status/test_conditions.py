@@ -312,6 +312,31 @@ def test_nothing_is_said_to_start_where_something_stands_in_the_way() -> None:
     assert (progressing["status"], progressing["reason"]) == ("False", "NameConflict")
 
 
+@pytest.mark.parametrize(
+    ("spec", "readiness"),
+    [
+        ({}, "0/1"),
+        ({"replicas": 3}, "0/3"),
+        ({"autoscaling": {"minReplicas": 2, "maxReplicas": 4}}, "0/2"),
+        ({"replicas": 0}, "0/0"),
+        ({"replicas": 3, "suspend": True}, "0/0"),
+    ],
+)
+def test_replicas_that_nothing_makes_are_missing(spec: dict[str, Any], readiness: str) -> None:
+    obstacle = conditions.Obstacle("DoesNotFit", "too large", valid=True)
+    result = conditions.status(seen(BODY | {"spec": BODY["spec"] | spec}), obstacle, "2026-01-01T00:00:00Z")
+    wanted = readiness.removeprefix("0/")
+    assert (result["readiness"], result["replicas"], result["readyReplicas"]) == (readiness, 0, 0)
+    assert condition_of(result, "Available")["message"] == f"0 of {wanted} replicas answer"  # type: ignore[index]
+
+
+def test_replicas_of_an_invalid_spec_are_missing_too() -> None:
+    for said, readiness in ((3, "0/3"), ("three", "0/1"), (None, "0/1")):
+        body = BODY | {"spec": {"replicas": said, "engine": {"extraArgs": ["--nonsense"]}}}
+        result = conditions.status(Observation(body), conditions.Obstacle("InvalidSpec", "no"), "2026-01-01T00:00:00Z")
+        assert result["readiness"] == readiness
+
+
 def test_a_pod_that_ran_out_of_memory_is_told_how_much_is_advised() -> None:
     ended = {"reason": "OOMKilled", "exitCode": 137}
     engine = {"name": "engine", "image": "x", "restartCount": 1, "state": {}, "lastState": {"terminated": ended}}
