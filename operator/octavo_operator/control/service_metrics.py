@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from octavo_operator.api import Key, slo
 from octavo_operator.resources.pod_template import CONTAINER
+from octavo_operator.status import conditions
 from octavo_operator.status.condition import is_true
 from octavo_operator.status.observation import Observation
 from octavo_runtime.protocol import metrics
@@ -23,6 +24,7 @@ class _Told:
     ready: bool
     wanted: int
     ready_replicas: int
+    starting: bool
     restarts: dict[str, int]  # by pod
     promised: dict[tuple[str, str], float]  # (objective, le) -> ratio
 
@@ -40,6 +42,7 @@ class ServiceMetrics(Collector):
             ready=is_true(status, "Ready"),
             wanted=rollout.wanted,
             ready_replicas=rollout.ready,
+            starting=conditions.is_first_start(status),
             restarts={pod["metadata"]["name"]: _restarts(pod) for pod in seen.pods},
             promised=_promised(service.spec.slo) if service is not None else {},
         )
@@ -54,6 +57,7 @@ class ServiceMetrics(Collector):
         yield _family(metrics.LLMSERVICE_READY, ((key, one.ready) for key, one in told.items()))
         yield _family(metrics.LLMSERVICE_REPLICAS, ((key, one.wanted) for key, one in told.items()))
         yield _family(metrics.LLMSERVICE_READY_REPLICAS, ((key, one.ready_replicas) for key, one in told.items()))
+        yield _family(metrics.LLMSERVICE_STARTING, ((key, one.starting) for key, one in told.items()))
         yield _family(
             metrics.LLMSERVICE_POD_RESTARTS,
             (((*key, pod), count) for key, one in told.items() for pod, count in one.restarts.items()),

@@ -41,12 +41,14 @@ _WHO = "{{ $labels.namespace }}/{{ $labels.llmservice }}"
 
 _NOT_READY = f"{over('max', metrics.LLMSERVICE_READY)} == 0"
 _ANSWERING = over("max", metrics.LLMSERVICE_READY_REPLICAS)
+_STARTING = over("max", metrics.LLMSERVICE_STARTING)
 
 ALERTS = (
     Alert(
         "OctavoDown",
-        # Ready of a service without a pod, as where replicas is 0, may be as asked for.
-        f"{_ANSWERING} == 0 and on ({SERVICE}) {_NOT_READY}",
+        # Ready of a service without a pod, as where replicas is 0, may be as asked for. A first start that goes on,
+        # however long the model takes, is no outage.
+        f"{_ANSWERING} == 0 and on ({SERVICE}) {_NOT_READY} unless on ({SERVICE}) {_STARTING} == 1",
         "15m",
         "critical",
         f"{_WHO} does not answer",

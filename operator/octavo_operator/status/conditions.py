@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from octavo_operator.resources.metadata import selector
-from octavo_operator.sizing import DOES_NOT_FIT, READING_MODEL, UNSUPPORTED
+from octavo_operator.sizing import DOES_NOT_FIT, NO_POD_WANTED, READING_MODEL, UNSUPPORTED
 from octavo_operator.status import autoscaling, diagnosis, routes, standstill
 from octavo_operator.status.condition import Holding, condition_of
 from octavo_operator.status.observation import Observation
@@ -38,6 +38,7 @@ SCALING = "Scaling"
 STARTING = "Starting"
 PODS_REFUSED = "PodsRefused"
 NO_POD_READY = "NoPodReady"
+NO_POD_READY_YET = "NoPodReadyYet"
 POD_READY = "PodReady"
 QUEUED = "Queued"
 NO_SPARE_GPU = "NoSpareGPU"
@@ -138,7 +139,7 @@ def _held(seen: Observation, obstacle: Obstacle | None, now: str) -> dict[str, H
             ready = True, CONTENDED, f"{ready[2]}; {seen.contention}"
     held = {
         "Valid": _valid(obstacle),
-        "Available": _available(rollout),
+        "Available": _available(rollout, condition_of(seen.body.get("status", {}), "Available")),
         "Progressing": _progressing(seen, rollout, obstacle),
         "Ready": ready,
     }
@@ -169,6 +170,13 @@ def is_carried_out(body: Object) -> bool:
     )
 
 
+def is_first_start(status: Object) -> bool:
+    """Whether the first pods of a service are on their way, and nothing says that they will not answer."""
+    available, ready = condition_of(status, "Available"), condition_of(status, "Ready")
+    goes_on = ready is not None and ready["reason"] in PASSING
+    return goes_on and available is not None and available["reason"] == NO_POD_READY_YET
+
+
 def _valid(obstacle: Obstacle | None) -> Holding:
     if obstacle is not None and not obstacle.valid:
         return False, obstacle.reason, obstacle.message
@@ -186,10 +194,15 @@ def _fits(seen: Observation) -> Holding | None:
     return {"True": True, "False": False}.get(former["status"]), former["reason"], former["message"]
 
 
-def _available(rollout: Rollout) -> Holding:
+def _available(rollout: Rollout, former: Object | None) -> Holding:
+    """The reason keeps whether one has answered since pods are wanted."""
+    said = f"{rollout.ready} of {rollout.wanted} replicas answer"
     if rollout.ready:
-        return True, POD_READY, f"{rollout.ready} of {rollout.wanted} replicas answer"
-    return False, NO_POD_READY, f"0 of {rollout.wanted} replicas answer"
+        return True, POD_READY, said
+    if rollout.wanted == 0 and rollout.existing == 0:
+        return False, NO_POD_WANTED, said
+    none_yet = former is None or former["reason"] in (NO_POD_WANTED, NO_POD_READY_YET)
+    return False, NO_POD_READY_YET if none_yet else NO_POD_READY, said
 
 
 def _progressing(seen: Observation, rollout: Rollout, obstacle: Obstacle | None) -> Holding:
@@ -269,7 +282,8 @@ def _problem(seen: Observation, rollout: Rollout, now: str) -> diagnosis.Problem
         problem = diagnosis.Problem(PODS_REFUSED, said, wants_room=is_full)
     if problem is None:
         moment = datetime.fromisoformat(now)
-        problem = standstill.root_cause(seen.running, rollout, seen.pods, seen.pod_events, moment)
+        weights = ((seen.sized and seen.sized.memory) or {}).get("weights", 0)
+        problem = standstill.root_cause(seen.running, rollout, seen.pods, seen.pod_events, moment, weights)
     stands = rollout.ready > 0 and not rollout.settled and not rollout.makes_room
     if problem is not None and problem.wants_room and stands:
         way = "or set spec.rollout.strategy: recreate, and the old pod makes room for it, and does not answer meanwhile"

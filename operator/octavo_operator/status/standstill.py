@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from octavo_operator.api.accelerator import GPU
 from octavo_operator.resources import workload
 from octavo_operator.resources.pod_template import CONTAINER
 from octavo_operator.status.condition import condition_of, is_true, words
@@ -20,6 +21,7 @@ Object = dict[str, Any]
 _SHORT = timedelta(minutes=5)  # what a scheduler, a controller or a kubelet does within seconds
 _BINDING = timedelta(minutes=15)  # a scheduler waits for ten, and says nothing, while a volume is made for a claim
 _LONG = timedelta(minutes=30)  # an image of gigabytes, an init container, a large model
+_BYTES_A_SECOND = 50e6  # of a larger model: what a slow way to a hub, or a slow volume, brings
 
 NOT_SCHEDULED = "NotScheduled"
 NOT_TAKEN_UP = "NotTakenUp"
@@ -49,11 +51,12 @@ def root_cause(
     pods: Sequence[Pod],
     events: Mapping[str, Sequence[Event]],
     now: datetime,
+    weights: int = 0,
 ) -> Problem | None:
     """What stands still of a service, where its pods tell of no trouble: the newest pod, or else what makes them.
-    `events`: of pods, by their names, where they are known."""
+    `events`: of pods, by their names, where they are known; `weights`: see of_pod."""
     ordered = sorted(newest_first(pods), key=lambda pod: "deletionTimestamp" in pod["metadata"])
-    of_pods = (of_pod(pod, events.get(pod["metadata"]["name"]), now) for pod in ordered)
+    of_pods = (of_pod(pod, events.get(pod["metadata"]["name"]), now, weights) for pod in ordered)
     return next((problem for problem in of_pods if problem is not None), of_workload(running, rollout, pods, now))
 
 
@@ -63,9 +66,10 @@ def is_unseen(pod: Pod) -> bool:
     return waits and pod.get("status", {}).get("phase") not in ENDED and "deletionTimestamp" not in pod["metadata"]
 
 
-def of_pod(pod: Pod, events: Sequence[Event] | None, now: datetime) -> Problem | None:
+def of_pod(pod: Pod, events: Sequence[Event] | None, now: datetime, weights: int = 0) -> Problem | None:
     """What a pod that tells of no trouble (see diagnosis.diagnose) waits for longer than that takes; `events` oldest
-    first, None where they are not known."""
+    first, None where they are not known; `weights`: bytes that it loads for each of its devices, 0 where that is not
+    known."""
     status = pod.get("status", {})
     if status.get("phase") in ENDED:
         return None
@@ -78,7 +82,7 @@ def of_pod(pod: Pod, events: Sequence[Event] | None, now: datetime) -> Problem |
     told = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
     if not told:
         return _not_taken_up(pod, now)
-    steps = (_not_initialized(pod, now), _not_created(pod, events, now), _not_ready(pod, events or (), now))
+    steps = (_not_initialized(pod, now), _not_created(pod, events, now), _not_ready(pod, events or (), now, weights))
     return next((problem for problem in steps if problem is not None), _gated(pod, now))
 
 
@@ -228,16 +232,21 @@ def _holding(pod: Pod) -> list[Object]:
     return [each for each in told if not (each["name"] in beside and each.get("started"))]
 
 
-def _not_ready(pod: Pod, events: Sequence[Event], now: datetime) -> Problem | None:
+def _not_ready(pod: Pod, events: Sequence[Event], now: datetime, weights: int) -> Problem | None:
     """A container that runs, and is not ready."""
     name, status = pod["metadata"]["name"], pod.get("status", {})
     turned = (condition_of(status, "Ready") or {}).get("lastTransitionTime") or ""
     for container in status.get("containerStatuses", []):
         started = container.get("state", {}).get("running", {}).get("startedAt")
-        limit = _LONG if container.get("started") else max(_LONG, _longest_start(pod, container["name"]))
-        if container.get("ready") or started is None or not _is_past(max(started, turned), limit, now):
+        if container.get("ready") or started is None:
             continue
-        ours = container["name"] == CONTAINER
+        ours, limit = container["name"] == CONTAINER, _LONG
+        if not container.get("started"):
+            limit = max(limit, _longest_start(pod, container["name"]))
+        if ours and turned <= started:  # the engine listens, and has started by that, while it loads
+            limit = max(limit, _longest_load(pod, weights))
+        if not _is_past(max(started, turned), limit, now):
+            continue
         what = f"pod {name}" if ours else f"pod {name}, container {container['name']} of spec.podTemplate,"
         # A pod is not ready from before its containers start: what turned later had been.
         said = (
@@ -249,6 +258,13 @@ def _not_ready(pod: Pod, events: Sequence[Event], now: datetime) -> Problem | No
             ways += f"; kubectl delete pod {name} starts it anew where that is nothing"
         return Problem(POD_NOT_READY, f"{said} and is not ready{met}; {ways}", elsewhere=not ours)
     return None
+
+
+def _longest_load(pod: Pod, weights: int) -> timedelta:
+    """How long the model of an engine may take to come, and be loaded."""
+    engine: Object = next((each for each in pod["spec"].get("containers", []) if each["name"] == CONTAINER), {})
+    devices = int(engine.get("resources", {}).get("limits", {}).get(GPU, 1))
+    return timedelta(seconds=weights * devices / _BYTES_A_SECOND)
 
 
 def _longest_start(pod: Pod, name: str) -> timedelta:

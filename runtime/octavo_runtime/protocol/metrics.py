@@ -267,6 +267,12 @@ LLMSERVICE_REPLICAS = Metric("octavo_llmservice_replicas", "gauge", "Pods wanted
 LLMSERVICE_READY_REPLICAS = Metric(
     "octavo_llmservice_ready_replicas", "gauge", "Pods of an LLMService that answer requests.", _LLMSERVICE
 )
+LLMSERVICE_STARTING = Metric(
+    "octavo_llmservice_starting",
+    "gauge",
+    "1 while the first pods of an LLMService are on their way and nothing says that they will not answer, else 0.",
+    _LLMSERVICE,
+)
 LLMSERVICE_POD_RESTARTS = Metric(
     "octavo_llmservice_pod_restarts_total",
     "counter",
@@ -285,6 +291,7 @@ LLMSERVICE_METRICS = (
     LLMSERVICE_READY,
     LLMSERVICE_REPLICAS,
     LLMSERVICE_READY_REPLICAS,
+    LLMSERVICE_STARTING,
     LLMSERVICE_POD_RESTARTS,
     LLMSERVICE_SLO_RATIO,
 )

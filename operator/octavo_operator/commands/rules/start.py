@@ -156,7 +156,8 @@ def _standing(evidence: Evidence) -> list[tuple[Object | None, Problem]]:
 def _stands_at(evidence: Evidence, pod: Object) -> Problem | None:
     """What a pod that tells of no trouble stands at."""
     events = None if "Event" in evidence.unread else evidence.pod_events(pod)
-    return standstill.of_pod(pod, events, evidence.now)
+    weights = evidence.body.get("status", {}).get("memory", {}).get("weights", 0)
+    return standstill.of_pod(pod, events, evidence.now, weights)
 
 
 def stands_still(evidence: Evidence, _load: Load | None) -> Iterator[Finding]:

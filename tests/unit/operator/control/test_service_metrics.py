@@ -51,6 +51,16 @@ def test_replicas_and_restarts_are_told() -> None:
     assert told(metrics.LLMSERVICE_POD_RESTARTS, pod="chat-1-b") == 0
 
 
+def test_a_first_start_is_told_until_a_pod_has_answered() -> None:
+    cluster = cluster_with()
+    run(cluster)
+    assert told(metrics.LLMSERVICE_STARTING) == 1
+    for ready, starting in ((1, 0), (0, 0)):
+        cluster.objects["Deployment", "chat"]["status"] = {"replicas": 1, "readyReplicas": ready}
+        run(cluster)
+        assert told(metrics.LLMSERVICE_STARTING) == starting
+
+
 def test_a_promise_is_told_with_the_bound_as_the_histogram_spells_it() -> None:
     cluster = cluster_with(slo={"ttftP99": "1s", "itlP99": "75ms", "availability": "99.9%"})
     run(cluster)

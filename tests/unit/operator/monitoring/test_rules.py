@@ -60,6 +60,7 @@ def preemptions(swaps: int) -> dict[str, str]:
 
 RESTARTS = "octavo_llmservice_pod_restarts_total"
 READY, ANSWERING = "octavo_llmservice_ready", "octavo_llmservice_ready_replicas"
+STARTING = "octavo_llmservice_starting"
 
 CASES = {
     "OctavoDown": Case(
@@ -154,6 +155,23 @@ def test_alert_fires_once_it_has_held_and_not_at_its_bound(alert: Any, tmp_path:
         given(case.loud) | {"name": "beyond its bound", "alert_rule_test": [at(case.pending), at(case.firing, fired)]},
         given(case.bound) | {"name": "at its bound", "alert_rule_test": [at("30m"), at("60m"), at("90m")]},
     )
+
+
+def test_a_first_start_calls_nobody_until_it_fails(tmp_path: Path) -> None:
+    series = gauge(READY, "0x200", SERVICE) | gauge(ANSWERING, "0x200", SERVICE)
+    series |= gauge(STARTING, "1x79 0x120", SERVICE)
+    rule = next(alert for alert in ALERTS if alert.name == "OctavoDown").rule()
+    labels = rule["labels"] | {"namespace": "default", "llmservice": "chat"}
+    fires = {"exp_labels": labels, "exp_annotations": {"runbook_url": rule["annotations"]["runbook_url"]}}
+    fires["exp_annotations"] |= {
+        "summary": "default/chat does not answer",
+        "description": "It is to answer, and no pod of it has for a quarter of an hour.",
+    }
+    tests = [
+        {"eval_time": time, "alertname": "OctavoDown", "exp_alerts": [fires] if firing else []}
+        for time, firing in (("39m", False), ("54m", False), ("56m", True))
+    ]
+    promtool(tmp_path, given(series) | {"alert_rule_test": tests})
 
 
 def test_series_without_the_label_of_a_service_are_left_alone(tmp_path: Path) -> None:

@@ -193,6 +193,30 @@ def test_times_change_with_the_status_alone() -> None:
     }
 
 
+def test_whether_a_pod_has_answered_yet_is_kept() -> None:
+    """By whether the first pods are on their way, an alert tells a start from an outage."""
+    lost, starts, serves = deployment(1, 1, 1, 0), "NoPodReadyYet", "PodReady"
+    life: list[tuple[dict[str, Any] | None, list[dict[str, Any]], str, bool]] = [
+        (None, [], starts, True),
+        (lost, [], starts, True),
+        (lost, [UNPULLED], starts, False),
+        (deployment(1, 1, 1, 1), [], serves, False),
+        (lost, [], "NoPodReady", False),
+        (None, [], "NoPodReady", False),
+        (deployment(0, 0, 0, 0), [], "NoPodWanted", False),
+        (lost, [], starts, True),
+        (deployment(1, 1, 1, 1), [], serves, False),
+        (deployment(0, 1, 1, 0), [], "NoPodReady", False),
+    ]
+    body = BODY
+    for live, pods, reason, is_first in life:
+        said = conditions.status(seen(body, live, pods=pods), None, "2026-01-01T00:00:00Z")
+        body = BODY | {"status": said}
+        available = condition_of(said, "Available")
+        assert available is not None
+        assert (available["reason"], conditions.is_first_start(said)) == (reason, is_first)
+
+
 def ready(result: dict[str, Any]) -> tuple[str, str, str]:
     found = condition_of(result, "Ready")
     assert found is not None
@@ -217,6 +241,24 @@ def test_what_merely_stands_still_is_told_after_its_time() -> None:
     assert soon[:2] == ("False", "Starting")
     answers = conditions.status(seen(BODY, deployment(1, 1, 1, 1, conditions=[overdue])), None, "2026-01-01T00:05:01Z")
     assert ready(answers)[:2] == ("True", "Serving")
+
+
+def test_how_long_a_model_may_load_goes_by_its_weights() -> None:
+    running = {
+        "name": "engine",
+        "image": "x",
+        "started": True,
+        "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+    }
+    loading = {
+        "metadata": {"name": "chat-2", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"nodeName": "node-0", "containers": [{"name": "engine"}]},
+        "status": {"phase": "Running", "containerStatuses": [running]},
+    }
+    for weights, reason in ((16_000_000_000, "PodNotReady"), (150_000_000_000, "Starting")):
+        sized = Sized(Verdict(True, "Fits", ""), memory={"weights": weights})
+        found = seen(BODY, deployment(1, 1, 1, 0), pods=[loading], sized=sized)
+        assert ready(conditions.status(found, None, "2026-01-01T00:40:00Z"))[1] == reason
 
 
 def test_why_a_rollout_stands_still_is_told_while_the_old_pod_answers() -> None:

@@ -1,6 +1,6 @@
 """What stands still without a word, as pods and what makes them show it."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -247,6 +247,23 @@ def test_a_pod_that_stands_still_is_told_once_it_has_for_long(case: str) -> None
     assert problem is not None
     assert problem.reason == reason
     assert [word for word in words if word not in problem.message] == [], problem.message
+
+
+def test_a_larger_model_may_load_for_longer_and_what_was_loaded_may_not() -> None:
+    standing, lost = PODS["an engine that is never ready"][0], PODS["an engine that is no longer ready"][0]
+    four = {"containers": [{"name": "engine", "resources": {"limits": {"nvidia.com/gpu": "4"}}}]}
+    proxy = PODS["a container of the template that is never ready"][0]
+    for loading, weights, last in (
+        (standing, 16_000_000_000, "12:31:00"),
+        (standing, 150_000_000_000, "12:51:00"),
+        (changed(standing, spec=four), 60_000_000_000, "13:21:00"),
+        (lost, 150_000_000_000, "14:30:00"),
+        (proxy, 150_000_000_000, "12:31:00"),
+    ):
+        assert of_pod(loading, [], at(last), weights) is None
+        problem = root_cause(None, Rollout.of(None), [loading], {}, at(last) + timedelta(seconds=1), weights)
+        assert problem is not None
+        assert problem.reason == "PodNotReady"
 
 
 def test_a_pod_whose_events_are_not_known_may_have_an_image_on_its_way() -> None:
