@@ -9,6 +9,8 @@ from octavo_operator.api.routes import GatewaySpec, IngressSpec
 from octavo_operator.api.rules import STRICT
 from octavo_operator.api.secrets import SecretName
 
+NamespaceName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+
 
 class RateLimitSpec(BaseModel):
     model_config = STRICT
@@ -39,7 +41,7 @@ class EndpointSpec(BaseModel):
     )
     annotations: Annotations = annotations("Annotations of the Service, as a cloud's load balancers read them.")
     allowed_namespaces: Annotated[
-        list[Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]] | None,
+        list[NamespaceName] | None,
         Field(max_length=64),
     ] = Field(
         None,

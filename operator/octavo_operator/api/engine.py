@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, create_model
+from pydantic import BeforeValidator, Field, create_model
 
 from octavo_operator.api.extra_arguments import ExtraArguments
-from octavo_operator.api.quantities import Memory, in_runtime_notation
-from octavo_operator.api.rules import cel, strict
-from octavo_runtime.config.engine import EngineConfig
+from octavo_operator.api.quantities import Memory, as_text, in_runtime_notation
+from octavo_operator.api.rules import cel, schema, strict
+from octavo_runtime.config.engine import EngineConfig, SwapSpace
 from octavo_runtime.config.presets import PRESET_FIELDS
 from octavo_runtime.config.units import Quantity
 
@@ -17,12 +17,22 @@ if TYPE_CHECKING:
         extra_args: list[str]
 
 else:
+    # What the field's pattern lets pass, and the engine does not.
+    _SWAP_RULE = schema(
+        cel(
+            "!isQuantity(string(self)) || !(quantity(string(self)).isGreaterThan(quantity('0'))"
+            " && quantity(string(self)).isLessThan(quantity('1Mi')))",
+            "'must be 0 or at least 1Mi, with its unit, such as 4Gi, got %s'.format([self])",
+        )
+    )
 
     def _engine_field(name: str) -> tuple[Any, Any]:
         """A field of EngineConfig as one of the LLMService."""
         field = EngineConfig.model_fields[name]
         if field.annotation == Quantity | None:
             return Memory | None, field
+        if field.annotation == SwapSpace | None:
+            return Annotated[SwapSpace, BeforeValidator(as_text), Field(json_schema_extra=_SWAP_RULE)] | None, field
         if name in PRESET_FIELDS:
             # No default in the schema: it could not be told from a value that the user wrote beside a preset.
             return Annotated[field.annotation | None, *field.metadata], Field(None, description=field.description)

@@ -53,7 +53,7 @@ def milli(value: float | Decimal) -> str:
     return f"{thousandths}m" if thousandths % 1000 else str(thousandths // 1000)
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"must be a quantity such as 500m or 2Gi, got {value!r}")
     return str(value)
@@ -78,6 +78,6 @@ def _enough_memory(text: str) -> str:
 
 
 # BeforeValidator stands after the pattern (it still runs first), else the pattern is missing from the schema.
-Cpu = Annotated[str, Field(pattern=CPU_PATTERN), BeforeValidator(_text), AfterValidator(_positive_cpu)]
-Memory = Annotated[str, Field(pattern=MEMORY_PATTERN), BeforeValidator(_text), AfterValidator(_positive_memory)]
+Cpu = Annotated[str, Field(pattern=CPU_PATTERN), BeforeValidator(as_text), AfterValidator(_positive_cpu)]
+Memory = Annotated[str, Field(pattern=MEMORY_PATTERN), BeforeValidator(as_text), AfterValidator(_positive_memory)]
 PodMemory = Annotated[Memory, AfterValidator(_enough_memory)]

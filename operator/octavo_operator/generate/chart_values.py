@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from octavo_operator.api.endpoint import NamespaceName
 from octavo_runtime.config.units import DURATION_PATTERN
 
 _STRICT = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
@@ -216,7 +217,7 @@ class Values(BaseModel):
     image_pull_secrets: list[dict[str, str]] = Field(
         default_factory=list, description="Secrets to pull the operator's image with, as in [{name: registry}]."
     )
-    namespaces: list[str] = Field(
+    namespaces: list[NamespaceName] = Field(
         default_factory=list,
         description="Namespaces to serve; empty: all. With a list, the operator has rights in these namespaces only, "
         "and none on the cluster. One that does not exist yet is left out: make it, and run helm upgrade.",

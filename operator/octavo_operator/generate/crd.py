@@ -178,6 +178,9 @@ def _worded_pattern(schema: dict[str, Any]) -> dict[str, Any]:
     if takes_integers:
         del result["type"]
         result["x-kubernetes-int-or-string"] = True
-        rule = f"type(self) == int ? self > 0 : ({rule} && self.matches('[1-9]'))"
+        if pattern == MEMORY_PATTERN:
+            rule = f"type(self) == int ? self > 0 : ({rule} && self.matches('[1-9]'))"
+        else:  # of what may be none
+            rule = f"type(self) == int ? self >= 0 : {rule}"
     worded = {"rule": rule, "messageExpression": f"'must be {words}, got %s'.format([self])"}
     return result | {"x-kubernetes-validations": [worded, *schema.get("x-kubernetes-validations", [])]}

@@ -53,6 +53,8 @@ def _more_than_bytes(text: str) -> str:
     return text
 
 
+SwapSpace = Annotated[Quantity, AfterValidator(_more_than_bytes)]
+
 _GENERATION_FIELDS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
 
 
@@ -228,7 +230,7 @@ class EngineConfig(BaseModel):
         description="Size of the KV cache, such as 4Gi. Default: on a GPU all that the memory share leaves, "
         "on a CPU 1Gi or a quarter of the free memory, whichever is less.",
     )
-    swap_space: Annotated[Quantity, AfterValidator(_more_than_bytes)] | None = Field(
+    swap_space: SwapSpace | None = Field(
         None,
         description="Host memory for the KV cache of preempted requests, such as 4Gi. Default: an eighth of the free "
         "host memory, at most 4Gi on a GPU and half of the KV cache on a CPU; nothing where preemption recomputes.",

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from octavo_operator import api
+from octavo_operator.api import engine
 from octavo_operator.api.quantities import parse_cpu
 from octavo_operator.generate import crd
 from octavo_runtime.config.engine import EngineConfig
@@ -81,16 +82,22 @@ def test_numbers_are_taken_as_quantities() -> None:
     assert (service.spec.resources.cpu, service.spec.resources.memory) == ("2", "4294967296")
 
 
+@pytest.mark.parametrize(("swap", "flag"), [(0, "0"), ("0", "0"), (2**30, "1073741824"), ("1Mi", "1Mi")])
+def test_swap_space_may_be_none_and_a_number_of_bytes(swap: int | str, flag: str) -> None:
+    service = api.parse(llmservice(SMALLEST | {"engine": {"swapSpace": swap}}))
+    assert engine.said(service.spec.engine)["swapSpace"] == flag
+
+
 @pytest.mark.parametrize(("text", "cpus"), [("500m", 0.5), ("2", 2.0), ("1.5", 1.5)])
 def test_cpu_quantities(text: str, cpus: float) -> None:
     assert parse_cpu(text) == cpus
 
 
 def test_every_engine_setting_is_in_the_schema_and_no_other() -> None:
-    engine = crd.spec_schema()["properties"]["engine"]["properties"]
+    fields = crd.spec_schema()["properties"]["engine"]["properties"]
     elsewhere = {"model", "device", "tensor_parallel_size", "nnodes", "node_rank", "master_addr", "master_port"}
     settings = {field.alias for name, field in EngineConfig.model_fields.items() if name not in elsewhere}
-    assert set(engine) == settings | {"extraArgs"}
+    assert set(fields) == settings | {"extraArgs"}
 
 
 def test_a_refusal_repeats_no_key() -> None:

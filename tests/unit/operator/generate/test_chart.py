@@ -219,6 +219,7 @@ def test_the_webhook_is_off_by_default_and_asked_about_served_namespaces_alone()
         ("metricsApi.enabled=maybe", "/metricsApi/enabled"),
         ("podDefaults.env[0].value=x", "name"),
         ("webhook.failurePolicy=Perhaps", "/webhook/failurePolicy"),
+        ("namespaces={team-a,Team_B}", "/namespaces/1"),
     ],
 )
 def test_wrong_value_is_refused(setting: str, words: str) -> None:
