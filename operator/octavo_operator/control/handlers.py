@@ -39,6 +39,7 @@ async def watch(
 ) -> None:
     """Wake the workers of one namespace's services, or of all, until `stop`; raises what ends a watch before. Where
     kinds came that kopf does not watch, it begins anew."""
+    await cluster.read(path(LLM_SERVICE.name, namespace), limit="1")  # kopf says that it watches before it has asked
     while await _watch(workers, cluster, namespace, stop, watching):
         # What happened between the watches, until each kind is listed again, is told by no event.
         asyncio.get_running_loop().call_later(2 * _LISTING, workers.wake_all, namespace)

@@ -1,6 +1,7 @@
 """What is told of kopf's watches that fail, and of kinds that it does not watch."""
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import logging
@@ -13,6 +14,7 @@ from fake_api import FakeApi
 from kopf._core.reactor.running import ultimate_termination
 from patience import PATIENCE
 
+from octavo_operator.cluster import Forbidden
 from octavo_operator.control import handlers
 from octavo_operator.control.handlers import hear_of_watches_once
 from octavo_operator.control.worker import Workers
@@ -116,6 +118,26 @@ async def test_watches_that_end_kill_nothing_later(monkeypatch: pytest.MonkeyPat
     task.cancel()
     await asyncio.wait([task])
     assert later == []
+
+
+@pytest.mark.parametrize(("namespace", "rights"), [("absent", ["llmservices"]), ("there", [])])
+async def test_nothing_is_said_to_be_watched_that_may_not_be_listed(
+    monkeypatch: pytest.MonkeyPatch, namespace: str, rights: list[str]
+) -> None:
+    """kopf says that it watches before it has asked for anything."""
+
+    async def watched(
+        _workers: object, _cluster: object, _where: object, _stop: object, watching: asyncio.Event
+    ) -> bool:
+        watching.set()
+        return False
+
+    monkeypatch.setattr(handlers, "_watch", watched)
+    watching, cluster = asyncio.Event(), FakeApi({}, *rights)
+    refused = pytest.raises(Forbidden, match="llmservices") if rights else contextlib.nullcontext()
+    with refused:
+        await handlers.watch(cast("Workers", Waking()), cluster, namespace, asyncio.Event(), watching)
+    assert watching.is_set() is not bool(rights)
 
 
 class Waking:
