@@ -43,6 +43,12 @@ def stamp(desired: dict[str, Any]) -> dict[str, Any]:
     return desired | {"metadata": desired["metadata"] | {"annotations": annotations}}
 
 
+def digest(item: Object) -> str | None:
+    """Of what it was made from; None where it bears none."""
+    found: str | None = (item["metadata"].get("annotations") or {}).get(DIGEST)
+    return found
+
+
 def holds(live: Any, desired: Any) -> bool:
     """Whether every wanted field has its wanted value. The API server adds defaults and writes quantities its own way;
     neither is a difference."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from octavo_operator.api import LLMService
 from octavo_operator.control import model_jobs
-from octavo_operator.control.drift import holds
+from octavo_operator.control.drift import digest, holds, stamp
 from octavo_operator.control.model_jobs import short
 from octavo_operator.control.subject import Subject
 from octavo_operator.resources import cache_claim, metadata, model_download
@@ -69,10 +69,13 @@ async def look(cluster: Cluster, downloads: Downloads, subject: Subject) -> Cach
         return Cached(make=make, done=own)
     others = [each for each in own if each["metadata"]["name"] != name]
     job = await cluster.get("Job", service.namespace, name)  # another service may have made it
-    source = {"source": model_download.source(service, template)}
+    source, wanted = (
+        {"source": model_download.source(service, template)},
+        model_download.build(service, settings, template),
+    )
     if job is None or "deletionTimestamp" in job["metadata"]:
         obstacle = _downloading(service, name, None)
-        make += [model_download.build(service, settings, template)] if job is None else []
+        make += [stamp(wanted)] if job is None else []
         return Cached(source, obstacle, make, others)
     pods = await cluster.job_pods(service.namespace, name)
     said = _said(pods)
@@ -83,10 +86,21 @@ async def look(cluster: Cluster, downloads: Downloads, subject: Subject) -> Cach
     if said is None and model_jobs.has_ended(job):
         # Whoever took its pods away took its answer along. What it downloaded is found again.
         return Cached(source, _downloading(service, name, None), make, [*others, job])
+    if not _runs(pods) and metadata.owns(service.uid, job) and digest(job) != digest(stamp(wanted)):
+        # The spec says another way, which may be what the Job wants to run.
+        return Cached(source, _downloading(service, name, None), make, [*others, job])
+    if not pods and (why := await model_jobs.refusal(cluster, job)) is not None:
+        obstacle = Obstacle(conditions.DOWNLOAD_FAILED, f"Job {name}: {why}", valid=True, stalls=False)
+        return Cached(source, obstacle, make, others)
     progress = next((found for pod in pods if (found := downloads.progress(service.key, pod))), None)
     obstacle = _failure(service, name, pods, said, progress, age=model_jobs.age(job, subject.now))
     obstacle = obstacle or _downloading(service, name, progress)
     return Cached(source | _under_way(progress), obstacle, make, others)
+
+
+def _runs(pods: Sequence[Object]) -> bool:
+    containers = (each for pod in pods for each in pod.get("status", {}).get("containerStatuses", []))
+    return any("running" in container.get("state", {}) for container in containers)
 
 
 def _of_claim(service: LLMService, claim: Object | None, made: Object | None) -> Obstacle | None:
@@ -155,11 +169,7 @@ def _failure(
     age: float,
 ) -> Obstacle | None:
     """Why a Job that goes on does not get on. One that runs again and moves bytes has got over its failure."""
-    runs = any(
-        "running" in container.get("state", {})
-        for pod in pods
-        for container in pod.get("status", {}).get("containerStatuses", [])
-    )
+    runs = _runs(pods)
     if said is not None and not (runs and progress is not None and progress.total is not None):
         reason = conditions.CACHE_FULL if said.get("full") else conditions.DOWNLOAD_FAILED
         claim = f"PersistentVolumeClaim {cache_claim.name(service)}"

@@ -8,6 +8,7 @@ from octavo_operator.api import LLMService
 from octavo_operator.cluster import Forbidden
 from octavo_operator.resources import model_reading
 from octavo_operator.resources.model_download import CACHE_LABEL
+from octavo_operator.status import pod_events
 from octavo_operator.status.condition import is_true
 
 Object = dict[str, Any]
@@ -20,6 +21,7 @@ class Cluster(Protocol):
 
     async def jobs(self, namespace: str, service_name: str) -> list[Object]: ...
     async def job_pods(self, namespace: str, job: str) -> list[Object]: ...
+    async def events(self, kind: str, namespace: str, name: str) -> list[Object]: ...
 
 
 async def of(cluster: Cluster, service: LLMService) -> list[Object] | None:
@@ -33,6 +35,17 @@ async def of(cluster: Cluster, service: LLMService) -> list[Object] | None:
 
 def _is_of_model(labels: Mapping[str, str]) -> bool:
     return model_reading.LABEL.items() <= labels.items() or CACHE_LABEL in labels
+
+
+async def refusal(cluster: Cluster, job: Object) -> str | None:
+    """Why the API server takes no pod of a Job, and what to do about it, where that is known."""
+    metadata = job["metadata"]
+    try:
+        events = await cluster.events("Job", metadata["namespace"], metadata["name"])
+    except Forbidden:
+        return None
+    said = pod_events.refusal(events, metadata.get("creationTimestamp", ""))
+    return None if said is None else pod_events.refused(said)
 
 
 def has_ended(job: Object) -> bool:

@@ -136,6 +136,8 @@ async def _delay(cluster: Cluster, job: Object, now: datetime) -> str | None:
     """Why a Job that goes on is not waited for: what holds its pod up would hold the service's pods up too, and is told
     of those."""
     pods = await cluster.job_pods(job["metadata"]["namespace"], job["metadata"]["name"])
+    if not pods and (why := await model_jobs.refusal(cluster, job)) is not None:
+        return why
     problem = diagnosis.root_cause([pod for pod in pods if not _has_run(pod)])
     if problem is not None:
         return problem.message

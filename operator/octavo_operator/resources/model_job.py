@@ -18,6 +18,8 @@ _OF_POD = (
 )  # fmt: skip
 _OF_CONTAINER = ("name", "image", "imagePullPolicy", "env", "envFrom", "volumeMounts", "securityContext")
 _SERVERS_OWN = ("api-keys", "tls")  # volumes
+# A quota may want these said of every container: who sets them for the engine has set them for this.
+_AS_THE_ENGINE = ("cpu", "ephemeral-storage")
 _RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 
 
@@ -35,11 +37,19 @@ def pod_and_container(template: Object) -> tuple[Object, Object]:
         pod | {"automountServiceAccountToken": False, "enableServiceLinks": False},
         container
         | {
-            "resources": _RESOURCES,
+            "resources": _resources(engine),
             "terminationMessagePath": OUTPUT,
             "terminationMessagePolicy": "FallbackToLogsOnError",
         },
     )
+
+
+def _resources(engine: Object) -> Object:
+    asked = engine.get("resources") or {}
+    taken = {
+        kind: {name: value for name, value in asked.get(kind, {}).items() if name in _AS_THE_ENGINE} for kind in asked
+    }
+    return {kind: taken.get(kind, {}) | own for kind, own in _RESOURCES.items()}
 
 
 def labels(service: LLMService, template: Object) -> dict[str, str]:

@@ -20,6 +20,7 @@ from octavo_operator.sizing import DOES_NOT_FIT, NO_POD_WANTED, READING_MODEL, U
 from octavo_operator.status import autoscaling, diagnosis, routes, standstill
 from octavo_operator.status.condition import Holding, condition_of
 from octavo_operator.status.observation import Observation
+from octavo_operator.status.pod_events import refused
 from octavo_operator.status.rollout import Rollout
 
 Object = dict[str, Any]
@@ -277,9 +278,7 @@ def _problem(seen: Observation, rollout: Rollout, now: str) -> diagnosis.Problem
         said = f"; Fits advises spec.resources.memory {advised}" if advised else ""
         return replace(problem, message=f"{problem.message}{said}")
     if problem is None and (refusal := rollout.refusal or seen.refusal):
-        is_full = "exceeded quota" in refusal
-        said = f"the API server refuses pods: {refusal}{'; raise the quota' if is_full else ''}"
-        problem = diagnosis.Problem(PODS_REFUSED, said, wants_room=is_full)
+        problem = diagnosis.Problem(PODS_REFUSED, refused(refusal), wants_room="exceeded quota" in refusal)
     if problem is None:
         moment = datetime.fromisoformat(now)
         weights = ((seen.sized and seen.sized.memory) or {}).get("weights", 0)

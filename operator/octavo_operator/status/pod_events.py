@@ -29,6 +29,14 @@ _VOLUMES = {
     "tls": "create the Secret that spec.endpoint.tlsSecret names, in the service's namespace",
     "model": "check the claim that spec.model names",
 }
+# What refuses a pod -> what to do about it.
+_REFUSALS = {
+    r"exceeded quota": "raise the quota",
+    r"must specify": "set it for the engine's container in spec.podTemplate, or as a default in a LimitRange of the "
+    "namespace",
+    r"maximum (cpu|memory) usage": "raise that of the LimitRange, or ask for less in spec.resources",
+    r"minimum (cpu|memory) usage": "lower that of the LimitRange, or ask for more in spec.resources",
+}
 _UNHEALTHY = "Unhealthy"  # a probe failed
 _KILLING = re.compile(r"Container (\S+) failed (liveness|startup) probe")
 
@@ -60,6 +68,12 @@ def refusal(events: Sequence[Event], since: str) -> str | None:
         and str(event.get("lastTimestamp") or event.get("eventTime") or since) >= since
     ]
     return str(told[-1].get("message")) if told and told[-1]["reason"] == "FailedCreate" else None
+
+
+def refused(said: str) -> str:
+    """That pods are refused, in the API server's words, and what to do about it."""
+    remedies = [remedy for sign, remedy in _REFUSALS.items() if re.search(sign, said)]
+    return "; ".join([f"the API server refuses pods: {said}", *remedies])
 
 
 def _remedies(message: str) -> list[str]:

@@ -265,6 +265,40 @@ def test_what_the_api_server_refuses_is_told() -> None:
     assert template(cluster) is None
 
 
+QUOTA = 'Error creating: pods "octavo-model-x" is forbidden: failed quota: q: must specify limits.cpu for: engine'
+
+
+def test_pods_of_the_job_that_are_refused_are_told() -> None:
+    cluster = cluster_with(**OWN)
+    run(cluster)
+    (job,) = jobs(cluster)
+    cluster.said[job] = [{"reason": "FailedCreate", "message": QUOTA, "lastTimestamp": "2026-01-01T00:00:00Z"}]
+    run(cluster)
+    assert reason(cluster) == "ModelDownloadFailed"
+    assert f"Job {job}: the API server refuses pods: {QUOTA}; set it for the engine" in message(cluster)
+
+
+def test_a_job_that_does_not_run_is_made_anew_as_the_spec_says_and_one_that_runs_goes_on() -> None:
+    cluster = cluster_with(**OWN, nodeSelector={"pool": "tpyo"})
+    run(cluster)
+    (job,) = jobs(cluster)
+
+    def placed() -> Any:
+        return cluster.objects["Job", job]["spec"]["template"]["spec"]["nodeSelector"]
+
+    cluster.reading = [failing("", runs=True)]
+    change(cluster, nodeSelector={"pool": "typo"})
+    settle(cluster)
+    assert placed() == {"pool": "tpyo"}
+    cluster.reading = []
+    settle(cluster)
+    assert placed() == {"pool": "typo"}
+    cluster.objects["Job", job]["metadata"]["ownerReferences"][0]["uid"] = "another-service"
+    change(cluster, nodeSelector={"pool": "small"})
+    settle(cluster)
+    assert placed() == {"pool": "typo"}, "services share it"
+
+
 def test_a_cache_that_is_taken_out_of_the_spec_leaves_no_job() -> None:
     cluster = cluster_with(**OWN)
     run(cluster)

@@ -98,6 +98,18 @@ def test_another_source_is_read_anew_while_the_old_pods_go_on() -> None:
     assert "model" not in status(cluster)
 
 
+def test_a_job_whose_pods_are_refused_is_not_waited_for() -> None:
+    cluster = cluster_with(**HUB)
+    run(cluster)
+    (job,) = [name for kind, name in cluster.objects if kind == "Job"]
+    cluster.said[job] = [
+        {"reason": "FailedCreate", "message": "exceeded quota: q", "lastTimestamp": "2026-01-01T00:00:00Z"}
+    ]
+    run(cluster)
+    assert has_deployment(cluster)
+    assert "the API server refuses pods: exceeded quota: q; raise the quota" in condition(cluster, "Fits")["message"]
+
+
 def test_a_new_service_that_does_not_fit_gets_no_pods() -> None:
     cluster = cluster_with(**HUB)
     cluster.answer = LARGE

@@ -52,6 +52,16 @@ def test_it_asks_for_little_and_no_gpu() -> None:
     assert {"name": "model", "mountPath": "/models", "readOnly": True} in container["volumeMounts"]
 
 
+def test_it_has_the_limits_that_a_namespace_asks_of_every_container() -> None:
+    limits = {"cpu": "4", "ephemeral-storage": "20Gi", "memory": "64Gi"}
+    engine = {"name": "engine", "resources": {"limits": limits, "requests": {"cpu": "2"}}}
+    (container,) = pod(podTemplate={"spec": {"containers": [engine]}})["containers"]
+    assert container["resources"] == {
+        "requests": {"cpu": "100m", "memory": "256Mi"},
+        "limits": {"cpu": "4", "ephemeral-storage": "20Gi", "memory": "1Gi"},
+    }
+
+
 def test_it_ends_and_goes() -> None:
     spec = job()["spec"]
     assert (spec["backoffLimit"], spec["activeDeadlineSeconds"], spec["ttlSecondsAfterFinished"]) == (1, 600, 600)

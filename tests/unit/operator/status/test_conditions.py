@@ -272,6 +272,20 @@ def test_why_a_rollout_stands_still_is_told_while_the_old_pod_answers() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("failed quota: q: must specify limits.cpu for: engine", "a LimitRange of the namespace"),
+        ("maximum memory usage per Container is 1Gi, but limit is 1536Mi", "ask for less in spec.resources"),
+        ("minimum cpu usage per Container is 1, but request is 500m", "ask for more in spec.resources"),
+    ],
+)
+def test_what_a_quota_or_a_limit_range_asks_for_is_told_with_the_way_there(said: str, remedy: str) -> None:
+    message = ready(status(deployment(1, 0, 0, 0, conditions=[REFUSAL | {"message": said}])))[2]
+    assert f"the API server refuses pods: {said}; " in message
+    assert remedy in message
+
+
+@pytest.mark.parametrize(
     ("said", "existing", "surge"),
     [("violates PodSecurity", 1, 1), ("exceeded quota: pods", 0, 1), ("exceeded quota: pods", 1, 0)],
     ids=["no quota", "no old pod", "the old pod goes first already"],
