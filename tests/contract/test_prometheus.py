@@ -26,6 +26,8 @@ from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from octavo_operator.api import parse
 from octavo_operator.control.service_metrics import ServiceMetrics
+from octavo_operator.status import conditions
+from octavo_operator.status.observation import Observation
 from octavo_runtime.protocol import metrics
 
 ROOT = Path(__file__).parents[2]
@@ -85,18 +87,22 @@ def stand_in_for_gpus() -> tuple[int, WSGIServer]:
 def stand_in_for_the_operator() -> tuple[int, WSGIServer]:
     spec = {"model": {"uri": "builtin://smollm2"}}
     spec |= {"slo": {"ttftP99": "60s", "itlP99": "2s", "availability": "99.9%"}}
-    service = parse({"metadata": {"namespace": "default", "name": "chat", "uid": "u", "generation": 1}, "spec": spec})
-    metadata = {"namespace": "default", "name": "chat-1-a"}
-    pod = {"metadata": metadata, "status": {"containerStatuses": [{"name": "engine", "restartCount": 1}]}}
+    body = {"metadata": {"namespace": "default", "name": "chat", "uid": "u", "generation": 1}, "spec": spec}
+    metadata = {"namespace": "default", "name": "chat-1-a", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    status = {
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [{"name": "engine", "restartCount": 1}],
+    }
+    pod = {"metadata": metadata, "spec": {"nodeName": "node-0"}, "status": status}
     deployment = {
         "kind": "Deployment",
-        "metadata": {"generation": 1},
+        "metadata": {"name": "chat", "generation": 1, "ownerReferences": [{"uid": "u"}]},
         "spec": {"replicas": 1},
-        "status": {"replicas": 1, "readyReplicas": 1, "observedGeneration": 1},
+        "status": {"replicas": 1, "updatedReplicas": 1, "readyReplicas": 1, "observedGeneration": 1},
     }
     told = ServiceMetrics()
-    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
-    told.tell(("default", "chat"), service, ready, deployment, [pod])
+    seen = Observation(body, parse(body), {("Deployment", "chat"): deployment}, [pod])
+    told.tell(seen, conditions.status(seen, None, "2026-01-01T00:00:00Z"))
     registry = CollectorRegistry()
     registry.register(told)
     return exposed(registry)
