@@ -66,12 +66,12 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """Sampling parameters with vLLM's names and meanings; raises InvalidParameter when one is out of bounds.
 
     temperature 0 takes the likeliest token. top_k 0 (or -1) and top_p 1 keep every token. max_tokens None goes on until
-    an end-of-sequence token or the model's limit. `stop` may be given as one string. Text of `stop` strings, and of the
-    token that ends the answer, is not part of it unless include_stop_str_in_output. `n` answers are drawn from one
-    prompt; with `best_of` above n, that many are drawn and the n of highest mean log-probability kept. `bad_words` must
-    be resolved to `bad_word_ids` with a tokenizer before the engine sees them (tokenizer.resolve_params). With
-    `beam_width` the n best of that many beams are the answers; their score is the sum of log-probabilities / length **
-    length_penalty; they ignore temperature and seed."""
+    an end-of-sequence token or the model's limit. `stop` may be given as one string, and None stands for an empty list
+    or logit_bias. Text of `stop` strings, and of the token that ends the answer, is not part of it unless
+    include_stop_str_in_output. `n` answers are drawn from one prompt; with `best_of` above n, that many are drawn and
+    the n of highest mean log-probability kept. `bad_words` must be resolved to `bad_word_ids` with a tokenizer before
+    the engine sees them (tokenizer.resolve_params). With `beam_width` the n best of that many beams are the answers;
+    their score is the sum of log-probabilities / length ** length_penalty; they ignore temperature and seed."""
 
     n: int = 1
     best_of: int | None = None
@@ -112,6 +112,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
             msgspec.structs.force_setattr(self, "stop", (self.stop,))
+        if self.logit_bias is None:
+            msgspec.structs.force_setattr(self, "logit_bias", {})
         for name in _TUPLES:
             # Callers in Python pass lists as well; frozen structs are set this way once, before anyone sees them.
             msgspec.structs.force_setattr(self, name, _tuple(name, getattr(self, name)))
@@ -319,6 +321,8 @@ def _require_below(field: str, ids: Iterable[int], vocab_size: int) -> None:
 
 
 def _tuple(field: str, values: Any) -> tuple[Any, ...]:
+    if values is None:
+        return ()
     if not isinstance(values, list | tuple):
         raise InvalidParameter(field, f"must be a list, got {_shown(values)}")
     return tuple(tuple(value) if isinstance(value, list) else value for value in values)

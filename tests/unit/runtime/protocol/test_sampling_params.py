@@ -249,6 +249,11 @@ def test_params_without_bad_words_are_returned_as_they_are(smollm2):
     assert resolve_params(params, smollm2) is params
 
 
+@pytest.mark.parametrize("field", ["stop", "stop_token_ids", "bad_words", "allowed_token_ids", "logit_bias"])
+def test_none_is_as_if_left_out(field):
+    assert SamplingParams(**{field: None}) == SamplingParams()
+
+
 def test_one_stop_string_needs_no_list():
     assert SamplingParams(stop="END") == SamplingParams(stop=("END",))
 
