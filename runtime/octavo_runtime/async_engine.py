@@ -55,7 +55,7 @@ class AsyncEngine:
     async def generate(
         self,
         prompt: Prompt,
-        params: SamplingParams | None = None,
+        sampling_params: SamplingParams | None = None,
         request_id: str | None = None,
         *,
         priority: int = 0,
@@ -65,7 +65,7 @@ class AsyncEngine:
         """The answers to one prompt, as they stand after each new token (arguments: see messages.Add). Closing the
         generator early aborts the request. Raises InvalidParameter, RequestFailed or EngineFailure."""
         name = request_id or uuid.uuid4().hex
-        resolved = resolve_params(params or self.default_params, self.tokenizer)
+        resolved = resolve_params(sampling_params or self.default_params, self.tokenizer)
         text = prompt if isinstance(prompt, str) else None
         tokens = prompt_ids(prompt, self.tokenizer)
         if self.client.ready is not None:

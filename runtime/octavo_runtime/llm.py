@@ -48,36 +48,38 @@ class LLM:
     def generate(
         self,
         prompts: Prompt | Sequence[Prompt],
-        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
-        progress: bool = True,
+        use_tqdm: bool = True,
+        priority: Sequence[int] | None = None,
     ) -> list[RequestOutput]:
         """Answers to text or token prompts, in their order; all of them run as one continuous batch.
 
-        `params` holds for every prompt, or is a list of one for each. InvalidParameter when a prompt or parameter is
-        out of bounds, a grammar that does not compile too; then nothing has run. What ends one prompt's answers later
-        is its own output's `error`, and the others go on."""
+        `sampling_params` holds for every prompt, or is a list of one for each. `use_tqdm`: show a bar of the progress
+        of several, by rich. `priority`: a number for each prompt, for scheduling_policy priority. InvalidParameter when
+        a prompt or parameter is out of bounds, a grammar that does not compile too; then nothing has run. What ends one
+        prompt's answers later is its own output's `error`, and the others go on."""
         all_prompts = listed(prompts)
         ids = [prompt_ids(prompt, self.tokenizer) for prompt in all_prompts]
-        results = self._run(ids, params, "prompts", progress=progress)
+        results = self._run(ids, sampling_params, "prompts", use_tqdm=use_tqdm, priority=priority)
         for result, prompt in zip(results, all_prompts, strict=True):
             result.prompt = prompt if isinstance(prompt, str) else None
         return results
 
     def chat(
         self,
-        conversations: Sequence[Message] | Sequence[Sequence[Message]],
-        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        messages: Sequence[Message] | Sequence[Sequence[Message]],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
-        progress: bool = True,
+        use_tqdm: bool = True,
     ) -> list[RequestOutput]:
         """Answers to one conversation (a list of role and content messages) or to several, through the chat
-        template; params as for generate. A content is text, or a list of parts of type text, as in OpenAI's requests.
+        template; the rest as for generate. A content is text, or a list of parts of type text, as in OpenAI's requests.
         InvalidParameter where the template refuses them, or one has no role or another content."""
-        given = _items(conversations)
+        given = _items(messages)
         several = [_messages(one) for one in ([given] if given and isinstance(given[0], Mapping) else given)]
-        encoded = [self._chat_template.encode(messages, self.tokenizer) for messages in several]
-        return self._run(encoded, params, "conversations", progress=progress)
+        encoded = [self._chat_template.encode(conversation, self.tokenizer) for conversation in several]
+        return self._run(encoded, sampling_params, "conversations", use_tqdm=use_tqdm)
 
     def embed(
         self,
@@ -85,7 +87,7 @@ class LLM:
         pooling: Pooling | None = None,
         normalize: bool | None = None,
         *,
-        progress: bool = True,
+        use_tqdm: bool = True,
     ) -> npt.NDArray[np.float32]:
         """The embeddings of text or token prompts, [prompts, hidden_size], in their order (see PoolingParams); all of
         them run as one continuous batch. InvalidParameter when a prompt or parameter is out of bounds; then nothing
@@ -93,7 +95,7 @@ class LLM:
         ids = self._named(prompt_ids(prompt, self.tokenizer) for prompt in listed(prompts))
         params = PoolingParams(pooling=pooling, normalize=normalize)
         with self._turn:
-            embeddings = embed_all(self._engine, ids, [params] * len(ids), show=progress and len(ids) > 1)
+            embeddings = embed_all(self._engine, ids, [params] * len(ids), show=_is_shown(use_tqdm, len(ids)))
         flat = np.frombuffer(b"".join(embeddings), "<f4").astype(np.float32)
         return flat.reshape(len(ids), self._engine.ready.hidden_size)
 
@@ -104,7 +106,7 @@ class LLM:
         *,
         activate: bool = True,
         instruction: str | None = None,
-        progress: bool = True,
+        use_tqdm: bool = True,
     ) -> npt.NDArray[np.float64]:
         """How well each of the second texts answers the first, or how like it it is: by a model that scores pairs, else
         by the angle between vectors. activate: whether the model's activation makes the scores. instruction: what a
@@ -116,7 +118,7 @@ class LLM:
         if instruction is not None and not task.templated:
             raise InvalidParameter("instruction", "must be left out: this model reads texts without a template")
         if task.task != "score":
-            vectors = self.embed([first, *texts], normalize=True, progress=progress).astype(np.float64)
+            vectors = self.embed([first, *texts], normalize=True, use_tqdm=use_tqdm).astype(np.float64)
             return np.array([cosine(vectors[0], vector) for vector in vectors[1:]])
         if len(task.labels) != 1:
             raise ValueError(f"model: must have a single score, this one has {len(task.labels)} labels")
@@ -127,30 +129,48 @@ class LLM:
         named = self._named(tokens for tokens, _ in pairs)
         params = [PoolingParams(second_text=begin or None) for _, begin in pairs]
         with self._turn:
-            numbers = embed_all(self._engine, named, params, show=progress and len(named) > 1)
+            numbers = embed_all(self._engine, named, params, show=_is_shown(use_tqdm, len(named)))
         activation = task.activation if activate else "identity"
         return np.array([activated(unpacked(one).tolist(), activation)[0] for one in numbers])
 
     def _run(
         self,
         prompts: list[list[int]],
-        params: SamplingParams | Sequence[SamplingParams] | None,
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None,
         what: str,
         *,
-        progress: bool,
+        use_tqdm: bool,
+        priority: Sequence[int] | None = None,
     ) -> list[RequestOutput]:
-        """what: the prompts' name, for an error of params."""
-        many = params if isinstance(params, Sequence) else [params] * len(prompts)
+        """what: the prompts' name, for an error of sampling_params."""
+        many = sampling_params if isinstance(sampling_params, Sequence) else [sampling_params] * len(prompts)
         if len(many) != len(prompts):
-            raise ValueError(f"params: must be one, or as many as the {len(prompts)} {what}, got {len(many)}")
+            raise ValueError(f"sampling_params: must be one, or as many as the {len(prompts)} {what}, got {len(many)}")
         given = [self.default_params if one is None else one for one in many]
-        ids = self._named(prompts)
+        if priority is not None:
+            _check_priorities(priority, len(prompts))
+        ids, show = self._named(prompts), _is_shown(use_tqdm, len(prompts))
         with self._turn:
-            return answer_all(self._engine, self.tokenizer, ids, given, show=progress and len(ids) > 1)
+            return answer_all(self._engine, self.tokenizer, ids, given, show=show, priorities=priority)
 
     def _named(self, prompts: Iterable[list[int]]) -> dict[str, list[int]]:
         """The prompts by a request id for each."""
         return {f"offline-{next(self._ids)}": prompt for prompt in prompts}
+
+
+def _is_shown(use_tqdm: bool, count: int) -> bool:
+    """Whether so many prompts show a bar."""
+    if not isinstance(use_tqdm, bool):  # a class of tqdm's is none of the bars here
+        raise InvalidParameter("use_tqdm", f"must be true or false, got {reprlib.repr(use_tqdm)}")
+    return use_tqdm and count > 1
+
+
+def _check_priorities(given: Sequence[int], count: int) -> None:
+    """The engine has their bounds."""
+    if not isinstance(given, Sequence) or not set(map(type, given)) <= {int}:
+        raise InvalidParameter("priority", f"must be a list of integers, got {reprlib.repr(given)}")
+    if len(given) != count:
+        raise InvalidParameter("priority", f"must be as many as the {count} prompts, got {len(given)}")
 
 
 def _items(given: Any) -> list[Any]:

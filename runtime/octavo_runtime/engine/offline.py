@@ -22,17 +22,21 @@ def answer_all(
     params: Sequence[SamplingParams],
     *,
     show: bool,
+    priorities: Sequence[int] | None = None,
 ) -> list[RequestOutput]:
-    """The answers to prompts, by request id, with params for each, in their order. show: a bar of their progress.
+    """The answers to prompts, by request id, with params and perhaps a priority for each, in their order. show: a bar
+    of their progress.
 
     InvalidParameter where one cannot be served; then nothing has run. What ends one of them later is the `error` of its
     own output."""
     resolved = [resolve_params(one, tokenizer) for one in params]
     grammars = _compile(engine, resolved)
+    order = [0] * len(prompts) if priorities is None else priorities
     with _requests(engine, prompts):
-        for (request_id, prompt), one in zip(prompts.items(), resolved, strict=True):
+        for (request_id, prompt), one, priority in zip(prompts.items(), resolved, order, strict=True):
             form = one.structured_outputs
-            engine.add_request(request_id, prompt, one, grammar=None if form is None else grammars[form])
+            grammar = None if form is None else grammars[form]
+            engine.add_request(request_id, prompt, one, priority=priority, grammar=grammar)
         running = {request_id: Answers(tokenizer, one) for request_id, one in zip(prompts, resolved, strict=True)}
         _drain(engine, running, show=show)
     return [

@@ -168,7 +168,7 @@ def resolve_params(params: SamplingParams, tokenizer: Tokenizer) -> SamplingPara
     """`params` with the token ids of its bad_words, each word as it stands at the start of a text and after a space.
     InvalidParameter where a program gave something else for them."""
     if not isinstance(params, SamplingParams):
-        raise InvalidParameter("params", f"must be SamplingParams, got {reprlib.repr(params)}")
+        raise InvalidParameter("sampling_params", f"must be SamplingParams, got {reprlib.repr(params)}")
     if not params.bad_words:
         return params
     words = [word.lstrip() or word for word in params.bad_words]

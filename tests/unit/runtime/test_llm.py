@@ -29,7 +29,7 @@ def test_chat_answers_one_conversation_and_several(llm):
     assert one.outputs[0].text == "The capital of France is Paris."
     assert one.outputs[0].finish_reason == "stop"
     assert len(one.prompt_token_ids) == 37
-    several = llm.chat([question, question], GREEDY, progress=False)
+    several = llm.chat([question, question], GREEDY, use_tqdm=False)
     assert [result.outputs[0].text for result in several] == [one.outputs[0].text] * 2
 
 
@@ -44,7 +44,7 @@ def test_generate_keeps_the_order_and_takes_params_for_each(llm):
     results = llm.generate(
         ["Once upon a time", [1, 2, 3]],
         [SamplingParams(temperature=0.0, max_tokens=3), SamplingParams(seed=1, max_tokens=5, ignore_eos=True)],
-        progress=False,
+        use_tqdm=False,
     )
     assert [result.prompt for result in results] == ["Once upon a time", None]
     assert [len(result.outputs[0].token_ids) for result in results] == [3, 5]
@@ -56,7 +56,7 @@ def test_answers_without_params_take_the_models_defaults():
     llm = LLM("builtin://smollm2", device="cpu", kv_cache_memory="16Mi", override_generation_config=override)
     assert llm.default_params == SamplingParams(temperature=0, max_tokens=3)
     question = [{"role": "user", "content": "What is the capital of France?"}]
-    for results in (llm.generate(["a", "b"], progress=False), llm.chat(question, progress=False)):
+    for results in (llm.generate(["a", "b"], use_tqdm=False), llm.chat(question, use_tqdm=False)):
         assert [len(result.outputs[0].token_ids) for result in results] == [3] * len(results)
 
 
@@ -73,7 +73,7 @@ def test_guessed_tokens_change_no_answer(llm):
         SamplingParams(temperature=0.5, seed=1, max_tokens=40, stop=("3",)),
         SamplingParams(temperature=0.5, seed=2, n=2, max_tokens=40, logprobs=1),
     ]
-    expected, found = (one.generate(prompts, params, progress=False) for one in (llm, other))
+    expected, found = (one.generate(prompts, params, use_tqdm=False) for one in (llm, other))
     for one, two in zip(expected, found, strict=True):
         assert [answer.text for answer in two.outputs] == [answer.text for answer in one.outputs]
         assert [answer.token_ids for answer in two.outputs] == [answer.token_ids for answer in one.outputs]
@@ -91,7 +91,7 @@ def test_stop_strings_end_the_answer_and_are_not_part_of_it(llm):
 def test_a_seed_draws_the_same_tokens_in_any_batch(llm):
     params = SamplingParams(temperature=1.0, seed=7, max_tokens=12, ignore_eos=True)
     (alone,) = llm.generate("The weather", params)
-    together = llm.generate(["The weather", "Other", "The weather", "And more"], params, progress=False)
+    together = llm.generate(["The weather", "Other", "The weather", "And more"], params, use_tqdm=False)
     assert together[0].outputs[0].token_ids == alone.outputs[0].token_ids == together[2].outputs[0].token_ids
     (unseeded,) = llm.generate("The weather", SamplingParams(max_tokens=12, ignore_eos=True))
     assert unseeded.outputs[0].token_ids != alone.outputs[0].token_ids
@@ -148,7 +148,7 @@ def test_nothing_runs_when_one_prompt_is_refused(llm):
     with pytest.raises(InvalidParameter, match="prompt must have at least 1 token"):
         llm.generate([[1, 2], []], GREEDY)
     assert not llm._engine.has_work
-    with pytest.raises(ValueError, match="params: must be one, or as many as the 1 prompts, got 2"):
+    with pytest.raises(ValueError, match="sampling_params: must be one, or as many as the 1 prompts, got 2"):
         llm.generate("a", [GREEDY, GREEDY])
 
 
@@ -161,8 +161,13 @@ def test_nothing_runs_when_one_prompt_is_refused(llm):
         (lambda llm: llm.generate(["a", b"a"], GREEDY), "prompt must be text or token ids, got b'a'"),
         (lambda llm: llm.generate(None, GREEDY), "prompt must be text or token ids, got None"),
         (lambda llm: llm.generate("a\ud800", GREEDY), "prompt must be valid Unicode, has half a surrogate pair at"),
-        (lambda llm: llm.generate("a", {"max_tokens": 3}), "params must be SamplingParams, got {'max_tokens': 3}"),
-        (lambda llm: llm.generate("a", ["b"]), "params must be SamplingParams, got 'b'"),
+        (lambda llm: llm.generate("a", {"max_tokens": 3}), "sampling_params must be SamplingParams, got {'max_"),
+        (lambda llm: llm.generate("a", ["b"]), "sampling_params must be SamplingParams, got 'b'"),
+        (lambda llm: llm.generate("a", priority=[1, 2]), "priority must be as many as the 1 prompts, got 2"),
+        (lambda llm: llm.generate("a", priority=[2**31]), "priority must be from"),
+        (lambda llm: llm.generate("a", priority=["b"]), "priority must be a list of integers, got ['b']"),
+        (lambda llm: llm.generate("a", priority=1), "priority must be a list of integers, got 1"),
+        (lambda llm: llm.generate("a", use_tqdm="no"), "use_tqdm must be true or false, got 'no'"),
         (lambda llm: llm.chat({"role": "user", "content": "a"}), "messages must be a list of messages, or of such"),
         (lambda llm: llm.chat(3), "messages must be a list of messages, or of such lists, got 3"),
         (lambda llm: llm.chat([[]]), "messages must have at least 1 message in each conversation, got none"),
@@ -193,10 +198,35 @@ def test_what_is_no_prompt_text_or_params_is_named(llm, ask, words):
 def test_some_prompts_may_have_params_and_chat_too(llm):
     question = [{"role": "user", "content": "What is the capital of France?"}]
     three, five = (SamplingParams(temperature=0.0, max_tokens=most) for most in (3, 5))
-    results = llm.chat(iter([question, question]), [three, five], progress=False)
+    results = llm.chat(iter([question, question]), [three, five], use_tqdm=False)
     assert [len(result.outputs[0].token_ids) for result in results] == [3, 5]
-    first, last = llm.generate(["a", [5] * (llm._engine.ready.max_model_len - 1)], [three, None], progress=False)
+    first, last = llm.generate(["a", [5] * (llm._engine.ready.max_model_len - 1)], [three, None], use_tqdm=False)
     assert [len(result.outputs[0].token_ids) for result in (first, last)] == [3, 1]
+
+
+def test_vllms_keywords_are_taken(llm):
+    question = [{"role": "user", "content": "What is the capital of France?"}]
+    three = SamplingParams(temperature=0.0, max_tokens=3)
+    results = [
+        *llm.generate(prompts=["a", "b"], sampling_params=three, use_tqdm=False, priority=[1, 0]),
+        *llm.chat(messages=question, sampling_params=three, use_tqdm=False),
+    ]
+    assert [len(result.outputs[0].token_ids) for result in results] == [3] * 3
+
+
+def test_the_lower_priority_goes_first(monkeypatch):
+    settings = {"scheduling_policy": "priority", "max_num_seqs": 1, "kv_cache_memory": "16Mi"}
+    llm, done = LLM("builtin://smollm2", device="cpu", **settings), []
+    step = llm._engine.step
+
+    def watched():
+        outputs = step()
+        done.extend(output.request_id for output in outputs if output.finish_reason)
+        return outputs
+
+    monkeypatch.setattr(llm._engine, "step", watched)
+    llm.generate(["a", "b", "c"], SamplingParams(max_tokens=2, ignore_eos=True), use_tqdm=False, priority=[2, 1, 0])
+    assert done == ["offline-2", "offline-1", "offline-0"]
 
 
 def test_threads_take_turns(llm):
@@ -222,6 +252,9 @@ def test_many_prompts_show_a_progress_bar():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "3/3" in result.stdout
     assert "tok/s" in result.stdout
+    silent = code.replace("ignore_eos=True)", "ignore_eos=True), use_tqdm=False")
+    result = subprocess.run([sys.executable, "-c", silent], capture_output=True, text=True, check=True)
+    assert result.stdout == ""
 
 
 def test_ctrl_c_lets_stages_finish_their_step(monkeypatch):
@@ -231,7 +264,7 @@ def test_ctrl_c_lets_stages_finish_their_step(monkeypatch):
 
     def answer(prompt, tokens):
         params = SamplingParams(temperature=0.0, max_tokens=tokens, ignore_eos=True)
-        (result,) = llm.generate([prompt], params, progress=False)
+        (result,) = llm.generate([prompt], params, use_tqdm=False)
         return result.outputs[0].token_ids
 
     def interrupted(executor, plan):

@@ -69,10 +69,10 @@ def test_the_original_qwen3_reranker_scores_as_published(folder):
     llm = LLM(str(folder), dtype="float32", device="cpu", reranker="qwen3")
     expected = probabilities(folder, [published(text) for text in SENTENCES])
     assert max(expected) - min(expected) > 1e-3
-    np.testing.assert_allclose(llm.score(QUERY, SENTENCES, progress=False), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(llm.score(QUERY, SENTENCES, use_tqdm=False), expected, rtol=0, atol=1e-5)
     assert llm._engine.ready.task.task == "score"
     [other] = probabilities(folder, [published(SENTENCES[0], "find me rain")])
-    found = llm.score(QUERY, SENTENCES[0], instruction="find me rain", progress=False)
+    found = llm.score(QUERY, SENTENCES[0], instruction="find me rain", use_tqdm=False)
     np.testing.assert_allclose(found, [other], rtol=0, atol=1e-5)
 
 
@@ -90,7 +90,7 @@ def test_a_checkpoints_own_files_may_say_it_with_an_instruction(folder, tmp_path
     prompts = {"prompts": {"web": "find me rain"}, "default_prompt_name": "web"}
     write_json(tmp_path / "config_sentence_transformers.json", prompts)
     expected = probabilities(folder, [published(text, "find me rain") for text in SENTENCES])
-    found = LLM(str(tmp_path), dtype="float32", device="cpu").score(QUERY, SENTENCES, progress=False)
+    found = LLM(str(tmp_path), dtype="float32", device="cpu").score(QUERY, SENTENCES, use_tqdm=False)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 

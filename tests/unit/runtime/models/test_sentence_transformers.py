@@ -37,7 +37,7 @@ def test_vectors_of_texts(pooling, normalized, dense, tmp_path):
     )
     theirs.save(str(tmp_path / "model"))
     ours = LLM(str(tmp_path / "model"), dtype="float32", device="cpu")
-    found = ours.embed(SENTENCES, progress=False)
+    found = ours.embed(SENTENCES, use_tqdm=False)
     np.testing.assert_allclose(found, theirs.encode(SENTENCES), rtol=0, atol=1e-5)
     assert ours._engine.ready.max_model_len == 40
     assert ours._engine.ready.task.prompts["query"] == "what is "
@@ -49,7 +49,7 @@ def test_scores_of_pairs(name, tmp_path):
 
     save_encoder(name, tmp_path, labels=1)
     theirs = CrossEncoder(str(tmp_path), device="cpu").predict([(SENTENCES[1], text) for text in SENTENCES])
-    found = LLM(str(tmp_path), dtype="float32", device="cpu").score(SENTENCES[1], SENTENCES, progress=False)
+    found = LLM(str(tmp_path), dtype="float32", device="cpu").score(SENTENCES[1], SENTENCES, use_tqdm=False)
     np.testing.assert_allclose(found, theirs, rtol=0, atol=1e-5)
 
 
@@ -78,6 +78,6 @@ def test_all_minilm_l6_v2(minilm):
     texts = ["The cat sat on the mat.", "Ein Kätzchen lag auf dem Teppich – naïve façade 東京", "", "rain " * 300]
     theirs = SentenceTransformer(str(minilm), device="cpu").encode(texts[:3])
     ours = LLM(str(minilm), dtype="float32", device="cpu")
-    np.testing.assert_allclose(ours.embed(texts[:3], progress=False), theirs, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(ours.embed(texts[:3], use_tqdm=False), theirs, rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="prompt must have at most 256 tokens, got 302"):
-        ours.embed(texts[3:], progress=False)
+        ours.embed(texts[3:], use_tqdm=False)

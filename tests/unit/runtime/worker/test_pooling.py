@@ -305,7 +305,7 @@ async def test_offline_and_in_asyncio_with_the_real_model():
     texts = ["The cat sat on the mat.", "A kitten lay on the rug.", "Interest rates rose by half a point."]
     settings_ = {"device": "cpu", "dtype": "float32", "kv_cache_memory": "64Mi"}
     llm = LLM("builtin://smollm2", **settings_)
-    found = llm.embed(texts, progress=False)
+    found = llm.embed(texts, use_tqdm=False)
     assert (found.shape, found.dtype) == ((3, 576), np.float32)
     assert found[0] @ found[1] > found[0] @ found[2]
     assert llm.embed("one", "last", normalize=False).shape == (1, 576)
