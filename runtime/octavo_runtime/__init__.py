@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from octavo_runtime.engine.engine import Engine
     from octavo_runtime.llm import LLM
     from octavo_runtime.protocol.sampling_params import SamplingParams
+    from octavo_runtime.text.answers import CompletionOutput, RequestOutput
 
-__all__ = ["LLM", "AsyncEngine", "Engine", "EngineConfig", "SamplingParams"]
+__all__ = ["LLM", "AsyncEngine", "CompletionOutput", "Engine", "EngineConfig", "RequestOutput", "SamplingParams"]
 __version__ = "0.1.0"
 
 # libgomp reads this when torch loads: how long a thread spins at the end of a parallel loop before it sleeps. Its
@@ -21,9 +22,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _HOMES = {
     "AsyncEngine": "async_engine",
+    "CompletionOutput": "text.answers",
     "Engine": "engine.engine",
     "EngineConfig": "config.engine",
     "LLM": "llm",
+    "RequestOutput": "text.answers",
     "SamplingParams": "protocol.sampling_params",
 }
 

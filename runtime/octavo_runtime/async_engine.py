@@ -83,7 +83,7 @@ class AsyncEngine:
                     continue
                 if delta.stopped:
                     await self.client.abort_answer(name, delta.index)
-                yield answers.request_output(text, tokens)
+                yield answers.request_output(name, text, tokens)
 
     async def embed(
         self,

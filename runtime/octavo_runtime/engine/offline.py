@@ -40,7 +40,7 @@ def answer_all(
         running = {request_id: Answers(tokenizer, one) for request_id, one in zip(prompts, resolved, strict=True)}
         _drain(engine, running, show=show)
     return [
-        running[request_id].request_output(None, one.truncate(prompt, engine.ready.max_model_len))
+        running[request_id].request_output(request_id, None, one.truncate(prompt, engine.ready.max_model_len))
         for (request_id, prompt), one in zip(prompts.items(), resolved, strict=True)
     ]
 

@@ -19,7 +19,7 @@ class RequestFailed(RuntimeError):
 
 
 @dataclass
-class Answer:
+class CompletionOutput:
     """One answer so far. token_ids: all tokens, an end-of-sequence or stop token included. stop_reason: the stop string
     or token that ended it. logprobs: one entry a token, where asked for; cumulative_logprob: their sum, known with
     best_of too. score: of a complete beam."""
@@ -36,13 +36,14 @@ class Answer:
 
 @dataclass
 class RequestOutput:
-    """A prompt and its answers. prompt: its text, where it came as text. cached_tokens: tokens of the prompt that the
-    prefix cache held. prompt_logprobs: where asked for, one entry for each prompt token behind the first. error: why
-    those of its answers ended whose finish_reason is "error"."""
+    """A prompt and its answers. request_id: the engine's name for them. prompt: its text, where it came as text.
+    cached_tokens: tokens of the prompt that the prefix cache held. prompt_logprobs: where asked for, one entry for each
+    prompt token behind the first. error: why those of its answers ended whose finish_reason is "error"."""
 
+    request_id: str
     prompt: str | None
     prompt_token_ids: list[int]
-    outputs: list[Answer]
+    outputs: list[CompletionOutput]
     finished: bool = False
     cached_tokens: int = 0
     prompt_logprobs: list[TokenLogprobs] | None = None
@@ -51,7 +52,7 @@ class RequestOutput:
 
 @dataclass(frozen=True)
 class Delta:
-    """What an output brought to the answer `index`. stop_reason: what ended it, as in Answer."""
+    """What an output brought to the answer `index`. stop_reason: what ended it, as in CompletionOutput."""
 
     index: int
     text: str
@@ -74,7 +75,7 @@ class Answers:
         self.prompt_logprobs: list[TokenLogprobs] | None = None
         self.error: RequestError | None = None
         self._params = params
-        self._all: dict[int, Answer] = {}
+        self._all: dict[int, CompletionOutput] = {}
         self._num_ended = 0
         self._detokenizers: dict[int, Detokenizer] = {}
         self._tokenizer = tokenizer
@@ -88,7 +89,9 @@ class Answers:
     def add(self, output: Output) -> Delta | None:
         """Takes an output without an error; None where its answer has ended already."""
         if output.index not in self._all:
-            self._all[output.index] = Answer(output.index, logprobs=[] if self._params.logprobs is not None else None)
+            self._all[output.index] = CompletionOutput(
+                output.index, logprobs=[] if self._params.logprobs is not None else None
+            )
             self._detokenizers[output.index] = Detokenizer(
                 self._tokenizer,
                 self._params.stop,
@@ -137,24 +140,31 @@ class Answers:
         """Takes an output with an error: it ends every answer that still grows, as it stands."""
         self.error = error
         for index in range(self._params.num_answers):
-            answer = self._all.setdefault(index, Answer(index))
+            answer = self._all.setdefault(index, CompletionOutput(index))
             if answer.finish_reason is None:
                 answer.finish_reason = "error"
                 answer.text += self._detokenizers[index].flush() if index in self._detokenizers else ""
         self._num_ended = self._params.num_answers
 
-    def request_output(self, prompt: str | None, prompt_token_ids: list[int]) -> RequestOutput:
+    def request_output(self, request_id: str, prompt: str | None, prompt_token_ids: list[int]) -> RequestOutput:
         """All of it as it stands."""
         return RequestOutput(
-            prompt, prompt_token_ids, self.best(), self.finished, self.cached_tokens, self.prompt_logprobs, self.error
+            request_id,
+            prompt,
+            prompt_token_ids,
+            self.best(),
+            self.finished,
+            self.cached_tokens,
+            self.prompt_logprobs,
+            self.error,
         )
 
     @property
-    def all(self) -> list[Answer]:
+    def all(self) -> list[CompletionOutput]:
         """Every answer, in order, those that will not count too."""
         return [self._all[index] for index in sorted(self._all)]
 
-    def best(self) -> list[Answer]:
+    def best(self) -> list[CompletionOutput]:
         """The answers that count, in order; once all are finished, with best_of above n, the n of highest mean
         log-probability, best first."""
         answers = self.all
@@ -171,5 +181,5 @@ def request_exception(error: RequestError) -> Exception:
     return RequestFailed(error)
 
 
-def _mean_logprob(answer: Answer) -> float:
+def _mean_logprob(answer: CompletionOutput) -> float:
     return (answer.cumulative_logprob or 0.0) / max(len(answer.token_ids), 1)

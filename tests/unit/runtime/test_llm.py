@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from octavo_runtime import LLM, SamplingParams
+from octavo_runtime import LLM, CompletionOutput, RequestOutput, SamplingParams
 from octavo_runtime.protocol.sampling_params import InvalidParameter, StructuredOutput
 from octavo_runtime.worker.ranks import RankedExecutor
 
@@ -212,6 +212,9 @@ def test_vllms_keywords_are_taken(llm):
         *llm.chat(messages=question, sampling_params=three, use_tqdm=False),
     ]
     assert [len(result.outputs[0].token_ids) for result in results] == [3] * 3
+    assert {type(result) for result in results} == {RequestOutput}
+    assert {type(output) for result in results for output in result.outputs} == {CompletionOutput}
+    assert len({result.request_id for result in results}) == 3
 
 
 def test_the_lower_priority_goes_first(monkeypatch):

@@ -34,7 +34,7 @@ from octavo_runtime.server.tools.call_parser import CallParser
 from octavo_runtime.server.tools.channel_parser import ChannelParser, ChannelSpan
 from octavo_runtime.server.tools.event import Parser
 from octavo_runtime.server.tools.parsers import parser_of
-from octavo_runtime.text.answers import Answer
+from octavo_runtime.text.answers import CompletionOutput
 from octavo_runtime.text.answers import Delta as EngineDelta
 from octavo_runtime.text.detokenizer import Preamble
 
@@ -151,7 +151,7 @@ def _whole_answers(turn: ChatTurn) -> tuple[list[WholeAnswer], Usage]:
     return [_whole_answer(turn, answer) for answer in turn.generation.answers.best()], _whole_usage(turn)
 
 
-def _whole_answer(turn: ChatTurn, answer: Answer) -> WholeAnswer:
+def _whole_answer(turn: ChatTurn, answer: CompletionOutput) -> WholeAnswer:
     assert answer.finish_reason is not None
     reader = turn.reader()
     text, reasoning, calls = joined(reader.add(answer.text, answer.token_ids, finished=True))
@@ -185,7 +185,7 @@ class _Scores:
         self._wanted = params.logprobs is not None
         self._trail = TokenTrail(turn.model.tokenizer, skip_special_tokens=params.skip_special_tokens)
 
-    def add(self, grown: Answer | EngineDelta) -> list[ChosenTokenLogprob] | None:
+    def add(self, grown: CompletionOutput | EngineDelta) -> list[ChosenTokenLogprob] | None:
         if not self._wanted:
             return None
         trail = self._trail.add(grown.token_ids, grown.logprobs or [], grown.text, grown.finish_reason)

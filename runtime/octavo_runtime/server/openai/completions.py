@@ -21,7 +21,7 @@ from octavo_runtime.server.http.streaming import EventStream, whole_answer
 from octavo_runtime.server.openai.chunks import CompletionChunk, CompletionChunkChoice
 from octavo_runtime.server.openai.objects import SYSTEM_FINGERPRINT, Completion
 from octavo_runtime.server.state import ServedModel, ServerState
-from octavo_runtime.text.answers import Answer, Delta
+from octavo_runtime.text.answers import CompletionOutput, Delta
 
 _DEFAULT_MAX_TOKENS = 16  # OpenAI's
 
@@ -128,11 +128,11 @@ class _Choice:
         self._trail = TokenTrail(model.tokenizer, skip_special_tokens=skip, offset=len(self._echo))
         self._begun = False
 
-    def piece(self, grown: Answer | Delta) -> CompletionChunkChoice:
+    def piece(self, grown: CompletionOutput | Delta) -> CompletionChunkChoice:
         """What new tokens bring; nothing of them where only the prompt is wanted."""
         body = self._body
         if body.wants_prompt_alone:
-            grown = Answer(grown.index, finish_reason="length")
+            grown = CompletionOutput(grown.index, finish_reason="length")
         piece = CompletionChunkChoice(
             index=self._index, text=grown.text, finish_reason=grown.finish_reason, stop_reason=grown.stop_reason
         )

@@ -20,7 +20,7 @@ from octavo_runtime.server.responses.request import ResponsesRequest
 from octavo_runtime.server.responses.stream import ResponseStream
 from octavo_runtime.server.tools.answer_style import AnswerStyle
 from octavo_runtime.server.tools.syntax import SYNTAXES
-from octavo_runtime.text.answers import Answer, Delta
+from octavo_runtime.text.answers import CompletionOutput, Delta
 
 TOOLS = [{"type": "function", "function": {"name": name}} for name in ("weather", "now")]
 PARIS, NOW = '{"a": "}<é", "b": [{}]}', "{}"
@@ -59,7 +59,7 @@ def turn(syntax, forced, text, reason, stop):
     body = {"model": "m", "messages": [{"role": "user", "content": "?"}], "tools": TOOLS, "stream": True}
     body |= {"tool_choice": "required" if forced else "auto"}
     body |= {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
-    answer = Answer(0, text, [], finish_reason=reason, stop_reason=stop)
+    answer = CompletionOutput(0, text, [], finish_reason=reason, stop_reason=stop)
 
     async def deltas():
         for start in range(0, len(text), PIECE):

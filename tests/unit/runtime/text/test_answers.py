@@ -87,7 +87,7 @@ def test_an_error_ends_the_answers_that_still_grow(tokenizer):
     error = RequestError("deadline", "too late")
     answers.fail(error)
     assert answers.finished
-    result = answers.request_output(None, [1])
+    result = answers.request_output("r", None, [1])
     assert [(one.text, one.finish_reason) for one in result.outputs] == [
         ("a", "length"),
         ("ab", "error"),
@@ -120,8 +120,9 @@ def test_what_comes_once_a_request_is_kept(tokenizer):
     answers = Answers(tokenizer, SamplingParams(prompt_logprobs=0))
     answers.add(Output("r", ids("a"), prompt_logprobs=scores(-1, -2), cached_tokens=16))
     answers.add(Output("r", ids("b"), "length"))
-    output = answers.request_output("xyz", [1, 2, 3])
-    assert (output.prompt, output.prompt_token_ids, output.cached_tokens) == ("xyz", [1, 2, 3], 16)
+    output = answers.request_output("r", "xyz", [1, 2, 3])
+    assert (output.request_id, output.prompt, output.prompt_token_ids) == ("r", "xyz", [1, 2, 3])
+    assert output.cached_tokens == 16
     assert output.prompt_logprobs == scores(-1, -2)
     assert output.finished
 
