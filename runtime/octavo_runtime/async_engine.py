@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from octavo_runtime.config.engine import engine_config
+from octavo_runtime.config.keywords import engine_config
 from octavo_runtime.engine_process.client import EngineClient, EngineFailure
 from octavo_runtime.models.loading.files import locate
 from octavo_runtime.protocol.pooling import Pooling
@@ -37,8 +37,8 @@ class AsyncEngine:
 
     @classmethod
     async def start(cls, model: str, **config: Any) -> "AsyncEngine":
-        """Loads the model. Keyword arguments are EngineConfig's fields. Raises ValueError, which names a bad one, and
-        EngineFailure."""
+        """Loads the model. Keyword arguments are EngineConfig's fields, by vLLM's names too. Raises ValueError, which
+        names a bad one, and EngineFailure."""
         settings = engine_config(model, **config)
         files = await asyncio.to_thread(locate, model)
         text = await asyncio.to_thread(tokenizer_files, settings, files)

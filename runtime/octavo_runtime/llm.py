@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from octavo_runtime.config.engine import engine_config
+from octavo_runtime.config.keywords import engine_config
 from octavo_runtime.engine.engine import Engine
 from octavo_runtime.engine.offline import answer_all, embed_all
 from octavo_runtime.models.loading.files import locate
@@ -29,8 +29,8 @@ Message = Mapping[str, Any]
 
 
 class LLM:
-    """A model loaded in this process. Keyword arguments are EngineConfig's fields; ValueError names a bad one.
-    Threads may share it: their batches run one after another.
+    """A model loaded in this process. Keyword arguments are EngineConfig's fields, by vLLM's names too; ValueError
+    names a bad one. Threads may share it: their batches run one after another.
 
     default_params: what answers without parameters of their own are sampled with."""
 

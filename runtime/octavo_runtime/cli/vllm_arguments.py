@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from octavo_runtime.cli.vllm_flags import ALIASES, FLAGS, Flag
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.flags import flag, is_boolean
 from octavo_runtime.config.options import BadOption, with_model_first
 from octavo_runtime.config.server import ServerConfig
+from octavo_runtime.config.vllm_flags import ALIASES, FLAGS, Flag
 
 _TRUTH = {"true": True, "false": False}
 _FIELDS = EngineConfig.model_fields | ServerConfig.model_fields
@@ -49,7 +49,7 @@ def spelled(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             elif not values:
                 made.append(known.note or name)  # which is then refused for want of one
             else:
-                spellings = [spelling for given in values for spelling in known.spell(given)]
+                spellings = [spelling for given in values for spelling in _spelling(name, known, given)]
                 made += [part for spelling in spellings for part in (known.note or name, spelling)]
     return made, notes
 
@@ -77,16 +77,22 @@ def _switch(name: str, is_on: bool) -> str:
     return f"--{name.removeprefix('--no-')}" if name.startswith("--no-") else f"--no-{name.removeprefix('--')}"
 
 
+def _spelling(name: str, known: Flag, value: str) -> tuple[str, ...]:
+    try:
+        return known.spell(value)
+    except ValueError as error:
+        raise BadOption(f"{name}: {error}") from None
+
+
 def _switch_note(name: str, known: Flag, is_on: bool) -> str:
-    if not is_on and not known.either:
-        raise BadOption(f"{name}: cannot be turned off here; {known.note}")
+    if fault := known.fault(is_on):
+        raise BadOption(f"{name}: {fault}")
     return f"{_switch(name, is_on)} needs nothing here: {known.note}"
 
 
 def _value_note(name: str, known: Flag, values: Sequence[str]) -> str:
     if not values:
         raise BadOption(f"{name}: needs a value")
-    if known.only and values[0] not in known.only:
-        bound = known.only[0] if len(known.only) == 1 else f"one of {', '.join(known.only)}"
-        raise BadOption(f"{name}: must be {bound}, got {values[0]!r:.100}; {known.note}")
+    if fault := known.fault(values[0]):
+        raise BadOption(f"{name}: {fault}")
     return f"{name} {values[0]} needs nothing here: {known.note}"

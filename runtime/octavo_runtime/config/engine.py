@@ -10,13 +10,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
 
-from octavo_runtime.config.explain import explain
 from octavo_runtime.config.presets import PRESETS, STEP_TOKENS, describe_presets
 from octavo_runtime.config.speculation import Speculation, parse_speculation
 from octavo_runtime.config.units import Duration, Quantity, parse_quantity
@@ -305,15 +303,6 @@ class EngineConfig(BaseModel):
     def local_ranks(self) -> int:
         """How many of the model's ranks are processes of one node."""
         return self.num_ranks // self.nnodes
-
-
-def engine_config(model: str, **options: Any) -> EngineConfig:
-    """The configuration that a Python caller's keyword arguments make. ValueError: one line that names field, bound and
-    value."""
-    try:
-        return EngineConfig.model_validate({"model": model, **options})
-    except ValidationError as error:
-        raise ValueError(explain(error)) from None
 
 
 def field_name(key: str) -> str:

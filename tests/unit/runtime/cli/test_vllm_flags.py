@@ -8,11 +8,11 @@ import pytest
 from patience import PATIENCE
 
 from octavo_runtime.cli.vllm_arguments import spelled
-from octavo_runtime.cli.vllm_flags import ALIASES, FLAGS
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.flags import flag
 from octavo_runtime.config.options import BadOption, with_model_first
 from octavo_runtime.config.server import ServerConfig
+from octavo_runtime.config.vllm_flags import ALIASES, FLAGS
 
 PAGE = Path(__file__).parents[4] / "docs" / "vllm-flags.md"
 OWN = {flag(name) for name in EngineConfig.model_fields | ServerConfig.model_fields}

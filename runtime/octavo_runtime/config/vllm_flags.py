@@ -1,13 +1,12 @@
-"""The flags of `vllm serve` (docs.vllm.ai, `vllm serve --help`), and what becomes of each in `octavo serve`. Data:
-vllm_arguments reads it, and docs/vllm-flags.md shows it."""
+"""The flags of `vllm serve` (docs.vllm.ai, `vllm serve --help`), and what becomes of each here. Data:
+cli.vllm_arguments reads it for `octavo serve`, config.keywords for `LLM`, whose arguments have the same names, and
+docs/vllm-flags.md shows it."""
 
 import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
-
-from octavo_runtime.config.options import BadOption
 
 Kind = Literal["same", "renamed", "needless", "refused"]
 Spell = Callable[[str], tuple[str, ...]]
@@ -18,7 +17,8 @@ class Flag:
     """kind: `same` is Octavo's own flag too, `renamed` stands for another, `needless` asks for what is always so or
     cannot change an answer, `refused` has no counterpart. note: the other flag; why nothing is needed; or what to do
     instead. values: 0 for a switch. several: whether it may take more than one value. spell: its values as Octavo's
-    flag takes them; none: leave the flag out. only: of a needless flag, the values for which that is true."""
+    flag takes them; none: leave the flag out; ValueError: the bound. only: of a needless flag, the values for which
+    that is true."""
 
     kind: Kind
     note: str = ""
@@ -27,6 +27,15 @@ class Flag:
     spell: Spell = lambda value: (value,)
     only: tuple[str, ...] = ()
     either: bool = False  # a switch that is as needless when it is turned off
+
+    def fault(self, said: str | bool) -> str:
+        """Why what a needless flag asks for is not so here: of a switch on or off, or of a value; else empty."""
+        if isinstance(said, bool):
+            return "" if said or self.either else f"cannot be turned off here; {self.note}"
+        if not self.only or said in self.only:
+            return ""
+        bound = self.only[0] if len(self.only) == 1 else f"one of {', '.join(self.only)}"
+        return f"must be {bound}, got {said!r:.100}; {self.note}"
 
 
 def _words(**words: str) -> Spell:
@@ -71,7 +80,7 @@ def _reranker(value: str) -> tuple[str, ...]:
     except ValueError:
         asked = None
     if asked != _QWEN3_RERANKER:
-        raise BadOption(f"--hf-overrides: must be {json.dumps(_QWEN3_RERANKER)}, got {value!r:.200}; {_CONFIG}")
+        raise ValueError(f"must be {json.dumps(_QWEN3_RERANKER)}, got {value!r:.200}; {_CONFIG}")
     return ("qwen3",)
 
 
@@ -274,7 +283,7 @@ FLAGS: dict[str, Flag] = {
     "--allowed-media-domains": _refused(_TEXT),
     "--mm-processor-cache-gb": _needless(_TEXT.partition(";")[0]),
     "--disable-mm-preprocessor-cache": _always(_TEXT.partition(";")[0], either=True),
-    "--language-model-only": _always(_TEXT.partition(";")[0]),
+    "--language-model-only": _always(_TEXT.partition(";")[0], either=True),
     "--pooler-config": _refused("send `pooling` with a request for embeddings"),
     "--override-pooler-config": _refused("send `pooling` with a request for embeddings"),
     # The server
