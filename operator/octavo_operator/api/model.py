@@ -13,13 +13,14 @@ from octavo_operator.api.secrets import SecretKey, SecretName
 
 URI_PATTERN = (
     r"^(builtin://[A-Za-z0-9._-]+|hf://[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@[A-Za-z0-9._/-]+)?"
+    r"|[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+"
     r"|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]+)?"
     r"|oci://[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9._-]*)?(@sha256:[0-9a-f]{64})?"
     r"|file:///.+|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.+)?)$"
 )
 URI_FORMS = (
-    "builtin://NAME, hf://OWNER/NAME[@REVISION], s3://BUCKET/PREFIX, oci://REGISTRY/NAME:TAG, file:///PATH or "
-    "pvc://CLAIM/PATH"
+    "builtin://NAME, OWNER/NAME of the hub or hf://OWNER/NAME@REVISION, s3://BUCKET/PREFIX, oci://REGISTRY/NAME:TAG, "
+    "file:///PATH or pvc://CLAIM/PATH"
 )
 # Schemes of what is downloaded, and so may be kept in a cache and be had from another endpoint.
 DOWNLOADED = ("hf://", "s3://", "oci://")
@@ -32,7 +33,7 @@ def _model_uri(text: str) -> str:
         raise ValueError(f"must be {URI_FORMS}, got {text!r}")
     if ".." in text.split("/"):
         raise ValueError(f"must not contain .., got {text!r}")
-    return text
+    return text if "://" in text else f"hf://{text}"  # no folder can be meant here
 
 
 def _unique(names: list[str]) -> list[str]:
@@ -55,7 +56,10 @@ _USED_BY = {
 
 
 def _rule_of_use(name: str, schemes: tuple[str, ...]) -> dict[str, str]:
-    field, either = to_camel(name), " || ".join(f"self.uri.startsWith('{scheme}')" for scheme in schemes)
+    uses = [f"self.uri.startsWith('{scheme}')" for scheme in schemes]
+    if "hf://" in schemes:
+        uses.append("!self.uri.contains('://')")  # the hub's, without its scheme
+    field, either = to_camel(name), " || ".join(uses)
     said = f"'{field} is used by {_words(schemes)} models only, and uri is ' + self.uri"
     return cel(f"!has(self.{field}) || {either}", said, f".{field}")
 

@@ -64,7 +64,7 @@ def prepare(model: Annotated[str, typer.Argument(help="A model in GGUF form, suc
 
 @app.command()
 def describe(
-    model: Annotated[str, typer.Argument(help="builtin://NAME, hf://, s3://, oci://, a folder or a .gguf file.")],
+    model: Annotated[str, typer.Argument(help="builtin://NAME, OWNER/NAME, s3://, oci://, a folder or a .gguf file.")],
     output: Annotated[Path | None, typer.Option(help="File to write to instead of stdout.")] = None,
 ) -> int:
     """Print what the memory that a model takes depends on, as a line of JSON; of a model that cannot be served, why. No
@@ -86,7 +86,9 @@ def describe(
 def download(
     model: Annotated[
         str,
-        typer.Argument(help="hf://OWNER/NAME[/FILE.gguf][@REVISION], s3://BUCKET/PREFIX or oci://REGISTRY/NAME:TAG."),
+        typer.Argument(
+            help="OWNER/NAME, hf://OWNER/NAME[/FILE.gguf][@REVISION], s3://BUCKET/PREFIX or oci://REGISTRY/NAME:TAG."
+        ),
     ],
     to: Annotated[Path, typer.Option(help="Folder to keep models in.")],
     result: Annotated[
@@ -102,7 +104,7 @@ def download(
 
 @app.command()
 def quantize(
-    model: Annotated[str, typer.Argument(help="Folder of safetensors in 16 or 32 bits, hf://, s3:// or oci://.")],
+    model: Annotated[str, typer.Argument(help="Folder of safetensors in 16 or 32 bits, OWNER/NAME, s3:// or oci://.")],
     method: Annotated[str, typer.Option(help="awq, gptq, fp8, int8 or squeezellm.")],
     out: Annotated[Path, typer.Option(help="New folder for the model; that of a run that was killed is resumed.")],
     bits: Annotated[int | None, typer.Option(help="Of a weight: 4, of gptq also 8; of fp8 and int8 8.")] = None,

@@ -10,6 +10,7 @@ from typing import Any
 
 from octavo_runtime.config.options import BadOption
 from octavo_runtime.models.loading.config_json import spec_from_folder
+from octavo_runtime.models.loading.files import hub_uri
 from octavo_runtime.models.loading.selection import ModelNotFound
 from octavo_runtime.models.sources.download import NoRoom, download
 from octavo_runtime.models.sources.progress import Progress, answering
@@ -27,6 +28,7 @@ def run(model: str, root: Path, result: Path | None, progress_port: int | None) 
     logging.basicConfig(format="%(message)s")  # to stderr: stdout is the folder alone
     log = logging.getLogger("octavo_runtime")
     log.setLevel(logging.INFO)
+    model = hub_uri(model) or model  # no folder can be meant
     progress = Progress()
     log.addHandler(progress)
     try:

@@ -86,8 +86,8 @@ class EngineConfig(BaseModel):
 
     model: str = Field(
         min_length=1,
-        description="Model to serve: builtin://NAME, hf://OWNER/NAME@REVISION, s3://BUCKET/PREFIX, "
-        "oci://REGISTRY/NAME:TAG, file:///PATH or a path.",
+        description="Model to serve: builtin://NAME, OWNER/NAME of the hub or hf://OWNER/NAME@REVISION, "
+        "s3://BUCKET/PREFIX, oci://REGISTRY/NAME:TAG, file:///PATH or a path.",
     )
     preset: Literal["small-gpu", "large-gpu", "throughput", "latency"] | None = Field(
         None,

@@ -4,9 +4,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from octavo_runtime.config.user_path import user_path
 from octavo_runtime.models.loading.config_json import spec_from_config, spec_from_folder
-from octavo_runtime.models.loading.files import BUILTIN_MODELS, DOWNLOADED, ModelFiles, default_name, locate
+from octavo_runtime.models.loading.files import (
+    BUILTIN_MODELS,
+    DOWNLOADED,
+    ModelFiles,
+    default_name,
+    hub_uri,
+    is_here,
+    locate,
+)
 from octavo_runtime.models.loading.selection import ModelNotFound
 from octavo_runtime.models.spec import ModelSpec, UnsupportedModel
 from octavo_runtime.planning.description import FoundModel, described, described_as_unsupported
@@ -226,10 +233,9 @@ def describe(model: str) -> str:
     """The description of a model, as a line (see planning.description), also where the engine refuses it. Of one that
     would be downloaded config.json is read, or the headers of the GGUF files that serving would take, and never the
     weights. Raises ModelNotFound."""
+    source = model if _is_here(model) else hub_uri(model) or model
     try:
-        if model.startswith(DOWNLOADED):
-            return described(_of_source(model))
-        return described(find_model(model))
+        return described(_of_source(source) if source.startswith(DOWNLOADED) else find_model(model))
     except UnsupportedModel as error:
         return described_as_unsupported(" ".join(str(error).split()))
 
@@ -248,10 +254,7 @@ def serving_name(model: str) -> str:
 
 
 def _is_here(model: str) -> bool:
-    try:
-        return model.startswith(("builtin://", "file://")) or user_path(model).exists()
-    except OSError:  # a folder that may not be looked into, or a name too long: `locate` says so
-        return True
+    return model.startswith(("builtin://", "file://")) or is_here(model)
 
 
 def _hub_name(model: str) -> str | None:

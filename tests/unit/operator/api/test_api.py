@@ -51,6 +51,11 @@ def test_smallest_service_has_every_default() -> None:
     assert service.url == "http://chat.default.svc/v1"
 
 
+def test_a_name_without_a_scheme_is_the_hubs() -> None:
+    model = {"uri": "meta-llama/Llama-2-7b-hf", "tokenSecret": {"name": "hf"}, "cache": {"size": "50Gi"}}
+    assert api.parse(llmservice({"model": model})).spec.model.uri == "hf://meta-llama/Llama-2-7b-hf"
+
+
 def test_url_names_another_port() -> None:
     assert api.parse(llmservice(SMALLEST | {"endpoint": {"port": 8080}})).url == "http://chat.default.svc:8080/v1"
 

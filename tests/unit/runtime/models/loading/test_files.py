@@ -137,6 +137,17 @@ def test_hub_downloads_safetensors_and_no_pickles(hub, tmp_path):
     assert "cannot reach the hub" in _locate(unreachable, tmp_path, "hf://acme/quantised")["error"]
 
 
+def test_owner_and_name_without_a_scheme_are_the_hubs_where_there_is_no_such_folder(hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert _locate(hub, tmp_path, "acme/tiny") == _locate(hub, tmp_path, "hf://acme/tiny")
+    missing = _locate(hub, tmp_path, "acme/missing")["error"]
+    assert missing.startswith("model: no repository acme/missing on the hub")
+    assert missing.endswith("; nor is there a folder acme/missing")
+    (tmp_path / "acme" / "tiny").mkdir(parents=True)
+    (tmp_path / "acme" / "tiny" / "config.json").write_text("{}")
+    assert _locate(hub, tmp_path, "acme/tiny")["files"] == ["config.json"], "the folder goes first"
+
+
 def test_a_model_that_cannot_be_served_is_refused_before_its_weights_come(hub, tmp_path):
     refusal = _locate(hub, tmp_path, "hf://acme/next")["error"]
     assert "config.json: architecture must be one of " in refusal
@@ -258,7 +269,8 @@ def test_parts_of_one_gguf_model_are_one_model(tmp_path):
     [
         ("builtin://gpt5", "no builtin model 'gpt5'; there is: smollm2"),
         ("/no/such/folder", "/no/such/folder does not exist"),
-        ("meta-llama/Llama-3.1-8B", "does not exist; for the hub's, write hf://meta-llama/Llama-3.1-8B"),
+        ("models/llama.gguf", "models/llama.gguf does not exist"),
+        ("./models/llama", "./models/llama does not exist"),
         ("file://relative", "absolute path"),
         (
             "gs://bucket/model",

@@ -46,6 +46,7 @@ def test_what_serving_needs_comes_into_a_folder_of_its_revision_once(hub, tmp_pa
     hub.asked.clear()
     assert finished(start(hub, tmp_path))[:2] == (0, out)
     assert hub.asked == [], "the second time nothing is downloaded"
+    assert finished(start(hub, tmp_path, "acme/tiny"))[:2] == (0, out), "a name without a scheme is the hub's"
 
 
 def test_modules_behind_the_model_stay_in_folders_of_their_own(hub, tmp_path):
