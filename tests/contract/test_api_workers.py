@@ -104,6 +104,18 @@ def test_ready_means_that_both_are(start_command):
         assert len(stream(server, 1)) > 1
 
 
+def test_each_answers_to_what_the_server_was_told(start_workers):
+    server = start_workers(0)
+    names = {"smollm2", "builtin://smollm2"}
+    for name in names:
+        answer = httpx.post(
+            f"{server.url}/v1/chat/completions", json={**BODY, "model": name, "max_tokens": 1}, trust_env=False
+        )
+        assert answer.json()["model"] == name, answer.text
+    listed = httpx.get(f"{server.url}/v1/models", trust_env=False).json()["data"]
+    assert [model["id"] for model in listed] == ["smollm2"]
+
+
 def test_sigterm_lets_streams_end_and_leaves_nothing(start_workers):
     server = start_workers(50)
     family = psutil.Process(server.process.pid).children(recursive=True)

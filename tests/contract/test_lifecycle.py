@@ -373,7 +373,20 @@ def test_served_names(start_scripted):
         assert http.get("/v1/models/org/chat").json()["id"] == "org/chat"
         answer = http.post("/v1/completions", json={"model": "org/chat", "prompt": "a", "max_tokens": 1})
         assert answer.json()["model"] == "org/chat"
+        refused = http.post("/v1/completions", json={"model": "builtin://smollm2", "prompt": "a", "max_tokens": 1})
+        assert refused.status_code == 404, "who gives names means these alone"
     assert server.metric("octavo_requests_running", model_name="chat") == 0
+
+
+def test_a_model_answers_to_what_the_server_was_told(start_scripted):
+    server = start_scripted()
+    server.wait_ready()
+    with client(server) as http:
+        assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["smollm2"]
+        assert http.get("/v1/models/builtin://smollm2").json()["id"] == "builtin://smollm2"
+        for path, asked in (("completions", {"prompt": "a"}), ("embeddings", {"input": "a"})):
+            answer = http.post(f"/v1/{path}", json={"model": "builtin://smollm2", **asked})
+            assert answer.json()["model"] == "builtin://smollm2", answer.text
 
 
 def test_a_command_line_for_vllm(start_scripted):

@@ -18,7 +18,7 @@ from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.server import ServerConfig
 from octavo_runtime.config.units import parse_duration
 from octavo_runtime.engine_process.client import EngineClient, EngineFailure, EngineRefused
-from octavo_runtime.models.loading.files import ModelFiles, default_name, locate
+from octavo_runtime.models.loading.files import ModelFiles, default_name, locate, names_as_given
 from octavo_runtime.models.rerankers import template_of
 from octavo_runtime.protocol import logs
 from octavo_runtime.protocol.messages import Ready
@@ -58,9 +58,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Supervised:
-    """What server.workers gives to one of several API processes: how it joins the engine that they share, the socket
-    that they share, whom to tell that it serves, and whether all of them do."""
+    """What server.workers gives to one of several API processes: what the model was named, how it joins the engine that
+    they share, the socket that they share, whom to tell that it serves, and whether all of them do."""
 
+    model: str
     join: Callable[[EngineClient], Awaitable[Ready]]
     listener: socket.socket
     tell_ready: Callable[[], object]
@@ -111,10 +112,12 @@ async def _serve(
             return _refuse(f"cannot listen on {server.host} port {port}: {error.strerror}", FAILED)
     signals = Signals()  # before the engine client makes its folder, which a signal's own action would leave
     engine = EngineClient(engine_program)
-    names = server.served_name or [default_name(config.model)]
+    model = supervised.model if supervised else config.model
+    names = server.served_name or [default_name(model)]
+    aliases = frozenset() if server.served_name else names_as_given(model)
     metrics = ServerMetrics(names[0], engine, vllm_names=server.metrics_aliases == "vllm")
     ping_seconds = parse_duration(server.ping_interval)
-    state = ServerState(names, engine, metrics, ping_seconds=ping_seconds, log_prompts=server.log_prompts)
+    state = ServerState(names, engine, metrics, aliases, ping_seconds=ping_seconds, log_prompts=server.log_prompts)
     if supervised:
         state.all_serve = supervised.all_serve
     app = create_app(state, server, keys)

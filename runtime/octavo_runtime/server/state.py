@@ -40,13 +40,15 @@ class ServedModel:
 
 @dataclass
 class ServerState:
-    """One server's state. `model` is None while it loads. `all_serve`: whether every API process of this server has its
-    model; a client that saw one of them ready may be answered by another. `ping_seconds`: how long a stream may
-    be silent, 0 for any time. `log_prompts`: whether prompts stand in the log."""
+    """One server's state. `aliases`: what clients may call the model by too, which is not listed. `model` is None while
+    it loads. `all_serve`: whether every API process of this server has its model; a client that saw one of them ready
+    may be answered by another. `ping_seconds`: how long a stream may be silent, 0 for any time. `log_prompts`: whether
+    prompts stand in the log."""
 
     names: list[str]
     engine: EngineClient
     metrics: ServerMetrics
+    aliases: frozenset[str] = frozenset()
     model: ServedModel | None = None
     all_serve: Callable[[], bool] = lambda: True
     draining: bool = False
@@ -64,12 +66,16 @@ class ServerState:
             raise unavailable(f"the engine is not available: {problem}", retry_after=10)
         if self.model is None:
             raise unavailable("the model is loading", retry_after=2)
-        if name not in self.names:
-            raise model_not_found(name, self.names)
+        self.check_name(name)
         if tasks and self.model.task.task not in tasks:
             raise invalid("model", f"{name[:100]!r} {_DOES[self.model.task.task]}", "model_not_supported")
         current_request().model = name
         return self.model
+
+    def check_name(self, name: str) -> None:
+        """Raises ApiError where no model is served by that name."""
+        if name not in self.names and name not in self.aliases:
+            raise model_not_found(name, self.names)
 
     def unready(self) -> str | None:
         """None when requests are welcome; else why not."""

@@ -1,6 +1,6 @@
 """One of several API processes, started by server.workers as
-`python -m octavo_runtime.server.worker ENGINE_JSON SERVER_JSON ENDPOINT LISTENER LINE`; the last two are numbers of
-open files."""
+`python -m octavo_runtime.server.worker MODEL ENGINE_JSON SERVER_JSON ENDPOINT LISTENER LINE`; MODEL is what the user
+named, the last two are numbers of open files."""
 
 import asyncio
 import signal
@@ -21,7 +21,8 @@ _LONGEST_FAILURE = 65536  # bytes
 def main() -> int:
     """Serves until the supervisor or the engine ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-    endpoint, listener, line = sys.argv[3], int(sys.argv[4]), socket.socket(fileno=int(sys.argv[5]))
+    model, engine_json, server_json, endpoint = sys.argv[1:5]
+    listener, line = int(sys.argv[5]), socket.socket(fileno=int(sys.argv[6]))
     line.setblocking(False)
 
     all_serve = asyncio.Event()
@@ -34,9 +35,9 @@ def main() -> int:
     def join(engine: EngineClient) -> Awaitable[Ready]:
         return engine.join(endpoint, failure())
 
-    supervised = Supervised(join, socket.socket(fileno=listener), lambda: line.send(READY), all_serve.is_set)
+    supervised = Supervised(model, join, socket.socket(fileno=listener), lambda: line.send(READY), all_serve.is_set)
     return serve_in_process(
-        EngineConfig.model_validate_json(sys.argv[1]), ServerConfig.model_validate_json(sys.argv[2]), supervised
+        EngineConfig.model_validate_json(engine_json), ServerConfig.model_validate_json(server_json), supervised
     )
 
 

@@ -82,9 +82,10 @@ async def _supervise(config: EngineConfig, server: ServerConfig, engine_program:
             files = await asyncio.to_thread(locate, config.model)
             local = config.model_copy(update={"model": str(files.gguf or files.folder)})
             running = asyncio.create_task(_run_engine(engine, local))
-            each = server.model_copy(update={"served_name": names, "api_workers": 1, "api_key": []})
+            each = server.model_copy(update={"api_workers": 1, "api_key": []})
             environment = {**os.environ, METRICS_FOLDER: str(metrics), ENVIRONMENT: _keys(server)}
-            workers = [_start(local, each, engine.endpoint, listener, environment) for _ in range(server.api_workers)]
+            given = (config.model, local, each, engine.endpoint, listener, environment)
+            workers = [_start(*given) for _ in range(server.api_workers)]
             return await _until_the_end(engine, workers, running, signals, began)
         except ValueError as error:
             _log.critical("%s", error)
@@ -104,12 +105,17 @@ def _keys(server: ServerConfig) -> str:
 
 
 def _start(
-    config: EngineConfig, server: ServerConfig, endpoint: str, listener: socket.socket, environment: dict[str, str]
+    model: str,
+    config: EngineConfig,
+    server: ServerConfig,
+    endpoint: str,
+    listener: socket.socket,
+    environment: dict[str, str],
 ) -> _Worker:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     numbers = (listener.fileno(), theirs.fileno())
-    arguments = [config.model_dump_json(), server.model_dump_json(), endpoint, *map(str, numbers)]
+    arguments = [model, config.model_dump_json(), server.model_dump_json(), endpoint, *map(str, numbers)]
     with theirs, interrupts_blocked():
         process = subprocess.Popen(
             [sys.executable, "-m", "octavo_runtime.server.worker", *arguments],

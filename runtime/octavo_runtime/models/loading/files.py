@@ -100,6 +100,13 @@ def default_name(model: str) -> str:
     return path.stem if path.suffix == ".gguf" else path.name
 
 
+def names_as_given(model: str) -> frozenset[str]:
+    """What a client may call a model that was named so, beside its default name: the same, and OWNER/NAME of the
+    hub's."""
+    hub = _HF_NAME.match(model)
+    return frozenset({model} if hub is None else {model, hub[0].removeprefix("hf://")})
+
+
 def gguf_parts(path: Path) -> list[Path]:
     """All files of the model that a GGUF file is, or is a part of, in their order."""
     return [path.with_name(name) for name in part_names(path.name)]

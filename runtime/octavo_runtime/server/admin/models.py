@@ -11,7 +11,6 @@ from octavo_runtime.server.anthropic.models import (
     model_info,
     model_info_list,
 )
-from octavo_runtime.server.http.errors import model_not_found
 from octavo_runtime.server.openai.objects import Model, ModelList
 from octavo_runtime.server.state import ServerState
 
@@ -42,8 +41,7 @@ def router(state: ServerState) -> APIRouter:
     @routes.get("/v1/models/{name:path}")
     async def get_model(name: str, version: _Version = None) -> Model | ModelInfo:
         """One name."""
-        if name not in state.names:
-            raise model_not_found(name, state.names)
+        state.check_name(name)
         return openai(name) if version is None else anthropic(name)
 
     return routes

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from octavo_runtime.models.loading.files import locate
+from octavo_runtime.models.loading.files import locate, names_as_given
 from octavo_runtime.models.loading.selection import TOKENIZER_PATTERNS, ModelNotFound
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -287,6 +287,19 @@ def test_bad_names_are_one_line(model, words, tmp_path, monkeypatch):
         locate(model)
     assert any(word in str(error.value) for word in words.split("|"))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        ("meta-llama/Llama-2-7b-hf", {"meta-llama/Llama-2-7b-hf"}),
+        ("hf://meta-llama/Llama-2-7b-hf", {"hf://meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-7b-hf"}),
+        ("hf://a/b/c.gguf@v1", {"hf://a/b/c.gguf@v1", "a/b"}),
+        ("/models/llama", {"/models/llama"}),
+    ],
+)
+def test_what_a_client_may_call_a_model(model, names):
+    assert names_as_given(model) == names
 
 
 def test_a_gguf_file_is_the_model_where_no_other_weights_lie_beside_it(tmp_path):
