@@ -39,7 +39,7 @@ BAD = [
     (("POST", "/v1/chat/completions", f'{{"messages": {_DEEP}}}'), 400, None, ""),
     (("POST", "/v1/chat/completions", "[" * 100_000), 400, None, "body"),
     (("POST", "/v1/chat/completions", '{"model": "smollm2"}'), 400, "messages", "required"),
-    (("POST", "/v1/chat/completions", '{"messages": []}'), 400, "model", "required"),
+    (("POST", "/v1/chat/completions", "{}"), 400, "messages", "required"),
     (("GET", "/v1/nothing", ""), 404, None, "no such endpoint: GET /v1/nothing"),
     (("POST", "/v1/models/", "{}"), 405, None, "allowed"),
     (("GET", "/v1/chat/completions", ""), 405, None, "allowed: POST"),

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from octavo_runtime.engine_process.client import EngineClient
 from octavo_runtime.protocol.text_task import Task, TextTask
@@ -27,7 +27,7 @@ _DOES: dict[Task, str] = {
 @dataclass(frozen=True)
 class ServedModel:
     """A loaded model. max_model_len: most tokens of a request, prompt and answer together. defaults: of requests that
-    leave sampling parameters out."""
+    leave sampling parameters out. name: what the request that asks for it calls it."""
 
     tokenizer: Tokenizer
     template: ChatTemplate
@@ -36,6 +36,7 @@ class ServedModel:
     style: AnswerStyle
     defaults: SamplingDefaults
     task: TextTask = field(default_factory=TextTask)
+    name: str = ""
 
 
 @dataclass
@@ -57,9 +58,10 @@ class ServerState:
     created: int = field(default_factory=lambda: int(time.time()))
     _answering: dict[asyncio.Task[object], RequestRecord] = field(default_factory=dict)
 
-    def model_for(self, name: str, *tasks: Task) -> ServedModel:
-        """The model that a request names, for one of the tasks that it was made for; none: for any. Raises ApiError:
-        unknown name, still loading, stopping, engine gone, or made for something else."""
+    def model_for(self, name: str | None, *tasks: Task) -> ServedModel:
+        """The model that a request names, or the one that is served, for one of the tasks that it was made for; none:
+        for any. Raises ApiError: unknown name, still loading, stopping, engine gone, or made for something else."""
+        name = name or self.names[0]  # an empty one is none, as for vLLM
         if self.draining:
             raise unavailable("the server is shutting down", retry_after=1, close=True)
         if (problem := self.engine.problem()) is not None:
@@ -70,7 +72,7 @@ class ServerState:
         if tasks and self.model.task.task not in tasks:
             raise invalid("model", f"{name[:100]!r} {_DOES[self.model.task.task]}", "model_not_supported")
         current_request().model = name
-        return self.model
+        return replace(self.model, name=name)
 
     def check_name(self, name: str) -> None:
         """Raises ApiError where no model is served by that name."""

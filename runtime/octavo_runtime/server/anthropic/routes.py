@@ -42,4 +42,4 @@ def router(state: ServerState) -> APIRouter:
 
 async def _whole(turn: ChatTurn) -> MessageObject:
     [answer], usage = await whole_answers(turn)
-    return message_of(turn.body.model, answer, usage)
+    return message_of(turn.model.name, answer, usage)

@@ -66,7 +66,7 @@ class GenerationRequest(BaseModel):
     wishes: ClassVar[Wishes]
     """See generation.wishes."""
 
-    model: str
+    model: str | None = Field(None, description="Default: the served one.")
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: int | None = None

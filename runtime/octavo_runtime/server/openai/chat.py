@@ -75,7 +75,7 @@ def _completion(turn: ChatTurn, answers: Sequence[WholeAnswer], usage: Usage) ->
     return ChatCompletion(
         id=_new_id(),
         created=int(time.time()),
-        model=turn.body.model,
+        model=turn.model.name,
         choices=[_choice(turn, answer) for answer in answers],
         usage=usage,
         system_fingerprint=SYSTEM_FINGERPRINT,
@@ -121,7 +121,7 @@ async def chunks(turn: ChatTurn) -> AsyncGenerator[ChatCompletionChunk, None]:
         return ChatCompletionChunk(
             id=name,
             created=created,
-            model=body.model,
+            model=turn.model.name,
             choices=choices,
             usage=usage,
             system_fingerprint=SYSTEM_FINGERPRINT,

@@ -78,7 +78,7 @@ def _completion(model: ServedModel, body: CompletionRequest, generations: Sequen
     made = CompletionChunk(
         id=_new_id(),
         created=int(time.time()),
-        model=body.model,
+        model=model.name,
         choices=choices,
         usage=_usage(body, generations),
         system_fingerprint=SYSTEM_FINGERPRINT,
@@ -96,7 +96,7 @@ async def _chunks(
         return CompletionChunk(
             id=name,
             created=created,
-            model=body.model,
+            model=model.name,
             choices=list(pieces),
             usage=_usage(body, generations) if counted else None,
             system_fingerprint=SYSTEM_FINGERPRINT,

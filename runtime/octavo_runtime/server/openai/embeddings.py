@@ -38,7 +38,7 @@ class EmbeddingRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    model: str
+    model: str | None = Field(None, description="Default: the served one.")
     input: Inputs
     encoding_format: Literal["float", "base64"] | None = Field(
         None, description="Numbers, or their little-endian float32 bytes. Default float."
@@ -172,7 +172,7 @@ async def _embeddings(
     place = Place(body.priority, body.cache_salt or "", "input")
     data = await read_all(state, model, [Reading(prompt, params) for prompt in prompts], place, item)
     tokens = sum(map(len, prompts))
-    return _Items("list", data, body.model, {"prompt_tokens": tokens, "total_tokens": tokens})
+    return _Items("list", data, model.name, {"prompt_tokens": tokens, "total_tokens": tokens})
 
 
 def _as_json(vector: bytes, encoding_format: Literal["float", "base64"]) -> msgspec.Raw:

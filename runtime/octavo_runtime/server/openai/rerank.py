@@ -28,7 +28,7 @@ class RerankRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    model: str
+    model: str | None = Field(None, description="Default: the served one.")
     query: Text
     documents: Annotated[list[Text | Document], Field(min_length=1, max_length=MOST_INPUTS)]
     top_n: Annotated[int, Field(ge=0)] | None = Field(None, description="Only so many of the best. Default: all.")
@@ -89,7 +89,7 @@ async def _reranking(state: ServerState, model: ServedModel, body: RerankRequest
     shown: dict[int, Any] = {one: Document(text=texts[one]) if body.return_documents else None for one in best}
     return Reranking(
         id=f"rerank-{uuid.uuid4().hex}",
-        model=body.model,
+        model=model.name,
         usage=RerankUsage(prompt_tokens=scores.tokens, total_tokens=scores.tokens),
         results=[
             RerankResult(index=one, document=shown[one], relevance_score=scores.values[one])

@@ -38,7 +38,7 @@ class ScoreRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    model: str
+    model: str | None = Field(None, description="Default: the served one.")
     text_1: Text | _Many = Field(description="One text, which is scored with each of text_2, or one for each of them.")
     text_2: Text | _Many
     use_activation: bool = Field(
@@ -56,7 +56,7 @@ class ClassifyRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    model: str
+    model: str | None = Field(None, description="Default: the served one.")
     input: Inputs
     use_activation: bool = Field(True, description="Whether the numbers are probabilities. Off: the bare numbers.")
     truncate_prompt_tokens: TruncateTo | None = Field(None, description=TRUNCATES)
@@ -142,7 +142,7 @@ async def _scores(state: ServerState, model: ServedModel, body: ScoreRequest) ->
     return ScoreList(
         id=f"score-{uuid.uuid4().hex}",
         created=int(time.time()),
-        model=body.model,
+        model=model.name,
         data=[Score(index=index, score=value) for index, value in enumerate(scores.values)],
         usage=ScoreUsage(prompt_tokens=scores.tokens, total_tokens=scores.tokens),
     )
@@ -166,7 +166,7 @@ async def _classifications(state: ServerState, model: ServedModel, body: Classif
     return ClassificationList(
         id=f"classify-{uuid.uuid4().hex}",
         created=int(time.time()),
-        model=body.model,
+        model=model.name,
         data=data,
         usage=ScoreUsage(prompt_tokens=tokens, total_tokens=tokens),
     )

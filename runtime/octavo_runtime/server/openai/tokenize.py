@@ -49,10 +49,10 @@ class TokenizeRequest(BaseModel):
             raise broken_rule("add_special_tokens", "cannot be combined with messages, got True")
         return self
 
-    def chat_request(self, model: str) -> ChatCompletionRequest:
+    def chat_request(self) -> ChatCompletionRequest:
         """The chat request that has the same prompt. Raises ApiError."""
         given = {name: getattr(self, name) for name in _OF_CHAT if getattr(self, name) is not None}
-        return chat_request({"model": model, "messages": self.messages, **given})
+        return chat_request({"messages": self.messages, **given})
 
 
 class Tokenized(BaseModel):
@@ -87,15 +87,14 @@ def router(state: ServerState) -> APIRouter:
     @routes.post("/tokenize", summary="Text to tokens", response_model=Tokenized)
     async def tokenize(body: TokenizeRequest) -> Response:
         """The token ids of a text, or of a conversation as the model's chat template writes it."""
-        name = body.model or state.names[0]
-        model = state.model_for(name)
-        tokenized = await in_thread(_tokenized, model, body, name)
+        model = state.model_for(body.model)
+        tokenized = await in_thread(_tokenized, model, body)
         return Response(tokenized, media_type="application/json")
 
     @routes.post("/detokenize", summary="Tokens to text")
     async def detokenize(body: DetokenizeRequest) -> Detokenized:
         """The text that token ids stand for."""
-        model = state.model_for(body.model or state.names[0])
+        model = state.model_for(body.model)
         if body.tokens:
             check_tokens(model, body.tokens, "tokens")
         text = await in_thread(model.tokenizer.decode, body.tokens, skip_special_tokens=False)
@@ -104,16 +103,16 @@ def router(state: ServerState) -> APIRouter:
     return routes
 
 
-def _tokenized(model: ServedModel, body: TokenizeRequest, name: str) -> str:
+def _tokenized(model: ServedModel, body: TokenizeRequest) -> str:
     """A Tokenized as JSON. Of megabytes of text it takes seconds, so all of it is for a thread."""
-    tokens = _token_ids(model, body, name)
+    tokens = _token_ids(model, body)
     spelled = [model.tokenizer.piece(token) for token in tokens] if body.return_token_strs else None
     made = Tokenized(count=len(tokens), max_model_len=model.max_model_len, tokens=tokens, token_strs=spelled)
     return made.model_dump_json(exclude_none=True)
 
 
-def _token_ids(model: ServedModel, body: TokenizeRequest, name: str) -> list[int]:
+def _token_ids(model: ServedModel, body: TokenizeRequest) -> list[int]:
     if body.prompt is None:
-        return prompt_tokens(model, body.chat_request(name))
+        return prompt_tokens(model, body.chat_request())
     check_text(model, len(body.prompt), "prompt")
     return model.tokenizer.encode(body.prompt, add_special_tokens=body.add_special_tokens is not False)

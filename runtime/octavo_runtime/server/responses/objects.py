@@ -179,7 +179,7 @@ def output_call(
     )
 
 
-def new_response(body: ResponsesRequest) -> ResponseObject:
+def new_response(body: ResponsesRequest, model: str) -> ResponseObject:
     """A response in progress, without output."""
     return ResponseObject(
         id=new_id("resp"),
@@ -187,7 +187,7 @@ def new_response(body: ResponsesRequest) -> ResponseObject:
         instructions=body.instructions,
         max_output_tokens=body.max_output_tokens,
         metadata=body.metadata or {},
-        model=body.model,
+        model=model,
         parallel_tool_calls=body.parallel_tool_calls is not False,
         reasoning=body.reasoning or ReasoningConfig(),
         temperature=1.0 if body.temperature is None else body.temperature,

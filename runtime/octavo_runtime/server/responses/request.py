@@ -91,7 +91,7 @@ class ResponsesRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    model: str
+    model: str | None = Field(None, description="Default: the served one.")
     input: Input
     instructions: Text | None = None
     stream: bool | None = None

@@ -26,7 +26,7 @@ def router(state: ServerState) -> APIRouter:
         """The model's answer in OpenAI's Responses shape. Nothing is stored: each request brings the whole input."""
         current_request().field_name = partial(field_name, body)
         turn = await begin(state, to_chat(body))
-        response = new_response(body)
+        response = new_response(body, turn.model.name)
         if body.stream:
             stream = ResponseStream(response)
             return EventStream(state, stream.follow(pieces(turn)), named_events(stream.failure))

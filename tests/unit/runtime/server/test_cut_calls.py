@@ -70,7 +70,7 @@ def turn(syntax, forced, text, reason, stop):
     ask = SimpleNamespace(prompt=[1], params=SamplingParams())
     generation = SimpleNamespace(deltas=deltas, answers=answers, ask=ask, tokens=len(text))
     style = AnswerStyle(calls=SYNTAXES[syntax], template_tells=True, thinking=None, channels=syntax == "harmony")
-    model = SimpleNamespace(style=style, tokenizer=None)
+    model = SimpleNamespace(style=style, tokenizer=None, name="m")
     return ChatTurn(model, ChatCompletionRequest(**body), ChatPrompt([1], False, False, False), generation)
 
 
@@ -156,7 +156,7 @@ def check_messages(text, finished, given, chat):
 
 def check_responses(text, finished, given, chat, *, cut):
     reason = given[3]
-    empty = new_response(ResponsesRequest(model="m", input="?"))
+    empty = new_response(ResponsesRequest(input="?"), "m")
     response = answered(empty, *whole(given))
     calls = [item for item in response.output if item.type == "function_call"]
     assert [call.arguments for call in calls if call.status == "completed"] == finished, text
