@@ -27,9 +27,10 @@ spec:
 `kubectl get llmservice` shows whether it is ready and why not; `kubectl describe llmservice chat` says what to do.
 """
 _PRESETS = """\
-What `spec.engine.preset` (on the command line `--preset`) sets. A field that you set yourself wins.
+What `spec.engine.preset` (on the command line `--preset`) sets. A field that you set yourself wins. \
+What changes answers or takes more GPUs is left to you: [quantization.md](quantization.md), [parallel.md](parallel.md).
 
-| preset | for | sets | why | not yet |
+| preset | for | sets | why | goes well with |
 |---|---|---|---|---|
 """
 _HEADER = "| field | type | bounds | meaning |\n|---|---|---|---|\n"
@@ -61,7 +62,7 @@ def _rows(schema: dict[str, Any], path: str) -> str:
 def _preset_rows() -> str:
     rows = ""
     for name, preset in PRESETS.items():
-        first, last = f"`{name}` | {preset.purpose}", preset.later
+        first, last = f"`{name}` | {preset.purpose}", preset.beside
         for field, (value, why) in preset.settings.items():
             rows += f"| {first} | `{to_camel(field)}: {value}` | {why} | {last} |\n"
             first, last = " | ", ""

@@ -10,12 +10,12 @@ the tiles of a product, of 128 rows, keep all of them busy to its end."""
 
 @dataclass(frozen=True)
 class Preset:
-    """`settings`: fields of EngineConfig, each with its value in configuration and the reason. `later`: what it will
-    add once the engine has it."""
+    """`settings`: fields of EngineConfig, each with its value in configuration and the reason. `beside`: what goes well
+    with it and is left to the user, since it changes answers or takes more GPUs."""
 
     purpose: str
     settings: Mapping[str, tuple[int | float, str]]
-    later: str
+    beside: str
 
     @property
     def values(self) -> dict[str, int | float]:
@@ -30,7 +30,7 @@ PRESETS: dict[str, Preset] = {
             "max_num_seqs": (32, "more sequences would only preempt each other in a small KV cache"),
             "max_num_batched_tokens": (2048, "a step's temporary tensors shrink with it, and the KV cache grows"),
         },
-        later="4-bit weights",
+        beside="a checkpoint of 4 bits",
     ),
     "large-gpu": Preset(
         purpose="a GPU of 80 GB or more that serves one model alone",
@@ -38,7 +38,7 @@ PRESETS: dict[str, Preset] = {
             "gpu_memory_utilization": (0.95, "5% of a large memory is room enough for what is not planned"),
             "max_num_seqs": (512, "a large KV cache holds that many, and each adds little to a step's time"),
         },
-        later="several GPUs for one model",
+        beside="several GPUs, where one does not hold the model",
     ),
     "throughput": Preset(
         purpose="most tokens a second over all requests, as for batch work",
@@ -50,7 +50,7 @@ PRESETS: dict[str, Preset] = {
                 "prompts run in large chunks, which use the arithmetic units best",
             ),
         },
-        later="8-bit weights and KV cache",
+        beside="`kvCacheDtype: fp8`, which holds about twice the tokens, and `quantization: fp8`",
     ),
     "latency": Preset(
         purpose="a short and even time between tokens, as for a conversation",
@@ -58,7 +58,7 @@ PRESETS: dict[str, Preset] = {
             "max_num_seqs": (16, "few sequences share a step, so each step is short"),
             "max_num_batched_tokens": (512, "a long prompt runs in small chunks and holds the others up little"),
         },
-        later="8-bit weights, which are read in half the time",
+        beside="`quantization: fp8` or `int8`: weights of 8 bits are read in half the time",
     ),
 }
 
