@@ -13,7 +13,7 @@ from octavo_operator.api.secrets import SecretKey, SecretName
 
 URI_PATTERN = (
     r"^(builtin://[A-Za-z0-9._-]+|hf://[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(@[A-Za-z0-9._/-]+)?"
-    r"|[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+"
+    r"|[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9_][A-Za-z0-9._-]*"
     r"|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]+)?"
     r"|oci://[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9._-]*)?(@sha256:[0-9a-f]{64})?"
     r"|file:///.+|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.+)?)$"

@@ -232,8 +232,8 @@ def find_model(model: str) -> FoundModel:
 def describe(model: str) -> str:
     """The description of a model, as a line (see planning.description), also where the engine refuses it. Of one that
     would be downloaded config.json is read, or the headers of the GGUF files that serving would take, and never the
-    weights. Raises ModelNotFound."""
-    source = model if _is_here(model) else hub_uri(model) or model
+    weights; OWNER/NAME is looked for in the table first. Raises ModelNotFound."""
+    source = model if _is_here(model) or _hub_name(model) else hub_uri(model) or model
     try:
         return described(_of_source(source) if source.startswith(DOWNLOADED) else find_model(model))
     except UnsupportedModel as error:

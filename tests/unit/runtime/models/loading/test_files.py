@@ -271,6 +271,7 @@ def test_parts_of_one_gguf_model_are_one_model(tmp_path):
         ("/no/such/folder", "/no/such/folder does not exist"),
         ("models/llama.gguf", "models/llama.gguf does not exist"),
         ("./models/llama", "./models/llama does not exist"),
+        ("models/..", "models/.. does not exist"),
         ("file://relative", "absolute path"),
         (
             "gs://bucket/model",

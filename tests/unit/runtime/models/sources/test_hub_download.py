@@ -142,7 +142,7 @@ def test_a_gguf_file_that_was_downloaded_is_served_and_described_whatever_lies_b
     assert json.loads((tmp_path / "result.json").read_text())["description"] == BUILTIN_DESCRIPTIONS["smollm2"]
 
 
-@pytest.mark.parametrize("model", ["hf://acme/tiny", "hf://acme/tiny/q4/tiny.gguf"])
+@pytest.mark.parametrize("model", ["hf://acme/tiny", "acme/tiny", "hf://acme/tiny/q4/tiny.gguf"])
 @pytest.mark.parametrize("beside", [{}, {"config.json": b'{"architectures": ["NobodysModel"]}'}])
 def test_a_gguf_file_is_described_by_its_header_alone(hub, tmp_path, model, beside):
     content = locate("builtin://smollm2").gguf.read_bytes()
