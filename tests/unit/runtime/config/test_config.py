@@ -7,9 +7,10 @@ import typer
 from patience import PATIENCE
 from pydantic import ValidationError
 
-from octavo_runtime.config.engine import EngineConfig, engine_config
+from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.config.explain import explain
 from octavo_runtime.config.flags import engine_flags
+from octavo_runtime.config.keywords import engine_config
 from octavo_runtime.config.options import BadOption, with_options
 from octavo_runtime.config.presets import PRESET_FIELDS, PRESETS
 from octavo_runtime.config.server import ServerConfig
