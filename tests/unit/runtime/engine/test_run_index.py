@@ -46,3 +46,8 @@ def test_what_never_stood_before_is_not_guessed():
 def test_few_places_of_many_are_compared():
     tokens = [9, 8, 1] + [5, 1, 6] * 40 + [9, 8, 1]
     assert index(longest=3).guess(tokens, 1) == [6], "the longest run lies too far back"
+
+
+def test_a_long_prompt_is_taken_in_over_several_steps():
+    runs, tokens = index(), [*range(5000), 2500]
+    assert [runs.guess(tokens, 1) for _ in range(4)] == [[], [], [2501], [2501]]
