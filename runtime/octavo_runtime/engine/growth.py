@@ -1,7 +1,5 @@
 """What a step brought, taken in: each answer gets its token, and forks or ends."""
 
-from itertools import takewhile
-
 from octavo_runtime.engine.answer_forms import AnswerForms
 from octavo_runtime.engine.beams import Beams
 from octavo_runtime.engine.live_requests import LiveRequests
@@ -72,15 +70,12 @@ class Growth:
     ) -> list[Output]:
         """The tokens drawn in front of each guess and behind the last one: those up to the first wrong guess are what
         would have been drawn one by one."""
-        pairs = zip(guesses, samples, strict=False)
-        accepted = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1].token_id, pairs))
-        outputs: list[Output] = []
-        for sample in samples[: accepted + 1]:
-            outputs.append(self._append(state, sequence, sample))
-            if sequence.ended:
-                accepted = len(outputs) - 1
+        outputs = [self._append(state, sequence, samples[0])]
+        for guess, drawn, following in zip(guesses, samples, samples[1:], strict=False):
+            if sequence.ended or guess != drawn.token_id:
                 break
-        self._scheduler.accept(sequence, accepted)
+            self._scheduler.accept(sequence)
+            outputs.append(self._append(state, sequence, following))
         return outputs
 
     def _fork(self, state: RequestState, parent: Sequence, samples: list[Sample]) -> list[Output]:

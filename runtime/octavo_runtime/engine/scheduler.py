@@ -1,4 +1,5 @@
-"""Who runs in the next step, with how many tokens. Pure Python: it counts tokens and never looks at their values.
+"""Who runs in the next step, with how many tokens. Pure Python: it counts tokens and never looks at their values, which
+RunIndex alone does, to guess those that may follow.
 
 There is one kind of work: "compute n more tokens of this sequence". A prompt, a chunk of a prompt and a decode differ
 in n alone (Yu et al. 2022, iteration-level scheduling; Agrawal et al. 2024, chunked prefill)."""
@@ -193,13 +194,13 @@ class Scheduler:
             if item.draws and sequence.generated + 1 < sequence.request.max_tokens:
                 sequence.expect()
 
-    def accept(self, sequence: Sequence, count: int) -> None:
-        """So many of the tokens that were guessed behind a sequence in the step that has ended were right: what the
-        step computed of them counts, unless the sequence gave way meanwhile."""
-        self.guesses.accepted += count
+    def accept(self, sequence: Sequence) -> None:
+        """The next token that was guessed behind a sequence in the step that has ended was right: what the step
+        computed of it counts, unless the sequence gave way meanwhile."""
+        self.guesses.accepted += 1
         if sequence.row is not None:
-            self.tables.advance([sequence], [count])
-            sequence.accepted = count
+            self.tables.advance([sequence], [1])
+            sequence.accepted += 1
 
     def settle(self, schedule: Schedule) -> None:
         """The step has ended."""

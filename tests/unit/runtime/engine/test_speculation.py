@@ -1,6 +1,7 @@
 """Tokens that are guessed and checked change no answer, whatever happens beside them, and lose no block."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import given, settings
@@ -55,9 +56,9 @@ def engine(device: LateDevice, rows: int, **said: Any) -> Engine:
     return Engine(config, locate(MODEL), executor=device)
 
 
-def answered(running: Engine, tokens: int, **params: Any) -> tuple[list[int], int]:
+def answered(running: Engine, tokens: int, prompt: Sequence[int] = (1, 2, 3), **params: Any) -> tuple[list[int], int]:
     """The tokens of a request, and the steps that they took."""
-    running.add_request("0", [1, 2, 3], SamplingParams(max_tokens=tokens, ignore_eos=True, **params))
+    running.add_request("0", list(prompt), SamplingParams(max_tokens=tokens, ignore_eos=True, **params))
     found, steps = [], 0
     while running.has_work:
         found += [token for output in running.step() for token in output.token_ids]
@@ -100,3 +101,15 @@ def test_no_more_is_guessed_than_an_answer_may_have():
     assert tokens == [0] * 5
     assert running.load.guessed == running.load.guessed_right == 2
     assert running.load.blocks_used == 0
+
+
+def test_an_answer_that_has_ended_leaves_as_much_in_the_prefix_cache():
+    found: list[list[int]] = []
+    for said in ({}, guessing(4)):
+        running = engine(LateDevice(32, 0, 64, leads=True, vocab=1), 8, **said)
+        found.append([])
+        for tokens in range(BLOCK, 3 * BLOCK):
+            grown, _ = answered(running, tokens, prompt=[tokens])
+            answered(running, 1, prompt=[tokens, *grown])
+            found[-1].append(running.load.prefix_hits)
+    assert found[1] == found[0]
