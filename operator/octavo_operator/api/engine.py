@@ -49,6 +49,11 @@ else:
                 "'must be a power of two from 8 to 256, got %d'.format([self.blockSize])",
                 ".blockSize",
             ),
+            cel(
+                "!has(self.speculativeConfig) || !has(self.maxNumSeqs) || self.maxNumSeqs > 1",
+                "'needs maxNumSeqs of at least 2, whose places in a step guesses take, got 1'",
+                ".speculativeConfig",
+            ),
         ),
         **{name: _engine_field(name) for name in EngineConfig.model_fields if name not in _ELSEWHERE},
         extra_args=(

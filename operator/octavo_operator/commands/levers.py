@@ -70,9 +70,10 @@ def more_sequences(service: LLMService) -> Change:
 
 
 def fewer_sequences(service: LLMService) -> Change:
-    """Half as many sequences in a step."""
-    now = settings(service).max_num_seqs
-    return {"engine": {"maxNumSeqs": now // 2}} if now > 1 else {}
+    """Half as many sequences in a step, of which tokens that are guessed need a second one."""
+    said = settings(service)
+    now, fewer = said.max_num_seqs, max(said.max_num_seqs // 2, 1 if said.speculation is None else 2)
+    return {"engine": {"maxNumSeqs": fewer}} if fewer < now else {}
 
 
 def shorter_steps(service: LLMService) -> Change:

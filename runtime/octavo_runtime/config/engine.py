@@ -73,8 +73,10 @@ def _generation_fields(text: str) -> str:
     return text
 
 
-def _speculation_text(text: str) -> str:
+def _speculation_text(text: str, others: ValidationInfo) -> str:
     parse_speculation(text)
+    if others.data.get("max_num_seqs") == 1:
+        raise ValueError("needs max_num_seqs of at least 2, whose places in a step guesses take, got 1")
     return text
 
 

@@ -291,7 +291,8 @@ def _tensor_parallel(alone: MemoryPlan, cards: int | None) -> Advice:
 def _max_num_seqs(config: EngineConfig, plan: MemoryPlan, length: int, why: str) -> Advice:
     fit = plan.num_sequences(length)
     if fit < config.max_num_seqs:
-        return Advice("max_num_seqs", str(max(fit, 1)), f"the KV cache holds {fit} sequences of {length} tokens")
+        fewest = 1 if config.speculation is None else 2  # guesses take places of sequences
+        return Advice("max_num_seqs", str(max(fit, fewest)), f"the KV cache holds {fit} sequences of {length} tokens")
     return Advice("max_num_seqs", str(config.max_num_seqs), f"{why}; {fit} of {length} tokens would fit")
 
 

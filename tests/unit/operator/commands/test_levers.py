@@ -9,6 +9,8 @@ from octavo_operator import api
 from octavo_operator.commands import levers
 from octavo_runtime.planning.limits import token_budget
 
+GUESSING = '{"method": "ngram", "num_speculative_tokens": 4}'
+
 
 def service(*, on: str = "nvidia", **engine: Any) -> api.LLMService:
     return built.service(accelerator={"type": on}, engine=engine)
@@ -26,6 +28,20 @@ def service(*, on: str = "nvidia", **engine: Any) -> api.LLMService:
 )
 def test_shorter_steps_still_have_a_token_of_each_sequence(engine: Any, change: levers.Change) -> None:
     assert levers.shorter_steps(service(**engine)) == change
+
+
+@pytest.mark.parametrize(
+    ("engine", "change"),
+    [
+        ({"maxNumSeqs": 5}, {"engine": {"maxNumSeqs": 2}}),
+        ({"maxNumSeqs": 2}, {"engine": {"maxNumSeqs": 1}}),
+        ({"maxNumSeqs": 1}, {}),
+        ({"maxNumSeqs": 3, "speculativeConfig": GUESSING}, {"engine": {"maxNumSeqs": 2}}),
+        ({"maxNumSeqs": 2, "speculativeConfig": GUESSING}, {}),
+    ],
+)
+def test_fewer_sequences_leave_room_for_guesses(engine: Any, change: levers.Change) -> None:
+    assert levers.fewer_sequences(service(**engine)) == change
 
 
 @pytest.mark.parametrize(

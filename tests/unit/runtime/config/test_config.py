@@ -256,3 +256,10 @@ def test_one_length_of_the_lookup_stands_for_both():
     assert lookup() == (5, 5)
     assert lookup(prompt_lookup_max=3) == lookup(prompt_lookup_min=3, prompt_lookup_max=None) == (3, 3)
     assert lookup(prompt_lookup_max=4, prompt_lookup_min=2) == (4, 2)
+
+
+def test_guesses_need_a_second_place_in_a_step():
+    said = {"method": "ngram", "num_speculative_tokens": 4}
+    with pytest.raises(ValueError, match=r"^speculative_config: needs max_num_seqs of at least 2, whose .*, got 1$"):
+        engine_config("builtin://smollm2", speculative_config=said, max_num_seqs=1)
+    assert engine_config("builtin://smollm2", speculative_config=said, max_num_seqs=2).speculation is not None

@@ -3,7 +3,7 @@
 import pytest
 
 from octavo_runtime.config.engine import EngineConfig
-from octavo_runtime.planning.advice import cpu_remedies, cpu_squeeze, fill_open
+from octavo_runtime.planning.advice import cpu_remedies, cpu_squeeze, fill_open, recommend
 from octavo_runtime.planning.gpus import GPUS, gpu_of_product
 from octavo_runtime.planning.known_models import find_model, find_spec
 from octavo_runtime.planning.memory import plan_memory
@@ -128,3 +128,10 @@ def test_nothing_is_chosen_where_it_fits_or_nothing_helps():
 def test_gpus_by_the_label_of_their_nodes(product, name):
     found = gpu_of_product(product)
     assert (found and found.name) == name
+
+
+@pytest.mark.parametrize(("said", "most"), [(None, "1"), ({"method": "ngram", "num_speculative_tokens": 4}, "2")])
+def test_the_advised_number_of_sequences_leaves_room_for_guesses(said, most):
+    asked = EngineConfig(model="m", kv_cache_memory="128Mi", max_model_len=4096, speculative_config=said)
+    rows = recommend(find_spec("builtin://smollm2"), asked, GPUS["l4"], "latency", 4096)
+    assert {row.setting: row.value for row in rows}["max_num_seqs"] == most
