@@ -10,7 +10,7 @@ from octavo_operator.api import LLMService
 from octavo_operator.api.accelerator import GPU
 from octavo_operator.resources import workload
 from octavo_operator.resources.leader_worker_set import leads
-from octavo_operator.resources.pod_template import CONTAINER
+from octavo_operator.resources.pod_template import CONTAINER, engine_of
 from octavo_operator.status import autoscaling
 from octavo_operator.status.condition import condition_of
 from octavo_operator.status.diagnosis import is_ready
@@ -138,8 +138,7 @@ class Evidence:
 
 def container(pod: Object) -> Object:
     """The engine's container in a pod or a pod template; empty where there is none."""
-    found: Object = next((item for item in pod["spec"].get("containers", []) if item["name"] == CONTAINER), {})
-    return found
+    return engine_of(pod) or {}
 
 
 def state(pod: Object) -> Object:

@@ -69,13 +69,11 @@ async def look(cluster: Cluster, downloads: Downloads, subject: Subject) -> Cach
         return Cached(make=make, done=own)
     others = [each for each in own if each["metadata"]["name"] != name]
     job = await cluster.get("Job", service.namespace, name)  # another service may have made it
-    source, wanted = (
-        {"source": model_download.source(service, template)},
-        model_download.build(service, settings, template),
-    )
+    source = {"source": model_download.source(service, template)}
+    wanted = stamp(model_download.build(service, settings, template))
     if job is None or "deletionTimestamp" in job["metadata"]:
         obstacle = _downloading(service, name, None)
-        make += [stamp(wanted)] if job is None else []
+        make += [wanted] if job is None else []
         return Cached(source, obstacle, make, others)
     pods = await cluster.job_pods(service.namespace, name)
     said = _said(pods)
@@ -86,7 +84,7 @@ async def look(cluster: Cluster, downloads: Downloads, subject: Subject) -> Cach
     if said is None and model_jobs.has_ended(job):
         # Whoever took its pods away took its answer along. What it downloaded is found again.
         return Cached(source, _downloading(service, name, None), make, [*others, job])
-    if not _runs(pods) and metadata.owns(service.uid, job) and digest(job) != digest(stamp(wanted)):
+    if not _runs(pods) and metadata.owns(service.uid, job) and digest(job) != digest(wanted):
         # The spec says another way, which may be what the Job wants to run.
         return Cached(source, _downloading(service, name, None), make, [*others, job])
     if not pods and (why := await model_jobs.refusal(cluster, job)) is not None:

@@ -69,7 +69,7 @@ def of_worker(template: dict[str, Any]) -> dict[str, Any]:
 
 
 def engine_of(template: dict[str, Any]) -> dict[str, Any] | None:
-    """The engine's container in a pod template."""
+    """The engine's container in a pod template, or in a pod."""
     containers = (template.get("spec") or {}).get("containers") or []
     return next((container for container in containers if container.get("name") == CONTAINER), None)
 

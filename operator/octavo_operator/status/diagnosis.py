@@ -11,7 +11,7 @@ from octavo_operator.api.accelerator import GPU
 from octavo_operator.kinds import SERVICE_LABEL
 from octavo_operator.resources.cache_claim import SUFFIX as CACHE_SUFFIX
 from octavo_operator.resources.leader_worker_set import leads
-from octavo_operator.resources.pod_template import CONTAINER
+from octavo_operator.resources.pod_template import CONTAINER, engine_of
 from octavo_operator.sizing import GPU_PRODUCT
 from octavo_operator.status.condition import condition_of, is_true
 from octavo_operator.status.pod_events import Cause, killed_by_probe, obstacle_to_start
@@ -237,7 +237,7 @@ def _refers(pod: Pod, said: str) -> str:
     if (match := _ABSENT.search(said)) is None:
         return ""
     source = "secretKeyRef" if (match[1] or match[3]).lower() == "secret" else "configMapKeyRef"
-    engine: Container = next((each for each in pod["spec"].get("containers", []) if each["name"] == CONTAINER), {})
+    engine = engine_of(pod) or {}
     taken = [(each["name"], (each.get("valueFrom") or {}).get(source) or {}) for each in engine.get("env", [])]
     names = [name for name, of in taken if of.get("name") == (match[2] or match[4]) and not of.get("optional", False)]
     if not names:

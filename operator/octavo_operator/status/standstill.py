@@ -7,7 +7,7 @@ from typing import Any
 
 from octavo_operator.api.accelerator import GPU
 from octavo_operator.resources import workload
-from octavo_operator.resources.pod_template import CONTAINER
+from octavo_operator.resources.pod_template import CONTAINER, engine_of
 from octavo_operator.status.condition import condition_of, is_true, words
 from octavo_operator.status.diagnosis import ENDED, Problem, is_ready, newest_first
 from octavo_operator.status.pod_events import failed_probe, line
@@ -262,7 +262,7 @@ def _not_ready(pod: Pod, events: Sequence[Event], now: datetime, weights: int) -
 
 def _longest_load(pod: Pod, weights: int) -> timedelta:
     """How long the model of an engine may take to come, and be loaded."""
-    engine: Object = next((each for each in pod["spec"].get("containers", []) if each["name"] == CONTAINER), {})
+    engine = engine_of(pod) or {}
     devices = int(engine.get("resources", {}).get("limits", {}).get(GPU, 1))
     return timedelta(seconds=weights * devices / _BYTES_A_SECOND)
 
