@@ -1,7 +1,6 @@
 """Every setting of the engine, with its bounds: the one source for Python, the command line and the LLMService. Free of
 torch: the operator imports this module."""
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -15,6 +14,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from octavo_runtime.config.json_object import json_object, json_text
 from octavo_runtime.config.presets import PRESETS, STEP_TOKENS, describe_presets
 from octavo_runtime.config.speculation import Speculation, parse_speculation
 from octavo_runtime.config.units import Duration, Quantity, parse_quantity
@@ -56,18 +56,8 @@ SwapSpace = Annotated[Quantity, AfterValidator(_more_than_bytes)]
 _GENERATION_FIELDS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
 
 
-def _json_text(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, dict) else value
-
-
 def _generation_fields(text: str) -> str:
-    try:
-        given = json.loads(text)
-    except (ValueError, RecursionError):
-        given = None
-    if not isinstance(given, dict):
-        raise ValueError(f'must be a JSON object such as {{"temperature": 0.5}}, got {text!r:.100}')
-    for name in given:
+    for name in json_object(text, '{"temperature": 0.5}'):
         if name not in _GENERATION_FIELDS:
             raise ValueError(f"may set {', '.join(_GENERATION_FIELDS)}, got {name!r:.100}")
     return text
@@ -128,7 +118,7 @@ class EngineConfig(BaseModel):
         "or none, the API's own; or a folder with a generation_config.json. Default auto.",
     )
     override_generation_config: (
-        Annotated[str, BeforeValidator(_json_text), AfterValidator(_generation_fields)] | None
+        Annotated[str, BeforeValidator(json_text), AfterValidator(_generation_fields)] | None
     ) = Field(
         None,
         max_length=1024,
@@ -258,7 +248,7 @@ class EngineConfig(BaseModel):
     queue_timeout: Duration | None = Field(
         None, description="Longest wait of a request for its turn, such as 30s; then it is refused. Default: no limit."
     )
-    speculative_config: Annotated[str, BeforeValidator(_json_text), AfterValidator(_speculation_text)] | None = Field(
+    speculative_config: Annotated[str, BeforeValidator(json_text), AfterValidator(_speculation_text)] | None = Field(
         None,
         max_length=1024,
         description="Guess tokens and check them in one step, as a JSON object such as "

@@ -1,11 +1,11 @@
 """Speculative decoding: what is guessed, under vLLM's name and in its form."""
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from octavo_runtime.config.explain import explain
+from octavo_runtime.config.json_object import json_object
 
 _USUAL_LOOKUP = 5
 _EXAMPLE = '{"method": "ngram", "num_speculative_tokens": 4}'
@@ -43,12 +43,7 @@ class Speculation(BaseModel):
 
 def parse_speculation(text: str) -> Speculation:
     """The speculation that a JSON object says. ValueError: one line with the field, the bound and the value."""
-    try:
-        given = json.loads(text)
-    except (ValueError, RecursionError):
-        given = None
-    if not isinstance(given, dict):
-        raise ValueError(f"must be a JSON object such as {_EXAMPLE}, got {text!r:.100}")
+    given = json_object(text, _EXAMPLE)
     try:
         return Speculation.model_validate(given)
     except ValidationError as error:

@@ -100,7 +100,10 @@ class ModelRunner:
         if not plan.slices:
             return Launched(lambda _: StepResult([]))
         for item in plan.slices:
-            self._sampler.extend(item.row, item.start - len(item.accepted), item.accepted + item.known)
+            if item.guesses or item.accepted:
+                self._sampler.extend(item.row, item.start - len(item.accepted), item.accepted + item.known)
+            else:
+                self._sampler.extend(item.row, item.start, item.token_ids)
         if not any(item.guesses for item in plan.slices):
             return self._start(plan.slices, masked=plan.masked)
         launched = self._start(one_by_one(plan.slices), masked=plan.masked)
