@@ -103,6 +103,16 @@ requests = st.tuples(
     st.sampled_from([{}, {}, {}, {"presence_penalty": 0.5}, {"n": 2}, {"pooling": "last"}]),
 )
 turns = st.lists(st.tuples(st.lists(requests, max_size=3), st.integers(0, 9)), min_size=1, max_size=12)
+# What an engine may meet, by the names of what `LateDevice` and EngineConfig are made with.
+CIRCUMSTANCES = {
+    "history": turns,
+    "blocks": st.integers(6, 24),
+    "host_blocks": st.integers(0, 8),
+    "budget": st.integers(8, 40),
+    "prefix_caching": st.booleans(),
+    "mode": st.sampled_from(["swap", "recompute"]),
+    "window": st.sampled_from([None, 5, 2 * BLOCK]),
+}
 
 
 def answer(device: LateDevice, history: list, rows: int, **config: object) -> tuple[dict, set[str]]:

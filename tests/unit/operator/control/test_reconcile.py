@@ -327,14 +327,20 @@ def test_pods_of_strangers_are_not_the_services() -> None:
     assert condition(cluster, "Ready")["reason"] == "Starting"
 
 
-def test_a_pod_that_is_not_ended_is_looked_at_again_and_told_once() -> None:
+def with_a_silent_pod() -> FakeCluster:
+    """A service whose only pod is on a node that says nothing of it."""
     cluster = serving()
     cluster.objects["Deployment", "chat"]["status"]["readyReplicas"] = 0
     owner = {"kind": "ReplicaSet", "name": "chat-abc", "uid": "r"}
     metadata = {"name": "chat-abc-1", "namespace": "default", "labels": {"pod-template-hash": "abc"}}
     metadata |= {"creationTimestamp": "2026-01-01T00:00:00Z", "ownerReferences": [owner]}
-    metadata |= {"deletionTimestamp": "2026-01-01T01:00:00Z"}
     cluster.running = [{"metadata": metadata, "spec": {"nodeName": "n"}, "status": {}}]
+    return cluster
+
+
+def test_a_pod_that_is_not_ended_is_looked_at_again_and_told_once() -> None:
+    cluster = with_a_silent_pod()
+    cluster.running[0]["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z"
     assert run(cluster) is Outcome.WAITING, "nothing tells that its node is away"
     told = condition(cluster, "Ready")
     assert told["reason"] == "NotEnded"
@@ -343,12 +349,7 @@ def test_a_pod_that_is_not_ended_is_looked_at_again_and_told_once() -> None:
 
 
 def test_events_of_a_pod_that_does_not_start_are_asked_for() -> None:
-    cluster = serving()
-    cluster.objects["Deployment", "chat"]["status"]["readyReplicas"] = 0
-    owner = {"kind": "ReplicaSet", "name": "chat-abc", "uid": "r"}
-    metadata = {"name": "chat-abc-1", "namespace": "default", "labels": {"pod-template-hash": "abc"}}
-    metadata |= {"creationTimestamp": "2026-01-01T00:00:00Z", "ownerReferences": [owner]}
-    cluster.running = [{"metadata": metadata, "spec": {"nodeName": "n"}, "status": {}}]
+    cluster = with_a_silent_pod()
     cluster.said["chat-abc-1"] = [{"reason": "FailedMount", "message": 'volume "tls" : secret "absent" not found'}]
     assert run(cluster) is Outcome.WAITING
     ready = condition(cluster, "Ready")

@@ -5,7 +5,7 @@ pipeline, several of them side by side."""
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from late_device import BLOCK, MODEL, LateDevice, answer, happened, turns
+from late_device import BLOCK, CIRCUMSTANCES, MODEL, LateDevice, answer, happened
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
@@ -14,16 +14,7 @@ from octavo_runtime.protocol.sampling_params import SamplingParams
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(
-    history=turns,
-    blocks=st.integers(6, 24),
-    host_blocks=st.integers(0, 8),
-    rows=st.integers(2, 6),
-    budget=st.integers(8, 40),
-    prefix_caching=st.booleans(),
-    mode=st.sampled_from(["swap", "recompute"]),
-    window=st.sampled_from([None, 5, 2 * BLOCK]),
-)
+@given(**CIRCUMSTANCES, rows=st.integers(2, 6))
 def compare(history, blocks, host_blocks, rows, budget, prefix_caching, mode, window):
     config = {"enable_prefix_caching": prefix_caching, "preemption_mode": mode}
     found, aborted = [], set()

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from late_device import BLOCK, MODEL, LateDevice, answer, happened, turns
+from late_device import BLOCK, CIRCUMSTANCES, MODEL, LateDevice, answer, happened
 
 from octavo_runtime.config.engine import EngineConfig
 from octavo_runtime.engine.engine import Engine
@@ -20,17 +20,7 @@ def guessing(tokens: int, longest: int = 2, shortest: int = 1) -> dict[str, Any]
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(
-    history=turns,
-    blocks=st.integers(6, 24),
-    host_blocks=st.integers(0, 8),
-    rows=st.integers(2, 8),
-    budget=st.integers(8, 40),
-    prefix_caching=st.booleans(),
-    mode=st.sampled_from(["swap", "recompute"]),
-    window=st.sampled_from([None, 5, 2 * BLOCK]),
-    tokens=st.integers(1, 6),
-)
+@given(**CIRCUMSTANCES, rows=st.integers(2, 8), tokens=st.integers(1, 6))
 def compare(history, blocks, host_blocks, rows, budget, prefix_caching, mode, window, tokens):
     config = {"enable_prefix_caching": prefix_caching, "preemption_mode": mode}
     found, aborted = [], set()
